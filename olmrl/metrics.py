@@ -1,0 +1,182 @@
+"""Typed metric reductions, and the sinks they go to.
+
+A quantity chooses how it is reduced where it is measured (`Mean`, `Sum`, `Max`, `Last`); a `Recorder`
+merges them over parts and ranks and writes one flat row per step: `metrics.jsonl` always, W&B and
+the console when asked. Names are `room/quantity`; waits are `time/*` in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A weighted mean that merges exactly."""
+
+    total: float
+    weight: float = 1.0
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Mean:
+        """Mean of a list of numbers."""
+        numbers = [float(v) for v in values]
+        return cls(math.fsum(numbers), float(len(numbers)))
+
+    def merge(self, other: Mean) -> Mean:
+        """Combine with the same quantity measured elsewhere."""
+        return Mean(self.total + other.total, self.weight + other.weight)
+
+    def value(self) -> float:
+        """The mean, NaN when nothing was measured."""
+        return self.total / self.weight if self.weight else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A count or amount."""
+
+    total: float
+
+    def merge(self, other: Sum) -> Sum:
+        """Add."""
+        return Sum(self.total + other.total)
+
+    def value(self) -> float:
+        """The sum."""
+        return self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Max:
+    """The largest value seen."""
+
+    largest: float
+
+    def merge(self, other: Max) -> Max:
+        """Keep the larger."""
+        return Max(max(self.largest, other.largest))
+
+    def value(self) -> float:
+        """The maximum."""
+        return self.largest
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The newest value, for settings and positions (learning rate, epoch)."""
+
+    newest: float
+
+    def merge(self, other: Last) -> Last:
+        """Keep the other, which came later."""
+        return other
+
+    def value(self) -> float:
+        """The newest value."""
+        return self.newest
+
+
+Reduction: TypeAlias = Mean | Sum | Max | Last
+Measurements: TypeAlias = dict[str, Reduction]
+
+
+def merge(*parts: Mapping[str, Reduction]) -> Measurements:
+    """Merge measurements of several parts, name by name.
+
+    Raises:
+        ValueError: one name is reduced in two ways.
+    """
+    merged: Measurements = {}
+    for part in parts:
+        for name, reduction in part.items():
+            present = merged.get(name)
+            if present is None:
+                merged[name] = reduction
+            elif type(present) is not type(reduction):
+                raise ValueError(f"metric {name}: reduced both as {present} and {reduction}")
+            else:
+                merged[name] = present.merge(reduction)  # type: ignore[arg-type]
+    return merged
+
+
+def flatten(measurements: Mapping[str, Reduction]) -> dict[str, float]:
+    """One number per name."""
+    return {name: reduction.value() for name, reduction in sorted(measurements.items())}
+
+
+class Sink(Protocol):
+    """Where rows of metrics go."""
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Take one step's row."""
+
+    def close(self) -> None:
+        """Flush and release."""
+
+
+class JsonlSink:
+    """`metrics.jsonl`: one JSON object a step, appended and flushed at once.
+
+    A run that continues from step k drops the rows after k first, so that no step is told twice.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], continue_from: int | None = None) -> None:
+        self._path = Path(path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if continue_from is not None and self._path.exists():
+            kept = [row for row in read_rows(self._path) if row["step"] <= continue_from]
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
+            os.replace(temporary, self._path)
+        self._stream = self._path.open("a", encoding="utf-8")
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Append one row; NaN and infinities become null, which JSON can carry."""
+        clean = {k: (v if math.isfinite(v) else None) for k, v in row.items()}
+        self._stream.write(json.dumps({"step": step, **clean}) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+
+class WandbSink:
+    """Weights & Biases, offline unless a key is set.
+
+    A failure to start is an error (the user asked for it); a failure later is counted and never
+    takes the run down.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self.failures = 0
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Log one row."""
+        try:
+            self._run.log(dict(row), step=step)
+        except Exception:  # a tracker must never stop training; counted and shown at the end
+            self.failures += 1
+
+    def close(self) -> None:
+        """Finish the W&B run."""
+        self._run.finish(quiet=True)
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl; a torn last line (killed run) is ignored."""
+    rows = []
+    for line in Path(path).read_text("utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

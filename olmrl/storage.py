@@ -1,0 +1,165 @@
+"""Local and remote paths (s3, gs, hf, ...) through fsspec, with atomic local writes.
+
+The only place in olmrl that knows about storage back ends. Paths are strings; a remote one carries
+its scheme (`s3://bucket/key`). A missing back end ends in one sentence that names the extra.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.core import url_to_fs
+
+_EXTRA_OF_SCHEME = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Say whether the path carries a scheme other than `file`."""
+    text = os.fspath(path)
+    return "://" in text and not text.startswith("file://")
+
+
+def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Give the file system of a path and the path inside it.
+
+    Raises:
+        ValueError: the scheme is unknown or its package is not installed.
+    """
+    text = os.fspath(path)
+    try:
+        return url_to_fs(text)
+    except (ImportError, ValueError) as error:
+        scheme = text.split("://", 1)[0]
+        package = _EXTRA_OF_SCHEME.get(scheme, "a package for fsspec")
+        raise ValueError(f"{text}: cannot open {scheme}:// paths here; install {package}") from error
+
+
+def join(base: str | os.PathLike[str], *parts: str) -> str:
+    """Join path parts, local or remote."""
+    return "/".join([os.fspath(base).rstrip("/"), *parts]) if is_remote(base) else str(
+        Path(base).joinpath(*parts)
+    )
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Say whether a file or folder exists."""
+    fs, inner = filesystem(path)
+    return bool(fs.exists(inner))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read a whole file."""
+    fs, inner = filesystem(path)
+    with fs.open(inner, "rb") as stream:
+        return bytes(stream.read())
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a UTF-8 file.
+
+    Raises:
+        ValueError: the file is not UTF-8 (names the file and the byte).
+    """
+    data = read_bytes(path)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
+@contextmanager
+def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Write a file that appears whole or not at all.
+
+    Local: temporary file in the same folder, fsync, rename. Remote object stores publish an object
+    only when its upload completes, so a failed block aborts the upload instead.
+    """
+    fs, inner = filesystem(path)
+    text = {} if "b" in mode else {"encoding": "utf-8"}
+    if is_remote(path):
+        with fs.transaction, fs.open(inner, mode, **text) as stream:
+            yield stream
+        return
+    target = Path(inner)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, mode, **text) as stream:  # type: ignore[call-overload]
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_open(path, "wb") as stream:
+        stream.write(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a whole UTF-8 file atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a JSON file atomically, indented."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
+    """Yield (line number from 1, value) of the non-blank lines of a JSONL file.
+
+    Raises:
+        ValueError: a line is not JSON (names file and line).
+    """
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
+    """Write rows as JSON lines atomically."""
+    with atomic_open(path, "wb") as stream:
+        for row in rows:
+            stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def list_files(
+    root: str | os.PathLike[str], suffix: str = "", follow_links: bool = True
+) -> list[str]:
+    """List files below a folder, sorted, as full paths; symlinked folders are followed.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
+    fs, inner = filesystem(root)
+    if not fs.isdir(inner):
+        raise ValueError(f"{root}: no such folder")
+    if is_remote(root):
+        return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
+    found = []
+    for folder, _, names in os.walk(inner, followlinks=follow_links):
+        found += [os.path.join(folder, name) for name in names if name.endswith(suffix)]
+    return sorted(found)
