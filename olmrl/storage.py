@@ -38,13 +38,17 @@ def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem,
     except (ImportError, ValueError) as error:
         scheme = text.split("://", 1)[0]
         package = _EXTRA_OF_SCHEME.get(scheme, "a package for fsspec")
-        raise ValueError(f"{text}: cannot open {scheme}:// paths here; install {package}") from error
+        raise ValueError(
+            f"{text}: cannot open {scheme}:// paths here; install {package}"
+        ) from error
 
 
 def join(base: str | os.PathLike[str], *parts: str) -> str:
     """Join path parts, local or remote."""
-    return "/".join([os.fspath(base).rstrip("/"), *parts]) if is_remote(base) else str(
-        Path(base).joinpath(*parts)
+    return (
+        "/".join([os.fspath(base).rstrip("/"), *parts])
+        if is_remote(base)
+        else str(Path(base).joinpath(*parts))
     )
 
 

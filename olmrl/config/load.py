@@ -1,0 +1,162 @@
+"""YAML file plus `a.b=c` overrides to a checked configuration."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+ConfigType = TypeVar("ConfigType", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names file, key, value and what is allowed."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses duplicate keys and reads 2e-5 as a number."""
+
+
+def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} occurs twice", key_node.start_mark
+            )
+        seen.add(key)
+    return typing.cast("dict[Any, Any]", yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str, source: str) -> dict[str, Any]:
+    """Parse YAML into a mapping.
+
+    Raises:
+        ConfigError: not YAML, a duplicate key, or not a mapping (names source and line).
+    """
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader subclass)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{source}{where}: {getattr(error, 'problem', error)}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{source}: expected keys and values, found {type(value).__name__}")
+    return value
+
+
+def load(
+    schema: type[ConfigType], path: str | Path | None, overrides: Sequence[str] = ()
+) -> ConfigType:
+    """Read a configuration file and apply overrides.
+
+    Args:
+        schema: `GrpoConfig` or `SftConfig`.
+        path: YAML file, or None for overrides alone.
+        overrides: `section.key=value` texts; the value is read as YAML; later ones win.
+
+    Raises:
+        ConfigError: unknown key (with the nearest known one), wrong type or value, unreadable file.
+    """
+    source = str(path) if path else "command line"
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = parse_yaml(Path(path).read_text("utf-8"), source)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot read it ({error.strerror})") from error
+    for text in overrides:
+        _override(values, text)
+    return validate(schema, values, source)
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, raw = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{text!r}: overrides are written section.key=value")
+    *parents, last = key.split(".")
+    node = values
+    for name in parents:
+        child = node.setdefault(name, {})
+        if child is None:
+            child = node[name] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"{text!r}: {name} is not a section")
+        node = child
+    node[last] = parse_yaml(f"value: {raw}", repr(text))["value"]
+
+
+def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
+    """Check plain values against the schema.
+
+    Raises:
+        ConfigError: one sentence per problem.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(schema, problem) for problem in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(problems)) from None
+
+
+def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(part for part in location if part not in ("WorkerRange", "int"))
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(schema, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+        return f"unknown key {key!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{key}: needs a value"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not location:
+        return message
+    return f"{key}: {message}, got {problem['input']!r}"
+
+
+def _keys_at(schema: type[BaseModel], location: Sequence[str]) -> list[str]:
+    current: Any = schema
+    for part in location:
+        if part.isdigit():
+            continue
+        field = current.model_fields.get(part) if _is_model(current) else None
+        if field is None:
+            continue
+        current = next((t for t in _types_in(field.annotation) if _is_model(t)), None)
+    return list(current.model_fields) if _is_model(current) else []
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType, tuple, list, typing.Annotated):
+        return [t for arg in typing.get_args(annotation) for t in _types_in(arg)]
+    return [annotation]
+
+
+def _is_model(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, BaseModel)
+
+
+def dump(config: BaseModel) -> str:
+    """Write the resolved configuration as YAML (secrets are never part of it)."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

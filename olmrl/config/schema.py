@@ -1,0 +1,512 @@
+"""Every run-level knob of olmrl, on one page.
+
+`SftConfig` and `GrpoConfig` are what `python -m olmrl.sft` and `python -m olmrl.grpo` read from YAML.
+Keys are strict (an unknown key is an error), values are checked, instances are frozen, and each
+default lives here and nowhere else. Numbers of the published recipe come from spec sections C8, D4.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+Dtype = Literal["bfloat16", "float32"]
+
+
+class Section(BaseModel):
+    """A strict, frozen group of keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class LoraConfig(Section):
+    """Low-rank adapters through peft, instead of training all weights."""
+
+    rank: Count = 8
+    """Rank of the adapters."""
+    alpha: Positive = 32.0
+    """Scale numerator; the update is scaled by alpha / rank."""
+    dropout: Fraction = 0.1
+    """Dropout on adapter inputs."""
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Linear layers that get adapters."""
+
+
+class FreezeConfig(Section):
+    """Parts of the model that are not trained."""
+
+    vision: bool = False
+    """Freeze the vision tower (patch embedding and blocks)."""
+    projector: bool = False
+    """Freeze the vision-to-text merger."""
+    language: bool = False
+    """Freeze the language model."""
+
+
+class ModelConfig(Section):
+    """The policy."""
+
+    path: str
+    """Hugging Face name or folder of a Qwen2.5-VL-class model."""
+    dtype: Dtype = "bfloat16"
+    """Precision of the forward and backward computation."""
+    master_dtype: Dtype = "float32"
+    """Precision of the weights the optimizer updates."""
+    attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
+    """Attention kernel; auto takes flash-attn 2 where installed on a GPU, else SDPA."""
+    trust_remote_code: bool = False
+    """Run code shipped with the checkpoint. Off by default."""
+    freeze: FreezeConfig = FreezeConfig()
+    """Parts that are not trained."""
+    lora: LoraConfig | None = None
+    """Adapters; null trains all weights."""
+
+
+class DataConfig(Section):
+    """Pages of a GRPO run."""
+
+    train: str
+    """Bench folder of training pages (pdfs/, *.jsonl, spec A3)."""
+    heldout: str | None = None
+    """Bench folder scored before, during and after training."""
+    longest_side: Count = 1288
+    """Pixels of the longer page side after rendering."""
+    prompt: str = "olmrl-v1"
+    """Prompt name: olmrl-v1, olmocr-v4 (read from the olmocr package), or file:PATH."""
+    prompt_order: Literal["text_first", "image_first"] = "text_first"
+    """Whether the instruction stands before or after the page image."""
+    anchor_text_len: Annotated[int, Field(ge=0)] = 0
+    """Characters of PDF anchor text put into the prompt (spec B2); 0: none."""
+    max_pages: Count | None = None
+    """Use at most this many training pages."""
+    file_pattern: str | None = None
+    """Case-insensitive regular expression that JSONL file names must match."""
+    max_bad_fraction: Fraction = 0.05
+    """Largest share of unreadable pages before the run refuses to go on."""
+    prefetch_pages: Count = 32
+    """Rendered pages held ready ahead of the rollouts (bounds memory)."""
+    render_cpus: Positive = 1.0
+    """Logical CPUs of one rendering task."""
+
+
+class SamplingConfig(Section):
+    """How completions are drawn."""
+
+    temperature: Positive = 0.8
+    """Softmax temperature; log-probabilities are taken at it."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus mass; below 1 the log-probabilities stay those of the full vocabulary."""
+    max_tokens: Count = 3000
+    """Most completion tokens."""
+
+
+class WorkerRange(Section):
+    """An elastic number of engines."""
+
+    min: Count = 1
+    """The run goes on as long as this many live."""
+    max: Count = 1
+    """At most this many are started."""
+
+
+class RolloutConfig(Section):
+    """Engines that generate completions."""
+
+    engine: Literal["vllm", "hf"] = "vllm"
+    """vllm, or transformers' own generation (Macs, debugging, parity)."""
+    workers: int | WorkerRange = 1
+    """Number of engines (Ray actors), or {min, max}."""
+    group_size: Count = 28
+    """Completions per page, G."""
+    oversample: Annotated[int, Field(ge=0)] = 0
+    """Extra completions per page; the slowest of a group are aborted once G are done."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Temperature, top_p and length."""
+    max_model_len: Count = 16384
+    """Prompt plus completion tokens an engine admits."""
+    max_num_seqs: Count = 256
+    """Sequences decoded together by one engine."""
+    tensor_parallel_size: Count = 1
+    """GPUs per engine."""
+    gpu_memory_utilization: Fraction = 0.9
+    """Share of GPU memory an engine may take."""
+    kv_cache_gb: Positive | None = None
+    """KV cache in GiB on CPU engines."""
+    dtype: Dtype = "bfloat16"
+    """Engine precision."""
+    enforce_eager: bool = False
+    """Do not capture CUDA graphs."""
+    cpus_per_worker: Positive = 1.0
+    """Logical CPUs reserved for one engine."""
+    resources: dict[str, float] = {}
+    """Custom Ray resources of an engine (heterogeneous clusters)."""
+    colocate: bool = False
+    """Share the learner's GPUs: engines sleep while the learner works."""
+    stall_timeout_s: Positive = 300.0
+    """An engine with work that makes no token for this long is replaced."""
+
+    @property
+    def min_workers(self) -> int:
+        """Engines the run needs to go on."""
+        return self.workers if isinstance(self.workers, int) else self.workers.min
+
+    @property
+    def max_workers(self) -> int:
+        """Engines the run may use."""
+        return self.workers if isinstance(self.workers, int) else self.workers.max
+
+
+class RewardConfig(Section):
+    """One reward. Options beyond name and weight go to the reward's constructor."""
+
+    name: str
+    """A registered reward, or `package.module:callable`."""
+    weight: float = 1.0
+    """Factor in the weighted sum."""
+    options: dict[str, Any] = {}
+    """Constructor arguments, e.g. {average: macro} for bench."""
+
+
+class ScorerConfig(Section):
+    """Worker processes that compute rewards."""
+
+    workers: Count = 2
+    """Scorer processes."""
+    timeout_s: Positive = 30.0
+    """Hard deadline of one scoring call; the worker is killed and replaced."""
+    retries: Annotated[int, Field(ge=0)] = 1
+    """Attempts after a failure before the group is dropped."""
+    max_completion_chars: Count = 200_000
+    """Longer completions fail without being parsed."""
+    cpus_per_worker: Positive = 1.0
+    """Logical CPUs reserved for one scorer."""
+
+
+class CorrectionConfig(Section):
+    """Importance correction of the rollout/learner log-prob mismatch."""
+
+    level: Literal["none", "token", "sequence"] = "sequence"
+    """Ratio per token, per sequence, or no correction."""
+    mode: Literal["truncate", "mask"] = "mask"
+    """Cap large ratios, or drop what exceeds the cap."""
+    cap: Positive = 3.0
+    """Largest accepted ratio."""
+
+
+class AlgorithmConfig(Section):
+    """GRPO (Shao et al., arXiv 2402.03300) and its published variants."""
+
+    pages_per_step: Count = 7
+    """Prompt groups in one batch."""
+    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "bnpo"
+    """How per-token losses are averaged, and for cispo how ratios are clipped."""
+    importance_level: Literal["token", "sequence"] = "token"
+    """Ratio per token (GRPO) or per sequence (GSPO, arXiv 2507.18071)."""
+    clip_low: Annotated[float, Field(ge=0.0)] = 0.2
+    """Lower clip distance of the ratio."""
+    clip_high: Annotated[float, Field(ge=0.0)] = 0.2
+    """Upper clip distance of the ratio."""
+    reward_scaling: Literal["group", "batch", "none"] = "group"
+    """Standard deviation that advantages are divided by."""
+    epochs_per_batch: Count = 1
+    """Passes over each batch, mu."""
+    minibatches: Count = 1
+    """Optimizer steps per pass over a batch."""
+    kl_beta: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the KL term against the reference policy; 0 loads no reference."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """KL estimator (Schulman, 2020)."""
+    correction: CorrectionConfig = CorrectionConfig()
+    """Rollout/learner correction."""
+    entropy_bonus: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the mean token entropy added to the objective."""
+    overlong: Literal["keep", "mask", "shape"] = "keep"
+    """Completions cut at max_tokens: train on them, mask them, or shape their reward (DAPO)."""
+    overlong_buffer: Annotated[int, Field(ge=0)] = 0
+    """Tokens before max_tokens over which `shape` lowers the reward linearly to -1."""
+    max_staleness: Annotated[int, Field(ge=0)] = 0
+    """Policy versions a batch may lag; 0 is synchronous."""
+    drop_zero_variance: bool = True
+    """Drop and refill groups whose reward range is <= 1e-6."""
+    max_length_for_dr_grpo: Count | None = None
+    """Constant normaliser of dr_grpo; null takes sampling.max_tokens."""
+
+
+class OptimizerConfig(Section):
+    """AdamW, or Muon for matrices with AdamW for the rest."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """Optimizer."""
+    lr: Positive = 2e-6
+    """Peak learning rate (of the AdamW groups)."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Adam moment decays."""
+    eps: Positive = 1e-8
+    """Adam epsilon."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Decoupled decay; norms and biases are exempt by module type."""
+    muon_lr: Positive | None = None
+    """Learning rate of Muon matrices; null takes lr."""
+    muon_momentum: Fraction = 0.95
+    """Momentum of Muon."""
+    schedule: str = "linear"
+    """transformers.get_scheduler name."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Linear warm-up in optimizer steps."""
+    warmup_ratio: Fraction = 0.0
+    """Warm-up as a share of all steps, where warmup_steps is 0."""
+    schedule_options: dict[str, Any] = {}
+    """Extra arguments of the schedule, e.g. num_decay_steps."""
+    max_grad_norm: Positive = 1.0
+    """Gradient clipping."""
+
+
+class LearnerConfig(Section):
+    """The Ray Train worker group that updates the weights."""
+
+    strategy: Literal["fsdp", "deepspeed"] = "fsdp"
+    """How the model is sharded."""
+    workers: Count = 1
+    """Ranks."""
+    use_gpu: bool = True
+    """One GPU per rank; false trains on CPU over gloo."""
+    cpus_per_worker: Positive = 1.0
+    """Logical CPUs reserved for one rank."""
+    resources: dict[str, float] = {}
+    """Custom Ray resources of a rank."""
+    token_budget: Count = 16384
+    """Packed tokens per micro-batch and rank (gradient accumulation follows from it)."""
+    page_once: bool = True
+    """Run prompt and vision tower once per group; false repeats them per completion."""
+    activation_checkpointing: bool = True
+    """Recompute block activations in the backward pass."""
+    compile: bool = False
+    """torch.compile the blocks."""
+    logprob_chunk: Count = 1024
+    """Predicted tokens per LM-head chunk (bounds the T x V logits)."""
+    fp32_lm_head: bool = False
+    """Compute logits from float32 weights and activations."""
+    wrap: Literal["block", "root"] = "block"
+    """FSDP unit: every block, or the whole model (fastest for tiny models)."""
+    cpu_offload: bool = False
+    """Keep sharded parameters and optimizer state in host memory."""
+    zero_stage: Literal[2, 3] = 3
+    """DeepSpeed ZeRO stage."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Optimizer and schedule."""
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+    """Worker-group restarts before the run fails."""
+
+
+class WeightSyncConfig(Section):
+    """Learner to engines."""
+
+    transport: Literal["auto", "object_store", "nccl", "ipc"] = "auto"
+    """auto: nccl between GPUs, ipc when colocated, object_store on CPU."""
+    bucket_mb: Positive = 256.0
+    """MiB moved per message."""
+    in_flight: Literal["recompute", "keep_kv"] = "recompute"
+    """What running requests do at an update: re-prefill, or go on over the old KV (mixed tokens)."""
+    checksum: bool = False
+    """After each update prove that engines and learner hold equal weights."""
+
+
+class GuardConfig(Section):
+    """Checks that stop a run rather than train blind."""
+
+    parity_every: Annotated[int, Field(ge=0)] = 50
+    """Compare engine and learner log-probs every k steps (and at start); 0: never."""
+    parity_pages: Count = 2
+    """Pages used for it."""
+    max_mean_gap: Positive | None = None
+    """Bound on the mean |log-prob gap|; null takes 1e-3 for float32, 0.05 for bfloat16."""
+    outlier_gap: Positive = 1.0
+    """A token counts as outlier beyond this |gap|."""
+    max_outlier_fraction: Fraction = 0.02
+    """Bound on the share of outliers."""
+
+
+class CheckpointConfig(Section):
+    """What is saved, and when."""
+
+    every: Annotated[int, Field(ge=0)] = 50
+    """Save every k optimizer steps; 0: only at the end."""
+    keep_last: Count = 3
+    """Newest checkpoints kept."""
+    keep_best: Annotated[int, Field(ge=0)] = 1
+    """Best checkpoints kept by the evaluation metric."""
+    asynchronous: bool = True
+    """Write while training goes on."""
+
+
+class EvaluationConfig(Section):
+    """Held-out evaluation inside a run."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    """Evaluate every k steps; 0: only before and after."""
+    max_pages: Count | None = None
+    """Pages scored; null: all."""
+    greedy: bool = True
+    """Score greedy transcriptions."""
+    sampled: bool = True
+    """Score transcriptions drawn at the training temperature."""
+    samples_per_page: Count = 1
+    """Sampled transcriptions per page."""
+    skip_start: bool = False
+    """Do not evaluate before the first step."""
+
+
+class LoggingConfig(Section):
+    """Where metrics and samples go, beside metrics.jsonl."""
+
+    wandb: Literal["off", "offline", "online"] = "offline"
+    """Weights & Biases mode; online needs a key in the environment."""
+    wandb_project: str = "olmrl"
+    """W&B project."""
+    wandb_entity: str | None = None
+    """W&B entity."""
+    rollout_groups: Annotated[int, Field(ge=0)] = 1
+    """Prompt groups written to rollouts/ at each step, before any drop."""
+
+
+class ClusterConfig(Section):
+    """The Ray cluster."""
+
+    address: str | None = None
+    """Ray address; null joins the cluster of the job or starts a local one."""
+    local_cpus: Count | None = None
+    """Logical CPUs of a local cluster; null takes what the plan needs."""
+    dashboard: bool = True
+    """Ray dashboard of a local cluster, on loopback (Ray Train polls it)."""
+
+
+class MarkupConfig(Section):
+    """How formulas are compared."""
+
+    equations_renderer: Literal["katex", "chromium"] = "katex"
+    """Embedded KaTeX layout, or a Chromium cross-check."""
+
+
+class RunConfig(Section):
+    """Identity of the run."""
+
+    dir: str = "runs/run"
+    """Run directory (design.md section 6)."""
+    seed: int = 42
+    """Seed of page order, sampling and initialisation."""
+    steps: Count | None = None
+    """Optimizer steps; null: as many as `epochs` gives."""
+    epochs: Positive = 1.0
+    """Passes over the pages, where steps is null."""
+    max_seconds: Positive | None = None
+    """Stop (and save) after this many seconds of training."""
+
+
+class GrpoConfig(Section):
+    """`python -m olmrl.grpo`."""
+
+    run: RunConfig = RunConfig()
+    model: ModelConfig
+    data: DataConfig
+    rollout: RolloutConfig = RolloutConfig()
+    rewards: tuple[RewardConfig, ...] = (
+        RewardConfig(name="bench"),
+        RewardConfig(name="front_matter"),
+        RewardConfig(name="eos"),
+    )
+    scorer: ScorerConfig = ScorerConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    learner: LearnerConfig = LearnerConfig()
+    weight_sync: WeightSyncConfig = WeightSyncConfig()
+    guards: GuardConfig = GuardConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    logging: LoggingConfig = LoggingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    markup: MarkupConfig = MarkupConfig()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> GrpoConfig:
+        if not self.rewards:
+            raise ValueError("rewards: at least one reward is needed")
+        names = [r.name for r in self.rewards]
+        if len(set(names)) != len(names):
+            raise ValueError(f"rewards: a name occurs twice in {names}")
+        if self.rollout.group_size < 2:
+            raise ValueError("rollout.group_size: must be >= 2, an advantage needs siblings")
+        return self
+
+
+class DatasetConfig(Section):
+    """One set of page pairs."""
+
+    root: str
+    """Folder of .pdf/.md pairs, searched recursively (spec A1)."""
+    name: str | None = None
+    """Name in metrics; null takes the folder's name."""
+    repeat: Count = 1
+    """Times each page occurs per epoch (upsampling)."""
+    limit: Count | None = None
+    """Use at most this many pages."""
+    pipeline: tuple[dict[str, Any], ...] | None = None
+    """Steps of this set (name plus parameters); null takes data.pipeline."""
+
+
+class SftDataConfig(Section):
+    """Pages of an SFT run."""
+
+    train: tuple[DatasetConfig, ...] = Field(min_length=1)
+    """Training sets, concatenated."""
+    evaluation: tuple[DatasetConfig, ...] = ()
+    """Evaluation sets; neither augmented nor filtered unless their own pipeline says so."""
+    pipeline: tuple[dict[str, Any], ...] = ()
+    """Steps applied to each page, in order (spec C2)."""
+    max_tokens: Count = 8192
+    """Longer pages are dropped and counted, never cut."""
+    max_bad_fraction: Fraction = 0.05
+    """Largest share of unreadable pages before the run refuses to go on."""
+    cache_dir: str | None = None
+    """Folder of the validation cache; null: the run directory's parent."""
+    prefetch_pages: Count = 64
+    """Encoded pages held ready per rank."""
+
+
+class TrainingConfig(Section):
+    """SFT loop."""
+
+    pages_per_step: Count = 32
+    """Pages in one optimizer step, over all ranks."""
+    shuffle_seed: int | None = None
+    """Seed of the page order; null takes run.seed."""
+
+
+class SftEvaluationConfig(Section):
+    """Evaluation of an SFT run."""
+
+    every: Annotated[int, Field(ge=0)] = 500
+    """Evaluate every k steps (and at start and end); 0: only start and end."""
+    generate_pages: Annotated[int, Field(ge=0)] = 0
+    """Pages transcribed greedily for edit similarity; 0: loss only."""
+    best_metric: str = "eval/loss"
+    """Metric that selects the best checkpoint."""
+    best_mode: Literal["min", "max"] = "min"
+    """Whether the best is the smallest or largest."""
+
+
+class SftConfig(Section):
+    """`python -m olmrl.sft`."""
+
+    run: RunConfig = RunConfig()
+    model: ModelConfig
+    data: SftDataConfig
+    training: TrainingConfig = TrainingConfig()
+    learner: LearnerConfig = LearnerConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig(every=500, keep_last=5)
+    evaluation: SftEvaluationConfig = SftEvaluationConfig()
+    logging: LoggingConfig = LoggingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    markup: MarkupConfig = MarkupConfig()
