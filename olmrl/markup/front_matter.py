@@ -161,15 +161,23 @@ def _find_head(text: str) -> tuple[str, str] | None:
     return text[len(_OPEN) : end], text[end + len(_CLOSE) :]
 
 
+_ALLOWED_TAGS = (
+    None,
+    *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "null", "bool", "int", "float")),
+)
+
+
 class _BoundedLoader(yaml.SafeLoader):
-    """A safe loader without anchors, aliases, tags or deep nesting."""
+    """A safe loader without anchors, aliases, uncommon tags or deep nesting."""
 
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None or event.tag is not None:
-            raise yaml.YAMLError("anchors, aliases and tags are not allowed in front matter")
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+            raise yaml.YAMLError("anchors and aliases are not allowed in front matter")
+        if event.tag not in _ALLOWED_TAGS:
+            raise yaml.YAMLError(f"the tag {event.tag} is not allowed in front matter")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise yaml.YAMLError(f"front matter is nested deeper than {MAX_DEPTH}")
@@ -183,7 +191,7 @@ def _load(head: str, compat: bool) -> dict[str, Any] | None:
     """The head's mapping, or None when it is not one; cached, as siblings share their heads."""
     try:
         loaded = yaml.load(head, Loader=_BoundedLoader)
-    except (yaml.YAMLError, ValueError):  # ValueError: an impossible date or number
+    except (yaml.YAMLError, ValueError, LookupError):  # the latter two: impossible dates, numbers
         return None
     if loaded is None:
         return {}

@@ -179,6 +179,7 @@ BOMB = "a: &a [x,x,x,x]\n" + "".join(
         "primary_language: " + "x" * 10_000_000,
         "is_table: !!python/object/apply:os.getcwd []",
         "is_table: !!int ''",
+        "is_table: !!bool maybe",
         "is_table: \x00",
         "is_table: 0b_",
     ],
