@@ -84,7 +84,7 @@ class SamplingSpec:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sampled transcription, as the engine returned it. Token ids are never re-made from text."""
+    """One sampled transcription, as the engine returned it; ids are never re-made from text."""
 
     group_id: str
     """The prompt group it belongs to."""
@@ -175,7 +175,7 @@ class PromptGroup:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPage:
-    """A page as the model takes it: prompt ids with image placeholders expanded, and its patches."""
+    """A page as the model takes it: prompt ids (image placeholders expanded) and patches."""
 
     page_id: str
     prompt_ids: Int64Array
@@ -219,7 +219,7 @@ class PackedBatch:
     image_grid_thw: Int64Array
     """[I, 3]"""
     weights: Float32Array
-    """[N] weight of each target in the loss (SFT: 1; GRPO: 1 where a token is trained, 0 masked)."""
+    """[N] weight of each target in the loss (1 trained, 0 masked)."""
     advantages: Float32Array | None = None
     """[N] GRPO only: advantage of the target's rollout."""
     behaviour_logprobs: Float32Array | None = None

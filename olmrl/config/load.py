@@ -18,7 +18,7 @@ ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names file, key, value and what is allowed."""
+    """An unusable configuration; the message names file, key, value and what is allowed."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -52,7 +52,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         ConfigError: not YAML, a duplicate key, or not a mapping (names source and line).
     """
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader subclass)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

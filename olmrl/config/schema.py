@@ -1,6 +1,6 @@
 """Every run-level knob of olmrl, on one page.
 
-`SftConfig` and `GrpoConfig` are what `python -m olmrl.sft` and `python -m olmrl.grpo` read from YAML.
+`SftConfig` and `GrpoConfig` are what `python -m olmrl.sft` and `python -m olmrl.grpo` read.
 Keys are strict (an unknown key is an error), values are checked, instances are frozen, and each
 default lives here and nowhere else. Numbers of the published recipe come from spec sections C8, D4.
 """
@@ -310,7 +310,7 @@ class WeightSyncConfig(Section):
     bucket_mb: Positive = 256.0
     """MiB moved per message."""
     in_flight: Literal["recompute", "keep_kv"] = "recompute"
-    """What running requests do at an update: re-prefill, or go on over the old KV (mixed tokens)."""
+    """At an update running requests re-prefill, or go on over the old KV (mixed tokens)."""
     checksum: bool = False
     """After each update prove that engines and learner hold equal weights."""
 

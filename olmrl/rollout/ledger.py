@@ -1,0 +1,259 @@
+"""The account of who owns which prompt group (design.md, "The commit protocol").
+
+    issued -> ready -> leased(batch) -> committed
+       \\________\\__________\\--------> dropped(reason)
+
+Plain Python without Ray, so that it can be model-checked. Engines and scorers only report; the
+learner leases a batch and commits it with its optimizer step. A page position `(epoch, index)` is
+closed when its group is committed or dropped, and is closed exactly once. After a restart the
+ledger goes back to the snapshot saved with the weights, the incarnation rises, and every report
+about a group that the snapshot does not hold is ignored.
+
+Staleness bound: at policy step v at most `(v + 1 + max_staleness) * batch_size` groups that were
+not dropped may have been issued, so that in issue order a group is trained at most `max_staleness`
+versions after the weights that started it. Whatever still turns out older at lease time is dropped.
+With max_staleness 0 the groups of a batch are a pure function of which groups get dropped, whatever
+the order of events: synchronous runs are reproducible.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from olmrl.types import PolicyVersion
+
+
+class GroupState(StrEnum):
+    """Where a group stands."""
+
+    ISSUED = "issued"
+    READY = "ready"
+    LEASED = "leased"
+    COMMITTED = "committed"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """One group's line in the ledger."""
+
+    group_id: str
+    """`<epoch>-<index>-<incarnation>`: a re-issued position after a restart has a new id."""
+    epoch: int
+    index: int
+    """Position in the page order of its epoch."""
+    page_id: str
+    state: GroupState
+    version: PolicyVersion | None = None
+    """Oldest weights in it, known once ready."""
+    batch_id: str | None = None
+
+
+class Ledger:
+    """Owns the life of every prompt group; all methods are synchronous and total.
+
+    Reports about unknown or already closed groups return False and change nothing, because late
+    and duplicated messages are normal.
+    """
+
+    def __init__(self, batch_size: int, max_staleness: int) -> None:
+        self._batch_size = batch_size
+        self._max_staleness = max_staleness
+        self._live: dict[str, GroupRecord] = {}
+        self._closed_epoch = 0
+        self._closed: set[tuple[int, int]] = set()
+        self._counts: Counter[str] = Counter()
+        self._issued_kept = 0
+        self.version = PolicyVersion(0, 0)
+
+    # -- what the driver does
+
+    def may_issue(self) -> bool:
+        """Say whether one more group keeps within the staleness bound."""
+        allowed = (self.version.step + 1 + self._max_staleness) * self._batch_size
+        return self._issued_kept < allowed
+
+    def issue(self, epoch: int, index: int, page_id: str) -> str:
+        """Open the group of a page position and give its id.
+
+        Raises:
+            ValueError: the position is open or closed already, or the bound forbids it.
+        """
+        if not self.may_issue():
+            raise ValueError("the staleness bound forbids issuing another group now")
+        group_id = f"{epoch}-{index}-{self.version.incarnation}"
+        if self.is_closed(epoch, index) or self._is_open(epoch, index):
+            raise ValueError(f"page position ({epoch}, {index}) was issued before")
+        self._live[group_id] = GroupRecord(group_id, epoch, index, page_id, GroupState.ISSUED)
+        self._issued_kept += 1
+        self._counts["issued"] += 1
+        return group_id
+
+    def ready(self, group_id: str, oldest: PolicyVersion) -> bool:
+        """Record that all rollouts of a group are scored; False if the report is void."""
+        record = self._live.get(group_id)
+        if record is None or record.state is not GroupState.ISSUED:
+            return False
+        self._live[group_id] = replace(record, state=GroupState.READY, version=oldest)
+        return True
+
+    def drop(self, group_id: str, reason: str) -> bool:
+        """Close a group untrained; False if the report is void. Its place is free for another."""
+        record = self._live.get(group_id)
+        if record is None or record.state is GroupState.LEASED:
+            return False
+        self._close(record)
+        self._issued_kept -= 1
+        self._counts[f"dropped/{reason}"] += 1
+        return True
+
+    def skip_page(self, epoch: int, index: int, reason: str) -> bool:
+        """Close a position that never became a group (an unreadable page)."""
+        if self.is_closed(epoch, index) or self._is_open(epoch, index):
+            return False
+        self._closed.add((epoch, index))
+        self._counts[f"dropped/{reason}"] += 1
+        return True
+
+    # -- what the learner does
+
+    def lease(self, batch_id: str, *, at_least: int | None = None) -> list[str] | None:
+        """Take the next batch in issue order, or None while too few groups are ready.
+
+        Groups that the staleness bound no longer admits are dropped first. A batch leased before
+        and not committed is handed out again, so that all ranks, and a rank that asks twice, see
+        the same groups.
+
+        Args:
+            batch_id: names the lease.
+            at_least: accept a smaller batch (the end of the pages).
+        """
+        again = [r.group_id for r in self._ordered() if r.batch_id == batch_id]
+        if again:
+            return again
+        for record in self.stale():
+            self.drop(record.group_id, "stale")
+        ready = [r for r in self._ordered() if r.state is GroupState.READY]
+        if len(ready) < (self._batch_size if at_least is None else at_least) or not ready:
+            return None
+        taken = ready[: self._batch_size]
+        for record in taken:
+            self._live[record.group_id] = replace(
+                record, state=GroupState.LEASED, batch_id=batch_id
+            )
+        return [record.group_id for record in taken]
+
+    def stale(self) -> list[GroupRecord]:
+        """Ready groups made by weights older than the bound admits."""
+        oldest = self.version.step - self._max_staleness
+        return [
+            r
+            for r in self._live.values()
+            if r.state is GroupState.READY and r.version is not None and r.version.step < oldest
+        ]
+
+    def commit(self, batch_id: str, version: PolicyVersion) -> list[str]:
+        """Close a leased batch: the optimizer step made `version` from it.
+
+        Raises:
+            ValueError: the lease is unknown, or the version does not follow the present one.
+        """
+        taken = [r for r in self._live.values() if r.batch_id == batch_id]
+        if not taken:
+            raise ValueError(f"batch {batch_id} is not leased")
+        follows = PolicyVersion(self.version.incarnation, self.version.step + 1)
+        if version != follows:
+            raise ValueError(f"version {version} committed, {follows} expected")
+        for record in taken:
+            self._close(record)
+            self._counts["committed"] += 1
+        # The bound counts kept groups against whole batches; a short last batch uses a whole one.
+        self._issued_kept += self._batch_size - len(taken)
+        self.version = version
+        return [r.group_id for r in taken]
+
+    # -- restart
+
+    def snapshot(self) -> dict[str, Any]:
+        """JSON-able state to be saved with the weights: closed positions and ready groups.
+
+        Issued groups are left out: their work is lost with the processes and they are issued again.
+        Leased groups go back to ready, because a snapshot between lease and commit has not trained
+        them.
+        """
+        kept = [r for r in self._ordered() if r.state in (GroupState.READY, GroupState.LEASED)]
+        return {
+            "version": str(self.version),
+            "closed_epoch": self._closed_epoch,
+            "closed": sorted(self._closed),
+            "ready": [[r.epoch, r.index, r.page_id, str(r.version), r.group_id] for r in kept],
+            "counts": dict(self._counts),
+        }
+
+    def restore(self, snapshot: dict[str, Any], incarnation: int) -> None:
+        """Go back to a snapshot under a new incarnation.
+
+        Raises:
+            ValueError: the incarnation was used before.
+        """
+        saved = PolicyVersion.parse(snapshot["version"])
+        if incarnation <= max(saved.incarnation, self.version.incarnation) and incarnation != 0:
+            raise ValueError(f"incarnation {incarnation} was used before")
+        self._closed_epoch = snapshot["closed_epoch"]
+        self._closed = {(int(e), int(i)) for e, i in snapshot["closed"]}
+        self._live = {
+            group_id: GroupRecord(
+                group_id, epoch, index, page_id, GroupState.READY, PolicyVersion.parse(version)
+            )
+            for epoch, index, page_id, version, group_id in snapshot["ready"]
+        }
+        self._counts = Counter(snapshot["counts"])
+        self.version = PolicyVersion(incarnation, saved.step)
+        self._issued_kept = saved.step * self._batch_size + len(self._live)
+
+    # -- questions
+
+    def is_closed(self, epoch: int, index: int) -> bool:
+        """Say whether a position was trained or dropped."""
+        return epoch < self._closed_epoch or (epoch, index) in self._closed
+
+    def _is_open(self, epoch: int, index: int) -> bool:
+        return any(r.epoch == epoch and r.index == index for r in self._live.values())
+
+    def next_position(self, epoch_size: int) -> tuple[int, int]:
+        """First position, in order, that is neither open nor closed."""
+        epoch, index = self._closed_epoch, 0
+        busy = {(r.epoch, r.index) for r in self._live.values()} | self._closed
+        while (epoch, index) in busy:
+            epoch, index = (epoch, index + 1) if index + 1 < epoch_size else (epoch + 1, 0)
+        return epoch, index
+
+    def close_epoch(self, epoch: int, epoch_size: int) -> bool:
+        """Forget the positions of a complete epoch (bounds memory); False if it is not complete."""
+        if epoch != self._closed_epoch:
+            return False
+        positions = {(epoch, index) for index in range(epoch_size)}
+        if not positions <= self._closed:
+            return False
+        self._closed -= positions
+        self._closed_epoch = epoch + 1
+        return True
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Groups issued, committed and dropped per reason, since the run began."""
+        return dict(self._counts)
+
+    def open_groups(self, state: GroupState | None = None) -> list[GroupRecord]:
+        """Open groups in issue order."""
+        return [r for r in self._ordered() if state is None or r.state is state]
+
+    def _ordered(self) -> list[GroupRecord]:
+        return sorted(self._live.values(), key=lambda r: (r.epoch, r.index))
+
+    def _close(self, record: GroupRecord) -> None:
+        del self._live[record.group_id]
+        self._closed.add((record.epoch, record.index))

@@ -1,0 +1,155 @@
+"""The commit protocol, checked against an independent account under random events."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+from olmrl.rollout.ledger import GroupState, Ledger
+from olmrl.types import PolicyVersion
+
+
+def issue_and_ready(ledger, count, start=0):
+    ids = [ledger.issue(0, start + i, f"p{start + i}") for i in range(count)]
+    for group_id in ids:
+        assert ledger.ready(group_id, ledger.version)
+    return ids
+
+
+def test_synchronous_bound_admits_one_batch_per_version():
+    ledger = Ledger(batch_size=2, max_staleness=0)
+    ids = issue_and_ready(ledger, 2)
+    assert not ledger.may_issue()
+    with pytest.raises(ValueError, match="staleness bound"):
+        ledger.issue(0, 2, "p2")
+    assert ledger.lease("b0") == ids
+    ledger.commit("b0", PolicyVersion(0, 1))
+    assert ledger.may_issue()
+
+
+def test_dropped_group_frees_its_place_once():
+    ledger = Ledger(batch_size=2, max_staleness=0)
+    first, _ = ledger.issue(0, 0, "a"), ledger.issue(0, 1, "b")
+    assert ledger.drop(first, "zero_variance")
+    assert not ledger.drop(first, "zero_variance")
+    ledger.issue(0, 2, "c")
+    assert not ledger.may_issue()
+
+
+def test_lease_is_repeatable_and_in_issue_order():
+    ledger = Ledger(batch_size=2, max_staleness=1)
+    ids = [ledger.issue(0, i, str(i)) for i in range(4)]
+    for group_id in reversed(ids):
+        ledger.ready(group_id, ledger.version)
+    assert ledger.lease("b0") == ids[:2] == ledger.lease("b0")
+    assert ledger.lease("b1") == ids[2:]
+
+
+def test_stale_group_is_dropped_at_lease():
+    ledger = Ledger(batch_size=1, max_staleness=1)
+    for step in range(3):
+        ledger.issue(0, step, str(step))
+        ledger.ready(f"0-{step}-0", PolicyVersion(0, 0))
+        if step < 2:
+            assert ledger.lease(f"b{step}") == [f"0-{step}-0"]
+            ledger.commit(f"b{step}", PolicyVersion(0, step + 1))
+    assert ledger.lease("b2") is None
+    assert ledger.counts["dropped/stale"] == 1
+
+
+def test_commit_needs_the_next_version():
+    ledger = Ledger(batch_size=1, max_staleness=0)
+    issue_and_ready(ledger, 1)
+    ledger.lease("b0")
+    with pytest.raises(ValueError, match="expected"):
+        ledger.commit("b0", PolicyVersion(0, 2))
+    with pytest.raises(ValueError, match="not leased"):
+        ledger.commit("other", PolicyVersion(0, 1))
+
+
+def test_reports_from_before_a_restart_are_void():
+    ledger = Ledger(batch_size=1, max_staleness=1)
+    group_id = ledger.issue(0, 0, "a")
+    snapshot = json.loads(json.dumps(ledger.snapshot()))
+    ledger.restore(snapshot, incarnation=1)
+    assert not ledger.ready(group_id, PolicyVersion(0, 0))
+    again = ledger.issue(0, 0, "a")
+    assert again != group_id
+    assert ledger.ready(again, ledger.version)
+
+
+def test_restore_refuses_a_used_incarnation():
+    ledger = Ledger(batch_size=1, max_staleness=0)
+    ledger.restore(ledger.snapshot(), incarnation=3)
+    with pytest.raises(ValueError, match="used before"):
+        ledger.restore(ledger.snapshot(), incarnation=3)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_kills_delays_and_duplicates_close_every_page_once(seed):
+    """Model check: an independent account of the surviving weights' training history."""
+    rng = random.Random(seed)
+    batch_size, staleness, pages = rng.randint(1, 4), rng.randint(0, 3), rng.randint(7, 25)
+    ledger = Ledger(batch_size, staleness)
+    trained: Counter = Counter()  # positions in the weights that survive
+    dropped: Counter = Counter()
+    saved = (ledger.snapshot(), Counter(), Counter())
+    incarnation = batches = 0
+    mailbox: list = []  # delayed, duplicated, reordered reports
+
+    def position(group_id):
+        epoch, index, _ = group_id.split("-")
+        return int(epoch), int(index)
+
+    for _ in range(4000):
+        event = rng.random()
+        if event < 0.45 and ledger.may_issue():
+            epoch, index = ledger.next_position(pages)
+            if epoch < 2:
+                if rng.random() < 0.05:
+                    assert ledger.skip_page(epoch, index, "bad_page")
+                    dropped[epoch, index] += 1
+                else:
+                    group_id = ledger.issue(epoch, index, f"p{index}")
+                    kind = "drop" if rng.random() < 0.2 else "ready"
+                    mailbox += [(kind, group_id, ledger.version)] * rng.randint(1, 2)
+        elif event < 0.75 and mailbox:
+            kind, group_id, version = mailbox.pop(rng.randrange(len(mailbox)))
+            if kind == "ready":
+                ledger.ready(group_id, version)
+            elif ledger.drop(group_id, "zero_variance"):
+                dropped[position(group_id)] += 1
+        elif event < 0.95:
+            stale = [r.group_id for r in ledger.stale()]
+            issued = ledger.open_groups(GroupState.ISSUED)
+            finished = not issued and not mailbox and ledger.next_position(pages)[0] >= 2
+            leased = ledger.lease(f"b{batches}", at_least=1 if finished else None)
+            for group_id in stale:
+                dropped[position(group_id)] += 1
+            if leased:
+                assert len(leased) <= batch_size
+                for record in ledger.open_groups(GroupState.LEASED):
+                    assert ledger.version.step - record.version.step <= staleness
+                if rng.random() < 0.8:
+                    version = PolicyVersion(incarnation, ledger.version.step + 1)
+                    for group_id in ledger.commit(f"b{batches}", version):
+                        trained[position(group_id)] += 1
+                    if rng.random() < 0.4:
+                        saved = (
+                            json.loads(json.dumps(ledger.snapshot())),
+                            trained.copy(),
+                            dropped.copy(),
+                        )
+                    batches += 1
+        elif event < 0.96:
+            incarnation += 1
+            ledger.restore(saved[0], incarnation)
+            trained, dropped = saved[1].copy(), saved[2].copy()
+            batches += 1
+        ledger.close_epoch(0, pages)
+    closed = trained + dropped
+    assert all(count == 1 for count in closed.values()), closed
+    for epoch in range(2):
+        for index in range(pages):
+            assert ledger.is_closed(epoch, index) == ((epoch, index) in closed)
+    assert set(closed) == {(e, i) for e in range(2) for i in range(pages)}
