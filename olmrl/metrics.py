@@ -1,8 +1,8 @@
 """Typed metric reductions, and the sinks they go to.
 
-A quantity chooses how it is reduced where it is measured (`Mean`, `Sum`, `Max`, `Last`); a `Recorder`
-merges them over parts and ranks and writes one flat row per step: `metrics.jsonl` always, W&B and
-the console when asked. Names are `room/quantity`; waits are `time/*` in seconds.
+A quantity chooses how it is reduced where it is measured (`Mean`, `Sum`, `Max`, `Last`); `merge`
+combines parts and ranks, and sinks take one flat row per step: `metrics.jsonl` always, W&B and the
+console when asked. Names are `room/quantity`; waits are `time/*` in seconds.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ closed when its group is committed or dropped, and is closed exactly once. After
 ledger goes back to the snapshot saved with the weights, the incarnation rises, and every report
 about a group that the snapshot does not hold is ignored.
 
-Staleness bound: at policy step v at most `(v + 1 + max_staleness) * batch_size` groups that were
-not dropped may have been issued, so that in issue order a group is trained at most `max_staleness`
+Staleness bound: while the engines hold step v, at most `(v + 1 + max_staleness) * batch_size` groups
+that were not dropped may have been issued, so that in issue order a group is trained at most `max_staleness`
 versions after the weights that started it. Whatever still turns out older at lease time is dropped.
 With max_staleness 0 the groups of a batch are a pure function of which groups get dropped, whatever
 the order of events: synchronous runs are reproducible.
@@ -68,12 +68,24 @@ class Ledger:
         self._counts: Counter[str] = Counter()
         self._issued_kept = 0
         self.version = PolicyVersion(0, 0)
+        self.engine_version: PolicyVersion | None = None
 
     # -- what the driver does
 
+    def engines_hold(self, version: PolicyVersion) -> None:
+        """Record that every live engine holds these weights; older reports are void."""
+        if self.engine_version is None or version > self.engine_version:
+            self.engine_version = version
+
     def may_issue(self) -> bool:
-        """Say whether one more group keeps within the staleness bound."""
-        allowed = (self.version.step + 1 + self._max_staleness) * self._batch_size
+        """Say whether one more group keeps within the staleness bound.
+
+        Nothing may be issued before the engines hold weights of the present incarnation.
+        """
+        held = self.engine_version
+        if held is None or held.incarnation != self.version.incarnation:
+            return False
+        allowed = (held.step + 1 + self._max_staleness) * self._batch_size
         return self._issued_kept < allowed
 
     def issue(self, epoch: int, index: int, page_id: str) -> str:
@@ -212,6 +224,7 @@ class Ledger:
         }
         self._counts = Counter(snapshot["counts"])
         self.version = PolicyVersion(incarnation, saved.step)
+        self.engine_version = None
         self._issued_kept = saved.step * self._batch_size + len(self._live)
 
     # -- questions

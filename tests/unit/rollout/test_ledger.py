@@ -5,8 +5,22 @@ import random
 from collections import Counter
 
 import pytest
+
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.types import PolicyVersion
+
+
+def make_ledger(batch_size, max_staleness):
+    ledger = Ledger(batch_size, max_staleness)
+    ledger.engines_hold(ledger.version)
+    return ledger
+
+
+def commit(ledger, batch_id):
+    version = PolicyVersion(ledger.version.incarnation, ledger.version.step + 1)
+    group_ids = ledger.commit(batch_id, version)
+    ledger.engines_hold(version)
+    return group_ids
 
 
 def issue_and_ready(ledger, count, start=0):
@@ -17,18 +31,20 @@ def issue_and_ready(ledger, count, start=0):
 
 
 def test_synchronous_bound_admits_one_batch_per_version():
-    ledger = Ledger(batch_size=2, max_staleness=0)
+    ledger = make_ledger(batch_size=2, max_staleness=0)
     ids = issue_and_ready(ledger, 2)
     assert not ledger.may_issue()
     with pytest.raises(ValueError, match="staleness bound"):
         ledger.issue(0, 2, "p2")
     assert ledger.lease("b0") == ids
     ledger.commit("b0", PolicyVersion(0, 1))
+    assert not ledger.may_issue(), "the engines still hold the old weights"
+    ledger.engines_hold(PolicyVersion(0, 1))
     assert ledger.may_issue()
 
 
 def test_dropped_group_frees_its_place_once():
-    ledger = Ledger(batch_size=2, max_staleness=0)
+    ledger = make_ledger(batch_size=2, max_staleness=0)
     first, _ = ledger.issue(0, 0, "a"), ledger.issue(0, 1, "b")
     assert ledger.drop(first, "zero_variance")
     assert not ledger.drop(first, "zero_variance")
@@ -37,7 +53,7 @@ def test_dropped_group_frees_its_place_once():
 
 
 def test_lease_is_repeatable_and_in_issue_order():
-    ledger = Ledger(batch_size=2, max_staleness=1)
+    ledger = make_ledger(batch_size=2, max_staleness=1)
     ids = [ledger.issue(0, i, str(i)) for i in range(4)]
     for group_id in reversed(ids):
         ledger.ready(group_id, ledger.version)
@@ -46,19 +62,19 @@ def test_lease_is_repeatable_and_in_issue_order():
 
 
 def test_stale_group_is_dropped_at_lease():
-    ledger = Ledger(batch_size=1, max_staleness=1)
+    ledger = make_ledger(batch_size=1, max_staleness=1)
     for step in range(3):
         ledger.issue(0, step, str(step))
         ledger.ready(f"0-{step}-0", PolicyVersion(0, 0))
         if step < 2:
             assert ledger.lease(f"b{step}") == [f"0-{step}-0"]
-            ledger.commit(f"b{step}", PolicyVersion(0, step + 1))
+            commit(ledger, f"b{step}")
     assert ledger.lease("b2") is None
     assert ledger.counts["dropped/stale"] == 1
 
 
 def test_commit_needs_the_next_version():
-    ledger = Ledger(batch_size=1, max_staleness=0)
+    ledger = make_ledger(batch_size=1, max_staleness=0)
     issue_and_ready(ledger, 1)
     ledger.lease("b0")
     with pytest.raises(ValueError, match="expected"):
@@ -68,18 +84,21 @@ def test_commit_needs_the_next_version():
 
 
 def test_reports_from_before_a_restart_are_void():
-    ledger = Ledger(batch_size=1, max_staleness=1)
+    ledger = make_ledger(batch_size=1, max_staleness=1)
     group_id = ledger.issue(0, 0, "a")
     snapshot = json.loads(json.dumps(ledger.snapshot()))
     ledger.restore(snapshot, incarnation=1)
     assert not ledger.ready(group_id, PolicyVersion(0, 0))
+    ledger.engines_hold(PolicyVersion(0, 0))
+    assert not ledger.may_issue(), "the engines hold weights of the lost incarnation"
+    ledger.engines_hold(ledger.version)
     again = ledger.issue(0, 0, "a")
     assert again != group_id
     assert ledger.ready(again, ledger.version)
 
 
 def test_restore_refuses_a_used_incarnation():
-    ledger = Ledger(batch_size=1, max_staleness=0)
+    ledger = make_ledger(batch_size=1, max_staleness=0)
     ledger.restore(ledger.snapshot(), incarnation=3)
     with pytest.raises(ValueError, match="used before"):
         ledger.restore(ledger.snapshot(), incarnation=3)
@@ -90,7 +109,7 @@ def test_random_kills_delays_and_duplicates_close_every_page_once(seed):
     """Model check: an independent account of the surviving weights' training history."""
     rng = random.Random(seed)
     batch_size, staleness, pages = rng.randint(1, 4), rng.randint(0, 3), rng.randint(7, 25)
-    ledger = Ledger(batch_size, staleness)
+    ledger = make_ledger(batch_size, staleness)
     trained: Counter = Counter()  # positions in the weights that survive
     dropped: Counter = Counter()
     saved = (ledger.snapshot(), Counter(), Counter())
@@ -131,8 +150,7 @@ def test_random_kills_delays_and_duplicates_close_every_page_once(seed):
                 for record in ledger.open_groups(GroupState.LEASED):
                     assert ledger.version.step - record.version.step <= staleness
                 if rng.random() < 0.8:
-                    version = PolicyVersion(incarnation, ledger.version.step + 1)
-                    for group_id in ledger.commit(f"b{batches}", version):
+                    for group_id in commit(ledger, f"b{batches}"):
                         trained[position(group_id)] += 1
                     if rng.random() < 0.4:
                         saved = (
@@ -144,6 +162,7 @@ def test_random_kills_delays_and_duplicates_close_every_page_once(seed):
         elif event < 0.96:
             incarnation += 1
             ledger.restore(saved[0], incarnation)
+            ledger.engines_hold(ledger.version)
             trained, dropped = saved[1].copy(), saved[2].copy()
             batches += 1
         ledger.close_epoch(0, pages)
