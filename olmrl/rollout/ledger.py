@@ -9,11 +9,11 @@ closed when its group is committed or dropped, and is closed exactly once. After
 ledger goes back to the snapshot saved with the weights, the incarnation rises, and every report
 about a group that the snapshot does not hold is ignored.
 
-Staleness bound: while the engines hold step v, at most `(v + 1 + max_staleness) * batch_size` groups
-that were not dropped may have been issued, so that in issue order a group is trained at most `max_staleness`
-versions after the weights that started it. Whatever still turns out older at lease time is dropped.
-With max_staleness 0 the groups of a batch are a pure function of which groups get dropped, whatever
-the order of events: synchronous runs are reproducible.
+Staleness bound: while the engines hold step v, at most `(v + 1 + max_staleness) * batch_size`
+groups that were not dropped may have been issued, so that in issue order a group is trained at most
+`max_staleness` versions after the weights that started it. Whatever still turns out older at lease
+time is dropped. With max_staleness 0 the groups of a batch are a pure function of which groups get
+dropped, whatever the order of events: synchronous runs are reproducible.
 """
 
 from __future__ import annotations
@@ -77,16 +77,16 @@ class Ledger:
         if self.engine_version is None or version > self.engine_version:
             self.engine_version = version
 
-    def may_issue(self) -> bool:
-        """Say whether one more group keeps within the staleness bound.
+    def issuable(self) -> int:
+        """How many more groups keep within the staleness bound.
 
-        Nothing may be issued before the engines hold weights of the present incarnation.
+        None may be issued before the engines hold weights of the present incarnation.
         """
         held = self.engine_version
         if held is None or held.incarnation != self.version.incarnation:
-            return False
+            return 0
         allowed = (held.step + 1 + self._max_staleness) * self._batch_size
-        return self._issued_kept < allowed
+        return max(0, allowed - self._issued_kept)
 
     def issue(self, epoch: int, index: int, page_id: str) -> str:
         """Open the group of a page position and give its id.
@@ -94,7 +94,7 @@ class Ledger:
         Raises:
             ValueError: the position is open or closed already, or the bound forbids it.
         """
-        if not self.may_issue():
+        if not self.issuable():
             raise ValueError("the staleness bound forbids issuing another group now")
         group_id = f"{epoch}-{index}-{self.version.incarnation}"
         if self.is_closed(epoch, index) or self._is_open(epoch, index):
@@ -254,6 +254,11 @@ class Ledger:
         self._closed -= positions
         self._closed_epoch = epoch + 1
         return True
+
+    @property
+    def closed_epoch(self) -> int:
+        """Epochs before this one are complete."""
+        return self._closed_epoch
 
     @property
     def counts(self) -> dict[str, int]:

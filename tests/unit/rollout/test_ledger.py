@@ -33,14 +33,14 @@ def issue_and_ready(ledger, count, start=0):
 def test_synchronous_bound_admits_one_batch_per_version():
     ledger = make_ledger(batch_size=2, max_staleness=0)
     ids = issue_and_ready(ledger, 2)
-    assert not ledger.may_issue()
+    assert not ledger.issuable()
     with pytest.raises(ValueError, match="staleness bound"):
         ledger.issue(0, 2, "p2")
     assert ledger.lease("b0") == ids
     ledger.commit("b0", PolicyVersion(0, 1))
-    assert not ledger.may_issue(), "the engines still hold the old weights"
+    assert not ledger.issuable(), "the engines still hold the old weights"
     ledger.engines_hold(PolicyVersion(0, 1))
-    assert ledger.may_issue()
+    assert ledger.issuable()
 
 
 def test_dropped_group_frees_its_place_once():
@@ -49,7 +49,7 @@ def test_dropped_group_frees_its_place_once():
     assert ledger.drop(first, "zero_variance")
     assert not ledger.drop(first, "zero_variance")
     ledger.issue(0, 2, "c")
-    assert not ledger.may_issue()
+    assert not ledger.issuable()
 
 
 def test_lease_is_repeatable_and_in_issue_order():
@@ -90,7 +90,7 @@ def test_reports_from_before_a_restart_are_void():
     ledger.restore(snapshot, incarnation=1)
     assert not ledger.ready(group_id, PolicyVersion(0, 0))
     ledger.engines_hold(PolicyVersion(0, 0))
-    assert not ledger.may_issue(), "the engines hold weights of the lost incarnation"
+    assert not ledger.issuable(), "the engines hold weights of the lost incarnation"
     ledger.engines_hold(ledger.version)
     again = ledger.issue(0, 0, "a")
     assert again != group_id
@@ -122,7 +122,7 @@ def test_random_kills_delays_and_duplicates_close_every_page_once(seed):
 
     for _ in range(4000):
         event = rng.random()
-        if event < 0.45 and ledger.may_issue():
+        if event < 0.45 and ledger.issuable():
             epoch, index = ledger.next_position(pages)
             if epoch < 2:
                 if rng.random() < 0.05:

@@ -1,0 +1,349 @@
+"""The RolloutBuffer: the ledger and the groups it speaks of, as one Ray actor.
+
+The Driver adds scored groups; every LearnerWorker rank leases its share of a batch and commits the
+batch with its optimizer step. Waiting is asynchronous: a lease returns when its batch is ready.
+
+    Driver   -> issue, add, drop, skip_page, end_of_pages, take_rows, evaluated
+    Learner  -> begin, lease, commit, published, snapshot, report, evaluation_due
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from olmrl.data.pack import balance
+from olmrl.metrics import Last, Max, Mean, Measurements, Sum, flatten, merge
+from olmrl.rollout.ledger import GroupState, Ledger
+from olmrl.types import (
+    Completion,
+    Float32Array,
+    PolicyVersion,
+    PromptGroup,
+    Rollout,
+    VersionSpan,
+)
+
+ZERO_VARIANCE_RANGE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One rank's share of a batch."""
+
+    batch_id: str
+    groups: tuple[PromptGroup, ...]
+    """Whole groups of this rank; may be empty on some ranks of a short last batch."""
+    positions: tuple[int, ...]
+    """Where those groups stand in the batch."""
+    totals: Float32Array
+    """[groups in the batch, G] total rewards of the whole batch (batch-level advantage scaling)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BufferView:
+    """What the Driver needs to know each turn."""
+
+    incarnation: int
+    version: PolicyVersion
+    engine_version: PolicyVersion | None
+    issuable: int
+    """Groups that may be issued now."""
+    outstanding: int
+    """Groups issued and not yet scored."""
+    ready: int
+    evaluation_due: int | None
+    """Step the learner waits at for an evaluation, if any."""
+    finished: bool
+    """The learner said that it is done."""
+
+
+class RolloutBuffer:
+    """Async Ray actor (num_cpus=0); see the module docstring for who calls what."""
+
+    def __init__(self, batch_size: int, max_staleness: int, world_size: int) -> None:
+        self._ledger = Ledger(batch_size, max_staleness)
+        self._batch_size = batch_size
+        self._world = world_size
+        self._groups: dict[str, PromptGroup] = {}
+        self._leases: dict[str, list[Lease]] = {}
+        self._changed = asyncio.Condition()
+        self._no_more_pages = False
+        self._finished = False
+        self._evaluation_due: int | None = None
+        self._evaluated = -1
+        self._reports: dict[int, list[Measurements]] = {}
+        self._rows: list[tuple[int, dict[str, float]]] = []
+        self._since_commit: list[Measurements] = []
+
+    # -- Driver
+
+    async def view(self) -> BufferView:
+        """Say where everything stands."""
+        ledger = self._ledger
+        issued = len(ledger.open_groups(GroupState.ISSUED))
+        return BufferView(
+            incarnation=ledger.version.incarnation,
+            version=ledger.version,
+            engine_version=ledger.engine_version,
+            issuable=ledger.issuable(),
+            outstanding=issued,
+            ready=len(ledger.open_groups(GroupState.READY)),
+            evaluation_due=self._evaluation_due,
+            finished=self._finished,
+        )
+
+    async def issue(self, epoch: int, index: int, page_id: str) -> str:
+        """Open the group of a page position (see Ledger.issue)."""
+        return self._ledger.issue(epoch, index, page_id)
+
+    async def next_position(self, epoch_size: int) -> tuple[int, int]:
+        """First page position that is neither open nor closed."""
+        self._ledger.close_epoch(self._ledger.closed_epoch, epoch_size)
+        return self._ledger.next_position(epoch_size)
+
+    async def skip_page(self, epoch: int, index: int, reason: str) -> None:
+        """Close a position whose page could not be read."""
+        self._ledger.skip_page(epoch, index, reason)
+        await self._notify()
+
+    async def add(self, group: PromptGroup, drop_zero_variance: bool) -> str:
+        """Take a scored group: `ready`, `zero_variance` (dropped) or `void` (unknown by now)."""
+        measured = measure_group(group)
+        totals = group.totals
+        if drop_zero_variance and float(np.ptp(totals)) <= ZERO_VARIANCE_RANGE:
+            verdict = "zero_variance"
+            if not self._ledger.drop(group.group_id, verdict):
+                return "void"
+        elif self._ledger.ready(group.group_id, group.oldest_version):
+            verdict = "ready"
+            self._groups[group.group_id] = group
+        else:
+            return "void"
+        self._since_commit.append(measured)
+        await self._notify()
+        return verdict
+
+    async def drop(self, group_id: str, reason: str) -> bool:
+        """Close a group that could not be generated or scored."""
+        dropped = self._ledger.drop(group_id, reason)
+        await self._notify()
+        return dropped
+
+    async def end_of_pages(self) -> None:
+        """Let the last, smaller batch through: no page will be issued any more."""
+        self._no_more_pages = True
+        await self._notify()
+
+    async def take_rows(self) -> list[tuple[int, dict[str, float]]]:
+        """Hand over the metric rows of finished steps."""
+        rows, self._rows = self._rows, []
+        return rows
+
+    async def evaluated(self, step: int) -> None:
+        """Release the learner that waits for the evaluation of a step."""
+        self._evaluated, self._evaluation_due = step, None
+        await self._notify()
+
+    # -- Learner
+
+    async def begin(self, saved: tuple[dict[str, Any], bytes] | None) -> PolicyVersion:
+        """Start an incarnation, from a checkpoint's ledger and groups or from nothing.
+
+        Returns:
+            The version of the weights the learner holds now.
+        """
+        incarnation = self._ledger.version.incarnation + 1
+        snapshot = Ledger(self._batch_size, 0).snapshot()
+        self._groups = {}
+        if saved is not None:
+            snapshot, blob = saved
+            incarnation = max(incarnation, PolicyVersion.parse(snapshot["version"]).incarnation + 1)
+            self._groups = decode_groups(blob)
+        self._ledger.restore(snapshot, incarnation)
+        self._leases, self._reports, self._since_commit = {}, {}, []
+        self._no_more_pages, self._finished, self._evaluation_due = False, False, None
+        await self._notify()
+        return self._ledger.version
+
+    async def lease(self, batch_id: str, rank: int) -> Lease | None:
+        """Wait for a batch and give this rank's share; None when the pages are used up."""
+        async with self._changed:
+            while True:
+                if batch_id not in self._leases and not self._try_lease(batch_id):
+                    if self._exhausted():
+                        return None
+                    await self._changed.wait()
+                    continue
+                return self._leases[batch_id][rank]
+
+    async def commit(self, batch_id: str, version: PolicyVersion) -> None:
+        """Close a batch with the optimizer step that used it."""
+        for group_id in self._ledger.commit(batch_id, PolicyVersion(*version)):
+            self._groups.pop(group_id, None)
+        self._leases.pop(batch_id, None)
+        await self._notify()
+
+    async def published(self, version: PolicyVersion) -> None:
+        """Learn that all engines hold a version."""
+        self._ledger.engines_hold(PolicyVersion(*version))
+        await self._notify()
+
+    async def snapshot(self) -> tuple[dict[str, Any], bytes]:
+        """Ledger and ready groups, to be saved with the weights as one unit."""
+        snapshot = self._ledger.snapshot()
+        kept = [self._groups[row[4]] for row in snapshot["ready"]]
+        return snapshot, encode_groups(kept)
+
+    async def report(self, step: int, measured: Measurements) -> None:
+        """Take one rank's measurements of a step; the row is complete when all ranks reported."""
+        waiting = self._reports.setdefault(step, [])
+        waiting.append(measured)
+        if len(waiting) == self._world:
+            del self._reports[step]
+            rollouts, self._since_commit = merge(*self._since_commit), []
+            totals: Measurements = {
+                f"ledger/{name}": Last(float(count)) for name, count in self._ledger.counts.items()
+            }
+            self._rows.append((step, flatten(merge(*waiting, rollouts, totals))))
+
+    async def evaluation_due(self, step: int) -> None:
+        """Wait until the Driver has evaluated the weights of this step."""
+        async with self._changed:
+            self._evaluation_due = step
+            while self._evaluated < step:
+                await self._changed.wait()
+
+    async def finish(self) -> None:
+        """Say that the learner has made its last step."""
+        self._finished = True
+        await self._notify()
+
+    # -- inside
+
+    def _try_lease(self, batch_id: str) -> bool:
+        at_least = 1 if self._drained() else None
+        taken = self._ledger.lease(batch_id, at_least=at_least)
+        if taken is None:
+            return False
+        groups = [self._groups[group_id] for group_id in taken]
+        totals = np.stack([g.totals for g in groups])
+        shares = balance([group_cost(g) for g in groups], self._world)
+        self._leases[batch_id] = [
+            Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals)
+            for share in shares
+        ]
+        self._since_commit.append(self._staleness(groups))
+        return True
+
+    def _staleness(self, groups: list[PromptGroup]) -> Measurements:
+        now = self._ledger.version.step
+        lags = [now - g.oldest_version.step for g in groups]
+        return {
+            "policy/staleness_mean": Mean.of(lags),
+            "policy/staleness_max": Max(float(max(lags))),
+        }
+
+    def _drained(self) -> bool:
+        return self._no_more_pages and not self._ledger.open_groups(GroupState.ISSUED)
+
+    def _exhausted(self) -> bool:
+        return self._drained() and not self._ledger.open_groups(GroupState.READY)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def group_cost(group: PromptGroup) -> float:
+    """Learner tokens of a group run page-once: the prompt once and every completion."""
+    completions = [r.completion for r in group.rollouts]
+    return float(len(completions[0].prompt_token_ids) + sum(len(c.token_ids) for c in completions))
+
+
+def measure_group(group: PromptGroup) -> Measurements:
+    """Reward and length statistics of one group, trained or dropped."""
+    totals = group.totals
+    lengths = [len(r.completion.token_ids) for r in group.rollouts]
+    measured: Measurements = {
+        "reward/mean": Mean.of(totals),
+        "reward/std": Mean.of([float(totals.std())]),
+        "reward/frac_zero_std": Mean.of([float(np.ptp(totals) <= ZERO_VARIANCE_RANGE)]),
+        "completion/mean_length": Mean.of(lengths),
+        "completion/max_length": Max(float(max(lengths))),
+        "completion/clipped_fraction": Mean.of(
+            [float(r.completion.finish_reason == "length") for r in group.rollouts]
+        ),
+        "rollout/completions": Sum(float(len(lengths))),
+        "rollout/tokens": Sum(float(sum(lengths))),
+        "rollout/cached_prompt_fraction": Mean.of(
+            r.completion.cached_tokens / max(1, len(r.completion.prompt_token_ids))
+            for r in group.rollouts
+        ),
+    }
+    for name in group.rollouts[0].rewards:
+        results = [r.rewards[name] for r in group.rollouts]
+        values = np.asarray([r.value for r in results])
+        measured[f"reward/{name}/mean"] = Mean.of(values)
+        measured[f"reward/{name}/std"] = Mean.of([float(values.std())])
+        for part in {key for r in results for key in r.parts}:
+            measured[f"reward/{name}/{part}"] = Mean.of(
+                r.parts[part] for r in results if part in r.parts
+            )
+    return measured
+
+
+def encode_groups(groups: list[PromptGroup]) -> bytes:
+    """Ready groups as an .npz archive without pickles: what training needs of them, not the pages.
+
+    Rewards' verdicts are left out: they were reported when the group became ready.
+    """
+    arrays: dict[str, Any] = {"groups": np.asarray(len(groups))}
+    for g, group in enumerate(groups):
+        arrays[f"{g}/ids"] = np.asarray([group.group_id, group.page_id])
+        arrays[f"{g}/totals"] = group.totals
+        for r, rollout in enumerate(group.rollouts):
+            c, key = rollout.completion, f"{g}/{r}"
+            arrays[f"{key}/tokens"] = c.token_ids
+            arrays[f"{key}/logprobs"] = c.logprobs
+            arrays[f"{key}/prompt"] = c.prompt_token_ids
+            arrays[f"{key}/versions"] = np.asarray(
+                [[*s.version, s.start, s.end] for s in c.versions], dtype=np.int64
+            )
+            arrays[f"{key}/text"] = np.asarray([c.text, c.finish_reason])
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def decode_groups(blob: bytes) -> dict[str, PromptGroup]:
+    """Read back `encode_groups`; pages are None and are read again by whoever needs them."""
+    archive = np.load(io.BytesIO(blob), allow_pickle=False)
+    groups = {}
+    for g in range(int(archive["groups"])):
+        group_id, page_id = (str(x) for x in archive[f"{g}/ids"])
+        rollouts = []
+        for r, total in enumerate(archive[f"{g}/totals"]):
+            key = f"{g}/{r}"
+            text, reason = (str(x) for x in archive[f"{key}/text"])
+            spans = tuple(
+                VersionSpan(PolicyVersion(int(i), int(s)), int(a), int(b))
+                for i, s, a, b in archive[f"{key}/versions"]
+            )
+            completion = Completion(
+                group_id=group_id,
+                index=r,
+                token_ids=archive[f"{key}/tokens"],
+                logprobs=archive[f"{key}/logprobs"],
+                versions=spans,
+                finish_reason=reason,
+                text=text,
+                prompt_token_ids=archive[f"{key}/prompt"],
+            )
+            rollouts.append(Rollout(completion=completion, rewards={}, total=float(total)))
+        groups[group_id] = PromptGroup(group_id, page_id, tuple(rollouts))
+    return groups
