@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Sets up everything on a fresh Linux machine with Python 3.11 or newer, then runs
+#   bash launch/local.sh            the quick start: pages, SFT warm-up, GRPO, report
+#   bash launch/local.sh test       the test suite (extra arguments go to pytest)
+#   bash launch/local.sh setup      the environment alone
+# OLMRL_PYTHON picks the interpreter, OLMRL_VENV the environment's folder (default .venv).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+VENV=${OLMRL_VENV:-.venv}
+EXTRAS="cpu,dev,lora,fp8,mix,s3,deepspeed"
+
+fail() { printf 'launch/local.sh: %s\n' "$*" >&2; exit 1; }
+
+find_python() {
+  local candidate
+  for candidate in ${OLMRL_PYTHON:-} python3.11 python3.12 python3.13 python3; do
+    if command -v "$candidate" >/dev/null &&
+       "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"; return
+    fi
+  done
+  fail "needs Python 3.11 or newer; set OLMRL_PYTHON to one"
+}
+
+# uv reads its own settings, not pip's: hand over what pip is configured with.
+pip_settings() {
+  local value
+  for key in index-url extra-index-url find-links; do
+    value=$("$VENV/bin/python" -m pip config get "global.$key" 2>/dev/null || true)
+    local variable="PIP_$(printf '%s' "$key" | tr 'a-z-' 'A-Z_')"
+    value=${!variable:-$value}
+    for item in $value; do
+      [[ $item == file://* && ! -d ${item#file://} ]] || printf -- '--%s\n%s\n' "$key" "$item"
+    done
+  done
+}
+
+install() {
+  local stamp="$VENV/.olmrl-installed" want
+  want=$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt launch/torchvision_cpu/* 2>/dev/null | cksum)
+  [[ -f $stamp && $(cat "$stamp") == "$want" ]] && return
+  local log="$VENV.log" started=$SECONDS
+  printf 'Setting up %s (log: %s) ...\n' "$VENV" "$log"
+  [[ -x $VENV/bin/python ]] || "$(find_python)" -m venv "$VENV"
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check uv >"$log" 2>&1 ||
+    fail "cannot install uv; see $log"
+  local -a settings=() common
+  mapfile -t settings < <(pip_settings)
+  common=("$VENV/bin/uv" pip install --python "$VENV/bin/python" --override launch/cpu_overrides.txt
+          --index-strategy unsafe-best-match "${settings[@]}")
+  # CPU torch from what pip is configured with, else from PyTorch's own CPU index.
+  if ! "${common[@]}" "torch==2.13.0+cpu" >>"$log" 2>&1; then
+    "${common[@]}" --torch-backend cpu "torch==2.13.0" "torchvision" >>"$log" 2>&1 ||
+      fail "cannot install a CPU build of torch 2.13.0; see $log"
+  fi
+  local torch; torch=$("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("torch"))')
+  "${common[@]}" "torch==$torch" -e ".[$EXTRAS]" ./launch/torchvision_cpu >>"$log" 2>&1 ||
+    fail "cannot install olmrl's packages; see $log"
+  printf '%s' "$want" >"$stamp"
+  printf 'Set up in %d s.\n' $((SECONDS - started))
+}
+
+install
+export PATH="$PWD/$VENV/bin:$PATH" PYTHONWARNINGS=ignore TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+case ${1:-run} in
+  setup) ;;
+  test)  shift; exec python -m pytest "$@" ;;
+  run)   exec python -m olmrl.quickstart "${@:2}" ;;
+  *)     fail "unknown command '$1'; allowed: run, test, setup" ;;
+esac
