@@ -38,7 +38,7 @@ pip_settings() {
 
 install() {
   local stamp="$VENV/.olmrl-installed" want
-  want=$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt launch/torchvision_cpu/* 2>/dev/null | cksum)
+  want=$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt launch/torchvision_cpu/*.{py,toml} | cksum)
   [[ -f $stamp && $(cat "$stamp") == "$want" ]] && return
   local log="$VENV.log" started=$SECONDS
   printf 'Setting up %s (log: %s) ...\n' "$VENV" "$log"
