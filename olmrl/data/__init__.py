@@ -1,0 +1,1 @@
+"""A page on disk becomes a trainable sample: render, prompt, steps, stream, encode, pack."""
