@@ -1,0 +1,5 @@
+"""Self-contained HTML pages: what a run did, what a bench candidate failed, what a mix holds."""
+
+from olmrl.report.html import Curves, Sample, Table, Text, page
+
+__all__ = ["Curves", "Sample", "Table", "Text", "page"]

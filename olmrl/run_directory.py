@@ -1,0 +1,137 @@
+"""The run directory: one shape for SFT and GRPO, everything a run leaves behind.
+
+config.yaml       resolved configuration
+metrics.jsonl     one row per step
+rollouts/         sampled prompt groups before any drop, one JSON file a group
+evaluations/      one JSON file per held-out evaluation
+pages/            PNG of every page shown in rollouts/ or evaluations/
+bad_pages.jsonl   pages that could not be read, each once, with the reason
+checkpoints/      step-N folders
+report.html       what the run did
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from olmrl import storage
+from olmrl.types import Page, PromptGroup, Rollout
+
+
+class RunDirectory:
+    """Paths and writers of one run; local folder."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+
+    def create(self, config_text: str) -> None:
+        """Make the folder and write the resolved configuration."""
+        for name in ("rollouts", "evaluations", "pages", "checkpoints"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+        storage.write_text(self.path / "config.yaml", config_text)
+
+    @property
+    def started(self) -> bool:
+        """Say whether a run has written here."""
+        return (self.path / "config.yaml").exists()
+
+    @property
+    def metrics(self) -> Path:
+        """Path of metrics.jsonl."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """Path of report.html."""
+        return self.path / "report.html"
+
+    def bad_page(self, page_id: str, path: str, reason: str) -> None:
+        """List an unreadable page."""
+        row = {"page_id": page_id, "path": path, "reason": reason}
+        self._append(self.path / "bad_pages.jsonl", row)
+
+    def bad_pages(self) -> list[dict[str, Any]]:
+        """Pages listed so far, each once."""
+        path = self.path / "bad_pages.jsonl"
+        rows = [row for _, row in storage.read_jsonl(path)] if path.exists() else []
+        return list({row["page_id"]: row for row in rows}.values())
+
+    def _append(self, path: Path, row: dict[str, Any]) -> None:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def page_image(self, page: Page) -> str:
+        """Save a page's picture once; returns its path inside the run directory."""
+        name = hashlib.sha1(page.page_id.encode()).hexdigest()[:16] + ".png"
+        target = self.path / "pages" / name
+        if not target.exists():
+            temporary = target.with_suffix(".tmp.png")
+            Image.fromarray(page.image).save(temporary)
+            os.replace(temporary, target)
+        return f"pages/{name}"
+
+    def rollouts(self, step: int, group: PromptGroup, page: Page, fate: str) -> None:
+        """Write one scored prompt group with the fate it met (ready, zero_variance, ...)."""
+        value = {
+            "step": step,
+            "fate": fate,
+            "page_id": page.page_id,
+            "image": self.page_image(page),
+            "reference": page.reference,
+            "rollouts": [rollout_row(r) for r in group.rollouts],
+        }
+        name = f"step-{step:06d}-{hashlib.sha1(group.group_id.encode()).hexdigest()[:8]}.json"
+        storage.write_json(self.path / "rollouts" / name, value)
+
+    def evaluation(self, step: int, value: dict[str, Any]) -> None:
+        """Write one held-out evaluation."""
+        storage.write_json(self.path / "evaluations" / f"step-{step:06d}.json", value)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """All evaluations, by step."""
+        files = sorted((self.path / "evaluations").glob("step-*.json"))
+        return [json.loads(file.read_text("utf-8")) for file in files]
+
+    def rollout_files(self) -> list[Path]:
+        """Recorded prompt groups, by step."""
+        return sorted((self.path / "rollouts").glob("step-*.json"))
+
+
+def rollout_row(rollout: Rollout) -> dict[str, Any]:
+    """A rollout as plain JSON: text, rewards, verdicts."""
+    completion = rollout.completion
+    return {
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "tokens": len(completion.token_ids),
+        "version": str(completion.oldest_version),
+        "total": None if math.isnan(rollout.total) else rollout.total,
+        "rewards": {
+            name: None if result.failed else result.value
+            for name, result in rollout.rewards.items()
+        },
+        "errors": {n: r.error for n, r in rollout.rewards.items() if r.failed},
+        "verdicts": [
+            {
+                "id": v.test_id,
+                "type": v.type,
+                "file": v.file,
+                "passed": v.passed,
+                "explanation": v.explanation,
+            }
+            for result in rollout.rewards.values()
+            for v in result.verdicts
+        ],
+    }
