@@ -1,0 +1,98 @@
+"""`python -m olmrl.synth VERB`: make pages with known truth, and a tiny model to read them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from olmrl.synth.labels import RATES
+from olmrl.synth.pages import write_data_set
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m olmrl.synth", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    pages = verbs.add_parser("pages", help="PDF pages with markdown truth and unit tests")
+    pages.add_argument("out", help="folder to write: train/, heldout/, sft/, sft_heldout/")
+    pages.add_argument("--train", type=int, default=256, help="bench pages to train on")
+    pages.add_argument("--heldout", type=int, default=64, help="bench pages to test on")
+    pages.add_argument("--sft", type=int, default=0, help="page pairs with imperfect labels")
+    pages.add_argument("--seed", type=int, default=0)
+    pages.add_argument("--difficulty", type=int, default=1, help="1 (easiest) to 3")
+    pages.add_argument(
+        "--habit",
+        action="append",
+        default=[],
+        metavar="NAME=RATE",
+        help="how often a habit shows in the labels of sft/ (repeatable), e.g. endless=0",
+    )
+    model = verbs.add_parser("model", help="a tiny, randomly initialised Qwen2.5-VL")
+    model.add_argument("out", help="folder to write")
+    model.add_argument(
+        "--texts",
+        "--pages",
+        nargs="+",
+        required=True,
+        help="files or folders whose .md and .txt texts the tokenizer learns from",
+    )
+    model.add_argument("--size", default="tiny", help="tiny or small")
+    model.add_argument("--vocab-size", type=int, default=640)
+    model.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _rates(settings: Sequence[str]) -> dict[str, float]:
+    rates = dict(RATES)
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            rates[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--habit {setting!r}: expected NAME=RATE, RATE in 0..1") from None
+    return rates
+
+
+def _pages(options: argparse.Namespace) -> str:
+    folder = write_data_set(
+        options.out,
+        train=options.train,
+        heldout=options.heldout,
+        sft=options.sft,
+        seed=options.seed,
+        difficulty=options.difficulty,
+        rates=_rates(options.habit),
+    )
+    return (
+        f"{folder}: {options.train} training, {options.heldout} held-out pages, "
+        f"{options.sft} page pairs"
+    )
+
+
+def _model(options: argparse.Namespace) -> str:
+    # Deferred: torch and transformers take seconds to import, and `pages` needs neither.
+    from olmrl.synth.model import gather_texts, make_model  # noqa: PLC0415
+
+    folder = make_model(
+        gather_texts(options.texts),
+        options.out,
+        size=options.size,
+        vocab_size=options.vocab_size,
+        seed=options.seed,
+    )
+    return f"{folder}: a {options.size} Qwen2.5-VL"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; a user's mistake ends in one sentence and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        print({"pages": _pages, "model": _model}[options.verb](options))
+    except (ValueError, OSError) as error:
+        print(f"olmrl.synth {options.verb}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Writing folders of synthetic pages: bench folders to train and test on, page pairs to warm up on.
+
+    OUT/train, OUT/heldout   bench folders (spec A3): pdfs/, *.jsonl, claude_original/ with the truth
+    OUT/sft                  page pairs (spec A1) whose labels have a labeller's habits
+    OUT/sft_heldout          the held-out pages as page pairs with true labels
+
+The same seed gives the same bytes; the splits never share a random stream.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+from olmrl.synth.labels import RATES, draw_habits, transcribe
+from olmrl.synth.sheet import STYLES, Sheet, Style, draw, invent
+from olmrl.synth.truth import FILES, TestRow, make_tests
+
+FOLDER = "synth"
+"""The one sub-folder of pdfs/."""
+
+
+def _page(seed: int, split: str, index: int, style: Style) -> tuple[Sheet, bytes, random.Random]:
+    rng = random.Random(f"{seed}/{split}/{index}")
+    sheet = invent(rng, style)
+    return sheet, draw(sheet, style, rng), rng
+
+
+def _style(difficulty: int) -> Style:
+    if difficulty not in STYLES:
+        raise ValueError(f"difficulty: {difficulty} is unknown, allowed are {sorted(STYLES)}")
+    return STYLES[difficulty]
+
+
+def write_bench(out: Path, split: str, count: int, *, seed: int, difficulty: int) -> Path:
+    """Write a bench folder of `count` pages with true references and unit tests.
+
+    Raises:
+        ValueError: Unknown difficulty.
+    """
+    style = _style(difficulty)
+    folder = out / split
+    pdfs, references = folder / "pdfs" / FOLDER, folder / "claude_original" / FOLDER
+    pdfs.mkdir(parents=True, exist_ok=True)
+    references.mkdir(parents=True, exist_ok=True)
+    tests: dict[str, list[TestRow]] = {name: [] for name in FILES.values()}
+    for index in range(count):
+        sheet, pdf, rng = _page(seed, split, index, style)
+        name = f"sheet_{index:05d}"
+        (pdfs / f"{name}.pdf").write_bytes(pdf)
+        reference = references / f"{name}_page1_pg1_repeat1.md"
+        reference.write_text(transcribe(sheet), encoding="utf-8")
+        for row in make_tests(sheet, f"{FOLDER}/{name}.pdf", rng):
+            tests[FILES[row["type"]]].append(row)
+    for file, rows in tests.items():
+        if rows:
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / file).write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_pairs(
+    out: Path,
+    split: str,
+    count: int,
+    *,
+    seed: int,
+    difficulty: int,
+    rates: dict[str, float] | None = None,
+    source: str | None = None,
+) -> Path:
+    """Write page pairs; `habits.jsonl` beside them records what is wrong with which label.
+
+    Args:
+        out: Parent of the split's folder.
+        split: Name of the folder, and of the random stream unless `source` is given.
+        count: Pages.
+        seed: Seed of the data set.
+        difficulty: A key of `STYLES`.
+        rates: How often each habit shows; None: true labels.
+        source: Split whose pages these are.
+
+    Raises:
+        ValueError: Unknown difficulty or habit.
+    """
+    style = _style(difficulty)
+    folder = out / split
+    folder.mkdir(parents=True, exist_ok=True)
+    records = []
+    for index in range(count):
+        sheet, pdf, rng = _page(seed, source or split, index, style)
+        habits = draw_habits(rng, rates or {})
+        name = f"sheet_{index:05d}"
+        (folder / f"{name}.pdf").write_bytes(pdf)
+        (folder / f"{name}.md").write_text(transcribe(sheet, habits), encoding="utf-8")
+        records.append({"name": name, **asdict(habits)})
+    if rates:
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / "habits.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_data_set(
+    out: str | Path,
+    *,
+    train: int,
+    heldout: int,
+    sft: int,
+    seed: int = 0,
+    difficulty: int = 1,
+    rates: dict[str, float] | None = None,
+) -> Path:
+    """Write all splits; a count of 0 leaves its folder out.
+
+    Args:
+        out: Folder to write.
+        train: Pages of `OUT/train`.
+        heldout: Pages of `OUT/heldout`, and of `OUT/sft_heldout` where there is warm-up data.
+        sft: Page pairs of `OUT/sft`.
+        seed: Seed of everything.
+        difficulty: A key of `STYLES`.
+        rates: Habits of the warm-up labels; None takes `labels.RATES`.
+
+    Raises:
+        ValueError: A negative count, all counts 0, or an unknown difficulty or habit.
+    """
+    counts = {"train": train, "heldout": heldout, "sft": sft}
+    for name, count in counts.items():
+        if count < 0:
+            raise ValueError(f"{name}: {count} pages is not a number of pages")
+    if not any(counts.values()):
+        raise ValueError("train, heldout and sft are all 0: nothing to write")
+    folder = Path(out)
+    common = {"seed": seed, "difficulty": difficulty}
+    for split in ("train", "heldout"):
+        if counts[split]:
+            write_bench(folder, split, counts[split], **common)
+    if sft:
+        write_pairs(folder, "sft", sft, rates=RATES if rates is None else rates, **common)
+        if heldout:
+            write_pairs(folder, "sft_heldout", heldout, source="heldout", **common)
+    return folder

@@ -1,0 +1,119 @@
+"""A sheet's truth as olmOCR-bench unit tests (spec A4).
+
+Every test holds for the true transcription by construction: the words of a page differ from one
+another, and running heads and page numbers share no word with the body.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from olmrl.synth.sheet import Sheet
+
+TestRow = dict[str, Any]
+"""One line of a test file."""
+
+FILES = {
+    "present": "text_present.jsonl",
+    "absent": "headers_footers.jsonl",
+    "order": "reading_order.jsonl",
+    "table": "table_tests.jsonl",
+    "format": "formatting.jsonl",
+    "footnote": "footnotes.jsonl",
+    "baseline": "baseline.jsonl",
+}
+"""The test file (scoring category) of each type."""
+
+
+def make_tests(sheet: Sheet, pdf: str, rng: random.Random) -> list[TestRow]:
+    """State the truth of a sheet.
+
+    Args:
+        sheet: The page.
+        pdf: The PDF's path below `pdfs/`.
+        rng: Chooses the words that tests ask for.
+
+    Returns:
+        Test rows with ids unique within the data set, ready to be written as JSONL.
+    """
+    rows = [
+        *_present(sheet, rng),
+        *_absent(sheet),
+        *_order(sheet, rng),
+        *_table(sheet),
+        *_format(sheet),
+        *_footnote(sheet),
+        {"type": "baseline", "max_repeats": 30},
+    ]
+    stem = pdf.removesuffix(".pdf").replace("/", "_")
+    counts: dict[str, int] = {}
+    tests = []
+    for row in rows:
+        kind = row["type"]
+        counts[kind] = counts.get(kind, 0) + 1
+        tests.append({"pdf": pdf, "page": 1, "id": f"{stem}_{kind}_{counts[kind]:02d}", **row})
+    return tests
+
+
+def _present(sheet: Sheet, rng: random.Random) -> list[TestRow]:
+    """One pair of neighbouring words from each line of running text."""
+    tests: list[TestRow] = []
+    for line in (*sheet.lines, *sheet.left, *sheet.right):
+        if len(line) >= 2:
+            start = rng.randrange(len(line) - 1)
+            text = " ".join(line[start : start + 2])
+            tests.append({"type": "present", "text": text, "max_diffs": 0})
+    return tests
+
+
+def _absent(sheet: Sheet) -> list[TestRow]:
+    """Running heads and page numbers do not belong into a transcription.
+
+    A few differences are allowed, so that a misread running head is not taken for an absent one.
+    """
+    tests: list[TestRow] = []
+    if sheet.running_head:
+        tests.append({"type": "absent", "text": sheet.running_head, "max_diffs": 4})
+    if sheet.footer:
+        tests.append({"type": "absent", "text": sheet.footer, "max_diffs": 1})
+    return tests
+
+
+def _order(sheet: Sheet, rng: random.Random) -> list[TestRow]:
+    """The heading before the text, earlier lines before later ones, the left column first."""
+    pairs = []
+    blocks = [block for block in (sheet.heading, *sheet.lines) if block]
+    for before, after in zip(blocks, blocks[1:], strict=False):
+        pairs.append((rng.choice(before), rng.choice(after)))
+    if sheet.left:
+        pairs.append((rng.choice(sheet.left[-1]), rng.choice(sheet.right[0])))
+    return [{"type": "order", "before": a, "after": b, "max_diffs": 0} for a, b in pairs]
+
+
+def _table(sheet: Sheet) -> list[TestRow]:
+    """Neighbours of cells, in an HTML table."""
+    if not sheet.table:
+        return []
+    head, first, last = sheet.table[0], sheet.table[1], sheet.table[-1]
+    relations: list[TestRow] = [
+        {"cell": head[0], "right": head[1]},
+        {"cell": last[0], "top_heading": head[0]},
+        {"cell": first[1], "up": head[1]},
+    ]
+    return [{"type": "table", **row, "ignore_markdown_tables": True} for row in relations]
+
+
+def _format(sheet: Sheet) -> list[TestRow]:
+    tests: list[TestRow] = []
+    if sheet.heading:
+        tests.append({"type": "format", "text": " ".join(sheet.heading), "format": "heading"})
+    if sheet.bold:
+        tests.append({"type": "format", "text": sheet.bold, "format": "bold"})
+    return tests
+
+
+def _footnote(sheet: Sheet) -> list[TestRow]:
+    if not sheet.footnote:
+        return []
+    return [{"type": "footnote", "marker": "1", "appears_before_marker": sheet.lines[-1][-1]}]
