@@ -1,0 +1,83 @@
+"""Text as the bench compares it: one normal form and two similarities (spec E1, E2)."""
+
+import re
+import unicodedata
+
+from rapidfuzz import fuzz
+
+MAX_TEXT_CHARS = 1_000_000
+"""Longest transcription that is tested at all; a page of 8,000 tokens has about 40,000."""
+
+_BREAK = re.compile(r"<br/?>")
+_BOLD_STARS = re.compile(r"\*\*(.*?)\*\*")
+_BOLD_BARS = re.compile(r"__(.*?)__")
+_TAGS = re.compile(r"</?[bi]>")
+_STARS = re.compile(r"\*(.*?)\*")
+_BARS = re.compile(r"_(.*?)_")
+_SPACES = re.compile(r"\s+")
+_LOOKALIKES = str.maketrans(
+    {
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201a": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u201e": '"',
+        "\uff3f": "_",
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2011": "-",
+        "\u2012": "-",
+        "\u2212": "-",
+        "\u00b5": "\u03bc",
+    }
+)
+
+
+def normalize(text: str) -> str:
+    """Returns the form in which the bench compares text (spec E1).
+
+    Line-break tags become spaces, bold and italic marks go, whitespace runs become one space, the
+    text is NFC, and typographic quotes and dashes become ASCII. The ends are not stripped, and any
+    pair of ``_`` or ``*`` on a line counts as a mark (``snake_case_name`` loses both bars).
+    """
+    text = _strip_bold(_BREAK.sub(" ", text))
+    text = _strip_bold(_TAGS.sub("", text))
+    if "*" in text:
+        text = _STARS.sub(r"\1", text)
+    if "_" in text:
+        text = _BARS.sub(r"\1", text)
+    text = _SPACES.sub(" ", text)
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", text).translate(_LOOKALIKES)
+
+
+def _strip_bold(text: str) -> str:
+    if "**" in text:
+        text = _BOLD_STARS.sub(r"\1", text)
+    if "__" in text:
+        text = _BOLD_BARS.sub(r"\1", text)
+    return text
+
+
+def best_ratio(needle: str, text: str, at_least: float) -> float:
+    """Similarity, 0 to 1, of the needle to the best-matching part of the text.
+
+    The measure is symmetric: of the two strings the shorter one is slid along the longer one.
+
+    Args:
+        needle: What is looked for.
+        text: Where it is looked for.
+        at_least: The threshold of interest; results clearly below it come back as 0.
+    """
+    if needle and needle in text:
+        return 1.0
+    return fuzz.partial_ratio(needle, text, score_cutoff=at_least * 100 - 1e-6) / 100
+
+
+def full_ratio(left: str, right: str, at_least: float) -> float:
+    """Similarity, 0 to 1, of two whole strings; results clearly below `at_least` are 0."""
+    if left == right:
+        return 1.0
+    return fuzz.ratio(left, right, score_cutoff=at_least * 100 - 1e-6) / 100
