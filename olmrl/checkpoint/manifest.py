@@ -1,0 +1,150 @@
+"""What makes a checkpoint folder complete: its `COMPLETE` file, a manifest written last.
+
+step-40/
+  COMPLETE             format, step, ranks, name and size of every other file
+  .metadata *.distcp   tensors, sharded (torch.distributed.checkpoint)
+  values.json          what else the strategy's state holds
+  extra.json           what the caller added: policy version, ledger, data position, config ...
+  blobs/NAME           binary extras, e.g. groups that were ready but not trained
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from olmrl import storage
+
+FORMAT = 1
+"""Layout version; raised when an older olmrl could no longer read a new checkpoint."""
+COMPLETE = "COMPLETE"
+VALUES = "values.json"
+EXTRA = "extra.json"
+BLOBS = "blobs"
+_STEP_NAME = re.compile(r"step-(\d+)")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or written; the message names folder and file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete checkpoint."""
+
+    path: str
+    """Its folder, local or remote."""
+    step: int
+    """Optimizer steps in the weights."""
+    world: int
+    """Ranks that wrote it."""
+    files: Mapping[str, int]
+    """Size in bytes of each file, by path inside the folder."""
+
+    def extra(self) -> dict[str, Any]:
+        """Read what the caller added as JSON."""
+        return dict(read_json(storage.join(self.path, EXTRA)))
+
+    def blobs(self) -> dict[str, bytes]:
+        """Read the binary extras."""
+        names = [name for name in self.files if name.startswith(f"{BLOBS}/")]
+        return {
+            name.removeprefix(f"{BLOBS}/"): storage.read_bytes(storage.join(self.path, name))
+            for name in names
+        }
+
+
+def folder_name(step: int) -> str:
+    """Name of a step's folder."""
+    return f"step-{step}"
+
+
+def step_of(name: str) -> int | None:
+    """Step of a folder name, None if it is no checkpoint folder."""
+    match = _STEP_NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def read_json(path: str) -> Any:
+    """Read a JSON file of a checkpoint.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    try:
+        return json.loads(storage.read_text(path))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from error
+
+
+def complete(folder: str, step: int, world: int) -> None:
+    """Declare a folder complete: list its files and write the manifest, which makes it count."""
+    files = sizes(folder)
+    storage.write_json(
+        storage.join(folder, COMPLETE),
+        {"format": FORMAT, "step": step, "world": world, "files": files},
+    )
+
+
+def sizes(folder: str) -> dict[str, int]:
+    """Size in bytes of every file below a folder but the manifest, by relative path."""
+    fs, inner = storage.filesystem(folder)
+    fs.invalidate_cache()
+    inner = inner.rstrip("/")
+    found = fs.find(inner, detail=True)
+    named = {path[len(inner) + 1 :]: int(entry["size"]) for path, entry in found.items()}
+    return {name: size for name, size in sorted(named.items()) if name != COMPLETE}
+
+
+def open_checkpoint(folder: str) -> Checkpoint:
+    """Read the manifest of a checkpoint and compare it with what lies there.
+
+    Raises:
+        CheckpointError: no or a torn checkpoint, a missing or truncated file, a newer format.
+    """
+    marker = storage.join(folder, COMPLETE)
+    if not storage.exists(marker):
+        raise CheckpointError(f"{folder}: not a complete checkpoint (no {COMPLETE} file)")
+    manifest = read_json(marker)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise CheckpointError(f"{marker}: damaged (no format number)")
+    if manifest["format"] > FORMAT:
+        raise CheckpointError(
+            f"{folder}: written in format {manifest['format']} by a newer olmrl; "
+            f"this one reads formats up to {FORMAT}"
+        )
+    try:
+        checkpoint = Checkpoint(
+            folder, int(manifest["step"]), int(manifest["world"]), dict(manifest["files"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{marker}: damaged ({error})") from error
+    present = sizes(folder)
+    for name, size in checkpoint.files.items():
+        if name not in present:
+            raise CheckpointError(f"{folder}: {name} is missing ({size} bytes were saved)")
+        if present[name] != size:
+            raise CheckpointError(
+                f"{folder}: {name} is truncated or changed ({present[name]} bytes, {size} saved)"
+            )
+    return checkpoint
+
+
+def remove_folder(folder: str) -> None:
+    """Remove a folder, COMPLETE first: cut short, it leaves a torn checkpoint, not a damaged."""
+    fs, inner = storage.filesystem(folder)
+    if not fs.exists(inner):
+        return
+    marker = storage.filesystem(storage.join(folder, COMPLETE))[1]
+    if fs.exists(marker):
+        fs.rm_file(marker)
+    if storage.is_remote(folder):
+        fs.rm(inner, recursive=True)
+    else:
+        shutil.rmtree(inner, ignore_errors=True)

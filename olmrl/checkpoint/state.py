@@ -1,0 +1,352 @@
+"""Saving and restoring runs: `CheckpointStore`, the only writer of a run's checkpoint folder.
+
+A checkpoint is one unit: the strategy's state in shards, the random generators of every rank, and
+what the caller adds (ledger, data position, config ...). It is written beside the older ones,
+synced to disk, declared complete, and only then given its name; a killed or failed save leaves no
+checkpoint, and older ones go only after the newer one counts. Needs no Ray; with an initialised
+torch.distributed every rank calls `save` and `load`, without it one process does.
+
+    store = CheckpointStore(run_dir / "checkpoints", keep_last=3, keep_best=1)
+    store.recover()                                   # driver, holding the RunLock
+    newest = store.newest()
+    if newest:
+        restored = store.load(newest, strategy.state_dict())
+        strategy.load(restored.state)
+    store.save(step, strategy.state_dict(), extra={"version": str(version)}, blobs={...})
+    store.wait()                                      # before the process ends
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch.distributed as dist
+from torch.distributed.checkpoint import CheckpointException
+
+from olmrl import storage
+from olmrl.checkpoint import manifest, shards
+from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
+
+_SCORES = "scores.json"
+_PARTIAL = re.compile(r"\.step-\d+\.partial")
+_REPLACED = re.compile(r"\.(step-\d+)\.replaced")
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What `CheckpointStore.load` gives back."""
+
+    step: int
+    """Optimizer steps in the weights."""
+    state: Any
+    """The saved tree, in the shape of the state it was loaded into; for `strategy.load`."""
+    extra: dict[str, Any]
+    """The caller's JSON extras."""
+    blobs: dict[str, bytes]
+    """The caller's binary extras."""
+
+
+class CheckpointStore:
+    """The checkpoints of one run, in one local or remote folder."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        keep_last: int = 3,
+        keep_best: int = 0,
+        best_mode: Literal["min", "max"] = "max",
+        asynchronous: bool = False,
+    ) -> None:
+        """Describe the store; nothing is read or written yet.
+
+        Args:
+            root: folder of the `step-N` folders.
+            keep_last: newest checkpoints that are kept, at least 1.
+            keep_best: checkpoints kept by their score (see `record_score`) beside those.
+            best_mode: whether the best score is the smallest or the largest.
+            asynchronous: copy the state to host memory, then write it in a thread.
+        """
+        if keep_last < 1:
+            raise CheckpointError(f"keep_last: must be >= 1, got {keep_last}")
+        self._root = os.fspath(root)
+        self._keep_last = keep_last
+        self._keep_best = keep_best
+        self._best_sign = 1.0 if best_mode == "max" else -1.0
+        self._asynchronous = asynchronous
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
+        self._group: dist.ProcessGroup | None = None
+
+    # Reading
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, in order."""
+        return sorted(s for s, name in self._folders().items() if self._is_complete(name))
+
+    def newest(self) -> Checkpoint | None:
+        """Open the newest complete checkpoint; None if there is none.
+
+        Raises:
+            CheckpointError: it is damaged, or of a newer format.
+        """
+        steps = self.steps()
+        return self.at(steps[-1]) if steps else None
+
+    def best(self) -> Checkpoint | None:
+        """Open the complete checkpoint with the best recorded score; None if none has one."""
+        ranked = self._by_score(self.steps())
+        return self.at(ranked[0]) if ranked else None
+
+    def at(self, step: int) -> Checkpoint:
+        """Open the checkpoint of a step.
+
+        Raises:
+            CheckpointError: there is none (names those that exist), it is damaged or newer.
+        """
+        if step not in self._folders():
+            known = ", ".join(map(str, self.steps())) or "none"
+            raise CheckpointError(f"{self._root}: no checkpoint of step {step}; complete: {known}")
+        return manifest.open_checkpoint(self._path(manifest.folder_name(step)))
+
+    def load(self, checkpoint: Checkpoint, state: Any, *, restore_rng: bool = True) -> Restored:
+        """Fill a state from a checkpoint, on any number of ranks; all ranks call it.
+
+        Args:
+            checkpoint: from `newest`, `best` or `at`.
+            state: `strategy.state_dict()` of the running strategy; its tensors are overwritten.
+                Leave out a top-level key (e.g. "optim") to restore only the others.
+            restore_rng: set this process's random generators. A rank that did not exist when the
+                checkpoint was written gets fresh ones, seeded by step and rank.
+
+        Raises:
+            CheckpointError: damaged files, or another model (names the first differing tensor).
+        """
+        folder = checkpoint.path
+        saved = shards.saved_shapes(folder)
+        _, tensors = shards.split(state)
+        shards.check(folder, tensors, saved)
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        prefix = f"{shards.RNG}/{rank}/"
+        rng = {n: t for n, t in shards.capture_rng().items() if prefix + n in saved}
+        wanted = {**tensors, **{prefix + name: tensor for name, tensor in rng.items()}}
+        try:
+            shards.read_into(wanted, folder, self._process_group())
+        except CheckpointException as error:
+            raise CheckpointError(f"{folder}: cannot read it ({_causes(error)})") from error
+        if restore_rng and rng:
+            shards.restore_rng(rng)
+        elif restore_rng:
+            shards.seed_rng(checkpoint.step * 1_000_003 + rank)
+        values = manifest.read_json(storage.join(folder, manifest.VALUES))
+        kept = {key: values[key] for key in state if key in values}
+        return Restored(
+            checkpoint.step, shards.join(kept, wanted), checkpoint.extra(), checkpoint.blobs()
+        )
+
+    # Writing
+
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Any],
+        *,
+        extra: Mapping[str, Any],
+        blobs: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Save one checkpoint; all ranks call it, rank 0's extra and blobs count.
+
+        Asynchronously it returns once the state is copied to host memory, and waits first for the
+        save before it.
+
+        Args:
+            step: optimizer steps in the weights.
+            state: `strategy.state_dict()`: a dict of trees of tensors and plain values.
+            extra: JSON-able.
+            blobs: binary extras by name.
+
+        Raises:
+            CheckpointError: this save (or, asynchronously, the one before) failed; the complete
+                checkpoints before it are untouched.
+        """
+        self.wait()
+        values, tensors = shards.split(dict(state))
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        tensors |= {f"{shards.RNG}/{rank}/{n}": t for n, t in shards.capture_rng().items()}
+        texts = {manifest.VALUES: _to_json(values), manifest.EXTRA: _to_json(dict(extra))}
+        files = {**texts, **{f"{manifest.BLOBS}/{n}": bytes(b) for n, b in (blobs or {}).items()}}
+        work = self._path(self._work_name(step))
+        writer = shards.writer(work)
+        group = self._process_group()
+        if self._asynchronous:
+            tensors = writer.stage(tensors)
+
+        def run() -> None:
+            self._guarded(step, lambda: shards.write(tensors, writer, group))
+            if rank == 0:
+                self._guarded(step, lambda: self._publish(step, files))
+
+        if not self._asynchronous:
+            run()
+            return
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending = self._thread.submit(run)
+
+    def wait(self) -> None:
+        """Wait for the asynchronous save in progress.
+
+        Raises:
+            CheckpointError: it failed.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def record_score(self, step: int, score: float) -> None:
+        """Note the evaluation of a checkpoint (any process of the run); `keep_best` goes by it."""
+        scores = {**self._scores(), step: float(score)}
+        known = set(self._folders())
+        self._write_scores({s: v for s, v in scores.items() if s in known or s >= step})
+
+    def recover(self) -> None:
+        """Remove what killed saves left; only while no save can be running (hold the RunLock)."""
+        for name in self._names():
+            replaced = _REPLACED.fullmatch(name)
+            if replaced and not self._is_complete(replaced[1]):
+                os.replace(self._path(name), self._path(replaced[1]))
+            elif replaced or _PARTIAL.fullmatch(name):
+                self._remove(name)
+        for name in self._folders().values():
+            if not self._is_complete(name):
+                self._remove(name)
+
+    def discard_after(self, step: int) -> None:
+        """Remove checkpoints newer than `step`, when a run goes on from an older one by choice."""
+        for newer, name in sorted(self._folders().items(), reverse=True):
+            if newer > step:
+                self._remove(name)
+        self._write_scores({s: v for s, v in self._scores().items() if s <= step})
+
+    # The steps of a save
+
+    def _publish(self, step: int, files: Mapping[str, bytes]) -> None:
+        work, final = self._work_name(step), manifest.folder_name(step)
+        for name, content in files.items():
+            storage.write_bytes(storage.join(self._path(work), name), content)
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        manifest.complete(self._path(work), step, world)
+        if not storage.is_remote(self._root):
+            self._give_name(work, final)
+        self._prune()
+
+    def _give_name(self, work: str, final: str) -> None:
+        replaced = f".{final}.replaced"
+        _sync_folder(self._path(work))
+        if final in self._names():
+            self._remove(replaced)
+            os.replace(self._path(final), self._path(replaced))
+        os.replace(self._path(work), self._path(final))
+        _sync_folder(self._root)
+        self._remove(replaced)
+
+    def _prune(self) -> None:
+        steps = self.steps()
+        kept = {*steps[-self._keep_last :], *self._by_score(steps)[: self._keep_best]}
+        for step in steps:
+            if step not in kept:
+                self._remove(manifest.folder_name(step))
+
+    def _guarded(self, step: int, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except (CheckpointException, OSError, RuntimeError) as error:
+            cause = _causes(error) if isinstance(error, CheckpointException) else str(error)
+            self._remove(self._work_name(step))
+            steps = self.steps()
+            survivor = f"step {steps[-1]} is the newest" if steps else "there is none yet"
+            raise CheckpointError(
+                f"{self._root}: saving step {step} failed ({cause}{self._free_space()}); "
+                f"of the complete checkpoints {survivor}"
+            ) from error
+
+    # Names, folders, scores
+
+    def _path(self, name: str) -> str:
+        return storage.join(self._root, name)
+
+    def _work_name(self, step: int) -> str:
+        # An object store has no rename: there the name is final, and COMPLETE alone decides.
+        name = manifest.folder_name(step)
+        return name if storage.is_remote(self._root) else f".{name}.partial"
+
+    def _names(self) -> list[str]:
+        fs, inner = storage.filesystem(self._root)
+        fs.invalidate_cache()
+        if not fs.isdir(inner):
+            return []
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(inner, detail=False)]
+
+    def _folders(self) -> dict[int, str]:
+        steps = {manifest.step_of(name): name for name in self._names()}
+        return {step: name for step, name in steps.items() if step is not None}
+
+    def _is_complete(self, name: str) -> bool:
+        return storage.exists(storage.join(self._path(name), manifest.COMPLETE))
+
+    def _remove(self, name: str) -> None:
+        manifest.remove_folder(self._path(name))
+
+    def _scores(self) -> dict[int, float]:
+        path = self._path(_SCORES)
+        if not storage.exists(path):
+            return {}
+        return {int(step): float(score) for step, score in manifest.read_json(path).items()}
+
+    def _write_scores(self, scores: Mapping[int, float]) -> None:
+        storage.write_json(self._path(_SCORES), {str(s): v for s, v in sorted(scores.items())})
+
+    def _by_score(self, steps: list[int]) -> list[int]:
+        scores = self._scores()
+        scored = [step for step in steps if not math.isnan(scores.get(step, math.nan))]
+        return sorted(scored, key=lambda s: (self._best_sign * scores[s], s), reverse=True)
+
+    def _free_space(self) -> str:
+        if storage.is_remote(self._root) or not Path(self._root).exists():
+            return ""
+        return f"; {shutil.disk_usage(self._root).free / 2**20:.0f} MiB free"
+
+    def _process_group(self) -> dist.ProcessGroup | None:
+        # Its own gloo group: saves talk from a thread, beside the collectives of training.
+        if self._group is None and dist.is_initialized():
+            self._group = dist.new_group(backend="gloo")
+        return self._group
+
+
+def _to_json(value: Any) -> bytes:
+    try:
+        return json.dumps(value).encode()
+    except TypeError as error:
+        raise CheckpointError(f"checkpoint extra: {error}") from error
+
+
+def _causes(error: CheckpointException) -> str:
+    return "; ".join(f"rank {rank}: {cause[0]}" for rank, cause in error.failures.items())
+
+
+def _sync_folder(folder: str) -> None:
+    # Contents of every file are already synced; this makes their names durable.
+    for path in [Path(folder), *(p for p in Path(folder).iterdir() if p.is_dir())]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

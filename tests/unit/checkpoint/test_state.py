@@ -1,0 +1,301 @@
+"""Saving, restoring, retention, and every way a save can be cut short."""
+
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from olmrl.checkpoint.manifest import CheckpointError, open_checkpoint
+from olmrl.checkpoint.state import CheckpointStore
+
+
+class Trainee:
+    """A linear model with AdamW: the least that has weights, moments and a schedule."""
+
+    def __init__(self, seed: int = 0, width: int = 4) -> None:
+        torch.manual_seed(seed)
+        self.model = torch.nn.Linear(width, 3)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        self.model(torch.ones(1, width)).sum().backward()
+        self.optimizer.step()
+
+    def train(self) -> float:
+        self.optimizer.zero_grad()
+        x = torch.rand(8, self.model.in_features) + random.random() + np.random.rand()
+        loss = self.model(x).square().mean()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def state(self) -> dict:
+        return {
+            "model": self.model.state_dict(),
+            "optim": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": 3, "betas": (0.9, 0.99), "steps": {7: None}},
+        }
+
+    def load(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optim"])
+
+
+def saved(root, *steps, **options) -> CheckpointStore:
+    store = CheckpointStore(root, **{"keep_last": 10, **options})
+    trainee = Trainee()
+    for step in steps:
+        store.save(step, trainee.state(), extra={"step": step})
+    store.wait()
+    return store
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_continues_as_if_never_stopped(tmp_path, asynchronous):
+    trainee = Trainee()
+    random.seed(1)
+    np.random.seed(1)
+    for _ in range(3):
+        trainee.train()
+    store = CheckpointStore(tmp_path, asynchronous=asynchronous)
+    store.save(3, trainee.state(), extra={"pages": [1, 2]}, blobs={"ready": b"\x00\xff"})
+    expected = [trainee.train() for _ in range(3)]
+    store.wait()
+
+    other = Trainee(seed=99)
+    restored = store.load(store.newest(), other.state())
+    other.load(restored.state)
+    assert [other.train() for _ in range(3)] == expected
+    assert restored.step == 3
+    assert restored.extra == {"pages": [1, 2]}
+    assert restored.blobs == {"ready": b"\x00\xff"}
+    assert restored.state["schedule"] == {
+        "last_epoch": 3,
+        "betas": (0.9, 0.99),
+        "steps": {7: None},
+    }
+
+
+def test_restores_weights_alone(tmp_path):
+    store = saved(tmp_path, 1)
+    other = Trainee(seed=5)
+    restored = store.load(store.newest(), {"model": other.state()["model"]}, restore_rng=False)
+    assert set(restored.state) == {"model"}
+    assert torch.equal(other.model.weight, Trainee().model.weight)
+
+
+def test_keeps_the_last_and_the_best(tmp_path):
+    store = CheckpointStore(tmp_path, keep_last=2, keep_best=1, best_mode="min")
+    for step, loss in [(1, 0.5), (2, 0.1), (3, 0.3), (4, 0.4), (5, float("nan"))]:
+        store.save(step, Trainee().state(), extra={})
+        store.record_score(step, loss)
+    assert store.steps() == [2, 4, 5]
+    assert store.best().step == 2
+    assert store.newest().step == 5
+
+
+def test_a_torn_save_is_never_picked_up(tmp_path):
+    store = saved(tmp_path, 1)
+    os.rename(tmp_path / "step-1", tmp_path / "keep")
+    (tmp_path / "step-7").mkdir()
+    (tmp_path / "step-7" / "__0_0.distcp").write_bytes(b"half")
+    (tmp_path / ".step-8.partial").mkdir()
+    assert store.newest() is None
+    os.rename(tmp_path / "keep", tmp_path / "step-1")
+    assert store.newest().step == 1
+    store.recover()
+    assert sorted(os.listdir(tmp_path)) == ["step-1"]
+
+
+def test_leftovers_of_a_killed_save_do_not_enter_the_next(tmp_path):
+    stale = tmp_path / ".step-1.partial"
+    stale.mkdir()
+    (stale / "__9_0.distcp").write_bytes(b"from a larger cluster")
+    store = saved(tmp_path, 1)
+    assert "__9_0.distcp" not in store.newest().files
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    store = saved(tmp_path, 1, 2)
+    store.save(2, Trainee(seed=3).state(), extra={"step": "again"})
+    assert store.newest().extra() == {"step": "again"}
+    assert sorted(os.listdir(tmp_path)) == ["step-1", "step-2"]
+
+
+def test_kill_between_the_two_renames_of_a_replacement(tmp_path):
+    store = saved(tmp_path, 2)
+    os.rename(tmp_path / "step-2", tmp_path / ".step-2.replaced")
+    store.recover()
+    assert store.newest().step == 2
+
+
+def test_going_on_from_an_older_step_forgets_the_newer(tmp_path):
+    store = saved(tmp_path, 1, 2, 3)
+    store.record_score(3, 9.0)
+    store.discard_after(1)
+    assert store.steps() == [1]
+    assert store.best() is None
+
+
+KILLED = """
+    import os, signal, sys, threading
+    import torch
+    from olmrl.checkpoint import manifest, state
+    sys.path.insert(0, {tests!r})
+    from test_state import Trainee
+    store = state.CheckpointStore({root!r}, asynchronous={asynchronous})
+    trainee = Trainee()
+    store.save(1, trainee.state(), extra={{}})
+    store.wait()
+    whole = {target}.{name}
+    def killed(*args, **kwargs):
+        if {after}:
+            whole(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+    {target}.{name} = killed
+    store.save(2, trainee.state(), extra={{}})
+    store.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "after", "newest"),
+    [
+        ("state.shards", "write", False, 1),
+        ("state.shards", "write", True, 1),
+        ("manifest", "complete", False, 1),
+        ("manifest", "complete", True, 1),
+        ("state.CheckpointStore", "_prune", False, 2),
+    ],
+)
+def test_kill_9_at_each_stage_of_a_save(tmp_path, target, name, after, newest):
+    script = textwrap.dedent(KILLED).format(
+        root=str(tmp_path),
+        tests=os.path.dirname(__file__),
+        asynchronous=name == "complete",
+        target=target,
+        name=name,
+        after=after,
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
+    assert done.returncode == -9, done.stderr.decode()
+    store = CheckpointStore(tmp_path)
+    assert store.newest().step == newest
+    store.recover()
+    trainee = Trainee(seed=4)
+    trainee.load(store.load(store.newest(), trainee.state()).state)
+    assert torch.equal(trainee.model.weight, Trainee().model.weight)
+
+
+DISK_FULL = """
+    import resource, sys
+    sys.path.insert(0, {tests!r})
+    import torch
+    from test_state import Trainee
+    from olmrl.checkpoint.state import CheckpointStore
+    store = CheckpointStore({root!r}, asynchronous={asynchronous})
+    big = {{"model": {{"w": torch.zeros(1 << 18)}}}}
+    store.save(1, big, extra={{}})
+    store.wait()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        store.save(2, big, extra={{}})
+        store.wait()
+    except ValueError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, asynchronous):
+    script = textwrap.dedent(DISK_FULL).format(
+        root=str(tmp_path), tests=os.path.dirname(__file__), asynchronous=asynchronous
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
+    message = done.stdout.decode()
+    assert "saving step 2 failed" in message, done.stderr.decode()
+    assert "step 1 is the newest" in message
+    assert sorted(os.listdir(tmp_path)) == ["step-1"]
+    assert CheckpointStore(tmp_path).newest().step == 1
+
+
+def test_missing_shard_truncated_file_newer_format(tmp_path):
+    store = saved(tmp_path, 1)
+    shard = tmp_path / "step-1" / "__0_0.distcp"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    with pytest.raises(CheckpointError, match=r"__0_0.distcp is truncated"):
+        store.newest()
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=r"__0_0.distcp is missing"):
+        store.newest()
+    shard.write_bytes(content)
+    marker = tmp_path / "step-1" / "COMPLETE"
+    newer = json.loads(marker.read_text()) | {"format": 99}
+    marker.write_text(json.dumps(newer))
+    with pytest.raises(CheckpointError, match="format 99 by a newer olmrl"):
+        store.newest()
+    marker.write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        store.newest()
+
+
+def test_another_architecture_is_refused_by_name(tmp_path):
+    store = saved(tmp_path, 1)
+    wider = Trainee(width=5)
+    with pytest.raises(CheckpointError, match=r"model/weight has shape \[3, 4\].*expects \[3, 5\]"):
+        store.load(store.newest(), wider.state())
+    with pytest.raises(CheckpointError, match="no tensor model/head"):
+        store.load(store.newest(), {"model": {"head": torch.zeros(1)}})
+    with pytest.raises(CheckpointError, match="its tensor model/weight is not in the model"):
+        store.load(store.newest(), {"model": {"bias": torch.zeros(3)}})
+    with pytest.raises(CheckpointError, match="no checkpoint of step 8; complete: 1"):
+        store.at(8)
+    with pytest.raises(CheckpointError, match="not a complete checkpoint"):
+        open_checkpoint(str(tmp_path / "nowhere"))
+
+
+def test_unsaveable_values_are_named(tmp_path):
+    store = CheckpointStore(tmp_path)
+    with pytest.raises(CheckpointError, match="schedule/f: cannot save a function"):
+        store.save(1, {"schedule": {"f": lambda: 0}}, extra={})
+    with pytest.raises(CheckpointError, match="extra"):
+        store.save(1, {}, extra={"x": object()})
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/olmrl-must-not-exist",)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    store = saved(tmp_path, 1)
+    metadata = tmp_path / "step-1" / ".metadata"
+    evil = pickle.dumps(Evil())
+    marker = tmp_path / "step-1" / "COMPLETE"
+    metadata.write_bytes(evil)
+    manifest = json.loads(marker.read_text())
+    manifest["files"][".metadata"] = len(evil)
+    marker.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"posix.system has no place"):
+        store.load(store.newest(), Trainee().state())
+
+
+def test_remote_folders_work_alike():
+    root = "memory://bucket/run/checkpoints"
+    store = saved(root, 1, 2, 3, keep_last=2)
+    assert store.steps() == [2, 3]
+    other = Trainee(seed=8)
+    other.load(store.load(store.newest(), other.state()).state)
+    assert torch.equal(other.model.weight, Trainee().model.weight)
+    store.save(3, Trainee(seed=2).state(), extra={"again": True})
+    assert store.newest().extra() == {"again": True}
+    store.discard_after(2)
+    assert store.steps() == [2]
+    store.recover()
+    assert store.steps() == [2]
