@@ -1,7 +1,7 @@
 """The one HTML renderer: data in, a page without any outside reference out.
 
-Model output is untrusted: every text is escaped by jinja2; pictures are data URLs; the page carries a
-content security policy that forbids scripts and the network.
+Model output is untrusted: every text is escaped by jinja2; pictures are data URLs; the page carries
+a content security policy that forbids scripts and the network.
 """
 
 from __future__ import annotations
