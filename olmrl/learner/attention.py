@@ -1,0 +1,457 @@
+"""Exact attention over a packed row, plugged into transformers' attention registry.
+
+A token sees earlier tokens of its own segment and of its prefix segment (see `PackedBatch`). Three
+kernels compute it, chosen per device: SDPA over small padded tiles (anywhere), FlexAttention with a
+block mask (CUDA), flash-attn's variable-length kernel (CUDA, where installed). None of them makes a
+T x T mask. Shape letters: T packed tokens, S segments in a tile, Q queries, K keys, D head width.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import AttentionInterface
+
+from olmrl.types import Int32Array
+
+try:
+    from flash_attn import flash_attn_varlen_func
+except ImportError:  # the `flash-attn` extra is optional
+    flash_attn_varlen_func = None
+
+Kernel = Literal["sdpa", "flash", "flex"]
+LANGUAGE = "olmrl_packed"
+# transformers hands `cu_seqlens` to vision attention only where the name contains "flash"
+VISION = "olmrl_vision_flash"
+TILE_AREA = 1 << 24
+"""Most query-key pairs of one SDPA call; bounds its mask and its padding."""
+MAX_PADDING = 1.5
+"""Padded over true query-key pairs that one tile may reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One segment in the packed row, with the prefix that it sees."""
+
+    start: int
+    length: int
+    prefix_start: int = 0
+    prefix_length: int = 0
+
+    @property
+    def keys(self) -> int:
+        """Tokens that its last token sees."""
+        return self.prefix_length + self.length
+
+    def key_index(self) -> np.ndarray:
+        """[K] positions of prefix and segment in the row."""
+        return np.concatenate(
+            [
+                np.arange(self.prefix_start, self.prefix_start + self.prefix_length),
+                np.arange(self.start, self.start + self.length),
+            ]
+        )
+
+
+def find_spans(segment_ids: Int32Array, prefix_ids: Int32Array) -> list[Span]:
+    """The segments of a packed row, in order.
+
+    Args:
+        segment_ids: [T] id per token; each id is one run of tokens.
+        prefix_ids: [T] id of the segment that the token's segment also sees, or -1.
+
+    Raises:
+        ValueError: a segment is torn apart, or its prefix is missing, later, or has a prefix.
+    """
+    if len(segment_ids) == 0:
+        raise ValueError("packed batch: it has no tokens")
+    starts = np.flatnonzero(np.r_[True, np.diff(segment_ids) != 0])
+    ends = np.r_[starts[1:], len(segment_ids)]
+    found: dict[int, Span] = {}
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        segment, prefix = int(segment_ids[start]), int(prefix_ids[start])
+        if segment in found:
+            raise ValueError(f"packed batch: segment {segment} is not one run of tokens")
+        if (prefix_ids[start:end] != prefix).any():
+            raise ValueError(f"packed batch: segment {segment} has more than one prefix")
+        if prefix < 0:
+            found[segment] = Span(start, end - start)
+            continue
+        before = found.get(prefix)
+        if before is None or before.prefix_length:
+            raise ValueError(
+                f"packed batch: segment {segment} has prefix {prefix}, "
+                "which must be an earlier segment without a prefix of its own"
+            )
+        found[segment] = Span(start, end - start, before.start, before.length)
+    return list(found.values())
+
+
+class PackedPlan(Protocol):
+    """Attention over one packed row; made once per batch, used by every layer."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """From [1, heads, T, D] (key, value: [1, kv heads, T, D]) to [1, T, heads, D]."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Segments attended in one call: rows padded on the right, queries causal over their keys."""
+
+    query_index: Tensor
+    """[S * Q] positions of the queries; padding points at the segment's first token."""
+    key_index: Tensor
+    """[S * K] positions of the keys: prefix, then segment, then padding no query sees."""
+    rows: int
+    """S."""
+    mask: Tensor | None
+    """[S or 1, 1, Q, K] whether a query sees a key; None: plainly causal."""
+
+
+class SdpaPlan:
+    """Prefix and suffix decomposition on torch's scaled dot product attention."""
+
+    def __init__(self, spans: list[Span], device: torch.device | str = "cpu") -> None:
+        tiles = _group_spans(spans)
+        self.tiles = [_make_tile(tile, device) for tile in tiles]
+        self.padded_pairs = sum(
+            len(t) * max(s.length for s in t) * max(s.keys for s in t) for t in tiles
+        )
+        """Query-key pairs that the kernel works on."""
+        total = sum(s.length for s in spans)
+        row_of_token = np.empty(total, dtype=np.int64)
+        offset = 0
+        for tile in tiles:
+            longest = max(s.length for s in tile)
+            for span in tile:
+                row_of_token[span.start : span.start + span.length] = offset + np.arange(
+                    span.length
+                )
+                offset += longest
+        self.row_of_token = torch.from_numpy(row_of_token).to(device)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """See `PackedPlan.attend`."""
+        query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+        outputs = []
+        for tile in self.tiles:
+            q, k, v = (
+                x.index_select(0, index).unflatten(0, (tile.rows, -1)).transpose(1, 2)
+                for x, index in (
+                    (query, tile.query_index),
+                    (key, tile.key_index),
+                    (value, tile.key_index),
+                )
+            )
+            out = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=tile.mask,
+                is_causal=tile.mask is None,
+                scale=scaling,
+                enable_gqa=True,
+            )
+            outputs.append(out.transpose(1, 2).flatten(0, 1))
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        return joined.index_select(0, self.row_of_token).unsqueeze(0)
+
+
+def _group_spans(spans: list[Span]) -> list[list[Span]]:
+    """Spans of like shape side by side, within the bounds on area and padding."""
+    tiles: list[list[Span]] = []
+    exact = longest = keys = 0
+    for span in sorted(spans, key=lambda s: (s.prefix_length, s.length, s.start)):
+        area = exact + span.length * span.keys
+        q, k = max(longest, span.length), max(keys, span.keys)
+        same_kind = bool(tiles) and bool(tiles[-1][0].prefix_length) == bool(span.prefix_length)
+        padded = (len(tiles[-1]) + 1) * q * k if tiles else 0
+        if same_kind and padded <= TILE_AREA and padded <= MAX_PADDING * area:
+            tiles[-1].append(span)
+            exact, longest, keys = area, q, k
+        else:
+            tiles.append([span])
+            exact, longest, keys = span.length * span.keys, span.length, span.keys
+    return tiles
+
+
+def _make_tile(spans: list[Span], device: torch.device | str) -> Tile:
+    longest, keys = max(s.length for s in spans), max(s.keys for s in spans)
+    query_index = np.empty((len(spans), longest), dtype=np.int64)
+    key_index = np.empty((len(spans), keys), dtype=np.int64)
+    for row, span in enumerate(spans):
+        query_index[row] = span.start
+        query_index[row, : span.length] = np.arange(span.start, span.start + span.length)
+        key_index[row] = span.start
+        key_index[row, : span.keys] = span.key_index()
+    prefixes = np.asarray([s.prefix_length for s in spans])
+    mask = None
+    if prefixes.any():
+        seen = np.unique(prefixes) if len(set(prefixes.tolist())) == 1 else prefixes
+        last_key = seen[:, None] + np.arange(longest)
+        mask = torch.from_numpy(np.arange(keys) <= last_key[:, None, :, None]).to(device)
+    return Tile(
+        query_index=torch.from_numpy(query_index.reshape(-1)).to(device),
+        key_index=torch.from_numpy(key_index.reshape(-1)).to(device),
+        rows=len(spans),
+        mask=mask,
+    )
+
+
+class FlashPlan:
+    """Segments over [prefix; segment] in one call of flash-attn's variable-length kernel."""
+
+    def __init__(
+        self, spans: list[Span], device: torch.device | str, kernel: Any = flash_attn_varlen_func
+    ) -> None:
+        self.kernel = kernel
+        lengths = np.asarray([s.length for s in spans])
+        keys = np.asarray([s.keys for s in spans])
+        self.max_query, self.max_key = int(lengths.max()), int(keys.max())
+        self.cu_query = _cumulative(lengths, device)
+        self.cu_key = _cumulative(keys, device)
+        self.key_index: Tensor | None = None
+        """[sum K] positions of every segment's keys; None where no segment has a prefix."""
+        if (keys != lengths).any():
+            index = np.concatenate([s.key_index() for s in spans])
+            self.key_index = torch.from_numpy(index).to(device)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """See `PackedPlan.attend`."""
+        query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+        if self.key_index is not None:
+            key, value = key[self.key_index], value[self.key_index]
+        out = self.kernel(
+            query.contiguous(),
+            key.contiguous(),
+            value.contiguous(),
+            self.cu_query,
+            self.cu_key,
+            self.max_query,
+            self.max_key,
+            softmax_scale=scaling,
+            causal=True,  # aligned at the last key, so a segment sees its whole prefix
+        )
+        return out.unsqueeze(0)
+
+
+class FlexPlan:
+    """FlexAttention over a block mask made from segment and prefix ids."""
+
+    def __init__(
+        self, segment_ids: Int32Array, prefix_ids: Int32Array, device: torch.device | str
+    ) -> None:
+        segment = torch.from_numpy(segment_ids).to(device)
+        prefix = torch.from_numpy(prefix_ids).to(device)
+        total = len(segment_ids)
+
+        def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            related = (segment[query] == segment[key]) | (segment[key] == prefix[query])
+            return related & (key <= query)
+
+        on_gpu = torch.device(device).type == "cuda"
+        self.block_mask: BlockMask = create_block_mask(
+            sees, None, None, total, total, device=str(device), _compile=on_gpu
+        )
+        self.kernel: Any = _compiled_flex() if on_gpu else flex_attention
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """See `PackedPlan.attend`."""
+        out = self.kernel(
+            query, key, value, block_mask=self.block_mask, scale=scaling, enable_gqa=True
+        )
+        return out.transpose(1, 2)
+
+
+_flex_kernel: list[Any] = []
+
+
+def _compiled_flex() -> Any:
+    """FlexAttention compiled once per process; its unfused form would build T x T scores."""
+    if not _flex_kernel:
+        _flex_kernel.append(torch.compile(flex_attention, dynamic=True))
+    return _flex_kernel[0]
+
+
+def resolve_kernel(
+    wanted: Literal["auto", "sdpa", "flash", "flex"], device: torch.device | str
+) -> Kernel:
+    """The attention kernel for a device.
+
+    Raises:
+        ValueError: the wanted kernel cannot run there.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    if wanted == "auto":
+        if not on_gpu:
+            return "sdpa"
+        return "flash" if flash_attn_varlen_func is not None else "flex"
+    if wanted == "flash" and (flash_attn_varlen_func is None or not on_gpu):
+        raise ValueError(
+            "model.attention: flash needs a CUDA device and the flash-attn package "
+            "(install olmrl[flash-attn]); allowed here are auto, sdpa"
+            + (", flex" if on_gpu else "")
+        )
+    return wanted
+
+
+def make_plan(
+    segment_ids: Int32Array, prefix_ids: Int32Array, kernel: Kernel, device: torch.device | str
+) -> PackedPlan:
+    """Plan the attention of one packed row; see `find_spans` for errors."""
+    spans = find_spans(segment_ids, prefix_ids)
+    if kernel == "flash":
+        return FlashPlan(spans, device)
+    if kernel == "flex":
+        return FlexPlan(segment_ids, prefix_ids, device)
+    return SdpaPlan(spans, device)
+
+
+class VisionSegments:
+    """Bidirectional attention inside runs of patches: images, or windows of images."""
+
+    def __init__(self, lengths: list[int], device: torch.device | str) -> None:
+        self.lengths = lengths
+        self.longest = max(lengths)
+        self.cu_lengths = _cumulative(np.asarray(lengths), device)
+        by_length: dict[int, list[np.ndarray]] = defaultdict(list)
+        start = 0
+        for length in lengths:
+            by_length[length].append(np.arange(start, start + length))
+            start += length
+        self.groups: list[tuple[int, Tensor]] = []
+        """Segments of equal length need no padding: (length, [S * length] positions)."""
+        order = []
+        for length, runs in by_length.items():
+            index = np.concatenate(runs)
+            order.append(index)
+            self.groups.append((length, torch.from_numpy(index).to(device)))
+        self.inverse = torch.from_numpy(np.argsort(np.concatenate(order))).to(device)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """From [1, heads, V, D] to [1, V, heads, D]."""
+        query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+        if query.is_cuda and flash_attn_varlen_func is not None and query.dtype != torch.float32:
+            out = flash_attn_varlen_func(
+                query,
+                key,
+                value,
+                self.cu_lengths,
+                self.cu_lengths,
+                self.longest,
+                self.longest,
+                softmax_scale=scaling,
+            )
+            return out.unsqueeze(0)
+        if len(self.groups) == 1:
+            return self._equal(query, key, value, self.groups[0][0], scaling).unsqueeze(0)
+        outputs = [
+            self._equal(query[index], key[index], value[index], length, scaling)
+            for length, index in self.groups
+        ]
+        return torch.cat(outputs).index_select(0, self.inverse).unsqueeze(0)
+
+    @staticmethod
+    def _equal(query: Tensor, key: Tensor, value: Tensor, length: int, scaling: float) -> Tensor:
+        q, k, v = (x.unflatten(0, (-1, length)).transpose(1, 2) for x in (query, key, value))
+        out = F.scaled_dot_product_attention(q, k, v, scale=scaling)
+        return out.transpose(1, 2).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class VisionPlan:
+    """Attention of the vision tower over the images of one batch."""
+
+    whole: VisionSegments
+    """Full attention: one segment per image frame."""
+    windows: VisionSegments
+    """Window attention."""
+
+    def of(self, cu_lengths: Tensor) -> VisionSegments:
+        """The segments that a block asks for by its cumulative lengths.
+
+        There are never fewer windows than images, and as many only where both are the same.
+        """
+        if len(cu_lengths) == len(self.whole.cu_lengths):
+            return self.whole
+        return self.windows
+
+
+def _language_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    packed: PackedPlan | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface; without a plan (generation) plain SDPA."""
+    if packed is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+    assert scaling is not None
+    return _attend_eagerly(packed, query, key, value, scaling), None
+
+
+def _vision_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    packed: VisionPlan | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface for patches [1, heads, V, D]."""
+    assert scaling is not None and cu_seq_lens_q is not None
+    if packed is None:
+        lengths = torch.diff(cu_seq_lens_q).tolist()
+        segments = VisionSegments(lengths, query.device)
+    else:
+        segments = packed.of(cu_seq_lens_q)
+    return _attend_eagerly(segments, query, key, value, scaling), None
+
+
+@torch.compiler.disable
+def _attend_eagerly(
+    plan: PackedPlan, query: Tensor, key: Tensor, value: Tensor, scaling: float
+) -> Tensor:
+    """Plans differ from batch to batch; a compiled block breaks its graph here."""
+    return plan.attend(query, key, value, scaling)
+
+
+def _cumulative(lengths: np.ndarray, device: torch.device | str) -> Tensor:
+    """[S + 1] int32 boundaries."""
+    return torch.from_numpy(np.r_[0, np.cumsum(lengths)].astype(np.int32)).to(device)
+
+
+AttentionInterface.register(LANGUAGE, _language_attention)
+AttentionInterface.register(VISION, _vision_attention)
+AttentionMaskInterface.register(LANGUAGE, sdpa_mask)
+
+
+def use_packed_attention(model: nn.Module) -> None:
+    """Route a Qwen2.5-VL model's attention through this module.
+
+    Raises:
+        ValueError: the language model has sliding-window layers, which no kernel here computes.
+    """
+    language = model.model.language_model
+    if "sliding_attention" in language.config.layer_types:
+        raise ValueError("model.path: models with sliding-window attention layers cannot be packed")
+    language.config._attn_implementation = LANGUAGE
+    model.model.visual.config._attn_implementation = VISION

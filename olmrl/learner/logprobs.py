@@ -1,0 +1,134 @@
+"""Log-probabilities of target tokens, never holding more than a chunk of the [N, V] logits.
+
+The forward pass keeps one float32 log-sum-exp and entropy per token; the backward pass computes the
+logits of each chunk again. Shape letters: N predicted tokens, C tokens of one chunk, H hidden
+width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+BANNED_LOGIT = -1e30
+"""Logit of a token that cannot be sampled: probability exactly 0, and still finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """How hidden states become log-probabilities; the engine samples from the same distribution."""
+
+    temperature: float = 1.0
+    """Logits are divided by it."""
+    banned_ids: tuple[int, ...] = ()
+    """Token ids (vision placeholders) that have probability 0."""
+    chunk: int = 1024
+    """C, predicted tokens per chunk."""
+    float32: bool = False
+    """Multiply in float32 whatever the dtype of hidden states and weight."""
+
+
+class TokenLogprobs(NamedTuple):
+    """Per predicted token, float32."""
+
+    logprobs_N: Tensor
+    """log p(target)."""
+    entropy_N: Tensor
+    """Entropy of the whole distribution, nats."""
+
+
+def token_logprobs(
+    hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, spec: HeadSpec
+) -> TokenLogprobs:
+    """Log-probability of each target and entropy of each distribution, both differentiable.
+
+    Args:
+        hidden_NH: final hidden states at the predicting positions.
+        weight_VH: weight of the output head.
+        targets_N: int64 token ids.
+        spec: temperature, banned ids, chunk size and precision.
+    """
+    banned = torch.tensor(spec.banned_ids, dtype=torch.long, device=hidden_NH.device)
+    return TokenLogprobs(*_ChunkedHead.apply(hidden_NH, weight_VH, targets_N, banned, spec))
+
+
+class _ChunkedHead(torch.autograd.Function):
+    """log_softmax(h W^T / temperature) gathered at the targets, and its entropy, chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        targets_N: Tensor,
+        banned: Tensor,
+        spec: HeadSpec,
+    ) -> tuple[Tensor, Tensor]:
+        tokens = len(targets_N)
+        logprobs_N = hidden_NH.new_empty(tokens, dtype=torch.float32)
+        entropy_N, lse_N = torch.empty_like(logprobs_N), torch.empty_like(logprobs_N)
+        for part in _chunks(tokens, spec.chunk):
+            logits_CV = _logits(hidden_NH[part], weight_VH, banned, spec)
+            lse_N[part] = torch.logsumexp(logits_CV, dim=-1)
+            logits_CV.sub_(lse_N[part, None])
+            logprobs_N[part] = logits_CV.gather(-1, targets_N[part, None])[:, 0]
+            entropy_N[part] = -torch.einsum("cv,cv->c", logits_CV.exp(), logits_CV)
+        ctx.save_for_backward(hidden_NH, weight_VH, targets_N, banned, lse_N, entropy_N)
+        ctx.spec = spec
+        ctx.set_materialize_grads(False)
+        return logprobs_N, entropy_N
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, grad_logprobs_N: Tensor | None, grad_entropy_N: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        hidden_NH, weight_VH, targets_N, banned, lse_N, entropy_N = ctx.saved_tensors
+        spec = ctx.spec
+        grad_hidden, grad_weight = None, None
+        if ctx.needs_input_grad[0]:
+            grad_hidden = torch.empty_like(hidden_NH)
+        if ctx.needs_input_grad[1]:
+            # chunks are summed in float32: many small addends would vanish in bfloat16
+            grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32)
+        for part in _chunks(len(targets_N), spec.chunk):
+            logp_CV = _logits(hidden_NH[part], weight_VH, banned, spec).sub_(lse_N[part, None])
+            p_CV = logp_CV.exp()
+            grad_CV = torch.zeros_like(p_CV)
+            if grad_logprobs_N is not None:
+                grad_C1 = grad_logprobs_N[part, None]
+                grad_CV.addcmul_(p_CV, -grad_C1)
+                grad_CV.scatter_add_(-1, targets_N[part, None], grad_C1)
+            if grad_entropy_N is not None:
+                surprise_CV = logp_CV.add_(entropy_N[part, None])
+                grad_CV.addcmul_(p_CV.mul_(surprise_CV), -grad_entropy_N[part, None])
+            grad_CV.div_(spec.temperature)
+            work = torch.float32 if spec.float32 else hidden_NH.dtype
+            grad_CV = grad_CV.to(work)
+            if grad_hidden is not None:
+                grad_hidden[part] = (grad_CV @ weight_VH.to(work)).to(hidden_NH.dtype)
+            if grad_weight is not None:
+                grad_weight += grad_CV.T @ hidden_NH[part].to(work)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(weight_VH.dtype)
+        return grad_hidden, grad_weight, None, None, None
+
+
+def _chunks(tokens: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
+
+
+def _logits(hidden_CH: Tensor, weight_VH: Tensor, banned: Tensor, spec: HeadSpec) -> Tensor:
+    """[C, V] float32 logits at the temperature, banned ids masked."""
+    if spec.float32 or hidden_CH.dtype == torch.float32:
+        logits_CV = hidden_CH.float() @ weight_VH.float().T
+    elif hidden_CH.is_cuda:
+        logits_CV = torch.mm(hidden_CH, weight_VH.T, out_dtype=torch.float32)
+    else:
+        # the CPU product rounds its float32 sums to bfloat16 only once more
+        logits_CV = (hidden_CH @ weight_VH.T).float()
+    if spec.temperature != 1.0:
+        logits_CV.div_(spec.temperature)
+    return logits_CV.index_fill_(-1, banned, BANNED_LOGIT) if len(banned) else logits_CV

@@ -1,0 +1,234 @@
+"""The packed forward pass: a `PackedBatch` through vision tower and language model, once.
+
+In a page-once group the page's patches and prompt are computed a single time for all completions
+(design.md section 5); SFT pages and dense rollouts take the same path. Shape letters: T packed
+tokens, N predicted tokens, V patches, D patch width, F image features, H hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.vision_utils import (
+    get_vision_cu_seqlens,
+    get_vision_position_ids,
+    get_vision_window_index,
+)
+
+from olmrl.learner.attention import Kernel, PackedPlan, VisionPlan, VisionSegments, make_plan
+from olmrl.learner.logprobs import HeadSpec, token_logprobs
+from olmrl.types import PackedBatch
+
+
+@dataclass(frozen=True)
+class VisionInputs:
+    """Images of a batch, with everything the tower derives from their sizes alone."""
+
+    pixels_VD: Tensor
+    """Patches."""
+    grid: Tensor
+    """[I, 3] patches in time, height, width, on the CPU."""
+    layout: dict[str, Any]
+    """Keyword arguments of the tower: positions, window order, segments of attention."""
+
+
+@dataclass(frozen=True)
+class PolicyInputs:
+    """A `PackedBatch` on the device, with its attention planned."""
+
+    token_ids_T: Tensor
+    position_ids: Tensor
+    """[3, 1, T]"""
+    plan: PackedPlan
+    predict_at_N: Tensor
+    targets_N: Tensor
+    image_at_F: Tensor
+    """Positions of the image placeholders in the row."""
+    vision: VisionInputs
+    has_images: bool
+    """False where the tower runs on a blank patch only to keep ranks in step."""
+
+
+class PolicyOutput(NamedTuple):
+    """What the loss needs."""
+
+    logprobs_N: Tensor
+    """float32."""
+    entropy_N: Tensor
+    """float32."""
+    features: Tensor
+    """[F, H] image features, to be reused where the tower is frozen."""
+
+
+def prepare_inputs(
+    batch: PackedBatch, config: Any, kernel: Kernel, device: torch.device | str
+) -> PolicyInputs:
+    """Check a batch, move it to the device and plan its attention.
+
+    Args:
+        batch: what to run.
+        config: the model's configuration.
+        kernel: attention kernel.
+        device: where the model is.
+
+    Raises:
+        ValueError: image placeholders and image features differ in number, or segments are
+            malformed; training on such a batch would silently shift the page under the text.
+    """
+    merge = config.vision_config.spatial_merge_size
+    image_at = np.flatnonzero(batch.token_ids == config.image_token_id)
+    features = int(batch.image_grid_thw.prod(axis=-1).sum()) // merge**2
+    if len(image_at) != features or len(batch.pixel_values) != features * merge**2:
+        pages = ", ".join(batch.page_ids) or "unnamed pages"
+        raise ValueError(
+            f"packed batch of {pages}: {len(image_at)} image tokens, but its images have "
+            f"{features} features and {len(batch.pixel_values)} patches; they must agree"
+        )
+    has_images = features > 0
+    grid = batch.image_grid_thw if has_images else np.asarray([[1, merge, merge]])
+    vision = config.vision_config
+    width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    pixels = batch.pixel_values if has_images else np.zeros((merge**2, width), np.float32)
+    return PolicyInputs(
+        token_ids_T=_to(batch.token_ids, device),
+        position_ids=_to(batch.position_ids, device).unsqueeze(1),
+        plan=make_plan(batch.segment_ids, batch.prefix_ids, kernel, device),
+        predict_at_N=_to(batch.predict_at, device),
+        targets_N=_to(batch.targets, device),
+        image_at_F=_to(image_at, device),
+        vision=VisionInputs(
+            pixels_VD=_to(pixels, device),
+            grid=torch.from_numpy(np.ascontiguousarray(grid)),
+            layout=_vision_layout(
+                tuple(map(tuple, grid.tolist())),
+                merge,
+                vision.window_size,
+                vision.patch_size,
+                str(device),
+            ),
+        ),
+        has_images=has_images,
+    )
+
+
+def _to(array: np.ndarray, device: torch.device | str) -> Tensor:
+    # arrays out of an object store are read-only, which torch tensors cannot express
+    array = array if array.flags.writeable else array.copy()
+    return torch.from_numpy(array).to(device)
+
+
+@lru_cache(maxsize=256)
+def _vision_layout(
+    grid: tuple[tuple[int, ...], ...], merge: int, window: int, patch: int, device: str
+) -> dict[str, Any]:
+    """What the tower derives from image sizes; pages of one data set share few sizes."""
+    grid_thw = torch.tensor(grid)
+    window_index, cu_windows = get_vision_window_index(grid_thw, merge, window, patch)
+    cu_whole = get_vision_cu_seqlens(grid_thw)
+    plan = VisionPlan(
+        whole=VisionSegments(torch.diff(cu_whole).tolist(), device),
+        windows=VisionSegments(torch.diff(cu_windows).tolist(), device),
+    )
+    return {
+        "position_ids": get_vision_position_ids(grid_thw, merge).to(device),
+        "cu_seqlens": plan.whole.cu_lengths,
+        "max_seqlen": plan.whole.longest,
+        "window_index": window_index.to(device),
+        "cu_window_seqlens": plan.windows.cu_lengths,
+        "max_window_seqlen": plan.windows.longest,
+        "packed": plan,
+    }
+
+
+def hidden_states(
+    model: nn.Module, inputs: PolicyInputs, features: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Final hidden states [T, H] of a packed row, and its image features [F, H].
+
+    Args:
+        model: Qwen2_5_VLForConditionalGeneration with packed attention.
+        inputs: the row.
+        features: image features of an earlier pass over the same batch; None runs the tower.
+    """
+    inner = model.model
+    if features is None:
+        vision = inputs.vision
+        features = inner.visual(
+            vision.pixels_VD, grid_thw=vision.grid, **vision.layout
+        ).pooler_output
+    embeds_TH = inner.language_model.embed_tokens(inputs.token_ids_T)
+    features = features.to(embeds_TH.dtype)
+    if inputs.has_images:
+        embeds_TH = embeds_TH.index_copy(0, inputs.image_at_F, features)
+    else:
+        embeds_TH = embeds_TH + 0.0 * features.sum()
+    out = inner.language_model(
+        inputs_embeds=embeds_TH.unsqueeze(0),
+        position_ids=inputs.position_ids,
+        attention_mask={"full_attention": None},
+        use_cache=False,
+        packed=inputs.plan,
+    )
+    return out.last_hidden_state[0], features
+
+
+class Policy(nn.Module):
+    """The model with its log-probability head: what strategies shard and call.
+
+    One forward call does everything that needs weights, so that sharding strategies, which gather
+    weights around forward calls, need no further entry points.
+    """
+
+    def __init__(self, model: nn.Module, kernel: Kernel, head: HeadSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.kernel = kernel
+        self.head = head
+
+    def forward(self, inputs: PolicyInputs, features: Tensor | None = None) -> PolicyOutput:
+        """Log-probabilities and entropies of the batch's targets."""
+        hidden_TH, features = hidden_states(self.model, inputs, features)
+        out = token_logprobs(
+            hidden_TH.index_select(0, inputs.predict_at_N),
+            self.model.lm_head.weight,
+            inputs.targets_N,
+            self.head,
+        )
+        return PolicyOutput(out.logprobs_N, out.entropy_N, features)
+
+
+def blank_batch(config: Any) -> PackedBatch:
+    """The smallest batch with an image, of zero weight.
+
+    A rank without work runs it so that all ranks make the same collective calls.
+    """
+    vision = config.vision_config
+    merge = vision.spatial_merge_size
+    width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    return PackedBatch(
+        token_ids=np.asarray([config.image_token_id, 0], np.int64),
+        position_ids=np.asarray([[0, 1]] * 3, np.int64),
+        segment_ids=np.zeros(2, np.int32),
+        prefix_ids=np.full(2, -1, np.int32),
+        predict_at=np.zeros(1, np.int64),
+        targets=np.zeros(1, np.int64),
+        sequence_ids=np.zeros(1, np.int32),
+        pixel_values=np.zeros((merge**2, width), np.float32),
+        image_grid_thw=np.asarray([[1, merge, merge]], np.int64),
+        weights=np.zeros(1, np.float32),
+        advantages=np.zeros(1, np.float32),
+        behaviour_logprobs=np.zeros(1, np.float32),
+    )
+
+
+def count_weighted(batches: Sequence[PackedBatch]) -> tuple[float, float]:
+    """Total target weight, and sequences that have any, over some batches."""
+    tokens = sum(float(b.weights.sum(dtype=np.float64)) for b in batches)
+    sequences = sum(len(np.unique(b.sequence_ids[b.weights > 0])) for b in batches)
+    return tokens, float(sequences)
