@@ -1,0 +1,142 @@
+"""The instruction that stands beside the page image, and the chat text it becomes (spec B17)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from typing import Any, Literal
+
+from olmrl import storage
+
+IMAGE_PLACEHOLDER = "<|image_pad|>"
+"""The token of the Qwen-VL family that stands for an image in chat text."""
+
+Order = Literal["text_first", "image_first"]
+
+_V1 = """\
+Transcribe the attached document page.
+Start with a YAML front matter between two lines of three dashes, holding exactly these keys in \
+this order: primary_language (two-letter code, or null for a page without text), is_rotation_valid \
+(True when the page is upright, else False), rotation_correction (0, 90, 180 or 270: degrees \
+counter-clockwise that would make it upright), is_table (True when most of the page is a table), \
+is_diagram (True when most of the page is a figure).
+Then write the page as markdown in natural reading order: formulas as LaTeX in \\( \\) or \\[ \\], \
+tables as HTML, figures as markdown images with a short description. Leave out running headers, \
+running footers and page numbers. Do not add anything that is not on the page."""
+
+_V4_SHA256 = "c12f21aca8c6c5599cea6176edd974b7ea6a05cf451497abd6370dd449db3979"
+"""Of the UTF-8 bytes of the prompt that the released olmOCR-2 checkpoints were trained with."""
+
+_OLMOCR_MODULE = "olmocr.prompts.prompts"
+
+
+def load_prompt(name: str) -> str:
+    """Give the text of a named prompt.
+
+    Args:
+        name: `olmrl-v1` (olmrl's own), `olmocr-v4` (read from the installed olmocr package),
+            `olmocr-v4:PATH` (the same prompt in a text file) or `file:PATH` (any text).
+
+    Raises:
+        ValueError: unknown name, unreadable or empty file, or the v4 text is not the released one.
+    """
+    kind, _, path = name.partition(":")
+    if name == "olmrl-v1":
+        return _V1
+    if kind == "file" and path:
+        text = _read(path)
+        if not text.strip():
+            raise ValueError(f"prompt {name!r}: the file is empty")
+        return text
+    if kind == "olmocr-v4":
+        return _checked_v4(_read(path) if path else olmocr_prompt("no_anchoring_v4_yaml"), name)
+    raise ValueError(
+        f"prompt {name!r}: unknown; allowed are olmrl-v1, olmocr-v4, olmocr-v4:PATH and file:PATH"
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return storage.read_text(path)
+    except OSError as error:
+        raise ValueError(f"prompt file {path}: cannot read it ({error.strerror})") from error
+
+
+def _checked_v4(text: str, name: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    if digest != _V4_SHA256:
+        raise ValueError(
+            f"prompt {name!r}: sha256 is {digest[:12]}, the released prompt has {_V4_SHA256[:12]}"
+        )
+    return text
+
+
+def olmocr_prompt(kind: str, *arguments: str) -> str:
+    """Build one of the public prompts with the installed olmocr package; its text is not ours.
+
+    Args:
+        kind: Name between `build_` and `_prompt` of the package's builder.
+        arguments: What the builder takes, e.g. the anchor text.
+
+    Raises:
+        ValueError: olmocr is not installed, or has no such prompt.
+    """
+    try:
+        module = importlib.import_module(_OLMOCR_MODULE)
+    except ImportError as error:
+        raise ValueError(
+            "this prompt is read from the olmocr package, which is not installed; install olmocr, "
+            "name a file that holds it (olmocr-v4:PATH), or use olmrl-v1"
+        ) from error
+    builder = getattr(module, f"build_{kind}_prompt", None)
+    if builder is None:
+        raise ValueError(f"the installed olmocr package has no prompt {kind!r}")
+    return str(builder(*arguments))
+
+
+def with_anchor(prompt: str, anchor_text: str) -> str:
+    """Append the text that the PDF itself carries (spec B2) to an instruction."""
+    return f"{prompt}\n\nText found in the PDF, with its position:\n{anchor_text}"
+
+
+def chat_text(
+    tokenizer: Any,
+    prompt: str,
+    order: Order,
+    anchor_text: str | None = None,
+    chat_template: str | None = None,
+) -> str:
+    """Render the chat of one page up to where the answer starts.
+
+    Args:
+        tokenizer: Anything with transformers' `apply_chat_template`.
+        prompt: The instruction.
+        order: Whether the instruction stands before or after the image.
+        anchor_text: Text of the PDF to append to the instruction.
+        chat_template: Template that replaces the tokenizer's own.
+
+    Returns:
+        Chat text with exactly one `IMAGE_PLACEHOLDER`.
+
+    Raises:
+        ValueError: the template writes no image, or the texts contain the placeholder.
+    """
+    instruction = prompt if anchor_text is None else with_anchor(prompt, anchor_text)
+    content = [{"type": "text", "text": instruction}, {"type": "image"}]
+    if order == "image_first":
+        content.reverse()
+    extra = {} if chat_template is None else {"chat_template": chat_template}
+    text = str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            tokenize=False,
+            add_generation_prompt=True,
+            **extra,
+        )
+    )
+    if text.count(IMAGE_PLACEHOLDER) != 1:
+        raise ValueError(
+            f"the chat text holds {text.count(IMAGE_PLACEHOLDER)} image placeholders, must be one "
+            "(the model's chat template, or the text of the page, is to blame)"
+        )
+    return text
