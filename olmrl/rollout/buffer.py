@@ -10,8 +10,7 @@ batch with its optimizer step. Waiting is asynchronous: a lease returns when its
 from __future__ import annotations
 
 import asyncio
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,9 @@ from olmrl.data.pack import balance
 from olmrl.metrics import Last, Max, Mean, Measurements, Sum, flatten, merge
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.types import (
-    Completion,
     Float32Array,
     PolicyVersion,
     PromptGroup,
-    Rollout,
-    VersionSpan,
 )
 
 ZERO_VARIANCE_RANGE = 1e-6
@@ -97,13 +93,16 @@ class RolloutBuffer:
             finished=self._finished,
         )
 
-    async def issue(self, epoch: int, index: int, page_id: str) -> str:
-        """Open the group of a page position (see Ledger.issue)."""
+    async def issue(self, epoch: int, index: int, page_id: str) -> str | None:
+        """Open the group of a page position; None when the position was used before a restart."""
+        if self._ledger.is_used(epoch, index):
+            return None
         return self._ledger.issue(epoch, index, page_id)
 
     async def next_position(self, epoch_size: int) -> tuple[int, int]:
         """First page position that is neither open nor closed."""
-        self._ledger.close_epoch(self._ledger.closed_epoch, epoch_size)
+        while self._ledger.close_epoch(self._ledger.closed_epoch, epoch_size):
+            pass
         return self._ledger.next_position(epoch_size)
 
     async def skip_page(self, epoch: int, index: int, reason: str) -> None:
@@ -151,7 +150,7 @@ class RolloutBuffer:
 
     # -- Learner
 
-    async def begin(self, saved: tuple[dict[str, Any], bytes] | None) -> PolicyVersion:
+    async def begin(self, saved: tuple[dict[str, Any], list[PromptGroup]] | None) -> PolicyVersion:
         """Start an incarnation, from a checkpoint's ledger and groups or from nothing.
 
         Returns:
@@ -161,9 +160,9 @@ class RolloutBuffer:
         snapshot = Ledger(self._batch_size, 0).snapshot()
         self._groups = {}
         if saved is not None:
-            snapshot, blob = saved
+            snapshot, groups = saved
             incarnation = max(incarnation, PolicyVersion.parse(snapshot["version"]).incarnation + 1)
-            self._groups = decode_groups(blob)
+            self._groups = {group.group_id: group for group in groups}
         self._ledger.restore(snapshot, incarnation)
         self._leases, self._reports, self._since_commit = {}, {}, []
         self._no_more_pages, self._finished, self._evaluation_due = False, False, None
@@ -193,11 +192,10 @@ class RolloutBuffer:
         self._ledger.engines_hold(PolicyVersion(*version))
         await self._notify()
 
-    async def snapshot(self) -> tuple[dict[str, Any], bytes]:
-        """Ledger and ready groups, to be saved with the weights as one unit."""
+    async def snapshot(self) -> tuple[dict[str, Any], list[PromptGroup]]:
+        """Ledger and ready groups (without pages), to be saved with the weights as one unit."""
         snapshot = self._ledger.snapshot()
-        kept = [self._groups[row[4]] for row in snapshot["ready"]]
-        return snapshot, encode_groups(kept)
+        return snapshot, [replace(self._groups[row[4]], page=None) for row in snapshot["ready"]]
 
     async def report(self, step: int, measured: Measurements) -> None:
         """Take one rank's measurements of a step; the row is complete when all ranks reported."""
@@ -295,55 +293,3 @@ def measure_group(group: PromptGroup) -> Measurements:
                 r.parts[part] for r in results if part in r.parts
             )
     return measured
-
-
-def encode_groups(groups: list[PromptGroup]) -> bytes:
-    """Ready groups as an .npz archive without pickles: what training needs of them, not the pages.
-
-    Rewards' verdicts are left out: they were reported when the group became ready.
-    """
-    arrays: dict[str, Any] = {"groups": np.asarray(len(groups))}
-    for g, group in enumerate(groups):
-        arrays[f"{g}/ids"] = np.asarray([group.group_id, group.page_id])
-        arrays[f"{g}/totals"] = group.totals
-        for r, rollout in enumerate(group.rollouts):
-            c, key = rollout.completion, f"{g}/{r}"
-            arrays[f"{key}/tokens"] = c.token_ids
-            arrays[f"{key}/logprobs"] = c.logprobs
-            arrays[f"{key}/prompt"] = c.prompt_token_ids
-            arrays[f"{key}/versions"] = np.asarray(
-                [[*s.version, s.start, s.end] for s in c.versions], dtype=np.int64
-            )
-            arrays[f"{key}/text"] = np.asarray([c.text, c.finish_reason])
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
-    return stream.getvalue()
-
-
-def decode_groups(blob: bytes) -> dict[str, PromptGroup]:
-    """Read back `encode_groups`; pages are None and are read again by whoever needs them."""
-    archive = np.load(io.BytesIO(blob), allow_pickle=False)
-    groups = {}
-    for g in range(int(archive["groups"])):
-        group_id, page_id = (str(x) for x in archive[f"{g}/ids"])
-        rollouts = []
-        for r, total in enumerate(archive[f"{g}/totals"]):
-            key = f"{g}/{r}"
-            text, reason = (str(x) for x in archive[f"{key}/text"])
-            spans = tuple(
-                VersionSpan(PolicyVersion(int(i), int(s)), int(a), int(b))
-                for i, s, a, b in archive[f"{key}/versions"]
-            )
-            completion = Completion(
-                group_id=group_id,
-                index=r,
-                token_ids=archive[f"{key}/tokens"],
-                logprobs=archive[f"{key}/logprobs"],
-                versions=spans,
-                finish_reason=reason,
-                text=text,
-                prompt_token_ids=archive[f"{key}/prompt"],
-            )
-            rollouts.append(Rollout(completion=completion, rewards={}, total=float(total)))
-        groups[group_id] = PromptGroup(group_id, page_id, tuple(rollouts))
-    return groups

@@ -97,7 +97,7 @@ class Ledger:
         if not self.issuable():
             raise ValueError("the staleness bound forbids issuing another group now")
         group_id = f"{epoch}-{index}-{self.version.incarnation}"
-        if self.is_closed(epoch, index) or self._is_open(epoch, index):
+        if self.is_used(epoch, index):
             raise ValueError(f"page position ({epoch}, {index}) was issued before")
         self._live[group_id] = GroupRecord(group_id, epoch, index, page_id, GroupState.ISSUED)
         self._issued_kept += 1
@@ -124,7 +124,7 @@ class Ledger:
 
     def skip_page(self, epoch: int, index: int, reason: str) -> bool:
         """Close a position that never became a group (an unreadable page)."""
-        if self.is_closed(epoch, index) or self._is_open(epoch, index):
+        if self.is_used(epoch, index):
             return False
         self._closed.add((epoch, index))
         self._counts[f"dropped/{reason}"] += 1
@@ -233,8 +233,11 @@ class Ledger:
         """Say whether a position was trained or dropped."""
         return epoch < self._closed_epoch or (epoch, index) in self._closed
 
-    def _is_open(self, epoch: int, index: int) -> bool:
-        return any(r.epoch == epoch and r.index == index for r in self._live.values())
+    def is_used(self, epoch: int, index: int) -> bool:
+        """Say whether a position is closed or its group is open."""
+        return self.is_closed(epoch, index) or any(
+            r.epoch == epoch and r.index == index for r in self._live.values()
+        )
 
     def next_position(self, epoch_size: int) -> tuple[int, int]:
         """First position, in order, that is neither open nor closed."""
