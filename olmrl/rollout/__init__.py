@@ -1,1 +1,1 @@
-"""Engines that generate completions, the pool that feeds them, and the ledger of groups."""
+"""Engines that turn pages into completions, the Ray workers around them, and the pool."""

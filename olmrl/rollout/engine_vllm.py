@@ -1,0 +1,432 @@
+"""vLLM behind the `Engine` protocol: in this process, driven by one thread.
+
+    Encoder -> EngineCoreRequest per completion -> LLMEngine.step -> Completion
+
+A page is encoded once by the learner's own `Encoder` (same ids, same pixels on both sides); its
+first completion pays the prefill, its siblings find it in the prefix cache. Cached prefixes and
+vision features carry the policy version in their key, and running requests are preempted and
+recomputed at an update, so nothing of old weights survives one. `environment.engine_environment`
+tells what the process needs before this module is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from vllm import RequestOutput, SamplingParams
+from vllm.config import WeightTransferConfig
+from vllm.engine.arg_utils import EngineArgs
+from vllm.inputs.engine import mm_input
+from vllm.multimodal.inputs import (
+    MultiModalFieldConfig,
+    MultiModalKwargsItems,
+    PlaceholderRange,
+)
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.llm_engine import LLMEngine
+
+from olmrl.config.schema import RolloutConfig
+from olmrl.data.encode import Encoder
+from olmrl.rollout.engine import (
+    BASE_VERSION,
+    EngineStats,
+    Generated,
+    GenerationFailure,
+    GenerationRequest,
+    InFlight,
+)
+from olmrl.rollout.loop import EngineLoop
+from olmrl.rollout.requests import OpenGroup, OpenGroups
+from olmrl.types import (
+    Completion,
+    EncodedPage,
+    Float32Array,
+    Int32Array,
+    Page,
+    PolicyVersion,
+    VersionSpan,
+)
+from olmrl.weight_sync.checksum import Checksums, merge_shards
+
+_CPU_BLOCK = 32
+"""KV block on CPU; vLLM's default of 128 would never share a prompt shorter than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    group: OpenGroup
+    index: int
+    output: RequestOutput
+
+
+class VllmEngine:
+    """One vLLM engine.
+
+    Args:
+        encoder: The learner's encoder; names the model, its end token and its banned ids.
+        config: Engine settings.
+        backend: Weight-transfer backend: `olmrl_store`, `nccl` or `ipc`.
+        seed: Engine seed; completions carry their own.
+        trust_remote_code: Run code shipped with the checkpoint.
+
+    Raises:
+        ValueError: vLLM refuses the model or the settings.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: RolloutConfig,
+        *,
+        backend: str = "olmrl_store",
+        seed: int = 0,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._encoder = encoder
+        self._config = config
+        arguments = engine_arguments(encoder.model_path, config, backend, seed, trust_remote_code)
+        self._llm = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self._dtype = self._llm.model_config.dtype
+        self._llm.collective_rpc("olmrl_install_sampler", args=(list(encoder.banned_ids),))
+        self._llm.set_weight_version(str(BASE_VERSION))
+        self._version = BASE_VERSION
+        self._groups = OpenGroups()
+        self._running: dict[str, tuple[str, int]] = {}
+        self._encoding = threading.Lock()
+        self._updating_since: float | None = None
+        self._sync_s = 0.0
+        self._generated = self._prompted = self._cached = 0
+        self._loop: EngineLoop[_Finished | GenerationFailure] = EngineLoop(
+            self._step, lambda: bool(self._groups)
+        )
+        self._loop.start()
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue a request; the page is encoded here, in the caller's thread."""
+        with self._encoding:
+            encoded = self._encoder.encode_prompt(
+                request.page.page_id, request.prompt_text, [request.page.image]
+            )
+        room = self._config.max_model_len - len(encoded.prompt_ids)
+        if room < 1:
+            self._loop.emit(GenerationFailure(request.group_id, too_long(request, encoded, room)))
+            return
+        group = OpenGroup(
+            request,
+            encoded,
+            image_key(encoded),
+            min(request.sampling.max_tokens, room),
+        )
+        self._loop.call(lambda: self._groups.add(group))
+
+    def poll(self, timeout_s: float) -> list[Generated]:
+        """Finished completions; text is decoded here, outside the engine thread."""
+        return [
+            item if isinstance(item, GenerationFailure) else self._completion(item)
+            for item in self._loop.poll(timeout_s)
+        ]
+
+    def abort(self, group_ids: Sequence[str]) -> None:
+        """Forget groups, waiting or running."""
+
+        def work() -> None:
+            gone = self._groups.abort(group_ids)
+            rids = [rid for rid, (group_id, _) in self._running.items() if group_id in gone]
+            self._llm.abort_request(rids)
+            for rid in rids:
+                del self._running[rid]
+
+        self._loop.call(work)
+
+    def score(
+        self, page: Page, prompt_text: str, token_ids: Int32Array, temperature: float
+    ) -> Float32Array:
+        """Log-probs of a completion through vLLM's prefill; other requests go on meanwhile.
+
+        Raises:
+            ValueError: prompt and completion exceed `max_model_len`.
+        """
+        with self._encoding:
+            encoded = self._encoder.encode_prompt(page.page_id, prompt_text, [page.image])
+        ids = [*encoded.prompt_ids.tolist(), *np.asarray(token_ids).tolist()]
+        if len(ids) + 1 > self._config.max_model_len:
+            raise ValueError(
+                f"{page.page_id}: {len(ids)} tokens to score, "
+                f"rollout.max_model_len is {self._config.max_model_len}"
+            )
+
+        def work() -> Float32Array:
+            self._llm.collective_rpc("olmrl_score_temperature", args=(temperature,))
+            parameters = SamplingParams(
+                max_tokens=1,
+                temperature=0.0,
+                prompt_logprobs=0,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                detokenize=False,
+            )
+            self._llm.add_request(
+                "score", self._input(encoded, image_key(encoded), ids), parameters
+            )
+            while True:
+                for output in self._llm.step():
+                    if output.request_id == "score":
+                        rows = output.prompt_logprobs[len(encoded.prompt_ids) :]
+                        values = [row[t].logprob for row, t in zip(rows, token_ids, strict=True)]
+                        return np.asarray(values, dtype=np.float32)
+                    finished = self._finish(output)
+                    if finished is not None:
+                        self._loop.emit(finished)
+
+        return self._loop.call(work)
+
+    def init_weight_transfer(self, info: Mapping[str, Any]) -> None:
+        """Join the transport (for NCCL: blocks until all ranks have joined)."""
+        self._rpc("shutdown_weight_transfer_engine")
+        self._rpc("init_weight_transfer_engine", dict(info))
+
+    def start_weight_update(self) -> None:
+        """Stop stepping and make the model loadable.
+
+        Raises:
+            RuntimeError: an earlier update was never finished: the weights are a mixture, the
+                engine must be replaced.
+        """
+
+        def work() -> None:
+            if self._updating_since is not None:
+                error = RuntimeError("the last weight update was never finished")
+                self._loop.break_down(error)
+                raise error
+            self._loop.paused = True
+            self._updating_since = time.monotonic()
+            self._llm.collective_rpc("start_weight_update")
+
+        self._loop.call(work)
+
+    def update_weights(self, info: Mapping[str, Any]) -> None:
+        """Take one bucket (or, over NCCL, the whole broadcast)."""
+        self._rpc("update_weights", dict(info))
+
+    def finish_weight_update(self, version: PolicyVersion, in_flight: InFlight) -> None:
+        """Repack the weights, drop what was computed from the old ones, and go on."""
+
+        def work() -> None:
+            assert self._updating_since is not None, "finish without start"
+            self._llm.collective_rpc("finish_weight_update")
+            if in_flight == "recompute":
+                self._llm.reset_prefix_cache(reset_running_requests=True)
+                self._llm.reset_encoder_cache()
+            else:
+                # Running requests hold their blocks; new ones cannot hit them, their key differs.
+                self._llm.reset_prefix_cache()
+            self._llm.set_weight_version(str(version))
+            self._version = version
+            self._sync_s += time.monotonic() - self._updating_since
+            self._updating_since = None
+            self._loop.paused = False
+
+        self._loop.call(work)
+
+    def checksums(self) -> Checksums:
+        """Checksums of the weights as the kernels hold them, over all tensor-parallel ranks."""
+        return self._loop.call(lambda: merge_shards(self._llm.collective_rpc("olmrl_checksums")))
+
+    def sleep(self) -> None:
+        """Discard weights and KV cache (CUDA, `rollout.colocate`); unfinished work is recomputed.
+
+        Raises:
+            ValueError: the engine was not started for it.
+        """
+        if not self._config.colocate:
+            raise ValueError("rollout.colocate: must be true for engines to sleep")
+
+        def work() -> None:
+            self._loop.paused = True
+            self._llm.reset_prefix_cache(reset_running_requests=True)
+            self._llm.sleep(level=2, mode="keep")
+
+        self._loop.call(work)
+
+    def wake(self) -> None:
+        """Take memory back; call it before `start_weight_update`, weights are undefined until then."""
+
+        def work() -> None:
+            self._llm.wake_up()
+            self._loop.paused = False
+
+        self._loop.call(work)
+
+    def version(self) -> PolicyVersion:
+        """The weights in use."""
+        return self._version
+
+    def stats(self) -> EngineStats:
+        """Counters; answers even while a step hangs."""
+        return EngineStats(
+            unfinished=self._groups.unfinished,
+            running=len(self._running),
+            steps=self._loop.steps,
+            idle_s=self._loop.idle_s,
+            generated_tokens=self._generated,
+            prompt_tokens=self._prompted,
+            cached_tokens=self._cached,
+            busy_s=self._loop.busy_s,
+            sync_s=self._sync_s,
+        )
+
+    def close(self) -> None:
+        """Stop the thread and vLLM."""
+        self._loop.close()
+        self._llm.engine_core.shutdown()
+
+    def _rpc(self, method: str, *arguments: Any) -> None:
+        self._loop.call(lambda: self._llm.collective_rpc(method, args=arguments))
+
+    def _step(self) -> list[_Finished | GenerationFailure]:
+        while self._groups.waiting and len(self._running) < self._config.max_num_seqs:
+            self._start(*self._groups.waiting.popleft())
+        finished = (self._finish(output) for output in self._llm.step())
+        return [item for item in finished if item is not None]
+
+    def _start(self, group_id: str, index: int) -> None:
+        group = self._groups.get(group_id)
+        if group is None:
+            return
+        rid = f"{group_id}#{index}"
+        self._running[rid] = (group_id, index)
+        sampling = group.request.sampling
+        parameters = SamplingParams(
+            temperature=0.0 if sampling.greedy else sampling.temperature,
+            top_p=1.0 if sampling.greedy else sampling.top_p,
+            seed=None if sampling.greedy else group.request.seeds[index],
+            max_tokens=group.max_tokens,
+            logprobs=0,
+            # Only the ids named here end a completion, whatever the checkpoint's own files say.
+            ignore_eos=True,
+            stop_token_ids=[self._encoder.end_id],
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            detokenize=False,
+        )
+        ids = group.encoded.prompt_ids.tolist()
+        self._llm.add_request(rid, self._input(group.encoded, group.image_key, ids), parameters)
+
+    def _input(self, encoded: EncodedPage, key: str, ids: list[int]) -> Any:
+        """vLLM's processed input: caches are keyed by page and policy version."""
+        grid = torch.from_numpy(np.asarray(encoded.image_grid_thw))
+        pixels = torch.from_numpy(encoded.pixel_values).to(self._dtype)
+        items = MultiModalKwargsItems.from_hf_inputs(
+            BatchFeature({"pixel_values": pixels, "image_grid_thw": grid}),
+            {
+                "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", grid.prod(-1)),
+                "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
+            },
+        )
+        at = np.flatnonzero(encoded.prompt_ids == self._encoder.vision.image_token_id)
+        return mm_input(
+            prompt_token_ids=ids,
+            mm_kwargs=items,
+            mm_hashes={"image": [f"{key}@{self._version}"]},
+            mm_placeholders={"image": [PlaceholderRange(offset=int(at[0]), length=len(at))]},
+            cache_salt=str(self._version),
+        )
+
+    def _finish(self, output: RequestOutput) -> _Finished | None:
+        running = self._running.pop(output.request_id, None)
+        group = self._groups.close_completion(*running) if running else None
+        if running is None or group is None:
+            return None
+        self._generated += len(output.outputs[0].token_ids)
+        self._prompted += len(group.encoded.prompt_ids)
+        self._cached += output.num_cached_tokens or 0
+        return _Finished(group, running[1], output)
+
+    def _completion(self, finished: _Finished) -> Completion:
+        output = finished.output.outputs[0]
+        ids = list(output.token_ids)
+        return Completion(
+            group_id=finished.group.request.group_id,
+            index=finished.index,
+            token_ids=np.asarray(ids, dtype=np.int32),
+            logprobs=np.asarray(
+                [row[t].logprob for row, t in zip(output.logprobs, ids, strict=True)],
+                dtype=np.float32,
+            ),
+            versions=tuple(
+                VersionSpan(PolicyVersion.parse(span.version), span.start, span.end)
+                for span in output.weight_versions
+            ),
+            finish_reason=str(output.finish_reason),
+            text=self._encoder.decode(ids),
+            prompt_token_ids=finished.group.encoded.prompt_ids.astype(np.int32),
+            cached_tokens=finished.output.num_cached_tokens or 0,
+        )
+
+
+def engine_arguments(
+    model_path: str, config: RolloutConfig, backend: str, seed: int, trust_remote_code: bool
+) -> dict[str, Any]:
+    """vLLM `EngineArgs` for a configuration, on the platform vLLM was built for."""
+    arguments: dict[str, Any] = {
+        "model": model_path,
+        "dtype": config.dtype,
+        "seed": seed,
+        "trust_remote_code": trust_remote_code,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "enforce_eager": config.enforce_eager,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "limit_mm_per_prompt": {"image": 1, "video": 0},
+        # The Encoder makes the pixels, so vLLM neither normalises nor caches processed images.
+        "mm_device_do_normalize": False,
+        "mm_processor_cache_gb": 0,
+        "enable_prefix_caching": True,
+        # Tokens must be counted under the weights that made them: no step may be in the air at an
+        # update.
+        "async_scheduling": False,
+        "disable_log_stats": True,
+        "generation_config": "vllm",
+        "worker_extension_cls": "olmrl.rollout.vllm_worker.WorkerExtension",
+        "weight_transfer_config": WeightTransferConfig(backend=backend),
+    }
+    if config.kv_cache_gb is not None:
+        arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gb * 2**30)
+    if current_platform.is_cpu():
+        # Seeded sampling over chunked prefill asks CPU generators for an offset they lack.
+        arguments |= {
+            "enforce_eager": True,
+            "block_size": _CPU_BLOCK,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(config.max_model_len, 4096),
+        }
+    else:
+        arguments |= {
+            "gpu_memory_utilization": config.gpu_memory_utilization,
+            "enable_sleep_mode": config.colocate,
+        }
+        if config.tensor_parallel_size > 1:
+            arguments["distributed_executor_backend"] = "mp"
+    return arguments
+
+
+def image_key(encoded: EncodedPage) -> str:
+    """Digest of what the model sees of a page, so that caches cannot confuse two pages."""
+    digest = hashlib.blake2b(encoded.pixel_values.tobytes(), digest_size=16)
+    digest.update(encoded.image_grid_thw.tobytes())
+    return digest.hexdigest()
+
+
+def too_long(request: GenerationRequest, encoded: EncodedPage, room: int) -> str:
+    """Why a page cannot be generated."""
+    return (
+        f"{request.page.page_id}: its prompt has {len(encoded.prompt_ids)} tokens, which leaves "
+        f"{room} of rollout.max_model_len={len(encoded.prompt_ids) + room} for the completion"
+    )

@@ -1,0 +1,79 @@
+"""Which completions of which group an engine still owes: bookkeeping that both engines share."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from olmrl.rollout.engine import GenerationRequest
+from olmrl.types import EncodedPage
+
+
+@dataclass(slots=True)
+class OpenGroup:
+    """A request with what is left of it."""
+
+    request: GenerationRequest
+    encoded: EncodedPage
+    """The page as the model takes it, made once for all completions."""
+    image_key: str
+    """Digest of pixels and prompt: names the page in engine caches, whatever its id."""
+    max_tokens: int
+    """Completion tokens that fit into the model's window."""
+    open: set[int] = field(default_factory=set)
+    """Indices not delivered yet."""
+
+
+class OpenGroups:
+    """All unfinished groups of one engine, oldest first. Touched by the engine thread only."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, OpenGroup] = {}
+        self.waiting: deque[tuple[str, int]] = deque()
+        """(group, index) not yet started."""
+
+    def add(self, group: OpenGroup) -> None:
+        """Queue a group's completions.
+
+        Raises:
+            ValueError: a group of that id is still open.
+        """
+        group_id = group.request.group_id
+        if group_id in self._groups:
+            raise ValueError(f"group {group_id}: submitted twice")
+        group.open = set(group.request.indices)
+        self._groups[group_id] = group
+        self.waiting.extend((group_id, index) for index in group.request.indices)
+
+    def get(self, group_id: str) -> OpenGroup | None:
+        """The group, unless it was aborted or finished."""
+        return self._groups.get(group_id)
+
+    def close_completion(self, group_id: str, index: int) -> OpenGroup | None:
+        """Note that a completion is done; None when nobody wants it any more."""
+        group = self._groups.get(group_id)
+        if group is None or index not in group.open:
+            return None
+        group.open.discard(index)
+        if not group.open:
+            del self._groups[group_id]
+        return group
+
+    def abort(self, group_ids: Iterable[str]) -> set[str]:
+        """Forget groups; returns those that were open."""
+        gone = {g for g in group_ids if self._groups.pop(g, None) is not None}
+        if gone:
+            self.waiting = deque(item for item in self.waiting if item[0] not in gone)
+        return gone
+
+    @property
+    def unfinished(self) -> int:
+        """Completions still owed."""
+        return sum(len(group.open) for group in self._groups.values())
+
+    def __iter__(self) -> Iterator[OpenGroup]:
+        return iter(list(self._groups.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)

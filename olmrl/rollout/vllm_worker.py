@@ -1,0 +1,111 @@
+"""What olmrl adds inside vLLM's workers: the policy's log-prob definition, and checksums.
+
+vLLM mixes `WorkerExtension` into its worker class by name, in whichever process the worker lives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.v1.sample.metadata import SamplingMetadata
+from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
+from vllm.v1.sample.sampler import Sampler
+
+from olmrl.weight_sync import vllm_backend
+from olmrl.weight_sync.checksum import Checksums, tensor_hash
+
+assert vllm_backend.BACKEND  # imported for the registration it does
+
+
+class PolicySampler(Sampler):
+    """Samples as vLLM does; reports log-probs as design.md section 4 defines them.
+
+    Banned ids are masked before anything else. Log-probs are those of the tempered distribution
+    over the full vocabulary, not renormalised to the nucleus, which vLLM's own `processed_logprobs`
+    would do for top_p < 1. Greedy requests report them at temperature 1.
+
+    Args:
+        banned_ids: [b] token ids on the logits' device.
+    """
+
+    def __init__(self, banned_ids: torch.Tensor) -> None:
+        super().__init__(logprobs_mode="processed_logprobs")
+        # Its own, nucleus-renormalised log-probs would be computed only to be thrown away.
+        self.topk_topp_sampler = TopKTopPSampler("raw_logprobs")
+        self._banned_ids = banned_ids
+        self.score_temperature = 1.0
+
+    def sample(
+        self,
+        logits: torch.Tensor,
+        sampling_metadata: SamplingMetadata,
+        logprobs_mode_override: Any = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Sample one id per row of [rows, V] logits; log-probs of all ids where asked for."""
+        logits.index_fill_(-1, self._banned_ids, float("-inf"))
+        logprobs = None
+        if sampling_metadata.max_num_logprobs is not None:
+            temperature = sampling_metadata.temperature
+            if sampling_metadata.all_greedy or temperature is None:
+                tempered = logits
+            else:
+                # vLLM codes greedy rows of a mixed batch as temperature 0.
+                divisor = torch.where(temperature < 1e-5, 1.0, temperature)
+                tempered = logits / divisor.unsqueeze(-1)
+            logprobs = tempered.log_softmax(dim=-1, dtype=torch.float32)
+        sampled, _ = super().sample(logits, sampling_metadata, "raw_logprobs")
+        return sampled, logprobs
+
+    def compute_logprobs(self, logits: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Log-probs of prompt tokens: only `VllmEngine.score` asks for them."""
+        scores = logits.float() / self.score_temperature
+        scores.index_fill_(-1, self._banned_ids, float("-inf"))
+        return scores.log_softmax(dim=-1)
+
+
+class WorkerExtension:
+    """Methods that `VllmEngine` calls in every vLLM worker through `collective_rpc`."""
+
+    model_runner: Any
+    device: torch.device
+
+    def olmrl_install_sampler(self, banned_ids: list[int]) -> None:
+        """Replace the sampler by `PolicySampler`."""
+        if type(self.model_runner.sampler) is not Sampler:
+            raise RuntimeError(
+                f"vLLM's sampler is {type(self.model_runner.sampler)}, expected {Sampler}: "
+                "this model runner is not supported, set VLLM_USE_V2_MODEL_RUNNER=0"
+            )
+        ids = torch.tensor(banned_ids, dtype=torch.int64, device=self.device)
+        self.model_runner.sampler = PolicySampler(ids)
+
+    def olmrl_score_temperature(self, temperature: float) -> None:
+        """Set the temperature of the next `score`."""
+        self.model_runner.sampler.score_temperature = temperature
+
+    def olmrl_checksums(self) -> Checksums:
+        """Hash of every parameter this worker holds, packed ones included."""
+        found: Checksums = {}
+        for module_name, module in self.model_runner.model.named_modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                weights = parameter.data
+                if weights.numel() == 0 and name == "weight":
+                    weights = _unpacked(module)
+                if weights.numel():
+                    found[f"{module_name}.{name}"] = (tensor_hash(weights), weights.numel())
+        return found
+
+
+def _unpacked(layer: Any) -> torch.Tensor:
+    """The matrix of a layer whose kernel keeps it in a private layout: its product with identity.
+
+    Exact in any dtype: each output is one weight times one plus zeros.
+    """
+    width = getattr(layer, "input_size_per_partition", None) or layer.embedding_dim
+    identity = torch.eye(width, dtype=_compute_dtype(layer))
+    return layer.quant_method.apply(layer, identity, bias=None)
+
+
+def _compute_dtype(layer: Any) -> torch.dtype:
+    return layer.weight.dtype

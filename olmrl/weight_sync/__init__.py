@@ -1,0 +1,8 @@
+"""New weights from the learner into every engine, stamped with their policy version.
+
+    LearnerWorker (all ranks) -- WeightSender --> RolloutWorker.load / update_weights --> Engine
+
+`publication` and `checksum` are pure; `store` is the Ray actor that knows the engines and owns the
+last publication; `sender` is the learner's side; `vllm_backend` is the engine's side of the CPU
+transport. GPU transports are vLLM's own (`nccl`, `ipc`).
+"""

@@ -1,0 +1,117 @@
+"""Proof that learner and engines hold equal weights, although they lay them out differently.
+
+vLLM fuses q/k/v and gate/up projections, pads the vocabulary with zeros and, on CPU, repacks
+matrices. So a tensor's checksum is a sum over its elements of a hash of their bits, with hash 0 for
+zero: it adds up over concatenation, ignores order and zero padding, and changes with any other bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+
+Checksums = dict[str, tuple[int, int]]
+"""Parameter name -> (hash, number of elements)."""
+
+_CHUNK = 1 << 22
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_FUSED = (
+    (re.compile(r"\.(q|k|v)_proj\."), ".qkv_proj."),
+    (re.compile(r"\.(gate|up)_proj\."), ".gate_up_proj."),
+)
+_PREFIXES = (
+    ("model.language_model.", "language_model.model."),
+    ("model.visual.", "visual."),
+    ("lm_head.", "language_model.lm_head."),
+    ("model.", "language_model.model."),
+)
+
+
+def engine_name(name: str) -> str:
+    """The name under which vLLM's Qwen2.5-VL keeps a Hugging Face parameter (possibly fused).
+
+    Example: `model.language_model.layers.0.self_attn.q_proj.bias` ->
+    `language_model.model.layers.0.self_attn.qkv_proj.bias`.
+    """
+    for prefix, replacement in _PREFIXES:
+        if name.startswith(prefix):
+            name = replacement + name[len(prefix) :]
+            break
+    for pattern, replacement in _FUSED:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def tensor_hash(tensor: torch.Tensor) -> int:
+    """Sum of element hashes modulo 2^64, as a signed integer."""
+    flat = tensor.detach().reshape(-1)
+    total = 0
+    for start in range(0, flat.numel(), _CHUNK):
+        # Adding zero turns -0.0 into 0.0, which an engine may do as well.
+        piece = flat[start : start + _CHUNK] + 0
+        bits = piece.view(_BITS[piece.element_size()]).to(torch.int64)
+        mixed = bits * -7046029254386353131
+        mixed = (mixed ^ (mixed >> 29)) * -4658895280553007687
+        mixed = mixed ^ (mixed >> 32)
+        total += int(mixed.sum())
+    return _wrap(total)
+
+
+def _wrap(value: int) -> int:
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def add(sums: Checksums, name: str, tensor: torch.Tensor) -> None:
+    """Count a Hugging Face parameter in, under its engine name."""
+    key = engine_name(name)
+    value, count = sums.get(key, (0, 0))
+    sums[key] = (_wrap(value + tensor_hash(tensor)), count + tensor.numel())
+
+
+def checksums(named: Iterable[tuple[str, torch.Tensor]]) -> Checksums:
+    """Checksums of named Hugging Face parameters."""
+    sums: Checksums = {}
+    for name, tensor in named:
+        add(sums, name, tensor)
+    return sums
+
+
+def merge_shards(parts: Iterable[Mapping[str, tuple[int, int]]]) -> Checksums:
+    """Join the checksums of tensor-parallel ranks: sharded parameters add up, copies count once.
+
+    A parameter that every rank holds with the same hash is taken for a copy.
+    """
+    ranks = list(parts)
+    merged: Checksums = {}
+    for name in ranks[0]:
+        values = [rank[name] for rank in ranks]
+        if len(set(values)) == 1:
+            merged[name] = values[0]
+        else:
+            merged[name] = (_wrap(sum(v for v, _ in values)), sum(n for _, n in values))
+    return merged
+
+
+def differences(
+    learner: Mapping[str, tuple[int, int]], engine: Mapping[str, tuple[int, int]]
+) -> list[str]:
+    """Names whose weights differ, or which the engine lacks; empty: equal.
+
+    A tied LM head that the engine shares with its embedding is compared through the embedding.
+    Replicated key/value heads (more tensor-parallel ranks than heads) are not comparable and left
+    out, as are padding zeros.
+    """
+    tied = "language_model.lm_head.weight"
+    different = []
+    for name, (value, count) in learner.items():
+        if name not in engine:
+            if name != tied:
+                different.append(name)
+            continue
+        other, other_count = engine[name]
+        replicated = other_count > count and "qkv_proj" in name
+        if value != other and not replicated:
+            different.append(name)
+    return different

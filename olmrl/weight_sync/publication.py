@@ -1,0 +1,118 @@
+"""Weights as a few flat buckets of bytes: one memcpy per tensor, read in place by every engine."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from olmrl.types import PolicyVersion, UInt8Array
+
+NamedTensor = tuple[str, torch.Tensor]
+
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Some named tensors, packed one behind the other, each at a multiple of 64 bytes."""
+
+    names: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    """torch dtype names, e.g. `bfloat16`."""
+    shapes: tuple[tuple[int, ...], ...]
+    data: Any
+    """uint8 [bytes], or a Ray ObjectRef of it."""
+
+    def info(self, data: UInt8Array) -> dict[str, Any]:
+        """The bucket as `Engine.update_weights` takes it, with its bytes at hand."""
+        return {"names": self.names, "dtypes": self.dtypes, "shapes": self.shapes, "data": data}
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """All weights of one policy version."""
+
+    version: PolicyVersion
+    buckets: tuple[Bucket, ...]
+    num_bytes: int
+    """Bytes of the payload, padding not counted."""
+
+
+def pack(
+    named: Iterable[NamedTensor], bucket_bytes: int, dtype: torch.dtype | None = None
+) -> Iterator[Bucket]:
+    """Pack tensors into buckets in the order they come; holds at most one bucket of them.
+
+    Args:
+        named: HF parameter names and full tensors, on any device.
+        bucket_bytes: A bucket is closed when the next tensor would exceed it; a larger tensor
+            gets a bucket of its own.
+        dtype: Cast floating-point tensors to it (the engine's dtype); None keeps them.
+    """
+    waiting: list[NamedTensor] = []
+    size = 0
+    for name, tensor in named:
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        length = _aligned(tensor.numel() * tensor.element_size())
+        if waiting and size + length > bucket_bytes:
+            yield _close(waiting)
+            waiting, size = [], 0
+        waiting.append((name, tensor.detach()))
+        size += length
+    if waiting:
+        yield _close(waiting)
+
+
+def unpack(info: dict[str, Any]) -> Iterator[NamedTensor]:
+    """Tensors of a bucket as views of its bytes: nothing is copied, nothing may be written."""
+    with warnings.catch_warnings():
+        # Shared memory is read-only; engines copy out of these views and never write to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        flat = torch.from_numpy(info["data"])
+    offset = 0
+    for name, dtype_name, shape in zip(info["names"], info["dtypes"], info["shapes"], strict=True):
+        dtype = getattr(torch, dtype_name)
+        length = math.prod(shape) * dtype.itemsize
+        yield name, flat[offset : offset + length].view(dtype).view(shape)
+        offset += _aligned(length)
+
+
+def payload_bytes(bucket: Bucket) -> int:
+    """Bytes of the tensors in a bucket, padding not counted."""
+    return sum(
+        math.prod(shape) * getattr(torch, dtype).itemsize
+        for shape, dtype in zip(bucket.shapes, bucket.dtypes, strict=True)
+    )
+
+
+def with_data(bucket: Bucket, data: Any) -> Bucket:
+    """The same tensors, their bytes elsewhere."""
+    return replace(bucket, data=data)
+
+
+def _aligned(length: int) -> int:
+    return -(-length // _ALIGNMENT) * _ALIGNMENT
+
+
+def _close(tensors: list[NamedTensor]) -> Bucket:
+    lengths = [tensor.numel() * tensor.element_size() for _, tensor in tensors]
+    data = np.zeros(sum(map(_aligned, lengths)), dtype=np.uint8)
+    flat = torch.from_numpy(data)
+    offset = 0
+    for (_, tensor), length in zip(tensors, lengths, strict=True):
+        target = flat[offset : offset + length].view(tensor.dtype).view(tensor.shape)
+        target.copy_(tensor)
+        offset += _aligned(length)
+    return Bucket(
+        names=tuple(name for name, _ in tensors),
+        dtypes=tuple(str(tensor.dtype).removeprefix("torch.") for _, tensor in tensors),
+        shapes=tuple(tuple(tensor.shape) for _, tensor in tensors),
+        data=data,
+    )

@@ -1,0 +1,75 @@
+"""The engine's side of the object-store transport, as a native vLLM weight-transfer backend.
+
+Importing this module registers the backend; vLLM imports it in each of its workers, because the
+worker extension (`olmrl.rollout.vllm_worker`) does. GPU engines use vLLM's own `nccl` and `ipc`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
+
+from olmrl.types import UInt8Array
+from olmrl.weight_sync.publication import unpack
+
+BACKEND = "olmrl_store"
+
+
+@dataclass
+class StoreInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on: buckets describe themselves."""
+
+
+@dataclass
+class StoreUpdateInfo(WeightTransferUpdateInfo):
+    """One bucket (`publication.Bucket`) with its bytes at hand."""
+
+    names: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    data: UInt8Array
+
+
+class StoreWeightTransferEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateInfo]):
+    """Loads buckets of bytes that lie in shared memory, without copying them first."""
+
+    init_info_cls = StoreInitInfo
+    update_info_cls = StoreUpdateInfo
+
+    def init_transfer_engine(self, init_info: StoreInitInfo) -> None:
+        """Need no rendezvous."""
+
+    def start_weight_update(self) -> None:
+        """Let the model take checkpoint weights again (CPU linears are packed after loading)."""
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: StoreUpdateInfo) -> None:
+        """Load one bucket through the model's own loader, which maps and fuses HF names."""
+        fields: dict[str, Any] = {
+            "names": update_info.names,
+            "dtypes": update_info.dtypes,
+            "shapes": update_info.shapes,
+            "data": update_info.data,
+        }
+        self.model.load_weights(unpack(fields))
+
+    def finish_weight_update(self) -> None:
+        """Pack the layers again."""
+        finalize_layerwise_reload(self.model, self.model_config)
+
+    def shutdown(self) -> None:
+        """Hold nothing."""
+
+
+WeightTransferEngineFactory.register_engine(BACKEND, StoreWeightTransferEngine)
