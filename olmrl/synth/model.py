@@ -1,4 +1,4 @@
-"""A tiny Qwen2.5-VL, randomly initialised, with the family's processor, template and special tokens.
+"""A tiny, randomly initialised Qwen2.5-VL with the family's processor and special tokens.
 
 The classes are the real ones, so that transformers, vLLM and olmrl's learner load the folder like
 any checkpoint of the family; only the sizes are small enough for two CPU cores. Head sizes are 32,
@@ -178,7 +178,8 @@ def make_config(
     tokenizer: PreTrainedTokenizerFast, size: ModelSize, init_std: float
 ) -> Qwen2_5_VLConfig:
     """Describe the tiny model; the vocabulary is padded to a multiple of 64."""
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    vocabulary = tokenizer.get_vocab()
+    ids = {token: vocabulary[token] for token in SPECIAL_TOKENS}
     vision = {
         "depth": size.vision_depth,
         "hidden_size": size.vision_hidden,
@@ -201,7 +202,6 @@ def make_config(
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=True,
-        initializer_range=init_std,
     )
 
 
@@ -238,8 +238,8 @@ def make_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config.eos_token_id = config.text_config.eos_token_id
-    model.generation_config.pad_token_id = config.text_config.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.bos_token_id = None
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Writing folders of synthetic pages: bench folders to train and test on, page pairs to warm up on.
+"""Writing folders of synthetic pages: bench folders to train and test on, page pairs to start from.
 
-    OUT/train, OUT/heldout   bench folders (spec A3): pdfs/, *.jsonl, claude_original/ with the truth
+    OUT/train, OUT/heldout   bench folders (spec A3): pdfs/, *.jsonl, true claude_original/
     OUT/sft                  page pairs (spec A1) whose labels have a labeller's habits
     OUT/sft_heldout          the held-out pages as page pairs with true labels
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from olmrl.synth.labels import RATES, draw_habits, transcribe
@@ -133,12 +134,13 @@ def write_data_set(
     if not any(counts.values()):
         raise ValueError("train, heldout and sft are all 0: nothing to write")
     folder = Path(out)
-    common = {"seed": seed, "difficulty": difficulty}
+    bench = partial(write_bench, folder, seed=seed, difficulty=difficulty)
+    pairs = partial(write_pairs, folder, seed=seed, difficulty=difficulty)
     for split in ("train", "heldout"):
         if counts[split]:
-            write_bench(folder, split, counts[split], **common)
+            bench(split, counts[split])
     if sft:
-        write_pairs(folder, "sft", sft, rates=RATES if rates is None else rates, **common)
+        pairs("sft", sft, rates=RATES if rates is None else rates)
         if heldout:
-            write_pairs(folder, "sft_heldout", heldout, source="heldout", **common)
+            pairs("sft_heldout", heldout, source="heldout")
     return folder

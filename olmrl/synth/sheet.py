@@ -17,16 +17,18 @@ from reportlab.pdfgen.canvas import Canvas
 CELL = 28
 """Points (and pixels) of one merged patch: 14-pixel patches, merged 2 x 2."""
 
-SHORT_WORDS = tuple(
-    """moon blue bird fish lake wind rain snow fire gold road hill corn milk salt lamp book coin star
-    king ship sail rope wood iron bell drum song east west open late cold warm dark calm deep tree
-    sand coal mint pear plum goat wolf bear frog nest leaf seed root park town farm barn gate door
-    roof wall desk sofa coat shoe ring""".split()
-)
-LONG_WORDS = tuple(
-    """island valley winter summer spring autumn bottle candle garden window letter bridge castle
-    forest market river stone green silver field bread sugar house paper clock night south""".split()
-)
+_SHORT = """
+moon blue bird fish lake wind rain snow fire gold road hill corn milk salt lamp book coin star
+king ship sail rope wood iron bell drum song east west open late cold warm dark calm deep tree
+sand coal mint pear plum goat wolf bear frog nest leaf seed root park town farm barn gate door
+roof wall desk sofa coat shoe ring
+"""
+_LONG = """
+island valley winter summer spring autumn bottle candle garden window letter bridge castle
+forest market river stone green silver field bread sugar house paper clock night south
+"""
+SHORT_WORDS = tuple(_SHORT.split())
+LONG_WORDS = tuple(_LONG.split())
 RUNNING_HEADS = (
     "harbour gazette",
     "northern herald",

@@ -7,6 +7,7 @@ another, and running heads and page numbers share no word with the body.
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 from olmrl.synth.sheet import Sheet
@@ -84,7 +85,7 @@ def _order(sheet: Sheet, rng: random.Random) -> list[TestRow]:
     """The heading before the text, earlier lines before later ones, the left column first."""
     pairs = []
     blocks = [block for block in (sheet.heading, *sheet.lines) if block]
-    for before, after in zip(blocks, blocks[1:], strict=False):
+    for before, after in pairwise(blocks):
         pairs.append((rng.choice(before), rng.choice(after)))
     if sheet.left:
         pairs.append((rng.choice(sheet.left[-1]), rng.choice(sheet.right[0])))
