@@ -1,17 +1,19 @@
 """Saving, restoring, retention, and every way a save can be cut short."""
 
+import importlib
 import json
 import os
 import pickle
 import random
-import subprocess
-import sys
-import textwrap
+import resource
+import signal
 
 import numpy as np
 import pytest
 import torch
+from children import CONTEXT, run_child
 
+from olmrl.checkpoint import manifest, shards
 from olmrl.checkpoint.manifest import CheckpointError, open_checkpoint
 from olmrl.checkpoint.state import CheckpointStore
 
@@ -142,48 +144,38 @@ def test_going_on_from_an_older_step_forgets_the_newer(tmp_path):
     assert store.best() is None
 
 
-KILLED = """
-    import os, signal, sys, threading
-    import torch
-    from olmrl.checkpoint import manifest, state
-    sys.path.insert(0, {tests!r})
-    from test_state import Trainee
-    store = state.CheckpointStore({root!r}, asynchronous={asynchronous})
+def save_until_killed(root, asynchronous, owner, name, after):
+    store = CheckpointStore(root, asynchronous=asynchronous)
     trainee = Trainee()
-    store.save(1, trainee.state(), extra={{}})
+    store.save(1, trainee.state(), extra={})
     store.wait()
-    whole = {target}.{name}
-    def killed(*args, **kwargs):
-        if {after}:
-            whole(*args, **kwargs)
+    owner = CheckpointStore if owner == "CheckpointStore" else importlib.import_module(owner)
+    whole = getattr(owner, name)
+
+    def killed(*args):
+        if after:
+            whole(*args)
         os.kill(os.getpid(), signal.SIGKILL)
-    {target}.{name} = killed
-    store.save(2, trainee.state(), extra={{}})
+
+    setattr(owner, name, killed)
+    store.save(2, trainee.state(), extra={})
     store.wait()
-"""
 
 
 @pytest.mark.parametrize(
-    ("target", "name", "after", "newest"),
+    ("owner", "name", "after", "newest"),
     [
-        ("state.shards", "write", False, 1),
-        ("state.shards", "write", True, 1),
-        ("manifest", "complete", False, 1),
-        ("manifest", "complete", True, 1),
-        ("state.CheckpointStore", "_prune", False, 2),
+        (shards, "write", False, 1),
+        (shards, "write", True, 1),
+        (manifest, "complete", False, 1),
+        (manifest, "complete", True, 1),
+        (CheckpointStore, "_prune", False, 2),
     ],
 )
-def test_kill_9_at_each_stage_of_a_save(tmp_path, target, name, after, newest):
-    script = textwrap.dedent(KILLED).format(
-        root=str(tmp_path),
-        tests=os.path.dirname(__file__),
-        asynchronous=name == "complete",
-        target=target,
-        name=name,
-        after=after,
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
-    assert done.returncode == -9, done.stderr.decode()
+def test_kill_9_at_each_stage_of_a_save(tmp_path, owner, name, after, newest):
+    asynchronous = name == "complete"
+    code = run_child(save_until_killed, tmp_path, asynchronous, owner.__name__, name, after)
+    assert code == -signal.SIGKILL
     store = CheckpointStore(tmp_path)
     assert store.newest().step == newest
     store.recover()
@@ -192,33 +184,25 @@ def test_kill_9_at_each_stage_of_a_save(tmp_path, target, name, after, newest):
     assert torch.equal(trainee.model.weight, Trainee().model.weight)
 
 
-DISK_FULL = """
-    import resource, sys
-    sys.path.insert(0, {tests!r})
-    import torch
-    from test_state import Trainee
-    from olmrl.checkpoint.state import CheckpointStore
-    store = CheckpointStore({root!r}, asynchronous={asynchronous})
-    big = {{"model": {{"w": torch.zeros(1 << 18)}}}}
-    store.save(1, big, extra={{}})
+def save_on_a_full_disk(root, asynchronous, messages):
+    store = CheckpointStore(root, asynchronous=asynchronous)
+    big = {"model": {"w": torch.zeros(1 << 18)}}
+    store.save(1, big, extra={})
     store.wait()
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
-        store.save(2, big, extra={{}})
+        store.save(2, big, extra={})
         store.wait()
-    except ValueError as error:
-        print(error)
-"""
+    except CheckpointError as error:
+        messages.put(str(error))
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, asynchronous):
-    script = textwrap.dedent(DISK_FULL).format(
-        root=str(tmp_path), tests=os.path.dirname(__file__), asynchronous=asynchronous
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
-    message = done.stdout.decode()
-    assert "saving step 2 failed" in message, done.stderr.decode()
+    messages = CONTEXT.Queue()
+    assert run_child(save_on_a_full_disk, tmp_path, asynchronous, messages) == 0
+    message = messages.get(timeout=10)
+    assert "saving step 2 failed" in message
     assert "step 1 is the newest" in message
     assert sorted(os.listdir(tmp_path)) == ["step-1"]
     assert CheckpointStore(tmp_path).newest().step == 1
@@ -279,9 +263,9 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     evil = pickle.dumps(Evil())
     marker = tmp_path / "step-1" / "COMPLETE"
     metadata.write_bytes(evil)
-    manifest = json.loads(marker.read_text())
-    manifest["files"][".metadata"] = len(evil)
-    marker.write_text(json.dumps(manifest))
+    listing = json.loads(marker.read_text())
+    listing["files"][".metadata"] = len(evil)
+    marker.write_text(json.dumps(listing))
     with pytest.raises(CheckpointError, match=r"posix.system has no place"):
         store.load(store.newest(), Trainee().state())
 

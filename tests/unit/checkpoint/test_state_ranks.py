@@ -5,7 +5,7 @@ import resource
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from children import CONTEXT
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.fsdp import fully_shard
 
@@ -84,9 +84,18 @@ def fail_on_one_rank(rank, world, root, results):
 
 
 def run(function, world, root):
-    results = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(function, args=(world, str(root), results), nprocs=world)
-    return sorted(results.get() for _ in range(world))
+    results = CONTEXT.Queue()
+    ranks = [
+        CONTEXT.Process(target=function, args=(rank, world, str(root), results))
+        for rank in range(world)
+    ]
+    for rank in ranks:
+        rank.start()
+    collected = sorted(results.get(timeout=120) for _ in ranks)
+    for rank in ranks:
+        rank.join(120)
+    assert [rank.exitcode for rank in ranks] == [0] * world
+    return collected
 
 
 def test_two_ranks_save_three_and_one_restore(tmp_path):
