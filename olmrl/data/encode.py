@@ -20,13 +20,11 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 from transformers.utils import cached_file
 
 from olmrl.data.anchor import anchor_text
+from olmrl.data.example import EncodedExample
 from olmrl.data.mrope import VisionTokens
 from olmrl.data.prompts import IMAGE_PLACEHOLDER, Order, chat_text, load_prompt
 from olmrl.data.render import BadPage
 from olmrl.types import EncodedPage, Float32Array, Int32Array, Int64Array, Page, UInt8Array
-
-IGNORED = -100
-"""Label of a token that is not learnt."""
 
 MODEL_TYPES = ("qwen2_5_vl", "qwen2_vl")
 """Values of `model_type` in config.json that are served."""
@@ -39,22 +37,6 @@ _VISION_TOKENS = (
     "<|vision_start|>",
     "<|vision_end|>",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedExample:
-    """A page with its transcription, ready to be learnt."""
-
-    page: EncodedPage
-    response_ids: Int64Array
-    """[R] ids the model reads, the end token last."""
-    labels: Int64Array
-    """[R] ids the model must predict at their place; `IGNORED` where nothing is learnt."""
-
-    @property
-    def num_tokens(self) -> int:
-        """P + R."""
-        return len(self.page.prompt_ids) + len(self.response_ids)
 
 
 @dataclass(frozen=True, slots=True)

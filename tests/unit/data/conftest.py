@@ -65,6 +65,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "max_position_embeddings": 4096,
             "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
             "tie_word_embeddings": True,
+            "bos_token_id": None,
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
         },
         vision_config={
             "depth": 2,
