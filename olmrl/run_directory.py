@@ -62,6 +62,11 @@ class RunDirectory:
         row = {"page_id": page_id, "path": path, "reason": reason}
         self._append(self.path / "bad_pages.jsonl", row)
 
+    def dropped_group(self, group_id: str, reason: str, detail: str) -> None:
+        """List a prompt group that could not be generated or scored."""
+        row = {"group_id": group_id, "reason": reason, "detail": detail}
+        self._append(self.path / "dropped_groups.jsonl", row)
+
     def bad_pages(self) -> list[dict[str, Any]]:
         """Pages listed so far, each once."""
         path = self.path / "bad_pages.jsonl"

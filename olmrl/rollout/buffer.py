@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from olmrl.data.pack import balance
+from olmrl.data.cost import balance
 from olmrl.metrics import Last, Max, Mean, Measurements, Sum, flatten, merge
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.types import (
     Float32Array,
+    Int64Array,
     PolicyVersion,
     PromptGroup,
 )
@@ -38,6 +39,8 @@ class Lease:
     """Where those groups stand in the batch."""
     totals: Float32Array
     """[groups in the batch, G] total rewards of the whole batch (batch-level advantage scaling)."""
+    lengths: Int64Array
+    """[groups in the batch, G] completion tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +233,12 @@ class RolloutBuffer:
             return False
         groups = [self._groups[group_id] for group_id in taken]
         totals = np.stack([g.totals for g in groups])
+        lengths = np.asarray(
+            [[len(r.completion.token_ids) for r in g.rollouts] for g in groups], np.int64
+        )
         shares = balance([group_cost(g) for g in groups], self._world)
         self._leases[batch_id] = [
-            Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals)
+            Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals, lengths)
             for share in shares
         ]
         self._since_commit.append(self._staleness(groups))

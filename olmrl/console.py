@@ -1,0 +1,251 @@
+"""The command-line side of a run: arguments, progress, a line per step, errors in a sentence."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import wandb
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from olmrl import cluster, storage
+from olmrl.checkpoint.changes import config_diff
+from olmrl.checkpoint.lock import RunLock
+from olmrl.checkpoint.state import CheckpointStore
+from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
+from olmrl.config.load import parse_yaml, validate
+from olmrl.config.schema import LoggingConfig
+from olmrl.metrics import JsonlSink, Sink, WandbSink
+from olmrl.run_directory import RunDirectory
+
+ConfigType = TypeVar("ConfigType", GrpoConfig, SftConfig)
+
+_PATH_KEYS = {"path", "train", "heldout", "dir", "root", "cache_dir"}
+_SHOWN_SCORES = ("pass_rate", "reading", "page_exact", "ended")
+
+
+class RunStopped(RuntimeError):
+    """A run that ended early for a reason the user can act on."""
+
+
+class Console:
+    """Progress on a terminal (a bar and one line per step), plain lines elsewhere."""
+
+    def __init__(self, directory: RunDirectory, continue_from: int | None) -> None:
+        self._out = RichConsole(highlight=False, soft_wrap=True)
+        self._directory = directory
+        self._continue_from = continue_from
+        self._sinks: list[Sink] = []
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._out,
+            transient=True,
+            disable=not self._out.is_terminal,
+        )
+        self._task: Any = None
+
+    def say(self, text: str) -> None:
+        """Print a line (above the progress bar, if there is one)."""
+        self._out.print(text, markup=False)
+
+    def sinks(self, logging_config: LoggingConfig) -> list[Sink]:
+        """Open the metric sinks: metrics.jsonl always, W&B when asked."""
+        sinks: list[Sink] = [JsonlSink(self._directory.metrics, self._continue_from)]
+        if logging_config.wandb != "off":
+            os.environ.setdefault("WANDB_SILENT", "true")
+            run = wandb.init(
+                project=logging_config.wandb_project,
+                entity=logging_config.wandb_entity,
+                name=self._directory.path.name,
+                dir=str(self._directory.path),
+                mode=logging_config.wandb,
+                config=parse_yaml((self._directory.path / "config.yaml").read_text(), "config"),
+                resume="allow",
+                settings=wandb.Settings(console="off", disable_git=True),
+            )
+            sinks.append(WandbSink(run))
+        self._sinks = sinks
+        return sinks
+
+    def progress(self, title: str, total: int) -> Callable[[int], None]:
+        """Start a bar; the returned function moves it to a step."""
+        self._progress.start()
+        self._task = self._progress.add_task(title, total=total)
+        return lambda step: self._progress.update(self._task, completed=step)
+
+    def step_line(
+        self, title: str, total: int, columns: Mapping[str, tuple[str, str]]
+    ) -> Callable[[int, Mapping[str, float]], None]:
+        """Start a bar and give a function that prints one line per step.
+
+        Args:
+            title: what the bar counts.
+            total: steps expected.
+            columns: label -> (metric name, format).
+        """
+        advance = self.progress(title, total)
+        started = time.monotonic()
+
+        def show(step: int, row: Mapping[str, float]) -> None:
+            advance(step)
+            figures = "  ".join(
+                f"{label} {row[name]:{form}}"
+                for label, (name, form) in columns.items()
+                if row.get(name) is not None
+            )
+            self.say(f"step {step:>4}/{total}  {figures}  [{time.monotonic() - started:.0f} s]")
+
+        return show
+
+    def close(self) -> None:
+        """Stop the bar and close the sinks."""
+        self._progress.stop()
+        for sink in self._sinks:
+            sink.close()
+            if isinstance(sink, WandbSink) and sink.failures:
+                self.say(f"W&B missed {sink.failures} rows; metrics.jsonl has them all")
+        self._sinks = []
+
+
+def run_command(
+    name: str,
+    schema: type[ConfigType],
+    planner: Callable[[ConfigType], cluster.Plan],
+    runner: Callable[[ConfigType, RunDirectory, Console], None],
+    argv: list[str] | None,
+) -> int:
+    """Parse the command line, make the plan, prepare directory and cluster, run.
+
+    Returns:
+        Exit code: 0 done, 1 the run failed, 2 the request was wrong.
+    """
+    arguments = _parse(name, argv)
+    quiet_libraries()
+    try:
+        config = _absolute(load(schema, arguments.config, arguments.overrides))
+        plan = planner(config)
+        if arguments.dry_run:
+            _show_plan(plan, arguments.cluster)
+            return 0
+        directory = RunDirectory(config.run.dir)
+        with RunLock(directory.path):
+            continue_from = _prepare(config, directory, arguments)
+            cluster.connect(
+                config.cluster.address, config.cluster.local_cpus, plan, config.cluster.dashboard
+            )
+            console = Console(directory, continue_from)
+            try:
+                runner(config, directory, console)
+            finally:
+                console.close()
+    except (ConfigError, cluster.PlanError) as error:
+        return _complain(name, error, 2)
+    except (ValueError, RunStopped) as error:
+        return _complain(name, error, 1)
+    except KeyboardInterrupt:
+        return _complain(name, RunStopped("interrupted; --resume auto continues the run"), 130)
+    return 0
+
+
+def _complain(name: str, error: Exception, code: int) -> int:
+    sys.stderr.write(f"olmrl.{name}: {error}\n")
+    return code
+
+
+def _parse(name: str, argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m olmrl.{name}")
+    parser.add_argument("--config", type=Path, help="YAML file (see configs/)")
+    parser.add_argument("--dry-run", action="store_true", help="print the resource plan and exit")
+    parser.add_argument("--cluster", metavar="2x8xH100-80G", help="plan for this cluster")
+    parser.add_argument(
+        "--resume",
+        choices=("never", "auto"),
+        default="never",
+        help="auto: continue the newest complete checkpoint of run.dir, if there is one",
+    )
+    parser.add_argument(
+        "--allow-config-change", action="store_true", help="resume under another configuration"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
+    return parser.parse_args(argv)
+
+
+def _show_plan(plan: cluster.Plan, spec: str | None) -> None:
+    resources = cluster.parse_cluster(spec) if spec else None
+    sys.stdout.write(cluster.describe(plan, resources) + "\n")
+    if resources is not None:
+        cluster.check(plan, resources)
+
+
+def _prepare(
+    config: GrpoConfig | SftConfig, directory: RunDirectory, arguments: argparse.Namespace
+) -> int | None:
+    """Make or reopen the run directory; returns the step a continued run goes on from."""
+    text = dump(config)
+    if not directory.started:
+        directory.create(text)
+        return None
+    if arguments.resume == "never":
+        raise ConfigError(
+            f"{directory.path}: holds a run already; choose another run.dir, or continue that run "
+            "with --resume auto"
+        )
+    store = CheckpointStore(directory.checkpoints)
+    store.recover()
+    newest = store.newest()
+    saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
+    changes = config_diff(saved, parse_yaml(text, "configuration"))
+    if changes and newest is not None and not arguments.allow_config_change:
+        raise ConfigError(
+            f"{directory.path}: the configuration changed since the run began:\n"
+            + "\n".join(f"  {change}" for change in changes)
+            + "\ncontinue with --allow-config-change, or undo the change"
+        )
+    directory.create(text)
+    return newest.step if newest is not None else 0
+
+
+def _absolute(config: ConfigType) -> ConfigType:
+    """Make local paths absolute: workers do not run in the Driver's folder."""
+
+    def walk(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: walk(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [walk(v, key) for v in value]
+        if isinstance(value, str) and key == "prompt" and value.startswith("file:"):
+            return "file:" + os.path.abspath(value.removeprefix("file:"))
+        if isinstance(value, str) and key in _PATH_KEYS and not storage.is_remote(value):
+            absolute = os.path.abspath(value)
+            return absolute if key == "dir" or os.path.exists(absolute) else value
+        return value
+
+    return validate(type(config), walk(config.model_dump(mode="json")), "configuration")
+
+
+def quiet_libraries() -> None:
+    """Keep library chatter off the console; olmrl's own errors carry what matters."""
+    warnings.filterwarnings("ignore")
+    for variable, value in {
+        "RAY_DEDUP_LOGS": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }.items():
+        os.environ.setdefault(variable, value)
+    for library in ("ray", "ray.train", "ray.data", "ray.tune", "transformers", "vllm"):
+        logging.getLogger(library).setLevel(logging.ERROR)

@@ -1,0 +1,364 @@
+"""The Driver: moves pages to engines, completions to scorers, groups to the learner.
+
+    PageFeed --page--> RolloutPool --completion--> ScorerPool --group--> RolloutBuffer --> learner
+
+    issue     consumes pages, waits for the ledger's staleness bound, unblocked by `published`
+    collect   consumes completions and scored groups, never waits longer than a poll
+    evaluate  runs held-out pages through the same engines while the learner waits
+
+Nothing here decides what is trained: the ledger does. After a learner restart the Driver only
+notices a new incarnation, forgets its work in flight and goes on from the ledger's position.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from olmrl import evaluation
+from olmrl.config.schema import GrpoConfig
+from olmrl.data.dataset import PageStream
+from olmrl.data.encode import Encoder
+from olmrl.data.page import PageSource, load_page
+from olmrl.data.render import BadPage
+from olmrl.metrics import Measurements, Sink, Sum, flatten, merge
+from olmrl.rewards.pool import ScorerPool, ScoringFailure
+from olmrl.rollout.buffer import BufferView
+from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.pool import RolloutPool
+from olmrl.run_directory import RunDirectory
+from olmrl.types import Completion, Page, PromptGroup, Rollout, SamplingSpec
+
+_POLL_S = 0.02
+_SHOWN_PAGES = 4
+_EVALUATION = "evaluation:"
+
+
+class RunStopped(RuntimeError):
+    """The run ended early, on purpose: too many bad pages, or the learner gave up."""
+
+
+class PageFeed:
+    """Rendered pages in the order of the seed, fetched by a thread ahead of their use."""
+
+    def __init__(self, stream: PageStream, depth: int) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(iter(stream),), name="page-feed", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, pages: Iterator[Any]) -> None:
+        try:
+            for item in pages:
+                if not self._put(item):
+                    return
+            self._put(None)
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, item: Any) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def take(self) -> tuple[int, int, Page | BadPage] | bool | None:
+        """The next page; False when none is rendered yet, None after the last one."""
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return False
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stop rendering."""
+        self._stop.set()
+
+
+@dataclass
+class _Evaluation:
+    """Held-out pages in flight."""
+
+    step: int
+    expected: int
+    pages: dict[str, Page] = field(default_factory=dict)
+    modes: dict[str, list[tuple[str, Rollout]]] = field(default_factory=dict)
+    done: int = 0
+
+
+class Driver:
+    """Runs the loop of a GRPO run; its parts are given, started and closed by `olmrl.grpo`."""
+
+    def __init__(
+        self,
+        config: GrpoConfig,
+        directory: RunDirectory,
+        *,
+        sources: Sequence[PageSource],
+        heldout: Sequence[PageSource],
+        encoder: Encoder,
+        pool: RolloutPool,
+        scorers: ScorerPool,
+        evaluation_scorers: ScorerPool,
+        buffer: Any,
+        sinks: Sequence[Sink],
+        on_step: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._sources = sources
+        self._heldout = heldout
+        self._encoder = encoder
+        self._pool = pool
+        self._scorers = scorers
+        self._evaluation_scorers = evaluation_scorers
+        self._buffer = buffer
+        self._sinks = sinks
+        self._on_step = on_step
+        self._incarnation = -1
+        self._feed: PageFeed | None = None
+        self._pages: dict[str, Any] = {}
+        self._recorded: dict[int, int] = {}
+        self._evaluation: _Evaluation | None = None
+        self._bad = 0
+        self._ended = False
+        self._counts: list[Measurements] = []
+        self._step_started = time.monotonic()
+        sampling = config.rollout.sampling
+        self._sampling = SamplingSpec(
+            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens
+        )
+
+    def run(self, learner_error: Callable[[], BaseException | None]) -> None:
+        """Loop until the learner has finished.
+
+        Args:
+            learner_error: gives the learner's failure, if it has failed.
+
+        Raises:
+            RunStopped: too many unreadable pages.
+        """
+        while True:
+            error = learner_error()
+            if error is not None:
+                raise error
+            view: BufferView = ray.get(self._buffer.view.remote())
+            if view.incarnation != self._incarnation:
+                self._restart(view)
+            if view.evaluation_due is not None and self._evaluation is None:
+                self._start_evaluation(view.evaluation_due)
+            self._issue(view.issuable)
+            self._collect(view)
+            self._log()
+            if view.finished and self._evaluation is None:
+                break
+        if self._feed is not None:
+            self._feed.close()
+
+    # -- pages out
+
+    def _restart(self, view: BufferView) -> None:
+        self._pool.abort(list(self._pages))
+        for group_id in self._pages:
+            self._scorers.forget(group_id)
+        self._pages, self._evaluation, self._ended = {}, None, False
+        self._incarnation = view.incarnation
+        if self._feed is not None:
+            self._feed.close()
+        epoch, index = ray.get(self._buffer.next_position.remote(len(self._sources)))
+        stream = PageStream(
+            self._sources,
+            seed=self._config.run.seed,
+            start_epoch=epoch,
+            start_index=index,
+            longest_side=self._config.data.longest_side,
+            prefetch=self._config.data.prefetch_pages,
+            render_cpus=self._config.data.render_cpus,
+        )
+        self._feed = PageFeed(stream, self._config.data.prefetch_pages)
+
+    def _issue(self, issuable: int) -> None:
+        assert self._feed is not None
+        while issuable > 0 and not self._ended:
+            item = self._feed.take()
+            if item is False:
+                return
+            if item is None or self._past_the_end(item[0], item[1]):
+                self._ended = True
+                ray.get(self._buffer.end_of_pages.remote())
+                return
+            epoch, index, page = item
+            if isinstance(page, BadPage):
+                self._skip(epoch, index, page)
+                continue
+            group_id = ray.get(self._buffer.issue.remote(epoch, index, page.page_id))
+            if group_id is None:
+                continue
+            ref = ray.put(page)
+            self._pages[group_id] = ref
+            self._counts.append({"rollout/page_bytes": Sum(float(page.image.nbytes))})
+            self._submit(group_id, ref, page, self._sampling, self._seeds(epoch, index))
+            issuable -= 1
+
+    def _past_the_end(self, epoch: int, index: int) -> bool:
+        if self._config.run.steps is not None:
+            return False
+        return epoch * len(self._sources) + index >= self._config.run.epochs * len(self._sources)
+
+    def _seeds(self, epoch: int, index: int) -> tuple[int, ...]:
+        size = self._config.rollout.group_size + self._config.rollout.oversample
+        return tuple(
+            zlib.crc32(f"{self._config.run.seed}/{epoch}/{index}/{g}".encode()) for g in range(size)
+        )
+
+    def _submit(
+        self, group_id: str, ref: Any, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...]
+    ) -> None:
+        self._pool.submit(
+            group_id, ref, self._encoder.prompt_text(page), sampling=sampling, seeds=seeds
+        )
+
+    def _skip(self, epoch: int, index: int, bad: BadPage) -> None:
+        page_id = f"{bad.path}::{bad.page_number}"
+        known = {row["page_id"] for row in self._directory.bad_pages()}
+        if page_id not in known:
+            self._directory.bad_page(page_id, bad.path, bad.reason)
+            self._bad += 1
+        ray.get(self._buffer.skip_page.remote(epoch, index, "bad_page"))
+        share = len(known | {page_id}) / len(self._sources)
+        if share > self._config.data.max_bad_fraction:
+            raise RunStopped(
+                f"{share:.0%} of {len(self._sources)} pages cannot be read, more than "
+                f"data.max_bad_fraction={self._config.data.max_bad_fraction} allows; "
+                f"see {self._directory.path / 'bad_pages.jsonl'}"
+            )
+
+    # -- completions and groups back
+
+    def _collect(self, view: BufferView) -> None:
+        for item in self._pool.poll(_POLL_S):
+            if isinstance(item, GenerationFailure):
+                self._give_up(item.group_id, "generation_failed", item.reason)
+            else:
+                self._take_completion(item)
+        for scored in self._scorers.poll(0.0):
+            if isinstance(scored, ScoringFailure):
+                self._give_up(scored.group_id, "scoring_failed", scored.reason)
+            else:
+                self._take_group(scored, view)
+        for scored in self._evaluation_scorers.poll(0.0):
+            self._take_evaluated(scored)
+
+    def _take_completion(self, completion: Completion) -> None:
+        ref = self._pages.get(completion.group_id)
+        if ref is None:
+            return
+        held_out = completion.group_id.startswith(_EVALUATION)
+        scorers = self._evaluation_scorers if held_out else self._scorers
+        scorers.submit(completion.group_id, ref, completion)
+
+    def _take_group(self, group: PromptGroup, view: BufferView) -> None:
+        ref = self._pages.pop(group.group_id, None)
+        if ref is None:
+            return
+        zero = self._config.algorithm.drop_zero_variance
+        fate = ray.get(self._buffer.add.remote(group, zero))
+        step = view.version.step
+        if fate != "void" and self._recorded.get(step, 0) < self._config.logging.rollout_groups:
+            self._recorded[step] = self._recorded.get(step, 0) + 1
+            self._directory.rollouts(step, group, ray.get(ref), fate)
+
+    def _give_up(self, group_id: str, reason: str, detail: str) -> None:
+        if self._pages.pop(group_id, None) is None:
+            return
+        if group_id.startswith(_EVALUATION):
+            raise RunStopped(f"a held-out page cannot be evaluated: {detail}")
+        self._directory.dropped_group(group_id, reason, detail)
+        ray.get(self._buffer.drop.remote(group_id, reason))
+
+    # -- held-out evaluation
+
+    def _start_evaluation(self, step: int) -> None:
+        settings = self._config.evaluation
+        sources = self._heldout[: settings.max_pages]
+        modes: dict[str, tuple[SamplingSpec, int]] = {}
+        if settings.greedy:
+            modes["greedy"] = (SamplingSpec(1.0, 1.0, self._sampling.max_tokens, greedy=True), 1)
+        if settings.sampled:
+            modes["sampled"] = (self._sampling, settings.samples_per_page)
+        wanted = sum(count for _, count in modes.values()) * len(sources)
+        self._evaluation = _Evaluation(step, wanted, modes={mode: [] for mode in modes})
+        for number, source in enumerate(sources):
+            try:
+                page = load_page(source, self._config.data.longest_side)
+            except BadPage as error:
+                raise RunStopped(f"held-out page: {error}") from error
+            ref = ray.put(page)
+            self._evaluation.pages[page.page_id] = page
+            for mode, (sampling, count) in modes.items():
+                for sample in range(count):
+                    group_id = f"{_EVALUATION}{step}:{mode}:{number}:{sample}"
+                    self._pages[group_id] = ref
+                    seed = zlib.crc32(f"{self._config.run.seed}/{number}/{sample}".encode())
+                    self._submit(group_id, ref, page, sampling, (seed,))
+        if not wanted:
+            self._finish_evaluation()
+
+    def _take_evaluated(self, scored: PromptGroup | ScoringFailure) -> None:
+        current = self._evaluation
+        if isinstance(scored, ScoringFailure):
+            self._give_up(scored.group_id, "scoring_failed", scored.reason)
+            return
+        if self._pages.pop(scored.group_id, None) is None or current is None:
+            return
+        mode = scored.group_id.split(":")[2]
+        current.modes[mode] += [(scored.page_id, rollout) for rollout in scored.rollouts]
+        current.done += 1
+        if current.done == current.expected:
+            self._finish_evaluation()
+
+    def _finish_evaluation(self) -> None:
+        current, self._evaluation = self._evaluation, None
+        assert current is not None
+        shown = list(current.pages.values())[:_SHOWN_PAGES]
+        images = {page.page_id: self._directory.page_image(page) for page in shown}
+        ordered = {mode: sorted(rows, key=lambda r: r[0]) for mode, rows in current.modes.items()}
+        value = evaluation.record(current.step, current.pages, images, ordered)
+        self._directory.evaluation(current.step, value)
+        row = {f"eval/{name}": figure for name, figure in value["scores"].items()}
+        for sink in self._sinks:
+            sink.write(current.step, row)
+        ray.get(self._buffer.evaluated.remote(current.step))
+        self._step_started = time.monotonic()
+
+    # -- metrics
+
+    def _log(self) -> None:
+        for step, learned in ray.get(self._buffer.take_rows.remote()):
+            now = time.monotonic()
+            seconds, self._step_started = now - self._step_started, now
+            counts, self._counts = merge(*self._counts), []
+            row = learned | flatten(
+                merge(counts, self._pool.measurements(), self._scorers.measurements())
+            )
+            row["time/step"] = seconds
+            row["throughput/completion_tokens_per_s"] = row.get("rollout/tokens", 0.0) / seconds
+            row["throughput/completions_per_s"] = row.get("rollout/completions", 0.0) / seconds
+            row["data/bad_pages"] = float(self._bad)
+            for sink in self._sinks:
+                sink.write(step, row)
+            self._on_step(step, row)

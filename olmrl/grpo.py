@@ -1,0 +1,114 @@
+"""`python -m olmrl.grpo --config FILE [key=value ...]`: GRPO with unit-test rewards.
+
+The front door of olmrl. Reads the configuration, checks that the cluster holds the plan, builds
+the parts, starts the learner, runs the Driver's loop, and leaves the run directory.
+
+    python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml rollout.group_size=8
+    ray job submit --working-dir . -- python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import ray
+
+from olmrl import cluster
+from olmrl.checkpoint import hf
+from olmrl.config import GrpoConfig
+from olmrl.config.schema import RewardConfig
+from olmrl.console import Console, run_command
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.page import PageSource, scan_bench
+from olmrl.driver import Driver
+from olmrl.learner.launch import LearnerGroup
+from olmrl.learner.worker import GrpoTask, grpo_loop
+from olmrl.report.run import write as write_report
+from olmrl.rewards.pool import ScorerPool
+from olmrl.rollout.buffer import RolloutBuffer
+from olmrl.rollout.pool import RolloutPool
+from olmrl.run_directory import RunDirectory
+
+EVALUATION_REWARDS = (RewardConfig(name="bench"), RewardConfig(name="edit_distance"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    return run_command("grpo", GrpoConfig, cluster.plan_grpo, run, argv)
+
+
+def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
+    """Run GRPO from start (or from the newest checkpoint) to report."""
+    train = limited(scan_bench(config.data.train, config.data.file_pattern), config)
+    heldout = scan_bench(config.data.heldout) if config.data.heldout else []
+    encoder_spec = EncoderSpec(
+        config.model.path,
+        config.data.prompt,
+        config.data.prompt_order,
+        config.data.anchor_text_len,
+        config.model.trust_remote_code,
+    )
+    encoder = encoder_spec.build()
+    total = total_steps(config, len(train))
+    console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
+
+    buffer = (
+        ray.remote(RolloutBuffer)
+        .options(num_cpus=0, max_concurrency=1000)
+        .remote(
+            config.algorithm.pages_per_step, config.algorithm.max_staleness, config.learner.workers
+        )
+    )
+    pool = RolloutPool(config, encoder)
+    scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
+    evaluators = ScorerPool(EVALUATION_REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)
+    task = GrpoTask(
+        config=config,
+        run_dir=str(directory.path),
+        sources={source.page_id: source for source in train},
+        encoder=encoder_spec,
+        buffer=buffer,
+        weights=pool.weight_store,
+        total_steps=total,
+        evaluate=bool(heldout),
+    )
+    learner = LearnerGroup(grpo_loop, task, config.learner, directory)
+    driver = Driver(
+        config,
+        directory,
+        sources=train,
+        heldout=heldout,
+        encoder=encoder,
+        pool=pool,
+        scorers=scorers,
+        evaluation_scorers=evaluators,
+        buffer=buffer,
+        sinks=console.sinks(config.logging),
+        on_step=console.grpo_step(total),
+    )
+    try:
+        driver.run(learner.error)
+        learner.join()
+    finally:
+        for part in (pool, scorers, evaluators):
+            part.close()
+    hf.export(directory.path, directory.path / "model")
+    console.finish(directory, write_report(directory))
+
+
+def limited(sources: list[PageSource], config: GrpoConfig) -> list[PageSource]:
+    """The pages that `data.max_pages` leaves."""
+    return sources[: config.data.max_pages]
+
+
+def total_steps(config: GrpoConfig, pages: int) -> int:
+    """Optimizer steps of the run: `run.steps`, or what the epochs give."""
+    if config.run.steps is not None:
+        return config.run.steps
+    updates = config.algorithm.pages_per_step
+    return max(1, math.ceil(config.run.epochs * pages / updates))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

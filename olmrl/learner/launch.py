@@ -1,0 +1,86 @@
+"""The LearnerGroup: LearnerWorkers under Ray Train, in a thread beside the Driver."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from olmrl.config.schema import LearnerConfig
+
+
+class LearnerFailed(ValueError):
+    """The learner gave up; the message is its own last sentence."""
+
+
+class LearnerGroup:
+    """Runs a training loop on every rank; Ray Train restarts the whole group when a rank dies."""
+
+    def __init__(
+        self, loop: Callable[[dict[str, Any]], None], task: Any, config: LearnerConfig, run_dir: str
+    ) -> None:
+        """Start the group.
+
+        Args:
+            loop: what each rank runs; it gets `{"task": task}`.
+            task: picklable description of the work.
+            config: number of ranks, devices, restarts.
+            run_dir: where Ray Train keeps its own state (`ray_train/`).
+        """
+        resources = {"CPU": config.cpus_per_worker, **config.resources}
+        if config.use_gpu:
+            resources["GPU"] = 1.0
+        self._trainer = TorchTrainer(
+            loop,
+            train_loop_config={"task": task},
+            torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=config.workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker=resources,
+            ),
+            run_config=RunConfig(
+                name="ray_train",
+                storage_path=run_dir,
+                failure_config=FailureConfig(max_failures=config.max_restarts),
+            ),
+        )
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._fit, name="learner", daemon=True)
+        self._thread.start()
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:
+            self._error = LearnerFailed(last_sentence(str(error)))
+            self._error.__cause__ = error
+
+    def error(self) -> BaseException | None:
+        """The failure, once the group has given up."""
+        return self._error
+
+    def join(self) -> None:
+        """Wait for the end of the loop.
+
+        Raises:
+            LearnerFailed: it failed.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def last_sentence(text: str) -> str:
+    """The exception line of a nested traceback, without its class name."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    pattern = re.compile(r"^[A-Za-z_.]*(?:Error|Exception|Stopped|Failed)\b:?\s*(.*)")
+    for line in reversed(lines):
+        match = pattern.match(line)
+        if match and match.group(1):
+            return match.group(1)
+    return lines[-1] if lines else text

@@ -1,0 +1,315 @@
+"""The GRPO LearnerWorker: one rank under Ray Train, a thin shell around the learner core.
+
+    begin    newest checkpoint -> weights, ledger, a new incarnation; publish the weights
+    step     lease -> encode, pack -> learner step -> commit -> publish -> report, save
+
+Weights and ledger are saved as one unit, and every start publishes its weights before any page is
+issued, so a killed rank, group or job continues from its newest checkpoint as if nothing happened.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+
+from olmrl.checkpoint.groups import decode_groups, encode_groups
+from olmrl.checkpoint.state import CheckpointStore
+from olmrl.config.schema import GrpoConfig
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
+from olmrl.data.page import PageSource, load_page
+from olmrl.learner.advantage import group_advantages, overlong_penalty, token_weights
+from olmrl.learner.build import build_strategy, head_spec
+from olmrl.learner.core import GrpoLearner
+from olmrl.learner.parity import check_parity, mean_gap_bound
+from olmrl.metrics import Max, Measurements, Sum
+from olmrl.types import Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup, Rollout
+from olmrl.weight_sync.sender import make_sender
+
+
+@dataclass(frozen=True)
+class GrpoTask:
+    """What a rank needs to know; picklable."""
+
+    config: GrpoConfig
+    run_dir: str
+    sources: dict[str, PageSource]
+    """Training pages by id: groups out of a checkpoint read their page again."""
+    encoder: EncoderSpec
+    buffer: Any
+    """RolloutBuffer actor."""
+    weights: Any
+    """Weight store actor (engines, last publication)."""
+    total_steps: int
+    evaluate: bool
+    """Wait for held-out evaluations."""
+
+
+def grpo_loop(loop_config: dict[str, Any]) -> None:
+    """Entry point of every rank."""
+    GrpoWorker(loop_config["task"]).run()
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in named parts of a step."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.parts[name] = self.parts.get(name, 0.0) + now - self._since
+        self._since = now
+
+    def measurements(self) -> Measurements:
+        return {f"time/{name}": Max(seconds) for name, seconds in self.parts.items()}
+
+
+class GrpoWorker:
+    """One rank of the learner."""
+
+    def __init__(self, task: GrpoTask) -> None:
+        self._task = task
+        self._config = config = task.config
+        context = ray.train.get_context()
+        self._rank = context.get_world_rank()
+        self._encoder = task.encoder.build()
+        device = ray.train.torch.get_device() if config.learner.use_gpu else torch.device("cpu")
+        torch.set_num_threads(max(1, int(config.learner.cpus_per_worker)))
+        torch.manual_seed(config.run.seed)
+        head = head_spec(
+            config.learner, config.rollout.sampling.temperature, self._encoder.banned_ids
+        )
+        self._strategy = build_strategy(
+            config.model,
+            config.learner,
+            head,
+            total_steps=task.total_steps,
+            device=device,
+            with_reference=config.algorithm.kl_beta > 0,
+        )
+        self._learner = GrpoLearner(
+            self._strategy,
+            config.algorithm,
+            max_tokens=config.rollout.sampling.max_tokens,
+            outlier_gap=config.guards.outlier_gap,
+            replay_dir=f"{task.run_dir}/replay",
+        )
+        self._store = CheckpointStore(
+            f"{task.run_dir}/checkpoints",
+            keep_last=config.checkpoint.keep_last,
+            keep_best=config.checkpoint.keep_best,
+            asynchronous=config.checkpoint.asynchronous,
+        )
+        self._version = PolicyVersion(0, 0)
+        self._saved_step = -1
+        self._parity_due = True
+
+    def run(self) -> None:
+        """Train until the steps or the pages are used up."""
+        config, task = self._config, self._task
+        self._version = self._begin()
+        self._sender = make_sender(
+            config, task.weights, rank=self._rank, device=self._strategy.device
+        )
+        self._publish()
+        if self._version.step == 0 and not config.evaluation.skip_start:
+            self._wait_for_evaluation()
+        started = time.monotonic()
+        while self._version.step < task.total_steps:
+            clock = _Clock()
+            batch_id = f"{self._version.incarnation}-{self._version.step}"
+            lease = ray.get(task.buffer.lease.remote(batch_id, self._rank))
+            clock.lap("lease_wait")
+            if lease is None:
+                break
+            measured = self._train(lease, clock)
+            if self._rank == 0:
+                ray.get(task.buffer.commit.remote(batch_id, self._next_version()))
+            self._version = self._next_version()
+            measured |= self._publish()
+            clock.lap("weight_sync")
+            self._save_if_due()
+            clock.lap("checkpoint")
+            report = {**measured, **clock.measurements()}
+            ray.get(task.buffer.report.remote(self._version.step, report))
+            every = config.evaluation.every
+            if every and self._version.step % every == 0 and self._version.step < task.total_steps:
+                self._wait_for_evaluation()
+            limit = config.run.max_seconds
+            if limit is not None and self._any_rank(time.monotonic() - started > limit):
+                break
+        self._wait_for_evaluation()
+        self._save()
+        self._store.wait()
+        if self._rank == 0:
+            ray.get(task.buffer.finish.remote())
+
+    # -- a start
+
+    def _begin(self) -> PolicyVersion:
+        newest = self._store.newest()
+        saved = None
+        if newest is not None:
+            restored = self._store.load(newest, self._strategy.state_dict())
+            self._strategy.load_state_dict(restored.state)
+            saved = (restored.extra["ledger"], decode_groups(restored.blobs["groups"]))
+            self._saved_step = newest.step
+        shared: list[Any] = [None]
+        if self._rank == 0:
+            shared = [ray.get(self._task.buffer.begin.remote(saved))]
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.broadcast_object_list(shared, src=0)
+        return PolicyVersion(*shared[0])
+
+    def _next_version(self) -> PolicyVersion:
+        return PolicyVersion(self._version.incarnation, self._version.step + 1)
+
+    # -- a step
+
+    def _train(self, lease: Any, clock: _Clock) -> Measurements:
+        rewards = [self._shaped(*pair) for pair in zip(lease.totals, lease.lengths, strict=True)]
+        advantages = group_advantages(rewards, self._config.algorithm.reward_scaling)
+        items = []
+        for group, position in zip(lease.groups, lease.positions, strict=True):
+            page = self._encoder.encode_page(self._page(group))
+            self._check_prompt(group, page.prompt_ids)
+            items.append(GroupItem(page, self._completions(group, advantages[position])))
+        batches = self._pack(items)
+        clock.lap("encode")
+        measured: Measurements = {}
+        if self._parity_is_due():
+            measured |= self._check_parity(lease.groups, items)
+            clock.lap("parity")
+        measured |= self._learner.step(batches, self._version.step)
+        clock.lap("learner")
+        packed = float(sum(batch.num_tokens for batch in batches))
+        measured["throughput/learner_tokens_per_s"] = Sum(packed / clock.parts["learner"])
+        measured["learner/micro_batches"] = Max(float(len(batches)))
+        return measured
+
+    def _shaped(self, totals: Float32Array, lengths: Any) -> Float32Array:
+        """[G] rewards, with the soft punishment of overlong completions where it is asked for."""
+        algorithm = self._config.algorithm
+        if algorithm.overlong != "shape":
+            return totals
+        limit = self._config.rollout.sampling.max_tokens
+        penalties = [overlong_penalty(int(n), limit, algorithm.overlong_buffer) for n in lengths]
+        return totals + np.asarray(penalties, np.float32)
+
+    def _page(self, group: PromptGroup) -> Page:
+        if group.page is None:
+            return load_page(self._task.sources[group.page_id], self._config.data.longest_side)
+        return ray.get(group.page)
+
+    def _check_prompt(self, group: PromptGroup, prompt_ids: Any) -> None:
+        """Engine and learner must see the same prompt, image tokens included."""
+        seen = group.rollouts[0].completion.prompt_token_ids
+        if not np.array_equal(seen, prompt_ids):
+            raise ValueError(
+                f"{group.page_id}: the engine saw {len(seen)} prompt tokens, the learner encodes "
+                f"{len(prompt_ids)}; engine and learner disagree on the processor"
+            )
+
+    def _completions(self, group: PromptGroup, advantages: Float32Array) -> list[ScoredCompletion]:
+        overlong = self._config.algorithm.overlong
+        return [
+            ScoredCompletion(
+                token_ids=r.completion.token_ids,
+                logprobs=r.completion.logprobs,
+                advantage=float(advantage),
+                weights=token_weights(
+                    len(r.completion.token_ids), r.completion.finish_reason, overlong
+                ),
+            )
+            for r, advantage in zip(group.rollouts, advantages, strict=True)
+        ]
+
+    def _pack(self, items: list[GroupItem]) -> list[PackedBatch]:
+        learner = self._config.learner
+        return pack_groups(items, learner.token_budget, learner.page_once, self._encoder.vision)
+
+    # -- guards
+
+    def _parity_is_due(self) -> bool:
+        every = self._config.guards.parity_every
+        if every and self._version.step % every == 0:
+            self._parity_due = True
+        return bool(every) and self._parity_due
+
+    def _check_parity(
+        self, groups: tuple[PromptGroup, ...], items: list[GroupItem]
+    ) -> Measurements:
+        """Compare log-probs of tokens made by the present weights; due until some are found."""
+        chosen = []
+        for group, item in list(zip(groups, items, strict=True))[
+            : self._config.guards.parity_pages
+        ]:
+            fresh = [
+                c._replace(weights=fresh_tokens(r, self._version))
+                for c, r in zip(item.completions, group.rollouts, strict=True)
+            ]
+            chosen.append(GroupItem(item.page, fresh))
+        config = self._config
+        bound = mean_gap_bound(config.guards, config.rollout.dtype, config.model.dtype)
+        measured, compared = check_parity(
+            self._strategy, self._pack(chosen), config.guards, bound, self._encoder.decode
+        )
+        self._parity_due = compared == 0
+        return measured
+
+    # -- weights out, checkpoints
+
+    def _publish(self) -> Measurements:
+        measured = self._sender.send(self._strategy.named_weights(), self._version)
+        if self._rank == 0:
+            ray.get(self._task.buffer.published.remote(self._version))
+        return measured
+
+    def _save_if_due(self) -> None:
+        every = self._config.checkpoint.every
+        if every and self._version.step % every == 0:
+            self._save()
+
+    def _save(self) -> None:
+        if self._saved_step == self._version.step:
+            return
+        extra: dict[str, Any] = {}
+        blobs: dict[str, bytes] = {}
+        if self._rank == 0:
+            ledger, groups = ray.get(self._task.buffer.snapshot.remote())
+            extra = {
+                "ledger": ledger,
+                "version": str(self._version),
+                "config": self._config.model_dump(mode="json"),
+            }
+            blobs = {"groups": encode_groups(groups)}
+        self._store.save(self._version.step, self._strategy.state_dict(), extra=extra, blobs=blobs)
+        self._saved_step = self._version.step
+
+    # -- all ranks together
+
+    def _wait_for_evaluation(self) -> None:
+        if self._task.evaluate:
+            ray.get(self._task.buffer.evaluation_due.remote(self._version.step))
+
+    def _any_rank(self, flag: bool) -> bool:
+        return self._strategy.max_over_ranks([float(flag)])[0] > 0.0
+
+
+def fresh_tokens(rollout: Rollout, version: PolicyVersion) -> Float32Array:
+    """[R] 1 where a token was made by exactly these weights."""
+    weights = np.zeros(len(rollout.completion.token_ids), np.float32)
+    for span in rollout.completion.versions:
+        if span.version == version:
+            weights[span.start : span.end] = 1.0
+    return weights
