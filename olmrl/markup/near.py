@@ -7,15 +7,13 @@ with `WorkLimitError` on text that is made to stall it.
 
 from rapidfuzz.distance import Levenshtein
 
+from olmrl.markup.text import WorkLimitError
+
 MAX_SEEDS = 50_000
 """Most places of one text that `near_range` looks at closely."""
 
 MAX_STEPS = 2_000_000
 """Most states `near_range` visits for a needle with too many edits to be seeded."""
-
-
-class WorkLimitError(RuntimeError):
-    """A bounded search or comparison gave up; its answer is unknown."""
 
 
 def near_range(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None:

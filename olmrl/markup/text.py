@@ -34,6 +34,10 @@ _LOOKALIKES = str.maketrans(
 )
 
 
+class WorkLimitError(RuntimeError):
+    """A bounded search or comparison gave up; its answer is unknown."""
+
+
 def normalize(text: str) -> str:
     """Returns the form in which the bench compares text (spec E1).
 

@@ -5,7 +5,8 @@ import random
 import pytest
 from fuzzysearch.levenshtein import find_near_matches_levenshtein
 
-from olmrl.markup.near import WorkLimitError, near_range
+from olmrl.markup.near import near_range
+from olmrl.markup.text import WorkLimitError
 
 
 def mutated(rng, word, edits, alphabet):

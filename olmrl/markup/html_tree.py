@@ -1,0 +1,237 @@
+"""A small HTML tree in document order, on the standard tokenizer, with bounded work.
+
+The public bench reads tables through a tree that implies no end tags; `implied_ends=False` keeps
+that (``<td>a<td>b`` nests), the default closes cells, rows and sections as browsers do. The tree is
+one flat list, so nesting of any depth needs no recursion.
+"""
+
+import html.entities
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+from olmrl.markup.text import WorkLimitError
+
+MAX_RESCANS = 20_000_000
+"""Most characters the tokenizer may look at in vain (tags that never close)."""
+
+MAX_CLIMBS = 5_000_000
+"""Most open elements that may be passed in search of the one a tag closes."""
+
+_VOID = frozenset(
+    (
+        *("area", "base", "basefont", "bgsound", "br", "col", "command", "embed", "frame", "hr"),
+        *("image", "img", "input", "isindex", "keygen", "link", "menuitem", "meta", "nextid"),
+        *("param", "source", "spacer", "track", "wbr"),
+    )
+)
+_HIDDEN = frozenset({"script", "style", "template", "rt", "rp"})
+_CELLS = frozenset({"td", "th"})
+_SECTIONS = frozenset({"thead", "tbody", "tfoot"})
+_CLOSED_BY = {
+    **dict.fromkeys(_CELLS, _CELLS),
+    "tr": _CELLS | {"tr"},
+    **dict.fromkeys(_SECTIONS, _CELLS | {"tr"} | _SECTIONS),
+}
+"""Start tags that close open elements of the same table."""
+
+
+_MAX_DIGITS = 9
+_UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+
+
+class MarkupError(ValueError):
+    """Markup that the public tree refuses to read at all."""
+
+
+@dataclass(eq=False)
+class Element:
+    """One tag. Its descendants are `nodes[index + 1 : end]` of the document."""
+
+    name: str
+    attributes: dict[str, str | None]
+    parent: "Element | None"
+    index: int
+    end: int = 0
+
+
+@dataclass
+class Document:
+    """Elements and text in document order."""
+
+    nodes: list[Element | str] = field(default_factory=list)
+
+    def descendants(self, element: Element) -> Iterator[Element]:
+        """All elements inside an element."""
+        for index in range(element.index + 1, element.end):
+            node = self.nodes[index]
+            if isinstance(node, Element):
+                yield node
+
+    def children(self, element: Element) -> Iterator[Element]:
+        """The elements directly inside an element."""
+        index = element.index + 1
+        while index < element.end:
+            node = self.nodes[index]
+            if isinstance(node, Element):
+                yield node
+                index = node.end
+            else:
+                index += 1
+
+    def text(self, element: Element) -> str:
+        """All text inside an element, ``<br>`` as a newline; comments and scripts have none."""
+        return "".join(
+            node if isinstance(node, str) else "\n" if node.name == "br" else ""
+            for node in self.nodes[element.index + 1 : element.end]
+        )
+
+
+def parse_tree(text: str, *, implied_ends: bool = True) -> Document:
+    """Parses markup of any quality.
+
+    Args:
+        text: The markup.
+        implied_ends: Close cells, rows and table sections where HTML implies it, and decode
+            character references as browsers do.
+
+    Raises:
+        WorkLimitError: The markup is made to stall the tokenizer.
+        MarkupError: Without `implied_ends` only: a malformed ``<![`` declaration.
+    """
+    parser = _TreeParser(implied_ends)
+    parser.feed(text)
+    parser.close()
+    return parser.finish()
+
+
+class _TreeParser(HTMLParser):
+    def __init__(self, implied_ends: bool) -> None:
+        super().__init__(convert_charrefs=implied_ends)
+        self._implied_ends = implied_ends
+        self._document = Document()
+        self._open: list[Element] = []
+        self._open_names: Counter[str] = Counter()
+        self._hidden_depth = 0
+        self._rescanned = 0
+        self._climbed = 0
+
+    def finish(self) -> Document:
+        self._close_down_to(0)
+        return self._document
+
+    # Tokenizer steps that may read to the end of the text in vain, once for each unclosed mark.
+
+    def _charge(self, start: int, result: int) -> int:
+        if result < 0:
+            self._rescanned += len(self.rawdata) - start
+            if self._rescanned > MAX_RESCANS:
+                raise WorkLimitError("too many HTML tags never close")
+        return result
+
+    def parse_starttag(self, i: int) -> int:
+        return self._charge(i, super().parse_starttag(i))
+
+    def parse_endtag(self, i: int) -> int:
+        return self._charge(i, super().parse_endtag(i))
+
+    def parse_comment(self, i: int, report: bool = True) -> int:
+        return self._charge(i, super().parse_comment(i, report))
+
+    def parse_html_declaration(self, i: int) -> int:
+        try:
+            return self._charge(i, super().parse_html_declaration(i))
+        except AssertionError as error:  # how the tokenizer refuses a malformed "<![...": as text
+            if not self._implied_ends:
+                raise MarkupError(f"unreadable HTML declaration: {error}") from error
+            self.handle_data(self.rawdata[i : i + 3])
+            return i + 3
+
+    def parse_pi(self, i: int) -> int:
+        return self._charge(i, super().parse_pi(i))
+
+    # Tree building.
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._implied_ends and tag in _CLOSED_BY:
+            self._close_implied(_CLOSED_BY[tag])
+        nodes = self._document.nodes
+        element = Element(tag, dict(attrs), self._open[-1] if self._open else None, len(nodes))
+        nodes.append(element)
+        if tag in _VOID:
+            element.end = len(nodes)
+        else:
+            self._open.append(element)
+            self._open_names[tag] += 1
+            self._hidden_depth += tag in _HIDDEN
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in _VOID and not self._implied_ends:
+            self._close_down_to(len(self._open) - 1)
+
+    def handle_endtag(self, tag: str) -> None:
+        barrier: frozenset[str] = frozenset()
+        if self._implied_ends and tag != "table":
+            is_table_part = tag in _CLOSED_BY
+            barrier = frozenset({"table"}) if is_table_part else _CELLS | {"table"}
+        if not self._open_names[tag]:
+            return
+        for depth in self._climb():
+            if self._open[depth].name == tag:
+                self._close_down_to(depth)
+                return
+            if self._open[depth].name in barrier:
+                return
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden_depth:
+            self._document.nodes.append(data)
+
+    def handle_charref(self, name: str) -> None:
+        self.handle_data(_character(name))
+
+    def handle_entityref(self, name: str) -> None:
+        self.handle_data(html.entities.html5.get(name + ";", "&" + name))
+
+    def unknown_decl(self, data: str) -> None:
+        if data.upper().startswith("CDATA["):
+            self.handle_data(data[len("CDATA[") :])
+
+    def _climb(self) -> Iterator[int]:
+        """Depths of the open elements, innermost first."""
+        for depth in range(len(self._open) - 1, -1, -1):
+            self._climbed += 1
+            if self._climbed > MAX_CLIMBS:
+                raise WorkLimitError("HTML is nested too deeply")
+            yield depth
+
+    def _close_implied(self, names: frozenset[str]) -> None:
+        """Closes the outermost open element of these names within the current table."""
+        outermost = None
+        for depth in self._climb():
+            if self._open[depth].name == "table":
+                break
+            if self._open[depth].name in names:
+                outermost = depth
+        if outermost is not None:
+            self._close_down_to(outermost)
+
+    def _close_down_to(self, depth: int) -> None:
+        while len(self._open) > depth:
+            element = self._open.pop()
+            element.end = len(self._document.nodes)
+            self._open_names[element.name] -= 1
+            self._hidden_depth -= element.name in _HIDDEN
+
+
+def _character(name: str) -> str:
+    """A numeric character reference as the public tree reads it: below 256 it is Windows-1252."""
+    if len(name) > _MAX_DIGITS:
+        return _UNREADABLE
+    number = int(name[1:], 16) if name[0] in "xX" else int(name)
+    if number < 256:
+        return bytes([number]).decode("windows-1252", errors="ignore") or chr(number)
+    is_character = number <= 0x10FFFF and not 0xD800 <= number <= 0xDFFF
+    return chr(number) if is_character else _UNREADABLE

@@ -1,0 +1,310 @@
+"""Tables of a transcription as grids, from HTML and from markdown (spec E3).
+
+`parse_html_tables` and `parse_markdown_tables` return `Table` objects: cells with their spans, who
+their neighbours are, and which headings stand over them. `compat=True` keeps every quirk of the
+public bench; the default reads tables as a browser (HTML) or GitHub (markdown) would.
+
+Input is untrusted: the grid slots, cells and cell text of one document are bounded, and reaching a
+bound raises `WorkLimitError`.
+"""
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, product
+from typing import Literal, NamedTuple
+
+from olmrl.markup.html_tree import Document, Element, parse_tree
+from olmrl.markup.text import WorkLimitError, normalize
+
+_TABLE_TAG = re.compile(r"<table", re.IGNORECASE)
+_SPAN = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
+_FORMATTING = re.compile(r"[-:|\s]*")
+_PIPE = re.compile(r"(?<!\\)\|")
+
+Direction = Literal["up", "down", "left", "right"]
+
+MAX_SLOTS = 500_000
+"""Most grid slots (a spanned cell fills several) of all tables in one document."""
+
+MAX_CELL_CHARS = 5_000_000
+"""Most cell text of all tables in one document; nested tables repeat theirs."""
+
+MAX_VISITS = 2_000_000
+"""Most HTML nodes looked at for all tables in one document; nested tables repeat theirs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell, placed by its top left slot."""
+
+    row: int
+    col: int
+    text: str
+    is_heading: bool = False
+    row_span: int = 1
+    col_span: int = 1
+
+    @cached_property
+    def normal_text(self) -> str:
+        """The text as the bench compares it."""
+        return normalize(self.text)
+
+
+class Table:
+    """A grid of cells.
+
+    Example: `[table.cells[0].text, [c.text for c in table.neighbors(table.cells[0], "right")]]`.
+    """
+
+    def __init__(self, cells: list[Cell], n_rows: int) -> None:
+        slots = {
+            (row, col): cell
+            for cell in cells
+            for row in range(cell.row, cell.row + cell.row_span)
+            for col in range(cell.col, cell.col + cell.col_span)
+        }
+        self.cells = tuple(cells)
+        """All cells, in reading order."""
+        self.n_rows = n_rows
+        self.n_cols = 1 + max((col for _, col in slots), default=-1)
+        self._slots = slots
+        self._neighbors: dict[tuple[Cell, Direction], tuple[Cell, ...]] = {}
+
+    @property
+    def is_rectangular(self) -> bool:
+        """True when no slot of the grid is empty."""
+        return len(self._slots) == self.n_rows * self.n_cols
+
+    @property
+    def cell_text(self) -> dict[tuple[int, int], str]:
+        """The text of each cell by its top left (row, column), 0-based."""
+        return {(cell.row, cell.col): cell.text for cell in self.cells}
+
+    def cell_at(self, row: int, col: int) -> Cell | None:
+        """The cell that fills a slot, None for a hole or a place outside."""
+        return self._slots.get((row, col))
+
+    def neighbors(self, cell: Cell, direction: Direction) -> tuple[Cell, ...]:
+        """The nearest cell in a direction for each row (column) the cell spans; holes skipped."""
+        key = (cell, direction)
+        if key not in self._neighbors:
+            self._neighbors[key] = tuple(dict.fromkeys(self._find_neighbors(cell, direction)))
+        return self._neighbors[key]
+
+    def _find_neighbors(self, cell: Cell, direction: Direction) -> list[Cell]:
+        if direction in ("up", "down"):
+            lines, position = self._rows_of_col, cell.row
+            spanned, stop = range(cell.col, cell.col + cell.col_span), cell.row + cell.row_span
+        else:
+            lines, position = self._cols_of_row, cell.col
+            spanned, stop = range(cell.row, cell.row + cell.row_span), cell.col + cell.col_span
+        found = []
+        for line in spanned:
+            filled = lines[line]
+            if direction in ("up", "left"):
+                at = bisect_left(filled, position) - 1
+            else:
+                at = bisect_left(filled, stop)
+            if 0 <= at < len(filled):
+                slot = (filled[at], line) if lines is self._rows_of_col else (line, filled[at])
+                found.append(self._slots[slot])
+        return found
+
+    @cached_property
+    def _rows_of_col(self) -> dict[int, list[int]]:
+        """The filled rows of each column, ascending."""
+        filled: dict[int, list[int]] = defaultdict(list)
+        for row, col in sorted(self._slots):
+            filled[col].append(row)
+        return filled
+
+    @cached_property
+    def _cols_of_row(self) -> dict[int, list[int]]:
+        """The filled columns of each row, ascending."""
+        filled: dict[int, list[int]] = defaultdict(list)
+        for row, col in sorted(self._slots):
+            filled[row].append(col)
+        return filled
+
+    def headings(self, cell: Cell, direction: Literal["up", "left"]) -> tuple[Cell, ...]:
+        """The headings of a cell above it or to its left.
+
+        All heading cells reached by walking in the direction; without any, the cells where the
+        walk ends. The cell itself never counts.
+        """
+        seen = {cell}
+        queue = [cell]
+        headings: list[Cell] = []
+        ends: list[Cell] = []
+        for current in queue:
+            following = self.neighbors(current, direction)
+            if current is not cell and current.is_heading:
+                headings.append(current)
+            if current is not cell and not following:
+                ends.append(current)
+            for step in following:
+                if step not in seen:
+                    seen.add(step)
+                    queue.append(step)
+        return tuple(headings or ends)
+
+
+@dataclass
+class _Budget:
+    """What the tables of one document have used so far."""
+
+    slots: int = 0
+    chars: int = 0
+    visits: int = 0
+
+    def spend(self, *, slots: int = 0, chars: int = 0, visits: int = 0) -> None:
+        self.slots += slots
+        self.chars += chars
+        self.visits += visits
+        if self.slots > MAX_SLOTS or self.chars > MAX_CELL_CHARS or self.visits > MAX_VISITS:
+            raise WorkLimitError("the tables of one page are too large or nested too deeply")
+
+
+def parse_html_tables(text: str, *, compat: bool = False) -> list[Table]:
+    """Finds the HTML tables of a document, nested ones included, in document order.
+
+    Args:
+        text: Any markup.
+        compat: Missing end tags are not implied (``<td>a<td>b`` is one cell), and the rows of a
+            nested table count as rows of the outer one too.
+
+    Raises:
+        WorkLimitError: More than `MAX_SLOTS`, `MAX_CELL_CHARS`, `MAX_VISITS` or the parser allow.
+        MarkupError: In compat, a malformed declaration.
+    """
+    if not _TABLE_TAG.search(text):
+        return []
+    document = parse_tree(text, implied_ends=not compat)
+    budget = _Budget()
+    tables = (
+        _build_html_table(document, node, budget, with_inner_rows=compat)
+        for node in document.nodes
+        if isinstance(node, Element) and node.name == "table"
+    )
+    return [table for table in tables if table is not None]
+
+
+def _build_html_table(
+    document: Document, table: Element, budget: _Budget, *, with_inner_rows: bool
+) -> Table | None:
+    budget.spend(visits=table.end - table.index)
+    rows: list[list[_Entry]] = []
+    inner_end = head_end = 0
+    for element in document.descendants(table):
+        if element.name == "table" and not with_inner_rows:
+            inner_end = max(inner_end, element.end)
+        if element.index < inner_end:
+            continue
+        if element.name == "thead":
+            head_end = max(head_end, element.end)
+        if element.name != "tr":
+            continue
+        rows.append([])
+        for child in document.children(element):
+            if child.name in ("td", "th"):
+                budget.spend(visits=child.end - child.index)
+                entry = _Entry(
+                    document.text(child).strip(),
+                    child.name == "th" or element.index < head_end,
+                    _span(child.attributes.get("rowspan"), least=0),
+                    _span(child.attributes.get("colspan"), least=1),
+                )
+                rows[-1].append(entry)
+    return _fill_grid(rows, budget) if any(rows) else None
+
+
+def _span(value: str | None, *, least: int) -> int:
+    """A span attribute; anything unreadable or smaller than `least` means 1."""
+    if value is None or not _SPAN.fullmatch(value):
+        return 1
+    span = int(value)
+    return span if span >= least else 1
+
+
+class _Entry(NamedTuple):
+    """A cell before it has a place; a row span of 0 reaches to the last row."""
+
+    text: str
+    is_heading: bool
+    row_span: int = 1
+    col_span: int = 1
+
+
+def _fill_grid(rows: list[list[_Entry]], budget: _Budget) -> Table:
+    """Places cells as HTML does: each takes the next slot of its row that no span covers."""
+    cells: list[Cell] = []
+    taken: set[tuple[int, int]] = set()
+    n_rows = len(rows)
+    for row, entries in enumerate(rows):
+        col = 0
+        for text, is_heading, row_span, col_span in entries:
+            while (row, col) in taken:
+                col += 1
+            row_span = row_span or len(rows) - row
+            budget.spend(slots=row_span * col_span, chars=len(text))
+            cells.append(Cell(row, col, text, is_heading, row_span, col_span))
+            taken.update(product(range(row, row + row_span), range(col, col + col_span)))
+            n_rows = max(n_rows, row + row_span)
+            col += col_span
+    return Table(cells, n_rows)
+
+
+def parse_markdown_tables(text: str, *, compat: bool = False) -> list[Table]:
+    """Finds pipe tables: runs of at least two lines with ``|``.
+
+    The first row and the first column are the headings. Lines of only dashes and colons are
+    formatting and have no cells.
+
+    Args:
+        text: Any markdown.
+        compat: Every ``|`` divides cells, ``\\|`` too, and one empty cell is dropped at each end of
+            a line whether or not a pipe stands there (genuinely empty cells vanish).
+
+    Raises:
+        WorkLimitError: More than `MAX_SLOTS` cells or `MAX_CELL_CHARS`.
+    """
+    if "|" not in text:
+        return []
+    budget = _Budget()
+    split = _split_row_compat if compat else _split_row
+    tables = []
+    for has_pipe, run in groupby(text.split("\n"), key=lambda line: "|" in line):
+        lines = list(run)
+        if has_pipe and len(lines) >= 2:
+            rows = [split(line) for line in lines if not _FORMATTING.fullmatch(line)]
+            if any(rows):
+                tables.append(_fill_grid(_with_headings(rows), budget))
+    return tables
+
+
+def _with_headings(rows: list[list[str]]) -> list[list[_Entry]]:
+    return [
+        [_Entry(text, row == 0 or col == 0) for col, text in enumerate(texts)]
+        for row, texts in enumerate(rows)
+    ]
+
+
+def _split_row_compat(line: str) -> list[str]:
+    cells = [cell.strip() for cell in line.split("|")]
+    if cells and not cells[0]:
+        cells = cells[1:]
+    if cells and not cells[-1]:
+        cells = cells[:-1]
+    return cells
+
+
+def _split_row(line: str) -> list[str]:
+    """Cells between unescaped pipes, without the outer pair of pipes where there is one."""
+    line = line.strip().removeprefix("|")
+    cells = [cell.replace("\\|", "|").strip() for cell in _PIPE.split(line)]
+    if len(cells) > 1 and not cells[-1]:
+        cells.pop()
+    return cells
