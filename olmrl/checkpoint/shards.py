@@ -12,7 +12,7 @@ import os
 import pickle
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError, remove_folder
 
 Tensors = dict[str, torch.Tensor]
+Stored = tuple[str, torch.Tensor]
 RNG = "rng"
 _METADATA = ".metadata"
 _TAG = "$"
@@ -206,6 +207,34 @@ def read_into(tensors: Tensors, folder: str, group: dist.ProcessGroup | None) ->
             process_group=group,
             no_dist=not dist.is_initialized(),
         )
+
+
+def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Iterator[Stored]:
+    """Read chosen tensors whole, in one process, about `batch_bytes` at a time.
+
+    Args:
+        folder: checkpoint folder.
+        names: paths in the state, as `saved_shapes` gives them.
+        batch_bytes: most bytes in memory at once, beyond one tensor.
+    """
+    index = reader(folder).read_metadata().state_dict_metadata
+    batch: Tensors = {}
+    for name in names:
+        entry = index[name]
+        assert isinstance(entry, TensorStorageMetadata)
+        tensor = torch.empty(entry.size, dtype=entry.properties.dtype)
+        if batch and sum(t.nbytes for t in batch.values()) + tensor.nbytes > batch_bytes:
+            yield from _filled(batch, folder)
+            batch = {}
+        batch[name] = tensor
+    yield from _filled(batch, folder)
+
+
+def _filled(batch: Tensors, folder: str) -> Iterator[Stored]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        dcp.load(batch, storage_reader=reader(folder), no_dist=True)
+    yield from batch.items()
 
 
 def capture_rng() -> Tensors:

@@ -1,0 +1,94 @@
+"""The model card of an exported run: what it is, where it comes from, and the run's numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from olmrl import metrics
+
+_SHOWN = ("eval/", "heldout/", "reward/", "loss", "learner/loss", "guard/", "parity/")
+_MOST_ROWS = 40
+_TEMPLATE = """\
+---
+base_model: {{ base }}
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags:
+- ocr
+- olmrl
+- {{ method }}
+---
+
+# {{ name }}
+
+{{ base }} trained with olmrl ({{ method }}), step {{ step }}. It transcribes a page image to
+markdown with front matter. Prompt: {{ prompt }}; pages rendered at {{ longest_side }} pixels on
+the longer side.
+
+    vllm serve {{ name }} --limit-mm-per-prompt '{"image": 1}'
+
+## Numbers of the run
+{% if rows %}
+| metric | first | last up to step {{ step }} |
+|---|---|---|
+{% for row in rows -%}
+| {{ row[0] }} | {{ row[1] }} | {{ row[2] }} |
+{% endfor %}
+{%- else %}
+The run wrote no metrics.
+{% endif %}
+## Configuration
+
+```yaml
+{{ config }}```
+"""
+
+
+def model_card(
+    config: dict[str, Any], step: int, metrics_path: str | os.PathLike[str], *, name: str
+) -> str:
+    """Write the card as markdown.
+
+    Args:
+        config: resolved configuration of the run.
+        step: step of the exported checkpoint.
+        metrics_path: the run's metrics.jsonl; may be absent.
+        name: name of the model folder.
+    """
+    data = config.get("data", {})
+    return (
+        Environment(undefined=StrictUndefined, autoescape=False)
+        .from_string(_TEMPLATE)
+        .render(
+            name=name,
+            base=config["model"]["path"],
+            method="GRPO" if "algorithm" in config else "SFT",
+            step=step,
+            prompt=data.get("prompt", "as in the configuration"),
+            longest_side=data.get("longest_side", "the configured"),
+            rows=_numbers(metrics_path, step),
+            config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        )
+    )
+
+
+def _numbers(path: str | os.PathLike[str], step: int) -> list[tuple[str, str, str]]:
+    if not Path(path).exists():
+        return []
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for row in metrics.read_rows(path):
+        if row.get("step", 0) > step:
+            continue
+        for name, value in row.items():
+            if isinstance(value, (int, float)) and math.isfinite(value) and name != "step":
+                first.setdefault(name, value)
+                last[name] = value
+    shown = [n for n in sorted(last) if n.startswith(_SHOWN)] or sorted(last)
+    return [(n, f"{first[n]:.4g}", f"{last[n]:.4g}") for n in shown[:_MOST_ROWS]]

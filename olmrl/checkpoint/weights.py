@@ -1,0 +1,304 @@
+"""Model folders in safetensors form, read and written one tensor at a time, local or remote.
+
+A 7B model never stands in memory as a whole: `ModelFolder` reads single tensors by name over any
+shard layout, `ShardWriter` writes shards as they fill. Layout of the format: 8 bytes little-endian
+header length, JSON header (dtype, shape, byte range per tensor), bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import save_file
+
+from olmrl import storage
+from olmrl.checkpoint.manifest import CheckpointError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+SHARD_BYTES = 4 * 2**30
+_MAX_HEADER = 100 * 2**20
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+_COMPANIONS = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where a tensor lies."""
+
+    file: str
+    """Shard, relative to the folder."""
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    """First byte in the file."""
+    end: int
+    """Byte after the last."""
+
+
+class ModelFolder:
+    """A Hugging Face model folder whose tensors are read by name."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read the headers of all shards.
+
+        Raises:
+            CheckpointError: no model there, a missing or truncated shard (names the file).
+        """
+        self.path = os.fspath(path)
+        self.config = self._read_config()
+        self.entries: dict[str, TensorEntry] = {}
+        indexed = self._index()
+        for file in sorted(set(indexed.values())) if indexed else [SINGLE]:
+            for name, entry in _read_header(self.path, file).items():
+                if name in self.entries:
+                    raise CheckpointError(f"{self.path}: tensor {name} lies in two shards")
+                self.entries[name] = entry
+        for name, file in indexed.items():
+            if name not in self.entries:
+                raise CheckpointError(f"{self.path}: {INDEX} names {name}, but {file} lacks it")
+
+    def read(self, name: str) -> torch.Tensor:
+        """Read one tensor to host memory.
+
+        Raises:
+            CheckpointError: there is none of that name.
+        """
+        if name not in self.entries:
+            raise CheckpointError(f"{self.path}: has no tensor {name}")
+        entry = self.entries[name]
+        if entry.end == entry.start:
+            return torch.empty(entry.shape, dtype=entry.dtype)
+        data = bytearray(_read_range(storage.join(self.path, entry.file), entry.start, entry.end))
+        return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield (name, tensor) in the order of the files."""
+        for name in self.entries:
+            yield name, self.read(name)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(entry.end - entry.start for entry in self.entries.values())
+
+    def _read_config(self) -> dict[str, Any]:
+        path = storage.join(self.path, CONFIG)
+        if not storage.exists(path):
+            raise CheckpointError(f"{self.path}: not a model folder (no {CONFIG})")
+        return dict(read_json(path))
+
+    def _index(self) -> dict[str, str]:
+        path = storage.join(self.path, INDEX)
+        if storage.exists(path):
+            weight_map = read_json(path).get("weight_map")
+            if not isinstance(weight_map, dict) or not weight_map:
+                raise CheckpointError(f"{path}: damaged (no weight_map)")
+            return {str(name): str(file) for name, file in weight_map.items()}
+        if not storage.exists(storage.join(self.path, SINGLE)):
+            raise CheckpointError(f"{self.path}: has neither {SINGLE} nor {INDEX}")
+        return {}
+
+
+def read_json(path: str) -> Any:
+    """Read a JSON file of a model folder.
+
+    Raises:
+        CheckpointError: not JSON.
+    """
+    try:
+        return json.loads(storage.read_text(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from error
+
+
+def _read_range(path: str, start: int, end: int) -> bytes:
+    fs, inner = storage.filesystem(path)
+    with fs.open(inner, "rb") as stream:
+        stream.seek(start)
+        return bytes(stream.read(end - start))
+
+
+def _read_header(folder: str, file: str) -> dict[str, TensorEntry]:
+    path = storage.join(folder, file)
+    fs, inner = storage.filesystem(path)
+    if not fs.exists(inner):
+        raise CheckpointError(f"{folder}: shard {file} is missing")
+    size = int(fs.size(inner))
+    length = int.from_bytes(_read_range(path, 0, 8), "little") if size >= 8 else 0
+    if not 2 <= length <= min(_MAX_HEADER, max(size - 8, 0)):
+        raise CheckpointError(f"{path}: truncated or not safetensors ({size} bytes)")
+    try:
+        header = json.loads(_read_range(path, 8, 8 + length))
+        header.pop("__metadata__", None)
+        entries = {name: _entry(file, 8 + length, item) for name, item in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged header ({error})") from error
+    needed = max((entry.end for entry in entries.values()), default=0)
+    if needed > size:
+        raise CheckpointError(f"{path}: truncated ({size} bytes of {needed})")
+    return entries
+
+
+def _entry(file: str, base: int, item: dict[str, Any]) -> TensorEntry:
+    if item["dtype"] not in _DTYPES:
+        raise ValueError(f"dtype {item['dtype']}")
+    dtype, shape = _DTYPES[item["dtype"]], tuple(int(n) for n in item["shape"])
+    start, end = item["data_offsets"]
+    if end - start != torch.Size(shape).numel() * dtype.itemsize or start < 0:
+        raise ValueError("byte range and shape differ")
+    return TensorEntry(file, dtype, shape, base + start, base + end)
+
+
+class ShardWriter:
+    """Writes `model.safetensors`, or numbered shards and their index, into a folder.
+
+    with ShardWriter(out) as writer:
+        writer.add(name, tensor)
+    """
+
+    def __init__(self, out: str | os.PathLike[str], shard_bytes: int = SHARD_BYTES) -> None:
+        """Prepare; a shard is written whenever the next tensor would not fit it.
+
+        Raises:
+            CheckpointError: the folder already holds a model.
+        """
+        self._out = os.fspath(out)
+        self._shard_bytes = shard_bytes
+        self._waiting: dict[str, torch.Tensor] = {}
+        self._waiting_bytes = 0
+        self._staging = tempfile.TemporaryDirectory(
+            prefix=".shards-", dir=None if storage.is_remote(self._out) else _made(self._out)
+        )
+        self._shards: list[list[str]] = []
+        self._total = 0
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """Take one tensor; it may be written at once or later."""
+        size = tensor.numel() * tensor.element_size()
+        if self._waiting and self._waiting_bytes + size > self._shard_bytes:
+            self._flush()
+        self._waiting[name] = tensor.detach().cpu().contiguous()
+        self._waiting_bytes += size
+        self._total += size
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._staging:
+            if error is None:
+                self._finish()
+
+    def _flush(self) -> None:
+        path = Path(self._staging.name) / f"{len(self._shards)}.safetensors"
+        save_file(self._waiting, path, metadata={"format": "pt"})
+        self._shards.append(list(self._waiting))
+        self._waiting, self._waiting_bytes = {}, 0
+
+    def _finish(self) -> None:
+        if self._waiting:
+            self._flush()
+        count = len(self._shards)
+        weight_map = {}
+        for number, names in enumerate(self._shards):
+            file = SINGLE if count == 1 else f"model-{number + 1:05}-of-{count:05}.safetensors"
+            _move(Path(self._staging.name) / f"{number}.safetensors", self._out, file)
+            weight_map.update(dict.fromkeys(names, file))
+        if count > 1:
+            storage.write_json(
+                storage.join(self._out, INDEX),
+                {"metadata": {"total_size": self._total}, "weight_map": weight_map},
+            )
+
+
+def _made(folder: str) -> str:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _move(staged: Path, out: str, file: str) -> None:
+    target = storage.join(out, file)
+    if storage.is_remote(out):
+        fs, inner = storage.filesystem(target)
+        fs.put_file(str(staged), inner)
+        staged.unlink()
+    else:
+        staged.replace(target)
+
+
+def refuse_full_folder(out: str) -> None:
+    """Keep the tools from mixing a new model into an old one.
+
+    Raises:
+        CheckpointError: a model lies there already.
+    """
+    for name in (SINGLE, INDEX, CONFIG):
+        if storage.exists(storage.join(out, name)):
+            raise CheckpointError(f"{out}: holds a model already ({name}); choose an empty folder")
+
+
+def local_source(model: str) -> str:
+    """Give the folder of a model's config and processor, fetched by name where it is no folder.
+
+    Raises:
+        CheckpointError: neither a folder nor a name that can be fetched.
+    """
+    if storage.exists(storage.join(model, CONFIG)):
+        return model
+    try:
+        return str(snapshot_download(model, allow_patterns=[CONFIG, *_COMPANIONS]))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{model}: neither a model folder nor a model that can be fetched by name ({error})"
+        ) from error
+
+
+def copy_companions(source: str, out: str) -> None:
+    """Copy processor, tokenizer, chat template and generation config; nothing that is code."""
+    for name in _COMPANIONS:
+        path = storage.join(source, name)
+        if storage.exists(path):
+            storage.write_bytes(storage.join(out, name), storage.read_bytes(path))
