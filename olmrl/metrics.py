@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,24 @@ def merge(*parts: Mapping[str, Reduction]) -> Measurements:
 def flatten(measurements: Mapping[str, Reduction]) -> dict[str, float]:
     """One number per name."""
     return {name: reduction.value() for name, reduction in sorted(measurements.items())}
+
+
+class Clock:
+    """Seconds spent in the named parts of a step, one after the other."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Give the time since the last lap to a part."""
+        now = time.monotonic()
+        self.parts[name] = self.parts.get(name, 0.0) + now - self._since
+        self._since = now
+
+    def measurements(self) -> Measurements:
+        """`time/<part>`: over ranks the slowest counts."""
+        return {f"time/{name}": Max(seconds) for name, seconds in self.parts.items()}
 
 
 class Sink(Protocol):

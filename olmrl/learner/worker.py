@@ -10,7 +10,7 @@ issued, so a killed rank, group or job continues from its newest checkpoint as i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,9 @@ from olmrl.learner.advantage import group_advantages, overlong_penalty, token_we
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.parity import check_parity, mean_gap_bound
-from olmrl.metrics import Max, Measurements, Sum
+from olmrl.metrics import Clock, Max, Measurements, Sum
 from olmrl.types import Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup, Rollout
-from olmrl.weight_sync.sender import make_sender
+from olmrl.weight_sync.sender import make_sender, resolve_transport
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,6 @@ class GrpoTask:
 def grpo_loop(loop_config: dict[str, Any]) -> None:
     """Entry point of every rank."""
     GrpoWorker(loop_config["task"]).run()
-
-
-@dataclass
-class _Clock:
-    """Seconds spent in named parts of a step."""
-
-    parts: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.monotonic)
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self.parts[name] = self.parts.get(name, 0.0) + now - self._since
-        self._since = now
-
-    def measurements(self) -> Measurements:
-        return {f"time/{name}": Max(seconds) for name, seconds in self.parts.items()}
 
 
 class GrpoWorker:
@@ -119,14 +103,23 @@ class GrpoWorker:
         config, task = self._config, self._task
         self._version = self._begin()
         self._sender = make_sender(
-            config, task.weights, rank=self._rank, device=self._strategy.device
+            config.weight_sync,
+            task.weights,
+            self._rank,
+            transport=resolve_transport(
+                config.weight_sync,
+                engine=config.rollout.engine,
+                use_gpu=config.learner.use_gpu,
+                colocate=config.rollout.colocate,
+            ),
+            dtype=config.rollout.dtype,
         )
         self._publish()
         if self._version.step == 0 and not config.evaluation.skip_start:
             self._wait_for_evaluation()
         started = time.monotonic()
         while self._version.step < task.total_steps:
-            clock = _Clock()
+            clock = Clock()
             batch_id = f"{self._version.incarnation}-{self._version.step}"
             lease = ray.get(task.buffer.lease.remote(batch_id, self._rank))
             clock.lap("lease_wait")
@@ -176,7 +169,7 @@ class GrpoWorker:
 
     # -- a step
 
-    def _train(self, lease: Any, clock: _Clock) -> Measurements:
+    def _train(self, lease: Any, clock: Clock) -> Measurements:
         rewards = [self._shaped(*pair) for pair in zip(lease.totals, lease.lengths, strict=True)]
         advantages = group_advantages(rewards, self._config.algorithm.reward_scaling)
         items = []
