@@ -76,6 +76,8 @@ class EngineStats:
     """Seconds spent in engine steps."""
     sync_s: float
     """Seconds between start and finish of weight updates."""
+    updating_s: float
+    """Age of the weight update in progress, 0 when there is none; long: its learner died."""
 
 
 class Engine(Protocol):
@@ -93,7 +95,7 @@ class Engine(Protocol):
         """Everything finished since the last call; waits up to `timeout_s` for the first.
 
         Raises:
-            RuntimeError: the engine broke down; it must be replaced.
+            EngineBroken: the engine must be replaced.
         """
 
     def abort(self, group_ids: Sequence[str]) -> None:
@@ -113,7 +115,9 @@ class Engine(Protocol):
     def start_weight_update(self) -> None:
         """Stop making tokens and get ready for new weights.
 
-        An update that was started and never finished (its learner died) is abandoned first.
+        Raises:
+            EngineBroken: an update was started and never finished (its learner died): the weights
+                are a mixture.
         """
 
     def update_weights(self, info: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ from olmrl.rollout.engine import (
     InFlight,
 )
 from olmrl.rollout.loop import EngineLoop
-from olmrl.rollout.requests import OpenGroup, OpenGroups
+from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
 from olmrl.types import (
     Completion,
     EncodedPage,
@@ -56,6 +56,7 @@ from olmrl.types import (
     VersionSpan,
 )
 from olmrl.weight_sync.checksum import Checksums, merge_shards
+from olmrl.weight_sync.errors import EngineBroken
 
 _CPU_BLOCK = 32
 """KV block on CPU; vLLM's default of 128 would never share a prompt shorter than that."""
@@ -121,10 +122,7 @@ class VllmEngine:
             self._loop.emit(GenerationFailure(request.group_id, too_long(request, encoded, room)))
             return
         group = OpenGroup(
-            request,
-            encoded,
-            image_key(encoded),
-            min(request.sampling.max_tokens, room),
+            request, encoded, min(request.sampling.max_tokens, room), image_key(encoded)
         )
         self._loop.call(lambda: self._groups.add(group))
 
@@ -197,13 +195,13 @@ class VllmEngine:
         """Stop stepping and make the model loadable.
 
         Raises:
-            RuntimeError: an earlier update was never finished: the weights are a mixture, the
+            EngineBroken: an earlier update was never finished: the weights are a mixture, the
                 engine must be replaced.
         """
 
         def work() -> None:
             if self._updating_since is not None:
-                error = RuntimeError("the last weight update was never finished")
+                error = EngineBroken("the last weight update was never finished")
                 self._loop.break_down(error)
                 raise error
             self._loop.paused = True
@@ -257,13 +255,8 @@ class VllmEngine:
         self._loop.call(work)
 
     def wake(self) -> None:
-        """Take memory back; call it before `start_weight_update`, weights are undefined until then."""
-
-        def work() -> None:
-            self._llm.wake_up()
-            self._loop.paused = False
-
-        self._loop.call(work)
+        """Take memory back; no token is made before the next weight update, which must follow."""
+        self._loop.call(lambda: self._llm.wake_up())
 
     def version(self) -> PolicyVersion:
         """The weights in use."""
@@ -271,6 +264,7 @@ class VllmEngine:
 
     def stats(self) -> EngineStats:
         """Counters; answers even while a step hangs."""
+        since = self._updating_since
         return EngineStats(
             unfinished=self._groups.unfinished,
             running=len(self._running),
@@ -281,6 +275,7 @@ class VllmEngine:
             cached_tokens=self._cached,
             busy_s=self._loop.busy_s,
             sync_s=self._sync_s,
+            updating_s=time.monotonic() - since if since is not None else 0.0,
         )
 
     def close(self) -> None:
@@ -389,6 +384,7 @@ def engine_arguments(
         "mm_device_do_normalize": False,
         "mm_processor_cache_gb": 0,
         "enable_prefix_caching": True,
+        "use_tqdm_on_load": False,
         # Tokens must be counted under the weights that made them: no step may be in the air at an
         # update.
         "async_scheduling": False,
@@ -422,11 +418,3 @@ def image_key(encoded: EncodedPage) -> str:
     digest = hashlib.blake2b(encoded.pixel_values.tobytes(), digest_size=16)
     digest.update(encoded.image_grid_thw.tobytes())
     return digest.hexdigest()
-
-
-def too_long(request: GenerationRequest, encoded: EncodedPage, room: int) -> str:
-    """Why a page cannot be generated."""
-    return (
-        f"{request.page.page_id}: its prompt has {len(encoded.prompt_ids)} tokens, which leaves "
-        f"{room} of rollout.max_model_len={len(encoded.prompt_ids) + room} for the completion"
-    )

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from olmrl.weight_sync.errors import EngineBroken
+
 Result = TypeVar("Result")
 Output = TypeVar("Output")
 
@@ -52,7 +54,7 @@ class EngineLoop(Generic[Output]):
         """Run `work` in the engine thread between two steps and return its result.
 
         Raises:
-            RuntimeError: The loop broke down or was closed.
+            EngineBroken: The loop broke down or was closed.
         """
         self._check()
         future: Future[Result] = Future()
@@ -63,13 +65,13 @@ class EngineLoop(Generic[Output]):
             except TimeoutError:
                 if not future.done() and not self._thread.is_alive():
                     self._check()
-                    raise RuntimeError("the engine is closed") from None
+                    raise EngineBroken("the engine is closed") from None
 
     def poll(self, timeout_s: float) -> list[Output]:
         """All outputs so far; waits up to `timeout_s` seconds for the first.
 
         Raises:
-            RuntimeError: The loop broke down and everything it had finished was delivered.
+            EngineBroken: The loop broke down and everything it had finished was delivered.
         """
         found: list[Output] = []
         deadline = time.monotonic() + timeout_s
@@ -111,7 +113,7 @@ class EngineLoop(Generic[Output]):
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise RuntimeError(f"the engine broke down: {self._failure!r}") from self._failure
+            raise EngineBroken(f"the engine broke down: {self._failure!r}") from self._failure
 
     def _run(self) -> None:
         while not self._stop.is_set():

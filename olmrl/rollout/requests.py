@@ -17,10 +17,10 @@ class OpenGroup:
     request: GenerationRequest
     encoded: EncodedPage
     """The page as the model takes it, made once for all completions."""
-    image_key: str
-    """Digest of pixels and prompt: names the page in engine caches, whatever its id."""
     max_tokens: int
     """Completion tokens that fit into the model's window."""
+    image_key: str = ""
+    """Digest of the pixels: names the page in vLLM's caches, whatever its id."""
     open: set[int] = field(default_factory=set)
     """Indices not delivered yet."""
 
@@ -77,3 +77,11 @@ class OpenGroups:
 
     def __bool__(self) -> bool:
         return bool(self._groups)
+
+
+def too_long(request: GenerationRequest, encoded: EncodedPage, room: int) -> str:
+    """Why a page cannot be generated."""
+    return (
+        f"{request.page.page_id}: its prompt has {len(encoded.prompt_ids)} tokens, which leaves "
+        f"{room} of rollout.max_model_len={len(encoded.prompt_ids) + room} for the completion"
+    )

@@ -8,7 +8,7 @@ zero: it adds up over concatenation, ignores order and zero padding, and changes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
@@ -76,6 +76,17 @@ def checksums(named: Iterable[tuple[str, torch.Tensor]]) -> Checksums:
     for name, tensor in named:
         add(sums, name, tensor)
     return sums
+
+
+def cast_and_count(
+    named: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, sums: Checksums | None
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Cast floating-point weights as they go by, and count them in where sums are wanted."""
+    for name, tensor in named:
+        sent = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        if sums is not None:
+            add(sums, name, sent)
+        yield name, sent
 
 
 def merge_shards(parts: Iterable[Mapping[str, tuple[int, int]]]) -> Checksums:

@@ -1,0 +1,445 @@
+"""transformers behind the `Engine` protocol: for Macs, debugging and bit-reproducible runs.
+
+One group is decoded at a time, all its G completions in lockstep over one prefill. The batch is
+always the whole group with completion i in row i, finished or unwanted rows included, and each row
+draws from a generator of its own: so tokens are a function of weights, page and seeds alone, not of
+what else the engine does. Shape letters: G group, P prompt, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForImageTextToText
+
+from olmrl.config.schema import RolloutConfig
+from olmrl.data.encode import Encoder
+from olmrl.rollout.engine import (
+    BASE_VERSION,
+    EngineStats,
+    Generated,
+    GenerationFailure,
+    GenerationRequest,
+    InFlight,
+)
+from olmrl.rollout.loop import EngineLoop
+from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
+from olmrl.types import (
+    Completion,
+    EncodedPage,
+    Float32Array,
+    Int32Array,
+    Page,
+    PolicyVersion,
+    SamplingSpec,
+    VersionSpan,
+)
+from olmrl.weight_sync.checksum import Checksums, checksums
+from olmrl.weight_sync.errors import EngineBroken
+from olmrl.weight_sync.publication import unpack
+
+
+@dataclass(slots=True)
+class _Decoding:
+    """The group being decoded, one token column at a time."""
+
+    group: OpenGroup
+    cache: Any
+    """Key/value cache of G rows."""
+    logits_GV: torch.Tensor
+    """Of the next token."""
+    next_position: int
+    generators: list[torch.Generator]
+    tokens: list[torch.Tensor] = field(default_factory=list)
+    """[G] ids per step."""
+    logprobs: list[torch.Tensor] = field(default_factory=list)
+    """[G] per step."""
+    versions: list[PolicyVersion] = field(default_factory=list)
+    """Weights that made each step."""
+    running: list[bool] = field(default_factory=list)
+    """Rows that have not ended."""
+
+
+class HfEngine:
+    """One transformers model that generates.
+
+    Args:
+        encoder: The learner's encoder; names the model, its end token and its banned ids.
+        config: Engine settings; GPU-only ones are ignored.
+        device: Torch device; None takes CUDA, then Apple's MPS, then the CPU.
+        trust_remote_code: Run code shipped with the checkpoint.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: RolloutConfig,
+        *,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._encoder = encoder
+        self._config = config
+        self._device = torch.device(device or _best_device())
+        self._model = AutoModelForImageTextToText.from_pretrained(
+            encoder.model_path,
+            dtype=getattr(torch, config.dtype),
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+        self._model.to(self._device).eval().requires_grad_(False)
+        self._banned = torch.tensor(encoder.banned_ids, dtype=torch.int64, device=self._device)
+        self._version = BASE_VERSION
+        self._groups = OpenGroups()
+        self._decoding: _Decoding | None = None
+        self._encoding = threading.Lock()
+        self._updating_since: float | None = None
+        self._sync_s = 0.0
+        self._generated = self._prompted = self._cached = 0
+        self._loop: EngineLoop[Generated] = EngineLoop(self._step, lambda: bool(self._groups))
+        self._loop.start()
+
+    def submit(self, request: GenerationRequest) -> None:
+        """Queue a request."""
+        encoded = self._encode(request.page, request.prompt_text)
+        room = self._config.max_model_len - len(encoded.prompt_ids)
+        if room < 1:
+            self._loop.emit(GenerationFailure(request.group_id, too_long(request, encoded, room)))
+            return
+        length = min(request.sampling.max_tokens, room)
+        group = OpenGroup(request, encoded, length)
+        self._loop.call(lambda: self._groups.add(group))
+
+    def poll(self, timeout_s: float) -> list[Generated]:
+        """Finished completions."""
+        return self._loop.poll(timeout_s)
+
+    def abort(self, group_ids: Sequence[str]) -> None:
+        """Forget groups."""
+
+        def work() -> None:
+            self._groups.abort(group_ids)
+            if self._decoding is not None and not self._alive(self._decoding):
+                self._decoding = None
+
+        self._loop.call(work)
+
+    def score(
+        self, page: Page, prompt_text: str, token_ids: Int32Array, temperature: float
+    ) -> Float32Array:
+        """Log-probs of a completion in one forward pass."""
+        encoded = self._encode(page, prompt_text)
+
+        def work() -> Float32Array:
+            response = torch.tensor(np.asarray(token_ids), dtype=torch.int64, device=self._device)
+            cache, logits, position = self._prefill(encoded, 1)
+            rest = self._extend(cache, response[None, :-1], position) if len(response) > 1 else None
+            every = logits[:, None] if rest is None else torch.cat([logits[:, None], rest], dim=1)
+            scores = self._logprobs(every[0], temperature)
+            return scores.gather(-1, response[:, None])[:, 0].float().cpu().numpy()
+
+        return self._loop.call(work)
+
+    def init_weight_transfer(self, info: Mapping[str, Any]) -> None:
+        """Need no rendezvous: buckets describe themselves."""
+
+    def start_weight_update(self) -> None:
+        """Stop decoding.
+
+        Raises:
+            EngineBroken: an earlier update was never finished: the weights are a mixture, the
+                engine must be replaced.
+        """
+
+        def work() -> None:
+            if self._updating_since is not None:
+                error = EngineBroken("the last weight update was never finished")
+                self._loop.break_down(error)
+                raise error
+            self._loop.paused = True
+            self._updating_since = time.monotonic()
+
+        self._loop.call(work)
+
+    def update_weights(self, info: Mapping[str, Any]) -> None:
+        """Copy one bucket into the model.
+
+        Raises:
+            ValueError: a name or shape that the model does not have.
+        """
+
+        def work() -> None:
+            state = self._model.state_dict()
+            for name, tensor in unpack(dict(info)):
+                if name not in state or state[name].shape != tensor.shape:
+                    have = list(state[name].shape) if name in state else "no such weight"
+                    raise ValueError(f"weight {name} {list(tensor.shape)}: the engine has {have}")
+                state[name].copy_(tensor)
+
+        self._loop.call(work)
+
+    def finish_weight_update(self, version: PolicyVersion, in_flight: InFlight) -> None:
+        """Go on under the new weights."""
+
+        def work() -> None:
+            assert self._updating_since is not None, "finish without start"
+            self._version = version
+            if in_flight == "recompute" and self._decoding is not None:
+                self._recompute(self._decoding)
+            self._sync_s += time.monotonic() - self._updating_since
+            self._updating_since = None
+            self._loop.paused = False
+
+        self._loop.call(work)
+
+    def checksums(self) -> Checksums:
+        """Checksums of the model's parameters."""
+        return self._loop.call(lambda: checksums(self._model.state_dict().items()))
+
+    def sleep(self) -> None:
+        """Give memory to the learner: the model moves to the host."""
+
+        def work() -> None:
+            self._loop.paused = True
+            self._decoding_to_waiting()
+            self._model.to("cpu")
+
+        self._loop.call(work)
+
+    def wake(self) -> None:
+        """Move the model back; no token is made before the next weight update."""
+        self._loop.call(lambda: self._model.to(self._device))
+
+    def version(self) -> PolicyVersion:
+        """The weights in use."""
+        return self._version
+
+    def stats(self) -> EngineStats:
+        """Counters; answers even while a step hangs."""
+        since = self._updating_since
+        decoding = self._decoding
+        return EngineStats(
+            unfinished=self._groups.unfinished,
+            running=sum(decoding.running) if decoding else 0,
+            steps=self._loop.steps,
+            idle_s=self._loop.idle_s,
+            generated_tokens=self._generated,
+            prompt_tokens=self._prompted,
+            cached_tokens=self._cached,
+            busy_s=self._loop.busy_s,
+            sync_s=self._sync_s,
+            updating_s=time.monotonic() - since if since is not None else 0.0,
+        )
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._loop.close()
+
+    def _encode(self, page: Page, prompt_text: str) -> EncodedPage:
+        with self._encoding:
+            return self._encoder.encode_prompt(page.page_id, prompt_text, [page.image])
+
+    def _alive(self, decoding: _Decoding) -> bool:
+        return self._groups.get(decoding.group.request.group_id) is decoding.group
+
+    def _decoding_to_waiting(self) -> None:
+        """Start the current group over later: its cache is given up."""
+        if self._decoding is not None:
+            group = self._decoding.group
+            group_id = group.request.group_id
+            self._groups.waiting.extendleft((group_id, index) for index in sorted(group.open))
+            self._decoding = None
+
+    def _step(self) -> list[Generated]:
+        if self._decoding is None:
+            self._decoding = self._begin()
+        decoding = self._decoding
+        finished = self._decode(decoding)
+        if not any(decoding.running) or not self._alive(decoding):
+            self._decoding = None
+        return finished
+
+    @torch.inference_mode()
+    def _begin(self) -> _Decoding:
+        """Take the oldest group and prefill it."""
+        group_id, _ = self._groups.waiting.popleft()
+        while self._groups.waiting and self._groups.waiting[0][0] == group_id:
+            self._groups.waiting.popleft()
+        group = self._groups.get(group_id)
+        assert group is not None, "waiting holds open groups only"
+        seeds = group.request.seeds
+        cache, logits, position = self._prefill(group.encoded, len(seeds))
+        return _Decoding(
+            group,
+            cache,
+            logits,
+            position,
+            [torch.Generator().manual_seed(seed) for seed in seeds],
+            running=[True] * len(seeds),
+        )
+
+    @torch.inference_mode()
+    def _decode(self, decoding: _Decoding) -> list[Generated]:
+        """Sample one column, hand out rows that ended, and compute the next logits."""
+        sampling = decoding.group.request.sampling
+        temperature = 1.0 if sampling.greedy else sampling.temperature
+        logprobs_GV = self._logprobs(decoding.logits_GV, temperature)
+        tokens = sample(logprobs_GV, sampling, decoding.generators)
+        decoding.tokens.append(tokens)
+        decoding.logprobs.append(logprobs_GV.gather(-1, tokens[:, None])[:, 0])
+        decoding.versions.append(self._version)
+        finished = self._collect(decoding)
+        if any(decoding.running) and self._alive(decoding):
+            logits = self._extend(decoding.cache, tokens[:, None], decoding.next_position)
+            decoding.logits_GV = logits[:, -1]
+            decoding.next_position += 1
+        return finished
+
+    def _collect(self, decoding: _Decoding) -> list[Generated]:
+        group, length = decoding.group, len(decoding.tokens)
+        newest = decoding.tokens[-1].tolist()
+        finished: list[Generated] = []
+        for index, token in enumerate(newest):
+            ended = token == self._encoder.end_id
+            if not decoding.running[index] or not (ended or length >= group.max_tokens):
+                continue
+            decoding.running[index] = False
+            if self._groups.close_completion(group.request.group_id, index) is None:
+                continue
+            first = len(group.open) == len(group.request.indices) - 1
+            cached = 0 if first else len(group.encoded.prompt_ids)
+            self._generated += length
+            self._prompted += len(group.encoded.prompt_ids)
+            self._cached += cached
+            finished.append(
+                self._completion(decoding, index, "stop" if ended else "length", cached)
+            )
+        return finished
+
+    def _completion(self, decoding: _Decoding, index: int, reason: str, cached: int) -> Completion:
+        ids = np.asarray([int(column[index]) for column in decoding.tokens], dtype=np.int32)
+        return Completion(
+            group_id=decoding.group.request.group_id,
+            index=index,
+            token_ids=ids,
+            logprobs=np.asarray([float(c[index]) for c in decoding.logprobs], dtype=np.float32),
+            versions=spans(decoding.versions),
+            finish_reason=reason,
+            text=self._encoder.decode(ids),
+            prompt_token_ids=decoding.group.encoded.prompt_ids.astype(np.int32),
+            cached_tokens=cached,
+        )
+
+    @torch.inference_mode()
+    def _recompute(self, decoding: _Decoding) -> None:
+        """Prefill prompt and tokens so far again, under the weights in use now."""
+        rows = len(decoding.generators)
+        cache, logits, position = self._prefill(decoding.group.encoded, rows)
+        if decoding.tokens:
+            tokens = torch.stack(decoding.tokens, dim=1)
+            logits = self._extend(cache, tokens, position)[:, -1]
+        decoding.cache, decoding.logits_GV = cache, logits
+        decoding.next_position = position + len(decoding.tokens)
+
+    @torch.inference_mode()
+    def _prefill(self, encoded: EncodedPage, rows: int) -> tuple[Any, torch.Tensor, int]:
+        """Cache and next-token logits of a page, repeated over rows, and the next position."""
+        positions, following = self._encoder.mrope_positions(
+            encoded.prompt_ids, encoded.image_grid_thw
+        )
+        output = self._model(
+            input_ids=self._on_device(encoded.prompt_ids)[None],
+            position_ids=self._on_device(positions)[:, None],
+            pixel_values=self._on_device(encoded.pixel_values).to(self._model.dtype),
+            image_grid_thw=self._on_device(encoded.image_grid_thw),
+            mm_token_type_ids=self._image_mask(encoded)[None],
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = output.past_key_values
+        cache.batch_repeat_interleave(rows)
+        return cache, output.logits[:, -1].expand(rows, -1), following
+
+    @torch.inference_mode()
+    def _extend(self, cache: Any, tokens: torch.Tensor, position: int) -> torch.Tensor:
+        """Logits [rows, n, V] after n more tokens per row; grows the cache."""
+        rows, length = tokens.shape
+        steps = torch.arange(position, position + length, device=self._device)
+        output = self._model(
+            input_ids=tokens,
+            position_ids=steps.expand(3, rows, length),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return output.logits
+
+    def _logprobs(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Tempered log-probs over the full vocabulary, banned ids masked."""
+        scores = logits.float() / temperature
+        return scores.index_fill(-1, self._banned, float("-inf")).log_softmax(dim=-1)
+
+    def _image_mask(self, encoded: EncodedPage) -> torch.Tensor:
+        mask = encoded.prompt_ids == self._encoder.vision.image_token_id
+        return self._on_device(mask).to(torch.int64)
+
+    def _on_device(self, array: Any) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+
+def sample(
+    logprobs_GV: torch.Tensor, sampling: SamplingSpec, generators: Sequence[torch.Generator]
+) -> torch.Tensor:
+    """Draw one id per row, each from its own generator.
+
+    Inverts the cumulative distribution of the nucleus in float64, one uniform number per token, so
+    that a row's draw does not depend on its siblings.
+
+    Args:
+        logprobs_GV: [G, V] log-probs, banned ids at minus infinity.
+        sampling: Greedy, or top_p (the temperature is already in).
+        generators: G CPU generators.
+
+    Returns:
+        [G] ids.
+    """
+    if sampling.greedy:
+        return logprobs_GV.argmax(dim=-1)
+    uniform = torch.stack(
+        [torch.rand((), generator=generator, dtype=torch.float64) for generator in generators]
+    )
+    probabilities, order = (
+        logprobs_GV.double().exp().cpu().sort(dim=-1, descending=True, stable=True)
+    )
+    cumulative = probabilities.cumsum(dim=-1)
+    if sampling.top_p < 1.0:
+        # The nucleus is the smallest set of likeliest ids that reaches top_p.
+        kept = cumulative - probabilities < sampling.top_p
+        cumulative = torch.where(kept, probabilities, 0.0).cumsum(dim=-1)
+    targets = uniform[:, None] * cumulative[:, -1:]
+    places = torch.searchsorted(cumulative, targets, right=True).clamp(max=order.shape[1] - 1)
+    # Rounding may point behind the last id that has any probability.
+    last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
+    return order.gather(-1, torch.minimum(places, last))[:, 0].to(logprobs_GV.device)
+
+
+def spans(versions: Sequence[PolicyVersion]) -> tuple[VersionSpan, ...]:
+    """Runs of equal versions, one per token, as spans."""
+    found: list[VersionSpan] = []
+    for place, version in enumerate(versions):
+        if found and found[-1].version == version:
+            found[-1] = VersionSpan(version, found[-1].start, place + 1)
+        else:
+            found.append(VersionSpan(version, place, place + 1))
+    return tuple(found)
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

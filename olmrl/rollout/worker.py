@@ -1,0 +1,214 @@
+"""The RolloutWorker: a Ray actor around one engine.
+
+Ray serves its calls in several threads; the engine queues them to its own. A page arrives by
+reference, so its pixels lie once in the node's shared memory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from olmrl.config.schema import RolloutConfig
+from olmrl.rollout.engine import (
+    Engine,
+    EngineStats,
+    Generated,
+    GenerationRequest,
+    InFlight,
+)
+from olmrl.rollout.environment import pin_to_cores, quiet
+from olmrl.types import Float32Array, Int32Array, Page, PolicyVersion, SamplingSpec
+from olmrl.weight_sync.checksum import Checksums
+
+THREADS = 8
+"""Calls a worker serves at once: a long poll, submits, a weight update, stats."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Everything a worker needs to build its engine; picklable and light."""
+
+    encoder: Any
+    """`data.encode.EncoderSpec` (kept untyped here: its module imports transformers)."""
+    config: RolloutConfig
+    use_gpu: bool
+    transport: str
+    """`object_store`, `nccl` or `ipc`."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a started worker says of itself."""
+
+    node_id: str
+    pid: int
+    start_s: float
+    """Seconds from process start to a usable engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollResult:
+    """Finished work, and how the engine fares."""
+
+    outputs: list[Generated]
+    stats: EngineStats
+
+
+class RolloutWorker:
+    """One engine behind Ray.
+
+    Args:
+        worker_id: Unique over the run, also over replacements.
+        slot: Number of the engine; pins CPU engines to cores.
+        spec: What to build.
+    """
+
+    def __init__(self, worker_id: str, slot: int, spec: WorkerSpec) -> None:
+        started = time.monotonic()
+        self._worker_id = worker_id
+        self._spec = spec
+        quiet()
+        if not spec.use_gpu:
+            pin_to_cores(slot, max(1, int(spec.config.cpus_per_worker)))
+        self._engine = build_engine(spec)
+        self._updates = threading.Lock()
+        self._encoder = spec.encoder.build()
+        self._start_s = time.monotonic() - started
+
+    def info(self) -> WorkerInfo:
+        """Answers once the engine is up."""
+        context = ray.get_runtime_context()
+        return WorkerInfo(context.get_node_id(), os.getpid(), self._start_s)
+
+    def join(self, store: Any) -> PolicyVersion:
+        """Enter the fleet and get the current weights; no work may be submitted before.
+
+        Returns:
+            The version the engine now has.
+        """
+        handle = ray.get_runtime_context().current_actor
+        ranks = self._spec.config.tensor_parallel_size
+        ray.get(store.register.remote(self._worker_id, handle, ranks))
+        publication = ray.get(store.latest.remote())
+        if publication is not None:
+            self.sync(publication, "recompute")
+            ray.get(store.mark_synced.remote(self._worker_id, publication.version))
+        # Without a publication to read, the learner sends: it sees this engine as unsynced.
+        while (wanted := ray.get(store.version.remote())) and self._engine.version() < wanted:
+            time.sleep(0.2)
+        return self._engine.version()
+
+    def submit(
+        self,
+        group_id: str,
+        page: Page,
+        prompt_text: str | None,
+        sampling: SamplingSpec,
+        seeds: tuple[int, ...],
+        wanted: tuple[int, ...] | None,
+    ) -> int:
+        """Queue a group; returns the bytes of its page. Failures come through `poll`."""
+        text = self._encoder.prompt_text(page) if prompt_text is None else prompt_text
+        self._engine.submit(GenerationRequest(group_id, page, text, sampling, seeds, wanted))
+        return int(page.image.nbytes)
+
+    def poll(self, timeout_s: float) -> PollResult:
+        """Whatever finished, after at most `timeout_s` seconds."""
+        outputs = self._engine.poll(timeout_s)
+        return PollResult(outputs, self._engine.stats())
+
+    def abort(self, group_ids: Sequence[str]) -> None:
+        """Forget groups."""
+        self._engine.abort(group_ids)
+
+    def score(
+        self, page: Page, prompt_text: str | None, token_ids: Int32Array, temperature: float
+    ) -> Float32Array:
+        """Log-probs of a given completion (parity guard)."""
+        text = self._encoder.prompt_text(page) if prompt_text is None else prompt_text
+        return self._engine.score(page, text, token_ids, temperature)
+
+    def sync(self, publication: Any, in_flight: InFlight) -> PolicyVersion:
+        """Load a publication from the object store; older ones than the engine has are ignored."""
+        with self._updates:
+            if publication.version <= self._engine.version():
+                return self._engine.version()
+            # Fetch everything first: once an update has begun it must not fail half-way.
+            data = ray.get([bucket.data for bucket in publication.buckets])
+            self._engine.start_weight_update()
+            for bucket, flat in zip(publication.buckets, data, strict=True):
+                self._engine.update_weights(bucket.info(flat))
+            self._engine.finish_weight_update(publication.version, in_flight)
+            return self._engine.version()
+
+    def init_weight_transfer(self, info: Mapping[str, Any]) -> None:
+        """Join a GPU transport's group."""
+        self._engine.init_weight_transfer(info)
+
+    def start_weight_update(self) -> None:
+        """First of the three calls of a GPU transport's update."""
+        self._engine.start_weight_update()
+
+    def update_weights(self, info: Mapping[str, Any]) -> None:
+        """Second: take (part of) the weights."""
+        self._engine.update_weights(info)
+
+    def finish_weight_update(self, version: PolicyVersion, in_flight: InFlight) -> None:
+        """Third: go on under the new weights."""
+        self._engine.finish_weight_update(version, in_flight)
+
+    def checksums(self) -> Checksums:
+        """Checksums of the engine's weights."""
+        return self._engine.checksums()
+
+    def version(self) -> PolicyVersion:
+        """The weights in use."""
+        return self._engine.version()
+
+    def stats(self) -> EngineStats:
+        """Counters."""
+        return self._engine.stats()
+
+    def sleep(self) -> None:
+        """Release GPU memory to a colocated learner."""
+        self._engine.sleep()
+
+    def wake(self) -> None:
+        """Take GPU memory back."""
+        self._engine.wake()
+
+
+def build_engine(spec: WorkerSpec) -> Engine:
+    """The engine a specification asks for.
+
+    Raises:
+        ValueError: vLLM is asked for and not installed, or refuses the model.
+    """
+    # The single deferred import of olmrl: environment and core pinning must come before torch and
+    # vLLM, and the driver, which imports this module, needs neither.
+    encoder = spec.encoder.build()
+    trust = spec.encoder.trust_remote_code
+    if spec.config.engine == "hf":
+        from olmrl.rollout.engine_hf import HfEngine  # noqa: PLC0415
+
+        device = None if spec.use_gpu else "cpu"
+        return HfEngine(encoder, spec.config, device=device, trust_remote_code=trust)
+    try:
+        from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"rollout.engine: vllm cannot be imported ({error}); install the cpu or gpu extra, or "
+            "set rollout.engine: hf"
+        ) from error
+    backend = "olmrl_store" if spec.transport == "object_store" else spec.transport
+    return VllmEngine(
+        encoder, spec.config, backend=backend, seed=spec.seed, trust_remote_code=trust
+    )

@@ -1,0 +1,11 @@
+"""What can go wrong between a learner and an engine; picklable, as they cross processes."""
+
+from __future__ import annotations
+
+
+class EngineBroken(RuntimeError):
+    """The engine's state is unknown (a step or an update failed): it must be replaced."""
+
+
+class WeightMismatch(RuntimeError):
+    """Learner and engine hold different weights after a sync."""

@@ -1,0 +1,101 @@
+"""The Ray actor that knows every engine and owns the last publication.
+
+It outlives learners: what a learner `ray.put`s dies with it (OwnerDiedError), while an engine that
+joins late must still find the weights. It does no work itself; bytes stay in Ray's object store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from olmrl.types import PolicyVersion, UInt8Array
+from olmrl.weight_sync.publication import Bucket, Publication, payload_bytes, with_data
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEntry:
+    """One engine that must get new weights."""
+
+    worker_id: str
+    handle: Any
+    """Ray actor handle of a RolloutWorker."""
+    ranks: int
+    """GPUs of the engine: its ranks in an NCCL group."""
+
+
+class WeightStore:
+    """Membership of engines, and the last publication. Create it with `start_store`."""
+
+    def __init__(self) -> None:
+        self._engines: dict[str, EngineEntry] = {}
+        self._unsynced: set[str] = set()
+        self._membership = 0
+        self._coming: list[Bucket] = []
+        self._latest: Publication | None = None
+        self._version: PolicyVersion | None = None
+
+    def register(self, worker_id: str, handle: Any, ranks: int) -> None:
+        """Add an engine; it counts as unsynced as soon as any version was sent."""
+        self._engines[worker_id] = EngineEntry(worker_id, handle, ranks)
+        self._membership += 1
+        if self._version is not None:
+            self._unsynced.add(worker_id)
+
+    def unregister(self, worker_id: str) -> None:
+        """Forget an engine (dead, stalled or leaving)."""
+        if self._engines.pop(worker_id, None) is not None:
+            self._membership += 1
+        self._unsynced.discard(worker_id)
+
+    def engines(self) -> tuple[int, list[EngineEntry]]:
+        """A number that changes with membership, and the engines."""
+        return self._membership, list(self._engines.values())
+
+    def unsynced(self) -> list[str]:
+        """Engines that joined and do not have the current weights yet."""
+        return sorted(self._unsynced)
+
+    def mark_synced(self, worker_id: str, version: PolicyVersion) -> None:
+        """Note that an engine took a version."""
+        if self._version is None or version >= self._version:
+            self._unsynced.discard(worker_id)
+
+    def begin(self) -> None:
+        """Start a publication; one that was begun and never committed is dropped."""
+        self._coming = []
+
+    def add(self, bucket: Bucket, data: UInt8Array) -> None:
+        """Take over a bucket: the copy this makes belongs to the store."""
+        self._coming.append(with_data(bucket, ray.put(data)))
+
+    def commit(self, version: PolicyVersion) -> Publication:
+        """Make the added buckets the latest publication, and free the one before."""
+        buckets = tuple(self._coming)
+        self._latest = Publication(version, buckets, sum(map(payload_bytes, buckets)))
+        self._coming = []
+        self._version = version
+        return self._latest
+
+    def announce(self, version: PolicyVersion) -> None:
+        """Name the version that engines have, where the transport keeps no publication."""
+        self._version = version
+
+    def latest(self) -> Publication | None:
+        """The last publication, for a late joiner."""
+        return self._latest
+
+    def version(self) -> PolicyVersion | None:
+        """The version engines must have before they make tokens; None before the first send."""
+        return self._version
+
+
+def start_store(**options: Any) -> Any:
+    """Start the store actor; `options` are Ray's (placement, name).
+
+    Returns:
+        Its handle. The actor lives as long as the handle, or as its named life asks.
+    """
+    return ray.remote(WeightStore).options(num_cpus=0, **options).remote()
