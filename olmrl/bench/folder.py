@@ -1,0 +1,138 @@
+"""Reads a bench folder: all tests of all JSONL files, grouped by page (spec A3).
+
+bench_data/
+  <category>.jsonl             tests, one per line
+  pdfs/<sub>/<name>.pdf        a test's "pdf" is relative to pdfs/
+  <candidate>/<sub>/<name>_pg{page}_repeat{n}.md
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from olmrl.bench.case import Case, CaseError
+from olmrl.bench.cases import load_case
+
+PDF_DIR = "pdfs"
+"""Sub-folder that holds the pages; every other sub-folder is a candidate's output."""
+
+
+@dataclass(frozen=True)
+class BenchPage:
+    """One page with all its tests, gathered over all files."""
+
+    pdf: str
+    """PDF relative to `pdfs/`."""
+    page: int
+    """1-based page in the PDF."""
+    pdf_path: Path
+    """Where the PDF lies."""
+    cases: tuple[Case, ...]
+    """Its tests, in the order of files and lines."""
+    files: tuple[str, ...]
+    """The JSONL file name of each case: its scoring category."""
+
+
+@dataclass(frozen=True)
+class BenchFolder:
+    """All tests of a folder."""
+
+    path: Path
+    """The folder that holds the JSONL files and `pdfs/`."""
+    pages: tuple[BenchPage, ...]
+    """Its pages, sorted by PDF and page number."""
+    rejected: tuple[str, ...] = ()
+    """Why each skipped test was skipped, with file and line; empty unless asked to skip."""
+
+    @property
+    def cases(self) -> list[Case]:
+        """All tests, page by page."""
+        return [case for page in self.pages for case in page.cases]
+
+
+def load_folder(
+    path: str | Path, *, compat: bool = False, files: str = "", skip_invalid: bool = False
+) -> BenchFolder:
+    """Loads every test below a bench folder.
+
+    Args:
+        path: The folder, or one of its JSONL files.
+        compat: Validate and judge as the public benchmark does.
+        files: Regular expression that a JSONL file's name must contain (any case).
+        skip_invalid: Leave out tests that cannot be used, listing them in `rejected`.
+
+    Raises:
+        CaseError: No folder, no tests, an unreadable line, a test that is invalid or whose PDF is
+            missing, or an id used twice in one file. The message names file and line.
+    """
+    root = Path(path)
+    folder = root.parent if root.suffix == ".jsonl" else root
+    rejected: list[str] = []
+    pages: dict[tuple[str, int], list[tuple[Case, str]]] = defaultdict(list)
+    for file in _jsonl_files(root, files):
+        lines_of_ids: dict[str, int] = {}
+        for number, line in _lines(file):
+            try:
+                case = load_case(line, compat=compat)
+                if case.id in lines_of_ids:
+                    first = lines_of_ids[case.id]
+                    raise CaseError(f"the id {case.id!r} is already used in line {first}")
+                if not (folder / PDF_DIR / case.pdf).is_file():
+                    raise CaseError(f"test {case.id!r}: {PDF_DIR}/{case.pdf} does not exist")
+            except CaseError as error:
+                message = f"{file}:{number}: {error}"
+                if not skip_invalid:
+                    raise CaseError(message) from error
+                rejected.append(message)
+                continue
+            lines_of_ids[case.id] = number
+            pages[case.pdf, case.page].append((case, file.name))
+    if not pages:
+        raise CaseError(f"{root} has no usable tests")
+    return BenchFolder(
+        folder,
+        tuple(
+            BenchPage(
+                pdf=pdf,
+                page=number,
+                pdf_path=folder / PDF_DIR / pdf,
+                cases=tuple(case for case, _ in found),
+                files=tuple(name for _, name in found),
+            )
+            for (pdf, number), found in sorted(pages.items(), key=lambda item: str(item[0]))
+        ),
+        tuple(rejected),
+    )
+
+
+def _jsonl_files(root: Path, pattern: str) -> list[Path]:
+    try:
+        wanted = re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise CaseError(f"the file filter {pattern!r} is no regular expression: {error}") from error
+    if not root.exists():
+        raise CaseError(f"{root} does not exist")
+    found = [root] if root.is_file() else sorted(root.glob("*.jsonl"))
+    folder = root.parent if root.is_file() else root
+    if not (folder / PDF_DIR).is_dir():
+        raise CaseError(f"{folder} has no folder {PDF_DIR}/")
+    if not found:
+        raise CaseError(f"{root} has no *.jsonl files")
+    kept = [file for file in found if wanted.search(file.name)]
+    if not kept:
+        names = ", ".join(file.name for file in found)
+        raise CaseError(f"no JSONL file of {root} matches {pattern!r}; it has {names}")
+    return kept
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """The non-blank lines of a file with their numbers, from 1."""
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise CaseError(f"{file}:{number}: not UTF-8: {error.reason}") from error
+        if text.strip():
+            yield number, text

@@ -1,0 +1,83 @@
+"""The test on tables: a cell and what stands around it (spec E2, E3)."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from olmrl.bench.case import Case, Verdict
+from olmrl.bench.document import ParsedPage
+from olmrl.markup.tables import Cell, Direction, Table
+from olmrl.markup.text import full_ratio, normalize
+
+_NEIGHBORS: dict[str, Direction] = {"up": "up", "down": "down", "left": "left", "right": "right"}
+_HEADINGS: dict[str, Literal["up", "left"]] = {"top_heading": "up", "left_heading": "left"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableCase(Case):
+    """Passes when some table has the cell with all given neighbours and headings."""
+
+    type = "table"
+
+    cell: str
+    """Text of the cell."""
+    up: str = ""
+    """Text of the nearest cell above; empty to not ask."""
+    down: str = ""
+    """Text of the nearest cell below."""
+    left: str = ""
+    """Text of the nearest cell to the left."""
+    right: str = ""
+    """Text of the nearest cell to the right."""
+    top_heading: str = ""
+    """Text of a heading above."""
+    left_heading: str = ""
+    """Text of a heading to the left."""
+    ignore_markdown_tables: bool = False
+    """Look at HTML tables only."""
+
+    @cached_property
+    def _target(self) -> tuple[str, float]:
+        return self._with_threshold(self.cell)
+
+    @cached_property
+    def _relations(self) -> dict[str, tuple[str, float]]:
+        names = (*_NEIGHBORS, *_HEADINGS)
+        wanted = {name: self._with_threshold(getattr(self, name)) for name in names}
+        return {name: relation for name, relation in wanted.items() if relation[0]}
+
+    def _with_threshold(self, text: str) -> tuple[str, float]:
+        text = normalize(text)
+        return text, max(0.5, 1.0 - self.max_diffs / max(len(text), 1))
+
+    def _judge(self, page: ParsedPage) -> Verdict:
+        markdown = [] if self.ignore_markdown_tables else page.markdown_tables
+        tables = [*markdown, *page.html_tables]
+        if not tables:
+            return Verdict(False, "no table on the page")
+        unmet = ""
+        for table in tables:
+            for cell in _matching(table.cells, self._target):
+                unmet = self._unmet(table, cell)
+                if not unmet:
+                    return Verdict(True, "")
+        if unmet:
+            return Verdict(False, f"the cell {self.cell[:80]!r} is there, but not with {unmet}")
+        return Verdict(False, f"no cell is {self.cell[:80]!r}")
+
+    def _unmet(self, table: Table, cell: Cell) -> str:
+        """The first relation that a cell lacks, in words; empty when it has all."""
+        for name, wanted in self._relations.items():
+            if name in _HEADINGS:
+                related = table.headings(cell, _HEADINGS[name])
+            else:
+                related = table.neighbors(cell, _NEIGHBORS[name])
+            if next(_matching(related, wanted), None) is None:
+                return f"{name} {wanted[0][:80]!r}"
+        return ""
+
+
+def _matching(cells: Iterable[Cell], wanted: tuple[str, float]) -> Iterator[Cell]:
+    text, threshold = wanted
+    return (cell for cell in cells if full_ratio(text, cell.normal_text, threshold) >= threshold)

@@ -1,0 +1,71 @@
+"""The headings, bold and italic pieces of a transcription, from markdown and HTML (spec E2)."""
+
+import re
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+Kind = Literal["heading", "bold", "italic"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+_HEADING_LINE = re.compile(r"^#{1,6}[^\S\n]+([^\n]+)", re.MULTILINE)
+_SINGLE_STAR = re.compile(r"(?<!\*)\*(?!\*)")
+_SINGLE_BAR = re.compile(r"(?<!_)_(?!_)")
+_TAGS: dict[Kind, tuple[str, ...]] = {
+    "heading": ("h1", "h2", "h3", "h4", "h5", "h6"),
+    "bold": ("b", "strong"),
+    "italic": ("i", "em"),
+}
+_LOOSE_OPEN = {name: re.compile(f"<{name}", re.I) for names in _TAGS.values() for name in names}
+_EXACT_OPEN = {name: re.compile(rf"<{name}(?=[\s>])", re.I) for name in _LOOSE_OPEN}
+_CLOSE = {name: re.compile(f"</{name}>", re.I) for name in _LOOSE_OPEN}
+
+
+def find_formatted(text: str, kind: Kind, *, compat: bool = False) -> list[str]:
+    """Returns the raw pieces of a text that are set as `kind`; linear time on any text.
+
+    Args:
+        text: The transcription.
+        kind: heading, bold or italic.
+        compat: A tag that merely begins with the name counts too, as ``<br>`` for bold.
+    """
+    if kind == "heading":
+        pieces = [match[1] for match in _HEADING_LINE.finditer(text)]
+    elif kind == "bold":
+        pieces = [*_between_doubles(text, "**"), *_between_doubles(text, "__")]
+    else:
+        pieces = [*_between_singles(text, _SINGLE_STAR), *_between_singles(text, _SINGLE_BAR)]
+    openings = _LOOSE_OPEN if compat else _EXACT_OPEN
+    for name in _TAGS[kind]:
+        pieces += _between_tags(text, openings[name], _CLOSE[name])
+    return pieces
+
+
+def _between_doubles(text: str, mark: str) -> Iterator[str]:
+    start = text.find(mark)
+    while start >= 0:
+        end = text.find(mark, start + len(mark) + 1)
+        if end < 0:
+            return
+        yield text[start + len(mark) : end]
+        start = text.find(mark, end + len(mark))
+
+
+def _between_singles(text: str, mark: re.Pattern[str]) -> Iterator[str]:
+    position = 0
+    while (opening := mark.search(text, position)) is not None:
+        closing = mark.search(text, opening.end() + 1)
+        if closing is None:
+            return
+        yield text[opening.end() : closing.start()]
+        position = closing.end()
+
+
+def _between_tags(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> Iterator[str]:
+    position = 0
+    while (match := opening.search(text, position)) is not None:
+        inner = text.find(">", match.end()) + 1
+        end = closing.search(text, inner) if inner else None
+        if end is None:
+            return
+        yield text[inner : end.start()]
+        position = end.end()
