@@ -198,7 +198,7 @@ class FootnoteCase(Case):
         mark = re.escape(self.marker)
         forms = [
             rf"\[\^{mark}\](?!:)",
-            rf"(?i:<sup[^<>]{{0,200}}>\s{{0,99}}{mark}\s{{0,99}}</sup>)",
+            rf"(?i:<sup[^<>]{{0,200}}>{mark}</sup>)",
         ]
         if self.marker.isascii() and self.marker.isdigit():
             digits = self.marker.translate(_SUPERSCRIPTS)
