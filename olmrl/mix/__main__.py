@@ -1,0 +1,72 @@
+"""`python -m olmrl.mix VERB`: see README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Any
+
+VERBS = {
+    "render": "PDF pages to PNG or WEBP images",
+    "sample": "crawl list of PDFs to single-page PDFs, filtered and seeded",
+    "openai-build": "single-page PDFs to OpenAI batch requests",
+    "openai-run": "submit, track and collect OpenAI batches",
+    "openai-collect": "batch results to page pairs",
+    "clean": "human transcripts to clean page pairs through the chat API",
+    "loc": "Library of Congress transcripts to page pairs",
+    "nara": "National Archives transcripts to page pairs",
+    "hub-prepare": "Hugging Face data set to page pairs",
+    "hub-package": "page pairs to a Hugging Face data set",
+    "workspace": "olmOCR pipeline results to page pairs",
+    "decontaminate": "find pages that occur in a bench folder, and set them aside",
+    "stats": "counts, histograms and a contact sheet of page pairs",
+    "review": "judge sampled pages in the browser",
+    "filter": "page pairs without those that review or decontaminate rejected",
+}
+
+
+def build_parser(verb: str) -> tuple[argparse.ArgumentParser, Any]:
+    """The argument parser of one verb, and its module."""
+    module = importlib.import_module(f"olmrl.mix.verbs.{verb.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m olmrl.mix {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    return parser, module
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; exit code 0 complete, 1 error or failed items, 2 usage, 130 interrupted."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m olmrl.mix VERB ...  (VERB --help for its options)\n")
+        for name, text in VERBS.items():
+            print(f"  {name:15s} {text}")
+        return 0 if arguments else 2
+    verb = arguments[0]
+    if verb not in VERBS:
+        print(f"olmrl.mix: unknown verb {verb!r}; verbs are {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    parser, module = build_parser(verb)
+    options = parser.parse_args(arguments[1:])
+    try:
+        code = module.run(options)
+        return int(code or 0)
+    except (ValueError, OSError) as error:
+        print(f"olmrl.mix {verb}: {_sentence(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"olmrl.mix {verb}: stopped; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _sentence(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,212 @@
+"""An OpenAI-compatible HTTP API: chat, files and batches, with polite retries (httpx + tenacity).
+
+A request that only reads, or that the server can recognise as a repeat, is tried again on dropped
+connections, 408, 409, 429 and 5xx, waiting as long as `Retry-After` asks. Creating something that
+costs money is never repeated blindly: see `openai_batches`.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+import httpx
+import tenacity
+
+RETRY_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
+"""Status codes of passing troubles."""
+
+_NOT_PASSING = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
+
+
+class ApiError(Exception):
+    """The server said no, or could not be reached."""
+
+    def __init__(self, status: int, code: str, message: str, wait_s: float | None = None) -> None:
+        super().__init__(status, code, message, wait_s)
+        self.status = status
+        """HTTP status; 0: no answer."""
+        self.code = code
+        """The API's own error code, or ""."""
+        self.message = message
+        self.wait_s = wait_s
+        """Seconds the server asked to wait."""
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status} {self.code}: {self.message}" if self.status else self.message
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may work later."""
+        return (self.status == 0 or self.status in RETRY_STATUS) and self.code not in _NOT_PASSING
+
+
+class _Wait(tenacity.wait.wait_base):
+    def __init__(self, longest_s: float) -> None:
+        self.grow = tenacity.wait_random_exponential(multiplier=0.5, max=longest_s)
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        outcome = retry_state.outcome
+        error = outcome.exception() if outcome else None
+        asked = error.wait_s if isinstance(error, ApiError) else None
+        return asked if asked is not None else self.grow(retry_state)
+
+
+class Api:
+    """One server and one key.
+
+    Args:
+        base_url: Ends before `/chat/completions`, e.g. `https://api.openai.com/v1`.
+        key: Sent as a bearer token.
+        attempts: Tries per request.
+        timeout_s: Seconds without a byte before a connection counts as dropped.
+        longest_wait_s: Cap of the growing waits between tries.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        *,
+        attempts: int = 6,
+        timeout_s: float = 300.0,
+        longest_wait_s: float = 60.0,
+    ) -> None:
+        self.attempts = attempts
+        self.longest_wait_s = longest_wait_s
+        self.http = httpx.Client(
+            base_url=base_url.rstrip("/") + "/",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=httpx.Timeout(timeout_s, connect=30.0),
+            limits=httpx.Limits(max_connections=256),
+        )
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.http.close()
+
+    def once(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """One request, one try.
+
+        Raises:
+            ApiError: no answer, a broken one, or a status of 400 and above.
+        """
+        try:
+            response = self.http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            cause = str(error) or type(error).__name__
+            raise ApiError(0, "", f"{self.http.base_url}{path}: {cause}") from error
+        if response.status_code >= 400:
+            raise _error_of(response)
+        return response
+
+    def retrying(self, action: Callable[[], Any]) -> Any:
+        """Repeat an action that is safe to repeat while its `ApiError` is a passing one."""
+        for attempt in tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.attempts),
+            wait=_Wait(self.longest_wait_s),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.passing),
+            reraise=True,
+        ):
+            with attempt:
+                return action()
+        raise AssertionError("unreachable")
+
+    def get_json(self, path: str, **params: Any) -> dict[str, Any]:
+        """GET a JSON object."""
+        return json_of(self.retrying(lambda: self.once("GET", path, params=params)))
+
+    def get_bytes(self, path: str) -> bytes:
+        """GET a body."""
+        return bytes(self.retrying(lambda: self.once("GET", path)).content)
+
+    def delete(self, path: str) -> None:
+        """DELETE; what is gone already is fine."""
+        try:
+            self.retrying(lambda: self.once("DELETE", path))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
+        """All items of a paginated list."""
+        after: str | None = None
+        while True:
+            cursor = {"after": after} if after else {}
+            page = self.get_json(path, limit=100, **params, **cursor)
+            items = page.get("data", [])
+            yield from items
+            if not page.get("has_more") or not items:
+                return
+            after = items[-1]["id"]
+
+    def chat(self, body: dict[str, Any], idempotency_key: str) -> dict[str, Any]:
+        """One chat completion; the key lets a server that knows it answer a repeat for free."""
+        headers = {"Idempotency-Key": idempotency_key}
+        return json_of(
+            self.retrying(lambda: self.once("POST", "chat/completions", json=body, headers=headers))
+        )
+
+
+def json_of(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object in an answer.
+
+    Raises:
+        ApiError: it is something else.
+    """
+    try:
+        value = response.json()
+    except ValueError as error:
+        raise ApiError(0, "", f"{response.url}: the answer is not JSON") from error
+    if not isinstance(value, dict):
+        raise ApiError(0, "", f"{response.url}: the answer is not a JSON object")
+    return value
+
+
+def _error_of(response: httpx.Response) -> ApiError:
+    try:
+        error = response.json()["error"]
+        code, message = str(error.get("code") or error.get("type") or ""), str(error["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        code, message = "", response.text[:200]
+    return ApiError(response.status_code, code, message, retry_after(response))
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the `Retry-After` header asks for (number or date), at most 10 minutes."""
+    value = response.headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), 600.0)
+
+
+def key_from_environment(variable: str) -> str:
+    """The API key.
+
+    Raises:
+        ValueError: the variable is not set.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(
+            f"no API key: set the environment variable {variable} (--api-key-env names another)"
+        )
+    return key

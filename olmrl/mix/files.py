@@ -1,0 +1,200 @@
+"""Whole-file writes that survive kill -9, safe names, and copies, for local paths and URLs.
+
+Differs from `storage.atomic_open` in two ways that a restarted verb needs: the temporary name is
+fixed, so that what a killed run left behind is overwritten and never piles up, and a remote write
+is one upload, safe beside other threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from olmrl import storage
+
+FATAL = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
+)
+"""OSError numbers that no other item would escape: the run stops instead of listing a skip."""
+
+MAX_NAME_BYTES = 200
+"""Longest path component; file systems end at 255 and suffixes are still added."""
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
+
+
+def part_path(path: str) -> str:
+    """Where the bytes of `path` grow until they are whole (same folder, hidden)."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.part")
+
+
+def write(path: str, data: bytes, *, durable: bool = False) -> None:
+    """Write a whole file; after kill -9 it is there complete or not at all.
+
+    Args:
+        path: Local path or URL.
+        data: Content.
+        durable: Also survive a power cut (fsync); for what was paid for.
+    """
+    if storage.is_remote(path):
+        fs, inner = storage.filesystem(path)
+        fs.pipe_file(inner, data)
+        return
+    temporary = part_path(path)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(temporary, "wb") as stream:
+        stream.write(data)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def write_text(path: str, text: str, *, durable: bool = False) -> None:
+    """Write a whole UTF-8 file (see `write`)."""
+    write(path, text.encode("utf-8"), durable=durable)
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """Write lines one by one into a file that appears whole; memory stays flat."""
+    with staged(path) as local, open(local, "wb") as stream:
+        for line in lines:
+            stream.write(line.encode("utf-8") + b"\n")
+
+
+@contextmanager
+def staged(path: str) -> Iterator[str]:
+    """Give a local path to fill; on success it becomes `path` (rename, or one upload)."""
+    if storage.is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
+            local = os.path.join(folder, "staged")
+            yield local
+            fs, inner = storage.filesystem(path)
+            fs.put_file(local, inner)
+        return
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    yield part_path(path)
+    os.replace(part_path(path), path)
+
+
+@contextmanager
+def fetched(path: str) -> Iterator[str]:
+    """Give a local path with the content of `path`; a download is removed afterwards."""
+    if not storage.is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
+        local = os.path.join(folder, os.path.basename(path) or "file")
+        fs, inner = storage.filesystem(path)
+        fs.get_file(inner, local)
+        yield local
+
+
+def copy(source: str, target: str) -> None:
+    """Copy one file between any two places."""
+    with fetched(source) as local:
+        write(target, Path(local).read_bytes())
+
+
+def place(source: str, target: str) -> None:
+    """Put a file at `target` without a second copy of its bytes where that is possible.
+
+    Local to local: a relative symlink, so that the whole tree can be moved. Else a copy.
+    """
+    if storage.is_remote(source) or storage.is_remote(target):
+        copy(source, target)
+        return
+    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
+    folder = os.path.realpath(os.path.dirname(target) or ".")
+    link = os.path.relpath(os.path.realpath(source), folder)
+    if os.path.islink(target) and os.readlink(target) == link:
+        return
+    temporary = part_path(target)
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(link, temporary)
+    os.replace(temporary, target)
+
+
+def safe_relative(name: str) -> str:
+    """Check that a name from a file or an API stays inside the folder it is joined to.
+
+    Returns:
+        The name, with `//` and `./` folded.
+
+    Raises:
+        ValueError: absolute, with `..`, empty, with control or reserved characters, or too long.
+    """
+    if _UNSAFE.search(name) or "://" in name:
+        raise ValueError(f"name {name[:120]!r} has characters that no file name may have")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or name.startswith("~"):
+        raise ValueError(f"name {name[:120]!r} would leave the output folder")
+    if any(len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in path.parts):
+        raise ValueError(f"name {name[:120]!r} has a part longer than {MAX_NAME_BYTES} bytes")
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"name {name[:120]!r} is not valid Unicode") from error
+    return str(path)
+
+
+def slug(name: str) -> str:
+    """A file name for any text: readable head, and a hash wherever something was changed.
+
+    Example: `slug("a/b:c.jpg")` is `a_b_c.jpg-` and 8 hex digits; `slug("page-1")` is `page-1`.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "item"
+    if plain == name and len(plain) <= 150:
+        return plain
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{plain[:150]}-{digest}"
+
+
+def join_inside(folder: str, name: str) -> str:
+    """Join a checked relative name (`safe_relative`) to a folder."""
+    return storage.join(folder, safe_relative(name))
+
+
+def relative(path: str, root: str) -> str:
+    """The path below `root`, with forward slashes.
+
+    Raises:
+        ValueError: the path is not below the root.
+    """
+    if storage.is_remote(root):
+        base = root.rstrip("/") + "/"
+        if not path.startswith(base):
+            raise ValueError(f"{path} is not below {root}")
+        return path[len(base) :]
+    inside = os.path.relpath(path, root)
+    if inside.startswith(".."):
+        raise ValueError(f"{path} is not below {root}")
+    return inside.replace(os.sep, "/")
+
+
+def listing(root: str, suffix: str) -> list[str]:
+    """Files below `root`, sorted, without what lies in hidden folders (the verbs' own state)."""
+    found = storage.list_files(root, suffix)
+    return [path for path in found if not any(p.startswith(".") for p in _parts(path, root))]
+
+
+def _parts(path: str, root: str) -> tuple[str, ...]:
+    return PurePosixPath(relative(path, root)).parts
+
+
+def sha256_of(path: str) -> str:
+    """Hex digest of a file, read in pieces."""
+    fs, inner = storage.filesystem(path)
+    digest = hashlib.sha256()
+    with fs.open(inner, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

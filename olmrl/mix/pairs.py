@@ -1,0 +1,72 @@
+"""Page pairs on disk: `X.md` beside `X.pdf` (spec A1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from olmrl import storage
+from olmrl.mix import files
+
+
+class Pair(NamedTuple):
+    """A transcription and its one-page PDF."""
+
+    id: str
+    """Path of the markdown below the root, without `.md`."""
+    md: str
+    """Full path of the markdown."""
+    pdf: str
+    """Full path of the PDF beside it (may not exist)."""
+
+
+def scan(root: str) -> Iterator[Pair]:
+    """Page pairs below a folder, sorted by path; hidden folders are left out.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
+    for path in files.listing(root, ".md"):
+        stem = path[: -len(".md")]
+        yield Pair(files.relative(stem, root), path, stem + ".pdf")
+
+
+def write(folder: str, pair_id: str, text: str, pdf: bytes | str) -> None:
+    """Write a pair, the PDF first, so that a markdown always has its PDF.
+
+    Args:
+        folder: Root of the pairs.
+        pair_id: Relative name (checked by `files.safe_relative`).
+        text: Whole markdown.
+        pdf: Its bytes, or the path of a PDF that is linked (local) or copied.
+    """
+    base = files.join_inside(folder, pair_id)
+    if isinstance(pdf, bytes):
+        files.write(base + ".pdf", pdf)
+    else:
+        files.place(pdf, base + ".pdf")
+    files.write_text(base + ".md", text)
+
+
+def read_urls(root: str) -> dict[str, str]:
+    """Ids and source urls from `urls.jsonl` of a pair folder; empty where there is none.
+
+    Raises:
+        ValueError: a row is not an object with text `id` and `url`.
+    """
+    path = storage.join(root, "urls.jsonl")
+    if not storage.exists(path):
+        return {}
+    urls = {}
+    for number, row in storage.read_jsonl(path):
+        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+            raise ValueError(f"{path}, line {number}: must be an object with a text id and a url")
+        if row.get("url"):
+            urls[row["id"]] = str(row["url"])
+    return urls
+
+
+def json_line(value: object) -> str:
+    """One compact JSON line (without its newline)."""
+    return json.dumps(value, ensure_ascii=False)

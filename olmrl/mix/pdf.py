@@ -1,0 +1,231 @@
+"""What mix does with a PDF or a page image; every function runs in a child process (`pdf_child`).
+
+Arguments and results are plain picklable values. Bad files raise `BadPage` (data.render).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import io
+import os
+import random
+from dataclasses import dataclass
+
+import img2pdf
+import numpy as np
+import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_raw
+from PIL import Image
+
+from olmrl import storage
+from olmrl.data.render import BadPage, open_pdf, render_page
+
+PNG_LEVEL = 3
+"""zlib level of page PNGs: on rendered text the fastest and smallest of 1 to 9."""
+
+MAX_PIXELS = 400_000_000
+"""Largest downloaded image that is decoded (20,000 x 20,000); larger ones are refused."""
+
+MAX_JPEG_BYTES = 1_500_000
+"""Bytes aimed at when a TIFF or JPEG 2000 becomes a JPEG (spec B7)."""
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class PageImage:
+    """One encoded page image."""
+
+    data: bytes
+    """PNG or WEBP file."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+
+
+def page_image(path: str, page: int, side: int, form: str = "png") -> PageImage:
+    """Render one page so that its longer side has `side` pixels (spec B1)."""
+    pixels = render_page(path, page, side)
+    return PageImage(encode_image(pixels, form), pixels.shape[1], pixels.shape[0])
+
+
+def encode_image(pixels: np.ndarray, form: str) -> bytes:
+    """Write RGB pixels as `png` or `webp` (lossy, quality 80)."""
+    out = io.BytesIO()
+    image = Image.fromarray(pixels)
+    if form == "png":
+        image.save(out, "PNG", compress_level=PNG_LEVEL)
+    elif form == "webp":
+        image.save(out, "WEBP", quality=80)
+    else:
+        raise ValueError(f"image form is {form!r}, must be png or webp")
+    return out.getvalue()
+
+
+def single_page_image(path: str, side: int) -> PageImage:
+    """Render the page of a one-page PDF.
+
+    Raises:
+        BadPage: unreadable, or it has more than one page.
+    """
+    with open_pdf(path) as document:
+        if len(document) != 1:
+            raise BadPage(path, 1, f"has {len(document)} pages, one is needed")
+    return page_image(path, 1, side)
+
+
+def count_pages(path: str) -> int:
+    """Number of pages."""
+    with open_pdf(path) as document:
+        return len(document)
+
+
+def cut_pages(path: str, pages: tuple[int, ...]) -> dict[int, bytes]:
+    """Write single-page PDFs of the given 1-based pages; a page out of range raises `BadPage`."""
+    with open_pdf(path) as document:
+        return {page: _cut(document, path, page) for page in pages}
+
+
+def _cut(document: pdfium.PdfDocument, path: str, page: int) -> bytes:
+    if not 1 <= page <= len(document):
+        raise BadPage(path, page, f"page number out of range, the PDF has {len(document)}")
+    single = pdfium.PdfDocument.new()
+    try:
+        single.import_pages(document, [page - 1])
+        out = io.BytesIO()
+        single.save(out)
+    except pdfium.PdfiumError as error:
+        raise BadPage(path, page, f"the page cannot be cut out ({error})") from error
+    finally:
+        single.close()
+    return _without_stamp(out.getvalue())
+
+
+def _without_stamp(data: bytes) -> bytes:
+    """The same PDF without PDFium's date and random id, so that a redo gives equal bytes."""
+    date = data.find(b"/CreationDate(D:")
+    if 0 <= date < 1024:
+        data = data[: date + 16] + b"20000101000000" + data[date + 30 :]
+    mark = data.rfind(b"/ID[<")
+    if mark > len(data) - 1024:
+        body = hashlib.md5(data[:mark], usedforsecurity=False).hexdigest().upper().encode("ascii")
+        data = data[:mark] + b"/ID[<" + body + b"><" + body + b">]" + data[mark + 73 :]
+    return data
+
+
+def page_text(path: str, page: int) -> str:
+    """The text layer of one page."""
+    with open_pdf(path, page) as document:
+        if not 1 <= page <= len(document):
+            raise BadPage(path, page, f"page number out of range, the PDF has {len(document)}")
+        return str(document[page - 1].get_textpage().get_text_bounded())
+
+
+def page_size(path: str) -> tuple[float, float]:
+    """Width and height in points of the first page, as shown."""
+    with open_pdf(path) as document:
+        width, height = document[0].get_size()
+        return float(width), float(height)
+
+
+def has_text_fields(document: pdfium.PdfDocument) -> bool:
+    """Say whether any page has a text field to fill in."""
+    if document.get_formtype() == pdfium_raw.FORMTYPE_NONE:
+        return False
+    document.init_forms()
+    form = document.formenv
+    return any(_page_has_field(form, document[index]) for index in range(len(document)))
+
+
+def _page_has_field(form: pdfium.PdfFormEnv | None, page: pdfium.PdfPage) -> bool:
+    if form is None:
+        return False
+    for index in range(pdfium_raw.FPDFPage_GetAnnotCount(page)):
+        annotation = pdfium_raw.FPDFPage_GetAnnot(page, index)
+        try:
+            kind = pdfium_raw.FPDFAnnot_GetFormFieldType(form, annotation)
+        finally:
+            pdfium_raw.FPDFPage_CloseAnnot(annotation)
+        if ctypes.c_int(kind).value == pdfium_raw.FPDF_FORMFIELD_TEXTFIELD:
+            return True
+    return False
+
+
+def choose_pages(count: int, first: int, most: int, seed: str) -> tuple[int, ...]:
+    """Pages to take from a PDF: the first `first`, then random others, `most` in all (spec B4).
+
+    Args:
+        count: Pages the PDF has.
+        first: Pages always taken from the front.
+        most: Most pages taken.
+        seed: Any text; the same text gives the same pages.
+
+    Returns:
+        1-based page numbers, ascending.
+    """
+    always = list(range(1, min(first, most, count) + 1))
+    others = list(range(len(always) + 1, count + 1))
+    extra = min(most - len(always), len(others))
+    return tuple(sorted(always + random.Random(seed).sample(others, extra)))
+
+
+def image_to_pdf(data: bytes, name: str) -> bytes:
+    """Wrap one page image into a one-page PDF; JPEG and PNG bytes are kept as they are.
+
+    TIFF and JPEG 2000 become RGB JPEG: quality 98, down by 5 while above `MAX_JPEG_BYTES` and at
+    least 70 (spec B7).
+
+    Raises:
+        BadPage: not an image, too many pixels, or several frames.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            frames = getattr(image, "n_frames", 1)
+            kind = image.format
+            if image.width * image.height > MAX_PIXELS:
+                raise BadPage(name, 1, f"{image.width} x {image.height} pixels are too many")
+            if frames != 1:
+                raise BadPage(name, 1, f"the image has {frames} frames, one is needed")
+            plain = kind in ("JPEG", "PNG") and image.mode in ("RGB", "L", "1")
+            page = data if plain else _as_jpeg(image)
+        return bytes(
+            img2pdf.convert(
+                page, nodate=True, producer="", creator="", rotation=img2pdf.Rotation.ifvalid
+            )
+        )
+    except (OSError, SyntaxError, Image.DecompressionBombError, img2pdf.ImageOpenError) as error:
+        raise BadPage(name, 1, f"not a readable image ({error})") from error
+
+
+def _as_jpeg(image: Image.Image) -> bytes:
+    pixels = image.convert("RGB")
+    quality = 98
+    while True:
+        out = io.BytesIO()
+        pixels.save(out, "JPEG", quality=quality)
+        if out.tell() <= MAX_JPEG_BYTES or quality - 5 < 70:
+            return out.getvalue()
+        quality -= 5
+
+
+def png_size(head: bytes) -> tuple[int, int]:
+    """Width and height from the first 24 bytes of a PNG, without decoding it.
+
+    Raises:
+        ValueError: not a PNG, or fewer than 24 bytes.
+    """
+    if head[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("not a PNG: the signature is missing")
+    if len(head) < 24 or head[12:16] != b"IHDR":
+        raise ValueError("a PNG cut off before its size")
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+def file_bytes(path: str) -> int:
+    """Size of a local or remote file."""
+    if storage.is_remote(path):
+        fs, inner = storage.filesystem(path)
+        return int(fs.size(inner))
+    return os.stat(path).st_size

@@ -1,0 +1,161 @@
+"""PDFs are attacker-shaped: they are opened in child processes that may crash, hang or swell.
+
+    with PdfPool(workers) as pool:
+        image = pool.call("page_image", path, 1, 2048)
+
+A child that exceeds its deadline is killed, one that dies is replaced, and the caller sees
+`BadPage` in both cases.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import queue
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+from olmrl.data.render import BadPage
+
+DEADLINE_S = 120.0
+"""Longest time for one call."""
+
+MEMORY_BYTES = 8 << 30
+"""Address space of one child; more than any sane page needs, less than the machine has."""
+
+_MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter")
+
+
+class PdfPool:
+    """A fixed number of child processes, each used by one thread at a time.
+
+    Args:
+        workers: Children, started when first needed.
+        deadline_s: Seconds after which a call is given up and its child killed.
+    """
+
+    def __init__(self, workers: int, deadline_s: float = DEADLINE_S) -> None:
+        self.deadline_s = deadline_s
+        self._idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
+        self._children = [_Child() for _ in range(workers)]
+        for child in self._children:
+            self._idle.put(child)
+
+    def __enter__(self) -> PdfPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def call(self, function: str, path: str, *arguments: Any) -> Any:
+        """Run one function of `olmrl.mix.pdf` (or `pdf_filter`) in a child.
+
+        Args:
+            function: Its name, or `module:name`.
+            path: First argument, the file that is named in errors.
+            arguments: The others.
+
+        Raises:
+            BadPage: the file is bad, took too long, or crashed its reader.
+        """
+        child = self._idle.get()
+        try:
+            return child.call(function, path, arguments, self.deadline_s)
+        finally:
+            self._idle.put(child)
+
+    def close(self) -> None:
+        """End all children."""
+        for child in self._children:
+            child.stop()
+
+
+class _Child:
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.pipe: Connection | None = None
+
+    def call(self, function: str, path: str, arguments: tuple[Any, ...], deadline_s: float) -> Any:
+        pipe = self.pipe if self.pipe is not None else self._start()
+        try:
+            pipe.send((function, path, arguments))
+            if not pipe.poll(deadline_s):
+                self.stop()
+                raise BadPage(path, 0, f"took longer than {deadline_s:g} s")
+            ok, value = pipe.recv()
+        except (EOFError, ConnectionError, pickle.UnpicklingError) as error:
+            code = self.stop()
+            raise BadPage(path, 0, f"crashes the PDF reader ({_cause(code)})") from error
+        if ok:
+            return value
+        raise value
+
+    def _start(self) -> Connection:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "olmrl.mix.pdf_child", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the parent, which then ends us
+            )
+        self.pipe = Connection(ours.detach())
+        return self.pipe
+
+    def stop(self) -> int | None:
+        """Kill the child; the next call starts a new one."""
+        if self.pipe is not None:
+            self.pipe.close()
+        code = None
+        if self.process is not None:
+            try:
+                code = self.process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.pipe = self.process = None
+        return code
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+def _serve(pipe: Connection) -> None:
+    """Answer calls until the parent closes the pipe (or dies)."""
+    while True:
+        try:
+            function, path, arguments = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        module, _, name = function.rpartition(":")
+        module = module or _MODULES[0]
+        assert module in _MODULES, module
+        try:
+            answer = (True, getattr(importlib.import_module(module), name)(path, *arguments))
+        except MemoryError:
+            answer = (False, BadPage(path, 0, f"needs more than {MEMORY_BYTES >> 30} GiB"))
+        except Exception as error:  # the seam: whatever a file provokes goes back to the caller
+            answer = (False, error)
+        pipe.send(answer)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _serve(Connection(int(sys.argv[1])))

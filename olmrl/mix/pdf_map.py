@@ -1,0 +1,63 @@
+"""One function over many PDFs, results in order, memory flat: child processes here or Ray Data."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from olmrl.data.render import BadPage
+from olmrl.mix.pdf_child import DEADLINE_S, PdfPool
+from olmrl.mix.run import in_order
+
+
+class Call(NamedTuple):
+    """One call of a function of `olmrl.mix.pdf` (or `pdf_filter`)."""
+
+    function: str
+    """Its name, or `module:name`."""
+    path: str
+    """The PDF."""
+    arguments: tuple[Any, ...] = ()
+    """What follows the path."""
+
+
+def map_pdfs(
+    calls: Iterable[Call], *, workers: int, ray_address: str | None, deadline_s: float = DEADLINE_S
+) -> Iterator[Any]:
+    """Run the calls in child processes and give their results in order.
+
+    Args:
+        calls: What to run.
+        workers: Child processes at a time.
+        ray_address: None: on this machine, without Ray. `local`: a Ray started for this run. Else
+            the address of a running cluster (`auto`, `ray://...`).
+        deadline_s: Seconds after which one call is given up.
+
+    Yields:
+        The value of each call, or the `BadPage` that it ended in.
+    """
+    if ray_address is not None:
+        ray_map = importlib.import_module("olmrl.mix.ray_map")  # Ray takes seconds to import
+        yield from ray_map.map_on_ray(calls, workers, ray_address, deadline_s)
+        return
+    with PdfPool(workers, deadline_s) as pool:
+        yield from in_order(lambda call: outcome_of(pool, call), calls, workers=workers)
+
+
+def outcome_of(pool: PdfPool, call: Call) -> Any:
+    """The value of a call, or its `BadPage` as a value."""
+    try:
+        return pool.call(call.function, call.path, *call.arguments)
+    except BadPage as bad:
+        return bad
+
+
+def add_ray_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--ray`."""
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="run on Ray Data: `local` starts Ray here, else a cluster's address (auto, ray://...)",
+    )

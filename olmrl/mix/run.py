@@ -1,0 +1,254 @@
+"""The one pattern of all verbs: items with stable keys, each done once, noted, and summed up.
+
+    with Run("loc", output, settings, state=None) as run:
+        process(run, items, work, workers=8)
+
+`work(item)` writes its output atomically and returns an `Outcome`; it raises `Skip` for what will
+never work (an encrypted PDF) and `Fail` for what may work next time (a server that is down). A
+restart skips what is done or skipped and repeats what failed. Everything else propagates and stops
+the verb; what was noted stays noted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from olmrl import storage
+from olmrl.mix import files
+from olmrl.mix.journal import Journal
+from olmrl.mix.progress import Progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+Status = Literal["done", "skipped", "failed"]
+
+
+class Skip(Exception):
+    """This item can never be done; the argument is the reason that gets listed."""
+
+
+class Fail(Exception):
+    """This item could not be done now; the argument is the reason, the next start tries again."""
+
+
+class Outcome(NamedTuple):
+    """What became of one item."""
+
+    status: Status = "done"
+    """`done`, `skipped` (never again) or `failed` (again at the next start)."""
+    reason: str | None = None
+    """Why it was skipped or failed, one sentence."""
+    facts: dict[str, float] = {}  # noqa: RUF012 - never mutated, NamedTuple default
+    """Numbers that the summary adds up: pages, bytes, tokens, cost_usd, ..."""
+
+
+class Run:
+    """Journal, progress and summary of one verb in one output folder.
+
+    Args:
+        verb: Name of the verb.
+        output: Output folder, local or URL.
+        settings: Everything that shapes the output; a restart with other settings is refused.
+        state: Folder for journal and summary; default `<output>/.mix/<verb>`.
+        total: Number of items where known, for the progress display.
+
+    Raises:
+        ValueError: another process works here, or the settings differ from the first start.
+    """
+
+    def __init__(
+        self,
+        verb: str,
+        output: str,
+        settings: dict[str, Any],
+        *,
+        state: str | None = None,
+        total: int | None = None,
+    ) -> None:
+        self.verb = verb
+        self.output = output
+        self.settings = settings
+        self.state = state or storage.join(output, ".mix", verb)
+        self.summary_path = storage.join(self.state, "summary.json")
+        self.journal = Journal(self.state, {"verb": verb, **settings})
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.facts: collections.Counter[str] = collections.Counter()
+        self.problems: dict[str, tuple[Status, str, dict[str, float]]] = {}
+        self.notes: dict[str, Any] = {}
+        """Further keys of summary.json, set by the verb."""
+        self._finished: set[str] = set()
+        self._events: list[dict[str, Any]] = []
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+        for record in self.journal.records:
+            self._fold(record)
+        self.progress = Progress(verb, total)
+        self.progress.show(self.counts, self.facts)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.close()
+        full = isinstance(error, OSError) and error.errno in files.FATAL
+        if not full:  # a full disk would only hide the first error behind a second one
+            files.write_text(self.summary_path, json.dumps(self.summary(kind), indent=2) + "\n")
+            self.journal.close()
+
+    def finished(self, key: str) -> bool:
+        """Say whether an item needs no more work (done or skipped)."""
+        return key in self._finished
+
+    @property
+    def finished_keys(self) -> Iterator[str]:
+        """Keys of the items that are done or skipped."""
+        return iter(self._finished)
+
+    def record(self, key: str, outcome: Outcome, *, durable: bool = False) -> None:
+        """Note what became of an item."""
+        row: dict[str, Any] = {"key": key, "status": outcome.status}
+        if outcome.reason is not None:
+            row["reason"] = outcome.reason
+        if outcome.facts:
+            row["facts"] = outcome.facts
+        with self._lock:
+            self.journal.append(row, durable=durable)
+            self._fold(row)
+            self.progress.show(self.counts, self.facts)
+
+    def note_event(self, event: dict[str, Any]) -> None:
+        """Note a step inside an item, on disk before this returns (see `events`)."""
+        with self._lock:
+            self.journal.append({"event": event}, durable=True)
+            self._events.append(event)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """All events since the first start, oldest first."""
+        return self._events
+
+    def _fold(self, row: dict[str, Any]) -> None:
+        if "event" in row:
+            self._events.append(row["event"])
+            return
+        key, status, facts = row["key"], row["status"], row.get("facts", {})
+        old = self.problems.pop(key, None)
+        if old is not None:
+            self.counts[old[0]] -= 1
+            self.facts.subtract(old[2])
+        elif key in self._finished:
+            return
+        self.counts[status] += 1
+        self.facts.update(facts)
+        if status != "done":
+            self.problems[key] = (status, row.get("reason", ""), facts)
+        if status != "failed":
+            self._finished.add(key)
+
+    def summary(self, stopped_by: type[BaseException] | None = None) -> dict[str, Any]:
+        """What `summary.json` holds: totals since the first start, and every problem by key."""
+        return {
+            "verb": self.verb,
+            "output": self.output,
+            "complete": stopped_by is None and not self.counts["failed"],
+            "stopped_by": stopped_by.__name__ if stopped_by else None,
+            "settings": self.settings,
+            "counts": {name: self.counts[name] for name in ("done", "skipped", "failed")},
+            "facts": {name: _tidy(value) for name, value in sorted(self.facts.items())},
+            **self.notes,
+            "problems": [
+                {"key": key, "status": status, "reason": reason}
+                for key, (status, reason, _) in sorted(self.problems.items())
+            ],
+            "seconds_this_start": round(time.monotonic() - self._started, 1),
+        }
+
+
+def _tidy(value: float) -> float:
+    return int(value) if float(value).is_integer() else round(value, 6)
+
+
+def _guarded(work: Callable[[], Outcome]) -> Outcome:
+    try:
+        return work()
+    except Skip as skip:
+        return Outcome("skipped", str(skip))
+    except Fail as fail:
+        return Outcome("failed", str(fail))
+
+
+def process(
+    run: Run, items: Iterable[tuple[str, T]], work: Callable[[T], Outcome], *, workers: int
+) -> None:
+    """Do all items that are not finished, `workers` at a time, in threads.
+
+    Args:
+        run: Where outcomes are noted.
+        items: (key, item) pairs; read only as far ahead as the workers need.
+        work: Does one item; may raise `Skip` or `Fail`.
+        workers: Threads.
+    """
+    pending = ((key, item) for key, item in items if not run.finished(key))
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        running: dict[Future[Outcome], str] = {}
+        try:
+            for key, item in pending:
+                running[pool.submit(_guarded, lambda item=item: work(item))] = key  # type: ignore[misc]
+                if len(running) >= 2 * workers:
+                    _collect(run, running)
+            while running:
+                _collect(run, running)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _collect(run: Run, running: dict[Future[Outcome], str]) -> None:
+    ready, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in ready:
+        run.record(running.pop(future), future.result())
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
+    """Map in threads, results in the order of the items, at most 2 x workers of them in flight."""
+    source = iter(items)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        window = collections.deque(pool.submit(work, x) for x in islice(source, 2 * workers))
+        try:
+            while window:
+                yield window.popleft().result()
+                window.extend(pool.submit(work, x) for x in islice(source, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, *, workers: int) -> None:
+    """Add the options that all verbs share."""
+    parser.add_argument(
+        "--workers", type=positive, default=workers, help="parallel workers (default %(default)s)"
+    )
+    parser.add_argument(
+        "--state", help="folder for journal and summary.json (default OUTPUT/.mix/VERB)"
+    )
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value

@@ -1,0 +1,1 @@
+"""One module per verb; each has `HELP`, `add_arguments(parser)` and `run(args)`."""

@@ -1,0 +1,177 @@
+"""Single-page PDFs -> OpenAI batch request files (spec B3, B4).
+
+Writes OUTPUT/batch_requests_NNNN.jsonl, each below --max-bytes and 50,000 requests, in the order of
+the sorted PDFs, and OUTPUT/index/<same name> with one row per request: its custom_id and PDF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from olmrl import storage
+from olmrl.data.render import BadPage
+from olmrl.mix import files, prompts
+from olmrl.mix.pdf import PageImage
+from olmrl.mix.pdf_map import Call, add_ray_argument, map_pdfs
+from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
+
+MAX_REQUESTS = 50_000
+"""Most requests of one batch (the API's own bound)."""
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._/-]{1,120}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("input", help="folder (local or s3://) searched for one-page *.pdf")
+    parser.add_argument("output", help="folder for the request files")
+    parser.add_argument("--model", default="gpt-4.1", help="default %(default)s")
+    parser.add_argument("--prompt", default="olmrl-silver-v1", help=prompts.SILVER_NAMES)
+    parser.add_argument("--side", type=positive, default=2048, help="pixels of the longer side")
+    parser.add_argument("--temperature", type=float, default=0.1)
+    parser.add_argument("--max-tokens", type=positive, default=12000)
+    parser.add_argument("--logprobs", action="store_true", help="ask for top 5 log-probabilities")
+    parser.add_argument(
+        "--max-bytes", type=positive, default=99 * 1024 * 1024, help="bound of one request file"
+    )
+    parser.add_argument("--max-pdfs", type=positive, help="use only the first so many PDFs")
+    parser.add_argument("--only", help="JSONL with custom_id: build these alone (retry.jsonl)")
+    add_run_arguments(parser, workers=4)
+    add_ray_argument(parser)
+
+
+def custom_id(relative_pdf: str) -> str:
+    """The id of a request: the PDF's relative path without its last `.pdf` where that is plain
+    (at most 120 letters, digits, `._/-`), else a readable slug with a hash of the path.
+    """
+    stem = relative_pdf.removesuffix(".pdf")
+    if _PLAIN_ID.fullmatch(stem) and ".." not in stem and not stem.startswith("/"):
+        return stem
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._")[:80]
+    digest = hashlib.sha256(relative_pdf.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{readable}-{digest}" if readable else digest
+
+
+def request_line(
+    request_id: str, image: PageImage, template: str, options: argparse.Namespace
+) -> bytes:
+    """One line of a batch file, newline included."""
+    url = "data:image/png;base64," + base64.b64encode(image.data).decode("ascii")
+    body: dict[str, Any] = {
+        "model": options.model,
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": prompts.fill(template, image.width, image.height)},
+                    {"type": "image_url", "image_url": {"url": url}},
+                ],
+            }
+        ],
+        "temperature": options.temperature,
+        "max_completion_tokens": options.max_tokens,
+        "response_format": prompts.page_schema(),
+    }
+    if options.logprobs:
+        body |= {"logprobs": True, "top_logprobs": 5}
+    row = {"custom_id": request_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
+    return json.dumps(row).encode("ascii") + b"\n"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build the request files; see the module."""
+    template = prompts.silver_prompt(options.prompt)
+    settings = {
+        "input": options.input,
+        "prompt": options.prompt,
+        "prompt_sha256": prompts.digest(template),
+        **{k: getattr(options, k) for k in ("model", "side", "temperature", "max_tokens")},
+        **{k: getattr(options, k) for k in ("logprobs", "max_bytes", "max_pdfs", "only")},
+    }
+    pdfs = _selected(options)
+    with Run("openai-build", options.output, settings, state=options.state) as verb:
+        parts = [key for key in verb.finished_keys if key.endswith(".jsonl")]
+        built = {row["pdf"] for name in parts for _, row in _index_rows(options.output, name)}
+        todo = [pdf for pdf in pdfs if pdf not in built and not verb.finished(pdf)]
+        lines = _requests(verb, todo, template, options)
+        for number, group in enumerate(_parts(verb, lines, options), start=len(parts)):
+            _write_part(verb, f"batch_requests_{number:04d}.jsonl", group)
+        pages, parts_done = int(verb.facts["pages"]), verb.counts["done"]
+        verb.progress.say(f"{pages} requests in {parts_done} files")
+    return 0 if pdfs else _nothing(options.input)
+
+
+def _nothing(folder: str) -> int:
+    raise ValueError(f"{folder}: no *.pdf found below it")
+
+
+def _selected(options: argparse.Namespace) -> list[str]:
+    """Relative paths of the PDFs to build requests for, sorted."""
+    found = [files.relative(p, options.input) for p in files.listing(options.input, ".pdf")]
+    if options.only:
+        wanted = {row["custom_id"] for _, row in storage.read_jsonl(options.only)}
+        found = [pdf for pdf in found if custom_id(pdf) in wanted]
+    return list(islice(found, options.max_pdfs))
+
+
+def _index_rows(output: str, part: str) -> Iterator[tuple[int, Any]]:
+    return storage.read_jsonl(storage.join(output, "index", part))
+
+
+def _requests(
+    verb: Run, pdfs: list[str], template: str, options: argparse.Namespace
+) -> Iterator[tuple[str, str, bytes]]:
+    """(relative PDF, custom id, request line) in order; bad PDFs are noted and left out."""
+    calls = (
+        Call("single_page_image", storage.join(options.input, pdf), (options.side,)) for pdf in pdfs
+    )
+    results = map_pdfs(calls, workers=options.workers, ray_address=options.ray)
+    for pdf, result in zip(pdfs, results, strict=True):
+        if isinstance(result, BadPage):
+            verb.record(pdf, Outcome("skipped", result.reason))
+            continue
+        line = request_line(custom_id(pdf), result, template, options)
+        if len(line) > options.max_bytes:
+            reason = f"its request has {len(line)} bytes, --max-bytes is {options.max_bytes}"
+            verb.record(pdf, Outcome("skipped", reason))
+            continue
+        yield pdf, custom_id(pdf), line
+
+
+def _parts(
+    verb: Run, lines: Iterable[tuple[str, str, bytes]], options: argparse.Namespace
+) -> Iterator[Iterator[tuple[str, str, bytes]]]:
+    """Cut the stream of requests into groups that fit one file each, without holding a group."""
+    source = iter(lines)
+    ahead: list[tuple[str, str, bytes]] = list(islice(source, 1))
+
+    def group() -> Iterator[tuple[str, str, bytes]]:
+        size = count = 0
+        while ahead and count < MAX_REQUESTS and size + len(ahead[0][2]) <= options.max_bytes:
+            entry = ahead.pop()
+            size += len(entry[2])
+            count += 1
+            yield entry
+            ahead.extend(islice(source, 1))
+
+    while ahead:
+        yield group()
+
+
+def _write_part(verb: Run, name: str, group: Iterator[tuple[str, str, bytes]]) -> None:
+    rows: list[str] = []
+    size = 0
+    with files.staged(storage.join(verb.output, name)) as local, open(local, "wb") as stream:
+        for pdf, request_id, line in group:
+            stream.write(line)
+            size += len(line)
+            rows.append(json.dumps({"custom_id": request_id, "pdf": pdf}))
+    files.write_lines(storage.join(verb.output, "index", name), rows)
+    verb.record(name, Outcome(facts={"pages": len(rows), "bytes": size}))
