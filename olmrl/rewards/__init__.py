@@ -1,0 +1,24 @@
+"""Completion x Page -> score: one file per idea, a registry, and the pool of scorer processes.
+
+    from olmrl.rewards import score
+    score("edit_distance", ["a b"], references=["a c"])
+
+`reward` says what a reward is, `registry` builds configured ones, `parsed` is what they share,
+`scoring` runs them on a page in this process, `pool` does so beside generation in Ray workers.
+"""
+
+from olmrl.rewards.direct import score
+from olmrl.rewards.registry import WeightedReward, build, build_all
+from olmrl.rewards.reward import Reward, UnscorablePage
+from olmrl.rewards.scoring import failure, score_rollouts
+
+__all__ = [
+    "Reward",
+    "UnscorablePage",
+    "WeightedReward",
+    "build",
+    "build_all",
+    "failure",
+    "score",
+    "score_rollouts",
+]

@@ -1,0 +1,380 @@
+"""ScorerPool: rewards beside generation, in worker processes that cannot stall a step.
+
+The Driver submits each completion as it finishes and polls for whole groups:
+
+    pool = ScorerPool(config.rewards, config.scorer, group_size=28)
+    pool.submit(group_id, page_ref, completion)          # never blocks
+    for item in pool.poll(timeout_s=0.1):                # PromptGroup | ScoringFailure
+        ...
+
+A group is returned once, whole, in order of `completion.index`; or one ScoringFailure tells why it
+does not exist. Work waits here and goes to the worker that already holds the group's page, or to
+the least loaded one. A call that exceeds its deadline, or kills its worker, costs that worker its
+life; the call is tried again on another (`ScorerConfig.retries`), the calls behind it just move on.
+All methods belong to one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from olmrl.config.schema import RewardConfig, ScorerConfig
+from olmrl.metrics import Mean, Measurements, Sum
+from olmrl.rewards.registry import build_all
+from olmrl.rewards.scoring import Results, combine, failure, identity
+from olmrl.rewards.worker import Reply, ScorerWorker
+from olmrl.types import Completion, Page, PromptGroup
+
+START_TIMEOUT_S = 300.0
+"""A worker process must have started within this time."""
+
+_AHEAD = 4
+"""Calls sent to a worker ahead of time, so that it never waits for the Driver's next poll."""
+
+_REMEMBERED_GROUPS = 20_000
+"""Closed groups whose late completions are recognised and ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringFailure:
+    """A group that could not be scored: to be dropped, counted and refilled."""
+
+    group_id: str
+    page_id: str
+    """Empty when it failed before any worker saw the page."""
+    reason: str
+    permanent: bool
+    """The page itself is unusable (broken test); trying it again would fail again."""
+
+
+@dataclass(eq=False)
+class _Call:
+    """One request to a worker: a completion, or the whole group for the group rewards."""
+
+    group_id: str
+    completions: tuple[Completion, ...]
+    whole: bool
+    failures: int = 0
+
+
+@dataclass(eq=False)
+class _Group:
+    page: Any
+    page_id: str = ""
+    completions: dict[int, Completion] = field(default_factory=dict)
+    results: dict[Any, Results] = field(default_factory=dict)
+    asked: set[Any] = field(default_factory=set)
+    home: _Worker | None = None
+    whole_asked: bool = False
+    last_submit: float = 0.0
+
+
+@dataclass(eq=False)
+class _Worker:
+    """Handle of one worker; it answers calls in order, so only the first one is running."""
+
+    handle: Any
+    starting: Any
+    calls: deque[tuple[Any, _Call]] = field(default_factory=deque)
+    head_since: float = 0.0
+    """When the first call began, as far as the Driver can know: never too early."""
+
+    @property
+    def head(self) -> Any:
+        """Reference of the answer that comes next; None when idle."""
+        if self.starting is not None:
+            return self.starting
+        return self.calls[0][0] if self.calls else None
+
+
+class ScorerPool:
+    """The Driver's handle of all scorer processes; see the module docstring."""
+
+    def __init__(
+        self, rewards: Sequence[RewardConfig], config: ScorerConfig, group_size: int
+    ) -> None:
+        """Start the workers.
+
+        Raises:
+            ValueError: a reward cannot be built (unknown name, wrong option).
+        """
+        self._reward_configs = tuple(rewards)
+        self._rewards = build_all(rewards)
+        self._has_group_rewards = any(entry.reward.needs_group for entry in self._rewards)
+        self._config = config
+        self._group_size = group_size
+        self._groups: dict[str, _Group] = {}
+        self._closed: dict[str, None] = {}
+        self._waiting: deque[_Call] = deque()
+        self._finished: list[PromptGroup | ScoringFailure] = []
+        self._counts: Counter[str] = Counter()
+        self._latencies: list[float] = []
+        self._workers = [self._start_worker() for _ in range(config.workers)]
+
+    # -- what the Driver does
+
+    def submit(self, group_id: str, page: Any, completion: Completion) -> None:
+        """Hand over a finished completion.
+
+        A completion of a closed group, or one whose index is known already, is ignored: engines
+        may replay work after a failure.
+
+        Args:
+            group_id: The prompt group.
+            page: ObjectRef of its Page (or the Page).
+            completion: What the engine returned.
+        """
+        if group_id in self._closed:
+            return
+        group = self._groups.get(group_id)
+        if group is None:
+            ref = ray.put(page) if isinstance(page, Page) else page
+            group = self._groups[group_id] = _Group(page=ref)
+        if completion.index in group.completions:
+            return
+        group.completions[completion.index] = completion
+        group.last_submit = time.monotonic()
+        limit = self._config.max_completion_chars
+        if len(completion.text) > limit:
+            size = f"{len(completion.text)} characters, allowed are {limit}"
+            self._fail(group_id, f"completion {completion.index} has {size}")
+            return
+        key = identity(completion)
+        if key not in group.asked:
+            group.asked.add(key)
+            self._waiting.append(_Call(group_id, (completion,), whole=False))
+        self._advance(group_id)
+        self._dispatch()
+
+    def poll(self, timeout_s: float) -> list[PromptGroup | ScoringFailure]:
+        """Give the groups that were finished since the last call.
+
+        Waits up to `timeout_s` for the first one; returns at once when no worker is busy.
+        """
+        end = time.monotonic() + timeout_s
+        while True:
+            self._collect()
+            self._enforce_deadlines()
+            self._dispatch()
+            heads = [w.head for w in self._workers if w.head is not None]
+            left = end - time.monotonic()
+            if self._finished or left <= 0 or not heads:
+                break
+            ray.wait(heads, num_returns=1, timeout=min(left, self._next_deadline()))
+        finished, self._finished = self._finished, []
+        return finished
+
+    def forget(self, group_id: str) -> None:
+        """Drop a group that nobody wants any more; its results will not be reported."""
+        self._close(group_id)
+
+    @property
+    def in_work(self) -> int:
+        """Groups with at least one completion that are not finished."""
+        return len(self._groups)
+
+    def measurements(self) -> Measurements:
+        """What happened since the last call of this method."""
+        counts, self._counts = self._counts, Counter()
+        measured: Measurements = {
+            "reward/scorer_busy_seconds": Sum(counts["busy_microseconds"] / 1e6),
+            "reward/scored_completions": Sum(counts["scored"]),
+            "reward/shared_completions": Sum(counts["shared"]),
+            "reward/timeouts": Sum(counts["timeouts"]),
+            "reward/worker_deaths": Sum(counts["deaths"]),
+            "reward/retries": Sum(counts["retries"]),
+            "reward/failed_groups": Sum(counts["failed_groups"]),
+        }
+        if self._latencies:
+            measured["time/score"] = Mean.of(self._latencies)
+            self._latencies = []
+        return measured
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for worker in self._workers:
+            ray.kill(worker.handle)
+        self._workers = []
+
+    # -- groups
+
+    def _advance(self, group_id: str) -> None:
+        """Take the next step of a group whose completions or results have just grown."""
+        group = self._groups[group_id]
+        if len(group.completions) < self._group_size or len(group.results) < len(group.asked):
+            return
+        ordered = tuple(group.completions[i] for i in sorted(group.completions))
+        if self._has_group_rewards and not group.whole_asked:
+            group.whole_asked = True
+            self._waiting.append(_Call(group_id, ordered, whole=True))
+        elif not self._has_group_rewards:
+            self._finish(group_id, [group.results[identity(c)] for c in ordered])
+
+    def _finish(self, group_id: str, results: Sequence[Results]) -> None:
+        group = self._groups[group_id]
+        ordered = [group.completions[i] for i in sorted(group.completions)]
+        rollouts = tuple(
+            combine(self._rewards, c, r) for c, r in zip(ordered, results, strict=True)
+        )
+        self._counts["shared"] += len(ordered) - len(group.asked)
+        self._latencies.append(time.monotonic() - group.last_submit)
+        self._finished.append(PromptGroup(group_id, group.page_id, rollouts, group.page))
+        self._close(group_id)
+
+    def _fail(self, group_id: str, reason: str, permanent: bool = False) -> None:
+        page_id = self._groups[group_id].page_id
+        self._finished.append(ScoringFailure(group_id, page_id, reason, permanent))
+        self._counts["failed_groups"] += 1
+        self._close(group_id)
+
+    def _close(self, group_id: str) -> None:
+        self._groups.pop(group_id, None)
+        self._closed[group_id] = None
+        if len(self._closed) > _REMEMBERED_GROUPS:
+            del self._closed[next(iter(self._closed))]
+
+    # -- calls
+
+    def _dispatch(self) -> None:
+        while self._waiting:
+            call = self._waiting[0]
+            group = self._groups.get(call.group_id)
+            if group is None:
+                self._waiting.popleft()
+                continue
+            worker = self._choose(group)
+            if worker is None:
+                return
+            self._waiting.popleft()
+            group.home = worker
+            ref = worker.handle.score.remote([group.page], call.completions, call.whole)
+            if not worker.calls:
+                worker.head_since = time.monotonic()
+            worker.calls.append((ref, call))
+
+    def _choose(self, group: _Group) -> _Worker | None:
+        """The worker that knows the page, unless it is busy; else the least loaded started one."""
+        free = [w for w in self._workers if w.starting is None and len(w.calls) < _AHEAD]
+        if not free:
+            return None
+        least = min(free, key=lambda w: len(w.calls))
+        if group.home in free and len(group.home.calls) <= len(least.calls) + 1:
+            return group.home
+        return least
+
+    def _collect(self) -> None:
+        for worker in list(self._workers):
+            refs = [worker.starting] if worker.starting is not None else []
+            refs += [ref for ref, _ in worker.calls]
+            if not refs:
+                continue
+            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+            self._take_answers(worker, set(done))
+
+    def _take_answers(self, worker: _Worker, done: set[Any]) -> None:
+        while worker.head is not None and worker.head in done:
+            ref = worker.head
+            try:
+                answer = ray.get(ref)
+            except RayError as error:
+                self._replace(worker, f"the scorer process died ({_summary(error)})")
+                self._counts["deaths"] += 1
+                return
+            worker.head_since = time.monotonic()
+            if worker.starting is not None:
+                worker.starting = None
+            else:
+                _, call = worker.calls.popleft()
+                self._take(call, answer)
+
+    def _take(self, call: _Call, reply: Reply) -> None:
+        self._counts["busy_microseconds"] += int(reply.seconds * 1e6)
+        self._counts["scored"] += 0 if call.whole else len(call.completions)
+        group = self._groups.get(call.group_id)
+        if group is None:
+            return
+        group.page_id = reply.page_id
+        if reply.unscorable:
+            self._fail(call.group_id, reply.unscorable, permanent=True)
+            return
+        rollouts = [
+            combine(self._rewards, c, r)
+            for c, r in zip(call.completions, reply.results, strict=True)
+        ]
+        problem = failure(rollouts)
+        if problem:
+            self._try_again(call, problem)
+        elif call.whole:
+            single = [group.results[identity(c)] for c in call.completions]
+            self._finish(
+                call.group_id, [a | b for a, b in zip(single, reply.results, strict=True)]
+            )
+        else:
+            group.results[identity(call.completions[0])] = reply.results[0]
+            self._advance(call.group_id)
+
+    def _try_again(self, call: _Call, reason: str) -> None:
+        if call.group_id not in self._groups:
+            return
+        call.failures += 1
+        if call.failures > self._config.retries:
+            tries = f"after {call.failures} attempts" if call.failures > 1 else "at once"
+            self._fail(call.group_id, f"scoring failed {tries}: {reason}")
+            return
+        self._counts["retries"] += 1
+        self._waiting.appendleft(call)
+
+    # -- workers
+
+    def _start_worker(self) -> _Worker:
+        actor = ray.remote(
+            num_cpus=self._config.cpus_per_worker, max_restarts=0, max_concurrency=1
+        )(ScorerWorker)
+        memory = int(self._config.max_memory_gb * 2**30)
+        handle = actor.remote(self._reward_configs, memory)
+        return _Worker(handle, handle.ready.remote(), head_since=time.monotonic())
+
+    def _deadline(self, worker: _Worker) -> float:
+        allowed = self._config.timeout_s if worker.starting is None else START_TIMEOUT_S
+        return worker.head_since + allowed
+
+    def _next_deadline(self) -> float:
+        """Seconds until the first deadline of a running call, at least a few milliseconds."""
+        busy = [self._deadline(w) for w in self._workers if w.head is not None]
+        return max(0.005, min(busy, default=0.0) - time.monotonic())
+
+    def _enforce_deadlines(self) -> None:
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if worker.head is None or now <= self._deadline(worker):
+                continue
+            if worker.starting is not None:
+                raise RuntimeError(
+                    f"a scorer process did not start within {START_TIMEOUT_S:.0f} s; does the "
+                    f"cluster have {self._config.workers} x {self._config.cpus_per_worker} CPUs "
+                    "left for scorer.workers x scorer.cpus_per_worker?"
+                )
+            self._counts["timeouts"] += 1
+            self._replace(worker, f"no result within {self._config.timeout_s:g} s")
+
+    def _replace(self, worker: _Worker, reason: str) -> None:
+        """Kill a worker and start another; only its running call is to blame."""
+        if worker.starting is not None:
+            raise RuntimeError(f"a scorer process could not start: {reason}")
+        ray.kill(worker.handle)
+        self._workers[self._workers.index(worker)] = self._start_worker()
+        calls = [call for _, call in worker.calls]
+        self._waiting.extendleft(reversed(calls[1:]))
+        self._try_again(calls[0], reason)
+
+
+def _summary(error: Exception) -> str:
+    """The last line of Ray's message: the exception inside the worker, or what became of it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]

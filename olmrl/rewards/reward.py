@@ -1,0 +1,53 @@
+"""What a reward is: Page x completions -> results, and what it may share with other rewards.
+
+A reward is a small object whose constructor arguments are its options in the configuration. It is
+pure: the same page, text, token ids and finish reason always score the same, so that identical
+completions are scored once. What it needs of a text or a page it takes from `parsed`, where every
+text is parsed once for all rewards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from olmrl.types import Completion, Page, RewardResult
+
+
+class UnscorablePage(ValueError):
+    """A page that no completion can be scored on (a broken test, or no reward applies to it)."""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """One idea of what a good transcription is."""
+
+    needs_group: bool
+    """True: wants all G completions of a page at once (medoid). False: completions are scored one
+    by one as they finish, and `score_group` gets any number of them."""
+
+    def missing(self, page: Page) -> str:
+        """Say what the page lacks for this reward to apply; empty when it applies.
+
+        Decided by the page alone, before any completion is looked at: a reward is left out of all
+        rollouts of a page or of none. (Advantages are relative to the group, so leaving it out is
+        the same as giving every rollout the same value, but keeps false zeros out of the metrics.)
+        """
+
+    def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
+        """Score completions of one page; one result each, in order.
+
+        Raises:
+            UnscorablePage: the page itself is unusable, whatever the completion.
+        """
+
+
+def failed(error: str) -> RewardResult:
+    """Make the result of a reward that could not be computed: NaN, never a number."""
+    return RewardResult(value=math.nan, failed=True, error=error)
+
+
+def without_reference(page: Page) -> str:
+    """Say that a page lacks its reference text; empty when it has one."""
+    return "" if page.reference is not None else "the page has no reference text"

@@ -1,0 +1,119 @@
+"""Score completions of one page with all rewards of a run, in this process.
+
+The pool's workers run these functions, and so do evaluation and tests without Ray. Whatever a
+reward does wrong on a completion (raise, return NaN) becomes a failed result here, so that a group
+is dropped as a whole by whoever asked: never a silent zero, never a partial group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from olmrl.rewards.registry import WeightedReward
+from olmrl.rewards.reward import UnscorablePage, failed
+from olmrl.types import Completion, Page, RewardResult, Rollout
+
+Results = dict[str, RewardResult]
+"""Reward name -> result, for one completion."""
+
+
+def applicable(rewards: Sequence[WeightedReward], page: Page) -> tuple[WeightedReward, ...]:
+    """Choose the rewards that apply to a page; the choice holds for all its completions.
+
+    Raises:
+        UnscorablePage: none applies (says what each lacks).
+    """
+    missing = {entry.name: entry.reward.missing(page) for entry in rewards}
+    chosen = tuple(entry for entry in rewards if not missing[entry.name])
+    if not chosen:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise UnscorablePage(f"{page.page_id}: no configured reward applies ({reasons})")
+    return chosen
+
+
+def identity(completion: Completion) -> tuple[str, bytes, str]:
+    """What a reward may look at: completions equal in this are scored once."""
+    return completion.text, completion.token_ids.tobytes(), completion.finish_reason
+
+
+def score_completions(
+    rewards: Sequence[WeightedReward], page: Page, completions: Sequence[Completion]
+) -> list[Results]:
+    """Score completions of one page with each of the given rewards.
+
+    Rewards with `needs_group` see what they are given as the whole group.
+
+    Raises:
+        UnscorablePage: no completion of this page can be scored.
+    """
+    results: list[Results] = [{} for _ in completions]
+    for entry in rewards:
+        for mine, result in zip(results, _score_one(entry, page, completions), strict=True):
+            mine[entry.name] = result
+    return results
+
+
+def _score_one(
+    entry: WeightedReward, page: Page, completions: Sequence[Completion]
+) -> list[RewardResult]:
+    unique: dict[tuple[str, bytes, str], Completion] = {}
+    for completion in completions:
+        unique.setdefault(identity(completion), completion)
+    asked = list(completions) if entry.reward.needs_group else list(unique.values())
+    try:
+        results = entry.reward.score_group(page, asked)
+    except UnscorablePage:
+        raise
+    except Exception as error:  # model output is hostile and rewards may be the user's own
+        return [failed(f"{entry.name}: {type(error).__name__}: {error}"[:500])] * len(completions)
+    if len(results) != len(asked):
+        problem = f"{entry.name}: gave {len(results)} results for {len(asked)} completions"
+        return [failed(problem)] * len(completions)
+    results = [_checked(entry.name, result) for result in results]
+    if entry.reward.needs_group:
+        return results
+    by_identity = dict(zip(unique, results, strict=True))
+    return [by_identity[identity(c)] for c in completions]
+
+
+def _checked(name: str, result: RewardResult) -> RewardResult:
+    if result.failed or math.isfinite(result.value):
+        return result
+    return failed(f"{name}: {result.value} is not a number")
+
+
+def combine(
+    rewards: Sequence[WeightedReward], completion: Completion, results: Mapping[str, RewardResult]
+) -> Rollout:
+    """Make the rollout: results in configured order and their weighted sum.
+
+    Rewards without a result did not apply to the page; a failed one makes the total NaN.
+    """
+    present = [entry for entry in rewards if entry.name in results]
+    total = sum(entry.weight * results[entry.name].value for entry in present)
+    return Rollout(completion, {entry.name: results[entry.name] for entry in present}, total)
+
+
+def failure(rollouts: Sequence[Rollout]) -> str:
+    """Give the first failure among rollouts, or an empty text."""
+    for rollout in rollouts:
+        for result in rollout.rewards.values():
+            if result.failed:
+                return f"completion {rollout.completion.index}: {result.error}"
+    return ""
+
+
+def score_rollouts(
+    rewards: Sequence[WeightedReward], page: Page, completions: Sequence[Completion]
+) -> list[Rollout]:
+    """Score one whole group in this process, without deadlines.
+
+    Returns:
+        One rollout per completion, in order; `failure` tells whether any reward failed.
+
+    Raises:
+        UnscorablePage: no completion of this page can be scored.
+    """
+    results = score_completions(applicable(rewards, page), page, completions)
+    return [combine(rewards, c, r) for c, r in zip(completions, results, strict=True)]

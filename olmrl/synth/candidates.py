@@ -1,0 +1,267 @@
+"""Unit tests that a page's truth suggests, each with a corruption it must catch.
+
+Every function yields candidates for one test type; `derive` keeps those that hold on the truth and
+fail on the corrupted truth. Nothing here is certain: a candidate is a guess to be verified.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from olmrl.markup.tables import Cell, Table, parse_html_tables, parse_markdown_tables
+from olmrl.markup.text import normalize
+from olmrl.synth.reading import Reading, plain, spaceless, words
+
+BLANK_MAX_LENGTH = 50
+"""Alphanumeric characters that a transcription of a blank page may have."""
+
+_MARKER = re.compile(
+    r"<sup\b[^>]*>\s*(\d{1,3}|[a-zA-Z]|[*\u2020\u2021\u00a7\u00b6])\s*</sup>|\[\^([^\]\s]{1,8})\](?!:)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\d[\d.,:/%\-]*\d")
+_COMMAND = re.compile(r"\\[a-zA-Z]+|\\.")
+_SUBSTITUTES = "xkqzwvj7395"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A test that may hold, and a page on which it must not."""
+
+    test: dict[str, Any]
+    """Row of a test file without pdf, page and id."""
+    corrupted: str
+    """The truth (body) with exactly what this test is about damaged."""
+
+
+def present(
+    page: Reading, rng: random.Random, pages_with: Mapping[str, int]
+) -> Iterator[Candidate]:
+    """Rare words and numbers verbatim, and short phrases with one slip in twenty allowed."""
+    found = [word for sentence in page.sentences for word in words(sentence) if plain(word)]
+    telling = {word for word in found if _is_telling(word)}
+    rare = _rarest(telling, rng, pages_with)
+    numbers = {n for sentence in page.sentences for n in _NUMBER.findall(sentence) if len(n) > 2}
+    figures = _rarest(numbers, rng, pages_with)
+    for needle in [*rare[:5], *figures[:2], *_phrases(page, rng)[:3], *rare[5:], *figures[2:]]:
+        allowed = len(needle) // 20
+        test = {"type": "present", "text": needle, "max_diffs": allowed}
+        yield Candidate(test, page.text.replace(needle, _garble(needle, rng)))
+
+
+def _is_telling(word: str) -> bool:
+    if spaceless(word):
+        return True
+    hangul = any("\uac00" <= char <= "\ud7a3" for char in word)
+    return word.isalpha() and len(word) >= (3 if hangul else 4)
+
+
+def _rarest(pool: set[str], rng: random.Random, pages_with: Mapping[str, int]) -> list[str]:
+    shuffled = sorted(pool)
+    rng.shuffle(shuffled)
+    return sorted(shuffled, key=lambda word: (pages_with.get(word, 0), -min(len(word), 10)))
+
+
+def _phrases(page: Reading, rng: random.Random) -> list[str]:
+    phrases = []
+    for sentence in page.sentences:
+        if spaceless(sentence):
+            length = min(len(sentence), rng.randint(10, 24))
+            start = rng.randint(0, len(sentence) - length)
+            phrases.append(sentence[start : start + length].strip())
+        else:
+            tokens = sentence.split(" ")
+            length = min(len(tokens), rng.randint(5, 10))
+            start = rng.randint(0, len(tokens) - length)
+            phrases.append(" ".join(tokens[start : start + length]))
+    phrases = [phrase for phrase in dict.fromkeys(phrases) if len(phrase) >= 10]
+    rng.shuffle(phrases)
+    return phrases
+
+
+def absent(body: str, furniture: Sequence[str]) -> Iterator[Candidate]:
+    """Running headers, footers and page numbers have no place in a transcription."""
+    for line in furniture:
+        if plain(line) and (len(line) > 3 or any(c.isdigit() for c in line)):
+            test = {
+                "type": "absent",
+                "text": line,
+                "case_sensitive": False,
+                "max_diffs": len(line) // 20,
+            }
+            yield Candidate(test, f"{line}\n\n{body}")
+
+
+def order(page: Reading, rng: random.Random) -> Iterator[Candidate]:
+    """Two sentences in reading order; the corruption swaps them."""
+    needles = [_beginning(s) for s in page.sentences if len(s) >= (5 if spaceless(s) else 10)]
+    needles = [needle for needle in needles if page.text.count(needle) == 1]
+    places = list(range(len(needles)))
+    rng.shuffle(places)
+    for first, second in zip(places[::2], places[1::2], strict=False):
+        before, after = needles[min(first, second)], needles[max(first, second)]
+        i, j = page.text.find(before), page.text.find(after)
+        if i < 0 or j < i + len(before):
+            continue
+        allowed = min(max(len(before), len(after)) // 50, len(before) // 4, len(after) // 4)
+        between = page.text[i + len(before) : j]
+        swapped = page.text[:i] + after + between + before + page.text[j + len(after) :]
+        test = {"type": "order", "before": before, "after": after, "max_diffs": allowed}
+        yield Candidate(test, swapped)
+
+
+def _beginning(sentence: str, longest: int = 100) -> str:
+    if len(sentence) <= longest:
+        return sentence
+    cut = sentence[:longest]
+    return cut if spaceless(cut) else cut.rpartition(" ")[0] or cut
+
+
+def table(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
+    """Neighbours and headings of cells; the corruption damages one of the related cells."""
+    from_html = [t for source in page.tables for t in parse_html_tables(source)]
+    grids = from_html or parse_markdown_tables(body)
+    for grid in grids:
+        texts = [cell.normal_text.strip() for cell in grid.cells]
+        cells = [
+            cell
+            for cell, text in zip(grid.cells, texts, strict=True)
+            if texts.count(text) == 1 and plain(text) and "\n" not in cell.text
+        ]
+        rng.shuffle(cells)
+        for cell in cells if grid.n_rows >= 2 and grid.n_cols >= 2 else ():
+            related = _relations(grid, cell)
+            chosen = rng.sample(sorted(related), min(2, len(related)))
+            if chosen:
+                test = {"type": "table", "cell": cell.normal_text.strip()}
+                test |= {name: related[name].normal_text.strip() for name in chosen}
+                test["ignore_markdown_tables"] = bool(from_html)
+                damaged = related[rng.choice(chosen)].text
+                whole = rf"(?<=[>|\s]){re.escape(damaged)}(?=[<|\s])"
+                garbled = _garble(damaged, rng)
+                yield Candidate(test, re.sub(whole, lambda _, new=garbled: new, body))
+
+
+_DIRECTIONS: tuple[Literal["up", "down", "left", "right"], ...] = ("up", "down", "left", "right")
+_HEADINGS: tuple[tuple[str, Literal["up", "left"]], ...] = (
+    ("top_heading", "up"),
+    ("left_heading", "left"),
+)
+
+
+def _relations(grid: Table, cell: Cell) -> dict[str, Cell]:
+    """One related cell with a testable text for each relation that has exactly one."""
+    found = {name: grid.neighbors(cell, name) for name in _DIRECTIONS}
+    related: dict[str, Cell] = {name: cells[0] for name, cells in found.items() if len(cells) == 1}
+    for name, direction in _HEADINGS:
+        headings = grid.headings(cell, direction)
+        if len(headings) == 1 and headings[0].is_heading:
+            related[name] = headings[0]
+    return {
+        name: other
+        for name, other in related.items()
+        if plain(other.normal_text) and "\n" not in other.text
+    }
+
+
+def math(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
+    """Each formula; the corruption changes one letter or digit of it."""
+    formulas = [formula for formula in page.formulas if len(formula) > 2]
+    rng.shuffle(formulas)
+    for formula in formulas:
+        spots = _changeable(formula)
+        if spots:
+            spot = rng.choice(spots)
+            other = rng.choice([c for c in _SUBSTITUTES if c not in formula] or ["z"])
+            changed = formula[:spot] + other + formula[spot + 1 :]
+            test = {
+                "type": "math",
+                "math": formula,
+                "ignore_dollar_delimited": not page.dollar_math,
+            }
+            yield Candidate(test, body.replace(formula, changed))
+
+
+def _changeable(formula: str) -> list[int]:
+    """Places of letters and digits that are not part of a command or an environment's name."""
+    hidden = re.sub(r"\\(?:begin|end)\{[^}]*\}(?:\{[^}]*\})?", lambda m: "\\" * len(m[0]), formula)
+    hidden = _COMMAND.sub(lambda m: "\\" * len(m[0]), hidden)
+    return [i for i, char in enumerate(hidden) if char.isascii() and char.isalnum()]
+
+
+def format_(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
+    """Headings, then bold, then italic text; the corruption takes the marks away."""
+    bare_headings = re.sub(r"^#{1,6}\s+", "", body, flags=re.MULTILINE)
+    bare_bold = re.sub(r"\*\*|</?(?:b|strong)>", "", body, flags=re.IGNORECASE)
+    bare_italic = re.sub(r"\*|</?(?:i|em)>", "", body, flags=re.IGNORECASE)
+    kinds = (
+        ("heading", page.headings, bare_headings),
+        ("bold", page.bold, bare_bold),
+        ("italic", page.italic, bare_italic),
+    )
+    for kind, texts, corrupted in kinds:
+        for text in rng.sample(texts, len(texts)):
+            if len(text) >= 3 or (spaceless(text) and len(text) >= 2):
+                test = {
+                    "type": "format",
+                    "text": text,
+                    "format": kind,
+                    "max_diffs": len(text) // 20,
+                }
+                yield Candidate(test, corrupted)
+
+
+def footnote(body: str, rng: random.Random) -> Iterator[Candidate]:
+    """Footnote marks with up to three words before and after; the corruption removes the mark."""
+    marks = list(_MARKER.finditer(body))
+    rng.shuffle(marks)
+    for match in marks:
+        line_start = body.rfind("\n", 0, match.start()) + 1
+        line_end = body.find("\n", match.end())
+        before = _context(body[line_start : match.start()], last=True)
+        after = _context(body[match.end() : line_end if line_end >= 0 else None], last=False)
+        test: dict[str, Any] = {"type": "footnote", "marker": match[1] or match[2]}
+        if before:
+            test["appears_before_marker"] = before
+        if after:
+            test["appears_after_marker"] = after
+        if before or after:
+            bare = _MARKER.sub(lambda m, own=match[0]: "" if m[0] == own else m[0], body)
+            yield Candidate(test, bare)
+
+
+def _context(text: str, *, last: bool) -> str:
+    """Three words (eight characters if spaceless) next to a mark; empty where markup is near."""
+    text = normalize(text).strip()
+    if spaceless(text):
+        piece = text[-8:] if last else text[:8]
+    else:
+        tokens = text.split(" ")
+        piece = " ".join(tokens[-3:] if last else tokens[:3])
+    piece = piece.strip()
+    clean = plain(piece) and not re.search(r"[<>\[\]#$]", piece)
+    return piece if clean and sum(c.isalnum() for c in piece) >= 3 else ""
+
+
+def baseline(body: str) -> Iterator[Candidate]:
+    """There is text and it does not loop; on a blank page there is next to none."""
+    if not any(c.isalnum() for c in body):
+        yield Candidate({"type": "baseline", "max_length": BLANK_MAX_LENGTH}, "invented text " * 20)
+        return
+    latin = sum(c.isascii() for c in body if c.isalpha()) * 10 >= 7 * sum(map(str.isalpha, body))
+    for check in (True, False) if latin else (False,):
+        test = {"type": "baseline", "check_disallowed_characters": check}
+        yield Candidate(test, body + " over and over" * 60)
+
+
+def _garble(text: str, rng: random.Random) -> str:
+    """The text with every third letter or digit replaced, at least one."""
+    spots = [i for i, char in enumerate(text) if char.isalnum()]
+    letters = list(text)
+    for spot in spots[rng.randrange(min(3, len(spots))) :: 3] if spots else []:
+        letters[spot] = rng.choice([c for c in _SUBSTITUTES if c != letters[spot].lower()])
+    return "".join(letters)

@@ -1,0 +1,365 @@
+"""`python -m olmrl.synth tests PAIRS OUT`: unit tests from truth, so that GRPO runs on any pages.
+
+PAIRS holds page pairs (X.pdf + X.md, spec A1) or HTML pages (X.pdf + X.html), in any folders below.
+OUT becomes a bench folder (spec A3): pdfs/, claude_original/ with the truth, one JSONL file per test
+type, and derive_report.json, which says what was derived and why pages yielded nothing.
+
+A test is kept when it passes on the page's truth and fails on a seeded corruption of it. The same
+seed and pages give the same tests, whatever the order or number of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from olmrl import storage
+from olmrl.bench import load_case
+from olmrl.data.render import BadPage, page_count
+from olmrl.markup import front_matter
+from olmrl.synth import candidates
+from olmrl.synth.candidates import Candidate
+from olmrl.synth.furniture import count_repeats, furniture, margin_lines
+from olmrl.synth.html_truth import read_html
+from olmrl.synth.reading import Reading, read, words
+from olmrl.synth.truth import FILES
+
+TEST_FILES = {**FILES, "math": "math_tests.jsonl"}
+"""The test file (scoring category) of each type."""
+
+MOST_PER_PAGE = {
+    "present": 10,
+    "absent": 6,
+    "order": 6,
+    "table": 10,
+    "math": 10,
+    "format": 5,
+    "footnote": 4,
+    "baseline": 1,
+}
+"""Most tests of one type on one page."""
+
+_TRIED_PER_TEST = 4
+"""Candidates looked at for each test that may be kept."""
+
+
+@dataclass(frozen=True)
+class TruePage:
+    """A page whose truth is known."""
+
+    name: str
+    """Path of the PDF below PAIRS, without suffix."""
+    pdf_path: str
+    truth: str
+    """Front matter (where the source has it) and body."""
+    body: str
+    furniture: tuple[str, ...] = ()
+    """Running headers and footers that an HTML source marks as such."""
+    margins: tuple[str, ...] = ()
+    """Lines in the margins of the PDF."""
+
+
+@dataclass
+class Derived:
+    """What one page gave."""
+
+    name: str
+    tests: list[dict[str, Any]] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    """How many candidates were not kept, by `type: reason`."""
+
+
+# -- reading the pages
+
+
+def find_pages(root: str) -> tuple[list[TruePage], dict[str, str]]:
+    """Read all pages of a folder.
+
+    Returns:
+        The pages sorted by name, and why each other .md or .html file is no page.
+
+    Raises:
+        ValueError: no such folder, or no page in it.
+    """
+    files = set(storage.list_files(root))
+    stems = sorted({_stem(path) for path in files if path.endswith((".md", ".html"))})
+    pages, skipped = [], {}
+    for stem in stems:
+        name = os.path.relpath(stem, root)
+        try:
+            pages.append(_read_page(stem, name, files))
+        except BadPage as error:
+            skipped[name] = error.reason
+        except ValueError as error:
+            skipped[name] = str(error)
+    if not pages:
+        reasons = "; ".join(f"{name}: {why}" for name, why in islice(skipped.items(), 3))
+        raise ValueError(
+            f"{root}: no usable page (X.pdf with X.md or X.html) in it"
+            + (f" ({reasons})" if reasons else "")
+        )
+    return pages, skipped
+
+
+def _stem(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _read_page(stem: str, name: str, files: set[str]) -> TruePage:
+    pdf = f"{stem}.pdf"
+    if pdf not in files:
+        raise ValueError("no PDF beside it")
+    if page_count(pdf) != 1:
+        raise ValueError("the PDF has more than one page")
+    marked: tuple[str, ...] = ()
+    truth = None
+    if f"{stem}.html" in files:
+        page = read_html(storage.read_text(f"{stem}.html"))
+        truth, marked = page.markdown, page.furniture
+    if f"{stem}.md" in files:
+        truth = storage.read_text(f"{stem}.md")
+    assert truth is not None
+    return TruePage(
+        name=PurePosixPath(name).as_posix(),
+        pdf_path=pdf,
+        truth=truth,
+        body=front_matter.strip(truth).strip(),
+        furniture=marked,
+        margins=() if marked else margin_lines(pdf),
+    )
+
+
+# -- deriving the tests
+
+
+def derive_page(
+    page: TruePage,
+    *,
+    seed: int,
+    most: int,
+    pages_with: Mapping[str, int],
+    repeats: Mapping[str, int],
+) -> Derived:
+    """Derive the tests of one page.
+
+    Args:
+        page: The page.
+        seed: Seed of the run; the page's own stream also depends on its name.
+        most: Most tests to keep.
+        pages_with: On how many pages of the set each word occurs.
+        repeats: On how many pages of the set each margin line occurs.
+    """
+    rng = random.Random(f"{seed}/{page.name}")
+    derived = Derived(page.name)
+    kept: dict[str, list[dict[str, Any]]] = {}
+    for kind, proposals in _propose(page, rng, pages_with, repeats).items():
+        kept[kind] = list(_verified(kind, proposals, page, derived))
+    rounds = max(map(len, kept.values()), default=0)
+    spread = [kept[kind][i] for i in range(rounds) for kind in kept if i < len(kept[kind])]
+    derived.tests = spread[:most]
+    if len(spread) > most:
+        derived.rejected["all: over the limit of tests per page"] += len(spread) - most
+    return derived
+
+
+def _propose(
+    page: TruePage,
+    rng: random.Random,
+    pages_with: Mapping[str, int],
+    repeats: Mapping[str, int],
+) -> dict[str, Iterator[Candidate]]:
+    body = page.body
+    reading: Reading = read(body)
+    lines = page.furniture or furniture(page.margins, body, repeats)
+    stream = partial(random.Random, rng.random())
+    return {
+        "baseline": candidates.baseline(body),
+        "present": candidates.present(reading, stream(), pages_with),
+        "absent": candidates.absent(body, lines),
+        "order": candidates.order(reading, stream()),
+        "table": candidates.table(body, reading, stream()),
+        "math": candidates.math(body, reading, stream()),
+        "format": candidates.format_(body, reading, stream()),
+        "footnote": candidates.footnote(body, stream()),
+    }
+
+
+def _verified(
+    kind: str, proposals: Iterator[Candidate], page: TruePage, derived: Derived
+) -> Iterator[dict[str, Any]]:
+    """Keep candidates that the truth passes, its corruption fails, and no earlier one equals."""
+    most, seen = MOST_PER_PAGE[kind], set()
+    kept = 0
+    for candidate in islice(proposals, most * _TRIED_PER_TEST):
+        if kept == most:
+            return
+        content = json.dumps(candidate.test, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(f"{page.name}\n{content}".encode()).hexdigest()[:8]
+        test = {
+            "pdf": f"{_pdf_name(page.name)}.pdf",
+            "page": 1,
+            "id": f"{_pdf_name(page.name).replace('/', '_')}_{kind}_{digest}",
+            **candidate.test,
+        }
+        reason = "said twice" if content in seen else _objection(test, candidate, page.body)
+        seen.add(content)
+        if reason:
+            derived.rejected[f"{kind}: {reason}"] += 1
+            continue
+        kept += 1
+        yield test
+
+
+def _objection(test: dict[str, Any], candidate: Candidate, body: str) -> str:
+    try:
+        case = load_case(test)
+    except ValueError:
+        return "not a valid test (e.g. a formula that does not render)"
+    if not case.run(body).passed:
+        return "does not hold on the truth"
+    if case.run(candidate.corrupted).passed:
+        return "does not notice the corruption"
+    return ""
+
+
+def _pdf_name(name: str) -> str:
+    """Path below pdfs/: in a sub-folder, and free of the `_page` that reference lookup splits at."""
+    path = PurePosixPath(name)
+    parent = path.parent if path.parent.name else PurePosixPath("pages")
+    return str(parent / re.sub(r"_page(?=\d)", "-page", path.name))
+
+
+# -- the whole folder
+
+
+def derive_folder(
+    pairs: str, out: str, *, seed: int = 0, most: int = 40, workers: int = 1
+) -> dict[str, Any]:
+    """Derive a bench folder; see the module docstring.
+
+    Args:
+        pairs: Folder of pages.
+        out: Folder to write; must not hold a bench folder already.
+        seed: Seed of everything.
+        most: Most tests per page.
+        workers: Processes.
+
+    Returns:
+        The report, as written to derive_report.json.
+
+    Raises:
+        ValueError: bad folders or numbers, or not a single test.
+    """
+    if most < 1 or workers < 1:
+        raise ValueError(f"--max-tests {most} and --workers {workers} must be at least 1")
+    if storage.exists(storage.join(out, "pdfs")):
+        raise ValueError(f"{out}: already holds a bench folder (pdfs/); choose another folder")
+    pages, skipped = find_pages(pairs)
+    pages_with = Counter(
+        word for page in pages for word in {w for s in read(page.body).sentences for w in words(s)}
+    )
+    repeats = count_repeats([page.margins for page in pages])
+    job = partial(derive_page, seed=seed, most=most, pages_with=pages_with, repeats=repeats)
+    derived = list(_map(job, pages, workers))
+    if not any(d.tests for d in derived):
+        raise ValueError(f"{pairs}: none of its {len(pages)} pages yielded a test")
+    _write(out, pages, derived)
+    report = _report(derived, skipped)
+    storage.write_json(storage.join(out, "derive_report.json"), report)
+    return report
+
+
+def _map(
+    job: Callable[[TruePage], Derived], pages: Sequence[TruePage], workers: int
+) -> Iterator[Derived]:
+    if workers == 1:
+        yield from map(job, pages)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(job, pages, chunksize=max(1, len(pages) // (8 * workers)))
+
+
+def _write(out: str, pages: Sequence[TruePage], derived: Sequence[Derived]) -> None:
+    for page, found in zip(pages, derived, strict=True):
+        if not found.tests:
+            continue
+        name = _pdf_name(page.name)
+        reference = storage.join(out, "claude_original", f"{name}_page1_pg1_repeat1.md")
+        storage.write_bytes(
+            storage.join(out, "pdfs", f"{name}.pdf"), storage.read_bytes(page.pdf_path)
+        )
+        storage.write_text(reference, page.truth)
+    tests = list(chain.from_iterable(d.tests for d in derived))
+    for kind, file in TEST_FILES.items():
+        rows = [test for test in tests if test["type"] == kind]
+        if rows:
+            storage.write_jsonl(storage.join(out, file), rows)
+
+
+def _report(derived: Sequence[Derived], skipped: Mapping[str, str]) -> dict[str, Any]:
+    per_type = Counter(test["type"] for d in derived for test in d.tests)
+    rejected: Counter[str] = sum((d.rejected for d in derived), Counter())
+    barren = {d.name: _why_barren(d) for d in derived if not d.tests}
+    return {
+        "pages": sum(bool(d.tests) for d in derived),
+        "tests": sum(per_type.values()),
+        "per_type": dict(per_type.most_common()),
+        "rejected_candidates": dict(rejected.most_common()),
+        "pages_without_tests": {**skipped, **barren},
+        "tests_per_page": {d.name: len(d.tests) for d in derived if d.tests},
+    }
+
+
+def _why_barren(derived: Derived) -> str:
+    if not derived.rejected:
+        return "nothing to test in its truth"
+    return "; ".join(f"{count} x {reason}" for reason, count in derived.rejected.most_common(3))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m olmrl.synth tests", description="Derive unit tests from pages with truth."
+    )
+    parser.add_argument("pairs", help="folder with X.pdf + X.md or X.html, searched recursively")
+    parser.add_argument("out", help="bench folder to write")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-tests", type=int, default=40, help="most tests per page")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; a user's mistake ends in one sentence and exit code 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        report = derive_folder(
+            options.pairs,
+            options.out,
+            seed=options.seed,
+            most=options.max_tests,
+            workers=options.workers,
+        )
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"olmrl.synth tests: {error}\n")
+        return 2
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report["per_type"].items())
+    sys.stdout.write(
+        f"{options.out}: {report['tests']} tests on {report['pages']} pages ({kinds})\n"
+    )
+    for name, why in islice(report["pages_without_tests"].items(), 10):
+        sys.stdout.write(f"  no test from {name}: {why}\n")
+    return 0

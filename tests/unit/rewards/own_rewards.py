@@ -1,0 +1,101 @@
+"""Rewards as a user would write them, and ones that misbehave; named by import path in the tests."""
+
+import os
+import time
+from pathlib import Path
+
+from olmrl.types import RewardResult
+
+
+def length(page, completions, scale=1.0):
+    return [scale * len(c.text) for c in completions]
+
+
+length.needs_group = False
+
+
+def rank(page, completions):
+    """Wants the whole group: 1 for the longest."""
+    longest = max(len(c.text) for c in completions)
+    return [float(len(c.text) == longest) for c in completions]
+
+
+class Vowels:
+    needs_group = False
+
+    def __init__(self, letters="aeiou"):
+        if not letters:
+            raise ValueError("letters is empty")
+        self.letters = letters
+
+    def missing(self, page):
+        return "" if page.reference is not None else "no reference"
+
+    def score_group(self, page, completions):
+        return [
+            RewardResult(float(sum(c.text.count(v) for v in self.letters)), {"n": len(c.text)})
+            for c in completions
+        ]
+
+
+class NotAReward:
+    pass
+
+
+not_callable = 3
+
+
+def moody(page, completions, folder):
+    """What the text says: `hang`, `hang once`, `die once`, `raise`, `nan`, `short`, else scores 1.
+
+    `folder` remembers across processes what has happened once.
+    """
+    results = []
+    for c in completions:
+        if c.text == "raise":
+            raise RuntimeError("not today")
+        if c.text == "nan":
+            results.append(float("nan"))
+            continue
+        if c.text == "short":
+            return []
+        first = _first_time(folder, c.text)
+        if c.text == "hang" or (c.text == "hang once" and first):
+            time.sleep(600)
+        if c.text == "die once" and first:
+            os._exit(1)
+        results.append(1.0)
+    return results
+
+
+moody.needs_group = False
+
+
+def _first_time(folder, name):
+    mark = Path(folder) / name.replace(" ", "_")
+    if mark.exists():
+        return False
+    mark.touch()
+    return True
+
+
+def greedy_for_memory(page, completions, gigabytes):
+    for c in completions:
+        if c.text == "big":
+            hoard = bytearray(int(gigabytes * 2**30))
+            hoard[-1] = 1
+    return [1.0 for _ in completions]
+
+
+greedy_for_memory.needs_group = False
+
+
+def counting(page, completions, folder):
+    """Leaves one file per call and per text it was asked about."""
+    for c in completions:
+        count = len(list(Path(folder).glob(f"{c.text}-*")))
+        (Path(folder) / f"{c.text}-{os.getpid()}-{count}").touch()
+    return [float(len(c.text)) for c in completions]
+
+
+counting.needs_group = False
