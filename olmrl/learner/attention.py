@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
@@ -444,7 +445,7 @@ AttentionInterface.register(VISION, _vision_attention)
 AttentionMaskInterface.register(LANGUAGE, sdpa_mask)
 
 
-def use_packed_attention(model: nn.Module) -> None:
+def use_packed_attention(model: Qwen2_5_VLForConditionalGeneration) -> None:
     """Route a Qwen2.5-VL model's attention through this module.
 
     Raises:

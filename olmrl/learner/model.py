@@ -81,7 +81,7 @@ def load_policy(
         raise ValueError(
             f"model.path: the weights of {config.path!r} cannot be read ({_first_line(error)})"
         ) from error
-    model.to(device)
+    nn.Module.to(model, device)
     return prepare_policy(
         model,
         config,
@@ -147,7 +147,7 @@ def add_adapters(model: Qwen2_5_VLForConditionalGeneration, lora: LoraConfig) ->
         model.add_adapter(
             peft.LoraConfig(
                 r=lora.rank,
-                lora_alpha=lora.alpha,
+                lora_alpha=lora.alpha,  # type: ignore[arg-type]
                 lora_dropout=lora.dropout,
                 target_modules=list(lora.target_modules),
                 bias="none",
@@ -157,7 +157,7 @@ def add_adapters(model: Qwen2_5_VLForConditionalGeneration, lora: LoraConfig) ->
         raise ValueError(f"model.lora.target_modules: {_first_line(error)}") from error
 
 
-def vision_is_frozen(model: nn.Module) -> bool:
+def vision_is_frozen(model: Qwen2_5_VLForConditionalGeneration) -> bool:
     """Whether the features of a page stay the same over training (tower and merger frozen)."""
     return not any(p.requires_grad for p in model.model.visual.parameters())
 
@@ -173,9 +173,7 @@ def plain_weights(
         model: the policy, sharded or not.
         materialise: turns a parameter into its full tensor (a collective where it is sharded).
     """
-    adapted = {
-        name: module for name, module in model.named_modules() if hasattr(module, "lora_A")
-    }
+    adapted = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if _ADAPTER_PART.search(name):
             continue

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.vision_utils import (
     get_vision_cu_seqlens,
     get_vision_position_ids,
@@ -22,7 +23,7 @@ from transformers.vision_utils import (
 )
 
 from olmrl.learner.attention import Kernel, PackedPlan, VisionPlan, VisionSegments, make_plan
-from olmrl.learner.logprobs import HeadSpec, token_logprobs
+from olmrl.learner.logprobs import HeadSpec, TokenLogprobs, token_logprobs
 from olmrl.types import PackedBatch
 
 
@@ -147,7 +148,9 @@ def _vision_layout(
 
 
 def hidden_states(
-    model: nn.Module, inputs: PolicyInputs, features: Tensor | None = None
+    model: Qwen2_5_VLForConditionalGeneration,
+    inputs: PolicyInputs,
+    features: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Final hidden states [T, H] of a packed row, and its image features [F, H].
 
@@ -162,8 +165,10 @@ def hidden_states(
         features = inner.visual(
             vision.pixels_VD, grid_thw=vision.grid, **vision.layout
         ).pooler_output
-    embeds_TH = inner.language_model.embed_tokens(inputs.token_ids_T)
-    features = features.to(embeds_TH.dtype)
+    # a norm's weight has the compute dtype also where the embedding is kept in float32
+    work = inner.language_model.norm.weight.dtype
+    embeds_TH = inner.language_model.embed_tokens(inputs.token_ids_T).to(work)
+    features = features.to(work)
     if inputs.has_images:
         embeds_TH = embeds_TH.index_copy(0, inputs.image_at_F, features)
     else:
@@ -178,6 +183,26 @@ def hidden_states(
     return out.last_hidden_state[0], features
 
 
+class LogprobHead(nn.Linear):
+    """The output head, which can go from hidden states straight to log-probabilities.
+
+    It takes over the weight of the head it replaces, with its name and its tie to the embedding.
+    """
+
+    def __init__(self, lm_head: nn.Linear, spec: HeadSpec) -> None:
+        super().__init__(lm_head.in_features, lm_head.out_features, bias=False, device="meta")
+        self.weight = lm_head.weight
+        self.spec = spec
+
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, targets_N: Tensor | None = None
+    ) -> Tensor | TokenLogprobs:
+        """Log-probabilities of targets [N] (see `token_logprobs`), or plain logits without."""
+        if targets_N is None:
+            return super().forward(hidden)
+        return token_logprobs(hidden, self.weight, targets_N, self.spec)
+
+
 class Policy(nn.Module):
     """The model with its log-probability head: what strategies shard and call.
 
@@ -185,21 +210,19 @@ class Policy(nn.Module):
     weights around forward calls, need no further entry points.
     """
 
-    def __init__(self, model: nn.Module, kernel: Kernel, head: HeadSpec) -> None:
+    def __init__(
+        self, model: Qwen2_5_VLForConditionalGeneration, kernel: Kernel, spec: HeadSpec
+    ) -> None:
         super().__init__()
         self.model = model
-        self.kernel = kernel
-        self.head = head
+        self.kernel: Kernel = kernel
+        model.lm_head = LogprobHead(model.lm_head, spec)
 
     def forward(self, inputs: PolicyInputs, features: Tensor | None = None) -> PolicyOutput:
         """Log-probabilities and entropies of the batch's targets."""
         hidden_TH, features = hidden_states(self.model, inputs, features)
-        out = token_logprobs(
-            hidden_TH.index_select(0, inputs.predict_at_N),
-            self.model.lm_head.weight,
-            inputs.targets_N,
-            self.head,
-        )
+        hidden_NH = hidden_TH.index_select(0, inputs.predict_at_N)
+        out = self.model.lm_head(hidden_NH, inputs.targets_N)
         return PolicyOutput(out.logprobs_N, out.entropy_N, features)
 
 

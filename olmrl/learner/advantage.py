@@ -1,0 +1,85 @@
+"""Advantages of a prompt group's rollouts: pure functions on small arrays.
+
+GRPO's advantage is a rollout's reward less its group's mean, divided by a standard deviation (spec
+D4). Shape letters: B groups, G rollouts of a group, R completion tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from olmrl.types import Float32Array
+
+STD_FLOOR = 1e-4
+"""Added to the standard deviation (spec D4)."""
+NO_SIGNAL_RANGE = 1e-6
+"""A group whose rewards lie closer than this teaches nothing (design.md section 4)."""
+
+
+def has_signal(rewards_G: Float32Array) -> bool:
+    """Whether rewards of a group differ enough to learn from.
+
+    Judged by range: the float standard deviation of equal rewards need not be exactly zero.
+    """
+    return bool(np.ptp(rewards_G) > NO_SIGNAL_RANGE)
+
+
+def group_advantages(
+    rewards_BG: list[Float32Array], scaling: Literal["group", "batch", "none"]
+) -> list[Float32Array]:
+    """Advantage of each rollout, group by group.
+
+    Args:
+        rewards_BG: total rewards; groups may differ in size, none may be empty.
+        scaling: divide by the standard deviation (sample, n - 1) of the group's rewards, of all
+            rewards of the batch, or not at all.
+
+    Raises:
+        ValueError: a reward is not finite; a failed group must be dropped before.
+    """
+    if not rewards_BG:
+        return []
+    groups = [np.asarray(rewards, dtype=np.float64) for rewards in rewards_BG]
+    if not all(np.isfinite(rewards).all() for rewards in groups):
+        raise ValueError("advantages: a reward is NaN or infinite; drop its group before learning")
+    if scaling == "batch":
+        scales = [_deviation(np.concatenate(groups)) + STD_FLOOR] * len(groups)
+    elif scaling == "group":
+        scales = [_deviation(rewards) + STD_FLOOR for rewards in groups]
+    else:
+        scales = [1.0] * len(groups)
+    return [
+        ((rewards - rewards.mean()) / scale).astype(np.float32)
+        if has_signal(rewards.astype(np.float32))
+        else np.zeros(len(rewards), np.float32)
+        for rewards, scale in zip(groups, scales, strict=True)
+    ]
+
+
+def overlong_penalty(length: int, max_tokens: int, buffer: int) -> float:
+    """DAPO's soft punishment of long completions (arXiv 2503.14476, equation 13), in [-1, 0].
+
+    Args:
+        length: completion tokens, the end token included.
+        max_tokens: the limit of completions.
+        buffer: tokens before the limit over which the penalty falls linearly from 0 to -1; 0
+            punishes only what reached the limit.
+    """
+    if length >= max_tokens:
+        return -1.0
+    start = max_tokens - buffer
+    return 0.0 if length <= start else -(length - start) / buffer
+
+
+def token_weights(
+    length: int, finish_reason: str, overlong: Literal["keep", "mask", "shape"]
+) -> Float32Array:
+    """[R] weight of each completion token: 0 throughout where a cut completion is masked."""
+    masked = overlong == "mask" and finish_reason == "length"
+    return np.full(length, 0.0 if masked else 1.0, np.float32)
+
+
+def _deviation(rewards: np.ndarray) -> float:
+    return float(rewards.std(ddof=1)) if len(rewards) > 1 else 0.0

@@ -1,0 +1,243 @@
+"""One training step, without Ray: packed batches in, new weights and measurements out.
+
+Losses are averaged over everything in the optimizer step, over all micro-batches and ranks; ranks
+with less work run blank batches of zero weight, so that all make the same collective calls.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Literal
+
+from olmrl.config.schema import AlgorithmConfig
+from olmrl.learner.loss import LossFn, StepCounts, grpo_loss, sft_loss
+from olmrl.learner.optim import NonFiniteStep
+from olmrl.learner.packed import blank_batch, count_weighted
+from olmrl.learner.replay import replay_path, save_batches
+from olmrl.learner.strategy import Strategy
+from olmrl.metrics import Max, Mean, Measurements, Sum, merge
+from olmrl.types import Float32Array, PackedBatch
+
+
+class GrpoLearner:
+    """Policy updates from packed rollouts.
+
+    Args:
+        strategy: the policy, its optimizer and, with a KL term, its reference.
+        algorithm: losses and passes per batch.
+        max_tokens: limit of completions, dr_grpo's default normaliser.
+        outlier_gap: |engine - learner| log-prob gap that makes a token an outlier.
+        replay_dir: folder for the batches of a step that was stopped by NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        algorithm: AlgorithmConfig,
+        *,
+        max_tokens: int,
+        outlier_gap: float = 1.0,
+        replay_dir: str | None = None,
+    ) -> None:
+        self._strategy = strategy
+        self._algorithm = algorithm
+        self._max_tokens = max_tokens
+        self._outlier_gap = outlier_gap
+        self._replay_dir = replay_dir
+
+    def step(self, batches: Sequence[PackedBatch], step: int = 0) -> Measurements:
+        """Learn from this rank's share of a batch of prompt groups.
+
+        Makes `epochs_per_batch` x `minibatches` optimizer steps; with more than one, log-probs
+        under the policy before the first are computed and ratios taken against them. Micro-batches
+        are cut into minibatches in order.
+
+        Args:
+            batches: micro-batches of this rank; may be empty where other ranks have some.
+            step: number of the step, for messages and the replay file.
+
+        Returns:
+            This rank's measurements; merging those of all ranks gives the step's.
+
+        Raises:
+            NonFiniteStep: NaN or infinity in loss or gradients, on every rank, before any change
+                of weights; the batches lie in `replay_dir`.
+            ValueError: fewer micro-batches than minibatches on all ranks.
+        """
+        algorithm, strategy = self._algorithm, self._strategy
+        parts: list[Measurements] = [measure_tokens(batches)]
+        minibatches = self._minibatches(batches)
+        if algorithm.epochs_per_batch > 1 or algorithm.minibatches > 1:
+            start = time.perf_counter()
+            minibatches = _fill(minibatches, "old_logprobs", strategy.logprobs)
+            parts.append({"time/old_logprobs": Max(time.perf_counter() - start)})
+        if algorithm.kl_beta:
+            start = time.perf_counter()
+            minibatches = _fill(minibatches, "reference_logprobs", strategy.reference_logprobs)
+            parts.append({"time/reference_logprobs": Max(time.perf_counter() - start)})
+        guard = StepGuard(strategy, self._replay_dir, step, batches)
+        for _ in range(algorithm.epochs_per_batch):
+            for minibatch in minibatches:
+                parts.append(update(strategy, minibatch, self._loss, guard))
+        strategy.forget_features()
+        return merge(*parts)
+
+    def _loss(self, counts: StepCounts) -> LossFn:
+        return grpo_loss(
+            self._algorithm, counts, max_tokens=self._max_tokens, outlier_gap=self._outlier_gap
+        )
+
+    def _minibatches(self, batches: Sequence[PackedBatch]) -> list[list[PackedBatch]]:
+        """Cut micro-batches into minibatches, equally many forward passes on every rank."""
+        wanted = self._algorithm.minibatches
+        cuts = [round(i * len(batches) / wanted) for i in range(wanted + 1)]
+        parts = [list(batches[a:b]) for a, b in pairwise(cuts)]
+        passes = self._strategy.max_over_ranks([len(part) for part in parts])
+        if min(passes) == 0:
+            raise ValueError(
+                f"algorithm.minibatches: {wanted} optimizer steps need as many micro-batches, but "
+                f"the batch was packed into {int(sum(passes))}; lower it or learner.token_budget"
+            )
+        return [_pad(self._strategy, part, int(n)) for part, n in zip(parts, passes, strict=True)]
+
+
+class SftLearner:
+    """Next-token training on packed pages.
+
+    Args:
+        strategy: the policy and its optimizer.
+        replay_dir: folder for the batches of a step that was stopped by NaN or infinity.
+    """
+
+    def __init__(self, strategy: Strategy, *, replay_dir: str | None = None) -> None:
+        self._strategy = strategy
+        self._replay_dir = replay_dir
+
+    def step(self, batches: Sequence[PackedBatch], step: int = 0) -> Measurements:
+        """One optimizer step on this rank's share of a batch of pages; see `GrpoLearner.step`."""
+        guard = StepGuard(self._strategy, self._replay_dir, step, batches)
+        padded = _pad_to_largest(self._strategy, batches)
+        return merge(measure_tokens(batches), update(self._strategy, padded, sft_loss, guard))
+
+    def evaluate(self, batches: Sequence[PackedBatch]) -> Mean:
+        """Cross-entropy per target token of this rank's pages; merge over ranks is exact."""
+        loss = sft_loss(StepCounts(1.0, 1.0))
+        padded = _pad_to_largest(self._strategy, batches)
+        found = [self._strategy.evaluate(batch, loss)["loss/sft"] for batch in padded]
+        self._strategy.forget_features()
+        total = Mean(0.0, 0.0)
+        for part in found:
+            assert isinstance(part, Mean)
+            total = total.merge(part)
+        return total
+
+
+class StepGuard:
+    """Stops a step that is not finite on all ranks together, and saves its batches."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        replay_dir: str | None,
+        step: int,
+        batches: Sequence[PackedBatch],
+    ) -> None:
+        self._strategy = strategy
+        self._replay_dir = replay_dir
+        self._step = step
+        self._batches = batches
+
+    def check_losses(self, parts: Sequence[Measurements]) -> None:
+        """Stop if any rank saw a loss that is NaN or infinite."""
+        bad = [
+            name
+            for part in parts
+            for name, value in part.items()
+            if name.startswith("loss/") and not math.isfinite(value.value()) and _weighs(value)
+        ]
+        (count,) = self._strategy.sum_over_ranks([len(bad)])
+        if count:
+            self.stop(f"{', '.join(sorted(set(bad))) or 'a loss on another rank'} is not finite")
+
+    def stop(self, reason: str) -> None:
+        """Forget the gradients, save the batches, raise."""
+        self._strategy.discard_gradients()
+        self._strategy.forget_features()
+        saved = ""
+        if self._replay_dir is not None:
+            path = replay_path(self._replay_dir, self._step, self._strategy.rank)
+            save_batches(path, self._batches)
+            saved = f"; its batches are saved in {path}"
+        raise NonFiniteStep(f"step {self._step}: {reason}; the weights were not changed{saved}")
+
+
+def update(
+    strategy: Strategy,
+    batches: Sequence[PackedBatch],
+    make_loss: Callable[[StepCounts], LossFn],
+    guard: StepGuard,
+) -> Measurements:
+    """One optimizer step over micro-batches, equally many on every rank.
+
+    A step without any target of positive weight, on all ranks, changes nothing and is counted.
+    """
+    counts = StepCounts(*strategy.sum_over_ranks(count_weighted(batches)))
+    if counts.tokens == 0:
+        return {"policy/empty_steps": Sum(1.0)}
+    loss_fn = make_loss(counts)
+    start = time.perf_counter()
+    parts = [strategy.forward_backward(batch, loss_fn) for batch in batches]
+    middle = time.perf_counter()
+    guard.check_losses(parts)
+    try:
+        stepped = strategy.optim_step()
+    except NonFiniteStep as error:
+        guard.stop(str(error))
+        raise
+    end = time.perf_counter()
+    times: Measurements = {
+        "time/forward_backward": Sum(middle - start),
+        "time/optim": Sum(end - middle),
+    }
+    return merge(*parts, stepped, times)
+
+
+def measure_tokens(batches: Sequence[PackedBatch]) -> Measurements:
+    """What the step works on."""
+    return {
+        "tokens/packed": Sum(float(sum(b.num_tokens for b in batches))),
+        "tokens/trained": Sum(float(sum((b.weights > 0).sum() for b in batches))),
+        "tokens/patches": Sum(float(sum(len(b.pixel_values) for b in batches))),
+    }
+
+
+def _fill(
+    minibatches: list[list[PackedBatch]],
+    field: Literal["old_logprobs", "reference_logprobs"],
+    compute: Callable[[PackedBatch], Float32Array],
+) -> list[list[PackedBatch]]:
+    """Compute a column for every micro-batch."""
+    return [
+        [replace(b, **{field: compute(b)}) for b in part]  # type: ignore[arg-type]
+        for part in minibatches
+    ]
+
+
+def _pad(strategy: Strategy, batches: Sequence[PackedBatch], passes: int) -> list[PackedBatch]:
+    """Blank batches up to a number of passes, each its own object (features are kept by batch)."""
+    blanks = [blank_batch(strategy.model_config) for _ in range(passes - len(batches))]
+    return [*batches, *blanks]
+
+
+def _pad_to_largest(strategy: Strategy, batches: Sequence[PackedBatch]) -> list[PackedBatch]:
+    (passes,) = strategy.max_over_ranks([len(batches)])
+    return _pad(strategy, batches, int(passes))
+
+
+def _weighs(value: object) -> bool:
+    """Whether a mean has anything under it; a blank batch's loss is 0 / 0."""
+    return not isinstance(value, Mean) or value.weight != 0

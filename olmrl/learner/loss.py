@@ -1,0 +1,280 @@
+"""Training objectives on per-token log-probabilities: pure functions of tensors.
+
+A loss is a sum over one micro-batch divided by a normaliser of the whole step, over all
+micro-batches and ranks; sums of such parts, and of their gradients, are therefore exact however the
+step is cut. Shape letters: N predicted tokens of a micro-batch, S its sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from olmrl.config.schema import AlgorithmConfig, CorrectionConfig
+from olmrl.metrics import Max, Mean, Measurements, Reduction
+from olmrl.types import PackedBatch
+
+
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """What one optimizer step is averaged over, on all ranks together."""
+
+    tokens: float
+    """Sum of target weights."""
+    sequences: float
+    """Sequences with any weight."""
+
+
+class LossOutput(NamedTuple):
+    """A loss part and what was measured on the way."""
+
+    loss: Tensor
+    """Scalar: this micro-batch's share of the step's loss."""
+    totals: dict[str, Tensor]
+    """Scalars, detached: numerators of means (or maxima) by metric name."""
+    weights: dict[str, Tensor | float]
+    """Denominators of the means; a name without one is a maximum."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossInputs:
+    """Columns of a `PackedBatch` on the device."""
+
+    sequence_N: Tensor
+    """int64, 0..S-1."""
+    sequences: int
+    """S."""
+    weight_N: Tensor
+    advantage_N: Tensor | None
+    behaviour_N: Tensor | None
+    old_N: Tensor | None
+    reference_N: Tensor | None
+
+    @classmethod
+    def of(cls, batch: PackedBatch, device: torch.device | str) -> LossInputs:
+        """Move the loss columns of a batch."""
+
+        def column(array: object) -> Tensor | None:
+            return None if array is None else torch.tensor(array, device=device)
+
+        sequence_N = torch.tensor(batch.sequence_ids, dtype=torch.long, device=device)
+        return cls(
+            sequence_N=sequence_N,
+            sequences=int(batch.sequence_ids.max()) + 1 if len(batch.sequence_ids) else 0,
+            weight_N=torch.tensor(batch.weights, device=device),
+            advantage_N=column(batch.advantages),
+            behaviour_N=column(batch.behaviour_logprobs),
+            old_N=column(batch.old_logprobs),
+            reference_N=column(batch.reference_logprobs),
+        )
+
+    def per_sequence(self, value_N: Tensor) -> Tensor:
+        """[S] sum of a value over the tokens of each sequence."""
+        zeros = value_N.new_zeros(self.sequences)
+        return zeros.index_add(0, self.sequence_N, value_N)
+
+
+LossFn = Callable[[Tensor, Tensor, LossInputs], LossOutput]
+"""(logprobs_N, entropy_N, inputs) -> LossOutput."""
+
+
+def sft_loss(counts: StepCounts) -> LossFn:
+    """Cross-entropy averaged over the weighted tokens of the whole step."""
+
+    def loss(logprobs_N: Tensor, entropy_N: Tensor, inputs: LossInputs) -> LossOutput:
+        weight_N = inputs.weight_N
+        total = -(weight_N * logprobs_N).sum()
+        return LossOutput(
+            total / counts.tokens,
+            {
+                "loss/sft": total.detach(),
+                "policy/entropy": (weight_N * entropy_N).sum().detach(),
+            },
+            {"loss/sft": weight_N.sum(), "policy/entropy": weight_N.sum()},
+        )
+
+    return loss
+
+
+def grpo_loss(
+    config: AlgorithmConfig, counts: StepCounts, *, max_tokens: int, outlier_gap: float
+) -> LossFn:
+    """The policy loss of GRPO and its variants.
+
+    Args:
+        config: loss, ratio, clipping, KL, correction and entropy settings.
+        counts: tokens and sequences of the optimizer step.
+        max_tokens: constant length that dr_grpo divides by (`max_length_for_dr_grpo` overrides).
+        outlier_gap: |log-prob gap| between engine and learner beyond which a token is an outlier.
+    """
+    length = config.max_length_for_dr_grpo or max_tokens
+
+    def loss(logprobs_N: Tensor, entropy_N: Tensor, inputs: LossInputs) -> LossOutput:
+        assert inputs.advantage_N is not None and inputs.behaviour_N is not None
+        weight_N = inputs.weight_N
+        old_N = logprobs_N.detach() if inputs.old_N is None else inputs.old_N
+        surrogate = policy_surrogate(logprobs_N, old_N, inputs, config)
+        correction_N = correction_ratio(old_N, inputs, config.correction)
+        policy_N = surrogate.loss_N * correction_N
+        objective_N = policy_N
+        totals: dict[str, Tensor] = {}
+        if config.kl_beta:
+            assert inputs.reference_N is not None
+            kl_N = kl_estimate(logprobs_N, inputs.reference_N, config.kl_estimator)
+            objective_N = objective_N + config.kl_beta * kl_N
+            totals["loss/kl"] = (weight_N * kl_N).sum().detach()
+        if config.entropy_bonus:
+            objective_N = objective_N - config.entropy_bonus * entropy_N
+        total, local = aggregate(objective_N, inputs, config.loss, length)
+        normaliser = {
+            "grpo": counts.sequences,
+            "dr_grpo": counts.sequences * length,
+        }.get(config.loss, counts.tokens)
+        with torch.no_grad():
+            policy_total, _ = aggregate(policy_N, inputs, config.loss, length)
+            kept_N = (weight_N > 0).float()
+            totals |= {
+                "loss/policy": policy_total,
+                "policy/clip_fraction": (kept_N * surrogate.clipped_N).sum(),
+                "policy/entropy": (weight_N * entropy_N).sum(),
+                "policy/kl": (kept_N * kl_estimate(logprobs_N, old_N, "k3")).sum(),
+                "policy/correction": (kept_N * correction_N).sum(),
+            }
+            tokens = kept_N.sum()
+            weights: dict[str, Tensor | float] = dict.fromkeys(totals, tokens)
+            weights |= {"loss/policy": local}
+            weights |= dict.fromkeys(("policy/entropy", "loss/kl"), weight_N.sum())
+            gap, gap_weights = mismatch(old_N, inputs, outlier_gap)
+        return LossOutput(
+            total / normaliser,
+            {k: v.detach() for k, v in (totals | gap).items()},
+            {k: v for k, v in weights.items() if k in totals} | gap_weights,
+        )
+
+    return loss
+
+
+class Surrogate(NamedTuple):
+    """Per-token policy loss before correction and averaging."""
+
+    loss_N: Tensor
+    clipped_N: Tensor
+    """1 where clipping took the gradient away."""
+
+
+def policy_surrogate(
+    logprobs_N: Tensor, old_N: Tensor, inputs: LossInputs, config: AlgorithmConfig
+) -> Surrogate:
+    """Clipped importance-weighted loss per token.
+
+    Token level: PPO's clip (arXiv 2402.03300). Sequence level: the ratio is exp of the mean
+    log-ratio of the sequence (GSPO, arXiv 2507.18071). cispo: the gradient of log p weighted by the
+    ratio capped at 1 + clip_high, without gradient through it and, as its authors ran it, without a
+    lower cap (arXiv 2506.13585).
+    """
+    assert inputs.advantage_N is not None
+    advantage_N = inputs.advantage_N
+    log_ratio_N = logprobs_N - old_N
+    if config.importance_level == "sequence":
+        kept_N = (inputs.weight_N > 0).float()
+        length_S = inputs.per_sequence(kept_N).clamp(min=1.0)
+        mean_S = inputs.per_sequence(log_ratio_N * kept_N) / length_S
+        log_ratio_N = mean_S[inputs.sequence_N]
+    ratio_N = log_ratio_N.exp()
+    low, high = 1.0 - config.clip_low, 1.0 + config.clip_high
+    if config.loss == "cispo":
+        capped_N = ratio_N.clamp(max=high).detach()
+        clipped_N = ((ratio_N > high) & (advantage_N > 0)).float()
+        return Surrogate(-capped_N * advantage_N * logprobs_N, clipped_N)
+    plain_N = ratio_N * advantage_N
+    bounded_N = ratio_N.clamp(low, high) * advantage_N
+    clipped_N = (
+        ((ratio_N < low) & (advantage_N < 0)) | ((ratio_N > high) & (advantage_N > 0))
+    ).float()
+    return Surrogate(-torch.minimum(plain_N, bounded_N), clipped_N)
+
+
+def correction_ratio(old_N: Tensor, inputs: LossInputs, config: CorrectionConfig) -> Tensor:
+    """[N] weight that corrects for tokens having been drawn by the engine, not the learner.
+
+    exp(old - behaviour) per token, or exp of its sum per sequence; above the cap it is cut to the
+    cap (truncate) or to zero (mask). No gradient flows through it.
+    """
+    if config.level == "none":
+        return torch.ones_like(old_N)
+    assert inputs.behaviour_N is not None
+    log_ratio_N = (old_N - inputs.behaviour_N).detach() * (inputs.weight_N > 0)
+    if config.level == "sequence":
+        log_ratio_N = inputs.per_sequence(log_ratio_N)[inputs.sequence_N]
+    ratio_N = log_ratio_N.exp()
+    if config.mode == "truncate":
+        return ratio_N.clamp(max=config.cap)
+    return ratio_N.masked_fill(ratio_N > config.cap, 0.0)
+
+
+def kl_estimate(logprobs_N: Tensor, reference_N: Tensor, estimator: str) -> Tensor:
+    """Per-token estimate of KL(policy || reference) from samples of the policy.
+
+    With d = log reference - log policy: k1 = -d, k2 = d^2 / 2, k3 = exp(d) - d - 1 (Schulman 2020).
+    """
+    d_N = reference_N - logprobs_N
+    if estimator == "k1":
+        return -d_N
+    if estimator == "k2":
+        return d_N.square() / 2
+    return d_N.exp() - d_N - 1
+
+
+def aggregate(
+    value_N: Tensor, inputs: LossInputs, loss: str, length: int
+) -> tuple[Tensor, Tensor | float]:
+    """Weighted sum of per-token values in a loss's manner, and the micro-batch's own normaliser.
+
+    grpo: mean over each sequence, then sequences count alike. dr_grpo: tokens over a constant
+    length. bnpo, dapo, cispo: tokens count alike; since the step is the unit of averaging here,
+    bnpo's batch is the step, which makes it the same as dapo.
+    """
+    weight_N = inputs.weight_N
+    weight_S = inputs.per_sequence(weight_N)
+    if loss == "grpo":
+        sum_S = inputs.per_sequence(value_N * weight_N)
+        return (sum_S / weight_S.clamp(min=1e-9)).sum(), (weight_S > 0).sum()
+    total = (value_N * weight_N).sum()
+    if loss == "dr_grpo":
+        return total, (weight_S > 0).sum() * float(length)
+    return total, weight_N.sum()
+
+
+def mismatch(
+    learner_N: Tensor, inputs: LossInputs, outlier_gap: float
+) -> tuple[dict[str, Tensor], dict[str, Tensor | float]]:
+    """How far the engine's log-probs lie from the learner's own (design.md principle 4)."""
+    assert inputs.behaviour_N is not None
+    kept_N = (inputs.weight_N > 0).float()
+    gap_N = (learner_N - inputs.behaviour_N) * kept_N
+    totals = {
+        "mismatch/logprob_mean_abs": gap_N.abs().sum(),
+        "mismatch/outlier_fraction": (gap_N.abs() > outlier_gap).float().sum(),
+        "mismatch/kl": (gap_N.exp() - gap_N - 1).sum(),
+        "mismatch/logprob_max_abs": gap_N.abs().max() if len(gap_N) else gap_N.sum(),
+    }
+    tokens = kept_N.sum()
+    means = {k: tokens for k in totals if k != "mismatch/logprob_max_abs"}
+    return totals, dict(means)
+
+
+def to_measurements(output: LossOutput) -> Measurements:
+    """Numbers of a loss part, fetched from the device in one transfer."""
+    names = list(output.totals)
+    flat = [output.totals[n].float() for n in names]
+    flat += [torch.as_tensor(output.weights.get(n, 0.0), dtype=torch.float32) for n in names]
+    values = torch.stack([v.to(flat[0].device) for v in flat]).tolist()
+    found: dict[str, Reduction] = {}
+    for index, name in enumerate(names):
+        total, weight = values[index], values[len(names) + index]
+        found[name] = Mean(total, weight) if name in output.weights else Max(total)
+    return found

@@ -1,0 +1,57 @@
+"""Packed batches on disk, so that a step can be run again without engines.
+
+One `.npz` file per rank holds all its batches; nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from olmrl import storage
+from olmrl.types import PackedBatch
+
+_ARRAYS = [f.name for f in dataclasses.fields(PackedBatch) if f.name != "page_ids"]
+
+
+def replay_path(folder: str, step: int, rank: int) -> str:
+    """Where the batches of a rank and step lie."""
+    return f"{folder.rstrip('/')}/step-{step}-rank-{rank}.npz"
+
+
+def save_batches(path: str, batches: Sequence[PackedBatch]) -> None:
+    """Write batches as one file, whole or not at all."""
+    arrays: dict[str, np.ndarray] = {"count": np.asarray(len(batches))}
+    for index, batch in enumerate(batches):
+        arrays[f"{index}/page_ids"] = np.asarray(batch.page_ids, dtype=np.str_)
+        for name in _ARRAYS:
+            value = getattr(batch, name)
+            if value is not None:
+                arrays[f"{index}/{name}"] = value
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)  # type: ignore[arg-type]
+    storage.write_bytes(path, stream.getvalue())
+
+
+def load_batches(path: str) -> list[PackedBatch]:
+    """Read what `save_batches` wrote.
+
+    Raises:
+        ValueError: the file is missing or no such file.
+    """
+    try:
+        with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+        count = int(found["count"])
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a saved step of packed batches ({error})") from error
+    return [
+        PackedBatch(
+            page_ids=tuple(str(p) for p in found[f"{index}/page_ids"]),
+            **{name: found[f"{index}/{name}"] for name in _ARRAYS if f"{index}/{name}" in found},
+        )
+        for index in range(count)
+    ]

@@ -1,0 +1,187 @@
+"""Fully sharded data parallelism (FSDP2): each rank holds a slice of weights and optimizer state.
+
+One rank that computes in the dtype of its weights is left unwrapped; all else is `fully_shard`ed,
+per block or as a whole, with float32 master weights and gradients and the compute dtype gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.distributed.tensor import DTensor
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from olmrl.config.schema import LearnerConfig, ModelConfig
+from olmrl.learner.attention import resolve_kernel
+from olmrl.learner.logprobs import HeadSpec
+from olmrl.learner.loss import LossFn, LossInputs, to_measurements
+from olmrl.learner.model import TORCH_DTYPES, plain_weights, vision_is_frozen
+from olmrl.learner.optim import build_optim, clip_gradients
+from olmrl.learner.packed import Policy, PolicyOutput
+from olmrl.learner.strategy import PolicyRunner, as_numpy, reduce_over_ranks
+from olmrl.metrics import Last, Mean, Measurements
+from olmrl.types import Float32Array, PackedBatch
+
+
+class FsdpStrategy:
+    """FSDP2 over the default process group; see `Strategy` for the methods."""
+
+    def __init__(
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        model_config: ModelConfig,
+        learner: LearnerConfig,
+        head: HeadSpec,
+        *,
+        total_steps: int,
+        reference: Qwen2_5_VLForConditionalGeneration | None = None,
+    ) -> None:
+        self.world_size = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.device = model.device
+        self.model_config = model.config
+        self._max_norm = learner.optimizer.max_grad_norm
+        self._adapted = model_config.lora is not None
+        kernel = resolve_kernel(model_config.attention, self.device)
+        self.policy = Policy(model, kernel, head)
+        shard(self.policy, model_config, learner, self.world_size)
+        self._runner = PolicyRunner(self.policy, self.policy, self.device, vision_is_frozen(model))
+        self._reference: PolicyRunner | None = None
+        if reference is not None:
+            frozen = Policy(reference.requires_grad_(False).eval(), kernel, head)
+            shard(frozen, model_config, learner, self.world_size)
+            self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
+        self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
+
+    def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
+        """See `Strategy`."""
+        output = self._runner.run(batch)
+        part = loss_fn(output.logprobs_N, output.entropy_N, LossInputs.of(batch, self.device))
+        # FSDP averages gradients over ranks; the loss is already a share of the whole step's
+        (part.loss * self.world_size).backward()
+        return to_measurements(part)
+
+    def logprobs(self, batch: PackedBatch) -> Float32Array:
+        """See `Strategy`."""
+        return as_numpy(self._observe(self._runner, batch).logprobs_N)
+
+    def reference_logprobs(self, batch: PackedBatch) -> Float32Array:
+        """See `Strategy`; with adapters the reference is the policy without them."""
+        if self._reference is not None:
+            return as_numpy(self._observe(self._reference, batch).logprobs_N)
+        if not self._adapted:
+            raise ValueError("algorithm.kl_beta: the learner was built without a reference policy")
+        model = self.policy.model
+        model.disable_adapters()
+        try:
+            return self.logprobs(batch)
+        finally:
+            model.enable_adapters()
+
+    def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
+        """See `Strategy`."""
+        output = self._observe(self._runner, batch)
+        inputs = LossInputs.of(batch, self.device)
+        return to_measurements(loss_fn(output.logprobs_N, output.entropy_N, inputs))
+
+    @torch.no_grad()
+    def _observe(self, runner: PolicyRunner, batch: PackedBatch) -> PolicyOutput:
+        """A forward pass without gradients or adapter dropout."""
+        self.policy.eval()
+        try:
+            return runner.run(batch)
+        finally:
+            self.policy.train()
+
+    def optim_step(self) -> Measurements:
+        """See `Strategy`."""
+        norm = clip_gradients(self.policy, self._max_norm)
+        rate = self.optim.lr
+        self.optim.step()
+        self.optim.zero_grad()
+        return {"policy/grad_norm": Mean(norm), "policy/lr": Last(rate)}
+
+    def discard_gradients(self) -> None:
+        """See `Strategy`."""
+        self.optim.zero_grad()
+
+    def forget_features(self) -> None:
+        """See `Strategy`."""
+        self._runner.forget()
+
+    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """See `Strategy`."""
+        return reduce_over_ranks(values, self.world_size, self.device)
+
+    def max_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """See `Strategy`."""
+        return reduce_over_ranks(values, self.world_size, self.device, largest=True)
+
+    @torch.no_grad()
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See `Strategy`."""
+        yield from plain_weights(self.policy.model, self._full)
+
+    def _full(self, parameter: Tensor) -> Tensor:
+        if isinstance(parameter, DTensor):
+            # off-loaded slices lie in host memory, which collectives of GPUs cannot reach
+            return parameter.to(self.device).full_tensor()  # type: ignore[attr-defined]
+        return parameter.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Strategy`."""
+        model, optim = get_state_dict(self.policy.model, self.optim.optimizers)
+        return {"model": model, "optim": optim, "schedule": {"steps": self.optim.steps}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Strategy`."""
+        set_state_dict(
+            self.policy.model,
+            self.optim.optimizers,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optim"],
+        )
+        self.optim.restore_schedule(int(state["schedule"]["steps"]))
+
+
+def shard(
+    policy: Policy, model_config: ModelConfig, learner: LearnerConfig, world_size: int
+) -> None:
+    """`fully_shard` a policy in place, unless it runs alone in the dtype of its weights."""
+    compute, master = TORCH_DTYPES[model_config.dtype], TORCH_DTYPES[model_config.master_dtype]
+    if world_size == 1 and compute == master and not learner.cpu_offload:
+        return
+    mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
+    offload = CPUOffloadPolicy() if learner.cpu_offload else OffloadPolicy()
+    mesh = _mesh(policy.model.device)
+    model = policy.model.model
+    if learner.fp32_lm_head and compute != torch.float32:
+        # the head multiplies by the float32 weights themselves, not by their rounded copies
+        full = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+        tied = policy.model.lm_head.weight is model.language_model.embed_tokens.weight
+        unit: list[nn.Module] = [model.language_model.embed_tokens] if tied else []
+        fully_shard([*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=offload)
+    if learner.wrap == "block":
+        for block in (*model.visual.blocks, *model.language_model.layers):
+            fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=offload)
+    fully_shard(policy, mesh=mesh, mp_policy=mixed, offload_policy=offload)
+
+
+def _mesh(device: torch.device) -> DeviceMesh:
+    """All ranks in one dimension; a lone process makes its own group of one."""
+    if not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    return init_device_mesh(device.type, (dist.get_world_size(),))
