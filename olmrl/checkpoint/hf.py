@@ -198,7 +198,9 @@ def export(
         ),
     )
     # config.json last: a folder without it is not taken for a model.
-    storage.write_json(storage.join(out, weights.CONFIG), with_dtype(description, precision))
+    storage.write_json(
+        storage.join(out, weights.CONFIG), weights.with_dtype(description, precision)
+    )
     return checkpoint.step
 
 
@@ -207,12 +209,3 @@ def is_tied(config: dict[str, Any]) -> bool:
     return bool(
         config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings"))
     )
-
-
-def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """Copy a model config with another weight precision, under whichever key it uses."""
-    changed = {
-        key: with_dtype(value, dtype) if isinstance(value, dict) else value
-        for key, value in config.items()
-    }
-    return {k: dtype if k in ("dtype", "torch_dtype") else v for k, v in changed.items()}

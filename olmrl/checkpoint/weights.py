@@ -302,3 +302,12 @@ def copy_companions(source: str, out: str) -> None:
         path = storage.join(source, name)
         if storage.exists(path):
             storage.write_bytes(storage.join(out, name), storage.read_bytes(path))
+
+
+def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """Copy a model config with another weight precision, under whichever key it uses."""
+    changed = {
+        key: with_dtype(value, dtype) if isinstance(value, dict) else value
+        for key, value in config.items()
+    }
+    return {k: dtype if k in ("dtype", "torch_dtype") else v for k, v in changed.items()}

@@ -1,0 +1,61 @@
+"""Pages with a transcription each: what calibration, error reports and parity are measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from olmrl import storage
+from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.data.encode import Encoder
+from olmrl.data.page import PageSource, load_page, scan_bench, scan_pairs
+from olmrl.types import EncodedPage, Int64Array, Page
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A page and the tokens that are judged on it."""
+
+    page: Page
+    prompt: EncodedPage
+    response_ids: Int64Array
+    """[R] transcription, end token last unless cut."""
+
+
+def find_pages(folder: str) -> list[PageSource]:
+    """List the pages of a bench folder (spec A3) or of a folder of page pairs (spec A1).
+
+    Raises:
+        ValueError: neither.
+    """
+    if storage.exists(storage.join(folder, "pdfs")):
+        return scan_bench(folder)
+    return scan_pairs(folder).sources
+
+
+def load_pages(folder: str, limit: int, longest_side: int) -> list[Page]:
+    """Render the first pages of a folder.
+
+    Raises:
+        ValueError: no pages there, or one that cannot be read.
+    """
+    return [load_page(source, longest_side) for source in find_pages(folder)[:limit]]
+
+
+def load_samples(
+    folder: str, encoder: Encoder, *, limit: int, longest_side: int, max_tokens: int
+) -> list[Sample]:
+    """Load pages with their reference transcriptions, cut to `max_tokens`.
+
+    Raises:
+        ValueError: no page of the first `limit` has a reference.
+    """
+    samples = [
+        Sample(
+            page, encoder.encode_page(page), encoder.encode_response(page.reference)[:max_tokens]
+        )
+        for page in load_pages(folder, limit, longest_side)
+        if page.reference is not None
+    ]
+    if not samples:
+        raise CheckpointError(f"{folder}: its first {limit} pages have no reference transcription")
+    return samples
