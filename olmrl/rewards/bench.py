@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, cast, get_args
 
 from olmrl.bench.cases import TYPES, Case
 from olmrl.bench.text_cases import FormatCase
+from olmrl.markup.formatting import Kind
 from olmrl.rewards.integrity import goes_on, has_read, marks_too_much
 from olmrl.rewards.parsed import PageTruth, ParsedText, parsed, truth_of
 from olmrl.types import Completion, Page, RewardResult, TestVerdict
@@ -46,8 +47,10 @@ class Bench:
         """At least one test that counts is needed."""
         if any(self._counts(str(row.get("type"))) for row in page.tests):
             return ""
-        return f"the page has no unit test of type {self.types}" if self.types else (
-            "the page has no unit tests"
+        return (
+            f"the page has no unit test of type {self.types}"
+            if self.types
+            else ("the page has no unit tests")
         )
 
     def _counts(self, kind: str) -> bool:
@@ -91,7 +94,7 @@ def run(case: Case, file: str, text: ParsedText) -> TestVerdict:
 
 
 def earned(verdict: TestVerdict, case: Case, text: ParsedText, truth: PageTruth) -> TestVerdict:
-    """Take back a pass that the completion did not earn; the conditions are those of `integrity`."""
+    """Take back a pass that the completion did not earn (see `integrity`)."""
     reason = _objection(case, text, truth) if verdict.passed else ""
     return replace(verdict, passed=False, explanation=reason) if reason else verdict
 
@@ -99,13 +102,13 @@ def earned(verdict: TestVerdict, case: Case, text: ParsedText, truth: PageTruth)
 def _objection(case: Case, text: ParsedText, truth: PageTruth) -> str:
     if case.type == "absent" and not has_read(text.said, truth.said):
         return "the page was not read, so nothing is told by what is absent"
-    if case.type in ("order", "baseline"):
-        if goes_on(text.said, truth.said, whole=truth.reference is not None):
-            return "the transcription repeats itself or goes on after the end of the page"
-    if isinstance(case, FormatCase) and marks_too_much(
-        text.marked_share(case.format), truth.marked_share(case.format)
-    ):
-        return f"most of the transcription is set as {case.format}"
+    whole = truth.reference is not None
+    if case.type in ("order", "baseline") and goes_on(text.said, truth.said, whole):
+        return "the transcription repeats itself or goes on after the end of the page"
+    if isinstance(case, FormatCase):
+        kind = cast("Kind", case.format)
+        if marks_too_much(text.marked_share(kind), truth.marked_share(kind)):
+            return f"most of the transcription is set as {kind}"
     return ""
 
 

@@ -70,9 +70,7 @@ def _score_page(entry: WeightedReward, page: Page, completions: list[Completion]
     return [rollout.rewards[entry.name].value for rollout in rollouts]
 
 
-def _page(
-    reference: str | None, cases: Sequence[Case | Mapping[str, Any] | str] | None
-) -> Page:
+def _page(reference: str | None, cases: Sequence[Case | Mapping[str, Any] | str] | None) -> Page:
     rows = tuple(_row(case) for case in cases or ())
     return Page(
         page_id="the page",

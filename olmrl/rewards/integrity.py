@@ -6,12 +6,12 @@ saying little or nothing, `order` by saying everything twice, `format` by markin
 
 | test type | the completion also |
 |---|---|
-| absent | shows at least 10 % of the truth's letter 5-grams (it has read the page; unrelated text of
-three times the length shows 3 %, a reading with 30 % wrong letters 17 % or more) |
+| absent | shows at least 10 % of the truth's letter 5-grams, that is, has read the page |
 | order, baseline | is not much longer than the truth, and does not repeat passages much more |
 | format | marks at most half of its text, or twice the truth's share, in that way |
 
-A transcription of the truth itself meets all of them. Without a reference text, what the page's
+Unrelated text of three times the truth's length shows 3 % of its 5-grams (median of 30 pages), a
+reading with 30 % wrong letters 17 % or more. A transcription of the truth itself meets all of them. Without a reference text, what the page's
 positive tests look for stands in for it, and the length rule is not applied.
 """
 

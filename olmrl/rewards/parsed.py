@@ -1,4 +1,4 @@
-"""What all rewards share: every text is normalised and parsed once, every page's truth is kept warm.
+"""What all rewards share: every text is parsed once, every page's truth is kept warm.
 
 `parsed` and `truth_of` are memories of pure functions, bounded, one per process. Rewards call them
 instead of handing parsed objects around, so a user's own reward shares the work by the same call.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from olmrl.bench import Case, ParsedPage, load_case
+from olmrl.markup.formatting import Kind
 from olmrl.rewards.integrity import Said, marked_share
 from olmrl.rewards.reward import UnscorablePage
 from olmrl.types import Page
@@ -37,7 +38,7 @@ class ParsedText:
         """How much the body says."""
         return Said.of_body(self.page.text)
 
-    def marked_share(self, kind: str) -> float:
+    def marked_share(self, kind: Kind) -> float:
         """Share of the body that is set as heading, bold or italic, 0..1."""
         return marked_share(self.page.formatted(kind), self.said)
 
@@ -77,7 +78,7 @@ class PageTruth:
             return self.reference.said
         return Said.of_tests(self.page.tests)
 
-    def marked_share(self, kind: str) -> float:
+    def marked_share(self, kind: Kind) -> float:
         """Share of the reference that is set as heading, bold or italic; 0 where unknown."""
         return 0.0 if self.reference is None else self.reference.marked_share(kind)
 

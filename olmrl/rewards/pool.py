@@ -313,9 +313,7 @@ class ScorerPool:
             self._try_again(call, problem)
         elif call.whole:
             single = [group.results[identity(c)] for c in call.completions]
-            self._finish(
-                call.group_id, [a | b for a, b in zip(single, reply.results, strict=True)]
-            )
+            self._finish(call.group_id, [a | b for a, b in zip(single, reply.results, strict=True)])
         else:
             group.results[identity(call.completions[0])] = reply.results[0]
             self._advance(call.group_id)
@@ -334,9 +332,7 @@ class ScorerPool:
     # -- workers
 
     def _start_worker(self) -> _Worker:
-        actor = ray.remote(
-            num_cpus=self._config.cpus_per_worker, max_restarts=0, max_concurrency=1
-        )(ScorerWorker)
+        actor = ray.remote(num_cpus=self._config.cpus_per_worker, max_restarts=0)(ScorerWorker)
         memory = int(self._config.max_memory_gb * 2**30)
         handle = actor.remote(self._reward_configs, memory)
         return _Worker(handle, handle.ready.remote(), head_since=time.monotonic())

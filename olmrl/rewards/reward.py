@@ -23,9 +23,12 @@ class UnscorablePage(ValueError):
 class Reward(Protocol):
     """One idea of what a good transcription is."""
 
-    needs_group: bool
-    """True: wants all G completions of a page at once (medoid). False: completions are scored one
-    by one as they finish, and `score_group` gets any number of them."""
+    @property
+    def needs_group(self) -> bool:
+        """True: wants all G completions of a page at once (medoid). False: completions are scored
+        one by one as they finish, and `score_group` gets any number of them. A class attribute will
+        do.
+        """
 
     def missing(self, page: Page) -> str:
         """Say what the page lacks for this reward to apply; empty when it applies.

@@ -1,4 +1,4 @@
-"""`python -m olmrl.synth VERB`: make pages with known truth, and a tiny model to read them."""
+"""`python -m olmrl.synth VERB`: pages and tests of known truth, a tiny model to read them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from olmrl.synth import derive
 from olmrl.synth.labels import RATES
 from olmrl.synth.pages import write_data_set
 
@@ -39,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--size", default="tiny", help="tiny or small")
     model.add_argument("--vocab-size", type=int, default=640)
     model.add_argument("--seed", type=int, default=0)
+    verbs.add_parser("tests", help="unit tests from pages whose truth is known", add_help=False)
     return parser
 
 
@@ -85,7 +87,10 @@ def _model(options: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; a user's mistake ends in one sentence and exit code 2."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["tests"]:
+        return derive.main(given[1:])
+    options = _parser().parse_args(given)
     try:
         print({"pages": _pages, "model": _model}[options.verb](options))
     except (ValueError, OSError) as error:

@@ -91,7 +91,7 @@ def absent(body: str, furniture: Sequence[str]) -> Iterator[Candidate]:
                 "type": "absent",
                 "text": line,
                 "case_sensitive": False,
-                "max_diffs": len(line) // 20,
+                "max_diffs": max(len(line) // 20, int(len(line) >= 6)),
             }
             yield Candidate(test, f"{line}\n\n{body}")
 

@@ -1,8 +1,8 @@
 """`python -m olmrl.synth tests PAIRS OUT`: unit tests from truth, so that GRPO runs on any pages.
 
-PAIRS holds page pairs (X.pdf + X.md, spec A1) or HTML pages (X.pdf + X.html), in any folders below.
-OUT becomes a bench folder (spec A3): pdfs/, claude_original/ with the truth, one JSONL file per test
-type, and derive_report.json, which says what was derived and why pages yielded nothing.
+PAIRS holds page pairs (X.pdf + X.md, spec A1) or HTML pages (X.pdf + X.html), in any folders.
+OUT becomes a bench folder (spec A3): pdfs/, claude_original/ with the truth, one JSONL file per
+test type, and derive_report.json, which says what was derived and why pages yielded nothing.
 
 A test is kept when it passes on the page's truth and fails on a seeded corruption of it. The same
 seed and pages give the same tests, whatever the order or number of processes.
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from multiprocessing import get_context
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from olmrl import storage
@@ -237,7 +237,7 @@ def _objection(test: dict[str, Any], candidate: Candidate, body: str) -> str:
 
 
 def _pdf_name(name: str) -> str:
-    """Path below pdfs/: in a sub-folder, and free of the `_page` that reference lookup splits at."""
+    """Path below pdfs/: in a sub-folder, free of the `_page` that reference lookup splits at."""
     path = PurePosixPath(name)
     parent = path.parent if path.parent.name else PurePosixPath("pages")
     return str(parent / re.sub(r"_page(?=\d)", "-page", path.name))

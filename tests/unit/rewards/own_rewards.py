@@ -1,4 +1,4 @@
-"""Rewards as a user would write them, and ones that misbehave; named by import path in the tests."""
+"""Rewards as a user would write them, and ones that misbehave; named by import path."""
 
 import os
 import time
