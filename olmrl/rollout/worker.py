@@ -72,21 +72,27 @@ class RolloutWorker:
     """
 
     def __init__(self, worker_id: str, slot: int, spec: WorkerSpec) -> None:
-        started = time.monotonic()
         self._worker_id = worker_id
+        self._slot = slot
         self._spec = spec
-        quiet()
-        if not spec.use_gpu:
-            pin_to_cores(slot, max(1, int(spec.config.cpus_per_worker)))
-        self._engine = build_engine(spec)
         self._updates = threading.Lock()
-        self._encoder = spec.encoder.build()
-        self._start_s = time.monotonic() - started
+        self._encoder: Any = None
+        self._engine: Engine
 
-    def info(self) -> WorkerInfo:
-        """Answers once the engine is up."""
-        context = ray.get_runtime_context()
-        return WorkerInfo(context.get_node_id(), os.getpid(), self._start_s)
+    def start(self) -> WorkerInfo:
+        """Build the engine. Not in the constructor, whose errors Ray would turn into a death.
+
+        Raises:
+            ValueError: settings or model are refused.
+        """
+        started = time.monotonic()
+        quiet()
+        if not self._spec.use_gpu:
+            pin_to_cores(self._slot, max(1, int(self._spec.config.cpus_per_worker)))
+        self._engine = build_engine(self._spec)
+        self._encoder = self._spec.encoder.build()
+        node_id = ray.get_runtime_context().get_node_id()
+        return WorkerInfo(node_id, os.getpid(), time.monotonic() - started)
 
     def join(self, store: Any) -> PolicyVersion:
         """Enter the fleet and get the current weights; no work may be submitted before.
