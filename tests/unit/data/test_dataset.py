@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+
+from olmrl.data.dataset import OrderedStream, PageStream, PreparedPage, order
+from olmrl.data.encode import Encoder, EncoderSpec
+from olmrl.data.page import PageSource
+from olmrl.data.render import BadPage
+from tests.unit.data.pdfs import write_pdf
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    python_path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1"}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[PageSource]:
+    folder = tmp_path_factory.mktemp("pages")
+    found = []
+    for k in range(9):
+        path = write_pdf(folder / f"{k}.pdf", size=(100 + k, 200))
+        found.append(PageSource(f"{k}.pdf::1", str(path), 1))
+    (folder / "4.pdf").write_bytes(b"broken")
+    return found
+
+
+def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
+    orders = [order(50, seed, epoch).tolist() for seed, epoch in [(1, 0), (1, 1), (2, 0)]]
+    assert all(sorted(o) == list(range(50)) for o in orders)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert order(50, 1, 0).tolist() == orders[0]
+
+
+def test_pages_come_in_order_with_bad_ones_in_place(sources):
+    items = list(PageStream(sources, seed=3, longest_side=60, epochs=2))
+    assert [item[:2] for item in items] == [(e, i) for e in range(2) for i in range(9)]
+    for epoch, index, value in items:
+        source = sources[order(9, 3, epoch)[index]]
+        if source.page_id == "4.pdf::1":
+            assert isinstance(value, BadPage)
+            assert value.path == source.pdf_path
+        else:
+            assert value.page_id == source.page_id
+            assert value.image.shape[0] == 60
+
+
+def test_stream_resumes_at_any_place(sources):
+    whole = list(PageStream(sources, seed=3, longest_side=60, epochs=2))
+    for epoch, index in [(0, 5), (1, 0), (1, 8), (0, 9), (1, 9)]:
+        rest = list(
+            PageStream(
+                sources, seed=3, longest_side=60, epochs=2, start_epoch=epoch, start_index=index
+            )
+        )
+        expected = whole[epoch * 9 + index :]
+        assert [r[:2] for r in rest] == [e[:2] for e in expected]
+        for (_, _, got), (_, _, wanted) in zip(rest, expected, strict=True):
+            if not isinstance(wanted, BadPage):
+                assert got.page_id == wanted.page_id
+                np.testing.assert_array_equal(got.image, wanted.image)
+
+
+def test_stream_goes_on_for_ever_and_can_keep_file_order(sources):
+    taken = list(itertools.islice(PageStream(sources, seed=None, longest_side=30), 20))
+    assert [item[:2] for item in taken] == [(k // 9, k % 9) for k in range(20)]
+    assert taken[10][2].page_id == "1.pdf::1"
+
+
+def test_pages_can_be_encoded_on_the_way(sources, tiny_model: Path):
+    spec = EncoderSpec(str(tiny_model), order="image_first")
+    stream = PageStream(sources[:2], seed=None, longest_side=90, epochs=1, encoder=spec)
+    encoder = Encoder(str(tiny_model), order="image_first")
+    for _, _, value in stream:
+        assert isinstance(value, PreparedPage)
+        expected = encoder.encode_page(value.page)
+        np.testing.assert_array_equal(value.encoded.pixel_values, expected.pixel_values)
+        np.testing.assert_array_equal(value.encoded.prompt_ids, expected.prompt_ids)
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Leaves a file per item and gives a megabyte."""
+
+    folder: str
+
+    def __call__(self, epoch: int, index: int, item: int) -> bytes:
+        Path(self.folder, f"{epoch}-{index}").touch()
+        return bytes(1_000_000)
+
+
+def test_work_runs_ahead_only_as_far_as_asked(tmp_path: Path):
+    stream = OrderedStream(Touch(str(tmp_path)), 300, None, item_bytes=1_000_000, prefetch=16)
+    iterator = iter(stream)
+    for consumed in (1, 60):
+        for _ in range(consumed):
+            next(iterator)
+        time.sleep(2.0)
+        done = len(list(tmp_path.iterdir()))
+        # what waits, what is being made, and the block in the consumer's hands
+        assert done <= 61 + 16 + 3 * 4, f"{done} made"
+
+
+@dataclass(frozen=True)
+class Fail:
+    def __call__(self, epoch: int, index: int, item: int) -> int:
+        if item == 3:
+            raise ZeroDivisionError("a bug in the work")
+        return item
+
+
+def test_errors_that_are_no_bad_page_propagate():
+    with pytest.raises(Exception, match="a bug in the work"):
+        list(OrderedStream(Fail(), 6, None, item_bytes=10, epochs=1))
+
+
+def test_impossible_starts(sources):
+    with pytest.raises(ValueError, match="at least one page"):
+        PageStream([], seed=1, longest_side=10)
+    with pytest.raises(ValueError, match="an epoch has 9 pages"):
+        PageStream(sources, seed=1, longest_side=10, start_index=10)
