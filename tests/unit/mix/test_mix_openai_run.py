@@ -1,4 +1,4 @@
-"""openai-run against a local server: partial failure, expiry, rate limit, dropped answers, kill -9."""
+"""openai-run against a local server: partial failure, expiry, limits, dropped answers, kill -9."""
 
 import json
 
@@ -10,7 +10,12 @@ from openai_server import OpenAIServer, completion, page_answer
 def write_requests(folder, name, ids, filler=10):
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"custom_id": i, "method": "POST", "url": "/v1/chat/completions", "body": {"x": "y" * filler}}
+        {
+            "custom_id": i,
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"x": "y" * filler},
+        }
         for i in ids
     ]
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -52,7 +57,7 @@ def test_expired_limited_and_lost_requests_are_asked_again_but_refused_ones_are_
 ):
     write_requests(tmp_path / "in", "a.jsonl", ["fine", "late", "limited", "lost", "bad"])
     plan = {"late": ["expired"], "limited": [429], "lost": ["lost", 500], "bad": [400]}
-    with OpenAIServer(answer, plan) as server:
+    with OpenAIServer(answer, plan, polls=1) as server:
         assert run(mix, server, tmp_path / "in") == 0
     assert results(tmp_path / "out/a.jsonl") == [
         ("fine", 200),
@@ -131,11 +136,11 @@ def test_kill_at_every_request_gives_the_same_output_and_pays_once(tmp_path, api
     def one(folder, kill):
         write_requests(folder / "in", "a.jsonl", ["one", "two", "bad"])
         starts = 0
-        with OpenAIServer(answer, plan) as server:
+        with OpenAIServer(answer, plan, polls=1) as server:
             while True:
                 first = len(server.requests)
                 when = "kill" if starts % 2 else "kill-before"
-                target = first + starts // 2 if kill else -1
+                target = first + starts if kill else -1
                 server.faults = lambda n, r, t=target, w=when: w if n == t else None
                 server.victim = start(
                     "openai-run", folder / "in", folder / "out", "--base-url", server.url,
@@ -152,7 +157,7 @@ def test_kill_at_every_request_gives_the_same_output_and_pays_once(tmp_path, api
 
     starts, killed = one(tmp_path / "killed", kill=True)
     _, quiet = one(tmp_path / "quiet", kill=False)
-    assert starts > 8
+    assert starts >= 4
     assert killed == quiet
 
 
