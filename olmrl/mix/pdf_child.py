@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -30,7 +31,7 @@ DEADLINE_S = 120.0
 MEMORY_BYTES = 8 << 30
 """Address space of one child; more than any sane page needs, less than the machine has."""
 
-_MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter")
+_MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter", "olmrl.mix.hub_work")
 
 
 class PdfPool:
@@ -60,7 +61,7 @@ class PdfPool:
         self.close()
 
     def call(self, function: str, path: str, *arguments: Any) -> Any:
-        """Run one function of `olmrl.mix.pdf` (or `pdf_filter`) in a child.
+        """Run one function of `olmrl.mix.pdf` (or `pdf_filter`, `hub_work`) in a child.
 
         Args:
             function: Its name, or `module:name`.
@@ -108,7 +109,7 @@ class _Child:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "olmrl.mix.pdf_child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its other end closes when we die, even by kill -9
                 start_new_session=True,  # Ctrl-C is for the parent, which then ends us
             )
         self.pipe = Connection(ours.detach())
@@ -120,6 +121,8 @@ class _Child:
             self.pipe.close()
         code = None
         if self.process is not None:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
             try:
                 code = self.process.wait(timeout=0.5)
             except subprocess.TimeoutExpired:
@@ -133,6 +136,12 @@ def _cause(code: int | None) -> str:
     if code is not None and code < 0:
         return signal.Signals(-code).name
     return f"exit code {code}"
+
+
+def _die_with_parent() -> None:
+    """End in the middle of anything when the parent is gone: a restart writes the same files."""
+    os.read(0, 1)
+    os._exit(1)
 
 
 def _serve(pipe: Connection) -> None:
@@ -158,4 +167,5 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     _serve(Connection(int(sys.argv[1])))

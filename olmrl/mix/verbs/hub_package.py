@@ -1,0 +1,240 @@
+"""Page pairs -> a Hugging Face data set: parquet, tarballs of at most 1 GiB, manifest (spec B11).
+
+The inverse of `hub-prepare`, byte for byte: a markdown that is not in canonical form is kept whole
+in the column raw_markdown. Written in the order of the ids; equal input gives equal files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from olmrl import storage
+from olmrl.markup import front_matter
+from olmrl.mix import files, pairs
+from olmrl.mix.hub_layout import response_of
+from olmrl.mix.pdf import file_bytes
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive
+
+ROWS = 2000
+"""Rows of one parquet row group."""
+
+MEMBER_OVERHEAD = 1024
+"""Bytes counted per tar member beside its content (header and padding)."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("page_number", pa.int64()),
+        ("pdf_relpath", pa.string()),
+        ("primary_language", pa.string()),
+        ("is_rotation_valid", pa.bool_()),
+        ("rotation_correction", pa.int64()),
+        ("is_table", pa.bool_()),
+        ("is_diagram", pa.bool_()),
+        ("natural_text", pa.string()),
+        ("extras", pa.string()),
+        ("raw_markdown", pa.string()),
+    ],
+    metadata={"pandas": json.dumps({"index_columns": ["id"], "columns": []})},
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("--processed-dir", required=True, help="folder of page pairs")
+    parser.add_argument("--subset", required=True, help="e.g. 00_documents")
+    parser.add_argument("--split", required=True, help="e.g. train")
+    parser.add_argument("--output-dir", required=True, help="folder of the data set")
+    parser.add_argument("--parquet-name", help="default SUBSET_SPLIT.parquet")
+    parser.add_argument("--pdf-chunk-dir", default="pdf_tarballs")
+    parser.add_argument("--pdf-chunk-prefix", help="default SUBSET_SPLIT")
+    parser.add_argument("--max-tar-size-bytes", type=positive, default=1 << 30)
+    parser.add_argument("--pdf-root", help="folder of the PDFs, where they are not beside the .md")
+    parser.add_argument("--parquet-compression", default="snappy")
+    parser.add_argument("--manifest-name", default="pdf_chunk_manifest.jsonl")
+    parser.add_argument("--strict", action="store_true", help="stop at the first unusable pair")
+    add_run_arguments(parser, workers=1)
+
+
+class Entry(NamedTuple):
+    """One pair and the tarball its PDF goes to."""
+
+    pair: pairs.Pair
+    """The pair, with the PDF that will be packed."""
+    chunk: str
+    """Name of the tarball."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Package the pairs; see the module."""
+    label = f"{options.subset}_{options.split}"
+    prefix = options.pdf_chunk_prefix or label
+    parquet_name = options.parquet_name or f"{label}.parquet"
+    settings = {
+        key: getattr(options, key)
+        for key in ("processed_dir", "max_tar_size_bytes", "pdf_root", "parquet_compression")
+    }
+    state = options.state or storage.join(options.output_dir, ".mix", "hub-package", label)
+    with Run("hub-package", options.output_dir, settings, state=state) as verb:
+        urls = pairs.read_urls(options.processed_dir)
+        extras = read_extras(options.processed_dir)
+        entries = list(plan(verb, options, prefix))
+        if not entries:
+            raise ValueError(f"{options.processed_dir}: no page pairs below it")
+        for chunk in sorted({entry.chunk for entry in entries}):
+            if not verb.finished(chunk):
+                members = [entry.pair for entry in entries if entry.chunk == chunk]
+                size = pack(storage.join(options.output_dir, options.pdf_chunk_dir, chunk), members)
+                verb.record(chunk, Outcome(facts={"pages": len(members), "tar_bytes": size}))
+        write_manifest(options, entries)
+        target = storage.join(options.output_dir, parquet_name)
+        write_table(target, (row_of(e, options, urls, extras) for e in entries), options)
+    return 0
+
+
+def read_extras(folder: str) -> dict[str, dict[str, Any]]:
+    """{id: extras} that `hub-prepare` left beside the pairs."""
+    path = storage.join(folder, "extras.jsonl")
+    if not storage.exists(path):
+        return {}
+    return {row["id"]: row["extras"] for _, row in storage.read_jsonl(path)}
+
+
+def plan(verb: Run, options: argparse.Namespace, prefix: str) -> Iterator[Entry]:
+    """Assign every usable pair, in order of ids, to a tarball below the size bound."""
+    number = used = 0
+    for pair in pairs.scan(options.processed_dir):
+        try:
+            found = usable(pair, options)
+            size = file_bytes(found.pdf) + MEMBER_OVERHEAD
+            if size > options.max_tar_size_bytes:
+                raise Skip(f"its PDF alone exceeds --max-tar-size-bytes ({size} bytes)")
+        except Skip as skip:
+            if options.strict:
+                raise ValueError(f"{pair.md}: {skip}") from skip
+            if not verb.finished(pair.id):
+                verb.record(pair.id, Outcome("skipped", str(skip)))
+            continue
+        if used and used + size > options.max_tar_size_bytes:
+            number, used = number + 1, 0
+        used += size
+        yield Entry(found, f"{prefix}_{number:05d}.tar.gz")
+
+
+def usable(pair: pairs.Pair, options: argparse.Namespace) -> pairs.Pair:
+    """The pair with the path of its PDF.
+
+    Raises:
+        Skip: there is no PDF, or the markdown has no valid front matter.
+    """
+    try:
+        front_matter.parse(storage.read_text(pair.md))
+    except ValueError as error:
+        head, _ = front_matter.split(storage.read_text(pair.md)) if _is_text(pair.md) else ({}, "")
+        if not any(name in head for name in front_matter.HEAD_FIELDS):
+            raise Skip(str(error)) from error
+    beside = storage.exists(pair.pdf)
+    if not beside and options.pdf_root:
+        pair = pair._replace(pdf=files.join_inside(options.pdf_root, pair.id + ".pdf"))
+        beside = storage.exists(pair.pdf)
+    if not beside:
+        raise Skip("it has no PDF")
+    return pair
+
+
+def _is_text(path: str) -> bool:
+    try:
+        storage.read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def pack(path: str, members: list[pairs.Pair]) -> int:
+    """Write one tarball, the same bytes for the same content; gives its size."""
+    with files.staged(path) as local:
+        with ExitStack() as stack:
+            raw = stack.enter_context(open(local, "wb"))
+            # PDFs hardly shrink: level 1 costs a third of the time of the default
+            packed = stack.enter_context(
+                gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0)
+            )
+            archive = stack.enter_context(tarfile.open(fileobj=packed, mode="w|"))
+            for pair in members:
+                data = storage.read_bytes(pair.pdf)
+                info = tarfile.TarInfo(f"{pair.id}.pdf")
+                info.size = len(data)
+                info.mode = 0o644
+                archive.addfile(info, io.BytesIO(data))
+        return file_bytes(local)
+
+
+def write_manifest(options: argparse.Namespace, entries: list[Entry]) -> None:
+    """One row per PDF: which tarball it is in."""
+    rows = (
+        {
+            "doc_id": entry.pair.id,
+            "chunk": f"{options.pdf_chunk_dir}/{entry.chunk}",
+            "arcname": f"{entry.pair.id}.pdf",
+            "pdf_relpath": relpath(entry, options),
+        }
+        for entry in entries
+    )
+    target = storage.join(options.output_dir, options.manifest_name)
+    files.write_lines(target, (pairs.json_line(row) for row in rows))
+
+
+def relpath(entry: Entry, options: argparse.Namespace) -> str:
+    """`pdf_tarballs/<tarball>:<id>.pdf`."""
+    return f"{options.pdf_chunk_dir}/{entry.chunk}:{entry.pair.id}.pdf"
+
+
+def row_of(
+    entry: Entry,
+    options: argparse.Namespace,
+    urls: dict[str, str],
+    known_extras: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
+    """The table row of a pair."""
+    pair = entry.pair
+    text = storage.read_text(pair.md)
+    head, body = front_matter.split(text)
+    response, _ = response_of({**head, "natural_text": body})
+    beyond = {key: value for key, value in head.items() if key not in front_matter.HEAD_FIELDS}
+    more = {**known_extras.get(pair.id, {}), **beyond}
+    canonical = front_matter.format(response)
+    page = more.get("page_number")
+    trailing = re.search(r"-(\d{1,9})$", pair.id)
+    return {
+        "id": pair.id,
+        "url": urls.get(pair.id) or urls.get(pair.id.replace("/", "")),
+        "page_number": page if isinstance(page, int) else int(trailing[1]) if trailing else None,
+        "pdf_relpath": relpath(entry, options),
+        **{name: getattr(response, name) for name in SCHEMA.names if hasattr(response, name)},
+        "extras": json.dumps(more, ensure_ascii=False, default=str) if more else None,
+        "raw_markdown": None if text == canonical else text,
+    }
+
+
+def write_table(path: str, rows: Iterable[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Write the parquet file row group by row group."""
+    source = iter(rows)
+    with (
+        files.staged(path) as local,
+        pq.ParquetWriter(local, SCHEMA, compression=options.parquet_compression) as writer,
+    ):
+        while batch := list(islice(source, ROWS)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
