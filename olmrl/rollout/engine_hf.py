@@ -87,13 +87,13 @@ class HfEngine:
         self._encoder = encoder
         self._config = config
         self._device = torch.device(device or _best_device())
-        self._model = AutoModelForImageTextToText.from_pretrained(
+        model: Any = AutoModelForImageTextToText.from_pretrained(
             encoder.model_path,
             dtype=getattr(torch, config.dtype),
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
         )
-        self._model.to(self._device).eval().requires_grad_(False)
+        self._model = model.to(self._device).eval().requires_grad_(False)
         self._banned = torch.tensor(encoder.banned_ids, dtype=torch.int64, device=self._device)
         self._version = BASE_VERSION
         self._groups = OpenGroups()

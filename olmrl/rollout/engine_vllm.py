@@ -95,7 +95,8 @@ class VllmEngine:
         self._encoder = encoder
         self._config = config
         arguments = engine_arguments(encoder.model_path, config, backend, seed, trust_remote_code)
-        self._llm = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        # Its outputs are typed for every task vLLM serves; here they are always completions.
+        self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments))
         self._dtype = self._llm.model_config.dtype
         self._llm.collective_rpc("olmrl_install_sampler", args=(list(encoder.banned_ids),))
         self._llm.set_weight_version(str(BASE_VERSION))
@@ -345,7 +346,7 @@ class VllmEngine:
         return _Finished(group, running[1], output)
 
     def _completion(self, finished: _Finished) -> Completion:
-        output = finished.output.outputs[0]
+        output: Any = finished.output.outputs[0]
         ids = list(output.token_ids)
         return Completion(
             group_id=finished.group.request.group_id,

@@ -4,10 +4,10 @@
     pool.submit(group_id, page_ref, sampling, seeds)
     for item in pool.poll(timeout_s): ...
 
-Everything happens inside `poll` and `submit`, in the caller's thread: workers answer long polls, and
-one `ray.wait` over what is outstanding moves the pool on. A worker is starting -> joining (gets the
-current weights) -> ready; when it dies, breaks or stalls, a new one takes its slot and what it owed
-goes back to the front of the backlog, each completion once.
+Everything happens inside `poll` and `submit`, in the caller's thread: workers answer long polls,
+and one `ray.wait` over what is outstanding moves the pool on. A worker is starting -> joining (gets
+the current weights) -> ready; when it dies, breaks or stalls, a new one takes its slot and what it
+owed goes back to the front of the backlog, each completion once.
 """
 
 from __future__ import annotations
@@ -250,17 +250,11 @@ class RolloutPool:
             "max_concurrency": THREADS,
             "runtime_env": {"env_vars": engine_environment(config, self._spec.use_gpu)},
         } | self._options
-        actor = ray.remote(RolloutWorker).options(**options)
+        actor: Any = ray.remote(RolloutWorker).options(**options)
         handle = actor.remote(worker_id, slot, self._spec)
+        starting = handle.start.remote()
         self._workers.append(
-            _Worker(
-                worker_id,
-                slot,
-                handle,
-                WorkerState.STARTING,
-                handle.start.remote(),
-                time.monotonic(),
-            )
+            _Worker(worker_id, slot, handle, WorkerState.STARTING, starting, time.monotonic())
         )
 
     def _ready_workers(self) -> list[_Worker]:
@@ -416,8 +410,8 @@ class RolloutPool:
             raise ValueError(reason) from error
         if self._start_failures >= _MAX_START_FAILURES:
             raise RuntimeError(
-                f"rollout.workers: {self._start_failures} engines died while starting, the last one "
-                f"({worker.worker_id}): {reason}"
+                f"rollout.workers: {self._start_failures} engines died while starting, the last "
+                f"one ({worker.worker_id}): {reason}"
             ) from error
 
     def _count(self, name: str, amount: float) -> None:

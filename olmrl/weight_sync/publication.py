@@ -44,30 +44,31 @@ class Publication:
     """Bytes of the payload, padding not counted."""
 
 
-def pack(
-    named: Iterable[NamedTensor], bucket_bytes: int, dtype: torch.dtype | None = None
-) -> Iterator[Bucket]:
-    """Pack tensors into buckets in the order they come; holds at most one bucket of them.
+def groups(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[list[NamedTensor]]:
+    """Cut a stream of tensors into buckets, in the order they come; holds one bucket of them.
 
     Args:
         named: HF parameter names and full tensors, on any device.
         bucket_bytes: A bucket is closed when the next tensor would exceed it; a larger tensor
             gets a bucket of its own.
-        dtype: Cast floating-point tensors to it (the engine's dtype); None keeps them.
     """
     waiting: list[NamedTensor] = []
     size = 0
     for name, tensor in named:
-        if dtype is not None and tensor.is_floating_point():
-            tensor = tensor.to(dtype)
-        length = _aligned(tensor.numel() * tensor.element_size())
+        length = tensor.numel() * tensor.element_size()
         if waiting and size + length > bucket_bytes:
-            yield _close(waiting)
+            yield waiting
             waiting, size = [], 0
         waiting.append((name, tensor.detach()))
         size += length
     if waiting:
-        yield _close(waiting)
+        yield waiting
+
+
+def pack(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[Bucket]:
+    """Copy a stream of tensors into flat buckets of about `bucket_bytes` (see `groups`)."""
+    for group in groups(named, bucket_bytes):
+        yield _close(group)
 
 
 def unpack(info: dict[str, Any]) -> Iterator[NamedTensor]:

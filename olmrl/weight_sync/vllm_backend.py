@@ -62,7 +62,8 @@ class StoreWeightTransferEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateI
             "shapes": update_info.shapes,
             "data": update_info.data,
         }
-        self.model.load_weights(unpack(fields))
+        model: Any = self.model
+        model.load_weights(unpack(fields))
 
     def finish_weight_update(self) -> None:
         """Pack the layers again."""

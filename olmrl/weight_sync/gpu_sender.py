@@ -1,0 +1,240 @@
+"""GPU transports, through vLLM's native weight-transfer engines: `nccl` and `ipc`.
+
+Both send bucket by bucket: rank 0 tells every engine what comes, then the bytes follow, so that no
+rank holds more than one bucket of gathered weights. The stock trainer classes are not used: they
+give every engine the same rank offset (separate engines would collide in one NCCL group), and want
+all names before the first tensor. Their wire format is kept: engines run vLLM's own receivers.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import ray
+import torch
+from vllm.distributed.weight_transfer.nccl_common import trainer_init
+from vllm.distributed.weight_transfer.packed_tensor import (
+    packed_ipc_producer,
+    packed_nccl_broadcast_producer,
+)
+
+from olmrl.config.schema import WeightSyncConfig
+from olmrl.metrics import Measurements
+from olmrl.types import PolicyVersion
+from olmrl.weight_sync import checksum
+from olmrl.weight_sync.fleet import Fleet
+from olmrl.weight_sync.measure import sync_measurements
+from olmrl.weight_sync.publication import NamedTensor, groups
+from olmrl.weight_sync.store import EngineEntry
+
+_MIB = 2**20
+_NCCL_BUFFERS = 2
+
+
+class GpuSender:
+    """Sends weights that lie on GPUs to engines on GPUs.
+
+    Args:
+        config: Bucket size, in-flight mode, checksum mode.
+        fleet: The engines.
+        rank: This learner rank; 0 talks to engines.
+        wire: dtype that travels.
+        transport: `nccl` or `ipc`.
+    """
+
+    def __init__(
+        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype, transport: str
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._rank = rank
+        self._wire = wire
+        self._link: NcclLink | IpcLink
+        bucket_bytes = int(config.bucket_mb * _MIB)
+        self._bucket_bytes = bucket_bytes
+        self._link = NcclLink(fleet, bucket_bytes) if transport == "nccl" else IpcLink(fleet)
+
+    def send(self, named: Iterable[NamedTensor], version: PolicyVersion) -> Measurements:
+        """Gather, send and load, one bucket after the other."""
+        started = time.monotonic()
+        sender = self._rank == 0
+        sums: checksum.Checksums | None = {} if self._config.checksum and sender else None
+        if sender:
+            self._fleet.refresh()
+            self._link.connect()
+            self._fleet.call("start_weight_update")
+        sent = 0
+        for group in groups(checksum.cast_and_count(named, self._wire, sums), self._bucket_bytes):
+            sent += sum(tensor.numel() * tensor.element_size() for _, tensor in group)
+            self._link.send(group, sender)
+        if not sender:
+            return {}
+        self._fleet.call("finish_weight_update", lambda _: (version, self._fleet.in_flight))
+        ray.get(self._fleet.store.announce.remote(version))
+        self._fleet.mark_synced(version)
+        if sums is not None:
+            self._fleet.verify(sums)
+        seconds = time.monotonic() - started
+        return sync_measurements(sent, seconds, len(self._fleet.engines), len(self._fleet.failed))
+
+    def pending(self) -> bool:
+        """Whether engines joined since the last send."""
+        return self._rank == 0 and bool(ray.get(self._fleet.store.unsynced.remote()))
+
+    def close(self) -> None:
+        """Destroy the communicator."""
+        self._link.close()
+
+
+class NcclLink:
+    """One NCCL group of the sending rank (0) and all ranks of all engines.
+
+    The group is made anew when an engine joined or left, which takes seconds and happens rarely.
+    """
+
+    def __init__(self, fleet: Fleet, bucket_bytes: int) -> None:
+        self._fleet = fleet
+        self._bucket_bytes = bucket_bytes
+        self._membership = -1
+        self._group: Any = None
+
+    def connect(self) -> None:
+        """Let every engine join with its own rank offset."""
+        if self._membership == self._fleet.membership:
+            return
+        self.close()
+        world_size, offsets = rank_plan(self._fleet.engines)
+        shared = {
+            "master_address": ray.util.get_node_ip_address(),
+            "master_port": free_port(),
+            "world_size": world_size,
+        }
+        wire = {
+            "packed": True,
+            "packed_buffer_size_bytes": self._bucket_bytes,
+            "packed_num_buffers": _NCCL_BUFFERS,
+        }
+        joining = self._fleet.start(
+            "init_weight_transfer",
+            lambda engine: ({**shared, **wire, "rank_offset": offsets[engine.worker_id]},),
+        )
+        self._group = trainer_init(shared)
+        self._fleet.collect(joining)
+        self._membership = self._fleet.membership
+
+    def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
+        """Broadcast a bucket while the engines receive it."""
+        if not sender:
+            return
+        receiving = self._fleet.start("update_weights", lambda _: (describe(group),))
+        packed_nccl_broadcast_producer(
+            iterator=iter(group),
+            group=self._group,
+            src=0,
+            post_iter_func=lambda item: item[1],
+            buffer_size_bytes=self._bucket_bytes,
+            num_buffers=_NCCL_BUFFERS,
+        )
+        self._fleet.collect(receiving)
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self._group is not None:
+            self._group.destroy()
+            self._group = None
+
+
+class IpcLink:
+    """CUDA IPC: each learner rank shares its copy of a bucket with the engine on its own GPU."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._membership = -1
+
+    def connect(self) -> None:
+        """Agree on packed buffers."""
+        if self._membership != self._fleet.membership:
+            self._fleet.call("init_weight_transfer", lambda _: ({"packed": True},))
+            self._membership = self._fleet.membership
+
+    def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
+        """Share a bucket and wait until every engine has copied it; a collective of all ranks."""
+        device = torch.cuda.current_device()
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        size = sum(tensor.numel() * tensor.element_size() for _, tensor in group)
+        for chunk in packed_ipc_producer(iter(group), uuid, lambda item: item[1], size):
+            handles = merge_handles(_all_gather(chunk.ipc_handle))
+            if sender:
+                info = describe(group) | {
+                    "ipc_handles": handles,
+                    "tensor_sizes": chunk.tensor_sizes,
+                }
+                arguments = (info,)
+                self._fleet.call("update_weights", lambda _: arguments)  # noqa: B023 (called now)
+            # The buffer may be freed only when no engine reads it any more.
+            _barrier()
+        torch.cuda.ipc_collect()
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def rank_plan(engines: Sequence[EngineEntry]) -> tuple[int, dict[str, int]]:
+    """World size of the transfer group, and the rank of each engine's first GPU.
+
+    The learner is rank 0; engines follow, each with as many ranks as it has GPUs.
+    """
+    offsets: dict[str, int] = {}
+    following = 1
+    for engine in engines:
+        offsets[engine.worker_id] = following
+        following += engine.ranks
+    return following, offsets
+
+
+def describe(group: Sequence[NamedTensor]) -> dict[str, Any]:
+    """Names, dtypes and shapes of a bucket, as vLLM's receivers expect them."""
+    return {
+        "names": [name for name, _ in group],
+        "dtype_names": [str(tensor.dtype).removeprefix("torch.") for _, tensor in group],
+        "shapes": [list(tensor.shape) for _, tensor in group],
+    }
+
+
+def merge_handles(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """IPC handles of all ranks, by GPU uuid.
+
+    Raises:
+        ValueError: two learner ranks share a GPU, whose engine could not tell them apart.
+    """
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for uuid, handle in part.items():
+            if uuid in merged:
+                raise ValueError(f"weight_sync.transport: ipc, but two learner ranks are on {uuid}")
+            merged[uuid] = handle
+    return merged
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return int(listener.getsockname()[1])
+
+
+def _all_gather(handle: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if not torch.distributed.is_initialized():
+        yield handle
+        return
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, handle)
+    yield from parts
+
+
+def _barrier() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
