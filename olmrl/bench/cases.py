@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from olmrl.bench.case import Case, CaseError, Verdict, row_fields
+from olmrl.bench.math_case import MathCase
 from olmrl.bench.table_case import TableCase
 from olmrl.bench.text_cases import (
     AbsentCase,
@@ -27,6 +28,7 @@ TYPES: dict[str, type[Case]] = {
         OrderCase,
         FormatCase,
         TableCase,
+        MathCase,
         FootnoteCase,
         BaselineCase,
     )

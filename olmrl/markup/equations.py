@@ -1,0 +1,128 @@
+r"""What a LaTeX formula looks like, and whether one formula shows another (spec E4).
+
+    render(r"\frac{a}{b}").mathml
+    equivalent(r"\frac{a}{b}", r"x = \frac a b")     # True: the reference is in there
+
+Rendering happens in an embedded KaTeX (`renderer="katex"`), or for a cross-check in a real browser
+(`renderer="chromium"`, needs the package playwright). Results, errors too, are cached in the
+process and on disk. `extract_formulas` finds the formulas of a text.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+from olmrl.markup.chromium import render_in_chromium
+from olmrl.markup.equation_cache import EquationCache, default_folder
+from olmrl.markup.formulas import extract_formulas
+from olmrl.markup.katex_engine import Fonts, engine_version, render_formula
+from olmrl.markup.symbol_match import Arrangement, Symbol, contains
+from olmrl.markup.text import WorkLimitError
+
+__all__ = ["Fonts", "Rendered", "Renderer", "Symbol", "equivalent", "extract_formulas", "render"]
+
+Renderer = Literal["katex", "chromium"]
+
+_INVISIBLE = re.compile("[\\s\u200a-\u200d\u2060\ufeff]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """A rendered formula, or the reason why it cannot be rendered."""
+
+    latex: str
+    mathml: str = ""
+    """What stands in MathML's `<semantics>`, without white space."""
+    symbols: tuple[Symbol, ...] = ()
+    """Every visible run of characters and its box, in reading order."""
+    error: str = ""
+    """Why it has neither; empty for a good formula."""
+
+    @cached_property
+    def arrangement(self) -> Arrangement:
+        """The symbols, ready to be compared."""
+        return Arrangement(self.symbols)
+
+
+def render(latex: str, *, fonts: Fonts = "katex", renderer: Renderer = "katex") -> Rendered:
+    """Renders a formula in display style; a bad formula comes back with its `error`.
+
+    Args:
+        latex: The formula without delimiters.
+        fonts: Whose widths place the symbols; `serif` is what the public benchmark measures.
+        renderer: `katex`, or `chromium` for a browser, which measures in the fonts it has.
+
+    Raises:
+        ValueError: The renderer is unknown, or is chromium and playwright or a browser is missing.
+    """
+    if renderer not in ("katex", "chromium"):
+        raise ValueError(f"markup.equations.renderer is {renderer!r}, must be katex or chromium")
+    return _render(latex, fonts, renderer)
+
+
+def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool:
+    """Tells whether a formula shows a reference formula, alone or as a part.
+
+    Either the reference's MathML is part of the hypothesis's, or its symbols stand in the
+    hypothesis in the same arrangement.
+
+    Args:
+        reference: LaTeX of what should be there.
+        hypothesis: LaTeX of what is there.
+        compat: Measure in the public benchmark's font, and let a reference that cannot be rendered
+            match any formula, as it does.
+
+    Raises:
+        WorkLimitError: The comparison needs too many steps.
+    """
+    if reference == hypothesis:
+        return True
+    verdict = _compare(reference, hypothesis, compat)
+    if verdict is None:
+        raise WorkLimitError("comparing two formulas takes too many steps")
+    return verdict
+
+
+@lru_cache(maxsize=65_536)
+def _compare(reference: str, hypothesis: str, compat: bool) -> bool | None:
+    fonts: Fonts = "serif" if compat else "katex"
+    wanted = _render(reference, fonts, "katex")
+    if wanted.error:
+        return compat
+    shown = _render(hypothesis, fonts, "katex")
+    if not compat and (shown.error or not wanted.symbols):
+        return not shown.error and wanted.mathml in shown.mathml
+    if wanted.mathml in shown.mathml:
+        return True
+    try:
+        return contains(shown.arrangement, wanted.arrangement)
+    except WorkLimitError:
+        return None
+
+
+@lru_cache(maxsize=16_384)
+def _render(latex: str, fonts: Fonts, renderer: Renderer) -> Rendered:
+    label = "\0".join((engine_version(), renderer, fonts, latex))
+    key = hashlib.sha256(label.encode("utf-8", "surrogatepass")).digest()
+    cache = _cache()
+    stored = cache.get(key)
+    if stored is None:
+        run = render_formula if renderer == "katex" else render_in_chromium
+        answer = run(latex, fonts)
+        answer["mathml"] = _INVISIBLE.sub("", answer.get("mathml", ""))
+        stored = json.dumps(answer)
+        cache.put(key, stored)
+    return _rendered(latex, json.loads(stored))
+
+
+def _rendered(latex: str, answer: dict[str, Any]) -> Rendered:
+    symbols = tuple(Symbol(*symbol) for symbol in answer.get("symbols", ()))
+    return Rendered(latex, answer["mathml"], symbols, answer.get("error", ""))
+
+
+@lru_cache(maxsize=1)
+def _cache() -> EquationCache:
+    return EquationCache(default_folder())
