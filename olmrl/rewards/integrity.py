@@ -11,8 +11,9 @@ saying little or nothing, `order` by saying everything twice, `format` by markin
 | format | marks at most half of its text, or twice the truth's share, in that way |
 
 Unrelated text of three times the truth's length shows 3 % of its 5-grams (median of 30 pages), a
-reading with 30 % wrong letters 17 % or more. A transcription of the truth itself meets all of them. Without a reference text, what the page's
-positive tests look for stands in for it, and the length rule is not applied.
+reading with 30 % wrong letters 17 % or more. A transcription of the truth itself meets all
+conditions. Without a reference text, what the page's positive tests look for stands in for it, and
+the length rule is not applied.
 """
 
 from __future__ import annotations

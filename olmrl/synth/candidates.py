@@ -137,13 +137,13 @@ def table(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
             related = _relations(grid, cell)
             chosen = rng.sample(sorted(related), min(2, len(related)))
             if chosen:
-                test = {"type": "table", "cell": cell.normal_text.strip()}
+                test: dict[str, Any] = {"type": "table", "cell": cell.normal_text.strip()}
                 test |= {name: related[name].normal_text.strip() for name in chosen}
                 test["ignore_markdown_tables"] = bool(from_html)
                 damaged = related[rng.choice(chosen)].text
                 whole = rf"(?<=[>|\s]){re.escape(damaged)}(?=[<|\s])"
                 garbled = _garble(damaged, rng)
-                yield Candidate(test, re.sub(whole, lambda _, new=garbled: new, body))
+                yield Candidate(test, re.sub(whole, garbled, body))
 
 
 _DIRECTIONS: tuple[Literal["up", "down", "left", "right"], ...] = ("up", "down", "left", "right")
@@ -230,8 +230,7 @@ def footnote(body: str, rng: random.Random) -> Iterator[Candidate]:
         if after:
             test["appears_after_marker"] = after
         if before or after:
-            bare = _MARKER.sub(lambda m, own=match[0]: "" if m[0] == own else m[0], body)
-            yield Candidate(test, bare)
+            yield Candidate(test, body.replace(match[0], ""))
 
 
 def _context(text: str, *, last: bool) -> str:
