@@ -83,7 +83,7 @@ def prepare_rows(table: str, rows: Rows, places: Places) -> Outcome:
     for name, lines in (("urls", urls), ("extras", extras), ("problems", problems)):
         files.write_lines(piece(places, name, f"rows {rows.start:09d}"), lines)
     facts: dict[str, float] = {
-        "pages": rows.count - len(problems),
+        "pages": rows.length - len(problems),
         "blank": blank,
         "rows_skipped": len(problems),
     }
@@ -118,3 +118,8 @@ def read_rows(rows: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
             for row in table.to_pylist():
                 yield str(row.pop(id_column)), row
         first += count
+
+
+def piece(places: Places, name: str, key: str) -> str:
+    """File of one work item's lines of urls, extras or problems."""
+    return storage.join(places.state, name, key.replace(" ", "_") + ".jsonl")
