@@ -24,16 +24,13 @@ from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import LoggingConfig
 from olmrl.metrics import JsonlSink, Sink, WandbSink
-from olmrl.run_directory import RunDirectory
+from olmrl.run_directory import RunDirectory, RunStopped
 
 ConfigType = TypeVar("ConfigType", GrpoConfig, SftConfig)
 
 _PATH_KEYS = {"path", "train", "heldout", "dir", "root", "cache_dir"}
+_MODES = ("greedy", "sampled")
 _SHOWN_SCORES = ("pass_rate", "reading", "page_exact", "ended")
-
-
-class RunStopped(RuntimeError):
-    """A run that ended early for a reason the user can act on."""
 
 
 class Console:
@@ -107,6 +104,21 @@ class Console:
             self.say(f"step {step:>4}/{total}  {figures}  [{time.monotonic() - started:.0f} s]")
 
         return show
+
+    def summary(self, directory: RunDirectory, report: Path) -> None:
+        """Say what improved, from what to what, and where the report is."""
+        self._progress.stop()
+        evaluations = directory.evaluations()
+        if len(evaluations) > 1:
+            first, last = evaluations[0]["scores"], evaluations[-1]["scores"]
+            for name in (f"{mode}/{score}" for mode in _MODES for score in _SHOWN_SCORES):
+                if name in first and name in last:
+                    change = last[name] - first[name]
+                    self.say(
+                        f"held-out {name:<20} {first[name]:.3f} -> {last[name]:.3f} ({change:+.3f})"
+                    )
+        self.say(f"model: {directory.path / 'model'}")
+        self.say(f"report: {report}")
 
     def close(self) -> None:
         """Stop the bar and close the sinks."""

@@ -25,24 +25,22 @@ import ray
 from olmrl import evaluation
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
-from olmrl.data.encode import Encoder
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.render import BadPage
-from olmrl.metrics import Measurements, Sink, Sum, flatten, merge
+from olmrl.metrics import Sink, flatten, merge
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.buffer import BufferView
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.pool import RolloutPool
-from olmrl.run_directory import RunDirectory
+from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.types import Completion, Page, PromptGroup, Rollout, SamplingSpec
 
-_POLL_S = 0.02
+_POLL_S = 0.1
+"""Longest wait for completions; whatever finishes earlier ends it."""
+_IDLE_S = 0.5
+"""Longest wait for the learner."""
 _SHOWN_PAGES = 4
 _EVALUATION = "evaluation:"
-
-
-class RunStopped(RuntimeError):
-    """The run ended early, on purpose: too many bad pages, or the learner gave up."""
 
 
 class PageFeed:
@@ -61,7 +59,6 @@ class PageFeed:
             for item in pages:
                 if not self._put(item):
                     return
-            self._put(None)
         except BaseException as error:
             self._put(error)
 
@@ -74,12 +71,16 @@ class PageFeed:
                 continue
         return False
 
-    def take(self) -> tuple[int, int, Page | BadPage] | bool | None:
-        """The next page; False when none is rendered yet, None after the last one."""
+    def take(self) -> tuple[int, int, Page | BadPage] | None:
+        """The next page; None while none is rendered yet.
+
+        Raises:
+            Exception: what stopped the rendering.
+        """
         try:
             item = self._queue.get_nowait()
         except queue.Empty:
-            return False
+            return None
         if isinstance(item, BaseException):
             raise item
         return item
@@ -110,7 +111,6 @@ class Driver:
         *,
         sources: Sequence[PageSource],
         heldout: Sequence[PageSource],
-        encoder: Encoder,
         pool: RolloutPool,
         scorers: ScorerPool,
         evaluation_scorers: ScorerPool,
@@ -122,7 +122,6 @@ class Driver:
         self._directory = directory
         self._sources = sources
         self._heldout = heldout
-        self._encoder = encoder
         self._pool = pool
         self._scorers = scorers
         self._evaluation_scorers = evaluation_scorers
@@ -134,9 +133,9 @@ class Driver:
         self._pages: dict[str, Any] = {}
         self._recorded: dict[int, int] = {}
         self._evaluation: _Evaluation | None = None
-        self._bad = 0
+        self._bad = {row["page_id"] for row in directory.bad_pages()}
         self._ended = False
-        self._counts: list[Measurements] = []
+        self._last: BufferView | None = None
         self._step_started = time.monotonic()
         sampling = config.rollout.sampling
         self._sampling = SamplingSpec(
@@ -156,18 +155,30 @@ class Driver:
             error = learner_error()
             if error is not None:
                 raise error
-            view: BufferView = ray.get(self._buffer.view.remote())
+            view = self._view()
             if view.incarnation != self._incarnation:
                 self._restart(view)
             if view.evaluation_due is not None and self._evaluation is None:
                 self._start_evaluation(view.evaluation_due)
             self._issue(view.issuable)
             self._collect(view)
-            self._log()
+            self._log(view)
             if view.finished and self._evaluation is None:
                 break
         if self._feed is not None:
             self._feed.close()
+
+    def _view(self) -> BufferView:
+        """The buffer's state; with nothing to do here, wait until the learner changes it."""
+        waits = (
+            self._pool.unfinished == 0
+            and self._scorers.in_work == 0
+            and self._evaluation is None
+            and (self._last is None or self._last.issuable == 0 or self._ended)
+        )
+        known = self._last.serial if waits and self._last is not None else -1
+        self._last = ray.get(self._buffer.view.remote(known, _IDLE_S))
+        return self._last
 
     # -- pages out
 
@@ -183,9 +194,9 @@ class Driver:
         stream = PageStream(
             self._sources,
             seed=self._config.run.seed,
+            longest_side=self._config.data.longest_side,
             start_epoch=epoch,
             start_index=index,
-            longest_side=self._config.data.longest_side,
             prefetch=self._config.data.prefetch_pages,
             render_cpus=self._config.data.render_cpus,
         )
@@ -195,13 +206,13 @@ class Driver:
         assert self._feed is not None
         while issuable > 0 and not self._ended:
             item = self._feed.take()
-            if item is False:
+            if item is None:
                 return
-            if item is None or self._past_the_end(item[0], item[1]):
+            epoch, index, page = item
+            if self._past_the_end(epoch, index):
                 self._ended = True
                 ray.get(self._buffer.end_of_pages.remote())
                 return
-            epoch, index, page = item
             if isinstance(page, BadPage):
                 self._skip(epoch, index, page)
                 continue
@@ -210,8 +221,13 @@ class Driver:
                 continue
             ref = ray.put(page)
             self._pages[group_id] = ref
-            self._counts.append({"rollout/page_bytes": Sum(float(page.image.nbytes))})
-            self._submit(group_id, ref, page, self._sampling, self._seeds(epoch, index))
+            self._pool.submit(
+                group_id,
+                ref,
+                self._sampling,
+                self._seeds(epoch, index),
+                needed=self._config.rollout.group_size,
+            )
             issuable -= 1
 
     def _past_the_end(self, epoch: int, index: int) -> bool:
@@ -225,21 +241,13 @@ class Driver:
             zlib.crc32(f"{self._config.run.seed}/{epoch}/{index}/{g}".encode()) for g in range(size)
         )
 
-    def _submit(
-        self, group_id: str, ref: Any, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...]
-    ) -> None:
-        self._pool.submit(
-            group_id, ref, self._encoder.prompt_text(page), sampling=sampling, seeds=seeds
-        )
-
     def _skip(self, epoch: int, index: int, bad: BadPage) -> None:
         page_id = f"{bad.path}::{bad.page_number}"
-        known = {row["page_id"] for row in self._directory.bad_pages()}
-        if page_id not in known:
+        if page_id not in self._bad:
             self._directory.bad_page(page_id, bad.path, bad.reason)
-            self._bad += 1
+            self._bad.add(page_id)
         ray.get(self._buffer.skip_page.remote(epoch, index, "bad_page"))
-        share = len(known | {page_id}) / len(self._sources)
+        share = len(self._bad) / len(self._sources)
         if share > self._config.data.max_bad_fraction:
             raise RunStopped(
                 f"{share:.0%} of {len(self._sources)} pages cannot be read, more than "
@@ -314,7 +322,7 @@ class Driver:
                     group_id = f"{_EVALUATION}{step}:{mode}:{number}:{sample}"
                     self._pages[group_id] = ref
                     seed = zlib.crc32(f"{self._config.run.seed}/{number}/{sample}".encode())
-                    self._submit(group_id, ref, page, sampling, (seed,))
+                    self._pool.submit(group_id, ref, sampling, (seed,))
         if not wanted:
             self._finish_evaluation()
 
@@ -347,18 +355,17 @@ class Driver:
 
     # -- metrics
 
-    def _log(self) -> None:
+    def _log(self, view: BufferView) -> None:
+        if not view.rows:
+            return
         for step, learned in ray.get(self._buffer.take_rows.remote()):
             now = time.monotonic()
             seconds, self._step_started = now - self._step_started, now
-            counts, self._counts = merge(*self._counts), []
-            row = learned | flatten(
-                merge(counts, self._pool.measurements(), self._scorers.measurements())
-            )
+            row = learned | flatten(merge(self._pool.measurements(), self._scorers.measurements()))
             row["time/step"] = seconds
             row["throughput/completion_tokens_per_s"] = row.get("rollout/tokens", 0.0) / seconds
             row["throughput/completions_per_s"] = row.get("rollout/completions", 0.0) / seconds
-            row["data/bad_pages"] = float(self._bad)
+            row["data/bad_pages"] = float(len(self._bad))
             for sink in self._sinks:
                 sink.write(step, row)
             self._on_step(step, row)

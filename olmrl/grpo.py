@@ -15,7 +15,7 @@ import sys
 import ray
 
 from olmrl import cluster
-from olmrl.checkpoint import hf
+from olmrl.checkpoint.hf import export
 from olmrl.config import GrpoConfig
 from olmrl.config.schema import RewardConfig
 from olmrl.console import Console, run_command
@@ -28,7 +28,21 @@ from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rollout.buffer import RolloutBuffer
 from olmrl.rollout.pool import RolloutPool
+from olmrl.rollout.worker import WorkerSpec
 from olmrl.run_directory import RunDirectory
+from olmrl.weight_sync.sender import resolve_transport
+from olmrl.weight_sync.store import start_store
+
+COLUMNS = {
+    "reward": ("reward/mean", ".3f"),
+    "tests": ("reward/bench/mean", ".3f"),
+    "length": ("completion/mean_length", ".0f"),
+    "entropy": ("policy/entropy", ".3f"),
+    "mismatch": ("mismatch/logprob_mean_abs", ".1e"),
+    "grad": ("policy/grad_norm", ".2f"),
+    "s/step": ("time/step", ".1f"),
+}
+"""Figures of the console line."""
 
 EVALUATION_REWARDS = (RewardConfig(name="bench"), RewardConfig(name="edit_distance"))
 
@@ -42,14 +56,14 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     """Run GRPO from start (or from the newest checkpoint) to report."""
     train = limited(scan_bench(config.data.train, config.data.file_pattern), config)
     heldout = scan_bench(config.data.heldout) if config.data.heldout else []
-    encoder_spec = EncoderSpec(
+    encoder = EncoderSpec(
         config.model.path,
         config.data.prompt,
         config.data.prompt_order,
         config.data.anchor_text_len,
         config.model.trust_remote_code,
     )
-    encoder = encoder_spec.build()
+    encoder.build()  # a wrong model path or prompt ends the run here, before anything starts
     total = total_steps(config, len(train))
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 
@@ -60,32 +74,33 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
             config.algorithm.pages_per_step, config.algorithm.max_staleness, config.learner.workers
         )
     )
-    pool = RolloutPool(config, encoder)
+    weights = start_store()
+    pool = RolloutPool(worker_spec(config, encoder), weights)
+    pool.start()
     scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
     evaluators = ScorerPool(EVALUATION_REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)
     task = GrpoTask(
         config=config,
         run_dir=str(directory.path),
         sources={source.page_id: source for source in train},
-        encoder=encoder_spec,
+        encoder=encoder,
         buffer=buffer,
-        weights=pool.weight_store,
+        weights=weights,
         total_steps=total,
         evaluate=bool(heldout),
     )
-    learner = LearnerGroup(grpo_loop, task, config.learner, directory)
+    learner = LearnerGroup(grpo_loop, task, config.learner, str(directory.path))
     driver = Driver(
         config,
         directory,
         sources=train,
         heldout=heldout,
-        encoder=encoder,
         pool=pool,
         scorers=scorers,
         evaluation_scorers=evaluators,
         buffer=buffer,
         sinks=console.sinks(config.logging),
-        on_step=console.grpo_step(total),
+        on_step=console.step_line("GRPO", total, COLUMNS),
     )
     try:
         driver.run(learner.error)
@@ -93,8 +108,21 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     finally:
         for part in (pool, scorers, evaluators):
             part.close()
-    hf.export(directory.path, directory.path / "model")
-    console.finish(directory, write_report(directory))
+    export(str(directory.path), str(directory.path / "model"))
+    console.summary(directory, write_report(directory))
+
+
+def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
+    """What each engine process builds."""
+    transport = resolve_transport(
+        config.weight_sync,
+        engine=config.rollout.engine,
+        use_gpu=config.learner.use_gpu,
+        colocate=config.rollout.colocate,
+    )
+    return WorkerSpec(
+        encoder, config.rollout, config.learner.use_gpu, transport, seed=config.run.seed
+    )
 
 
 def limited(sources: list[PageSource], config: GrpoConfig) -> list[PageSource]:

@@ -25,6 +25,10 @@ from olmrl import storage
 from olmrl.types import Page, PromptGroup, Rollout
 
 
+class RunStopped(RuntimeError):
+    """A run that ended early for a reason the user can act on."""
+
+
 class RunDirectory:
     """Paths and writers of one run; local folder."""
 

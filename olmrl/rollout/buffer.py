@@ -10,13 +10,14 @@ batch with its optimizer step. Waiting is asynchronous: a lease returns when its
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from olmrl.data.cost import balance
-from olmrl.metrics import Last, Max, Mean, Measurements, Sum, flatten, merge
+from olmrl.metrics import Last, Max, Mean, Measurements, flatten, merge
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.types import (
     Float32Array,
@@ -59,6 +60,10 @@ class BufferView:
     """Step the learner waits at for an evaluation, if any."""
     finished: bool
     """The learner said that it is done."""
+    rows: int
+    """Finished metric rows to be taken."""
+    serial: int
+    """Changes whenever anything here does."""
 
 
 class RolloutBuffer:
@@ -71,6 +76,7 @@ class RolloutBuffer:
         self._groups: dict[str, PromptGroup] = {}
         self._leases: dict[str, list[Lease]] = {}
         self._changed = asyncio.Condition()
+        self._serial = 0
         self._no_more_pages = False
         self._finished = False
         self._evaluation_due: int | None = None
@@ -81,8 +87,12 @@ class RolloutBuffer:
 
     # -- Driver
 
-    async def view(self) -> BufferView:
-        """Say where everything stands."""
+    async def view(self, known: int = -1, timeout_s: float = 0.0) -> BufferView:
+        """Say where everything stands; waits while the serial is still `known`."""
+        if self._serial == known:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s), self._changed:
+                    await self._changed.wait_for(lambda: self._serial != known)
         ledger = self._ledger
         issued = len(ledger.open_groups(GroupState.ISSUED))
         return BufferView(
@@ -94,6 +104,8 @@ class RolloutBuffer:
             ready=len(ledger.open_groups(GroupState.READY)),
             evaluation_due=self._evaluation_due,
             finished=self._finished,
+            rows=len(self._rows),
+            serial=self._serial,
         )
 
     async def issue(self, epoch: int, index: int, page_id: str) -> str | None:
@@ -211,11 +223,13 @@ class RolloutBuffer:
                 f"ledger/{name}": Last(float(count)) for name, count in self._ledger.counts.items()
             }
             self._rows.append((step, flatten(merge(*waiting, rollouts, totals))))
+            await self._notify()
 
     async def evaluation_due(self, step: int) -> None:
         """Wait until the Driver has evaluated the weights of this step."""
+        self._evaluation_due = step
+        await self._notify()
         async with self._changed:
-            self._evaluation_due = step
             while self._evaluated < step:
                 await self._changed.wait()
 
@@ -260,6 +274,7 @@ class RolloutBuffer:
 
     async def _notify(self) -> None:
         async with self._changed:
+            self._serial += 1
             self._changed.notify_all()
 
 
@@ -282,8 +297,6 @@ def measure_group(group: PromptGroup) -> Measurements:
         "completion/clipped_fraction": Mean.of(
             [float(r.completion.finish_reason == "length") for r in group.rollouts]
         ),
-        "rollout/completions": Sum(float(len(lengths))),
-        "rollout/tokens": Sum(float(sum(lengths))),
         "rollout/cached_prompt_fraction": Mean.of(
             r.completion.cached_tokens / max(1, len(r.completion.prompt_token_ids))
             for r in group.rollouts
