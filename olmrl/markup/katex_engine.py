@@ -26,7 +26,7 @@ MAX_SYMBOLS = 5_000
 MAX_SECONDS = 3.0
 """CPU time for one formula; a usual one takes a millisecond."""
 MAX_MEMORY_BYTES = 256 << 20
-MAX_STACK_BYTES = 2 << 20
+MAX_STACK_BYTES = 4 << 20
 
 _SCRIPTS = ("katex.min.js", "fonts.js", "layout.js")
 _WIDTHS = ("katex_widths.json", "serif_widths.json")
@@ -44,6 +44,7 @@ def render_formula(latex: str, fonts: Fonts) -> dict[str, Any]:
         return {"error": f"the formula is longer than {MAX_FORMULA_CHARS} characters"}
     if getattr(_thread, "render", None) is None:
         _thread.render = _start_engine()
+    latex = latex.encode("utf-8", "replace").decode()  # lone surrogates cannot be printed later
     try:
         answer = _thread.render(json.dumps(latex), fonts, MAX_SYMBOLS)
     except quickjs.JSException as error:  # a limit was hit: the engine's state is unknown

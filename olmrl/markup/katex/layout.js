@@ -396,5 +396,7 @@ function renderFormula(latexJson, fonts, maxSymbols) {
   }
   const symbols = layoutFormula(tree).map((b) => [b.text, b.x, b.y, b.width, b.height]);
   if (symbols.length > maxSymbols) return JSON.stringify({ error: "too many symbols" });
+  const isPlaced = ([, ...numbers]) => numbers.every(Number.isFinite);
+  if (!symbols.every(isPlaced)) return JSON.stringify({ error: "a length is too large" });
   return JSON.stringify({ mathml: mathmlOf(tree), symbols });
 }
