@@ -1,0 +1,83 @@
+"""Configuration: strict, explained, and every shipped file loads."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+MINIMAL = ["model.path=m", "data.train=d"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("grpo/*.yaml")), ids=lambda p: p.stem)
+def test_shipped_grpo_configs_load(path):
+    load(GrpoConfig, path)
+    assert path.read_text().startswith("#"), "opens with purpose, hardware, expected result"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("sft/*.yaml")), ids=lambda p: p.stem)
+def test_shipped_sft_configs_load(path):
+    load(SftConfig, path)
+    assert path.read_text().startswith("#"), "opens with purpose, hardware, expected result"
+
+
+def test_configs_are_shipped_for_both_commands():
+    assert list(CONFIGS.glob("grpo/*.yaml")) and list(CONFIGS.glob("sft/*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rollout.grup_size=3", "did you mean 'group_size'"),
+        ("rolout.group_size=3", "did you mean 'rollout'"),
+        ("rewards=[{name: bench, wieght: 2}]", "did you mean 'weight'"),
+        ("rollout.group_size=many", "rollout.group_size"),
+        ("rollout.group_size=1", "an advantage needs siblings"),
+        ("rewards=[]", "at least one reward"),
+        ("rewards=[{name: eos},{name: eos}]", "occurs twice"),
+        ("algorithm.loss=ppo", "algorithm.loss"),
+        ("rollout", "section.key=value"),
+        ("learner.optimizer.lr=-1", "learner.optimizer.lr"),
+        ("data.train.x=1", "not a section"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(override, message):
+    with pytest.raises(ConfigError, match=message.replace("'", ".")):
+        load(GrpoConfig, None, [*MINIMAL, override])
+
+
+def test_missing_section_values_are_named():
+    with pytest.raises(ConfigError, match="model"):
+        load(GrpoConfig, None, ["data.train=d"])
+
+
+def test_a_broken_file_names_file_and_line(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("model:\n  path: m\n  path: n\n")
+    with pytest.raises(ConfigError, match=r"c.yaml, line 3.*occurs twice"):
+        load(GrpoConfig, path)
+    path.write_text("a: [1\n")
+    with pytest.raises(ConfigError, match=r"c.yaml, line"):
+        load(GrpoConfig, path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        load(GrpoConfig, tmp_path / "absent.yaml")
+
+
+def test_numbers_in_scientific_notation_are_numbers():
+    config = load(GrpoConfig, None, [*MINIMAL, "learner.optimizer.lr=2e-5"])
+    assert config.learner.optimizer.lr == 2e-5
+
+
+def test_later_overrides_win_over_the_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("model: {path: m}\ndata: {train: d}\nrollout: {group_size: 4}\n")
+    config = load(GrpoConfig, path, ["rollout.group_size=6", "rollout.group_size=8"])
+    assert config.rollout.group_size == 8
+
+
+def test_dump_reads_back_as_the_same_configuration():
+    config = load(GrpoConfig, None, [*MINIMAL, "rollout.workers={min: 1, max: 3}"])
+    assert GrpoConfig.model_validate(yaml.safe_load(dump(config))) == config
+    assert (config.rollout.min_workers, config.rollout.max_workers) == (1, 3)

@@ -1,0 +1,31 @@
+"""Reports: whole, without any outside reference, and deaf to what models write."""
+
+import re
+
+from olmrl.report import Curves, Sample, Table, Text, page
+from olmrl.report.html import Transcript
+
+HOSTILE = '<script>alert(1)</script><img src="http://evil/x.png" onerror=alert(2)>'
+
+
+def test_model_output_is_shown_as_text():
+    html = page(HOSTILE, HOSTILE, [
+        Text(HOSTILE, (HOSTILE,)),
+        Table(HOSTILE, (HOSTILE,), ((HOSTILE, 0.5),)),
+        Sample(HOSTILE, None, HOSTILE, (Transcript(HOSTILE, HOSTILE, ((HOSTILE, HOSTILE),),
+                                                   ((False, HOSTILE, HOSTILE),)),)),
+    ])  # fmt: skip
+    assert "<script" not in html
+    assert "<img" not in html
+    assert html.count("&lt;script&gt;") >= 10
+
+
+def test_nothing_is_fetched_from_outside():
+    html = page("t", "s", [Curves("c", {"reward": {"a": ([1, 2], [0.1, 0.2])}})])
+    assert "data:image/svg+xml;base64," in html
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(?!data:)\w", html)
+
+
+def test_numbers_are_rounded_and_words_kept():
+    html = page("t", "s", [Table("x", ("a",), ((0.123456, "word", 7),))])
+    assert "0.123<" in html and "0.12345" not in html and ">7<" in html

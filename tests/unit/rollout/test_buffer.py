@@ -1,0 +1,143 @@
+"""The buffer: leases wait, ranks share a batch, nothing is trained twice (without Ray)."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+
+from olmrl.rollout.buffer import RolloutBuffer
+from olmrl.types import (
+    Completion,
+    PolicyVersion,
+    PromptGroup,
+    RewardResult,
+    Rollout,
+    VersionSpan,
+)
+
+
+def group(group_id, rewards, version, length=4):
+    rollouts = []
+    for index, reward in enumerate(rewards):
+        ids = np.arange(length + index, dtype=np.int32)
+        completion = Completion(
+            group_id, index, ids, np.zeros(len(ids), np.float32),
+            (VersionSpan(version, 0, len(ids)),), "stop", "x", np.arange(5, dtype=np.int32),
+        )  # fmt: skip
+        rollouts.append(Rollout(completion, {"bench": RewardResult(reward)}, reward))
+    return PromptGroup(group_id, f"page-{group_id}", tuple(rollouts))
+
+
+async def started(batch_size=2, staleness=0, world=1):
+    buffer = RolloutBuffer(batch_size, staleness, world)
+    version = await buffer.begin(None)
+    await buffer.published(version)
+    return buffer, version
+
+
+async def fill(buffer, version, count, start=0):
+    for index in range(start, start + count):
+        group_id = await buffer.issue(0, index, f"p{index}")
+        assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "ready"
+
+
+def test_lease_waits_for_a_whole_batch():
+    async def run():
+        buffer, version = await started()
+        lease = asyncio.create_task(buffer.lease("b0", 0))
+        await fill(buffer, version, 1)
+        await asyncio.sleep(0)
+        assert not lease.done()
+        await fill(buffer, version, 1, start=1)
+        taken = await lease
+        assert [g.group_id for g in taken.groups] == ["0-0-1", "0-1-1"]
+        assert taken.totals.tolist() == [[0.0, 1.0], [0.0, 1.0]]
+        assert taken.lengths.tolist() == [[4, 5], [4, 5]]
+
+    asyncio.run(run())
+
+
+def test_ranks_share_a_batch_without_overlap():
+    async def run():
+        buffer, version = await started(batch_size=4, world=2)
+        await fill(buffer, version, 4)
+        shares = [await buffer.lease("b0", rank) for rank in (0, 1)]
+        positions = sorted(p for share in shares for p in share.positions)
+        assert positions == [0, 1, 2, 3]
+        again = await buffer.lease("b0", 1)
+        assert again is shares[1]
+
+    asyncio.run(run())
+
+
+def test_group_without_signal_is_dropped_and_its_place_refilled():
+    async def run():
+        buffer, version = await started()
+        group_id = await buffer.issue(0, 0, "p0")
+        assert await buffer.add(group(group_id, [0.5, 0.5], version), True) == "zero_variance"
+        assert (await buffer.view()).issuable == 2
+        assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "void"
+
+    asyncio.run(run())
+
+
+def test_the_last_smaller_batch_is_leased_and_then_the_end():
+    async def run():
+        buffer, version = await started(batch_size=4)
+        await fill(buffer, version, 3)
+        await buffer.end_of_pages()
+        assert len((await buffer.lease("b0", 0)).groups) == 3
+        await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
+        assert await buffer.lease("b1", 0) is None
+
+    asyncio.run(run())
+
+
+def test_a_restart_keeps_ready_groups_and_voids_the_rest():
+    async def run():
+        buffer, version = await started(batch_size=1, staleness=2)
+        await fill(buffer, version, 2)
+        await buffer.lease("b0", 0)
+        snapshot, groups = await buffer.snapshot()
+        await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
+        late = await buffer.issue(0, 2, "p2")
+        again = await buffer.begin((json.loads(json.dumps(snapshot)), groups))
+        assert again == PolicyVersion(version.incarnation + 1, 0)
+        assert await buffer.add(group(late, [0.0, 1.0], version), True) == "void"
+        await buffer.published(again)
+        assert await buffer.issue(0, 1, "p1") is None
+        assert [g.group_id for g in (await buffer.lease("c0", 0)).groups] == ["0-0-1"]
+
+    asyncio.run(run())
+
+
+def test_view_waits_for_a_change():
+    async def run():
+        buffer, version = await started()
+        known = (await buffer.view()).serial
+        waiting = asyncio.create_task(buffer.view(known, 5.0))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await fill(buffer, version, 1)
+        assert (await waiting).ready == 1
+        assert (await buffer.view((await buffer.view()).serial, 0.01)).ready == 1
+
+    asyncio.run(run())
+
+
+def test_rows_are_complete_when_all_ranks_reported():
+    async def run():
+        from olmrl.metrics import Sum
+
+        buffer, version = await started(world=2)
+        await fill(buffer, version, 2)
+        await buffer.report(1, {"tokens": Sum(3)})
+        assert await buffer.take_rows() == []
+        await buffer.report(1, {"tokens": Sum(4)})
+        ((step, row),) = await buffer.take_rows()
+        assert (step, row["tokens"]) == (1, 7)
+        assert row["reward/mean"] == pytest.approx(0.5)
+        assert row["reward/frac_zero_std"] == 0.0
+
+    asyncio.run(run())
