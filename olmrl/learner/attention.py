@@ -299,8 +299,12 @@ def resolve_kernel(
     if wanted == "flash" and (flash_attn_varlen_func is None or not on_gpu):
         raise ValueError(
             "model.attention: flash needs a CUDA device and the flash-attn package "
-            "(install olmrl[flash-attn]); allowed here are auto, sdpa"
-            + (", flex" if on_gpu else "")
+            "(install olmrl[flash-attn]); auto and sdpa run anywhere"
+        )
+    if wanted == "flex" and not on_gpu:
+        raise ValueError(
+            "model.attention: flex needs a CUDA device, torch has no gradients for it on CPU; "
+            "auto and sdpa run anywhere"
         )
     return wanted
 

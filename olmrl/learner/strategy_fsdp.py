@@ -172,7 +172,9 @@ def shard(
         full = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
         tied = policy.model.lm_head.weight is model.language_model.embed_tokens.weight
         unit: list[nn.Module] = [model.language_model.embed_tokens] if tied else []
-        fully_shard([*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=offload)
+        fully_shard(
+            [*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=offload
+        )
     if learner.wrap == "block":
         for block in (*model.visual.blocks, *model.language_model.layers):
             fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=offload)

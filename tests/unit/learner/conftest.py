@@ -1,11 +1,10 @@
-"""A tiny random Qwen2.5-VL and hand-made packed batches over it."""
-
-from __future__ import annotations
-
 import pytest
-from tiny import make_model
+from learner_ranks import Ranks
 
 
-@pytest.fixture()
-def model():
-    return make_model()
+@pytest.fixture(scope="session")
+def ranks():
+    """Runs a function on two ranks."""
+    pool = Ranks()
+    yield pool
+    pool.close()
