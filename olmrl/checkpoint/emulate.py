@@ -71,7 +71,8 @@ class ProbedModel:
     def __init__(self, path: str, dtype: torch.dtype, device: str | None = None) -> None:
         """Load the model for inference."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=dtype)
+        family: Any = Qwen2_5_VLForConditionalGeneration
+        self.model = family.from_pretrained(path, dtype=dtype)
         self.model.to(self.device).eval().requires_grad_(False)
         self._on_key_value: _KeyValue = lambda layer, key, value: (key, value)
         self._hooks: list[Any] = []
@@ -79,8 +80,8 @@ class ProbedModel:
         AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
         self.model.model.language_model.config._attn_implementation = _ATTENTION
 
-    def score(self, sample: Sample) -> Scored:
-        """Teacher-force a sample's response."""
+    def score(self, sample: Sample, banned_ids: Sequence[int] = ()) -> Scored:
+        """Teacher-force a sample's response, as if banned ids could not be sampled."""
         prompt, response = sample.prompt, np.asarray(sample.response_ids, np.int64)
         ids = torch.from_numpy(np.concatenate([prompt.prompt_ids, response]))[None].to(self.device)
         image_id = self.model.config.image_token_id
@@ -93,7 +94,8 @@ class ProbedModel:
                 image_grid_thw=torch.from_numpy(prompt.image_grid_thw).to(self.device),
                 logits_to_keep=len(response) + 1,
             ).logits[0, :-1]
-        table = logits.float().log_softmax(-1).cpu()
+        banned = torch.tensor(list(banned_ids), dtype=torch.int64, device=self.device)
+        table = logits.float().index_fill(-1, banned, -torch.inf).log_softmax(-1).cpu()
         given = table.gather(-1, torch.from_numpy(response)[:, None])[:, 0].numpy()
         top = table.argmax(-1).numpy()
         return Scored(given, top == response, top)

@@ -1,0 +1,280 @@
+"""`python -m olmrl.checkpoint VERB`: from a run to a model people can serve.
+
+hf RUN OUT              newest (or --step N, --best) checkpoint as a model folder
+soup A B C OUT          average of models
+fp8 MODEL OUT           8-bit copy for vLLM
+parity MODEL --pages F  transformers against vLLM, token for token
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import numpy as np
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from olmrl.checkpoint import fp8, hf, parity, weights
+from olmrl.checkpoint.emulate import ProbedModel
+from olmrl.checkpoint.recipes import RECIPES
+from olmrl.checkpoint.samples import Sample, load_pages
+from olmrl.checkpoint.soup import soup
+from olmrl.config.schema import Dtype, RolloutConfig
+from olmrl.data.encode import Encoder
+from olmrl.rollout.engine import GenerationFailure, GenerationRequest
+from olmrl.rollout.environment import engine_environment
+from olmrl.types import Completion, Page, SamplingSpec
+
+CONSOLE = Console(soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; user errors end in one sentence and exit code 2."""
+    options = _parser().parse_args(arguments)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        return int(options.run(options))
+    except (ValueError, OSError) as error:
+        print(f"olmrl.checkpoint: {error}", file=sys.stderr)
+        return 2
+
+
+def run_hf(options: argparse.Namespace) -> int:
+    """Export a run."""
+    step = hf.export(
+        options.run_dir,
+        options.out,
+        step=options.step,
+        best=options.best,
+        base=options.base,
+        dtype=options.dtype,
+    )
+    CONSOLE.print(f"step {step} of {options.run_dir} -> {options.out}")
+    return 0
+
+
+def run_soup(options: argparse.Namespace) -> int:
+    """Average models."""
+    distances = soup(options.models, options.out, options.weights)
+    for source, distance in distances.items():
+        CONSOLE.print(f"{source}: relative distance to the average {distance:.2e}")
+    CONSOLE.print(f"average of {len(options.models)} models -> {options.out}")
+    return 0
+
+
+def run_fp8(options: argparse.Namespace) -> int:
+    """Quantise a model."""
+    pages = None
+    if options.pages:
+        pages = fp8.PageSet(
+            options.pages,
+            options.limit,
+            options.longest_side,
+            options.max_tokens,
+            options.prompt,
+        )
+    report = fp8.quantise(
+        options.model, options.out, options.recipe, pages=pages, dtype=options.dtype
+    )
+    table = Table("tensor", "relative error")
+    for name, error in report.errors.items():
+        table.add_row(name, f"{error:.4f}")
+    CONSOLE.print(table)
+    before, after = report.bytes_before / 2**20, report.bytes_after / 2**20
+    CONSOLE.print(f"{report.recipe}: {before:.1f} MiB -> {after:.1f} MiB ({after / before:.0%})")
+    if report.gap:
+        CONSOLE.print(
+            f"log-prob gap to {options.dtype} over {report.gap.tokens} tokens: "
+            f"mean {report.gap.mean:.4f}, largest {report.gap.largest:.3f}; "
+            f"same greedy choice {report.gap.same_top:.1%}"
+        )
+    return 0
+
+
+def run_parity(options: argparse.Namespace) -> int:
+    """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
+    encoder = Encoder(options.model, prompt=options.prompt)
+    pages = load_pages(options.pages, options.limit, options.longest_side)
+    completions = transcribe(
+        options.model, pages, options.prompt, options.max_tokens, options.dtype
+    )
+    probe = ProbedModel(options.model, getattr(torch, options.dtype))
+    scored = []
+    for page, completion in zip(pages, completions, strict=True):
+        tokens = completion.token_ids.astype(np.int64)
+        sample = Sample(page, encoder.encode_page(page), tokens)
+        scored.append(probe.score(sample, encoder.banned_ids))
+    found = parity.judge(
+        [page.page_id for page in pages],
+        completions,
+        scored,
+        lambda ids: str(encoder.tokenizer.decode(list(ids))),
+        worst=options.worst,
+    )
+    _print_parity(found)
+    if options.max_mean_gap is not None and found.mean_gap > options.max_mean_gap:
+        CONSOLE.print(f"mean gap {found.mean_gap:.5f} exceeds {options.max_mean_gap}")
+        return 1
+    return 0
+
+
+def _print_parity(found: parity.Parity) -> None:
+    table = Table("page", "tokens", "greedy match", "first mismatch", "mean gap", "largest gap")
+    table.columns[0].overflow = "fold"
+    for page in found.pages:
+        table.add_row(
+            page.page_id,
+            str(page.tokens),
+            f"{page.matches / max(page.tokens, 1):.1%}",
+            "-" if page.first_mismatch is None else str(page.first_mismatch),
+            f"{page.mean_gap:.5f}",
+            f"{page.largest_gap:.4f}",
+        )
+    CONSOLE.print(table)
+    worst = Table("worst tokens: page", "place", "vLLM chose", "transformers would", "vLLM", "hf")
+    worst.columns[0].overflow = "fold"
+    for token in found.worst:
+        worst.add_row(
+            token.page_id,
+            str(token.position),
+            repr(token.token),
+            repr(token.preferred),
+            f"{token.vllm:.4f}",
+            f"{token.transformers:.4f}",
+        )
+    CONSOLE.print(worst)
+    CONSOLE.print(
+        f"greedy match {found.match_rate:.2%}; |log-prob gap| mean {found.mean_gap:.5f}, "
+        f"largest {found.largest_gap:.4f}; beyond {parity.OUTLIER}: {found.outliers:.2%} of tokens"
+    )
+
+
+def transcribe(
+    model: str, pages: list[Page], prompt: str, max_tokens: int, dtype: Dtype
+) -> list[Completion]:
+    """Greedy transcriptions by vLLM, in a process of its own: it changes torch for good.
+
+    Raises:
+        ValueError: vLLM refuses the model or a page.
+    """
+    on_gpu = torch.cuda.is_available()
+    config = RolloutConfig(
+        group_size=1,
+        dtype=dtype,
+        max_num_seqs=16,
+        max_model_len=_longest(model),
+        kv_cache_gb=None if on_gpu else 1.0,
+    )
+    os.environ.update(engine_environment(config, use_gpu=on_gpu))
+    here, there = multiprocessing.Pipe(duplex=False)
+    # By its importable name: a spawned process knows no `__main__` of a package.
+    target = importlib.import_module("olmrl.checkpoint.__main__")._transcribe_in_child
+    child = multiprocessing.get_context("spawn").Process(
+        target=target, args=(there, model, pages, prompt, max_tokens, config), daemon=True
+    )
+    child.start()
+    while not here.poll(1.0):
+        if not child.is_alive():
+            raise ValueError(f"{model}: vLLM's process ended without an answer; see its log above")
+    answer = here.recv()
+    child.join()
+    if isinstance(answer, str):
+        raise ValueError(f"{model}: {answer}")
+    return list(answer)
+
+
+def _longest(model: str) -> int:
+    """Tokens a parity run admits: the model's own bound, up to what pages ever need."""
+    text = weights.read_json(os.path.join(model, weights.CONFIG))
+    text = text.get("text_config", text)
+    return min(int(text.get("max_position_embeddings", 16384)), 16384)
+
+
+def _transcribe_in_child(
+    to: Connection,
+    model: str,
+    pages: list[Page],
+    prompt: str,
+    max_tokens: int,
+    config: RolloutConfig,
+) -> None:
+    from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415  only where vLLM runs
+
+    encoder = Encoder(model, prompt=prompt)
+    try:
+        engine = VllmEngine(encoder, config)
+    except ValueError as error:
+        to.send(str(error))
+        return
+    sampling = SamplingSpec(temperature=1.0, top_p=1.0, max_tokens=max_tokens, greedy=True)
+    for number, page in enumerate(pages):
+        text = encoder.prompt_text(page)
+        engine.submit(GenerationRequest(str(number), page, text, sampling, seeds=(0,)))
+    done: dict[int, Completion] = {}
+    while len(done) < len(pages):
+        for item in engine.poll(1.0):
+            if isinstance(item, GenerationFailure):
+                to.send(f"{pages[int(item.group_id)].page_id}: {item.reason}")
+                return
+            done[int(item.group_id)] = item
+    to.send([done[number] for number in range(len(pages))])
+    engine.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m olmrl.checkpoint",
+        description="From a run to a model people can serve.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    export = verbs.add_parser("hf", help="a run's checkpoint as a model folder")
+    export.add_argument("run_dir", metavar="RUN", help="run directory")
+    export.add_argument("out", metavar="OUT", help="new model folder")
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
+    which.add_argument("--best", action="store_true", help="the best by evaluation")
+    export.add_argument("--base", help="where config and processor come from, if model.path moved")
+    export.add_argument("--dtype", choices=sorted(hf.DTYPES), help="default: the run's model.dtype")
+    export.set_defaults(run=run_hf)
+
+    average = verbs.add_parser("soup", help="average of models")
+    average.add_argument("models", nargs="+", metavar="MODEL", help="model folders")
+    average.add_argument("out", metavar="OUT", help="new model folder")
+    average.add_argument("--weights", type=float, nargs="+", help="share of each; default: equal")
+    average.set_defaults(run=run_soup)
+
+    rounding = verbs.add_parser("fp8", help="8-bit copy for vLLM")
+    rounding.add_argument("model", metavar="MODEL", help="model folder")
+    rounding.add_argument("out", metavar="OUT", help="new model folder")
+    rounding.add_argument("--recipe", choices=list(RECIPES), default="w8a8_dynamic")
+    _add_page_options(rounding, required=False)
+    rounding.set_defaults(run=run_fp8)
+
+    compare = verbs.add_parser("parity", help="transformers against vLLM, token for token")
+    compare.add_argument("model", metavar="MODEL", help="model folder")
+    _add_page_options(compare, required=True)
+    compare.add_argument("--worst", type=int, default=10, help="tokens listed (default 10)")
+    compare.add_argument("--max-mean-gap", type=float, help="exit with 1 beyond this mean gap")
+    compare.set_defaults(run=run_parity)
+    return parser
+
+
+def _add_page_options(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument("--pages", required=required, help="bench folder or page pairs")
+    parser.add_argument("--limit", type=int, default=16, help="pages used (default 16)")
+    parser.add_argument("--longest-side", type=int, default=1288, help="pixels (default 1288)")
+    parser.add_argument("--max-tokens", type=int, default=1024, help="per page (default 1024)")
+    parser.add_argument("--prompt", default="olmrl-v1", help="prompt name (default olmrl-v1)")
+    parser.add_argument("--dtype", choices=sorted(hf.DTYPES), default="bfloat16")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
