@@ -112,6 +112,8 @@ class Encoder:
         self.banned_ids: tuple[int, ...] = tuple(
             sorted(vocabulary[token] for token in _VISION_TOKENS if token in vocabulary)
         )
+        special = {*self.tokenizer.all_special_ids, *self.banned_ids}
+        self.plain_ids: Int64Array = np.array(sorted(set(vocabulary.values()) - special), np.int64)
         if self._id_of(IMAGE_PLACEHOLDER) != self.vision.image_token_id:
             raise ValueError(
                 f"{model_path}: tokenizer and config.json disagree on the id of {IMAGE_PLACEHOLDER}"

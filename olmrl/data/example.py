@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from olmrl.types import EncodedPage, Int64Array
 
-IGNORED = -100
+IGNORED: Final = -100
 """Label of a token that is not learnt."""
 
 

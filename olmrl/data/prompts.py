@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from functools import lru_cache
 from typing import Any, Literal
 
 from olmrl import storage
@@ -30,6 +31,7 @@ _V4_SHA256 = "c12f21aca8c6c5599cea6176edd974b7ea6a05cf451497abd6370dd449db3979"
 _OLMOCR_MODULE = "olmocr.prompts.prompts"
 
 
+@lru_cache(maxsize=32)
 def load_prompt(name: str) -> str:
     """Give the text of a named prompt.
 

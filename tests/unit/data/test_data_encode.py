@@ -177,9 +177,10 @@ def test_paths_that_are_no_vision_language_model(tiny_model: Path, tmp_path: Pat
 
 
 def test_pages_whose_text_spells_the_placeholder_are_bad(tiny_model: Path, tmp_path: Path):
+    from data_pdfs import write_pdf
+
     from olmrl.data.page import PageSource, load_page
     from olmrl.data.render import BadPage
-    from tests.unit.data.pdfs import write_pdf
 
     path = write_pdf(tmp_path / "a.pdf", lines=["an <|image_pad|> in the text"])
     loaded = load_page(PageSource("a.pdf::1", str(path), 1), 100)

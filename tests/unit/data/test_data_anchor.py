@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_pdfs import write_pdf
 from PIL import Image
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.data.anchor import anchor_text, clean, merge_boxes
 from olmrl.data.render import BadPage
-from tests.unit.data.pdfs import write_pdf
 
 
 def test_texts_and_images_with_their_place(tmp_path: Path):

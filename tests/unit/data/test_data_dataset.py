@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from data_pdfs import write_pdf
 
 from olmrl.data.dataset import OrderedStream, PageStream, PreparedPage, order
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
-from tests.unit.data.pdfs import write_pdf
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,10 +5,10 @@ import pickle
 from pathlib import Path
 
 import pytest
+from data_pdfs import write_pdf
 
 from olmrl.data.page import load_page, scan_bench, scan_pairs
 from olmrl.data.render import BadPage
-from tests.unit.data.pdfs import write_pdf
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_data_pack import VISION, make_groups
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from olmrl.data.cost import CostModel, balance
 from olmrl.data.pack import pack_groups
-from tests.unit.data.test_pack import VISION, make_groups
 
 
 def test_longest_first_by_hand():

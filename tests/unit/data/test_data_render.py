@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_pdfs import raw_pdf, rewrite, write_pdf
 from pypdf import PdfWriter
 
 from olmrl.data.render import BadPage, page_count, render_page
-from tests.unit.data.pdfs import raw_pdf, rewrite, write_pdf
 
 
 def dark_corner(image: np.ndarray) -> str:

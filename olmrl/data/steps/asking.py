@@ -1,0 +1,83 @@
+"""Steps that write the question: instruction and message order (spec B17, C2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from olmrl.data.prompts import load_prompt, olmocr_prompt, with_anchor
+from olmrl.data.steps.sample import STRICT, Kind, Sample, StepContext
+
+
+@dataclass(frozen=True, config=STRICT)
+class Prompt:
+    """Any named prompt of olmrl, with the anchor text behind it where there is one."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    prompt: str = "olmrl-v1"
+    """Prompt name: olmrl-v1, olmocr-v4, olmocr-v4:PATH or file:PATH."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `instruction`."""
+        text = load_prompt(self.prompt)
+        if sample.anchor_text is not None:
+            text = with_anchor(text, sample.anchor_text)
+        return replace(sample, instruction=text)
+
+
+@dataclass(frozen=True, config=STRICT)
+class NewYamlFinetuningPromptWithNoAnchoring:
+    """The prompt of the released olmOCR-2 checkpoints."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    prompt: str = "olmocr-v4"
+    """Where its text comes from: olmocr-v4 (the installed package) or olmocr-v4:PATH."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `instruction`."""
+        return replace(sample, instruction=load_prompt(self.prompt))
+
+
+@dataclass(frozen=True, config=STRICT)
+class NewYamlFinetuningPromptWithAnchoring:
+    """olmrl's own prompt with anchor text; the public text of this name is not to be had."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `instruction`, where there is anchor text."""
+        if sample.anchor_text is None:
+            return sample
+        text = with_anchor(load_prompt("olmrl-v1"), sample.anchor_text)
+        return replace(sample, instruction=text)
+
+
+@dataclass(frozen=True, config=STRICT)
+class FinetuningPrompt:
+    """The legacy JSON prompt with anchor text, from the installed olmocr package."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `instruction`, where there is anchor text."""
+        if sample.anchor_text is None:
+            return sample
+        return replace(sample, instruction=olmocr_prompt("finetuning", sample.anchor_text))
+
+
+@dataclass(frozen=True, config=STRICT)
+class InstructUserMessages:
+    """Puts instruction and image into one user message."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    prompt_first: bool = False
+    """Whether the instruction stands before the image."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `order`."""
+        return replace(sample, order="text_first" if self.prompt_first else "image_first")

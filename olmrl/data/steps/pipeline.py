@@ -1,0 +1,131 @@
+"""A list of steps from the configuration, checked and run in order (spec C2)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from olmrl.data.page import PageSource
+from olmrl.data.steps.answering import (
+    FrontMatterOutputFormat,
+    JSONOutputFormat,
+    RandomTokenFlipper,
+    Tokenizer,
+)
+from olmrl.data.steps.asking import (
+    FinetuningPrompt,
+    InstructUserMessages,
+    NewYamlFinetuningPromptWithAnchoring,
+    NewYamlFinetuningPromptWithNoAnchoring,
+    Prompt,
+)
+from olmrl.data.steps.augmenting import AugraphyBasicAugmentations, RotationAugmentation
+from olmrl.data.steps.filtering import DatasetTextRuleFilter, FilterOutRotatedDocuments
+from olmrl.data.steps.reading import FrontMatterParser, PDFRenderer, StaticLengthDocumentAnchoring
+from olmrl.data.steps.rewriting import (
+    LatexBracketNormalizer,
+    ReformatLatexBoldItalic,
+    TableTransformation,
+)
+from olmrl.data.steps.sample import Dropped, Sample, Step, StepContext
+
+STEPS: dict[str, type[Any]] = {
+    step.__name__: step
+    for step in (
+        FrontMatterParser,
+        PDFRenderer,
+        StaticLengthDocumentAnchoring,
+        Prompt,
+        FinetuningPrompt,
+        NewYamlFinetuningPromptWithAnchoring,
+        NewYamlFinetuningPromptWithNoAnchoring,
+        JSONOutputFormat,
+        FrontMatterOutputFormat,
+        InstructUserMessages,
+        LatexBracketNormalizer,
+        ReformatLatexBoldItalic,
+        FilterOutRotatedDocuments,
+        DatasetTextRuleFilter,
+        TableTransformation,
+        RotationAugmentation,
+        AugraphyBasicAugmentations,
+        Tokenizer,
+        RandomTokenFlipper,
+    )
+}
+"""Every step by its name in configurations; the class is its own configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Steps in order. Picklable."""
+
+    steps: tuple[Step, ...]
+
+    def run(self, source: PageSource, context: StepContext) -> Sample | Dropped:
+        """Take a page through all steps, or to the one that drops it.
+
+        Raises:
+            BadPage: the page cannot be used.
+        """
+        sample = Sample(source)
+        for step in self.steps:
+            result = step(sample, context)
+            if isinstance(result, Dropped):
+                return result
+            sample = result
+        return sample
+
+    def for_evaluation(self) -> Pipeline:
+        """The same without filters and augmentations."""
+        return Pipeline(tuple(step for step in self.steps if step.kind == "transform"))
+
+
+def build_pipeline(configs: Sequence[Mapping[str, Any]], where: str = "pipeline") -> Pipeline:
+    """Make a pipeline from `{name: ..., parameter: value}` mappings.
+
+    Args:
+        configs: One per step; `enabled: false` leaves a step out (it is checked all the same).
+        where: Key in the configuration, for messages.
+
+    Raises:
+        ValueError: unknown step (with the nearest one), unknown or wrong parameter.
+    """
+    steps = []
+    for number, config in enumerate(configs, start=1):
+        step = _build_step(config, f"{where}, step {number}")
+        if config.get("enabled", True):
+            steps.append(step)
+    return Pipeline(tuple(steps))
+
+
+def _build_step(config: Mapping[str, Any], where: str) -> Step:
+    parameters = dict(config)
+    name = parameters.pop("name", None)
+    enabled = parameters.pop("enabled", True)
+    if not isinstance(enabled, bool):
+        raise ValueError(f"{where}: enabled is {enabled!r}, must be true or false")
+    if name not in STEPS:
+        near = difflib.get_close_matches(str(name), STEPS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known steps: {', '.join(sorted(STEPS))}"
+        raise ValueError(f"{where}: unknown step {name!r}; {hint}")
+    try:
+        return cast("Step", TypeAdapter(STEPS[name]).validate_python(parameters))
+    except ValidationError as error:
+        problems = "; ".join(_explain(problem, name) for problem in error.errors())
+        raise ValueError(f"{where}, {name}: {problems}") from None
+
+
+def _explain(problem: Any, name: str) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = [field.name for field in fields(STEPS[name])]
+        allowed = ", ".join(known) if known else "it has none"
+        return f"unknown parameter {key!r} (parameters: {allowed})"
+    if problem["type"] == "missing":
+        return f"{key}: needs a value"
+    return f"{key}: {problem['msg']}, got {problem['input']!r}"

@@ -1,0 +1,71 @@
+"""Steps that read: front matter, page image, anchor text (spec A2, B1, B2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from olmrl.data.anchor import anchor_text
+from olmrl.data.page import read_reference
+from olmrl.data.render import BadPage, render_page
+from olmrl.data.steps.sample import STRICT, Kind, Sample, StepContext
+from olmrl.markup import front_matter
+
+
+@dataclass(frozen=True, config=STRICT)
+class FrontMatterParser:
+    """Reads the .md file into a typed record; a file that does not parse is a bad page."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    front_matter_class: Literal["PageResponse"] = "PageResponse"
+    """The one record there is; public configurations name it."""
+    use_page_response_class: Literal[True] = True
+    """The same, in older public configurations."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `truth`."""
+        source = sample.source
+        text = read_reference(source)
+        if text is None:
+            raise BadPage(source.pdf_path, source.page_number, "it has no .md file")
+        try:
+            return replace(sample, truth=front_matter.parse(text))
+        except ValueError as error:
+            reason = f"{source.reference_path}: {error}"
+            raise BadPage(source.pdf_path, source.page_number, reason) from error
+
+
+@dataclass(frozen=True, config=STRICT)
+class PDFRenderer:
+    """Draws the page."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    target_longest_image_dim: Annotated[int, Field(ge=1)] = 1024
+    """Pixels of the longer side."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `image`."""
+        source = sample.source
+        image = render_page(source.pdf_path, source.page_number, self.target_longest_image_dim)
+        return replace(sample, image=image)
+
+
+@dataclass(frozen=True, config=STRICT)
+class StaticLengthDocumentAnchoring:
+    """Collects what the PDF itself says is on the page."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    target_anchor_text_len: int = 6000
+    """Most characters; -1 gives one full-page image line."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Set `anchor_text`."""
+        source = sample.source
+        text = anchor_text(source.pdf_path, source.page_number, self.target_anchor_text_len)
+        return replace(sample, anchor_text=text)

@@ -1,0 +1,152 @@
+r"""Steps that rewrite the text: brackets, bold and italic, tables (spec C2)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+from pydantic.dataclasses import dataclass
+
+from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, StepContext, dropped
+from olmrl.markup.html_tree import MarkupError
+from olmrl.markup.tables import Table, parse_html_tables
+from olmrl.markup.text import WorkLimitError
+
+_DOUBLE_DOLLARS = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+_SINGLE_DOLLARS = re.compile(r"\$(.+?)\$", re.DOTALL)
+
+MATH = re.compile(r"\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+r"""Formulas in the delimiters that training text uses: `$$`, `\( \)`, `\[ \]`."""
+
+TABLE = re.compile(r"<table\b[^>]*>.*?</table\s*>", re.DOTALL | re.IGNORECASE)
+"""HTML tables, up to their first end tag."""
+
+_LONGEST_CELL = 50
+
+
+def with_text(sample: Sample, text: str) -> Sample:
+    """The sample with another body."""
+    assert sample.truth is not None
+    return replace(sample, truth=replace(sample.truth, natural_text=text))
+
+
+def text_of(sample: Sample) -> str | None:
+    """The body, None where there is no truth or no text."""
+    return sample.truth.natural_text if sample.truth else None
+
+
+@dataclass(frozen=True, config=STRICT)
+class LatexBracketNormalizer:
+    r"""Writes `$$x$$` as `\[x\]`, then `$x$` as `\(x\)`.
+
+    Every pair of dollars counts, two prices on a page included, as in the public step.
+    """
+
+    kind: ClassVar[Kind] = "transform"
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Change the text."""
+        text = text_of(sample)
+        if text is None:
+            return sample
+        text = _DOUBLE_DOLLARS.sub(lambda m: f"\\[{m[1]}\\]", text)
+        return with_text(sample, _SINGLE_DOLLARS.sub(lambda m: f"\\({m[1]}\\)", text))
+
+
+@dataclass(frozen=True, config=STRICT)
+class ReformatLatexBoldItalic:
+    r"""Writes `\textbf{x}` as `**x**` and `\textit{x}` as `*x*` outside formulas."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample:
+        """Change the text."""
+        text = text_of(sample)
+        if text is None:
+            return sample
+        bold = _unwrap(text, "\\textbf{", "**")
+        return with_text(sample, _unwrap(bold, "\\textit{", "*"))
+
+
+def _unwrap(text: str, command: str, mark: str) -> str:
+    """Replace a command with marks around its argument; unbalanced ones are left alone."""
+    formulas = [match.span() for match in MATH.finditer(text)]
+    out, position, formula = [], 0, 0
+    start = text.find(command)
+    while start >= 0:
+        while formula < len(formulas) and formulas[formula][1] <= start:
+            formula += 1
+        inside = formula < len(formulas) and formulas[formula][0] <= start
+        argument = start + len(command)
+        end = -1 if inside else _closing_brace(text, argument)
+        if end < 0:
+            start = text.find(command, argument)
+            continue
+        out += [text[position:start], mark, _unwrap(text[argument:end], command, mark), mark]
+        position = end + 1
+        start = text.find(command, position)
+    return "".join(out) + text[position:]
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Index of the brace that closes the one before `start`, or -1."""
+    depth, at = 1, start
+    while at < len(text):
+        if text[at] == "\\":
+            at += 1
+        elif text[at] in "{}":
+            depth += 1 if text[at] == "{" else -1
+            if depth == 0:
+                return at
+        at += 1
+    return -1
+
+
+@dataclass(frozen=True, config=STRICT)
+class TableTransformation:
+    """Notes the size of each HTML table, or a sample row, inside its markup."""
+
+    kind: ClassVar[Kind] = "transform"
+
+    transformation: Literal["annotate_dims", "firstrowpreview"]
+    """Attributes data-totalrows and data-totalcols, or a comment with one full row."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample | Dropped:
+        """Change the text."""
+        text = text_of(sample)
+        if text is None:
+            return sample
+        try:
+            return with_text(sample, TABLE.sub(self._annotate, text))
+        except (WorkLimitError, MarkupError):
+            return dropped(sample, self, "unreadable HTML table")
+
+    def _annotate(self, match: re.Match[str]) -> str:
+        markup = match[0]
+        tables = parse_html_tables(markup)
+        end = markup.index(">")
+        opening, rest = markup[:end], markup[end:]
+        if not tables or not tables[0].cells:
+            return markup
+        if self.transformation == "firstrowpreview":
+            return f"{opening}>{_row_preview(tables[0])}{rest[1:]}"
+        if "data-totalrows" in opening or "data-totalcols" in opening:
+            return markup
+        rows, columns = tables[0].n_rows, tables[0].n_cols
+        return f'{opening} data-totalrows="{rows}" data-totalcols="{columns}"{rest}'
+
+
+def _row_preview(table: Table) -> str:
+    """A comment with the first row that has a cell of its own in every column."""
+    for row in range(table.n_rows):
+        cells = [cell for cell in table.cells if cell.row == row]
+        if len(cells) == table.n_cols:
+            texts = (f"Column {k}: {_short(cell.text)}" for k, cell in enumerate(cells, start=1))
+            return f"<!-- Sample row ({row + 1}): {', '.join(texts)} -->"
+    return ""
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 3] + "..."

@@ -1,0 +1,104 @@
+"""What flows through a pipeline of steps, and what a step is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from pydantic import ConfigDict
+
+from olmrl.data.example import EncodedExample
+from olmrl.data.page import PageSource
+from olmrl.data.prompts import Order
+from olmrl.markup.front_matter import PageResponse
+from olmrl.types import EncodedPage, Int64Array, UInt8Array
+
+Kind = Literal["transform", "filter", "augmentation"]
+
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""Of every step: the class is its own configuration, and unknown parameters are errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One page pair on its way to an example; steps fill the fields in."""
+
+    source: PageSource
+    truth: PageResponse | None = None
+    """Front matter and text of the .md file (FrontMatterParser)."""
+    image: UInt8Array | None = None
+    """[H, W, 3] pixels (PDFRenderer)."""
+    anchor_text: str | None = None
+    """Text of the PDF itself (StaticLengthDocumentAnchoring)."""
+    instruction: str | None = None
+    """What the model is asked (a prompt step)."""
+    response: str | None = None
+    """What it must answer (an output format)."""
+    order: Order | None = None
+    """Whether instruction or image comes first (InstructUserMessages)."""
+    example: EncodedExample | None = None
+    """Token ids and patches (Tokenizer)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A good page that a step left out."""
+
+    page_id: str
+    pdf_path: str
+    step: str
+    """Name of the step."""
+    rule: str
+    """Which of its rules, in a few words; the same words for every page it hits."""
+
+
+class PageEncoder(Protocol):
+    """What steps need of `data.encode.Encoder`."""
+
+    plain_ids: Int64Array
+    """Ids of ordinary tokens."""
+
+    def chat(self, prompt: str, anchor: str | None = None, order: Order | None = None) -> str:
+        """Chat text of an instruction and one image."""
+
+    def encode_prompt(self, page_id: str, text: str, images: Sequence[UInt8Array]) -> EncodedPage:
+        """Encode chat text with its images."""
+
+    def encode_example(self, page: EncodedPage, response: str) -> EncodedExample:
+        """Join a prompt with its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a step may use beside the sample."""
+
+    random: np.random.Generator
+    """Drawn from (seed, epoch, place), so augmentation does not depend on who runs it."""
+    encoder: PageEncoder | None = None
+    """Needed by Tokenizer and RandomTokenFlipper."""
+
+    def needed_encoder(self) -> PageEncoder:
+        """The encoder; a pipeline that tokenizes must be given one."""
+        assert self.encoder is not None, "a pipeline that tokenizes needs an encoder"
+        return self.encoder
+
+
+class Step(Protocol):
+    """One step; a frozen dataclass whose fields are its parameters."""
+
+    kind: ClassVar[Kind]
+    """Filters and augmentations are left out of evaluation sets that inherit their pipeline."""
+
+    def __call__(self, sample: Sample, context: StepContext) -> Sample | Dropped:
+        """Give the next sample, or drop it.
+
+        Raises:
+            BadPage: the page cannot be used.
+        """
+
+
+def dropped(sample: Sample, step: Step, rule: str) -> Dropped:
+    """Drop a sample for a reason."""
+    return Dropped(sample.source.page_id, sample.source.pdf_path, type(step).__name__, rule)

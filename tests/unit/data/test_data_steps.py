@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_pdfs import write_pdf
+from PIL import Image
+
+from olmrl.data.encode import Encoder
+from olmrl.data.example import IGNORED
+from olmrl.data.page import PageSource
+from olmrl.data.render import BadPage
+from olmrl.data.steps import STEPS, Dropped, Sample, StepContext, build_pipeline
+from olmrl.markup.front_matter import PageResponse
+
+HEAD = (
+    "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
+    "is_table: False\nis_diagram: False\n---\n"
+)
+PUBLISHED = [
+    {"name": "FrontMatterParser", "front_matter_class": "PageResponse"},
+    {"name": "FilterOutRotatedDocuments"},
+    {"name": "ReformatLatexBoldItalic"},
+    {"name": "DatasetTextRuleFilter"},
+    {"name": "PDFRenderer", "target_longest_image_dim": 112},
+    {"name": "RotationAugmentation", "probability": 0.02},
+    {"name": "Prompt", "prompt": "olmrl-v1"},
+    {"name": "FrontMatterOutputFormat"},
+    {"name": "InstructUserMessages", "prompt_first": True},
+    {"name": "Tokenizer", "masking_index": -100, "end_of_message_token": "<|im_end|>"},
+]
+
+
+def truth(text: str | None, **changes) -> PageResponse:
+    fields = {
+        "primary_language": "en",
+        "is_rotation_valid": True,
+        "rotation_correction": 0,
+        "is_table": False,
+        "is_diagram": False,
+        "natural_text": text,
+    }
+    return PageResponse(**{**fields, **changes})
+
+
+def sample(text: str | None = "words", **changes) -> Sample:
+    return Sample(PageSource("a.pdf::1", "a.pdf", 1), truth=truth(text, **changes))
+
+
+def run(name: str, given: Sample, seed: int = 0, encoder=None, **parameters) -> Sample | Dropped:
+    (step,) = build_pipeline([{"name": name, **parameters}]).steps
+    return step(given, StepContext(np.random.default_rng(seed), encoder))
+
+
+def rewritten(name: str, text: str, **parameters) -> str:
+    result = run(name, sample(text), **parameters)
+    assert isinstance(result, Sample)
+    return result.truth.natural_text
+
+
+def pair(folder: Path, markdown: str, name: str = "a") -> PageSource:
+    pdf = write_pdf(folder / f"{name}.pdf", size=(100, 200))
+    (folder / f"{name}.md").write_text(markdown, "utf-8")
+    return PageSource(f"{name}.pdf::1", str(pdf), 1, str(folder / f"{name}.md"))
+
+
+# -- the whole published pipeline
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: Path) -> Encoder:
+    return Encoder(str(tiny_model))
+
+
+def test_published_pipeline_makes_an_example_that_decodes_to_its_text(tmp_path, encoder):
+    source = pair(tmp_path, HEAD + "\n\\textbf{Title} and \\(x^2\\)\n")
+    pipeline = pickle.loads(pickle.dumps(build_pipeline(PUBLISHED)))
+    result = pipeline.run(source, StepContext(np.random.default_rng(1), encoder))
+    example = result.example
+    assert encoder.decode(example.labels) == HEAD + "**Title** and \\(x^2\\)"
+    assert example.labels[-1] == encoder.end_id
+    prompt = encoder.tokenizer.decode(example.page.prompt_ids)
+    assert prompt.index("Transcribe") < prompt.index("<|vision_start|>")
+    assert example.page.page_id == "a.pdf::1"
+    assert (
+        int((example.page.prompt_ids == encoder.vision.image_token_id).sum())
+        == VISION_TOKENS_OF_112
+    )
+
+
+VISION_TOKENS_OF_112 = (112 // 28) * (56 // 28)
+
+
+def test_drops_name_step_and_rule(tmp_path, encoder):
+    context = StepContext(np.random.default_rng(0), encoder)
+    turned = HEAD.replace("rotation_correction: 0", "rotation_correction: 90")
+    drop = build_pipeline(PUBLISHED).run(pair(tmp_path, turned + "x"), context)
+    assert drop == Dropped(
+        "a.pdf::1", str(tmp_path / "a.pdf"), "FilterOutRotatedDocuments", "rotated page"
+    )
+    drop = build_pipeline(PUBLISHED).run(pair(tmp_path, HEAD + "see <|im_end|> here"), context)
+    assert (drop.step, "special token" in drop.rule) == ("Tokenizer", True)
+
+
+@pytest.mark.parametrize(
+    ("markdown", "reason"),
+    [
+        ("no head at all", "front matter is missing"),
+        (HEAD.replace("is_table: False\n", ""), "lacks the key 'is_table'"),
+        (HEAD.replace("rotation_correction: 0", "rotation_correction: 45"), "45"),
+    ],
+)
+def test_malformed_front_matter_is_a_bad_page_that_names_the_file(tmp_path, markdown, reason):
+    source = pair(tmp_path, markdown)
+    context = StepContext(np.random.default_rng(0))
+    with pytest.raises(BadPage, match=r"a\.md") as caught:
+        build_pipeline(PUBLISHED[:1]).run(source, context)
+    assert reason in caught.value.reason
+
+
+def test_missing_pieces_of_a_pipeline_are_named(tmp_path, encoder):
+    source = pair(tmp_path, HEAD + "x")
+    short = build_pipeline([PUBLISHED[0], PUBLISHED[4], PUBLISHED[9]])
+    with pytest.raises(ValueError, match="no step before it has set instruction, response, order"):
+        short.run(source, StepContext(np.random.default_rng(0), encoder))
+
+
+def test_evaluation_keeps_neither_filters_nor_augmentations():
+    kept = [type(s).__name__ for s in build_pipeline(PUBLISHED).for_evaluation().steps]
+    gone = {"FilterOutRotatedDocuments", "DatasetTextRuleFilter", "RotationAugmentation"}
+    assert kept == [c["name"] for c in PUBLISHED if c["name"] not in gone]
+
+
+# -- configuration
+
+
+def test_every_step_of_the_public_recipe_is_there():
+    public = (
+        "FrontMatterParser PDFRenderer StaticLengthDocumentAnchoring FinetuningPrompt "
+        "NewYamlFinetuningPromptWithAnchoring NewYamlFinetuningPromptWithNoAnchoring "
+        "JSONOutputFormat FrontMatterOutputFormat InstructUserMessages LatexBracketNormalizer "
+        "ReformatLatexBoldItalic FilterOutRotatedDocuments DatasetTextRuleFilter "
+        "TableTransformation RotationAugmentation AugraphyBasicAugmentations Tokenizer "
+        "RandomTokenFlipper"
+    )
+    assert set(public.split()) <= set(STEPS)
+
+
+def test_disabled_steps_are_left_out_but_checked():
+    assert build_pipeline([{"name": "PDFRenderer", "enabled": False}]).steps == ()
+    with pytest.raises(ValueError, match="target_longest_image_dim"):
+        build_pipeline(
+            [{"name": "PDFRenderer", "enabled": False, "target_longest_image_dim": "big"}]
+        )
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "RotationAugmentatoin"}, "did you mean RotationAugmentation"),
+        ({"name": "Zzz"}, "known steps: AugraphyBasicAugmentations"),
+        ({}, "unknown step None"),
+        ({"name": "PDFRenderer", "dim": 3}, r"unknown parameter 'dim' \(parameters: target_long"),
+        ({"name": "JSONOutputFormat", "x": 3}, "it has none"),
+        ({"name": "RotationAugmentation", "probability": 2}, "probability: .* got 2"),
+        ({"name": "TableTransformation"}, "transformation: needs a value"),
+        ({"name": "TableTransformation", "transformation": "x"}, "annotate_dims"),
+        ({"name": "PDFRenderer", "enabled": "no"}, "enabled is 'no'"),
+        ({"name": "Tokenizer", "masking_index": 0}, "masking_index"),
+    ],
+)
+def test_wrong_steps_are_explained(config: dict, message: str):
+    with pytest.raises(ValueError, match=message) as caught:
+        build_pipeline([{"name": "FrontMatterParser"}, config], "data.pipeline")
+    assert "data.pipeline, step 2" in str(caught.value)
+
+
+# -- rewriting
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a $$x\ny$$ b $z$ c", "a \\[x\ny\\] b \\(z\\) c"),
+        ("no math", "no math"),
+        ("one $ sign", "one $ sign"),
+        ("$5 and $6", "\\(5 and \\)6"),
+        ("\\(k\\) stays", "\\(k\\) stays"),
+    ],
+)
+def test_latex_bracket_normalizer(before: str, after: str):
+    assert rewritten("LatexBracketNormalizer", before) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("\\textbf{a} b \\textit{c}", "**a** b *c*"),
+        ("\\textbf{a {nested} b}", "**a {nested} b**"),
+        ("\\textbf{a \\textit{b} c}", "**a *b* c**"),
+        ("\\textit{a \\textbf{b}}", "*a **b***"),
+        ("\\textbf{unbalanced", "\\textbf{unbalanced"),
+        ("\\textbf{open \\textbf{closed}", "\\textbf{open **closed**"),
+        ("\\(\\textbf{x}\\) \\textbf{y}", "\\(\\textbf{x}\\) **y**"),
+        ("$$\\textit{x}$$ \\[\\textbf{z}\\]", "$$\\textit{x}$$ \\[\\textbf{z}\\]"),
+        ("\\textbf{with \\(x\\) inside}", "**with \\(x\\) inside**"),
+        ("\\textbf{brace \\} inside}", "**brace \\} inside**"),
+    ],
+)
+def test_reformat_latex_bold_italic(before: str, after: str):
+    assert rewritten("ReformatLatexBoldItalic", before) == after
+
+
+TABLE = "<table><tr><th>A</th><th>B</th></tr><tr><td>1</td><td>2</td></tr></table>"
+
+
+def test_table_dimensions():
+    annotate = {"transformation": "annotate_dims"}
+    wide = "<TABLE border='1'><tr><td colspan='3'>x</td></tr></TABLE>"
+    assert rewritten("TableTransformation", f"a {TABLE} b {wide}", **annotate) == (
+        'a <table data-totalrows="2" data-totalcols="2">'
+        + TABLE.removeprefix("<table>")
+        + """ b <TABLE border='1' data-totalrows="1" data-totalcols="3">"""
+        + "<tr><td colspan='3'>x</td></tr></TABLE>"
+    )
+    done = '<table data-totalrows="9"><tr><td>x</td></tr></table>'
+    assert rewritten("TableTransformation", done, **annotate) == done
+    assert rewritten("TableTransformation", "<table></table> text", **annotate) == (
+        "<table></table> text"
+    )
+
+
+def test_table_preview_shows_the_first_full_row():
+    preview = {"transformation": "firstrowpreview"}
+    long = "y" * 60
+    table = (
+        f"<table><tr><td colspan='2'>title</td></tr><tr><td>one</td><td>{long}</td></tr></table>"
+    )
+    assert rewritten("TableTransformation", table, **preview).startswith(
+        f"<table><!-- Sample row (2): Column 1: one, Column 2: {'y' * 47}... --><tr>"
+    )
+    spanning = "<table><tr><td colspan='2'>t</td></tr></table>"
+    assert rewritten("TableTransformation", spanning, **preview) == spanning
+
+
+# -- filtering
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("| a | b |\n|---|---|\n| 1 | 2 |", "markdown table"),
+        ("|---|---|\n| 1 | 2 |", "markdown table"),
+        ("| a | b |\nno rule", None),
+        ("a | b", None),
+        ("<table><tr><td>x</td></tr>", "unbalanced HTML table"),
+        ("<table><tr><td><b>x</td></tr></table>", "unbalanced HTML table"),
+        ("<table><tr><td>x</i></td></tr></table>", "unbalanced HTML table"),
+        ("<table><tr><td>a<td>b<br></tr></table>", None),
+        (TABLE, None),
+        ("\\(\\frac{a}{b}\\)", None),
+        ("\\(\\frac{a}\\)", "formula that cannot be rendered"),
+        ("$$ x_{ $$", "formula that cannot be rendered"),
+        ("the set \u2208 of", "mathematical symbol outside a table"),
+        ("<table><tr><td>\u2208</td></tr></table>", None),
+        ("\\textit{x}", "LaTeX command outside a formula"),
+        ("\\textbf{x}", None),
+        ("$\\frac{a}{b}$", "LaTeX command outside a formula"),
+        ("\\begin{tabular}", "LaTeX command outside a formula"),
+        ("\\[\\begin{tabular}{c}x\\end{tabular}\\]", "formula that cannot be rendered"),
+        (None, None),
+        ("plain text", None),
+    ],
+)
+def test_text_rules(text: str | None, rule: str | None):
+    result = run("DatasetTextRuleFilter", sample(text))
+    assert (result.rule if isinstance(result, Dropped) else None) == rule
+
+
+def test_rotated_pages_are_filtered():
+    upright = sample()
+    assert run("FilterOutRotatedDocuments", upright) is upright
+    for changes in ({"is_rotation_valid": False}, {"rotation_correction": 180}):
+        assert isinstance(run("FilterOutRotatedDocuments", sample(**changes)), Dropped)
+
+
+# -- augmentation
+
+
+def test_rotation_label_undoes_the_rotation():
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    seen = set()
+    for seed in range(20):
+        given = replace(sample(), image=image)
+        result = run("RotationAugmentation", given, seed, probability=1.0)
+        assert not result.truth.is_rotation_valid
+        seen.add(result.truth.rotation_correction)
+        # PIL turns counter-clockwise, which is what the public inference applies
+        undone = Image.fromarray(result.image).rotate(result.truth.rotation_correction, expand=True)
+        np.testing.assert_array_equal(np.asarray(undone), image)
+    assert seen == {90, 180, 270}
+
+
+def test_rotation_probability_and_already_turned_pages():
+    image = np.zeros((4, 6, 3), np.uint8)
+    given = replace(sample(), image=image)
+    turned = sum(
+        run("RotationAugmentation", given, s, probability=0.3) is not given for s in range(400)
+    )
+    assert 80 < turned < 160
+    lying = replace(sample(is_rotation_valid=False, rotation_correction=90), image=image)
+    results = [run("RotationAugmentation", lying, s, probability=1.0).truth for s in range(20)]
+    assert {(t.is_rotation_valid, t.rotation_correction) for t in results} == {
+        (True, 0),
+        (False, 180),
+        (False, 270),
+    }
+
+
+def test_token_flipper_masks_what_it_changes(tmp_path, encoder):
+    source = pair(tmp_path, HEAD + "word " * 200)
+    context = StepContext(np.random.default_rng(3), encoder)
+    clean = build_pipeline(PUBLISHED).run(source, context)
+    flipped = run("RandomTokenFlipper", clean, 1, encoder, token_flip_rate=0.3).example
+    hit = flipped.labels == IGNORED
+    assert 0.15 < hit.mean() < 0.45
+    np.testing.assert_array_equal(flipped.labels[~hit], clean.example.labels[~hit])
+    np.testing.assert_array_equal(flipped.response_ids[~hit], clean.example.response_ids[~hit])
+    assert (flipped.response_ids[hit] != clean.example.response_ids[hit]).mean() > 0.9
+    assert not np.isin(flipped.response_ids[hit], encoder.tokenizer.all_special_ids).any()
+
+
+def test_augraphy_without_its_package_says_what_to_install():
+    try:
+        import augraphy  # noqa: F401
+    except ImportError:
+        given = replace(sample(), image=np.zeros((8, 8, 3), np.uint8))
+        with pytest.raises(ValueError, match=r"olmrl\[augment\]"):
+            run("AugraphyBasicAugmentations", given, probability=1.0)
+    else:
+        pytest.skip("augraphy is installed here")
+
+
+# -- asking and answering
+
+
+def test_answers_in_both_formats():
+    page = sample("caf\u00e9 text")
+    assert run("FrontMatterOutputFormat", page).response == HEAD + "caf\u00e9 text"
+    blank = run("FrontMatterOutputFormat", sample(None, primary_language=None)).response
+    assert blank.startswith("---\nprimary_language: null\n")
+    assert blank.endswith("\n---")
+    record = json.loads(run("JSONOutputFormat", page).response)
+    assert list(record)[-1] == "natural_text"
+    assert record["natural_text"] == "caf\u00e9 text"
+    assert "caf\u00e9" in run("JSONOutputFormat", page).response
+
+
+def test_prompts_carry_anchor_text(tmp_path):
+    source = pair(tmp_path, HEAD)
+    anchored = run("StaticLengthDocumentAnchoring", Sample(source), target_anchor_text_len=500)
+    assert anchored.anchor_text.startswith("Page dimensions: 100.0x200.0")
+    asked = run("Prompt", anchored).instruction
+    assert asked.startswith("Transcribe")
+    assert "hello" in asked
+    assert run("NewYamlFinetuningPromptWithAnchoring", anchored).instruction == asked
+    untouched = Sample(source)
+    assert run("NewYamlFinetuningPromptWithAnchoring", untouched) is untouched
+    (tmp_path / "v4.txt").write_text("not it")
+    with pytest.raises(ValueError, match="sha256"):
+        run(
+            "NewYamlFinetuningPromptWithNoAnchoring",
+            untouched,
+            prompt=f"olmocr-v4:{tmp_path}/v4.txt",
+        )
