@@ -63,6 +63,15 @@ _CPU_BLOCK = 32
 
 
 @dataclass(frozen=True, slots=True)
+class _Image:
+    items: MultiModalKwargsItems
+    place: PlaceholderRange
+    """Where its placeholders stand in the prompt."""
+    key: str
+    """Digest of its pixels: names it in vLLM's caches, whatever the page's id."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Finished:
     group: OpenGroup
     index: int
@@ -113,7 +122,11 @@ class VllmEngine:
         self._loop.start()
 
     def submit(self, request: GenerationRequest) -> None:
-        """Queue a request; the page is encoded here, in the caller's thread."""
+        """Queue a request; the page is encoded here, in the caller's thread.
+
+        Raises:
+            ValueError: a prompt without its image, or sampling that vLLM refuses.
+        """
         with self._encoding:
             encoded = self._encoder.encode_prompt(
                 request.page.page_id, request.prompt_text, [request.page.image]
@@ -163,6 +176,8 @@ class VllmEngine:
                 f"rollout.max_model_len is {self._config.max_model_len}"
             )
 
+        image = self._image(encoded)
+
         def work() -> Float32Array:
             self._llm.collective_rpc("olmrl_score_temperature", args=(temperature,))
             parameters = SamplingParams(
@@ -172,9 +187,7 @@ class VllmEngine:
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 detokenize=False,
             )
-            self._llm.add_request(
-                "score", self._input(encoded, image_key(encoded), ids), parameters
-            )
+            self._llm.add_request("score", self._input(image, ids), parameters)
             while True:
                 for output in self._llm.step():
                     if output.request_id == "score":
@@ -299,8 +312,18 @@ class VllmEngine:
             return
         rid = f"{group_id}#{index}"
         self._running[rid] = (group_id, index)
+        parameters = self._parameters(group, index)
+        ids = group.encoded.prompt_ids.tolist()
+        self._llm.add_request(rid, self._input(group.image, ids), parameters)
+
+    def _parameters(self, group: OpenGroup, index: int) -> SamplingParams:
+        """vLLM's parameters of one completion.
+
+        Raises:
+            ValueError: vLLM refuses them (a temperature above 2, say).
+        """
         sampling = group.request.sampling
-        parameters = SamplingParams(
+        return SamplingParams(
             temperature=0.0 if sampling.greedy else sampling.temperature,
             top_p=1.0 if sampling.greedy else sampling.top_p,
             seed=None if sampling.greedy else group.request.seeds[index],
@@ -312,26 +335,33 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=False,
         )
-        ids = group.encoded.prompt_ids.tolist()
-        self._llm.add_request(rid, self._input(group.encoded, group.image_key, ids), parameters)
 
-    def _input(self, encoded: EncodedPage, key: str, ids: list[int]) -> Any:
-        """vLLM's processed input: caches are keyed by page and policy version."""
+    def _image(self, encoded: EncodedPage) -> _Image:
+        """The page's image as vLLM takes it, shared by all its completions."""
         grid = torch.from_numpy(np.asarray(encoded.image_grid_thw))
-        pixels = torch.from_numpy(encoded.pixel_values).to(self._dtype)
         items = MultiModalKwargsItems.from_hf_inputs(
-            BatchFeature({"pixel_values": pixels, "image_grid_thw": grid}),
+            BatchFeature(
+                {
+                    "pixel_values": torch.from_numpy(encoded.pixel_values).to(self._dtype),
+                    "image_grid_thw": grid,
+                }
+            ),
             {
                 "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", grid.prod(-1)),
                 "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
             },
         )
         at = np.flatnonzero(encoded.prompt_ids == self._encoder.vision.image_token_id)
+        place = PlaceholderRange(offset=int(at[0]), length=len(at))
+        return _Image(items, place, image_key(encoded))
+
+    def _input(self, image: _Image, ids: list[int]) -> Any:
+        """vLLM's processed input: caches are keyed by page and policy version."""
         return mm_input(
             prompt_token_ids=ids,
-            mm_kwargs=items,
-            mm_hashes={"image": [f"{key}@{self._version}"]},
-            mm_placeholders={"image": [PlaceholderRange(offset=int(at[0]), length=len(at))]},
+            mm_kwargs=image.items,
+            mm_hashes={"image": [f"{image.key}@{self._version}"]},
+            mm_placeholders={"image": [image.place]},
             cache_salt=str(self._version),
         )
 

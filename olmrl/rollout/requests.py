@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from olmrl.rollout.engine import GenerationRequest
 from olmrl.types import EncodedPage
@@ -19,8 +20,8 @@ class OpenGroup:
     """The page as the model takes it, made once for all completions."""
     max_tokens: int
     """Completion tokens that fit into the model's window."""
-    image_key: str = ""
-    """Digest of the pixels: names the page in vLLM's caches, whatever its id."""
+    image: Any = None
+    """The image in the engine's own form, where it has one."""
     open: set[int] = field(default_factory=set)
     """Indices not delivered yet."""
 

@@ -1,0 +1,355 @@
+"""Both engines against plain transformers: log-probs, weight updates, caches, seeds, banned ids.
+
+The reference is the family's own processor and model, with nothing of olmrl in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration
+
+from olmrl.config.schema import RolloutConfig
+from olmrl.data.encode import EncoderSpec
+from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.environment import engine_environment
+from olmrl.rollout.worker import THREADS, RolloutWorker, WorkerSpec
+from olmrl.synth.model import make_model
+from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
+from olmrl.weight_sync import checksum
+from olmrl.weight_sync.publication import Publication, pack, with_data
+
+PROMPT = (
+    "<|im_start|>user\nread<|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"
+    "<|im_start|>assistant\n"
+)
+MAX_MODEL_LEN = 1024
+BANNED_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>", "<|vision_start|>")
+DRAW = SamplingSpec(temperature=0.7, top_p=1.0, max_tokens=24)
+
+
+class Reference:
+    """The model in plain transformers, and what it thinks of a completion."""
+
+    def __init__(self, path: Path) -> None:
+        self.model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.images = AutoImageProcessor.from_pretrained(path, backend="pil")
+        self.banned = self.tokenizer.convert_tokens_to_ids([*BANNED_TOKENS, "<|vision_end|>"])
+        self.image_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+
+    def prompt_ids(self, page: Page) -> tuple[list[int], Any]:
+        inputs = self.images(images=[Image.fromarray(page.image)], return_tensors="pt")
+        count = int(inputs["image_grid_thw"].prod()) // 4
+        text = PROMPT.replace("<|image_pad|>", "<|image_pad|>" * count)
+        return self.tokenizer(text)["input_ids"], inputs
+
+    @torch.no_grad()
+    def logprobs(self, page: Page, tokens: np.ndarray, temperature: float) -> np.ndarray:
+        prompt, inputs = self.prompt_ids(page)
+        ids = torch.tensor([[*prompt, *tokens.tolist()]])
+        logits = self.model(
+            input_ids=ids, mm_token_type_ids=(ids == self.image_id).long(), **inputs
+        ).logits[0, len(prompt) - 1 : -1]
+        logits = logits / temperature
+        logits[:, self.banned] = -torch.inf
+        every = logits.log_softmax(-1)
+        return every.gather(-1, torch.tensor(tokens.tolist())[:, None])[:, 0].numpy()
+
+    def perturb(self, seed: int, only: str = "", scale: float = 0.05) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if only in name:
+                    parameter += torch.randn(parameter.shape, generator=generator) * scale
+
+    def publication(self, version: PolicyVersion) -> Publication:
+        packed = pack(self.model.state_dict().items(), 300_000)
+        return Publication(version, tuple(with_data(b, ray.put(b.data)) for b in packed), 0)
+
+
+class Driver:
+    """Speaks to a RolloutWorker as the pool does."""
+
+    def __init__(self, handle: Any, path: Path, caches_features: bool) -> None:
+        self.handle = handle
+        self.path = path
+        self.caches_features = caches_features
+        self.count = 0
+        self.step = 0
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return ray.get(getattr(self.handle, method).remote(*arguments))
+
+    def submit(
+        self, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...], wanted: Any = None
+    ) -> str:
+        self.count += 1
+        group_id = f"group-{self.count}"
+        self.call("submit", group_id, page, PROMPT, sampling, seeds, wanted)
+        return group_id
+
+    def gather(self, number: int) -> list[Completion]:
+        found: list[Completion] = []
+        deadline = time.monotonic() + 120
+        while len(found) < number:
+            assert time.monotonic() < deadline, f"{len(found)} of {number} completions in 120 s"
+            found += self.call("poll", 1.0).outputs
+        assert len(found) == number
+        return sorted(found, key=lambda c: (c.group_id, c.index))
+
+    def generate(
+        self, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...] = tuple(range(6))
+    ) -> list[Completion]:
+        self.submit(page, sampling, seeds)
+        return self.gather(len(seeds))
+
+    def sync(self, reference: Reference, in_flight: str = "recompute") -> PolicyVersion:
+        self.step += 1
+        version = PolicyVersion(1, self.step)
+        assert self.call("sync", reference.publication(version), in_flight) == version
+        return version
+
+    def fresh(self) -> Reference:
+        """The base weights, put back into the engine."""
+        reference = Reference(self.path)
+        self.sync(reference)
+        return reference
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    texts = ["a page of words, a table and 1 2 3 numbers"] * 5
+    return make_model(texts, tmp_path_factory.mktemp("engines") / "model", vocab_size=320)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module", params=["vllm", "hf"])
+def driver(request: pytest.FixtureRequest, cluster: None, model_path: Path) -> Iterator[Driver]:
+    if request.param == "vllm":
+        pytest.importorskip("vllm", reason="the vllm engine is an extra")
+    config = RolloutConfig(
+        engine=request.param,
+        dtype="float32",
+        max_model_len=MAX_MODEL_LEN,
+        max_num_seqs=32,
+        kv_cache_gb=0.25,
+    )
+    spec = WorkerSpec(EncoderSpec(str(model_path)), config, False, "object_store")
+    actor: Any = ray.remote(RolloutWorker).options(
+        num_cpus=1,
+        max_concurrency=THREADS,
+        runtime_env={"env_vars": engine_environment(config, use_gpu=False)},
+    )
+    handle = actor.remote("engine-0", 0, spec)
+    ray.get(handle.start.remote())
+    yield Driver(handle, model_path, request.param == "vllm")
+    ray.kill(handle)
+
+
+def page(seed: int, height: int = 150, width: int = 211) -> Page:
+    """A page whose sides are no multiples of the patch: resizing must agree as well."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Page(f"page-{seed}::1", "page.pdf", 1, pixels)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        DRAW,
+        SamplingSpec(temperature=1.3, top_p=0.6, max_tokens=24),
+        SamplingSpec(temperature=0.7, top_p=1.0, max_tokens=24, greedy=True),
+    ],
+    ids=["tempered", "nucleus", "greedy"],
+)
+def test_logprobs_are_transformers_own_before_and_after_a_sync(
+    driver: Driver, sampling: SamplingSpec
+) -> None:
+    reference = driver.fresh()
+    temperature = 1.0 if sampling.greedy else sampling.temperature
+    for seed in (0, 1):
+        for completion in driver.generate(page(3), sampling):
+            expected = reference.logprobs(page(3), completion.token_ids, temperature)
+            np.testing.assert_allclose(completion.logprobs, expected, atol=1e-4)
+            assert completion.prompt_token_ids.tolist() == reference.prompt_ids(page(3))[0]
+            scored = driver.call("score", page(3), PROMPT, completion.token_ids, temperature)
+            np.testing.assert_allclose(scored, expected, atol=1e-4)
+        reference.perturb(seed)
+        driver.sync(reference)
+
+
+def test_greedy_text_follows_the_new_weights(driver: Driver) -> None:
+    reference = driver.fresh()
+    greedy = SamplingSpec(1.0, 1.0, 16, greedy=True)
+    (before,) = driver.generate(page(4), greedy, (0,))
+    reference.perturb(7, scale=0.1)
+    version = driver.sync(reference)
+    (after,) = driver.generate(page(4), greedy, (0,))
+    assert before.token_ids.tolist() != after.token_ids.tolist()
+    assert [span.version for span in after.versions] == [version]
+    # Each greedy token is the reference's argmax given the tokens before it.
+    for length in range(len(after.token_ids)):
+        every = [
+            reference.logprobs(page(4), np.append(after.token_ids[:length], token), 1.0)[-1]
+            for token in (after.token_ids[length], *np.random.default_rng(0).integers(0, 200, 3))
+        ]
+        assert every[0] >= max(every) - 1e-4
+
+
+def test_no_vision_feature_or_prefix_of_old_weights_survives_a_sync(driver: Driver) -> None:
+    reference = driver.fresh()
+    first = driver.generate(page(5), DRAW)[0]
+    reference.perturb(3, only="visual", scale=0.2)
+    expected = reference.logprobs(page(5), first.token_ids, 0.7)
+    # A faulty update: new weights under the old version's name, caches left alone.
+    driver.call("start_weight_update")
+    for bucket in pack(reference.model.state_dict().items(), 10**6):
+        driver.call("update_weights", bucket.info(bucket.data))
+    driver.call("finish_weight_update", driver.call("version"), "keep_kv")
+    faulty = driver.call("score", page(5), PROMPT, first.token_ids, 0.7)
+    if driver.caches_features:
+        assert np.abs(faulty - expected).max() > 1e-2, "this test would not see a stale feature"
+    driver.sync(reference)
+    clean = driver.call("score", page(5), PROMPT, first.token_ids, 0.7)
+    np.testing.assert_allclose(clean, expected, atol=1e-4)
+    for completion in driver.generate(page(5), DRAW):
+        under_new = reference.logprobs(page(5), completion.token_ids, 0.7)
+        np.testing.assert_allclose(completion.logprobs, under_new, atol=1e-4)
+
+
+@pytest.mark.parametrize("in_flight", ["recompute", "keep_kv"])
+def test_tokens_around_an_update_in_flight_belong_to_their_versions(
+    driver: Driver, in_flight: str
+) -> None:
+    old = driver.fresh()
+    old_version = driver.call("version")
+    new = Reference(driver.path)
+    new.perturb(11, scale=0.1)
+    steps = driver.call("stats").steps
+    driver.submit(page(6), SamplingSpec(1.0, 1.0, 600), tuple(range(4)))
+    while driver.call("stats").steps < steps + 12:
+        pass
+    new_version = driver.sync(new, in_flight)
+    crossed = [c for c in driver.gather(4) if len(c.versions) == 2]
+    assert crossed, "no completion was running during the update"
+    for completion in crossed:
+        before, after = completion.versions
+        assert (before.version, after.version) == (old_version, new_version)
+        assert (before.start, after.start, after.end) == (0, before.end, len(completion.token_ids))
+        assert completion.oldest_version == old_version
+        under_old = old.logprobs(page(6), completion.token_ids, 1.0)
+        under_new = new.logprobs(page(6), completion.token_ids, 1.0)
+        cut = before.end
+        np.testing.assert_allclose(completion.logprobs[:cut], under_old[:cut], atol=1e-4)
+        gap = np.abs(completion.logprobs[cut + 1 :] - under_new[cut + 1 :])
+        if in_flight == "recompute":
+            assert gap.max() < 1e-4
+        elif len(gap):
+            assert gap.max() > 1e-3
+
+
+def test_a_seed_draws_the_same_tokens_whatever_else_runs(driver: Driver) -> None:
+    driver.fresh()
+    alone = driver.generate(page(8), DRAW, (100, 101, 102, 103))
+    for other in range(3):
+        driver.submit(page(20 + other), DRAW, (7, 8))
+    group_id = driver.submit(page(8), DRAW, (100, 101, 102, 103))
+    crowd = [c for c in driver.gather(10) if c.group_id == group_id]
+    driver.submit(page(8), DRAW, (100, 101, 102, 103), wanted=(2,))
+    (reissued,) = driver.gather(1)
+    assert [c.token_ids.tolist() for c in crowd] == [c.token_ids.tolist() for c in alone]
+    assert reissued.index == 2
+    assert reissued.token_ids.tolist() == alone[2].token_ids.tolist()
+    assert len({tuple(c.token_ids.tolist()) for c in alone}) == 4
+
+
+def test_vision_placeholders_are_never_sampled(driver: Driver) -> None:
+    reference = driver.fresh()
+    hot = SamplingSpec(temperature=2.0, top_p=1.0, max_tokens=200)
+    tokens = np.concatenate([c.token_ids for c in driver.generate(page(9), hot)])
+    # Hot over 320 ids: without the ban about one token in 64 would be one of these five.
+    assert len(tokens) > 600 and len(np.unique(tokens)) > 150
+    assert not np.isin(tokens, reference.banned).any()
+
+
+def test_a_completion_comes_back_when_it_is_done_not_when_its_group_is(driver: Driver) -> None:
+    driver.fresh()
+    short = driver.submit(page(10), SamplingSpec(0.7, 1.0, 4), (0, 1))
+    long = driver.submit(page(11), SamplingSpec(0.7, 1.0, 800), (0, 1))
+    early = driver.call("poll", 30.0).outputs
+    assert {c.group_id for c in early} == {short}
+    driver.call("abort", [long])
+    rest = 2 - len(early)
+    assert {c.group_id for c in driver.gather(rest)} <= {short}
+    assert driver.call("stats").unfinished == 0
+    assert driver.call("poll", 0.3).outputs == []
+
+
+def test_siblings_share_one_prefill(driver: Driver) -> None:
+    driver.fresh()
+    completions = driver.generate(page(12, 300, 400), DRAW)
+    cached = sorted(c.cached_tokens for c in completions)
+    prompt = len(completions[0].prompt_token_ids)
+    assert cached[0] == 0
+    assert all(prompt - 64 <= count <= prompt for count in cached[1:])
+
+
+def test_a_page_that_does_not_fit_is_reported_not_lost(driver: Driver) -> None:
+    group_id = driver.submit(page(13, 1200, 1200), DRAW, (0, 1))
+    (failure,) = driver.call("poll", 30.0).outputs
+    assert isinstance(failure, GenerationFailure)
+    assert failure.group_id == group_id
+    assert "page-13::1" in failure.reason and str(MAX_MODEL_LEN) in failure.reason
+
+
+def test_completions_stop_at_the_window(driver: Driver) -> None:
+    driver.fresh()
+    big = page(14, 700, 1000)
+    (completion,) = driver.generate(big, SamplingSpec(0.7, 1.0, 5000), (0,))
+    total = len(completion.prompt_token_ids) + len(completion.token_ids)
+    assert total == MAX_MODEL_LEN or completion.finish_reason == "stop"
+
+
+def test_checksums_prove_equality_and_name_what_differs(driver: Driver) -> None:
+    reference = driver.fresh()
+    expected = checksum.checksums(reference.model.state_dict().items())
+    assert checksum.differences(expected, driver.call("checksums")) == []
+    state = reference.model.state_dict()
+    name = "model.language_model.layers.0.self_attn.k_proj.weight"
+    state[name][0, 0] += 1e-3
+    changed = checksum.checksums(state.items())
+    assert checksum.differences(changed, driver.call("checksums")) == [
+        "language_model.model.layers.0.self_attn.qkv_proj.weight"
+    ]
+    vision = "model.visual.blocks.0.mlp.up_proj.bias"
+    state[name][0, 0] -= 1e-3
+    state[vision][0] += 1
+    changed = checksum.checksums(state.items())
+    assert "visual.blocks.0.mlp.gate_up_proj.bias" in checksum.differences(
+        changed, driver.call("checksums")
+    )
+
+
+def test_a_request_that_cannot_be_is_refused_and_the_engine_lives_on(driver: Driver) -> None:
+    driver.fresh()
+    twice = driver.submit(page(15), SamplingSpec(0.7, 1.0, 300), (0,))
+    with pytest.raises(ValueError, match=twice):
+        driver.call("submit", twice, page(15), PROMPT, DRAW, (0,), None)
+    with pytest.raises(ValueError, match="image"):
+        driver.call("submit", "no-image", page(15), "read this", DRAW, (0,), None)
+    driver.gather(1)
+    assert len(driver.generate(page(15), DRAW)) == 6
