@@ -159,12 +159,17 @@ class FsdpStrategy:
 def shard(
     policy: Policy, model_config: ModelConfig, learner: LearnerConfig, world_size: int
 ) -> None:
-    """`fully_shard` a policy in place, unless it runs alone in the dtype of its weights."""
+    """`fully_shard` a policy in place, unless it runs alone in the dtype of its weights.
+
+    Off-loading needs a process group with a backend for both sides (`cpu:gloo,cuda:nccl`); on a
+    CPU there is nothing to off-load.
+    """
     compute, master = TORCH_DTYPES[model_config.dtype], TORCH_DTYPES[model_config.master_dtype]
-    if world_size == 1 and compute == master and not learner.cpu_offload:
+    offloaded = learner.cpu_offload and policy.model.device.type != "cpu"
+    if world_size == 1 and compute == master and not offloaded:
         return
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
-    offload = CPUOffloadPolicy() if learner.cpu_offload else OffloadPolicy()
+    offload = CPUOffloadPolicy() if offloaded else OffloadPolicy()
     mesh = _mesh(policy.model.device)
     model = policy.model.model
     if learner.fp32_lm_head and compute != torch.float32:

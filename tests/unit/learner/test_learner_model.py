@@ -1,0 +1,137 @@
+"""Loading, freezing and adapting the policy."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from learner_tiny import PATCH_WIDTH, make_model
+
+from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
+from olmrl.learner.model import (
+    MatmulPatchEmbed,
+    load_policy,
+    plain_weights,
+    prepare_policy,
+    vision_is_frozen,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    make_model().save_pretrained(path)
+    return str(path)
+
+
+def test_a_saved_model_loads_with_its_master_precision(folder):
+    model = load_policy(ModelConfig(path=folder, dtype="bfloat16"))
+    expected = dict(make_model().named_parameters())
+    for name, parameter in model.named_parameters():
+        assert parameter.dtype == torch.float32 and parameter.requires_grad
+        torch.testing.assert_close(parameter, expected[name])
+    low = load_policy(ModelConfig(path=folder, master_dtype="bfloat16"))
+    assert {p.dtype for p in low.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, r"model\.path: .* is neither a folder with a transformers config\.json"),
+        ({"model_type": "bert"}, r"is a 'bert' model; allowed are .* qwen2_5_vl"),
+        ({"model_type": "qwen2_5_vl"}, "the weights of .* cannot be read"),
+    ],
+    ids=["empty folder", "another family", "no weights"],
+)
+def test_a_path_without_a_usable_model_is_one_clear_error(tmp_path, config, message):
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_policy(ModelConfig(path=str(tmp_path)))
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_patch_embedding_as_a_product_gives_the_convolutions_numbers():
+    embed = make_model().model.visual.patch_embed
+    patches = torch.randn(24, PATCH_WIDTH)
+    torch.testing.assert_close(MatmulPatchEmbed(embed.proj)(patches), embed(patches))
+
+
+@pytest.mark.parametrize(
+    ("frozen", "trained"),
+    [
+        ("vision", {"merger", "language_model"}),
+        ("projector", {"vision", "language_model"}),
+        ("language", {"vision", "merger"}),
+    ],
+)
+def test_freeze_flags_stop_exactly_their_part(frozen, trained):
+    config = ModelConfig(path="x", freeze=FreezeConfig(**{frozen: True}))
+    model = prepare_policy(make_model(), config)
+
+    def part(name):
+        if ".merger." in name:
+            return "merger"
+        return "vision" if ".visual." in name else "language_model"
+
+    found = {part(n) for n, p in model.named_parameters() if p.requires_grad}
+    assert found == trained
+    assert not vision_is_frozen(model) or frozen == "language"
+
+
+def test_freezing_everything_is_an_error():
+    freeze = FreezeConfig(vision=True, projector=True, language=True)
+    with pytest.raises(ValueError, match=r"model\.freeze: .* all frozen"):
+        prepare_policy(make_model(), ModelConfig(path="x", freeze=freeze))
+
+
+def test_adapters_train_alone_and_merge_into_plain_names():
+    model = prepare_policy(make_model(), ModelConfig(path="x", lora=LoraConfig(rank=2)))
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert trained and all(".lora_" in n for n in trained)
+    assert vision_is_frozen(model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.3)
+    merged = dict(plain_weights(model, lambda p: p.detach()))
+    expected = make_model().state_dict()
+    assert merged.keys() == expected.keys()
+    plain = make_model()
+    plain.load_state_dict(merged)
+    ids = torch.arange(10, 20)[None]
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-4, rtol=1e-4
+        )
+    changed = [n for n in merged if not torch.equal(merged[n], expected[n])]
+    assert all("_proj.weight" in n and ".self_attn." in n for n in changed)
+    assert len(changed) == 2 * 4
+
+
+def test_adapter_targets_that_do_not_exist_are_named():
+    lora = LoraConfig(target_modules=("nothing_proj",))
+    with pytest.raises(ValueError, match=r"model\.lora\.target_modules: .*nothing_proj"):
+        prepare_policy(make_model(), ModelConfig(path="x", lora=lora))
+
+
+@pytest.mark.parametrize("tie", [True, False])
+def test_weights_stream_under_transformers_names_with_the_head(tie):
+    model = prepare_policy(make_model(tie=tie), ModelConfig(path="x"))
+    found = {n: w.numpy() for n, w in plain_weights(model, lambda p: p.detach())}
+    expected = make_model(tie=tie).state_dict()
+    assert found.keys() == expected.keys()
+    for name, weight in found.items():
+        np.testing.assert_array_equal(weight, expected[name].numpy())
+
+
+def test_a_prepared_model_still_generates():
+    plain = make_model().eval()
+    model = prepare_policy(make_model(), ModelConfig(path="x")).eval()
+    ids = torch.arange(10, 20)[None]
+    found, expected = (
+        m.generate(input_ids=ids, max_new_tokens=8, do_sample=False, eos_token_id=None)
+        for m in (model, plain)
+    )
+    assert torch.equal(found, expected)

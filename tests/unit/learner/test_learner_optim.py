@@ -1,0 +1,140 @@
+"""Parameter groups, schedules, clipping."""
+
+import math
+
+import pytest
+import torch
+from learner_tiny import make_model
+from torch import nn
+
+from olmrl.config.schema import OptimizerConfig
+from olmrl.learner.optim import NonFiniteStep, build_optim, clip_gradients, group_parameters
+
+
+def _names(model, parameters):
+    known = {id(p): n for n, p in model.named_parameters()}
+    return {known[id(p)] for p in parameters}
+
+
+def test_norms_and_biases_are_exempt_from_decay_by_type():
+    model = make_model()
+    groups = group_parameters(model, model.lm_head)
+    exempt = _names(model, groups.exempt)
+    expected = {
+        n
+        for n, p in model.named_parameters()
+        if n.endswith(".bias") or "layernorm" in n or ".norm" in n or "ln_q" in n
+    }
+    assert exempt == expected and "model.visual.merger.ln_q.weight" in exempt
+    assert all(p.ndim == 1 for p in groups.exempt)
+    assert _names(model, groups.decayed) == {
+        "model.language_model.embed_tokens.weight",
+        "model.visual.patch_embed.proj.weight",
+    }
+    everything = _names(model, groups.matrices) | exempt | _names(model, groups.decayed)
+    assert everything == {n for n, _ in model.named_parameters()}
+
+
+def test_an_untied_head_is_no_hidden_matrix():
+    model = make_model(tie=False)
+    groups = group_parameters(model, model.lm_head)
+    assert "lm_head.weight" in _names(model, groups.decayed)
+
+
+def test_decay_reaches_matrices_and_spares_norms():
+    model = make_model()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    config = OptimizerConfig(lr=0.1, weight_decay=0.5, schedule="constant")
+    optim = build_optim(model, model.lm_head, config, 10)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optim.step()
+    for name, parameter in model.named_parameters():
+        factor = 1.0 if parameter.ndim == 1 else 1 - 0.1 * 0.5
+        torch.testing.assert_close(parameter, before[name] * factor)
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest():
+    model = make_model()
+    config = OptimizerConfig(name="muon", lr=1e-3, muon_lr=2e-3, schedule="constant")
+    muon, adamw = build_optim(model, model.lm_head, config, 10).optimizers
+    assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
+    assert {g["lr"] for g in muon.param_groups} == {2e-3}
+    assert {g["lr"] for g in adamw.param_groups} == {1e-3}
+    taken = {id(p) for g in muon.param_groups for p in g["params"]}
+    assert taken == {id(p) for p in group_parameters(model, model.lm_head).matrices}
+    assert id(model.model.language_model.embed_tokens.weight) not in taken
+
+
+def _rates(config, total, steps):
+    layer = nn.Linear(2, 2)
+    optim = build_optim(layer, nn.Linear(1, 1), config, total)
+    found = []
+    for _ in range(steps):
+        found.append(optim.lr)
+        for parameter in layer.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optim.step()
+    return found
+
+
+def test_linear_schedule_warms_up_and_falls_to_zero():
+    config = OptimizerConfig(lr=1.0, schedule="linear", warmup_ratio=0.2)
+    expected = [0.0, 0.5, *[(10 - step) / 8 for step in range(2, 10)]]
+    assert _rates(config, 10, 10) == pytest.approx(expected)
+
+
+def test_warmup_stable_decay_takes_its_options():
+    config = OptimizerConfig(
+        lr=1.0,
+        schedule="warmup_stable_decay",
+        warmup_steps=2,
+        schedule_options={"num_decay_steps": 4, "decay_type": "linear"},
+    )
+    found = _rates(config, 10, 10)
+    assert found[:2] == pytest.approx([0.0, 0.5]) and found[2:6] == pytest.approx([1.0] * 4)
+    assert found[6:] == sorted(found[6:], reverse=True) and found[9] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"schedule": "linaer"}, r"schedule: 'linaer' is unknown; allowed are .*linear"),
+        ({"schedule": "reduce_lr_on_plateau"}, "is unknown"),
+        ({"schedule": "linear", "schedule_options": {"foo": 1}}, "schedule_options: linear rej"),
+    ],
+)
+def test_wrong_schedules_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        _rates(OptimizerConfig(**config), 10, 1)
+
+
+def test_a_restored_schedule_goes_on_where_it_was():
+    config = OptimizerConfig(lr=1.0, schedule="cosine", warmup_steps=3)
+    expected = _rates(config, 12, 12)
+    optim = build_optim(nn.Linear(2, 2), nn.Linear(1, 1), config, 12)
+    optim.restore_schedule(7)
+    assert optim.lr == pytest.approx(expected[7])
+    optim.step()
+    assert optim.lr == pytest.approx(expected[8]) and optim.steps == 8
+
+
+def test_gradients_are_clipped_to_the_global_norm():
+    layer = nn.Linear(3, 2)
+    layer.weight.grad = torch.full((2, 3), 2.0)
+    layer.bias.grad = torch.full((2,), 1.0)
+    norm = math.sqrt(6 * 4 + 2)
+    assert clip_gradients(layer, 1.0) == pytest.approx(norm)
+    torch.testing.assert_close(layer.weight.grad, torch.full((2, 3), 2.0 / norm))
+    assert clip_gradients(layer, 5.0) == pytest.approx(1.0, rel=1e-4)
+    torch.testing.assert_close(layer.bias.grad, torch.full((2,), 1.0 / norm))
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_gradients_that_are_not_finite_are_left_alone(poison):
+    layer = nn.Linear(3, 2)
+    layer.weight.grad = torch.full((2, 3), 2.0)
+    layer.bias.grad = torch.tensor([poison, 0.0])
+    with pytest.raises(NonFiniteStep, match="gradient norm"):
+        clip_gradients(layer, 1.0)
+    assert (layer.weight.grad == 2.0).all()

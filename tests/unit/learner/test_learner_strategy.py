@@ -1,0 +1,160 @@
+"""Sharding: precision, saving and restoring over other numbers of ranks, full weights."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from learner_tiny import BANNED, make_group, make_model, pack
+
+from olmrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
+from olmrl.learner.build import build_strategy, head_spec
+from olmrl.learner.core import SftLearner
+from olmrl.learner.logprobs import HeadSpec
+from olmrl.learner.model import prepare_policy
+from olmrl.learner.strategy_fsdp import FsdpStrategy
+
+
+def _strategy(optimizer="adamw", learner_keys=None, seed=0, tie=True, **model_keys):
+    config = ModelConfig(path="tiny", **({"dtype": "float32"} | model_keys))
+    keys = {"use_gpu": False, "activation_checkpointing": False} | (learner_keys or {})
+    learner = LearnerConfig(
+        optimizer=OptimizerConfig(name=optimizer, lr=1e-3, warmup_steps=3), **keys
+    )
+    model = prepare_policy(make_model(seed, tie=tie), config)
+    head = HeadSpec(1.0, BANNED, 8, learner.fp32_lm_head)
+    return FsdpStrategy(model, config, learner, head, total_steps=20)
+
+
+def _batches(model):
+    return [pack(model, [make_group(i, (4, 6), [6, 3])]) for i in range(6)]
+
+
+def _learn(strategy, steps):
+    batches = _batches(make_model())
+    learner = SftLearner(strategy)
+    for step in steps:
+        pair = batches[2 * (step % 3) : 2 * (step % 3) + 2]
+        learner.step(pair[strategy.rank :: strategy.world_size])
+
+
+def _weights(strategy):
+    return {n: w.float().numpy().copy() for n, w in strategy.named_weights()}
+
+
+def _gap(a, b):
+    assert a.keys() == b.keys()
+    return max(np.abs(a[n] - b[n]).max() for n in a)
+
+
+def _save_after_two(folder, optimizer, model_keys):
+    strategy = _strategy(optimizer, **model_keys)
+    _learn(strategy, [0, 1])
+    dcp.save(strategy.state_dict(), checkpoint_id=folder)
+    at_save = _weights(strategy)
+    _learn(strategy, [2, 3])
+    return at_save, _weights(strategy)
+
+
+def _restore_and_go_on(folder, optimizer, model_keys):
+    strategy = _strategy(optimizer, seed=5, **model_keys)
+    state = strategy.state_dict()
+    dcp.load(state, checkpoint_id=folder)
+    strategy.load_state_dict(state)
+    restored = _weights(strategy)
+    assert strategy.optim.steps == 2
+    _learn(strategy, [2, 3])
+    return restored, _weights(strategy)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "model_keys"),
+    [("adamw", {}), ("muon", {}), ("adamw", {"lora": LoraConfig(rank=2, dropout=0.0)})],
+    ids=["adamw", "muon", "lora"],
+)
+def test_a_restored_run_equals_the_unbroken_one(tmp_path, optimizer, model_keys):
+    at_save, unbroken = _save_after_two(str(tmp_path), optimizer, model_keys)
+    if "lora" in model_keys:  # the frozen base is part of what is restored
+        assert _gap(at_save, _weights(_strategy())) > 0
+    restored, resumed = _restore_and_go_on(str(tmp_path), optimizer, model_keys)
+    assert _gap(at_save, restored) == 0
+    assert _gap(unbroken, resumed) == 0
+    assert _gap(at_save, unbroken) > 1e-4
+
+
+def test_a_run_saved_alone_goes_on_on_two_ranks(tmp_path, ranks):
+    at_save, unbroken = _save_after_two(str(tmp_path), "adamw", {})
+    for restored, resumed in ranks(_restore_and_go_on, str(tmp_path), "adamw", {}):
+        assert _gap(at_save, restored) == 0
+        assert _gap(unbroken, resumed) < 1e-4
+
+
+def test_a_run_saved_on_two_ranks_goes_on_alone(tmp_path, ranks):
+    (at_save, unbroken), _ = ranks(_save_after_two, str(tmp_path), "adamw", {})
+    restored, resumed = _restore_and_go_on(str(tmp_path), "adamw", {})
+    assert _gap(at_save, restored) == 0
+    assert _gap(unbroken, resumed) < 1e-4
+
+
+def _observe(learner_keys, model_keys):
+    strategy = _strategy(learner_keys=learner_keys, **model_keys)
+    batch = _batches(make_model())[0]
+    found = strategy.logprobs(batch)
+    _learn(strategy, [0])
+    return found, _weights(strategy), {str(p.dtype) for p in strategy.policy.parameters()}
+
+
+@pytest.mark.parametrize("wrap", ["block", "root"])
+@pytest.mark.parametrize("tie", [True, False])
+def test_bfloat16_computes_near_float32_masters(ranks, wrap, tie):
+    exact, exact_weights, _ = _observe({}, {"tie": tie})
+    rough = {"dtype": "bfloat16", "tie": tie}
+    for found, weights, dtypes in ranks(_observe, {"wrap": wrap}, rough):
+        assert dtypes == {"torch.float32"}
+        assert 1e-4 < np.abs(found - exact).mean() < 0.3
+        assert _gap(weights, exact_weights) < 5e-3
+    headed = ranks(_observe, {"wrap": wrap, "fp32_lm_head": True}, rough)
+    assert np.abs(headed[0][0] - exact).mean() < np.abs(found - exact).mean() * 1.2
+
+
+def _head_logits_are_exact():
+    """With fp32_lm_head the head multiplies by float32 weights that bfloat16 cannot hold."""
+    strategy = _strategy(
+        learner_keys={"fp32_lm_head": True, "wrap": "root"}, dtype="bfloat16", tie=False
+    )
+    seen = {}
+    head = strategy.policy.model.lm_head
+    head.register_forward_pre_hook(
+        lambda module, args: seen.update(
+            weight=module.weight.detach().clone(), hidden=args[0].detach().clone()
+        )
+    )
+    strategy.logprobs(_batches(make_model())[0])
+    expected = make_model(tie=False).lm_head.weight
+    return str(seen["hidden"].dtype), torch.equal(seen["weight"], expected)
+
+
+def test_the_float32_head_uses_the_master_weights(ranks):
+    assert ranks(_head_logits_are_exact) == [("torch.bfloat16", True)] * 2
+
+
+def test_a_strategy_is_built_from_configuration(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    model = ModelConfig(path=str(tmp_path), dtype="float32")
+    learner = LearnerConfig(use_gpu=False, logprob_chunk=5)
+    head = head_spec(learner, 0.8, BANNED)
+    strategy = build_strategy(model, learner, head, total_steps=3, with_reference=True)
+    batch = _batches(make_model())[0]
+    np.testing.assert_allclose(
+        strategy.logprobs(batch), strategy.reference_logprobs(batch), atol=1e-6
+    )
+    assert _gap(_weights(strategy), _weights(_strategy())) == 0
+
+
+@pytest.mark.slow  # the compiler takes 20 s
+def test_compiled_blocks_compute_the_same():
+    config = ModelConfig(path="tiny", dtype="float32")
+    model = prepare_policy(make_model(), config, compile_blocks=True)
+    learner = LearnerConfig(use_gpu=False)
+    strategy = FsdpStrategy(model, config, learner, HeadSpec(1.0, BANNED, 8), total_steps=20)
+    batch = _batches(make_model())[0]
+    np.testing.assert_allclose(strategy.logprobs(batch), _strategy().logprobs(batch), atol=1e-4)
