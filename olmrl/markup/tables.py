@@ -274,12 +274,12 @@ def parse_markdown_tables(text: str, *, compat: bool = False) -> list[Table]:
     if "|" not in text:
         return []
     budget = _Budget()
-    split = _split_row_compat if compat else _split_row
+    split = _split_rows_compat if compat else _split_rows
     tables = []
     for has_pipe, run in groupby(text.split("\n"), key=lambda line: "|" in line):
         lines = list(run)
         if has_pipe and len(lines) >= 2:
-            rows = [split(line) for line in lines if not _FORMATTING.fullmatch(line)]
+            rows = split([line for line in lines if not _FORMATTING.fullmatch(line)])
             if any(rows):
                 tables.append(_fill_grid(_with_headings(rows), budget))
     return tables
@@ -292,19 +292,31 @@ def _with_headings(rows: list[list[str]]) -> list[list[_Entry]]:
     ]
 
 
-def _split_row_compat(line: str) -> list[str]:
-    cells = [cell.strip() for cell in line.split("|")]
-    if cells and not cells[0]:
-        cells = cells[1:]
-    if cells and not cells[-1]:
-        cells = cells[:-1]
-    return cells
+def _split_rows_compat(lines: list[str]) -> list[list[str]]:
+    rows = []
+    for line in lines:
+        cells = [cell.strip() for cell in line.split("|")]
+        cells = cells[1:] if not cells[0] else cells
+        rows.append(cells[:-1] if cells and not cells[-1] else cells)
+    return rows
 
 
-def _split_row(line: str) -> list[str]:
-    """Cells between unescaped pipes, without the outer pair of pipes where there is one."""
-    line = line.strip().removeprefix("|")
-    cells = [cell.replace("\\|", "|").strip() for cell in _PIPE.split(line)]
-    if len(cells) > 1 and not cells[-1]:
-        cells.pop()
-    return cells
+def _split_rows(lines: list[str]) -> list[list[str]]:
+    """Cells between unescaped pipes, without the outer pair of pipes.
+
+    A row may omit the outer pipes. An empty cell at an end then only counts as an outer pipe where
+    the first row has that pipe too, or more cells remain than the first row has.
+    """
+    rows: list[list[str]] = []
+    has_outer = (True, True)
+    for line in lines:
+        cells = [cell.replace("\\|", "|").strip() for cell in _PIPE.split(line)]
+        n_cols = len(rows[0]) if rows else 0
+        is_empty = (not cells[0], not cells[-1])
+        if is_empty[0] and (has_outer[0] or len(cells) > n_cols):
+            cells = cells[1:]
+        if cells and is_empty[1] and (has_outer[1] or len(cells) > n_cols):
+            cells = cells[:-1]
+        has_outer = has_outer if rows else is_empty
+        rows.append(cells)
+    return rows

@@ -129,7 +129,13 @@ def test_markdown():
 
 def test_markdown_empty_ends():
     text = "a | b\n | c\nd | e"
-    assert grid(parse_markdown_tables(text)[0])[1] == ["c", None]
+    assert grid(parse_markdown_tables(text)[0]) == [["a", "b"], ["", "c"], ["d", "e"]]
+    assert grid(parse_markdown_tables(text, compat=True)[0])[1] == ["c", None]
+    assert grid(parse_markdown_tables("a | b\nc | \n| d | e |")[0]) == [
+        ["a", "b"],
+        ["c", ""],
+        ["d", "e"],
+    ]
     assert grid(parse_markdown_tables("|x|y|\n|| b |\n| a ||")[0]) == [
         ["x", "y"],
         ["", "b"],
