@@ -46,7 +46,9 @@ not_callable = 3
 
 
 def moody(page, completions, folder):
-    """What the text says: `hang`, `hang once`, `die once`, `raise`, `nan`, `short`, else scores 1.
+    """Does what the text says: `hang`, `hang once`, `die once`, `raise`, `nan`, `short`, `nap N`.
+
+    Anything else scores 1.
 
     `folder` remembers across processes what has happened once.
     """
@@ -59,6 +61,8 @@ def moody(page, completions, folder):
             continue
         if c.text == "short":
             return []
+        if c.text.startswith("nap"):
+            time.sleep(0.4)
         first = _first_time(folder, c.text)
         if c.text == "hang" or (c.text == "hang once" and first):
             time.sleep(600)

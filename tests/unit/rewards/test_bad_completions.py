@@ -5,6 +5,7 @@ nobody thought of (see test_scorer_pool).
 """
 
 import time
+from itertools import pairwise
 
 import pytest
 import ray
@@ -31,7 +32,7 @@ TESTS = [
     test_row("baseline", "b"),
 ]
 
-BOMB = "a: &a [x,x]\n" + "".join(f"{b}: &{b} [*{a},*{a}]\n" for a, b in zip("abcdefg", "bcdefgh"))
+BOMB = "a: &a [x,x]\n" + "".join(f"{b}: &{b} [*{a},*{a}]\n" for a, b in pairwise("abcdefgh"))
 
 TEXTS = {
     "too long to be looked at": "a" * 10_000_000,
@@ -41,7 +42,7 @@ TEXTS = {
     "nested fractions": HEAD + "\\[" + "\\frac{1}{" * 10_000 + "x" + "}" * 10_000 + "\\]",
     "macro bomb": HEAD
     + "\\[\\def\\a{xx}"
-    + "".join(f"\\def\\{b}{{\\{a}\\{a}\\{a}\\{a}}}" for a, b in zip("abcdefghijk", "bcdefghijkl"))
+    + "".join(f"\\def\\{b}{{\\{a}\\{a}\\{a}\\{a}}}" for a, b in pairwise("abcdefghijkl"))
     + "\\l\\]",
     "self-calling macro": HEAD + "\\[\\def\\a{\\a\\a}\\a\\]",
     "spans": HEAD + '<table><tr><td rowspan="99999999" colspan="99999999">cell</td></tr></table>',

@@ -103,12 +103,13 @@ SETS = {
     "format": FORMAT + BASELINE,
 }
 
+COMMANDS = """alpha beta gamma delta rho sigma pi lambda mu int sum prod infty partial nabla leq geq
+neq approx times cdot in subset cup cap"""
 SYMBOLS = [
     *string.ascii_letters,
     *string.digits,
     *"+-=<>()[]|/.,:;!",
-    *(r"\alpha \beta \gamma \delta \rho \sigma \pi \lambda \mu \int \sum \prod \infty".split()),
-    *(r"\partial \nabla \leq \geq \neq \approx \times \cdot \in \subset \cup \cap".split()),
+    *(f"\\{command}" for command in COMMANDS.split()),
 ]
 
 

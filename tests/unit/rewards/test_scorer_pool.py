@@ -107,6 +107,18 @@ def test_deadline_kills_and_only_the_hanging_group_fails(start, tmp_path):
     assert pool.in_work == 0
 
 
+def test_a_driver_that_is_busy_elsewhere_causes_no_timeouts(start, tmp_path):
+    options = {"folder": str(tmp_path)}
+    pool = start([("own_rewards:moody", options)], timeout_s=1.5, group_size=8)
+    submit(pool, group("fine", *["fine"] * 7, group_id="warm up"), page())
+    gather(pool, 1)
+    submit(pool, group(*(f"nap {i}" for i in range(8))), page())
+    time.sleep(2.5)
+    (result,) = gather(pool, 1)
+    assert [r.total for r in result.rollouts] == [1.0] * 8
+    assert flatten(pool.measurements())["reward/timeouts"] == 0
+
+
 def test_one_failure_is_forgiven(start, tmp_path):
     pool = start([("own_rewards:moody", {"folder": str(tmp_path)})], timeout_s=3.0, group_size=3)
     submit(pool, group("die once", "hang once", "fine"), page())
@@ -160,6 +172,13 @@ def test_forgotten_group_is_not_reported(start):
     pool.submit("gone", page(), completion("z", 1, "gone"))
     assert [g.group_id for g in gather(pool, 1)] == ["here"]
     assert pool.in_work == 0
+
+
+def test_a_group_may_have_its_own_size(start):
+    pool = start([("eos", {})], group_size=28)
+    pool.submit("one", page(), completion("a", 0, "one"), group_size=1)
+    (result,) = gather(pool, 1)
+    assert [r.total for r in result.rollouts] == [1.0]
 
 
 def test_wrong_reward_is_refused_before_any_process_starts():

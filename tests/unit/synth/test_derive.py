@@ -1,6 +1,7 @@
 """Tests from truth: what is derived holds on the truth, and notices what it is about."""
 
 import json
+from pathlib import Path
 
 import pytest
 from reportlab.pdfgen.canvas import Canvas
@@ -16,7 +17,7 @@ HEAD = (
 
 REPORT = """# Annual survey of mountain lakes
 
-The survey covered forty lakes above the tree line. Water was sampled twice in every season.<sup>2</sup>
+The survey covered forty lakes above the tree line. Water was sampled twice every year.<sup>2</sup>
 Most of the lakes were **remarkably** clear, and *oligotrophic* conditions prevailed everywhere.
 
 ## Results
@@ -29,13 +30,15 @@ Phosphorus remained below 0.012 milligrams per litre. The balance is \\(P_{in} -
 """
 
 LANGUAGES = {
-    "ko": "# 서울의 역사\n\n서울은 대한민국의 수도이자 최대 도시이다. 한강을 끼고 있으며 약 천만 명이 살고 있다.\n\n"
+    "ko": "# 서울의 역사\n\n서울은 대한민국의 수도이자 최대 도시이다. "
+    "한강을 끼고 있으며 약 천만 명이 살고 있다.\n\n"
     "조선 왕조가 1394년에 이곳을 수도로 정하였다. 오늘날에는 금융과 문화의 중심지이다.",
     "zh": "# 北京简介\n\n北京是中华人民共和国的首都。它是全国的政治中心，也是文化中心。\n\n"
     "长城位于北京北部的山区，每年有大量游客前来参观。故宫建于1420年，是明清两代的皇宫。",
     "ar": "# القاهرة\n\nمدينة القاهرة هي عاصمة جمهورية مصر العربية. تقع على ضفاف نهر النيل.\n\n"
     "يسكنها ملايين الناس ويزورها السياح كل عام. تأسست المدينة سنة 969 ميلادية.",
-    "fr": "# Le café des élèves\n\nÀ côté de la forêt, les garçons préfèrent l’hôtel où l’on dîne tôt.\n\n"
+    "fr": "# Le café des élèves\n\n"
+    "À côté de la forêt, les garçons préfèrent l’hôtel où l’on dîne tôt.\n\n"
     "Le maître naïf reçut 1 250 francs à Noël. Les œuvres furent achevées après l’été.",
 }
 
@@ -99,7 +102,7 @@ def test_the_result_is_a_bench_folder_with_references(tmp_path):
     derive_folder(str(tmp_path / "in"), str(tmp_path / "out"))
     (source,) = scan_bench(str(tmp_path / "out"))
     assert source.reference_path is not None
-    assert REPORT.strip() in open(source.reference_path, encoding="utf-8").read()
+    assert REPORT.strip() in Path(source.reference_path).read_text("utf-8")
     assert sum(len(page.cases) for page in load_folder(tmp_path / "out").pages) == len(source.tests)
 
 
@@ -137,8 +140,8 @@ def test_disallowed_characters_only_matter_where_latin_is_expected(tmp_path):
 def test_html_pages_give_their_headers_as_absent_tests(tmp_path):
     page = """<html lang="pt-BR"><head><style>p {color: red}</style></head><body>
     <header><div>Jornal da Cidade</div><span class="page-number">14</span></header>
-    <main><h1>Obras na ponte</h1><p>A ponte sobre o rio foi <b>reaberta</b> ontem.<sup>1</sup> Segundo a
-    prefeitura, o custo chegou a <a href="x">doze milhões</a>.</p>
+    <main><h1>Obras na ponte</h1><p>A ponte sobre o rio foi <b>reaberta</b> ontem.<sup>1</sup>
+    Segundo a prefeitura, o custo chegou a <a href="x">doze milhões</a>.</p>
     <ul><li>primeira fase concluída</li><li>segunda fase adiada</li></ul>
     <table><tr><th>Ano</th><th>Custo</th></tr><tr><td>2019</td><td>3,5</td></tr></table></main>
     <footer><p>Assinaturas: ligue agora</p><p class="footnote">1 Dados provisórios.</p></footer>
