@@ -8,6 +8,8 @@ A policy warmed up on them imitates all of it at random; the unit tests of the t
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from olmrl.markup import front_matter
@@ -87,9 +89,9 @@ def _blocks(sheet: Sheet, habits: Habits) -> list[str]:
         blocks.append(_running_text(sheet, habits))
     if sheet.left and habits.reads_across:
         rows = zip(sheet.left, sheet.right, strict=True)
-        blocks.append(" ".join(" ".join(left + right) for left, right in rows))
+        blocks.append(_lines(left + right for left, right in rows))
     elif sheet.left:
-        blocks += [" ".join(" ".join(line) for line in side) for side in (sheet.left, sheet.right)]
+        blocks += [_lines(sheet.left), _lines(sheet.right)]
     if sheet.table:
         blocks.append(_table(sheet, habits))
     if sheet.footnote:
@@ -100,11 +102,14 @@ def _blocks(sheet: Sheet, habits: Habits) -> list[str]:
     return blocks
 
 
+def _lines(lines: Iterable[tuple[str, ...]]) -> str:
+    return "\n".join(" ".join(line) for line in lines)
+
+
 def _running_text(sheet: Sheet, habits: Habits) -> str:
-    words = [word for line in sheet.lines for word in line]
+    text = _lines(sheet.lines)
     if sheet.bold and not habits.loses_marks:
-        words[words.index(sheet.bold)] = f"**{sheet.bold}**"
-    text = " ".join(words)
+        text = re.sub(rf"\b{sheet.bold}\b", f"**{sheet.bold}**", text)
     return text + "[^1]" if sheet.footnote and not habits.loses_marks else text
 
 

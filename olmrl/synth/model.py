@@ -25,6 +25,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 PATCH = 14
 MERGE = 2
+PROMPT_WEIGHT = 200
+"""Times a prompt counts among the texts that the tokenizer learns from."""
 PAD = "<|endoftext|>"
 END = "<|im_end|>"
 SPECIAL_TOKENS = (
@@ -116,7 +118,7 @@ def make_tokenizer(texts: Sequence[str], vocab_size: int = 640) -> PreTrainedTok
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    turns = ["system\n", "user\n", "assistant\n"] * 50
+    turns = ["user", "assistant"] * PROMPT_WEIGHT
     tokenizer.train_from_iterator([*texts, *turns], trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -251,6 +253,8 @@ def make_model(
 def gather_texts(folders: Sequence[str | Path]) -> list[str]:
     """Collect all `.md` and `.txt` texts below the folders (or the files themselves), sorted.
 
+    A `.txt` file is a prompt: it stands in front of every page, so it counts `PROMPT_WEIGHT` times.
+
     Raises:
         ValueError: A path that does not exist, or no text at all.
     """
@@ -265,4 +269,8 @@ def gather_texts(folders: Sequence[str | Path]) -> list[str]:
         files.extend(found)
     if not files:
         raise ValueError(f"{', '.join(map(str, folders))}: no .md or .txt file below")
-    return [file.read_text(encoding="utf-8") for file in files]
+    texts = []
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        texts += [text.strip()] * PROMPT_WEIGHT if file.suffix == ".txt" else [text]
+    return texts

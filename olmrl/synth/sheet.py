@@ -200,7 +200,7 @@ def draw(sheet: Sheet, style: Style, rng: random.Random) -> bytes:
         canvas.line(2, style.height - CELL + 5, style.width - 2, style.height - CELL + 5)
     pen.row = 1
     if sheet.heading:
-        end = pen.write(sheet.heading, "Courier-Bold", size * 1.18)
+        end = pen.write(sheet.heading, "Courier-Bold", size)
         canvas.rect(1, pen.baseline() - 5, max(end, CELL) - 1, 2, stroke=0, fill=1)
         pen.row += 1
     for line in sheet.lines:

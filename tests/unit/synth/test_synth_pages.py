@@ -1,0 +1,190 @@
+import json
+import random
+
+import pypdfium2
+import pytest
+
+from olmrl.markup import front_matter
+from olmrl.synth.__main__ import main
+from olmrl.synth.labels import LOOP, RATES, Habits, draw_habits, transcribe
+from olmrl.synth.pages import write_data_set
+from olmrl.synth.sheet import STYLES, Sheet, draw, invent
+from olmrl.synth.truth import FILES, make_tests
+
+SHEET = Sheet(
+    running_head="annals of trade",
+    footer="page 7",
+    heading=("moon", "lake"),
+    lines=(("bird", "fish"), ("wind", "rain")),
+    left=(("fire", "gold"), ("road", "hill")),
+    right=(("corn", "milk"), ("salt", "lamp")),
+    table=(("ship", "sail"), ("rope", "wood")),
+    bold="fish",
+    footnote=("iron", "bell"),
+)
+HEAD = (
+    "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
+    "is_table: True\nis_diagram: False\n---\n"
+)
+
+
+def read_all(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    return write_data_set(tmp_path_factory.mktemp("pages"), train=30, heldout=10, sft=40, seed=5)
+
+
+def test_the_truth_of_a_sheet():
+    assert transcribe(SHEET) == HEAD + (
+        "# moon lake\n\n"
+        "bird **fish**\nwind rain[^1]\n\n"
+        "fire gold\nroad hill\n\n"
+        "corn milk\nsalt lamp\n\n"
+        "<table><tr><th>ship</th><th>sail</th></tr><tr><td>rope</td><td>wood</td></tr></table>\n\n"
+        "[^1]: iron bell"
+    )
+
+
+def test_each_habit_makes_its_own_mistake():
+    habits = Habits(
+        keeps_running_text=True, markdown_tables=True, loses_marks=True, reads_across=True
+    )
+    assert transcribe(SHEET, habits) == HEAD + (
+        "annals of trade\n\n"
+        "moon lake\n\n"
+        "bird fish\nwind rain\n\n"
+        "fire gold corn milk\nroad hill salt lamp\n\n"
+        "| ship | sail |\n|---|---|\n| rope | wood |\n\n"
+        "1 iron bell\n\n"
+        "page 7"
+    )
+    endless = transcribe(SHEET, Habits(endless=True))
+    assert endless == transcribe(SHEET) + " bell" * LOOP
+
+
+def test_habits_come_at_their_rates_and_wrong_ones_are_refused():
+    rng = random.Random(0)
+    drawn = [draw_habits(rng, RATES) for _ in range(2000)]
+    for name, rate in RATES.items():
+        share = sum(getattr(habits, name) for habits in drawn) / len(drawn)
+        assert abs(share - rate) < 0.05
+    assert draw_habits(rng, {}) == Habits()
+    with pytest.raises(ValueError, match="'sloppy' is unknown"):
+        draw_habits(rng, {"sloppy": 0.5})
+    with pytest.raises(ValueError, match="endless: rate 2 must lie"):
+        draw_habits(rng, {"endless": 2})
+
+
+def test_tests_state_the_truth_of_a_sheet():
+    rows = make_tests(SHEET, "synth/a.pdf", random.Random(0))
+    by_type = {}
+    for row in rows:
+        by_type.setdefault(row["type"], []).append(row)
+        assert (row["pdf"], row["page"]) == ("synth/a.pdf", 1)
+    assert set(by_type) == set(FILES)
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert [row["text"] for row in by_type["absent"]] == ["annals of trade", "page 7"]
+    assert all(row["ignore_markdown_tables"] for row in by_type["table"])
+    assert {(r["text"], r["format"]) for r in by_type["format"]} == {
+        ("moon lake", "heading"),
+        ("fish", "bold"),
+    }
+    truth = transcribe(SHEET)
+    for row in by_type["order"]:
+        assert truth.index(row["before"]) < truth.index(row["after"])
+
+
+@pytest.mark.parametrize("difficulty", sorted(STYLES))
+def test_words_of_a_page_differ_and_stand_in_its_pdf(difficulty):
+    style = STYLES[difficulty]
+    for seed in range(25):
+        rng = random.Random(seed)
+        sheet = invent(rng, style)
+        words = [word for word in sheet.words if not word.isdigit()]
+        assert len(words) == len(set(words))
+        pdf = draw(sheet, style, rng)
+        with pypdfium2.PdfDocument(pdf) as document:
+            assert len(document) == 1
+            page = document[0]
+            assert page.get_size() == (style.width, style.height)
+            text = page.get_textpage().get_text_range()
+            drawn = [page.get_textpage().get_text_bounded(0, 0, style.width, style.height)]
+        for word in sheet.words:
+            assert word in text
+        for furniture in (sheet.running_head, sheet.footer):
+            assert furniture is None or furniture in text
+        assert drawn[0].strip()
+
+
+def test_folders_are_laid_out_as_the_bench_reads_them(data_set):
+    train = data_set / "train"
+    pdfs = sorted(p.name for p in (train / "pdfs" / "synth").iterdir())
+    assert len(pdfs) == 30
+    tested = set()
+    for path in train.glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len({row["id"] for row in rows}) == len(rows)
+        assert {FILES[row["type"]] for row in rows} == {path.name}
+        for row in rows:
+            assert (train / "pdfs" / row["pdf"]).is_file()
+            tested.add(row["pdf"])
+    assert len(tested) == 30
+    for name in pdfs:
+        stem = name.removesuffix(".pdf")
+        reference = train / "claude_original" / "synth" / f"{stem}_page1_pg1_repeat1.md"
+        assert front_matter.parse(reference.read_text()).primary_language == "en"
+
+
+def test_warm_up_labels_are_imperfect_and_held_out_ones_true(data_set):
+    records = [
+        json.loads(line) for line in (data_set / "sft/habits.jsonl").read_text().splitlines()
+    ]
+    assert len(records) == 40
+    labels = [(data_set / "sft" / f"{record['name']}.md").read_text() for record in records]
+    assert any("|---|" in label for label in labels)
+    assert any("\npage " in label for label in labels)
+    for pair in (data_set / "sft_heldout").glob("*.md"):
+        reference = data_set / f"heldout/claude_original/synth/{pair.stem}_page1_pg1_repeat1.md"
+        assert pair.read_bytes() == reference.read_bytes()
+        pdf = data_set / f"heldout/pdfs/synth/{pair.stem}.pdf"
+        assert pair.with_suffix(".pdf").read_bytes() == pdf.read_bytes()
+
+
+def test_seed_decides_every_byte_and_splits_differ(data_set, tmp_path):
+    again = write_data_set(tmp_path / "again", train=30, heldout=10, sft=40, seed=5)
+    assert read_all(again) == read_all(data_set)
+    other = write_data_set(tmp_path / "other", train=30, heldout=0, sft=0, seed=6)
+    assert read_all(other / "train") != read_all(data_set / "train")
+    first = "pdfs/synth/sheet_00000.pdf"
+    assert (again / "train" / first).read_bytes() != (again / "heldout" / first).read_bytes()
+
+
+def test_more_pages_leave_the_first_ones_as_they_are(data_set, tmp_path):
+    longer = write_data_set(tmp_path, train=31, heldout=0, sft=0, seed=5)
+    for index in range(30):
+        name = f"train/pdfs/synth/sheet_{index:05d}.pdf"
+        assert (longer / name).read_bytes() == (data_set / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--train", "-1"], "train: -1 pages"),
+        (["--train", "0", "--heldout", "0"], "nothing to write"),
+        (["--difficulty", "9"], "difficulty: 9 is unknown"),
+        (["--sft", "3", "--habit", "endless"], "expected NAME=RATE"),
+        (["--sft", "3", "--habit", "sloppy=1"], "'sloppy' is unknown"),
+    ],
+)
+def test_command_line_mistakes_end_in_a_sentence(arguments, sentence, tmp_path, capsys):
+    assert main(["pages", str(tmp_path), *arguments]) == 2
+    message = capsys.readouterr().err
+    assert sentence in message
+    assert message.count("\n") == 1
