@@ -7,6 +7,7 @@ costs money is never repeated blindly: see `openai_batches`.
 
 from __future__ import annotations
 
+import argparse
 import email.utils
 import os
 import time
@@ -16,6 +17,8 @@ from typing import Any
 
 import httpx
 import tenacity
+
+from olmrl.mix.run import positive
 
 RETRY_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 """Status codes of passing troubles."""
@@ -210,3 +213,13 @@ def key_from_environment(variable: str) -> str:
             f"no API key: set the environment variable {variable} (--api-key-env names another)"
         )
     return key
+
+
+def add_api_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verbs that talk to an OpenAI-compatible API."""
+    parser.add_argument(
+        "--base-url", default="https://api.openai.com/v1", help="any compatible API"
+    )
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key")
+    parser.add_argument("--price", help="dollars per million tokens, IN,OUT (default: list price)")
+    parser.add_argument("--tries", type=positive, default=6, help="tries per HTTP request")

@@ -192,7 +192,10 @@ def image_to_pdf(data: bytes, name: str) -> bytes:
             page = data if plain else _as_jpeg(image)
         return bytes(
             img2pdf.convert(
-                page, nodate=True, producer="", creator="", rotation=img2pdf.Rotation.ifvalid
+                page,
+                engine=img2pdf.Engine.internal,  # the others write a random id
+                nodate=True,
+                rotation=img2pdf.Rotation.ifvalid,
             )
         )
     except (OSError, SyntaxError, Image.DecompressionBombError, img2pdf.ImageOpenError) as error:
@@ -229,3 +232,8 @@ def file_bytes(path: str) -> int:
         fs, inner = storage.filesystem(path)
         return int(fs.size(inner))
     return os.stat(path).st_size
+
+
+def transcript_pdf(name: str, data: bytes) -> bytes:
+    """`image_to_pdf` with the name first, as `PdfPool.call` wants it."""
+    return image_to_pdf(data, name)

@@ -18,7 +18,7 @@ from typing import Any
 
 from olmrl import storage
 from olmrl.mix import files, openai_results, prices
-from olmrl.mix.api import Api, ApiError, key_from_environment
+from olmrl.mix.api import Api, ApiError, add_api_arguments, key_from_environment
 from olmrl.mix.openai_batches import ENDED, QUEUE_FULL, Account, Attempt, batch_error
 from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
 
@@ -39,16 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_api_arguments(parser)
     add_run_arguments(parser, workers=1)
-
-
-def add_api_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verbs that talk to an OpenAI-compatible API."""
-    parser.add_argument(
-        "--base-url", default="https://api.openai.com/v1", help="any compatible API"
-    )
-    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key")
-    parser.add_argument("--price", help="dollars per million tokens, IN,OUT (default: list price)")
-    parser.add_argument("--tries", type=positive, default=6, help="tries per HTTP request")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,0 +1,115 @@
+"""Polite downloads: a steady rate per host, retries that grow, whole bodies only."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import httpx
+import tenacity
+
+from olmrl.mix.api import ApiError, retry_after
+from olmrl.mix.run import Fail, Skip
+
+MAX_BYTES = 500_000_000
+"""Largest body that is taken."""
+
+USER_AGENT = "olmrl-mix/1 (page transcripts for OCR training)"
+"""Tells archives who is asking."""
+
+
+class Downloader:
+    """Fetches bodies for many threads.
+
+    Args:
+        per_second: Requests per second and host, over all threads.
+        tries: Tries per address.
+        timeout_s: Seconds without a byte before a connection counts as dropped.
+        longest_wait_s: Cap of the growing waits between tries.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_second: float,
+        tries: int,
+        timeout_s: float = 60.0,
+        longest_wait_s: float = 60.0,
+    ) -> None:
+        self.gap_s = 1.0 / per_second
+        self.tries = tries
+        self.longest_wait_s = longest_wait_s
+        self.http = httpx.Client(
+            timeout=timeout_s, follow_redirects=True, headers={"User-Agent": USER_AGENT}
+        )
+        self._next: defaultdict[str, float] = defaultdict(float)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Downloader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.http.close()
+
+    def get(self, url: str) -> bytes:
+        """Fetch one address.
+
+        Raises:
+            Skip: not an http(s) address, or the server says that it has no such thing (404, 410).
+            Fail: no whole answer after all tries.
+        """
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise Skip(f"not an http address: {url[:200]!r}")
+        growing = tenacity.wait_random_exponential(multiplier=0.5, max=self.longest_wait_s)
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            asked = error.wait_s if isinstance(error, ApiError) else None
+            return asked if asked is not None else growing(state)
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.tries),
+            wait=pause,
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.passing),
+            reraise=True,
+        )
+        try:
+            body: bytes = retrying(self._once, url)
+        except ApiError as error:
+            if error.status in (404, 410):
+                raise Skip(f"{url}: HTTP {error.status}") from error
+            raise Fail(f"{url}: {error}") from error
+        return body
+
+    def _once(self, url: str) -> bytes:
+        self._wait_turn(urlsplit(url).netloc)
+        try:
+            with self.http.stream("GET", url) as response:
+                if response.status_code >= 400:
+                    wait = retry_after(response)
+                    raise ApiError(response.status_code, "", "download refused", wait)
+                body = bytearray()
+                for block in response.iter_bytes():
+                    body += block
+                    if len(body) > MAX_BYTES:
+                        raise Skip(f"{url}: larger than {MAX_BYTES} bytes")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ApiError(0, "", str(error) or type(error).__name__) from error
+        if not body:
+            raise ApiError(0, "", "the body is empty")
+        return bytes(body)
+
+    def _wait_turn(self, host: str) -> None:
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next[host])
+            self._next[host] = turn + self.gap_s
+        time.sleep(turn - now)
