@@ -15,10 +15,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m olmrl.synth", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     pages = verbs.add_parser("pages", help="PDF pages with markdown truth and unit tests")
-    pages.add_argument("out", help="folder to write: train/, heldout/, sft/, sft_heldout/")
+    pages.add_argument("out", help="folder to write: train/, heldout/, sft*/")
     pages.add_argument("--train", type=int, default=256, help="bench pages to train on")
     pages.add_argument("--heldout", type=int, default=64, help="bench pages to test on")
     pages.add_argument("--sft", type=int, default=0, help="page pairs with imperfect labels")
+    pages.add_argument("--clean", type=int, default=0, help="page pairs with true labels")
     pages.add_argument("--seed", type=int, default=0)
     pages.add_argument("--difficulty", type=int, default=1, help="1 (easiest) to 3")
     pages.add_argument(
@@ -61,13 +62,14 @@ def _pages(options: argparse.Namespace) -> str:
         train=options.train,
         heldout=options.heldout,
         sft=options.sft,
+        clean=options.clean,
         seed=options.seed,
         difficulty=options.difficulty,
         rates=_rates(options.habit),
     )
     return (
         f"{folder}: {options.train} training, {options.heldout} held-out pages, "
-        f"{options.sft} page pairs"
+        f"{options.sft + options.clean} page pairs"
     )
 
 

@@ -1,7 +1,8 @@
 """Writing folders of synthetic pages: bench folders to train and test on, page pairs to start from.
 
     OUT/train, OUT/heldout   bench folders (spec A3): pdfs/, *.jsonl, true claude_original/
-    OUT/sft                  page pairs (spec A1) whose labels have a labeller's habits
+    OUT/sft_clean            page pairs (spec A1) with true labels, to learn reading from
+    OUT/sft                  page pairs whose labels have a labeller's habits
     OUT/sft_heldout          the held-out pages as page pairs with true labels
 
 The same seed gives the same bytes; the splits never share a random stream.
@@ -109,6 +110,7 @@ def write_data_set(
     train: int,
     heldout: int,
     sft: int,
+    clean: int = 0,
     seed: int = 0,
     difficulty: int = 1,
     rates: dict[str, float] | None = None,
@@ -120,6 +122,7 @@ def write_data_set(
         train: Pages of `OUT/train`.
         heldout: Pages of `OUT/heldout`, and of `OUT/sft_heldout` where there is warm-up data.
         sft: Page pairs of `OUT/sft`.
+        clean: Page pairs of `OUT/sft_clean`.
         seed: Seed of everything.
         difficulty: A key of `STYLES`.
         rates: Habits of the warm-up labels; None takes `labels.RATES`.
@@ -127,12 +130,12 @@ def write_data_set(
     Raises:
         ValueError: A negative count, all counts 0, or an unknown difficulty or habit.
     """
-    counts = {"train": train, "heldout": heldout, "sft": sft}
+    counts = {"train": train, "heldout": heldout, "sft": sft, "clean": clean}
     for name, count in counts.items():
         if count < 0:
             raise ValueError(f"{name}: {count} pages is not a number of pages")
     if not any(counts.values()):
-        raise ValueError("train, heldout and sft are all 0: nothing to write")
+        raise ValueError("train, heldout, sft and clean are all 0: nothing to write")
     folder = Path(out)
     bench = partial(write_bench, folder, seed=seed, difficulty=difficulty)
     pairs = partial(write_pairs, folder, seed=seed, difficulty=difficulty)
@@ -141,6 +144,8 @@ def write_data_set(
             bench(split, counts[split])
     if sft:
         pairs("sft", sft, rates=RATES if rates is None else rates)
-        if heldout:
-            pairs("sft_heldout", heldout, source="heldout")
+    if clean:
+        pairs("sft_clean", clean)
+    if heldout and (sft or clean):
+        pairs("sft_heldout", heldout, source="heldout")
     return folder

@@ -157,6 +157,19 @@ def test_warm_up_labels_are_imperfect_and_held_out_ones_true(data_set):
         assert pair.with_suffix(".pdf").read_bytes() == pdf.read_bytes()
 
 
+def test_clean_pairs_are_true_and_other_pages_than_the_warm_up_s(tmp_path):
+    folder = write_data_set(tmp_path, train=0, heldout=0, sft=3, clean=40, seed=5)
+    clean = folder / "sft_clean"
+    assert len(list(clean.glob("*.pdf"))) == 40
+    assert not (clean / "habits.jsonl").exists()
+    for label in clean.glob("*.md"):
+        assert "|---|" not in label.read_text()
+        assert "\npage " not in label.read_text()
+    name = "sheet_00000.pdf"
+    assert (clean / name).read_bytes() != (folder / "sft" / name).read_bytes()
+    assert not (folder / "sft_heldout").exists()
+
+
 def test_seed_decides_every_byte_and_splits_differ(data_set, tmp_path):
     again = write_data_set(tmp_path / "again", train=30, heldout=10, sft=40, seed=5)
     assert read_all(again) == read_all(data_set)
