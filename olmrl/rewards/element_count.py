@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
 
-from olmrl.rewards.reward import without_reference
-from olmrl.types import Completion, Page, RewardResult
+from olmrl.rewards.reward import AgainstReference
+from olmrl.types import RewardResult
 
 _TABLE_OPEN = re.compile(r"<table\b[^<>]*>", re.IGNORECASE)
 _TABLE_CLOSE = re.compile(r"</table>", re.IGNORECASE)
@@ -17,29 +15,18 @@ _MATH = ((r"$$", r"$$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
 @dataclass(frozen=True)
-class ElementCount:
+class ElementCount(AgainstReference):
     """0.5 for the reference's number of HTML tables, 0.5 for its number of formulas."""
 
-    needs_group: ClassVar[bool] = False
-
-    compat: bool = False
-    """Score 0 on a page without reference, instead of leaving the reward out there."""
-
-    def missing(self, page: Page) -> str:
-        """A reference is needed."""
-        return "" if self.compat else without_reference(page)
-
-    def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
-        """Compare the counts of each text with the reference's."""
-        if page.reference is None:
-            return [RewardResult(0.0) for _ in completions]
-        tables, formulas = count_elements(page.reference)
-        results = []
-        for completion in completions:
-            mine = count_elements(completion.text)
-            parts = {"tables": float(mine[0] == tables), "formulas": float(mine[1] == formulas)}
-            results.append(RewardResult(sum(parts.values()) / 2, parts))
-        return results
+    def compare(self, text: str, reference: str) -> RewardResult:
+        """Score one text."""
+        tables, formulas = count_elements(text)
+        true_tables, true_formulas = count_elements(reference)
+        parts = {
+            "tables": float(tables == true_tables),
+            "formulas": float(formulas == true_formulas),
+        }
+        return RewardResult(sum(parts.values()) / 2, parts)
 
 
 @lru_cache(maxsize=256)

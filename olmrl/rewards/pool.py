@@ -67,7 +67,6 @@ class _Call:
 @dataclass(eq=False)
 class _Group:
     page: Any
-    size: int
     page_id: str = ""
     completions: dict[int, Completion] = field(default_factory=dict)
     results: dict[Any, Results] = field(default_factory=dict)
@@ -121,9 +120,7 @@ class ScorerPool:
 
     # -- what the Driver does
 
-    def submit(
-        self, group_id: str, page: Any, completion: Completion, group_size: int | None = None
-    ) -> None:
+    def submit(self, group_id: str, page: Any, completion: Completion) -> None:
         """Hand over a finished completion.
 
         A completion of a closed group, or one whose index is known already, is ignored: engines
@@ -133,15 +130,13 @@ class ScorerPool:
             group_id: The prompt group.
             page: ObjectRef of its Page (or the Page).
             completion: What the engine returned.
-            group_size: Completions that make this group whole, where it is not the pool's number
-                (evaluation draws fewer); the first submission of a group decides.
         """
         if group_id in self._closed:
             return
         group = self._groups.get(group_id)
         if group is None:
             ref = ray.put(page) if isinstance(page, Page) else page
-            group = self._groups[group_id] = _Group(ref, group_size or self._group_size)
+            group = self._groups[group_id] = _Group(page=ref)
         if completion.index in group.completions:
             return
         group.completions[completion.index] = completion
@@ -213,7 +208,7 @@ class ScorerPool:
     def _advance(self, group_id: str) -> None:
         """Take the next step of a group whose completions or results have just grown."""
         group = self._groups[group_id]
-        if len(group.completions) < group.size or len(group.results) < len(group.asked):
+        if len(group.completions) < self._group_size or len(group.results) < len(group.asked):
             return
         ordered = tuple(group.completions[i] for i in sorted(group.completions))
         if self._has_group_rewards and not group.whole_asked:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 from olmrl.types import Completion, Page, RewardResult
 
@@ -51,6 +52,26 @@ def failed(error: str) -> RewardResult:
     return RewardResult(value=math.nan, failed=True, error=error)
 
 
-def without_reference(page: Page) -> str:
-    """Say that a page lacks its reference text; empty when it has one."""
-    return "" if page.reference is not None else "the page has no reference text"
+@dataclass(frozen=True)
+class AgainstReference:
+    """Base of rewards that compare each text with the page's reference."""
+
+    needs_group: ClassVar[bool] = False
+
+    compat: bool = False
+    """Score 0 on a page without reference, instead of leaving the reward out there."""
+
+    def missing(self, page: Page) -> str:
+        """A reference is needed."""
+        known = self.compat or page.reference is not None
+        return "" if known else "the page has no reference text"
+
+    def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
+        """Compare each text with the page's reference."""
+        if page.reference is None:
+            return [RewardResult(0.0) for _ in completions]
+        return [self.compare(c.text, page.reference) for c in completions]
+
+    def compare(self, text: str, reference: str) -> RewardResult:
+        """Score one text."""
+        raise NotImplementedError

@@ -27,6 +27,9 @@ from multiprocessing import get_context
 from pathlib import PurePosixPath
 from typing import Any
 
+from rich.console import Console
+from rich.progress import track
+
 from olmrl import storage
 from olmrl.bench import load_case
 from olmrl.data.render import BadPage, page_count
@@ -274,7 +277,15 @@ def derive_folder(
     )
     repeats = count_repeats([page.margins for page in pages])
     job = partial(derive_page, seed=seed, most=most, pages_with=pages_with, repeats=repeats)
-    derived = list(_map(job, pages, workers))
+    progress = track(
+        _map(job, pages, workers),
+        total=len(pages),
+        description="deriving tests",
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    derived = list(progress)
     if not any(d.tests for d in derived):
         raise ValueError(f"{pairs}: none of its {len(pages)} pages yielded a test")
     _write(out, pages, derived)

@@ -174,13 +174,6 @@ def test_forgotten_group_is_not_reported(start):
     assert pool.in_work == 0
 
 
-def test_a_group_may_have_its_own_size(start):
-    pool = start([("eos", {})], group_size=28)
-    pool.submit("one", page(), completion("a", 0, "one"), group_size=1)
-    (result,) = gather(pool, 1)
-    assert [r.total for r in result.rollouts] == [1.0]
-
-
 def test_wrong_reward_is_refused_before_any_process_starts():
     with pytest.raises(ValueError, match="did you mean 'eos'"):
         ScorerPool([RewardConfig(name="eoss")], ScorerConfig(), 2)
