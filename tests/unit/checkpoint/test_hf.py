@@ -21,6 +21,7 @@ def make_run(run, tiny, lora=None, steps=(3,)):
     """A run directory as the driver leaves it, with weights that differ from the base."""
     model = {"path": tiny, "dtype": "float32", "lora": lora}
     policy = load_policy(ModelConfig(**model))
+    run.mkdir(exist_ok=True)
     store = CheckpointStore(run / "checkpoints", keep_last=9)
     for step in steps:
         torch.manual_seed(step)
