@@ -24,11 +24,11 @@ from olmrl.data.page import PageSource, load_page
 from olmrl.data.render import BadPage
 from olmrl.types import EncodedPage, Int64Array, Page
 
-_POSITIONS_PER_EXECUTION = 4096
-"""Pages of one Ray Data execution; starting one costs about 0.2 s."""
+_TASKS_PER_EXECUTION = 512
+"""Tasks of one Ray Data execution; starting one costs about 0.2 s."""
 
 _MOST_PAGES_PER_TASK = 8
-"""Pages that one task renders; amortises what a task costs."""
+"""Pages that one task renders."""
 
 
 StreamItem = tuple[int, int, Any]
@@ -74,6 +74,8 @@ class OrderedStream:
     """Values held ready ahead of the consumer."""
     task_cpus: float = 1.0
     """Logical CPUs of one task."""
+    most_per_task: int = _MOST_PAGES_PER_TASK
+    """Items that one task works on; amortises what a task costs."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -88,15 +90,16 @@ class OrderedStream:
         position = self.start_epoch * self.count + self.start_index
         end = None if self.epochs is None else self.epochs * self.count
         shared = ray.put((self.work, self.count, self.seed))
+        per_task = max(1, min(self.most_per_task, self.prefetch // 4))
         while end is None or position < end:
-            stop = position + _POSITIONS_PER_EXECUTION
+            stop = position + per_task * _TASKS_PER_EXECUTION
             stop = stop if end is None else min(stop, end)
-            yield from self._execute(shared, position, stop)
+            yield from self._execute(shared, position, stop, -(-(stop - position) // per_task))
             position = stop
 
-    def _execute(self, shared: ray.ObjectRef, first: int, stop: int) -> Iterator[StreamItem]:
-        per_task = max(1, min(_MOST_PAGES_PER_TASK, self.prefetch // 4))
-        blocks = -(-(stop - first) // per_task)
+    def _execute(
+        self, shared: ray.ObjectRef, first: int, stop: int, blocks: int
+    ) -> Iterator[StreamItem]:
         dataset = ray.data.range(stop - first, override_num_blocks=blocks).map_batches(
             _Task(shared, first), batch_size=None, num_cpus=self.task_cpus
         )

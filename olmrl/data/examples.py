@@ -1,0 +1,260 @@
+"""SFT pages: configured sets of page pairs, and the stream of examples that they become."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from olmrl.config.schema import DatasetConfig, SftDataConfig
+from olmrl.data.dataset import OrderedStream, StreamItem, image_bytes
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.example import EncodedExample
+from olmrl.data.page import PageSource, scan_pairs
+from olmrl.data.render import BadPage
+from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
+from olmrl.data.steps.answering import Tokenizer
+from olmrl.data.steps.reading import PDFRenderer
+from olmrl.data.validate import validate
+from olmrl.metrics import Measurements, Sum
+
+_SHOWN = 3
+"""Bad pages quoted in an error."""
+
+
+class PageItem(NamedTuple):
+    """A page and the steps it goes through."""
+
+    source: PageSource
+    pipeline: Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class PageSet:
+    """Scanned and validated pages of one epoch; a page that repeats occurs as often."""
+
+    name: str
+    items: tuple[PageItem, ...]
+
+    @property
+    def longest_side(self) -> int:
+        """Pixels of the longer side of the largest page image."""
+        pipelines = {id(item.pipeline): item.pipeline for item in self.items}.values()
+        steps = [step for pipeline in pipelines for step in pipeline.steps]
+        return max(
+            (s.target_longest_image_dim for s in steps if isinstance(s, PDFRenderer)), default=1
+        )
+
+
+class SftPages(NamedTuple):
+    """All pages of an SFT run."""
+
+    train: PageSet
+    """The training sets, concatenated."""
+    evaluation: tuple[PageSet, ...]
+    bad: list[BadPage]
+    """Pages that cannot be used, over all sets."""
+    orphans: int
+    """.md files without a PDF; they are no pages."""
+    opened: int
+    """Pairs opened to validate them; the others were known from an earlier run."""
+
+
+def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
+    """Scan and validate the configured sets. Needs Ray when there are pairs not seen before.
+
+    Args:
+        config: The data section.
+        cache_dir: Folder of the validation cache (`config.cache_dir` wins).
+
+    Raises:
+        ValueError: an unknown step, an empty folder, no usable page, or too many bad ones.
+    """
+    pipelines = _pipelines(config)
+    scans = [scan_pairs(entry.root) for entry in (*config.train, *config.evaluation)]
+    pages = [source for scan in scans for source in scan.sources]
+    checked = validate(pages, config.cache_dir or cache_dir)
+    _bound_bad(checked.bad, len(pages), config.max_bad_fraction)
+    bad = {page.path for page in checked.bad}
+    sets = [
+        _page_set(entry, [s for s in scan.sources if s.pdf_path not in bad], pipeline)
+        for entry, scan, pipeline in zip(
+            (*config.train, *config.evaluation), scans, pipelines, strict=True
+        )
+    ]
+    split = len(config.train)
+    return SftPages(
+        train=PageSet("train", tuple(item for part in sets[:split] for item in part.items)),
+        evaluation=tuple(sets[split:]),
+        bad=checked.bad,
+        orphans=sum(len(scan.orphans) for scan in scans),
+        opened=checked.opened,
+    )
+
+
+def _pipelines(config: SftDataConfig) -> list[Pipeline]:
+    """The pipeline of each set; built first, as a misspelt step is found without any page."""
+    shared = build_pipeline(config.pipeline, "data.pipeline")
+    built = []
+    for key, entries in (("train", config.train), ("evaluation", config.evaluation)):
+        for number, entry in enumerate(entries):
+            where = f"data.{key}[{number}].pipeline"
+            if entry.pipeline is not None:
+                pipeline = build_pipeline(entry.pipeline, where)
+            else:
+                where = "data.pipeline"
+                pipeline = shared if key == "train" else shared.for_evaluation()
+            if not any(isinstance(step, Tokenizer) for step in pipeline.steps):
+                raise ValueError(f"{where}: it has no Tokenizer step, so it makes no examples")
+            built.append(pipeline)
+    return built
+
+
+def _page_set(entry: DatasetConfig, pages: Sequence[PageSource], pipeline: Pipeline) -> PageSet:
+    if not pages:
+        raise ValueError(f"{entry.root}: no usable page pair in it")
+    name = entry.name or PurePosixPath(entry.root.rstrip("/")).name
+    items = tuple(PageItem(source, pipeline) for source in pages[: entry.limit])
+    return PageSet(name, items * entry.repeat)
+
+
+def _bound_bad(bad: Sequence[BadPage], total: int, most: float) -> None:
+    if len(bad) > most * total:
+        shown = "; ".join(str(page) for page in bad[:_SHOWN])
+        raise ValueError(
+            f"{len(bad)} of {total} pages cannot be used, more than data.max_bad_fraction={most:g} "
+            f"allows; the first: {shown}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleWork:
+    """Take one page through its set's pipeline."""
+
+    pages: PageSet
+    encoder: EncoderSpec
+    max_tokens: int
+    seed: int
+
+    def __call__(self, epoch: int, index: int, item: int) -> EncodedExample | Dropped | BadPage:
+        """The example, or why there is none."""
+        source, pipeline = self.pages.items[item]
+        context = StepContext(
+            np.random.default_rng([self.seed, epoch, index]), self.encoder.build()
+        )
+        try:
+            result = pipeline.run(source, context)
+        except BadPage as bad:
+            return bad
+        if isinstance(result, Dropped):
+            return result
+        assert result.example is not None  # load_sets saw a Tokenizer
+        if result.example.num_tokens > self.max_tokens:
+            rule = f"more than {self.max_tokens} tokens"
+            return Dropped(source.page_id, source.pdf_path, "Tokenizer", rule)
+        return result.example
+
+
+class ExampleStream:
+    """Examples of a set in an exact order: yields (epoch, index, value).
+
+    The value is an `EncodedExample`, or a `Dropped` or `BadPage` in the place of a page without
+    one; every page of an epoch has its place, so positions are exact whatever is dropped.
+
+    Args:
+        pages: The pages of one epoch.
+        encoder: The model's tokenizer and image processor.
+        max_tokens: Longer pages are dropped.
+        seed: Seed of order and augmentation; None keeps the set's own order.
+        start_epoch: Epoch to start in.
+        start_index: Place in that epoch to start at.
+        epochs: Stop before this epoch; None goes on for ever.
+        prefetch: Examples held ready ahead of the consumer.
+        task_cpus: Logical CPUs of one task.
+
+    Raises:
+        ValueError: no pages, or a start outside the epoch.
+    """
+
+    def __init__(
+        self,
+        pages: PageSet,
+        encoder: EncoderSpec,
+        *,
+        max_tokens: int,
+        seed: int | None,
+        start_epoch: int = 0,
+        start_index: int = 0,
+        epochs: int | None = None,
+        prefetch: int = 64,
+        task_cpus: float = 1.0,
+    ) -> None:
+        self._stream = OrderedStream(
+            work=ExampleWork(pages, encoder, max_tokens, seed or 0),
+            count=len(pages.items),
+            seed=seed,
+            item_bytes=image_bytes(pages.longest_side, page=False, encoded=True),
+            start_epoch=start_epoch,
+            start_index=start_index,
+            epochs=epochs,
+            prefetch=prefetch,
+            task_cpus=task_cpus,
+        )
+
+    def __iter__(self) -> Iterator[StreamItem]:
+        return iter(self._stream)
+
+
+@dataclass
+class Tally:
+    """What became of the pages that a stream gave."""
+
+    kept: int = 0
+    bad: list[BadPage] = field(default_factory=list)
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Pages by (step, rule)."""
+
+    def add(self, value: Any) -> None:
+        """Count one value of an `ExampleStream`."""
+        if isinstance(value, Dropped):
+            self.dropped[value.step, value.rule] += 1
+        elif isinstance(value, BadPage):
+            self.bad.append(value)
+        else:
+            self.kept += 1
+
+    @property
+    def total(self) -> int:
+        """Pages counted."""
+        return self.kept + len(self.bad) + self.dropped.total()
+
+    def measurements(self) -> Measurements:
+        """Counts by step for metrics."""
+        steps: Counter[str] = Counter()
+        for (step, _), count in self.dropped.items():
+            steps[step] += count
+        measured: Measurements = {
+            "data/pages_kept": Sum(self.kept),
+            "data/pages_bad": Sum(len(self.bad)),
+        }
+        return measured | {f"data/dropped/{step}": Sum(n) for step, n in sorted(steps.items())}
+
+    def summary(self) -> str:
+        """One line per rule, most frequent first."""
+        lines = [f"{self.kept} of {self.total} pages kept, {len(self.bad)} bad"]
+        for (step, rule), count in self.dropped.most_common():
+            lines.append(f"  {count} dropped by {step}: {rule}")
+        return "\n".join(lines)
+
+    def require_some(self) -> None:
+        """Refuse to go on when pages came but none was kept.
+
+        Raises:
+            ValueError: all pages were dropped or bad (says by which rules).
+        """
+        if self.total and not self.kept:
+            raise ValueError(f"no page is left to train on: {self.summary()}")

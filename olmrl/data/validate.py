@@ -1,0 +1,140 @@
+"""Which page pairs can be used at all, remembered between runs (spec C1).
+
+A pair is good when its PDF opens and has exactly one page and its .md file parses. Verdicts are
+kept in one Parquet file by path, size and modification time of both files, so that only new and
+changed pairs are opened again; those are opened in parallel by Ray Data.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from olmrl import storage
+from olmrl.data.dataset import OrderedStream
+from olmrl.data.page import PageSource, read_reference
+from olmrl.data.render import BadPage, page_count
+from olmrl.markup import front_matter
+
+CACHE_NAME = "validation.parquet"
+
+_PAIRS_PER_TASK = 64
+
+
+class Validation(NamedTuple):
+    """What became of a list of pairs."""
+
+    valid: list[PageSource]
+    bad: list[BadPage]
+    opened: int
+    """Pairs that had to be opened; the others were known."""
+
+
+def check_pair(source: PageSource) -> str:
+    """Why a pair cannot be used, empty for a good one."""
+    try:
+        pages = page_count(source.pdf_path)
+        if pages != 1:
+            return f"the PDF has {pages} pages, a page pair has exactly one"
+        text = read_reference(source)
+    except BadPage as bad:
+        return bad.reason
+    if text is None:
+        return "it has no .md file"
+    try:
+        front_matter.parse(text)
+    except ValueError as error:
+        return f"{source.reference_path}: {error}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckWork:
+    sources: tuple[PageSource, ...]
+
+    def __call__(self, epoch: int, index: int, item: int) -> str:
+        return check_pair(self.sources[item])
+
+
+def validate(sources: Sequence[PageSource], cache_dir: str) -> Validation:
+    """Sort pairs into good and bad ones.
+
+    Args:
+        sources: Page pairs.
+        cache_dir: Folder of the verdicts of earlier runs.
+    """
+    path = storage.join(cache_dir, CACHE_NAME)
+    known = _load(path)
+    stamps = [_stamp(source) for source in sources]
+    unknown = [k for k, stamp in enumerate(stamps) if stamp not in known]
+    if unknown:
+        missing = tuple(sources[k] for k in unknown)
+        for k, reason in zip(unknown, _check_all(missing), strict=True):
+            known[stamps[k]] = reason
+        _save(path, known)
+    reasons = [known[stamp] for stamp in stamps]
+    bad = [
+        BadPage(source.pdf_path, source.page_number, reason)
+        for source, reason in zip(sources, reasons, strict=True)
+        if reason
+    ]
+    valid = [source for source, reason in zip(sources, reasons, strict=True) if not reason]
+    return Validation(valid, bad, len(unknown))
+
+
+def _check_all(sources: tuple[PageSource, ...]) -> Iterable[str]:
+    stream = OrderedStream(
+        _CheckWork(sources),
+        len(sources),
+        seed=None,
+        item_bytes=1024,
+        epochs=1,
+        prefetch=16 * 1024,
+        most_per_task=_PAIRS_PER_TASK,
+    )
+    return (reason for _, _, reason in stream)
+
+
+def _stamp(source: PageSource) -> str:
+    """Path, size and modification time of both files; changes whenever one of them does."""
+    return "|".join(
+        [source.pdf_path, _file_stamp(source.pdf_path), _file_stamp(source.reference_path)]
+    )
+
+
+def _file_stamp(path: str | None) -> str:
+    if path is None:
+        return "none"
+    try:
+        if not storage.is_remote(path):
+            status = os.stat(path)
+            return f"{status.st_size}:{status.st_mtime_ns}"
+        fs, inner = storage.filesystem(path)
+        info = fs.info(inner)
+    except OSError:
+        return "missing"
+    changed = next((info[k] for k in ("ETag", "etag", "LastModified", "mtime") if k in info), "")
+    return f"{info['size']}:{changed}"
+
+
+def _load(path: str) -> dict[str, str]:
+    """Verdicts of earlier runs by stamp; a damaged file counts as none and is written anew."""
+    if not storage.exists(path):
+        return {}
+    try:
+        table = pq.read_table(io.BytesIO(storage.read_bytes(path)))
+        return dict(zip(table["stamp"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    except (pa.ArrowInvalid, KeyError):
+        return {}
+
+
+def _save(path: str, verdicts: dict[str, str]) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"stamp": list(verdicts), "reason": list(verdicts.values())}), buffer)
+    storage.write_bytes(path, buffer.getvalue())
