@@ -1,0 +1,72 @@
+"""How sure a bench score is, and whether two candidates differ; seeded, so that runs repeat."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_CHUNK = 500
+"""Permutations drawn at once, bounding memory."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def bootstrap(
+    categories: Mapping[str, Sequence[bool]], *, samples: int, confidence: float, seed: int
+) -> tuple[Interval, dict[str, Interval]]:
+    """Percentile bootstrap of the mean category score and of each category's score.
+
+    Tests are drawn with replacement within their category.
+
+    Args:
+        categories: Passed or not, for each test of each category; none empty.
+        samples: Bootstrap samples.
+        confidence: Mass of the intervals, e.g. 0.95.
+        seed: Of the random draws.
+    """
+    rng = np.random.default_rng(seed)
+    # Drawing n of n binary results with replacement is a binomial draw.
+    drawn = {
+        name: rng.binomial(len(passed), sum(passed) / len(passed), samples) / len(passed)
+        for name, passed in categories.items()
+    }
+    tail = (1 - confidence) / 2
+
+    def interval(values: np.ndarray) -> Interval:
+        low, high = np.quantile(values, [tail, 1 - tail])
+        return Interval(float(low), float(high))
+
+    overall = np.mean(list(drawn.values()), axis=0)
+    return interval(overall), {name: interval(values) for name, values in drawn.items()}
+
+
+def permutation_p_value(
+    differences: Mapping[str, Sequence[float]], *, permutations: int, seed: int
+) -> float:
+    """Two-sided p-value of the mean category difference of two candidates.
+
+    A paired test: under the null hypothesis each test's difference could as well have the other
+    sign.
+
+    Args:
+        differences: Score of one candidate minus the other's, for each test of each category.
+        permutations: Random sign assignments.
+        seed: Of the random draws.
+    """
+    weights = np.concatenate(
+        [np.asarray(d, float) / (len(d) * len(differences)) for d in differences.values()]
+    )
+    weights = weights[weights != 0]  # ties never change sign
+    observed = abs(weights.sum())
+    rng = np.random.default_rng(seed)
+    as_extreme = 0
+    for start in range(0, permutations, _CHUNK):
+        count = min(_CHUNK, permutations - start)
+        signs = rng.integers(0, 2, (count, weights.size), dtype=np.int8) * 2 - 1
+        as_extreme += int(np.sum(np.abs(signs @ weights) >= observed - 1e-12))
+    return (as_extreme + 1) / (permutations + 1)

@@ -1,0 +1,201 @@
+"""Scoring candidates: category mean, repeats, missing pages, intervals, comparison, the CLI."""
+
+import itertools
+import json
+
+import pypdfium2
+import pytest
+
+from olmrl.bench import CaseError, load_folder
+from olmrl.bench.__main__ import main
+from olmrl.bench.evaluate import TestResult as Result
+from olmrl.bench.evaluate import compare, evaluate, find_outputs, summarize
+from olmrl.bench.statistics import bootstrap, permutation_p_value
+
+HEAD = (
+    "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
+    "is_table: False\nis_diagram: False\n---\n"
+)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Two PDFs, three pages with tests, and two candidates."""
+    for pdf, pages in (("a.pdf", 2), ("sub/b.pdf", 1)):
+        path = tmp_path / "pdfs" / pdf
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = pypdfium2.PdfDocument.new()
+        for _ in range(pages):
+            document.new_page(100, 140)
+        document.save(str(path))
+    present = {"type": "present", "pdf": "a.pdf", "page": 1}
+    rows = {
+        "one.jsonl": [
+            {**present, "id": "p1", "text": "alpha"},
+            {**present, "id": "p2", "text": "beta", "page": 2},
+        ],
+        "two.jsonl": [
+            {**present, "id": "p1", "text": "gamma <script>"},
+            {"type": "baseline", "pdf": "sub/b.pdf", "page": 1, "id": "own"},
+            {"type": "absent", "pdf": "sub/b.pdf", "page": 1, "id": "n", "text": "footer"},
+        ],
+    }
+    for name, tests in rows.items():
+        (tmp_path / name).write_text("".join(json.dumps(test) + "\n" for test in tests))
+    write(tmp_path, "good", "a_pg1_repeat1.md", HEAD + "alpha and gamma <script>")
+    write(tmp_path, "good", "a_pg2_repeat1.md", "beta")
+    write(tmp_path, "good", "sub/b_pg1_repeat1.md", "body text")
+    write(tmp_path, "poor", "a_pg1_repeat1.md", "alpha only <script>alert(1)</script>")
+    write(tmp_path, "poor", "a_pg1_repeat2.md", "nothing")
+    write(tmp_path, "poor", "a_pg1_repeat10.md", "alpha")
+    write(tmp_path, "poor", "a_pg2_repeat1.md", "delta")
+    write(tmp_path, "poor", "sub/b_pg1_repeat1.md", "a footer")
+    return tmp_path
+
+
+def write(folder, candidate, name, text):
+    path = folder / candidate / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_a_perfect_candidate(bench, compat):
+    result = evaluate(load_folder(bench, compat=compat), "good", compat=compat)
+    assert result.score == 1.0
+    assert {n: (c.passed, c.total) for n, c in result.categories.items()} == {
+        "baseline": (1, 1),
+        "one.jsonl": (2, 2),
+        "two.jsonl": (3, 3),
+    }
+    assert result.errors == ()
+    assert result.types == {"absent": 1.0, "baseline": 1.0, "present": 1.0}
+
+
+def test_scores_are_means_of_categories_and_repeats_vote(bench):
+    result = evaluate(load_folder(bench), "poor")
+    by_key = {(t.category, t.id): t for t in result.tests}
+    assert by_key["one.jsonl", "p1"].score == pytest.approx(2 / 3)
+    assert by_key["one.jsonl", "p1"].passed
+    assert by_key["baseline", "a.pdf_baseline"].score == 1.0
+    assert not by_key["two.jsonl", "n"].passed
+    # one.jsonl 1/2, two.jsonl 1/3 (own passes), baseline 1/1
+    assert result.score == pytest.approx((1 / 2 + 1 / 3 + 1) / 3)
+    assert result.types["present"] == pytest.approx((2 / 3 + 0 + 0) / 3)
+
+
+def test_no_baselines_on_request(bench):
+    result = evaluate(load_folder(bench), "good", add_baselines=False)
+    assert set(result.categories) == {"one.jsonl", "two.jsonl"}
+
+
+def test_missing_and_unreadable_outputs_fail_their_tests(bench):
+    (bench / "good" / "sub" / "b_pg1_repeat1.md").unlink()
+    (bench / "good" / "a_pg2_repeat1.md").write_bytes(b"beta \xff")
+    result = evaluate(load_folder(bench), "good")
+    assert len(result.errors) == 2
+    assert "no output for sub/b.pdf page 1" in result.errors[1]
+    failed = {t.id for t in result.tests if not t.passed}
+    assert failed == {"p2", "own", "n"}
+
+
+def test_unknown_candidate(bench):
+    with pytest.raises(CaseError, match=r"goood.*'good', 'poor'"):
+        evaluate(load_folder(bench), "goood")
+    with pytest.raises(CaseError):
+        evaluate(load_folder(bench), "pdfs")
+
+
+def test_outputs_of_another_page_are_not_taken(tmp_path):
+    for name in ("x_pg2_pg1_repeat1.md", "x_pg2_repeat1.md", "x_pg21_repeat1.md", "x_pg2_repeat1"):
+        (tmp_path / name).write_text("")
+    assert [p.name for p in find_outputs(tmp_path, "x.pdf", 2)] == ["x_pg2_repeat1.md"]
+    assert [p.name for p in find_outputs(tmp_path, "x_pg2.pdf", 1)] == ["x_pg2_pg1_repeat1.md"]
+    assert find_outputs(tmp_path, "no/x.pdf", 1) == []
+
+
+def test_bootstrap_is_seeded_and_brackets_the_score():
+    passed = {"a": [True] * 60 + [False] * 40, "b": [True] * 10}
+    overall, each = bootstrap(passed, samples=2000, confidence=0.95, seed=1)
+    assert bootstrap(passed, samples=2000, confidence=0.95, seed=1) == (overall, each)
+    assert bootstrap(passed, samples=2000, confidence=0.95, seed=2) != (overall, each)
+    # Normal approximation: 0.6 +- 1.96 * sqrt(0.6 * 0.4 / 100)
+    assert each["a"].low == pytest.approx(0.504, abs=0.02)
+    assert each["a"].high == pytest.approx(0.696, abs=0.02)
+    assert each["b"] == (1.0, 1.0)
+    assert overall.low == pytest.approx((each["a"].low + 1) / 2, abs=0.01)
+
+
+def exact_p_value(differences):
+    flat = [(d, len(ds)) for ds in differences.values() for d in ds]
+
+    def statistic(signs):
+        return abs(sum(s * d / n for s, (d, n) in zip(signs, flat, strict=True)))
+
+    observed = statistic([1] * len(flat))
+    every = [statistic(signs) for signs in itertools.product((-1, 1), repeat=len(flat))]
+    return sum(value >= observed - 1e-12 for value in every) / len(every)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        {"a": [1, 1, 1, 1, 1, 0], "b": [1, -1]},
+        {"a": [1, -1, 0], "b": [0, 0, 1, 1]},
+        {"a": [0, 0]},
+    ],
+)
+def test_p_value_agrees_with_all_permutations(differences):
+    estimate = permutation_p_value(differences, permutations=20_000, seed=0)
+    assert estimate == pytest.approx(exact_p_value(differences), abs=0.015)
+
+
+def result_of(name, passed):
+    tests = [Result(str(i), "present", "a", "x.pdf", 1, float(p), "") for i, p in enumerate(passed)]
+    return summarize(name, tests)
+
+
+def test_compare():
+    first = result_of("first", [True] * 30 + [False] * 10)
+    second = result_of("second", [True] * 10 + [False] * 29 + [True])
+    comparison = compare(first, second)
+    assert comparison.difference == pytest.approx(19 / 40)
+    assert comparison.p_value < 0.01
+    assert len(comparison.only_first) == 20
+    assert comparison.only_second == ("a:39",)
+    assert compare(first, first).p_value == 1.0
+    with pytest.raises(CaseError, match="different tests"):
+        compare(first, result_of("short", [True]))
+
+
+def test_command_line(bench, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["score", str(bench), "--candidate", "poor"]
+    code = main([*arguments, "--json", str(out / "r.json"), "--html", str(out / "r.html")])
+    assert code == 0
+    assert "mean of categories" in capsys.readouterr().out
+    saved = json.loads((out / "r.json").read_text())
+    assert saved["categories"]["one.jsonl"]["score"] == 0.5
+    assert saved["tests"][0]["explanation"] is not None
+    page = (out / "r.html").read_text()
+    assert "data:image/webp;base64," in page
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "gamma" in page
+
+
+def test_command_line_compares(bench, tmp_path, capsys):
+    file = tmp_path / "c.json"
+    assert main(["compare", str(bench), "--candidate", "good", "--against", "poor",
+                 "--json", str(file)]) == 0  # fmt: skip
+    assert "permutation" in capsys.readouterr().out
+    assert json.loads(file.read_text())["difference"] > 0
+
+
+def test_command_line_errors(bench, capsys):
+    assert main(["score", str(bench), "--candidate", "nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err
+    assert main(["score", str(bench), "--candidate", "good", "--confidence", "2"]) == 2
+    (bench / "good" / "a_pg1_repeat1.md").unlink()
+    assert main(["score", str(bench), "--candidate", "good"]) == 1
+    assert "FAILED" in capsys.readouterr().out
