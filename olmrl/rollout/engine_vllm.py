@@ -135,9 +135,8 @@ class VllmEngine:
         if room < 1:
             self._loop.emit(GenerationFailure(request.group_id, too_long(request, encoded, room)))
             return
-        group = OpenGroup(
-            request, encoded, min(request.sampling.max_tokens, room), image_key(encoded)
-        )
+        length = min(request.sampling.max_tokens, room)
+        group = OpenGroup(request, encoded, length, self._image(encoded))
         self._loop.call(lambda: self._groups.add(group))
 
     def poll(self, timeout_s: float) -> list[Generated]:
