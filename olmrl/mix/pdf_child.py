@@ -28,6 +28,9 @@ from olmrl.data.render import BadPage
 DEADLINE_S = 120.0
 """Longest time for one call."""
 
+START_S = 120.0
+"""Longest time for a child to import its modules; not part of a call's deadline."""
+
 MEMORY_BYTES = 8 << 30
 """Address space of one child; more than any sane page needs, less than the machine has."""
 
@@ -89,8 +92,8 @@ class _Child:
         self.pipe: Connection | None = None
 
     def call(self, function: str, path: str, arguments: tuple[Any, ...], deadline_s: float) -> Any:
-        pipe = self.pipe if self.pipe is not None else self._start()
         try:
+            pipe = self.pipe if self.pipe is not None else self._start()
             pipe.send((function, path, arguments))
             if not pipe.poll(deadline_s):
                 self.stop()
@@ -113,6 +116,8 @@ class _Child:
                 start_new_session=True,  # Ctrl-C is for the parent, which then ends us
             )
         self.pipe = Connection(ours.detach())
+        if self.pipe.poll(START_S):
+            self.pipe.recv()
         return self.pipe
 
     def stop(self) -> int | None:
@@ -146,6 +151,8 @@ def _die_with_parent() -> None:
 
 def _serve(pipe: Connection) -> None:
     """Answer calls until the parent closes the pipe (or dies)."""
+    importlib.import_module(_MODULES[0])
+    pipe.send("ready")
     while True:
         try:
             function, path, arguments = pipe.recv()

@@ -49,6 +49,8 @@ class Outcome(NamedTuple):
     """Why it was skipped or failed, one sentence."""
     facts: dict[str, float] = {}  # noqa: RUF012 - never mutated, NamedTuple default
     """Numbers that the summary adds up: pages, bytes, tokens, cost_usd, ..."""
+    note: Any = None
+    """What the verb wants to know about the item at its end or after a restart (`Run.noted`)."""
 
 
 class Run:
@@ -83,6 +85,8 @@ class Run:
         self.counts: collections.Counter[str] = collections.Counter()
         self.facts: collections.Counter[str] = collections.Counter()
         self.problems: dict[str, tuple[Status, str, dict[str, float]]] = {}
+        self.noted: dict[str, Any] = {}
+        """Notes of the items that are done, by key."""
         self.notes: dict[str, Any] = {}
         """Further keys of summary.json, set by the verb."""
         self._finished: set[str] = set()
@@ -125,6 +129,8 @@ class Run:
             row["reason"] = outcome.reason
         if outcome.facts:
             row["facts"] = outcome.facts
+        if outcome.note is not None:
+            row["note"] = outcome.note
         with self._lock:
             self.journal.append(row, durable=durable)
             self._fold(row)
@@ -156,6 +162,8 @@ class Run:
         self.facts.update(facts)
         if status != "done":
             self.problems[key] = (status, row.get("reason", ""), facts)
+        if row.get("note") is not None:
+            self.noted[key] = row["note"]
         if status != "failed":
             self._finished.add(key)
 

@@ -1,0 +1,133 @@
+"""Which PDFs of a crawl are worth sampling, and which of their pages (spec B4, B13).
+
+Runs in child processes (`pdf_child`); the language models load with the first text that needs them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+
+import pypdfium2 as pdfium
+from lingua import LanguageDetector, LanguageDetectorBuilder
+
+from olmrl import storage
+from olmrl.data.render import BadPage, open_pdf
+from olmrl.mix import pdf
+from olmrl.mix.files import fetched
+
+MAX_PDF_BYTES = 512 << 20
+"""Larger files are left out: they are books of scans that one page of is not worth the transfer."""
+
+TEXT_PAGES = 5
+"""Pages from the front whose text decides."""
+
+MIN_CHARACTERS = 200
+"""Below this there is too little text to judge, and the PDF is kept."""
+
+MIN_LETTERS = 0.5
+"""Share of letters below which the text is no prose, and the PDF is kept."""
+
+LANGUAGE_CHARACTERS = 20_000
+"""Characters that the language detector looks at."""
+
+SPAM_WORDS = frozenset(
+    (
+        *("download", "pdf", "epub", "mobi", "free", "ebook", "file", "save"),
+        *("casino", "viagra", "cialis", "ciprofloxacin"),
+    )
+)
+"""Words whose share marks search-engine spam."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is kept."""
+
+    languages: tuple[str, ...] | None
+    """Two-letter codes; None keeps all."""
+    forms: bool
+    """Keep PDFs with text fields to fill in."""
+    spam_share: float | None
+    """Share of `SPAM_WORDS` above which a PDF is dropped; None keeps all."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The pages taken from one PDF."""
+
+    sha1: str
+    """Of the whole PDF."""
+    page_count: int
+    """Pages that it has."""
+    pages: dict[int, bytes]
+    """1-based page -> single-page PDF."""
+
+
+def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int) -> Sampled:
+    """Judge a PDF and cut out its sampled pages.
+
+    Args:
+        path: Local path or URL.
+        rules: What is kept; None keeps every readable PDF.
+        first: Pages always taken from the front.
+        most: Most pages taken.
+        seed: With the content's hash, it fixes the random pages.
+
+    Raises:
+        BadPage: unreadable, too large, or against the rules; the reason says which.
+    """
+    try:
+        size = pdf.file_bytes(path)
+    except OSError as error:
+        raise BadPage(path, 0, f"cannot be read ({error.strerror or error})") from error
+    if size > MAX_PDF_BYTES:
+        raise BadPage(path, 0, f"{size} bytes are more than {MAX_PDF_BYTES}")
+    with fetched(path) as local:
+        sha1 = hashlib.sha1(storage.read_bytes(local), usedforsecurity=False).hexdigest()
+        with open_pdf(local) as document:
+            count = len(document)
+            reason = against(document, rules) if rules else None
+        if reason:
+            raise BadPage(path, 0, reason)
+        chosen = pdf.choose_pages(count, first, most, f"{seed} {sha1}")
+        return Sampled(sha1, count, pdf.cut_pages(local, chosen))
+
+
+def against(document: pdfium.PdfDocument, rules: Rules) -> str | None:
+    """Why the rules drop a PDF, or None."""
+    if not rules.forms and pdf.has_text_fields(document):
+        return "has a form to fill in"
+    pages = range(min(TEXT_PAGES, len(document)))
+    text = "\n".join(document[i].get_textpage().get_text_bounded() for i in pages)
+    if len(text) < MIN_CHARACTERS:
+        return None
+    if sum(map(str.isalpha, text)) / len(text) < MIN_LETTERS:
+        return None
+    if rules.languages is not None:
+        found = language_of(text)
+        if found not in rules.languages:
+            return f"language {found}"
+    if rules.spam_share is not None and spam_share(text) > rules.spam_share:
+        return f"spam words ({spam_share(text):.1%})"
+    return None
+
+
+def spam_share(text: str) -> float:
+    """Share of spam words among all words."""
+    words = [word for word in re.split(r"\W+", text.lower()) if word]
+    return sum(word in SPAM_WORDS for word in words) / max(1, len(words))
+
+
+def language_of(text: str) -> str | None:
+    """Two-letter code of the main language, or None where no language is likely."""
+    found = _detector().detect_language_of(text[:LANGUAGE_CHARACTERS])
+    return None if found is None else found.iso_code_639_1.name.lower()
+
+
+@functools.cache
+def _detector() -> LanguageDetector:
+    # the trigram models alone: a tenth of the memory, and these texts are long
+    return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()

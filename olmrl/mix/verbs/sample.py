@@ -1,0 +1,147 @@
+"""Crawl list of PDFs -> single-page PDFs (spec B4, B13).
+
+Draws PDFs by a seeded reservoir, drops what the filter rejects, takes some pages of each (always
+the first --first-pages, then random ones) and stops when --docs PDFs gave pages. Writes
+OUTPUT/<sha1[:4]>/<sha1[4:]>-<page>.pdf, urls.jsonl (id, source) and pages.jsonl. The same seed and
+list give the same pages on any number of workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from olmrl import storage
+from olmrl.data.render import BadPage
+from olmrl.mix import files, pairs
+from olmrl.mix.pdf_filter import Rules, Sampled
+from olmrl.mix.pdf_map import Call, add_ray_argument, map_pdfs
+from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument(
+        "source", help="text file with one PDF path per line, a folder, or a glob (local or s3://)"
+    )
+    parser.add_argument("output", help="folder for the pages")
+    parser.add_argument("--docs", type=positive, default=5000, help="PDFs that give pages")
+    parser.add_argument("--reservoir", type=positive, help="PDFs drawn (default 10 x --docs)")
+    parser.add_argument("--first-pages", type=int, default=0, help="pages always taken")
+    parser.add_argument("--max-pages", type=positive, default=3, help="pages per PDF (silver: 15)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-filter", action="store_true", help="keep every readable PDF")
+    parser.add_argument("--languages", default="en", help="two-letter codes with commas, or `any`")
+    parser.add_argument("--keep-forms", action="store_true", help="keep PDFs with form fields")
+    parser.add_argument("--spam-share", type=float, default=0.004, help="of spam words at most")
+    add_run_arguments(parser, workers=4)
+    add_ray_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Sample the pages; see the module."""
+    names = ["source", "docs", "reservoir", "first_pages", "max_pages", "seed"]
+    names += ("no_filter", "languages", "keep_forms", "spam_share")
+    settings = {name: getattr(options, name) for name in names}
+    drawn = draw(list_pdfs(options.source), options.reservoir or 10 * options.docs, options.seed)
+    if not drawn:
+        raise ValueError(f"{options.source}: lists no PDFs")
+    with Run("sample", options.output, settings, state=options.state) as verb:
+        if verb.counts["done"] < options.docs:
+            take(verb, [pdf for pdf in drawn if not verb.finished(pdf)], options)
+        write_lists(verb, drawn)
+        verb.progress.say(f"{verb.counts['done']} PDFs, {verb.facts['pages']:.0f} pages")
+    return 0
+
+
+def list_pdfs(source: str) -> Iterator[str]:
+    """Paths of the crawl, one by one.
+
+    Raises:
+        ValueError: no such file or folder.
+    """
+    fs, inner = storage.filesystem(source)
+    if any(mark in source for mark in "*?["):
+        for path in fs.glob(inner):
+            yield fs.unstrip_protocol(path) if storage.is_remote(source) else path
+    elif fs.isdir(inner):
+        yield from files.listing(source, ".pdf")
+    elif fs.exists(inner):
+        with fs.open(inner, "rb") as stream:
+            for line in stream:
+                path = line.decode("utf-8", "replace").strip()
+                if path and not path.startswith("#"):
+                    yield path
+    else:
+        raise ValueError(f"{source}: no such file or folder")
+
+
+def draw(paths: Iterable[str], size: int, seed: int) -> list[str]:
+    """A uniform sample of at most `size` distinct paths, shuffled (reservoir, one pass)."""
+    rng = random.Random(seed)
+    kept: list[str] = []
+    for number, path in enumerate(paths):
+        if len(kept) < size:
+            kept.append(path)
+        elif (place := rng.randrange(number + 1)) < size:
+            kept[place] = path
+    kept = list(dict.fromkeys(kept))
+    rng.shuffle(kept)
+    return kept
+
+
+def rules_of(options: argparse.Namespace) -> Rules | None:
+    """The filter that the options ask for."""
+    if options.no_filter:
+        return None
+    codes = tuple(code.strip().lower() for code in options.languages.split(",") if code.strip())
+    languages = None if codes == ("any",) else codes
+    if languages is not None and not (codes and all(len(code) == 2 for code in codes)):
+        raise ValueError(f"--languages {options.languages!r}: two-letter codes, or any")
+    return Rules(languages, options.keep_forms, options.spam_share)
+
+
+def take(verb: Run, todo: list[str], options: argparse.Namespace) -> None:
+    """Go through the drawn PDFs in order until enough of them gave pages."""
+    arguments = (rules_of(options), options.first_pages, options.max_pages, options.seed)
+    calls = [Call("olmrl.mix.pdf_filter:sample_pdf", path, arguments) for path in todo]
+    seen = {note["sha1"]: path for path, note in verb.noted.items()}
+    results = map_pdfs(calls, workers=options.workers, ray_address=options.ray)
+    for path, result in zip(todo, results, strict=True):
+        verb.record(path, settle(path, result, seen, options.output))
+        if verb.counts["done"] >= options.docs:
+            break
+
+
+def settle(path: str, result: Any, seen: dict[str, str], output: str) -> Outcome:
+    """Write the pages of one PDF, unless it was rejected or is known by another path."""
+    if isinstance(result, BadPage):
+        return Outcome("skipped", result.reason)
+    assert isinstance(result, Sampled)
+    if result.sha1 in seen:
+        return Outcome("skipped", f"same content as {seen[result.sha1]}")
+    seen[result.sha1] = path
+    for page, data in result.pages.items():
+        files.write(files.join_inside(output, page_id(result.sha1, page) + ".pdf"), data)
+    note = {"sha1": result.sha1, "pages": sorted(result.pages), "of": result.page_count}
+    return Outcome(facts={"pages": len(result.pages)}, note=note)
+
+
+def page_id(sha1: str, page: int) -> str:
+    """Id of a page as in olmOCR-mix: `abcd/<rest of the hash>-<page>`."""
+    return f"{sha1[:4]}/{sha1[4:]}-{page}"
+
+
+def write_lists(verb: Run, drawn: list[str]) -> None:
+    """Write urls.jsonl and pages.jsonl in the order of the draw."""
+    rows = [
+        {"id": page_id(note["sha1"], page), "url": path, "page_number": page, "of": note["of"]}
+        for path in drawn
+        if (note := verb.noted.get(path))
+        for page in note["pages"]
+    ]
+    files.write_lines(storage.join(verb.output, "pages.jsonl"), map(pairs.json_line, rows))
+    urls = ({"id": row["id"], "url": row["url"]} for row in rows)
+    files.write_lines(storage.join(verb.output, "urls.jsonl"), map(pairs.json_line, urls))
