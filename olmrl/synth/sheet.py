@@ -29,14 +29,9 @@ forest market river stone green silver field bread sugar house paper clock night
 """
 SHORT_WORDS = tuple(_SHORT.split())
 LONG_WORDS = tuple(_LONG.split())
-RUNNING_HEADS = (
-    "harbour gazette",
-    "northern herald",
-    "quarterly review",
-    "weekly chronicle",
-    "annals of trade",
-    "public journal",
-)
+RUNNING_HEADS = ("harbour gazette", "annals of trade")
+"""One journal's heads of left and right pages. Few, so that a policy which keeps one names it right
+and the absent test sees it."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +143,7 @@ def invent(rng: random.Random, style: Style) -> Sheet:
     marked = [word for line in lines for word in line]
     return Sheet(
         running_head=rng.choice(RUNNING_HEADS) if rng.random() < style.running_head else None,
-        footer=f"page {rng.randint(1, 40)}" if rng.random() < style.footer else None,
+        footer=f"page {rng.randint(1, 40)} of 40" if rng.random() < style.footer else None,
         heading=heading,
         lines=lines,
         left=left,

@@ -77,7 +77,7 @@ def _absent(sheet: Sheet) -> list[TestRow]:
     if sheet.running_head:
         tests.append({"type": "absent", "text": sheet.running_head, "max_diffs": 4})
     if sheet.footer:
-        tests.append({"type": "absent", "text": sheet.footer, "max_diffs": 1})
+        tests.append({"type": "absent", "text": sheet.footer, "max_diffs": 3})
     return tests
 
 
