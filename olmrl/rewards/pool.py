@@ -157,6 +157,9 @@ class ScorerPool:
         """Give the groups that were finished since the last call.
 
         Waits up to `timeout_s` for the first one; returns at once when no worker is busy.
+
+        Raises:
+            ValueError: a worker cannot start (no CPUs left, a reward its process cannot import).
         """
         end = time.monotonic() + timeout_s
         while True:
@@ -181,7 +184,11 @@ class ScorerPool:
         return len(self._groups)
 
     def measurements(self) -> Measurements:
-        """What happened since the last call of this method."""
+        """What happened since the last call of this method.
+
+        `time/score` is how long a group still took after its last completion was submitted;
+        `reward/shared_completions` cost nothing because an equal one of the group was scored.
+        """
         counts, self._counts = self._counts, Counter()
         measured: Measurements = {
             "reward/scorer_busy_seconds": Sum(counts["busy_microseconds"] / 1e6),
@@ -284,6 +291,8 @@ class ScorerPool:
             try:
                 answer = ray.get(ref)
             except RayError as error:
+                if worker.starting is not None:
+                    raise ValueError(f"a scorer process cannot start: {_summary(error)}") from error
                 self._replace(worker, f"the scorer process died ({_summary(error)})")
                 self._counts["deaths"] += 1
                 return
@@ -352,7 +361,7 @@ class ScorerPool:
             if worker.head is None or now <= self._deadline(worker):
                 continue
             if worker.starting is not None:
-                raise RuntimeError(
+                raise ValueError(
                     f"a scorer process did not start within {START_TIMEOUT_S:.0f} s; does the "
                     f"cluster have {self._config.workers} x {self._config.cpus_per_worker} CPUs "
                     "left for scorer.workers x scorer.cpus_per_worker?"
@@ -362,8 +371,6 @@ class ScorerPool:
 
     def _replace(self, worker: _Worker, reason: str) -> None:
         """Kill a worker and start another; only its running call is to blame."""
-        if worker.starting is not None:
-            raise RuntimeError(f"a scorer process could not start: {reason}")
         ray.kill(worker.handle)
         self._workers[self._workers.index(worker)] = self._start_worker()
         calls = [call for _, call in worker.calls]

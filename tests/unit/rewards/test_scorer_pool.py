@@ -177,3 +177,11 @@ def test_forgotten_group_is_not_reported(start):
 def test_wrong_reward_is_refused_before_any_process_starts():
     with pytest.raises(ValueError, match="did you mean 'eos'"):
         ScorerPool([RewardConfig(name="eoss")], ScorerConfig(), 2)
+
+
+def test_reward_that_workers_cannot_import_is_named(start, tmp_path, monkeypatch):
+    (tmp_path / "only_in_the_driver.py").write_text("def one(page, group):\n    return [1.0]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pool = start([("only_in_the_driver:one", {})])
+    with pytest.raises(ValueError, match=r"cannot start.*No module named 'only_in_the_driver'"):
+        gather(pool, 1)
