@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Literal
 
 from olmrl.config.schema import AlgorithmConfig
+from olmrl.learner.flops import step_flops, utilisation
 from olmrl.learner.loss import LossFn, StepCounts, grpo_loss, sft_loss
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.packed import blank_batch, count_weighted
@@ -69,9 +70,11 @@ class GrpoLearner:
             ValueError: fewer micro-batches than minibatches on all ranks.
         """
         algorithm, strategy = self._algorithm, self._strategy
+        begin = time.perf_counter()
+        needs_old = algorithm.epochs_per_batch > 1 or algorithm.minibatches > 1
         parts: list[Measurements] = [measure_tokens(batches)]
         minibatches = self._minibatches(batches)
-        if algorithm.epochs_per_batch > 1 or algorithm.minibatches > 1:
+        if needs_old:
             start = time.perf_counter()
             minibatches = _fill(minibatches, "old_logprobs", strategy.logprobs)
             parts.append({"time/old_logprobs": Max(time.perf_counter() - start)})
@@ -84,7 +87,14 @@ class GrpoLearner:
             for minibatch in minibatches:
                 parts.append(update(strategy, minibatch, self._loss, guard))
         strategy.forget_features()
-        return merge(*parts)
+        flops = step_flops(
+            batches,
+            strategy.model_config,
+            trained_passes=algorithm.epochs_per_batch,
+            observed_passes=needs_old + bool(algorithm.kl_beta),
+        )
+        seconds = time.perf_counter() - begin
+        return merge(*parts, utilisation(flops, seconds, strategy.device))
 
     def _loss(self, counts: StepCounts) -> LossFn:
         return grpo_loss(
@@ -120,8 +130,13 @@ class SftLearner:
     def step(self, batches: Sequence[PackedBatch], step: int = 0) -> Measurements:
         """One optimizer step on this rank's share of a batch of pages; see `GrpoLearner.step`."""
         guard = StepGuard(self._strategy, self._replay_dir, step, batches)
+        begin = time.perf_counter()
         padded = _pad_to_largest(self._strategy, batches)
-        return merge(measure_tokens(batches), update(self._strategy, padded, sft_loss, guard))
+        updated = update(self._strategy, padded, sft_loss, guard)
+        self._strategy.forget_features()
+        flops = step_flops(batches, self._strategy.model_config, trained_passes=1)
+        used = utilisation(flops, time.perf_counter() - begin, self._strategy.device)
+        return merge(measure_tokens(batches), updated, used)
 
     def evaluate(self, batches: Sequence[PackedBatch]) -> Mean:
         """Cross-entropy per target token of this rank's pages; merge over ranks is exact."""
