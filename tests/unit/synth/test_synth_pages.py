@@ -1,9 +1,11 @@
 import json
 import random
+from dataclasses import replace
 
 import pypdfium2
 import pytest
 
+from olmrl.bench import load_case
 from olmrl.markup import front_matter
 from olmrl.synth.__main__ import main
 from olmrl.synth.labels import LOOP, RATES, Habits, draw_habits, transcribe
@@ -13,7 +15,7 @@ from olmrl.synth.truth import FILES, make_tests
 
 SHEET = Sheet(
     running_head="annals of trade",
-    footer="page 7",
+    footer="page 7 of 40",
     heading=("moon", "lake"),
     lines=(("bird", "fish"), ("wind", "rain")),
     left=(("fire", "gold"), ("road", "hill")),
@@ -63,7 +65,7 @@ def test_each_habit_makes_its_own_mistake():
         "fire gold corn milk\nroad hill salt lamp\n\n"
         "| ship | sail |\n|---|---|\n| rope | wood |\n\n"
         "1 iron bell\n\n"
-        "page 7"
+        "page 7 of 40"
     )
     endless = transcribe(SHEET, Habits(endless=True))
     assert endless == transcribe(SHEET) + " bell" * LOOP
@@ -90,7 +92,7 @@ def test_tests_state_the_truth_of_a_sheet():
         assert (row["pdf"], row["page"]) == ("synth/a.pdf", 1)
     assert set(by_type) == set(FILES)
     assert len({row["id"] for row in rows}) == len(rows)
-    assert [row["text"] for row in by_type["absent"]] == ["annals of trade", "page 7"]
+    assert [row["text"] for row in by_type["absent"]] == ["annals of trade", "page 7 of 40"]
     assert all(row["ignore_markdown_tables"] for row in by_type["table"])
     assert {(r["text"], r["format"]) for r in by_type["format"]} == {
         ("moon lake", "heading"),
@@ -121,6 +123,45 @@ def test_words_of_a_page_differ_and_stand_in_its_pdf(difficulty):
         for furniture in (sheet.running_head, sheet.footer):
             assert furniture is None or furniture in text
         assert drawn[0].strip()
+
+
+def failures(sheet, habits, seed=0, compat=False):
+    """Types of the unit tests that a transcription with these habits fails."""
+    body = front_matter.strip(transcribe(sheet, habits))
+    cases = [
+        load_case(row, compat=compat) for row in make_tests(sheet, "a.pdf", random.Random(seed))
+    ]
+    return {case.type for case in cases if not case.run(body).passed}
+
+
+@pytest.mark.parametrize("compat", [False, True])
+@pytest.mark.parametrize("difficulty", sorted(STYLES))
+def test_the_truth_passes_every_test(difficulty, compat):
+    for seed in range(40):
+        sheet = invent(random.Random(seed), STYLES[difficulty])
+        assert failures(sheet, Habits(), seed, compat) == set()
+
+
+@pytest.mark.parametrize(
+    ("habit", "failed"),
+    [
+        ("keeps_running_text", {"absent"}),
+        ("markdown_tables", {"table"}),
+        ("loses_marks", {"format", "footnote"}),
+        ("reads_across", {"order"}),
+        ("endless", {"baseline"}),
+    ],
+)
+def test_each_habit_fails_the_tests_that_are_there_to_settle_it(habit, failed):
+    assert failures(SHEET, Habits(**{habit: True})) == failed
+
+
+def test_a_misread_page_number_does_not_pass_as_absent():
+    wrong = replace(SHEET, footer="page 31 of 40", running_head=None)
+    cases = [load_case(row) for row in make_tests(SHEET, "a.pdf", random.Random(0))]
+    (number,) = (case for case in cases if case.type == "absent" and "page" in case.text)
+    body = front_matter.strip(transcribe(wrong, Habits(keeps_running_text=True)))
+    assert not number.run(body).passed
 
 
 def test_folders_are_laid_out_as_the_bench_reads_them(data_set):
