@@ -80,20 +80,34 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     checked = validate(pages, config.cache_dir or cache_dir)
     _bound_bad(checked.bad, len(pages), config.max_bad_fraction)
     bad = {page.path for page in checked.bad}
+    usable = [[s for s in scan.sources if s.pdf_path not in bad] for scan in scans]
+    orphans = sum(len(scan.orphans) for scan in scans)
+    train, evaluation = _page_sets(config, usable, pipelines)
+    return SftPages(train, evaluation, checked.bad, orphans, checked.opened)
+
+
+def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
+    """Training set and evaluation sets as they lie on disk, bad pages included; needs no Ray.
+
+    Raises:
+        ValueError: an unknown step or an empty folder.
+    """
+    pipelines = _pipelines(config)
+    entries = (*config.train, *config.evaluation)
+    return _page_sets(config, [scan_pairs(entry.root).sources for entry in entries], pipelines)
+
+
+def _page_sets(
+    config: SftDataConfig, sources: Sequence[Sequence[PageSource]], pipelines: Sequence[Pipeline]
+) -> tuple[PageSet, tuple[PageSet, ...]]:
+    entries = (*config.train, *config.evaluation)
     sets = [
-        _page_set(entry, [s for s in scan.sources if s.pdf_path not in bad], pipeline)
-        for entry, scan, pipeline in zip(
-            (*config.train, *config.evaluation), scans, pipelines, strict=True
-        )
+        _page_set(entry, pages, pipeline)
+        for entry, pages, pipeline in zip(entries, sources, pipelines, strict=True)
     ]
     split = len(config.train)
-    return SftPages(
-        train=PageSet("train", tuple(item for part in sets[:split] for item in part.items)),
-        evaluation=tuple(sets[split:]),
-        bad=checked.bad,
-        orphans=sum(len(scan.orphans) for scan in scans),
-        opened=checked.opened,
-    )
+    train = PageSet("train", tuple(item for part in sets[:split] for item in part.items))
+    return train, tuple(sets[split:])
 
 
 def _pipelines(config: SftDataConfig) -> list[Pipeline]:

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from data_pdfs import write_pdf
+from PIL import Image
+
+from olmrl.data.__main__ import main
+
+HEAD = (
+    "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
+    "is_table: False\nis_diagram: False\n---\n"
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_model: Path) -> Path:
+    for name, text in {"a": "first page", "b": "| a | b |\n|---|---|\n| 1 | 2 |"}.items():
+        write_pdf(tmp_path / "set" / f"{name}.pdf", size=(100, 120))
+        (tmp_path / "set" / f"{name}.md").write_text(HEAD + text)
+    steps = [
+        {"name": "FrontMatterParser"},
+        {"name": "DatasetTextRuleFilter"},
+        {"name": "PDFRenderer", "target_longest_image_dim": 84},
+        {"name": "Prompt"},
+        {"name": "FrontMatterOutputFormat"},
+        {"name": "InstructUserMessages"},
+        {"name": "Tokenizer"},
+    ]
+    root = str(tmp_path / "set")
+    data = {"train": [{"root": root}], "evaluation": [{"root": root, "name": "held"}]}
+    values = {"model": {"path": str(tiny_model)}, "data": {**data, "pipeline": steps}}
+    (tmp_path / "sft.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path / "sft.yaml"
+
+
+def test_one_page_with_tokens_labels_and_image(config: Path, tmp_path: Path, capsys):
+    image = tmp_path / "page.png"
+    arguments = ["--config", str(config), "--index", "0", "--tokens", "--save-image", str(image)]
+    assert main(["show", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "page 0 of 2 in train" in out
+    assert "image 70 x 84 pixels, patch grid [[1, 6, 4]], 6 tokens" in out
+    assert "<|vision_start|><|image_pad|> x 6<|vision_end|>" in out
+    assert HEAD + "first page<|im_end|>" in out
+    assert Image.open(image).size == (70, 84)
+    token_rows = out.split("--- tokens")[1].splitlines()[1:]
+    assert any("image tokens ..." in row and row.split()[2] == "." for row in token_rows)
+    assert [r for r in token_rows if r.strip()][-2].split()[1:3] == ["2", "2"]
+
+
+def test_dropped_pages_name_their_rule_and_evaluation_keeps_them(config: Path, capsys):
+    assert main(["show", "--config", str(config), "--page", "b.pdf"]) == 0
+    assert "dropped by DatasetTextRuleFilter: markdown table" in capsys.readouterr().out
+    assert main(["show", "--config", str(config), "--page", "b.pdf", "--set", "held"]) == 0
+    assert "| 1 | 2 |<|im_end|>" in capsys.readouterr().out
+    assert main(["show", "--config", str(config), "data.max_tokens=20"]) == 0
+    assert "dropped in training: more than data.max_tokens=20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--index", "2"], "--index 2: train has pages 0 to 1"),
+        (["--page", "zzz"], "no path of train contains it"),
+        (["--set", "other"], "there are train, held"),
+        (["model.path=/nowhere"], "no model can be loaded"),
+        (["data.pipelin=[]"], "did you mean"),
+    ],
+)
+def test_wrong_requests_end_in_one_sentence(config: Path, capsys, arguments, message):
+    assert main(["show", "--config", str(config), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
