@@ -1,0 +1,95 @@
+"""Which pages occur in a bench folder: same address, same bytes, or nearly the same words.
+
+Near-duplicates are found exactly, without sketches: every run of `SHINGLE` words of a bench page
+is a key, and a page that shares enough of them with one bench page is reported with the share.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+SHINGLE = 8
+"""Words per key; runs of 8 words hardly repeat between unrelated pages."""
+
+MIN_SHARED = 12
+"""Fewest shared keys that count (about two lines of text)."""
+
+_TAG = re.compile(r"<[^<>]{0,300}>")
+_WORD = re.compile(r"\w+")
+
+
+class Overlap(NamedTuple):
+    """Why a page counts as contaminated."""
+
+    how: str
+    """`url`, `pdf` (same bytes) or `text`."""
+    bench: str
+    """The bench page."""
+    share: float
+    """Shared keys over those of the smaller page (1.0 for url and pdf)."""
+
+
+def shingles(text: str) -> set[int]:
+    """Hashes of all runs of `SHINGLE` words, tags and case left out (valid in this process)."""
+    words = _WORD.findall(_TAG.sub(" ", text).lower())
+    return {hash(tuple(words[i : i + SHINGLE])) for i in range(len(words) - SHINGLE + 1)}
+
+
+def plain_url(url: str) -> str:
+    """An address without what does not change the document: scheme, case of host, fragment."""
+    parts = urlsplit(url.strip())
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.netloc.lower()}{parts.path.rstrip('/')}{query}"
+
+
+class BenchIndex:
+    """All that is known about the pages of a bench folder.
+
+    Args:
+        urls: (address, bench page) pairs.
+        hashes: (sha256 of the PDF, bench page) pairs.
+        texts: (text, bench page) pairs; a page may have several texts.
+    """
+
+    def __init__(
+        self,
+        urls: Iterable[tuple[str, str]],
+        hashes: Iterable[tuple[str, str]],
+        texts: Iterable[tuple[str, str]],
+    ) -> None:
+        self.urls = {plain_url(url): page for url, page in urls}
+        self.hashes = dict(hashes)
+        self.keys: defaultdict[int, list[int]] = defaultdict(list)
+        self.names: list[str] = []
+        self.sizes: list[int] = []
+        for text, page in texts:
+            found = shingles(text)
+            for key in found:
+                self.keys[key].append(len(self.names))
+            self.names.append(page)
+            self.sizes.append(len(found))
+
+    def by_url(self, url: str | None) -> Overlap | None:
+        """The bench page with this address."""
+        page = self.urls.get(plain_url(url)) if url else None
+        return Overlap("url", page, 1.0) if page else None
+
+    def by_hash(self, sha256: str) -> Overlap | None:
+        """The bench page with these bytes."""
+        page = self.hashes.get(sha256)
+        return Overlap("pdf", page, 1.0) if page else None
+
+    def by_text(self, text: str, threshold: float) -> Overlap | None:
+        """The bench page that shares most words, if at least `threshold` of the smaller page."""
+        own = shingles(text)
+        shared = Counter(page for key in own for page in self.keys.get(key, ()))
+        best: Overlap | None = None
+        for page, count in sorted(shared.items()):
+            share = count / min(len(own), self.sizes[page])
+            if count >= MIN_SHARED and share >= threshold and (not best or share > best.share):
+                best = Overlap("text", self.names[page], round(share, 4))
+        return best

@@ -1,0 +1,103 @@
+"""Verdicts of a person on sampled pages: the file, and the error rate it implies."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from typing import Any, NamedTuple
+
+from olmrl import storage
+
+VERDICTS = ("good", "bad")
+"""What a page can be marked as; `none` takes a mark back."""
+
+
+class Mark(NamedTuple):
+    """One verdict."""
+
+    verdict: str
+    """`good` or `bad`."""
+    reason: str
+    """Why it is bad; free text."""
+
+
+def read_marks(path: str) -> dict[str, Mark]:
+    """The last mark of every page.
+
+    Raises:
+        ValueError: a row is no mark.
+    """
+    marks: dict[str, Mark] = {}
+    for number, row in storage.read_jsonl(path):
+        try:
+            page_id, mark = parse_mark(row)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        marks.pop(page_id, None)
+        if mark.verdict != "none":
+            marks[page_id] = mark
+    return marks
+
+
+def parse_mark(row: Any) -> tuple[str, Mark]:
+    """(page id, mark) of a JSON value.
+
+    Raises:
+        ValueError: it is no mark.
+    """
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise ValueError("a mark needs a text id")
+    if row.get("verdict") not in (*VERDICTS, "none"):
+        raise ValueError(f"verdict is {row.get('verdict')!r}, must be good, bad or none")
+    return row["id"], Mark(row["verdict"], str(row.get("reason") or "")[:500])
+
+
+class MarkFile:
+    """Marks on disk, each there before the browser hears of it.
+
+    Args:
+        path: Local JSONL file, appended to.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self._cut_torn_line()
+        self.marks = read_marks(path) if os.path.exists(path) else {}
+
+    def _cut_torn_line(self) -> None:
+        if os.path.exists(self.path):
+            with open(self.path, "rb+") as stream:
+                stream.truncate(stream.read().rfind(b"\n") + 1)
+
+    def add(self, row: Any) -> None:
+        """Store one mark.
+
+        Raises:
+            ValueError: it is no mark.
+        """
+        page_id, mark = parse_mark(row)
+        value = {"id": page_id, "verdict": mark.verdict, "reason": mark.reason}
+        with self.lock:
+            with open(self.path, "ab") as stream:
+                stream.write(json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            self.marks.pop(page_id, None)
+            if mark.verdict != "none":
+                self.marks[page_id] = mark
+
+
+def error_rate(bad: int, total: int) -> tuple[float, float, float]:
+    """Share of bad pages with its 95 % Wilson score interval: (share, low, high)."""
+    if total == 0:
+        return 0.0, 0.0, 1.0
+    z = 1.959964
+    share = bad / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return share, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

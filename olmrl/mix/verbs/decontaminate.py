@@ -1,0 +1,131 @@
+"""Page pairs x a bench folder -> the pages that occur in the bench (spec B15).
+
+A page is contaminated when its url is in the bench, its PDF has the same bytes as a bench PDF, or
+its text shares at least --threshold of its 8-word runs with a bench page (text layer or reference).
+Lists them in OUTPUT/contaminated.jsonl; --move-to sets them aside, `filter --drop` leaves them out.
+Exit code 1 while contaminated pages are in place.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from olmrl import storage
+from olmrl.data.render import BadPage
+from olmrl.markup import front_matter
+from olmrl.mix import files, pairs
+from olmrl.mix.overlap import BenchIndex, Overlap
+from olmrl.mix.pdf import file_bytes
+from olmrl.mix.pdf_child import PdfPool
+from olmrl.mix.run import Outcome, Run, add_run_arguments, in_order
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("pairs", help="folder of page pairs")
+    parser.add_argument("output", help="folder for the report")
+    parser.add_argument("--bench", required=True, action="append", help="bench folder (repeatable)")
+    parser.add_argument("--threshold", type=float, default=0.5, help="share of equal 8-word runs")
+    parser.add_argument("--move-to", help="move contaminated pairs to this folder")
+    add_run_arguments(parser, workers=4)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Find (and set aside) contaminated pages; see the module."""
+    if not 0 < options.threshold <= 1:
+        raise ValueError(f"--threshold {options.threshold:g} must be in (0, 1]")
+    settings = {k: getattr(options, k) for k in ("pairs", "bench", "threshold")}
+    with Run("decontaminate", options.output, settings, state=options.state) as verb:
+        with PdfPool(options.workers) as pool:
+            index, sizes = read_bench(options, pool)
+        urls = pairs.read_urls(options.pairs)
+        seen = without_url = 0
+        for pair in pairs.scan(options.pairs):
+            url = urls.get(pair.id) or urls.get(pair.id.replace("/", ""))
+            seen += 1
+            without_url += url is None
+            found = overlap(pair, url, index, sizes, options.threshold)
+            if found is not None and not verb.finished(pair.id):
+                verb.record(pair.id, Outcome(facts={found.how: 1}, note=list(found)))
+        verb.notes |= {"pages_in_place": seen, "pages_without_url": without_url}
+        rows = [
+            {"id": key, "how": how, "bench": bench, "share": share}
+            for key, (how, bench, share) in sorted(verb.noted.items())
+        ]
+        target = storage.join(options.output, "contaminated.jsonl")
+        files.write_lines(target, map(pairs.json_line, rows))
+        if options.move_to:
+            for row in rows:
+                set_aside(options.pairs, row["id"], options.move_to)
+        verb.progress.say(f"{len(rows)} of {seen} pages contaminated, {without_url} without url")
+        return 1 if rows and not options.move_to else 0
+
+
+def read_bench(options: argparse.Namespace, pool: PdfPool) -> tuple[BenchIndex, set[int]]:
+    """Index of all bench folders, and the sizes of their PDFs.
+
+    Raises:
+        ValueError: a folder has no tests or no PDFs.
+    """
+    urls: list[tuple[str, str]] = []
+    pdfs: list[tuple[str, str]] = []
+    texts: list[tuple[str, str]] = []
+    for folder in options.bench:
+        tests = [p for p in files.listing(folder, ".jsonl") if "/" not in files.relative(p, folder)]
+        for path in tests:
+            for number, row in storage.read_jsonl(path):
+                if not isinstance(row, dict) or not row.get("pdf"):
+                    raise ValueError(f"{path}, line {number}: a test needs a pdf")
+                if row.get("url"):
+                    urls.append((str(row["url"]), str(row["pdf"])))
+        root = storage.join(folder, "pdfs")
+        found = [(p, files.relative(p, root)) for p in files.listing(root, ".pdf")]
+        if not tests or not found:
+            raise ValueError(f"{folder}: not a bench folder (*.jsonl and pdfs/ with PDFs)")
+        pdfs += found
+        texts += references(folder)
+    read = in_order(lambda pdf: layer(pool, *pdf), pdfs, workers=options.workers)
+    texts += [entry for entries in read for entry in entries]
+    hashes = [(files.sha256_of(path), name) for path, name in pdfs]
+    return BenchIndex(urls, hashes, texts), {file_bytes(path) for path, _ in pdfs}
+
+
+def references(folder: str) -> Iterator[tuple[str, str]]:
+    """Reference transcriptions of a bench folder, where it has any."""
+    root = storage.join(folder, "claude_original")
+    if storage.exists(root):
+        for path in files.listing(root, ".md"):
+            yield front_matter.strip(storage.read_text(path)), files.relative(path, root)
+
+
+def layer(pool: PdfPool, path: str, name: str) -> list[tuple[str, str]]:
+    """The text layers of a bench PDF; an unreadable PDF has none."""
+    try:
+        count = pool.call("count_pages", path)
+        return [(pool.call("page_text", path, page), name) for page in range(1, count + 1)]
+    except BadPage:
+        return []
+
+
+def overlap(
+    pair: pairs.Pair, url: str | None, index: BenchIndex, sizes: set[int], threshold: float
+) -> Overlap | None:
+    """Why a pair is contaminated, or None."""
+    found = index.by_url(url)
+    if found is None and storage.exists(pair.pdf) and file_bytes(pair.pdf) in sizes:
+        found = index.by_hash(files.sha256_of(pair.pdf))
+    if found is None:
+        text = storage.read_bytes(pair.md).decode("utf-8", "replace")
+        found = index.by_text(front_matter.strip(text), threshold)
+    return found
+
+
+def set_aside(root: str, pair_id: str, target: str) -> None:
+    """Move a pair; safe to repeat after a kill."""
+    base, aside = files.join_inside(root, pair_id), files.join_inside(target, pair_id)
+    for end in (".pdf", ".md"):
+        if storage.exists(base + end):
+            files.copy(base + end, aside + end)
+            fs, inner = storage.filesystem(base + end)
+            fs.rm(inner)

@@ -1,0 +1,196 @@
+"""Judge sampled pages in the browser: g good, b bad with a reason, arrows move.
+
+Serves a page on this machine only. Marks go to OUTPUT/marks.jsonl as they are made, so a review can
+be left and taken up at any time. --report prints the error rate with its 95 % interval and writes
+summary.json; `filter --marks` drops the bad pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+from collections import Counter
+from functools import lru_cache, partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from olmrl import storage
+from olmrl.data.render import BadPage
+from olmrl.mix import files, pairs
+from olmrl.mix.pdf import PageImage
+from olmrl.mix.pdf_child import PdfPool
+from olmrl.mix.review_marks import MarkFile, error_rate
+from olmrl.mix.run import positive
+
+IMAGE_SIDE = 1400
+"""Pixels of the longer side of the shown page."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.add_argument("pairs", help="folder of page pairs")
+    parser.add_argument("output", help="local folder for marks.jsonl and summary.json")
+    parser.add_argument("--sample", type=positive, default=200, help="pages to judge")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--port", type=int, default=8765, help="0: any free one")
+    parser.add_argument("--report", action="store_true", help="only report, serve nothing")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve the review, or report; see the module."""
+    if storage.is_remote(options.output):
+        raise ValueError(f"{options.output}: marks are kept in a local folder")
+    chosen = choose(options.pairs, options.sample, options.seed)
+    marks = MarkFile(os.path.join(options.output, "marks.jsonl"))
+    summary = report(options, chosen, marks)
+    print_line(json.dumps(summary["error_rate"]))
+    if options.report:
+        return 0
+    with PdfPool(2) as pool:
+        server = serve(Review(chosen, marks, pool), options.port)
+        print_line(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends)")
+        try:
+            server.serve_forever()
+        finally:
+            server.server_close()
+            report(options, chosen, marks)
+    return 0
+
+
+def print_line(text: str) -> None:
+    """Write to the terminal at once, also into a pipe."""
+    os.write(1, (text + "\n").encode("utf-8"))
+
+
+def choose(folder: str, size: int, seed: int) -> list[pairs.Pair]:
+    """The pages to judge: a seeded sample in random order.
+
+    Raises:
+        ValueError: there are no pairs.
+    """
+    found = list(pairs.scan(folder))
+    if not found:
+        raise ValueError(f"{folder}: no page pairs (*.md) below it")
+    return random.Random(seed).sample(found, min(size, len(found)))
+
+
+def report(
+    options: argparse.Namespace, chosen: list[pairs.Pair], marks: MarkFile
+) -> dict[str, Any]:
+    """Write and give the summary of the marks on the chosen pages."""
+    known = [marks.marks[pair.id] for pair in chosen if pair.id in marks.marks]
+    bad = [mark for mark in known if mark.verdict == "bad"]
+    share, low, high = error_rate(len(bad), len(known))
+    summary = {
+        "verb": "review",
+        "pairs": options.pairs,
+        "sample": len(chosen),
+        "seed": options.seed,
+        "judged": len(known),
+        "error_rate": {
+            "judged": len(known),
+            "bad": len(bad),
+            "share": round(share, 4),
+            "low_95": round(low, 4),
+            "high_95": round(high, 4),
+        },
+        "reasons": dict(Counter(mark.reason for mark in bad).most_common()),
+    }
+    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    files.write_text(os.path.join(options.output, "summary.json"), text)
+    return summary
+
+
+class Review:
+    """What the browser can ask for.
+
+    Args:
+        chosen: Pages to judge.
+        marks: Their verdicts.
+        pool: Renders pages.
+    """
+
+    def __init__(self, chosen: list[pairs.Pair], marks: MarkFile, pool: PdfPool) -> None:
+        self.chosen = chosen
+        self.marks = marks
+        self.pool = pool
+        self.image = lru_cache(maxsize=32)(self._image)
+        self.html = (Path(__file__).parent.parent / "templates" / "review.html").read_bytes()
+
+    def _image(self, index: int) -> bytes:
+        call = ("page_image", self.chosen[index].pdf, 1, IMAGE_SIDE, "webp")
+        image: PageImage = self.pool.call(*call)
+        return image.data
+
+    def state(self) -> dict[str, Any]:
+        """All pages with their marks, and the error rate."""
+        ids = [pair.id for pair in self.chosen]
+        found = {i: self.marks.marks[i]._asdict() for i in ids if i in self.marks.marks}
+        bad = sum(mark["verdict"] == "bad" for mark in found.values())
+        return {"ids": ids, "marks": found, "rate": error_rate(bad, len(found))}
+
+    def text(self, index: int) -> str:
+        """The markdown of a page."""
+        return storage.read_bytes(self.chosen[index].md).decode("utf-8", "replace")
+
+
+def serve(review: Review, port: int) -> ThreadingHTTPServer:
+    """A server bound to this machine alone."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, review))
+    server.daemon_threads = True
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, review: Review, *arguments: Any) -> None:
+        self.review = review
+        super().__init__(*arguments)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing per request."""
+
+    def do_GET(self) -> None:
+        """Pages, images, texts and the state."""
+        url = urlsplit(self.path)
+        index = (parse_qs(url.query).get("i") or ["0"])[0]
+        if not index.isdigit() or int(index) >= len(self.review.chosen):
+            return self._send(404, "text/plain", b"no such page")
+        if url.path == "/":
+            return self._send(200, "text/html; charset=utf-8", self.review.html)
+        if url.path == "/state":
+            return self._send_json(self.review.state())
+        if url.path == "/text":
+            text = self.review.text(int(index)).encode("utf-8")
+            return self._send(200, "text/plain; charset=utf-8", text)
+        if url.path == "/image":
+            try:
+                return self._send(200, "image/webp", self.review.image(int(index)))
+            except BadPage as bad:
+                return self._send(404, "text/plain; charset=utf-8", str(bad).encode("utf-8"))
+        return self._send(404, "text/plain", b"no such address")
+
+    def do_POST(self) -> None:
+        """A mark. Only JSON is taken: no other web site can make a browser send that unasked."""
+        size = int(self.headers.get("Content-Length") or 0)
+        if self.headers.get("Content-Type") != "application/json" or not 0 < size <= 10_000:
+            return self._send(400, "text/plain", b"a mark is a small JSON object")
+        try:
+            self.review.marks.add(json.loads(self.rfile.read(size)))
+        except ValueError as error:
+            return self._send(400, "text/plain; charset=utf-8", str(error).encode("utf-8"))
+        return self._send_json(self.review.state())
+
+    def _send_json(self, value: Any) -> None:
+        self._send(200, "application/json", json.dumps(value).encode("ascii"))
+
+    def _send(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'")
+        self.end_headers()
+        self.wfile.write(body)
