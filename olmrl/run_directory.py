@@ -66,6 +66,11 @@ class RunDirectory:
         row = {"page_id": page_id, "path": path, "reason": reason}
         self._append(self.path / "bad_pages.jsonl", row)
 
+    def dropped_page(self, page_id: str, step: str, rule: str) -> None:
+        """List a good page that a data step left out."""
+        row = {"page_id": page_id, "step": step, "rule": rule}
+        self._append(self.path / "dropped_pages.jsonl", row)
+
     def dropped_group(self, group_id: str, reason: str, detail: str) -> None:
         """List a prompt group that could not be generated or scored."""
         row = {"group_id": group_id, "reason": reason, "detail": detail}

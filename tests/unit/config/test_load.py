@@ -70,6 +70,11 @@ def test_numbers_in_scientific_notation_are_numbers():
     assert config.learner.optimizer.lr == 2e-5
 
 
+def test_words_that_old_yaml_reads_as_booleans_stay_words():
+    config = load(GrpoConfig, None, [*MINIMAL, "logging.wandb=off", "learner.use_gpu=false"])
+    assert (config.logging.wandb, config.learner.use_gpu) == ("off", False)
+
+
 def test_later_overrides_win_over_the_file(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("model: {path: m}\ndata: {train: d}\nrollout: {group_size: 4}\n")

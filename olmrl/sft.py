@@ -1,0 +1,97 @@
+"""`python -m olmrl.sft --config FILE [key=value ...]`: supervised fine-tuning on page pairs.
+
+page pairs -> Ray Data (steps, encode) -> StepFeed -> LearnerWorker x M
+
+python -m olmrl.sft --config configs/sft/tiny_cpu.yaml run.dir=runs/warmup
+ray job submit --working-dir . -- python -m olmrl.sft --config configs/sft/tiny_cpu.yaml
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import ray
+
+from olmrl import cluster
+from olmrl.checkpoint.hf import export
+from olmrl.config import SftConfig
+from olmrl.console import Console, run_command
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.examples import load_sets
+from olmrl.data.feed import StepFeed
+from olmrl.learner.launch import LearnerGroup
+from olmrl.learner.sft_worker import SftTask, sft_loop
+from olmrl.report.run import write as write_report
+from olmrl.run_directory import RunDirectory
+from olmrl.sft_driver import SftDriver
+
+COLUMNS = {
+    "loss": ("loss/sft", ".4f"),
+    "eval": ("eval/loss", ".4f"),
+    "lr": ("policy/lr", ".1e"),
+    "grad": ("policy/grad_norm", ".2f"),
+    "tokens/s": ("throughput/learner_tokens_per_s", ".0f"),
+    "wait": ("time/data_wait", ".2f"),
+}
+"""Figures of the console line."""
+
+_STEPS_AHEAD = 4
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    return run_command("sft", SftConfig, cluster.plan_sft, run, argv)
+
+
+def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
+    """Train from start (or from the newest checkpoint) to report."""
+    encoder = EncoderSpec(config.model.path, trust_remote_code=config.model.trust_remote_code)
+    encoder.build()  # a wrong model path ends the run here, before anything starts
+    pages = load_sets(config.data, str(directory.path.parent))
+    for bad in pages.bad:
+        directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+    count = len(pages.train.items)
+    total = total_steps(config, count)
+    held = sum(len(held_out.items) for held_out in pages.evaluation)
+    console.say(f"{count} training pages, {held} for evaluation, {total} steps")
+    feed = (
+        ray.remote(StepFeed)
+        .options(num_cpus=0, max_concurrency=1000)
+        .remote(config.learner.workers, _STEPS_AHEAD)
+    )
+    task = SftTask(
+        config=config,
+        run_dir=str(directory.path),
+        encoder=encoder,
+        feed=feed,
+        evaluation_sets=tuple(held_out.name for held_out in pages.evaluation),
+        pages_per_epoch=count,
+        total_steps=total,
+    )
+    learner = LearnerGroup(sft_loop, task, config.learner, str(directory.path))
+    driver = SftDriver(
+        config,
+        directory,
+        encoder=encoder,
+        pages=pages,
+        feed=feed,
+        sinks=console.sinks(config.logging),
+        on_step=console.step_line("SFT", total, COLUMNS),
+    )
+    driver.run(learner.error)
+    learner.join()
+    console.say(driver.tally.summary())
+    export(str(directory.path), str(directory.path / "model"))
+    console.summary(directory, write_report(directory))
+
+
+def total_steps(config: SftConfig, pages: int) -> int:
+    """Optimizer steps of the run: `run.steps`, or what the epochs give."""
+    if config.run.steps is not None:
+        return config.run.steps
+    return max(1, math.ceil(config.run.epochs * pages / config.training.pages_per_step))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

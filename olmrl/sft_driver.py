@@ -1,0 +1,187 @@
+"""The SFT Driver: assembles steps of whole pages from the data stream and feeds the learner.
+
+A step holds `pages_per_step` kept pages; dropped and unreadable pages are counted and listed, and
+never shorten a step. Every page position of an epoch is consumed exactly once: the position after a
+step is saved with its weights, and a learner that restarts is fed from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from olmrl.config.schema import SftConfig
+from olmrl.data.cost import balance
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.example import EncodedExample
+from olmrl.data.examples import ExampleStream, SftPages, Tally
+from olmrl.data.feed import TRAIN, StepShare
+from olmrl.data.render import BadPage
+from olmrl.data.steps.sample import Dropped
+from olmrl.metrics import Sink, flatten
+from olmrl.run_directory import RunDirectory
+
+_POLL_S = 0.1
+
+
+class SftDriver:
+    """Runs the loop of an SFT run beside the learner."""
+
+    def __init__(
+        self,
+        config: SftConfig,
+        directory: RunDirectory,
+        *,
+        encoder: EncoderSpec,
+        pages: SftPages,
+        feed: Any,
+        sinks: Sequence[Sink],
+        on_step: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._encoder = encoder
+        self._train = pages.train
+        self._evaluation = pages.evaluation
+        self._feed = feed
+        self._sinks = sinks
+        self._on_step = on_step
+        self.tally = Tally()
+        self._errors: list[BaseException] = []
+        self._scores: dict[str, float] = {}
+
+    def run(self, learner_error: Callable[[], BaseException | None]) -> None:
+        """Feed the learner until it has finished.
+
+        Raises:
+            ValueError: no page survives the steps.
+        """
+        known = 0
+        while not ray.get(self._feed.finished.remote()):
+            error = learner_error() or (self._errors[0] if self._errors else None)
+            if error is not None:
+                raise error
+            start = ray.get(self._feed.start.remote(known))
+            if start is not None:
+                known, step, position = start
+                self._in_background(self._feed_training, known, step, position)
+            for requested in ray.get(self._feed.requests.remote()):
+                self._in_background(self._feed_evaluation, known, requested)
+            self._log()
+            threading.Event().wait(_POLL_S)
+        self._log()
+
+    # -- feeding (own threads: `put` waits while the learner is behind)
+
+    def _in_background(self, work: Callable[..., None], *arguments: Any) -> None:
+        def guarded() -> None:
+            try:
+                work(*arguments)
+            except BaseException as error:
+                self._errors.append(error)
+
+        threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
+
+    def _feed_training(self, incarnation: int, step: int, position: tuple[int, int]) -> None:
+        seed = self._config.training.shuffle_seed
+        stream = ExampleStream(
+            self._train,
+            self._encoder,
+            seed=self._config.run.seed if seed is None else seed,
+            start_epoch=position[0],
+            start_index=position[1],
+            epochs=None if self._config.run.steps else math.ceil(self._config.run.epochs),
+            max_tokens=self._config.data.max_tokens,
+            prefetch=self._config.data.prefetch_pages,
+        )
+        kept: list[EncodedExample] = []
+        size = self._config.training.pages_per_step
+        after = position
+        for epoch, index, value in stream:
+            after = self._after(epoch, index)
+            if self._past_the_end(epoch, index):
+                break
+            self.tally.add(value)
+            if not self._keep(value):
+                if self.tally.total >= len(self._train.items):
+                    self.tally.require_some()
+                continue
+            kept.append(value)
+            if len(kept) == size:
+                if not self._put(incarnation, TRAIN, step, kept, after):
+                    return
+                step, kept = step + 1, []
+        if kept and self._put(incarnation, TRAIN, step, kept, after):
+            step += 1
+        ray.get(self._feed.end.remote(incarnation, TRAIN, step))
+
+    def _feed_evaluation(self, incarnation: int, step: int) -> None:
+        size = self._config.training.pages_per_step
+        for pages in self._evaluation:
+            channel = f"eval/{pages.name}/{step}"
+            stream = ExampleStream(
+                pages,
+                self._encoder,
+                seed=None,
+                epochs=1,
+                max_tokens=self._config.data.max_tokens,
+                prefetch=self._config.data.prefetch_pages,
+            )
+            kept = (value for _, _, value in stream if self._keep(value))
+            chunks = 0
+            while chunk := list(itertools.islice(kept, size)):
+                if not self._put(incarnation, channel, chunks, chunk, (0, 0)):
+                    return
+                chunks += 1
+            ray.get(self._feed.end.remote(incarnation, channel, chunks))
+
+    def _put(
+        self,
+        incarnation: int,
+        channel: str,
+        step: int,
+        examples: list[EncodedExample],
+        after: tuple[int, int],
+    ) -> bool:
+        costs = [float(example.num_tokens) for example in examples]
+        shares = [
+            StepShare(tuple(examples[i] for i in members), after)
+            for members in balance(costs, self._config.learner.workers)
+        ]
+        return bool(ray.get(self._feed.put.remote(incarnation, channel, step, shares)))
+
+    def _after(self, epoch: int, index: int) -> tuple[int, int]:
+        return (epoch, index + 1) if index + 1 < len(self._train.items) else (epoch + 1, 0)
+
+    def _past_the_end(self, epoch: int, index: int) -> bool:
+        if self._config.run.steps is not None:
+            return False
+        size = len(self._train.items)
+        return epoch * size + index >= self._config.run.epochs * size
+
+    # -- pages that are not trained on
+
+    def _keep(self, value: EncodedExample | Dropped | BadPage) -> bool:
+        if isinstance(value, Dropped):
+            self._directory.dropped_page(value.page_id, value.step, value.rule)
+        elif isinstance(value, BadPage):
+            page_id = f"{value.path}::{value.page_number}"
+            self._directory.bad_page(page_id, value.path, value.reason)
+        return isinstance(value, EncodedExample)
+
+    # -- metrics
+
+    def _log(self) -> None:
+        for step, row in ray.get(self._feed.take_rows.remote()):
+            row |= flatten(self.tally.measurements())
+            for sink in self._sinks:
+                sink.write(step, row)
+            if "eval/loss" in row:
+                self._scores = {k: v for k, v in row.items() if k.startswith("eval/")}
+            else:
+                self._on_step(step, self._scores | row)
