@@ -1,0 +1,63 @@
+"""`python -m olmrl.config convert FILE [-o OUT]`: a public olmocr training YAML for olmrl."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from olmrl import storage
+from olmrl.config.convert import Conversion, convert
+from olmrl.config.load import parse_yaml, validate
+from olmrl.config.schema import SftConfig
+from olmrl.data.steps import build_pipeline
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m olmrl.config", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
+    converting.add_argument("file", help="olmocr training configuration")
+    converting.add_argument("-o", "--output", help="file to write; standard output without it")
+    arguments = parser.parse_args(argv)
+    try:
+        _convert(arguments.file, arguments.output)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _convert(file: str, output: str | None) -> None:
+    if output is not None and os.path.exists(output):
+        raise ValueError(f"{output}: exists already and is not overwritten")
+    conversion = convert(parse_yaml(Path(file).read_text("utf-8"), file), file)
+    config = validate(SftConfig, conversion.values, file)
+    for entry in (*config.data.train, *config.data.evaluation):
+        steps = config.data.pipeline if entry.pipeline is None else entry.pipeline
+        build_pipeline(steps, f"{file}: pipeline of {entry.root}")
+    text = render(conversion, file)
+    if output is None:
+        print(text, end="")
+    else:
+        storage.write_text(output, text)
+    for line in (*conversion.notes, *(f"ignored: {line}" for line in conversion.ignored)):
+        print(line, file=sys.stderr)
+
+
+def render(conversion: Conversion, source: str) -> str:
+    """The converted configuration as YAML, with what was ignored as comments at its head."""
+    lines = [f"Purpose:  SFT as {source} does it with olmocr, converted by olmrl.config convert."]
+    lines += [f"Note:     {note}" for note in conversion.notes]
+    lines += [f"Ignored:  {line}" for line in conversion.ignored]
+    head = "".join("# " + " ".join(line.splitlines()) + "\n" for line in lines)
+    return head + yaml.safe_dump(conversion.values, sort_keys=False, allow_unicode=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
