@@ -337,6 +337,8 @@ def connect(address: str | None, local_cpus: int | None, plan: Plan, dashboard: 
     """
     joins = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # Ray runs workers at the lowest priority by default; ours are the work, not the background.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     settings: dict[str, Any] = {
         "runtime_env": {"env_vars": worker_environment()},
         "logging_level": "ERROR",
