@@ -4,16 +4,24 @@ import os
 import time
 from pathlib import Path
 
+import hostile_texts
 import pytest
 import ray
-from reward_pages import completion, group, page
+from reward_pages import HEAD, completion, group, page, test_row
 
 from olmrl.config.schema import RewardConfig, ScorerConfig
 from olmrl.metrics import flatten
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
+from olmrl.rewards.registry import REGISTERED
 from olmrl.types import PromptGroup
 
 REFERENCE = "the quick brown fox"
+
+
+def make(rewards, group_size=2, **scorer):
+    settings = {"workers": 1, "cpus_per_worker": 0.5, "timeout_s": 60.0} | scorer
+    configs = [RewardConfig(name=name, options=options) for name, options in rewards.items()]
+    return ScorerPool(configs, ScorerConfig(**settings), group_size)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,30 +33,48 @@ def cluster():
     ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def all_rewards(cluster):
+    """Every reward of olmrl, two workers, groups of three."""
+    pool = make({name: {} for name in REGISTERED}, group_size=3, workers=2, max_memory_gb=1.0)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def moody_pool(cluster, tmp_path_factory):
+    """One worker whose reward hangs, dies or raises when the text says so; groups of two."""
+    folder = str(tmp_path_factory.mktemp("moody"))
+    pool = make({"own_rewards:moody": {"folder": folder}}, timeout_s=2.0)
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
-def start():
+def moody(moody_pool):
+    moody_pool.measurements()
+    return moody_pool
+
+
+@pytest.fixture
+def start(cluster):
     pools = []
 
-    def make(rewards, group_size=2, **scorer):
-        settings = {"workers": 1, "cpus_per_worker": 0.5, "timeout_s": 30.0} | scorer
-        configs = [
-            r if isinstance(r, RewardConfig) else RewardConfig(name=r[0], options=r[1])
-            for r in rewards
-        ]
-        pools.append(ScorerPool(configs, ScorerConfig(**settings), group_size))
+    def make_and_remember(*arguments, **settings):
+        pools.append(make(*arguments, **settings))
         return pools[-1]
 
-    yield make
+    yield make_and_remember
     for pool in pools:
         pool.close()
 
 
-def gather(pool, count, seconds=120):
+def gather(pool, count, seconds=240):
     found = []
     end = time.monotonic() + seconds
     while len(found) < count and time.monotonic() < end:
         found += pool.poll(0.5)
-    return found
+    return {item.group_id: item for item in found}
 
 
 def submit(pool, completions, the_page):
@@ -56,16 +82,19 @@ def submit(pool, completions, the_page):
         pool.submit(one.group_id, the_page, one)
 
 
-def test_groups_come_back_whole_and_in_order(start):
-    pool = start([("edit_distance", {}), ("medoid", {}), ("eos", {})], group_size=3, workers=2)
+def totals(item):
+    assert isinstance(item, PromptGroup), item
+    return [r.total for r in item.rollouts]
+
+
+def test_groups_come_back_whole_and_in_order(all_rewards):
     ref = ray.put(page(reference=REFERENCE))
     one = group(REFERENCE, "the quick", "the quick", group_id="one")
     two = group("", REFERENCE, REFERENCE + "x", group_id="two")
-    submit(pool, [one[2], two[0], one[0], two[2]], ref)
-    assert pool.poll(0.2) == []
-    submit(pool, [two[1], one[1], one[1]], ref)
-    found = {g.group_id: g for g in gather(pool, 2)}
-    assert all(isinstance(g, PromptGroup) for g in found.values())
+    submit(all_rewards, [one[2], two[0], one[0], two[2]], ref)
+    assert all_rewards.poll(0.2) == []
+    submit(all_rewards, [two[1], one[1], one[1]], ref)
+    found = gather(all_rewards, 2)
     assert [r.completion.index for r in found["one"].rollouts] == [0, 1, 2]
     assert [r.completion.text for r in found["two"].rollouts] == [c.text for c in two]
     assert found["one"].page_id == "a.pdf::1"
@@ -74,104 +103,116 @@ def test_groups_come_back_whole_and_in_order(start):
     assert values["edit_distance"].value == pytest.approx(1 - 10 / (19 + 9))
     assert values["medoid"].value == 1.0
     assert found["one"].rollouts[0].rewards["medoid"].value == 0.0
-    assert pool.in_work == 0
-    assert pool.poll(0.0) == []
+    assert "bench" not in values  # the page has no unit tests
+    assert all_rewards.in_work == 0
+    assert all_rewards.poll(0.0) == []
 
 
-def test_equal_completions_cost_one_call(start, tmp_path):
-    pool = start([("own_rewards:counting", {"folder": str(tmp_path)})], group_size=6)
-    submit(pool, group("ab", "ab", "ab", "ab", "c", "ab"), page())
-    (result,) = gather(pool, 1)
-    assert [r.total for r in result.rollouts] == [2, 2, 2, 2, 1, 2]
-    assert len(list(tmp_path.iterdir())) == 2
-    assert flatten(pool.measurements())["reward/shared_completions"] == 4
+def test_hostile_completions_are_scored_within_bounds(all_rewards):
+    """None may time out: the parsers bound the work, the deadline is for what nobody thought of."""
+    truth = HEAD + "# a heading\n\na quite ordinary sentence of the page"
+    ref = ray.put(page(truth, hostile_texts.TESTS))
+    all_rewards.measurements()
+    for name, text in hostile_texts.TEXTS.items():
+        for index, said in enumerate((HEAD, text, truth)):
+            all_rewards.submit(name, ref, completion(said, index, name, token_ids=[index]))
+    found = gather(all_rewards, len(hostile_texts.TEXTS), seconds=600)
+    for name in hostile_texts.TEXTS:
+        assert isinstance(found[name], PromptGroup), found[name]
+        verdicts = found[name].rollouts[1].rewards["bench"].verdicts
+        passed = {v.test_id for v in verdicts if v.passed}
+        assert passed <= {"a", "b"}, name  # nothing that asks for content
+    measured = flatten(all_rewards.measurements())
+    assert measured["reward/timeouts"] == 0
+    assert measured["reward/worker_deaths"] == 0
 
 
-def test_deadline_kills_and_only_the_hanging_group_fails(start, tmp_path):
-    options = {"folder": str(tmp_path)}
-    pool = start([("own_rewards:moody", options)], timeout_s=2.0, retries=1)
-    submit(pool, group("fine", "hang", group_id="bad"), page())
-    submit(pool, group("also fine", "good", group_id="good"), page())
-    found = {g.group_id: g for g in gather(pool, 2)}
+def test_too_long_completion_fails_unparsed(all_rewards):
+    submit(all_rewards, group("a", "b" * 10_000_000, group_id="long"), page())
+    assert gather(all_rewards, 1)["long"].reason == (
+        "completion 1 has 10000000 characters, allowed are 200000"
+    )
+
+
+def test_unusable_page_is_permanent_and_not_retried(all_rewards):
+    all_rewards.measurements()
+    broken = page(tests=[test_row("math", "bad", math="\\frac{1")])
+    submit(all_rewards, group("a", "b", "c", group_id="broken"), broken)
+    failure = gather(all_rewards, 1)["broken"]
+    assert isinstance(failure, ScoringFailure)
+    assert failure.permanent
+    assert "'bad'" in failure.reason
+    assert flatten(all_rewards.measurements())["reward/retries"] == 0
+
+
+def test_forgotten_group_is_not_reported(all_rewards):
+    submit(all_rewards, group("a", "b", group_id="gone"), page())
+    all_rewards.forget("gone")
+    submit(all_rewards, group("b", "c", "d", group_id="here"), page())
+    all_rewards.submit("gone", page(), completion("z", 2, "gone"))
+    assert list(gather(all_rewards, 1)) == ["here"]
+    assert all_rewards.in_work == 0
+
+
+def test_deadline_kills_and_only_the_hanging_group_fails(moody):
+    submit(moody, group("fine", "hang", group_id="bad"), page())
+    submit(moody, group("also fine", "good", group_id="good"), page())
+    found = gather(moody, 2)
     assert isinstance(found["bad"], ScoringFailure)
     assert "after 2 attempts" in found["bad"].reason
     assert "within 2 s" in found["bad"].reason
     assert not found["bad"].permanent
-    assert [r.total for r in found["good"].rollouts] == [1.0, 1.0]
-    measured = flatten(pool.measurements())
+    assert totals(found["good"]) == [1.0, 1.0]
+    measured = flatten(moody.measurements())
     assert measured["reward/timeouts"] == 2
     assert measured["reward/retries"] == 1
     assert measured["reward/failed_groups"] == 1
-    late = completion("late", 1, "bad")
-    pool.submit("bad", page(), late)
-    assert pool.in_work == 0
+    moody.submit("bad", page(), completion("late", 1, "bad"))
+    assert moody.in_work == 0
 
 
-def test_a_driver_that_is_busy_elsewhere_causes_no_timeouts(start, tmp_path):
-    options = {"folder": str(tmp_path)}
-    pool = start([("own_rewards:moody", options)], timeout_s=1.5, group_size=8)
-    submit(pool, group("fine", *["fine"] * 7, group_id="warm up"), page())
-    gather(pool, 1)
-    submit(pool, group(*(f"nap {i}" for i in range(8))), page())
-    time.sleep(2.5)
-    (result,) = gather(pool, 1)
-    assert [r.total for r in result.rollouts] == [1.0] * 8
-    assert flatten(pool.measurements())["reward/timeouts"] == 0
-
-
-def test_one_failure_is_forgiven(start, tmp_path):
-    pool = start([("own_rewards:moody", {"folder": str(tmp_path)})], timeout_s=3.0, group_size=3)
-    submit(pool, group("die once", "hang once", "fine"), page())
-    (result,) = gather(pool, 1)
-    assert [r.total for r in result.rollouts] == [1.0, 1.0, 1.0]
-    measured = flatten(pool.measurements())
+def test_one_failure_is_forgiven(moody):
+    submit(moody, group("die once", "hang once", group_id="lucky"), page())
+    assert totals(gather(moody, 1)["lucky"]) == [1.0, 1.0]
+    measured = flatten(moody.measurements())
     assert measured["reward/worker_deaths"] == 1
     assert measured["reward/timeouts"] == 1
 
 
-def test_reward_that_raises_fails_the_group_with_its_words(start, tmp_path):
-    pool = start([("own_rewards:moody", {"folder": str(tmp_path)}), ("eos", {})])
-    submit(pool, group("fine", "raise"), page())
-    (result,) = gather(pool, 1)
-    assert isinstance(result, ScoringFailure)
-    assert "completion 1: own_rewards:moody: RuntimeError: not today" in result.reason
-    assert result.page_id == "a.pdf::1"
+def test_reward_that_raises_fails_the_group_with_its_words(moody):
+    submit(moody, group("fine", "raise", group_id="angry"), page())
+    failure = gather(moody, 1)["angry"]
+    assert isinstance(failure, ScoringFailure)
+    assert "completion 1: own_rewards:moody: RuntimeError: not today" in failure.reason
+    assert failure.page_id == "a.pdf::1"
 
 
-def test_unusable_page_is_permanent_and_not_retried(start):
-    pool = start([("edit_distance", {})])
-    submit(pool, group("a", "b"), page())
-    (result,) = gather(pool, 1)
-    assert result.permanent
-    assert "no reference text" in result.reason
-    assert flatten(pool.measurements())["reward/retries"] == 0
+def test_a_driver_that_is_busy_elsewhere_causes_no_timeouts(moody):
+    submit(moody, group("fine", "fine", group_id="warm up"), page())
+    gather(moody, 1)
+    for i in range(4):
+        submit(moody, group(f"nap {2 * i}", f"nap {2 * i + 1}", group_id=f"nap {i}"), page())
+    time.sleep(3.5)
+    found = gather(moody, 4)
+    assert [totals(item) for item in found.values()] == [[1.0, 1.0]] * 4
+    assert flatten(moody.measurements())["reward/timeouts"] == 0
 
 
-def test_too_long_completion_fails_unparsed(start):
-    pool = start([("eos", {})], max_completion_chars=100)
-    submit(pool, group("a", "b" * 101), page())
-    (result,) = gather(pool, 1)
-    assert result.reason == "completion 1 has 101 characters, allowed are 100"
+def test_equal_completions_cost_one_call(start, tmp_path):
+    pool = start({"own_rewards:counting": {"folder": str(tmp_path)}}, group_size=6)
+    submit(pool, group("ab", "ab", "ab", "ab", "c", "ab"), page())
+    assert totals(gather(pool, 1)["g"]) == [2, 2, 2, 2, 1, 2]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert flatten(pool.measurements())["reward/shared_completions"] == 4
 
 
 def test_memory_of_a_worker_is_bounded(start):
-    options = {"gigabytes": 1.5}
-    pool = start([("own_rewards:greedy_for_memory", options)], max_memory_gb=0.5)
+    pool = start({"own_rewards:greedy_for_memory": {"gigabytes": 1.5}}, max_memory_gb=0.5)
     submit(pool, group("big", "small"), page())
     submit(pool, group("small", "smaller", group_id="next"), page())
-    found = {g.group_id: g for g in gather(pool, 2)}
+    found = gather(pool, 2)
     assert "MemoryError" in found["g"].reason
-    assert [r.total for r in found["next"].rollouts] == [1.0, 1.0]
-
-
-def test_forgotten_group_is_not_reported(start):
-    pool = start([("eos", {})])
-    submit(pool, group("a", group_id="gone"), page())
-    pool.forget("gone")
-    submit(pool, group("b", "c", group_id="here"), page())
-    pool.submit("gone", page(), completion("z", 1, "gone"))
-    assert [g.group_id for g in gather(pool, 1)] == ["here"]
-    assert pool.in_work == 0
+    assert totals(found["next"]) == [1.0, 1.0]
 
 
 def test_wrong_reward_is_refused_before_any_process_starts():
@@ -182,6 +223,6 @@ def test_wrong_reward_is_refused_before_any_process_starts():
 def test_reward_that_workers_cannot_import_is_named(start, tmp_path, monkeypatch):
     (tmp_path / "only_in_the_driver.py").write_text("def one(page, group):\n    return [1.0]\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    pool = start([("only_in_the_driver:one", {})])
+    pool = start({"only_in_the_driver:one": {}})
     with pytest.raises(ValueError, match=r"cannot start.*No module named 'only_in_the_driver'"):
         gather(pool, 1)

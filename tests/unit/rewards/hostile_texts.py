@@ -1,22 +1,9 @@
-"""Completions made to stall, to blow up or to crash a parser, through the pool with all rewards.
+"""Completions made to stall, to blow up or to crash a parser, and tests that look at them."""
 
-None may time out: the work on a text is bounded by the parsers themselves, the deadline is for what
-nobody thought of (see test_scorer_pool).
-"""
-
-import time
 from itertools import pairwise
 
-import pytest
-import ray
-from reward_pages import HEAD, completion, page, test_row
+from reward_pages import HEAD, test_row
 
-from olmrl.config.schema import RewardConfig, ScorerConfig
-from olmrl.metrics import flatten
-from olmrl.rewards.pool import ScorerPool
-from olmrl.types import PromptGroup
-
-NAMES = ["bench", "edit_distance", "medoid", "front_matter", "element_count", "eos", "rect_tables"]
 SIZE = 150_000
 
 TESTS = [
@@ -35,7 +22,6 @@ TESTS = [
 BOMB = "a: &a [x,x]\n" + "".join(f"{b}: &{b} [*{a},*{a}]\n" for a, b in pairwise("abcdefgh"))
 
 TEXTS = {
-    "too long to be looked at": "a" * 10_000_000,
     "nested tables": HEAD + "<table><tr><td>" * 10_000,
     "nested and closed tables": HEAD + "<table><tr><td>" * 5000 + "</td></tr></table>" * 5000,
     "nested braces": HEAD + "\\(" + "{" * 10_000 + "x" + "}" * 10_000 + "\\)",
@@ -75,35 +61,3 @@ TEXTS = {
     "combining marks": HEAD + "a" + "\u0301" * SIZE,
     "right to left marks": HEAD + "\u202e\u2066" * (SIZE // 2),
 }
-
-
-@pytest.fixture(scope="module")
-def pool():
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    config = ScorerConfig(workers=2, cpus_per_worker=0.5, timeout_s=60.0, max_memory_gb=1.0)
-    scorers = ScorerPool([RewardConfig(name=name) for name in NAMES], config, group_size=2)
-    yield scorers
-    scorers.close()
-    ray.shutdown()
-
-
-def test_hostile_completions_are_scored_within_bounds(pool):
-    ref = ray.put(page(HEAD + "# a heading\n\na quite ordinary sentence of the page", TESTS))
-    for name, text in TEXTS.items():
-        pool.submit(name, ref, completion(HEAD, 0, name, token_ids=[1]))
-        pool.submit(name, ref, completion(text, 1, name, token_ids=[1, 2]))
-    found = {}
-    end = time.monotonic() + 600
-    while len(found) < len(TEXTS) and time.monotonic() < end:
-        found |= {item.group_id: item for item in pool.poll(1.0)}
-    assert set(found) == set(TEXTS)
-    failures = {g: f.reason for g, f in found.items() if not isinstance(f, PromptGroup)}
-    assert failures == {
-        "too long to be looked at": "completion 1 has 10000000 characters, allowed are 200000"
-    }
-    for name in set(TEXTS) - set(failures):
-        passed = {v.test_id for v in found[name].rollouts[1].rewards["bench"].verdicts if v.passed}
-        assert passed <= {"a", "b"}, name  # nothing that asks for content
-    measured = flatten(pool.measurements())
-    assert measured["reward/timeouts"] == 0
-    assert measured["reward/worker_deaths"] == 0
