@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -44,18 +45,21 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def prepare(settings: dict[str, str], fresh: bool) -> None:
+def prepare(settings: dict[str, Any], fresh: bool) -> None:
     """Make what is missing: pages, random model, warmed-up model."""
     pages = [*settings["pages"].split(), "--seed", str(settings["seed"])]
     stamp = DATA / "made.json"
     wanted = json.dumps(settings, sort_keys=True)
     if fresh or not stamp.exists() or stamp.read_text("utf-8") != wanted:
         step("Pages", "olmrl.synth", ["pages", str(DATA / "pages"), *pages])
-        texts = ["--texts", str(DATA / "pages" / "sft")]
+        texts = ["--texts", str(DATA / "pages"), "configs/prompts/tiny.txt"]
         step("Model", "olmrl.synth", ["model", str(DATA / "random"), *texts])
-        warm = new_run("warmup")
-        step("SFT", "olmrl.sft", ["--config", settings["sft"], f"run.dir={warm}"])
-        link(DATA / "warm", warm / "model")
+        for number, config in enumerate(settings["warm_up"], start=1):
+            warm = new_run(f"warmup-{number}")
+            start = DATA / ("random" if number == 1 else "warm")
+            settled = [f"run.dir={warm}", f"model.path={start}"]
+            step(f"SFT warm-up {number}", "olmrl.sft", ["--config", config, *settled])
+            link(DATA / "warm", warm / "model")
         stamp.write_text(wanted, "utf-8")
     else:
         sys.stdout.write(f"Pages and warmed-up model: {DATA} (--fresh makes them again)\n")

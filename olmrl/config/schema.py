@@ -491,8 +491,6 @@ class SftEvaluationConfig(Section):
 
     every: Annotated[int, Field(ge=0)] = 500
     """Evaluate every k steps (and at start and end); 0: only start and end."""
-    generate_pages: Annotated[int, Field(ge=0)] = 0
-    """Pages transcribed greedily for edit similarity; 0: loss only."""
     best_metric: str = "eval/loss"
     """Metric that selects the best checkpoint."""
     best_mode: Literal["min", "max"] = "min"

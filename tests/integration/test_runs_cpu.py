@@ -1,0 +1,167 @@
+"""Whole runs on CPU through the real system: Ray, Ray Data, vLLM, FSDP2 over gloo, weight sync."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from olmrl.metrics import read_rows
+
+ROOT = Path(__file__).parents[2]
+LEARNER = [
+    "model.dtype=float32",
+    "learner.use_gpu=false",
+    "learner.wrap=root",
+    "learner.activation_checkpointing=false",
+    "learner.token_budget=4096",
+    "learner.optimizer.schedule=constant",
+    "checkpoint.asynchronous=false",
+    "logging.wandb=off",
+]
+
+
+def command(module, *overrides, flags=()):
+    return [sys.executable, "-m", module, *flags, *LEARNER, *map(str, overrides)]
+
+
+def run(*arguments, **keywords):
+    done = subprocess.run(
+        command(*arguments, **keywords), capture_output=True, text=True, timeout=900, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def grpo_overrides(pages, model, out):
+    return [
+        f"run.dir={out}",
+        "run.seed=1",
+        f"model.path={model}",
+        f"data.train={pages / 'train'}",
+        f"data.heldout={pages / 'heldout'}",
+        "data.longest_side=168",
+        "data.prompt=file:configs/prompts/tiny.txt",
+        "data.prefetch_pages=16",
+        "rollout.dtype=float32",
+        "rollout.enforce_eager=true",
+        "rollout.max_model_len=256",
+        "rollout.max_num_seqs=64",
+        "rollout.kv_cache_gb=0.5",
+        "scorer.workers=1",
+        "scorer.cpus_per_worker=0.5",
+    ]
+
+
+@pytest.fixture(scope="module")
+def grpo_run(tiny_pages, tiny_model, tmp_path_factory):
+    """16 steps from random weights towards text that resembles the truth."""
+    out = tmp_path_factory.mktemp("runs") / "grpo"
+    run(
+        "olmrl.grpo",
+        *grpo_overrides(tiny_pages, tiny_model, out),
+        "run.steps=16",
+        "rollout.group_size=8",
+        "rollout.sampling={temperature: 1.0, max_tokens: 32}",
+        "rewards=[{name: edit_distance},{name: bench},{name: eos, weight: 0.1},"
+        "{name: medoid, weight: 0.1},{name: front_matter},{name: element_count, weight: 0.1}]",
+        "algorithm.pages_per_step=4",
+        "learner.optimizer.lr=2e-3",
+        "learner.optimizer.betas=[0.9, 0.99]",
+        "guards.parity_every=4",
+        "checkpoint.every=8",
+    )
+    return out
+
+
+def test_grpo_learns(grpo_run):
+    rows = [r for r in read_rows(grpo_run / "metrics.jsonl") if "reward/mean" in r]
+    assert [r["step"] for r in rows] == list(range(1, 17))
+    first = sum(r["reward/edit_distance/mean"] for r in rows[:3]) / 3
+    last = sum(r["reward/edit_distance/mean"] for r in rows[-3:]) / 3
+    assert last > first + 0.05, (first, last)
+
+
+def test_engine_and_learner_agree_after_every_sync(grpo_run):
+    rows = [r for r in read_rows(grpo_run / "metrics.jsonl") if "reward/mean" in r]
+    assert max(r["mismatch/logprob_mean_abs"] for r in rows) < 1e-4
+    assert all(r["policy/staleness_max"] == 0 for r in rows)
+    assert all(r["parity/tokens"] > 0 for r in rows if r["step"] in (1, 5, 9, 13))
+
+
+def test_the_run_directory_tells_the_whole_story(grpo_run):
+    for name in ("config.yaml", "metrics.jsonl", "report.html", "model/config.json"):
+        assert (grpo_run / name).is_file(), name
+    evaluations = sorted((grpo_run / "evaluations").iterdir())
+    assert [p.stem for p in evaluations] == ["step-000000", "step-000016"]
+    figures = json.loads(evaluations[-1].read_text())["scores"]
+    assert {"greedy/pass_rate", "sampled/pass_rate", "greedy/reading"} <= set(figures)
+    assert list((grpo_run / "rollouts").iterdir())
+    assert [p.name for p in sorted((grpo_run / "checkpoints").glob("step-*"))] == [
+        "step-16",
+        "step-8",
+    ]
+    assert "<script" not in (grpo_run / "report.html").read_text()
+
+
+def test_the_trained_model_loads_and_differs(grpo_run, tiny_model):
+    import torch
+    from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
+
+    trained = Qwen2_5_VLForConditionalGeneration.from_pretrained(grpo_run / "model")
+    start = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_model)
+    names = dict(start.named_parameters())
+    moved = [n for n, p in trained.named_parameters() if not torch.equal(p, names[n])]
+    assert len(moved) == len(names)
+    assert AutoProcessor.from_pretrained(grpo_run / "model").image_processor is not None
+
+
+def test_a_used_directory_is_not_overwritten(grpo_run, tiny_pages, tiny_model):
+    before = (grpo_run / "metrics.jsonl").read_text()
+    done = subprocess.run(
+        command("olmrl.grpo", *grpo_overrides(tiny_pages, tiny_model, grpo_run)),
+        capture_output=True, text=True, timeout=300, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "holds a run already" in done.stderr and "--resume auto" in done.stderr
+    assert (grpo_run / "metrics.jsonl").read_text() == before
+
+
+def test_sft_learns_and_counts_its_pages(tiny_pages, tiny_model, tmp_path):
+    out = tmp_path / "sft"
+    (tmp_path / "pairs").mkdir()
+    for path in (tiny_pages / "sft").rglob("*"):
+        if path.is_file():
+            (tmp_path / "pairs" / path.name).symlink_to(path)
+    broken = tmp_path / "pairs" / "broken"
+    broken.with_suffix(".pdf").write_bytes(b"not a pdf")
+    broken.with_suffix(".md").write_text("---\n---\n")
+    steps = [
+        "{name: FrontMatterParser}",
+        "{name: PDFRenderer, target_longest_image_dim: 168}",
+        "{name: Prompt, prompt: 'file:configs/prompts/tiny.txt'}",
+        "{name: FrontMatterOutputFormat}",
+        "{name: InstructUserMessages, prompt_first: true}",
+        "{name: Tokenizer}",
+    ]
+    run(
+        "olmrl.sft",
+        f"run.dir={out}",
+        "run.steps=12",
+        f"model.path={tiny_model}",
+        f"data.train=[{{root: {tmp_path / 'pairs'}}}]",
+        f"data.evaluation=[{{root: {tiny_pages / 'sft_heldout'}, name: held}}]",
+        f"data.pipeline=[{', '.join(steps)}]",
+        "data.max_tokens=256",
+        "training.pages_per_step=4",
+        "learner.workers=2",
+        "learner.optimizer.lr=2e-3",
+    )
+    rows = read_rows(out / "metrics.jsonl")
+    losses = [r["eval/held/loss"] for r in rows if "eval/held/loss" in r]
+    assert losses[-1] < losses[0] - 1.0, losses
+    assert [r["step"] for r in rows if "loss/sft" in r] == list(range(1, 13))
+    bad = [json.loads(line) for line in (out / "bad_pages.jsonl").read_text().splitlines()]
+    assert [Path(row["path"]).name for row in bad] == ["broken.pdf"]
+    assert (out / "model" / "config.json").is_file()
