@@ -43,6 +43,8 @@ def score(
     Raises:
         ValueError: a reward that cannot be computed, e.g. for want of a reference (says which).
     """
+    if isinstance(completions, str):
+        raise ValueError("completions is one text, must be a list of texts")
     settings = dict(options or {})
     takes_compat = name in REGISTERED and "compat" in inspect.signature(REGISTERED[name]).parameters
     if compat and takes_compat:
@@ -107,7 +109,12 @@ def _completion(index: int, given: Any, compat: bool) -> Completion:
 def _row(case: Case | Mapping[str, Any] | str) -> dict[str, Any]:
     if isinstance(case, Case):
         return case.to_row()
-    row = json.loads(case) if isinstance(case, str) else dict(case)
+    if not isinstance(case, str):
+        return dict(case)
+    try:
+        row = json.loads(case)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the test {case[:80]!r} is not valid JSON ({error.msg})") from error
     if not isinstance(row, dict):
-        raise ValueError(f"a test is {case!r}, must be a JSON object")
+        raise ValueError(f"the test {case[:80]!r} must be a JSON object")
     return row

@@ -181,6 +181,15 @@ def test_what_is_missing_is_said(name, options, words):
 def test_completions_must_be_texts():
     with pytest.raises(ValueError, match="completion 1 is a int"):
         score("medoid", ["a", 5])
+    with pytest.raises(ValueError, match="must be a list of texts"):
+        score("medoid", "abc")
+
+
+@pytest.mark.parametrize("case", ["{bad", "[1]"])
+def test_a_case_that_is_no_json_object_is_shown(case):
+    with pytest.raises(ValueError, match="JSON") as error:
+        score("bench", ["a"], cases=[case])
+    assert case in str(error.value)
 
 
 @pytest.mark.skipif(not ORACLE.exists(), reason="the oracle files are not beside this checkout")
