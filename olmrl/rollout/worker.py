@@ -94,6 +94,10 @@ class RolloutWorker:
         node_id = ray.get_runtime_context().get_node_id()
         return WorkerInfo(node_id, os.getpid(), time.monotonic() - started)
 
+    def pid(self) -> int:
+        """Process id, for chaos tests and profilers."""
+        return os.getpid()
+
     def join(self, store: Any) -> PolicyVersion:
         """Enter the fleet and get the current weights; no work may be submitted before.
 

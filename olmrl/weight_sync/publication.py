@@ -81,7 +81,7 @@ def unpack(info: dict[str, Any]) -> Iterator[NamedTensor]:
     for name, dtype_name, shape in zip(info["names"], info["dtypes"], info["shapes"], strict=True):
         dtype = getattr(torch, dtype_name)
         length = math.prod(shape) * dtype.itemsize
-        yield name, flat[offset : offset + length].view(dtype).view(shape)
+        yield name, _view(flat, offset, length, dtype, tuple(shape))
         offset += _aligned(length)
 
 
@@ -102,14 +102,22 @@ def _aligned(length: int) -> int:
     return -(-length // _ALIGNMENT) * _ALIGNMENT
 
 
+def _view(
+    flat: torch.Tensor, offset: int, length: int, dtype: torch.dtype, shape: tuple[int, ...]
+) -> torch.Tensor:
+    """Bytes `[offset, offset + length)` as a tensor; torch cannot view no bytes at all."""
+    if not length:
+        return torch.empty(shape, dtype=dtype)
+    return flat[offset : offset + length].view(dtype).view(shape)
+
+
 def _close(tensors: list[NamedTensor]) -> Bucket:
     lengths = [tensor.numel() * tensor.element_size() for _, tensor in tensors]
     data = np.zeros(sum(map(_aligned, lengths)), dtype=np.uint8)
     flat = torch.from_numpy(data)
     offset = 0
     for (_, tensor), length in zip(tensors, lengths, strict=True):
-        target = flat[offset : offset + length].view(tensor.dtype).view(tensor.shape)
-        target.copy_(tensor)
+        _view(flat, offset, length, tensor.dtype, tuple(tensor.shape)).copy_(tensor)
         offset += _aligned(length)
     return Bucket(
         names=tuple(name for name, _ in tensors),
