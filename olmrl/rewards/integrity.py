@@ -19,6 +19,7 @@ the length rule is not applied.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +44,8 @@ _NEEDLES = ("text", "before", "after", "cell")
 
 def key(text: str) -> str:
     """Letters and digits in lower case, tags aside: what remains comparable across markup."""
-    return _NOT_TEXT.sub("", _TAG.sub(" ", text).lower())
+    composed = text if text.isascii() else unicodedata.normalize("NFC", text)
+    return _NOT_TEXT.sub("", _TAG.sub(" ", composed).lower())
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 Every probe carries perfect metadata and ends properly, so that only the unit tests tell.
 """
 
+import random
 import string
+import unicodedata
 
 import pytest
 from reward_pages import HEAD, completion, group, page, test_row
@@ -201,3 +203,24 @@ def test_blank_page_rewards_saying_nothing():
     nothing, invented = score_rollouts(rewards, blank, group(HEAD, HEAD + TRUTH))
     assert nothing.total == pytest.approx(3.0)
     assert invented.rewards["bench"].value == 0.5
+
+
+SCRIPTS = {
+    "korean": "서울은 대한민국의 수도이자 최대 도시이다. 한강을 끼고 있으며 천만 명이 산다.",
+    "chinese": "北京是中华人民共和国的首都。它是全国的政治中心，也是文化中心。长城位于北京北部。",
+    "arabic": "مدينة القاهرة هي عاصمة جمهورية مصر العربية. تقع على ضفاف نهر النيل.",
+    "french": "À côté de la forêt, les garçons préfèrent l'hôtel où l'on dîne tôt, même à Noël.",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_absence_counts_for_readers_of_any_script_and_only_for_them(script):
+    truth = SCRIPTS[script]
+    rng = random.Random(1)
+    misread = "".join(rng.choice(truth) if rng.random() < 0.2 else c for c in truth)
+    decomposed = unicodedata.normalize("NFD", truth)
+    rows = [test_row("absent", text="9999")]
+    for text in (truth, misread, decomposed):
+        assert total(HEAD + text, rows, HEAD + truth) == pytest.approx(3.0)
+    for other in set(SCRIPTS) - {script}:
+        assert total(HEAD + SCRIPTS[other], rows, HEAD + truth) == pytest.approx(2.0)
