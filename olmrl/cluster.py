@@ -369,7 +369,6 @@ def worker_environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONWARNINGS": "ignore",
         "TRANSFORMERS_VERBOSITY": "error",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     }
     passed = {
         k: v for k, v in os.environ.items() if k in ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE")

@@ -23,6 +23,7 @@ from typing import Any
 import ray
 
 from olmrl import evaluation
+from olmrl.checkpoint.state import CheckpointStore
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
 from olmrl.data.page import PageSource, load_page
@@ -41,6 +42,8 @@ _IDLE_S = 0.5
 """Longest wait for the learner."""
 _SHOWN_PAGES = 4
 _EVALUATION = "evaluation:"
+_BEST = ("eval/greedy/pass_rate", "eval/sampled/pass_rate")
+"""Figures that the best checkpoint is chosen by: the first that was measured."""
 
 
 class PageFeed:
@@ -350,6 +353,9 @@ class Driver:
         row = {f"eval/{name}": figure for name, figure in value["scores"].items()}
         for sink in self._sinks:
             sink.write(current.step, row)
+        best = next((row[name] for name in _BEST if name in row), None)
+        if best is not None:
+            CheckpointStore(self._directory.checkpoints).record_score(current.step, best)
         ray.get(self._buffer.evaluated.remote(current.step))
         self._step_started = time.monotonic()
 

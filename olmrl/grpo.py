@@ -16,7 +16,7 @@ import ray
 
 from olmrl import cluster
 from olmrl.checkpoint.hf import export
-from olmrl.config import GrpoConfig
+from olmrl.config import ConfigError, GrpoConfig
 from olmrl.config.schema import RewardConfig
 from olmrl.console import Console, run_command
 from olmrl.data.encode import EncoderSpec
@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     """Run GRPO from start (or from the newest checkpoint) to report."""
+    refuse_unfinished(config)
     train = limited(scan_bench(config.data.train, config.data.file_pattern), config)
     heldout = scan_bench(config.data.heldout) if config.data.heldout else []
     encoder = EncoderSpec(
@@ -110,6 +111,18 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
             part.close()
     export(str(directory.path), str(directory.path / "model"))
     console.summary(directory, write_report(directory))
+
+
+def refuse_unfinished(config: GrpoConfig) -> None:
+    """Say plainly what this version cannot do, rather than ignore a setting.
+
+    Raises:
+        ConfigError: a setting that has no effect yet.
+    """
+    if config.rollout.colocate:
+        raise ConfigError(
+            "rollout.colocate: engines cannot share the learner's GPUs yet; use false"
+        )
 
 
 def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
