@@ -1,6 +1,5 @@
 """The test on tables: a cell and what stands around it (spec E2, E3)."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -8,7 +7,7 @@ from typing import Literal
 from olmrl.bench.case import Case, Verdict
 from olmrl.bench.document import ParsedPage
 from olmrl.markup.tables import Cell, Direction, Table
-from olmrl.markup.text import full_ratio, normalize
+from olmrl.markup.text import find_similar, normalize
 
 _NEIGHBORS: dict[str, Direction] = {"up": "up", "down": "down", "left": "left", "right": "right"}
 _HEADINGS: dict[str, Literal["up", "left"]] = {"top_heading": "up", "left_heading": "left"}
@@ -58,7 +57,8 @@ class TableCase(Case):
             return Verdict(False, "no table on the page")
         unmet = ""
         for table in tables:
-            for cell in _matching(table.cells, self._target):
+            for index in find_similar(self._target[0], table.normal_texts, self._target[1]):
+                cell = table.cells[index]
                 unmet = self._unmet(table, cell)
                 if not unmet:
                     return Verdict(True, "")
@@ -73,11 +73,10 @@ class TableCase(Case):
                 related = table.headings(cell, _HEADINGS[name])
             else:
                 related = table.neighbors(cell, _NEIGHBORS[name])
-            if next(_matching(related, wanted), None) is None:
+            texts = [cell.normal_text for cell in related]
+            if (
+                wanted[0] not in texts
+                and next(find_similar(wanted[0], texts, wanted[1]), None) is None
+            ):
                 return f"{name} {wanted[0][:80]!r}"
         return ""
-
-
-def _matching(cells: Iterable[Cell], wanted: tuple[str, float]) -> Iterator[Cell]:
-    text, threshold = wanted
-    return (cell for cell in cells if full_ratio(text, cell.normal_text, threshold) >= threshold)

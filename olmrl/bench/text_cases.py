@@ -8,7 +8,7 @@ from olmrl.bench.case import Case, Verdict
 from olmrl.bench.document import ParsedPage
 from olmrl.markup.formatting import KINDS, Kind
 from olmrl.markup.near import near_range
-from olmrl.markup.text import best_ratio, normalize
+from olmrl.markup.text import best_ratio, collapse_spaces, normalize
 
 LEAST_RATIO = 0.5
 """In the default mode no `max_diffs` can lower a similarity threshold below this."""
@@ -268,22 +268,24 @@ class BaselineCase(Case):
         text = page.text
         if self.max_length_skips_image_alt_tags:
             text = _without_images(text)
-        count = sum(map(str.isalnum, text))
         if self.max_length is not None:
+            count = sum(map(str.isalnum, text))
             passed = count <= self.max_length
             return Verdict(passed, "" if passed else f"{count} letters and digits on the page")
-        if count == 0:
+        if not any(map(str.isalnum, text)):
             return Verdict(False, "the page has no text")
         period = self._looping_period(page)
         if period:
             return Verdict(False, f"the page ends in more than {self.max_repeats} repeats")
-        if self.check_disallowed_characters and (found := _DISALLOWED.search(page.text)):
-            return Verdict(False, f"the page has the character {found[0]!r}")
+        if self.check_disallowed_characters and not page.text.isascii():
+            found = _DISALLOWED.search(page.text)
+            if found:
+                return Verdict(False, f"the page has the character {found[0]!r}")
         return Verdict(True, "")
 
     def _looping_period(self, page: ParsedPage) -> int:
         """Length of the string that the page repeats too often at its end; 0 for none."""
-        text = re.sub(r"\s+", " ", page.text)
+        text = collapse_spaces(page.text)
         longest = LONGEST_PERIOD if self.compat else LONGEST_PERIOD_DEFAULT
         for period in range(1, min(longest, len(text)) + 1):
             # More than max_repeats copies of the last `period` characters end the text.

@@ -83,6 +83,11 @@ class Table:
         """The text of each cell by its top left (row, column), 0-based."""
         return {(cell.row, cell.col): cell.text for cell in self.cells}
 
+    @cached_property
+    def normal_texts(self) -> list[str]:
+        """The `normal_text` of each of `cells`."""
+        return [cell.normal_text for cell in self.cells]
+
     def cell_at(self, row: int, col: int) -> Cell | None:
         """The cell that fills a slot, None for a hole or a place outside."""
         return self._slots.get((row, col))

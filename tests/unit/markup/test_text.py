@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from olmrl.markup.text import best_ratio, full_ratio, normalize
+from olmrl.markup.text import best_ratio, find_similar, normalize
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,5 @@ def test_ratios():
     assert best_ratio("quick", "the quack fox", 0.8) == pytest.approx(0.8)
     assert best_ratio("quick", "zzz", 0.8) == 0.0
     assert best_ratio("the quick fox", "q", 1.0) == 1.0
-    assert full_ratio("abcd", "abce", 0.5) == pytest.approx(0.75)
-    assert full_ratio("", "", 0.5) == 1.0
-    assert full_ratio("abcd", "xyz", 0.5) == 0.0
+    assert list(find_similar("abcd", ["abce", "xyz", "", "abcd"], 0.75)) == [0, 3]
+    assert list(find_similar("", ["", "a"], 0.5)) == [0]
