@@ -8,7 +8,8 @@ the run started from, byte for byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def export(
     best: bool = False,
     base: str | None = None,
     dtype: str | None = None,
+    replace: bool = False,
     shard_bytes: int = weights.SHARD_BYTES,
 ) -> int:
     """Write a run's checkpoint as a model folder with processor and model card.
@@ -159,6 +161,8 @@ def export(
         best: see `step`.
         base: where config and processor come from; None: the run's model.path.
         dtype: precision of the floating-point weights; None: the run's model.dtype.
+        replace: take the place of a model that lies at `out` (of an earlier export) once the new
+            one is whole; local folders only.
         shard_bytes: most bytes of one safetensors file.
 
     Returns:
@@ -168,7 +172,10 @@ def export(
         CheckpointError: no such checkpoint, another model family, or weights that do not fit the
             config (names the first tensor).
     """
-    weights.refuse_full_folder(out)
+    if replace and storage.is_remote(out):
+        raise CheckpointError(f"{out}: only a local model can be replaced")
+    if not replace:
+        weights.refuse_full_folder(out)
     config = run_config(run_dir)
     checkpoint = choose(run_dir, step, best)
     source = weights.local_source(base or config["model"]["path"])
@@ -179,29 +186,49 @@ def export(
             "can be exported"
         )
     check_fits(checkpoint, description)
+    card = model_card(
+        config,
+        checkpoint.step,
+        storage.join(run_dir, METRICS),
+        name=out.rstrip("/").rsplit("/", 1)[-1],
+    )
     precision = dtype or config["model"].get("dtype", "bfloat16")
     lora = config["model"].get("lora")
-    tied = is_tied(description)
-    with ShardWriter(out, shard_bytes) as writer:
+    tensors = (
+        (published_name(name), tensor.to(DTYPES[precision]))
         for name, tensor in model_weights(
             checkpoint, lora["alpha"] / lora["rank"] if lora else None
-        ):
-            if tied and name == "lm_head.weight":
-                continue
-            tensor = tensor.to(DTYPES[precision]) if tensor.is_floating_point() else tensor
-            writer.add(published_name(name), tensor)
-    weights.copy_companions(source, out)
-    storage.write_text(
-        storage.join(out, "README.md"),
-        model_card(
-            config, checkpoint.step, storage.join(run_dir, METRICS), name=Path(out.rstrip("/")).name
-        ),
+        )
+        if name != "lm_head.weight" or not is_tied(description)
     )
-    # config.json last: a folder without it is not taken for a model.
-    storage.write_json(
-        storage.join(out, weights.CONFIG), weights.with_dtype(description, precision)
-    )
+
+    def write(folder: str) -> None:
+        with ShardWriter(folder, shard_bytes) as writer:
+            for name, tensor in tensors:
+                writer.add(name, tensor)
+        weights.copy_companions(source, folder)
+        storage.write_text(storage.join(folder, "README.md"), card)
+        # config.json last: a folder without it is not taken for a model.
+        described = weights.with_dtype(description, precision)
+        storage.write_json(storage.join(folder, weights.CONFIG), described)
+
+    if replace:
+        _replace(Path(out), write)
+    else:
+        write(out)
     return checkpoint.step
+
+
+def _replace(target: Path, write: Callable[[str], None]) -> None:
+    """Write a model beside the one that lies there, then swap them."""
+    fresh, old = (target.with_name(f".{target.name}.{kind}") for kind in ("new", "old"))
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    write(str(fresh))
+    if target.exists():
+        target.rename(old)
+    fresh.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def is_tied(config: dict[str, Any]) -> bool:

@@ -231,6 +231,8 @@ def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Itera
 
 
 def _filled(batch: Tensors, folder: str) -> Iterator[Stored]:
+    if not batch:
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         dcp.load(batch, storage_reader=reader(folder), no_dist=True)

@@ -23,7 +23,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,8 @@ class CheckpointStore:
         Args:
             checkpoint: from `newest`, `best` or `at`.
             state: `strategy.state_dict()` of the running strategy; its tensors are overwritten.
-                Leave out a top-level key (e.g. "optim") to restore only the others.
+                Leave out a top-level key (e.g. "optim") to restore only the others; one that is
+                there but holds no tensor (an optimizer before its first step) is read whole.
             restore_rng: set this process's random generators. A rank that did not exist when the
                 checkpoint was written gets fresh ones, seeded by step and rank.
 
@@ -149,8 +150,9 @@ class CheckpointStore:
             shards.seed_rng(checkpoint.step * 1_000_003 + rank)
         values = manifest.read_json(storage.join(folder, manifest.VALUES))
         kept = {key: values[key] for key in state if key in values}
+        filled = wanted | dict(shards.stored(folder, _unnamed(state, tensors, saved)))
         return Restored(
-            checkpoint.step, shards.join(kept, wanted), checkpoint.extra(), checkpoint.blobs()
+            checkpoint.step, shards.join(kept, filled), checkpoint.extra(), checkpoint.blobs()
         )
 
     # Writing
@@ -329,6 +331,14 @@ class CheckpointStore:
         if self._group is None and dist.is_initialized():
             self._group = dist.new_group(backend="gloo")
         return self._group
+
+
+def _unnamed(state: Any, tensors: Iterable[str], saved: Iterable[str]) -> list[str]:
+    """Saved tensors of those parts of a state that hold none themselves."""
+    named = {name.split("/", 1)[0] for name in tensors}
+    return [
+        name for name in saved if (part := name.split("/", 1)[0]) in state and part not in named
+    ]
 
 
 def _to_json(value: Any) -> bytes:

@@ -93,6 +93,20 @@ def test_choice_of_the_checkpoint(tmp_path, tiny):
         hf.choose(str(tmp_path), step=7)
 
 
+def test_a_resumed_run_replaces_its_export(tmp_path, tiny):
+    make_run(tmp_path, tiny, steps=(1, 2))
+    out = tmp_path / "model"
+    hf.export(str(tmp_path), str(out), step=1)
+    before = ModelFolder(out).read("model.norm.weight")
+    with pytest.raises(CheckpointError, match="no checkpoint of step 9"):
+        hf.export(str(tmp_path), str(out), step=9, replace=True)
+    assert torch.equal(ModelFolder(out).read("model.norm.weight"), before)
+    assert hf.export(str(tmp_path), str(out), replace=True) == 2
+    assert not torch.equal(ModelFolder(out).read("model.norm.weight"), before)
+    assert "# model\n" in (out / "README.md").read_text()
+    assert not list(tmp_path.glob(".model*"))
+
+
 def test_clear_errors(tmp_path, tiny):
     with pytest.raises(CheckpointError, match=r"not a run directory \(no config.yaml\)"):
         hf.export(str(tmp_path / "nowhere"), str(tmp_path / "out"))

@@ -91,6 +91,18 @@ def test_restores_weights_alone(tmp_path):
     assert torch.equal(other.model.weight, Trainee().model.weight)
 
 
+def test_an_optimizer_before_its_first_step_takes_the_saved_moments(tmp_path):
+    store = saved(tmp_path, 1)
+    template = {"model": Trainee(seed=5).model.state_dict(), "optim": {}}
+    restored = store.load(store.newest(), template)
+    other, whole = Trainee(seed=5), Trainee()
+    other.load(restored.state)
+    for state, expected in zip(
+        other.optimizer.state.values(), whole.optimizer.state.values(), strict=True
+    ):
+        assert torch.equal(state["exp_avg"], expected["exp_avg"])
+
+
 def test_keeps_the_last_and_the_best(tmp_path):
     store = CheckpointStore(tmp_path, keep_last=2, keep_best=1, best_mode="min")
     for step, loss in [(1, 0.5), (2, 0.1), (3, 0.3), (4, 0.4), (5, float("nan"))]:
