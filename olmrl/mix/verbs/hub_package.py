@@ -48,8 +48,19 @@ SCHEMA = pa.schema(
         ("extras", pa.string()),
         ("raw_markdown", pa.string()),
     ],
-    metadata={"pandas": json.dumps({"index_columns": ["id"], "columns": []})},
 )
+
+
+def _with_pandas_index(schema: pa.Schema) -> pa.Schema:
+    """The schema with the note by which pandas makes `id` the index, as in the published sets."""
+    kinds = {pa.string(): ("unicode", "object"), pa.bool_(): ("bool", "bool")}
+    columns = []
+    for field in schema:
+        pandas_type, numpy_type = kinds.get(field.type, ("int64", "int64"))
+        row = {"name": field.name, "field_name": field.name, "metadata": None}
+        columns.append({**row, "pandas_type": pandas_type, "numpy_type": numpy_type})
+    note = {"index_columns": ["id"], "column_indexes": [], "columns": columns}
+    return schema.with_metadata({"pandas": json.dumps(note)})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -234,7 +245,9 @@ def write_table(path: str, rows: Iterable[dict[str, Any]], options: argparse.Nam
     source = iter(rows)
     with (
         files.staged(path) as local,
-        pq.ParquetWriter(local, SCHEMA, compression=options.parquet_compression) as writer,
+        pq.ParquetWriter(
+            local, _with_pandas_index(SCHEMA), compression=options.parquet_compression
+        ) as writer,
     ):
         while batch := list(islice(source, ROWS)):
-            writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
+            writer.write_table(pa.Table.from_pylist(batch, schema=writer.schema))
