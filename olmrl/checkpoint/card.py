@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from olmrl import metrics
 
-_SHOWN = ("eval/", "heldout/", "reward/", "loss", "learner/loss", "guard/", "parity/")
+_SHOWN = (re.compile("eval/.*"), re.compile("reward/(.*/)?mean"), re.compile("loss/.*"))
 _MOST_ROWS = 40
 _TEMPLATE = """\
 ---
@@ -41,7 +42,7 @@ the longer side.
 | {{ row[0] }} | {{ row[1] }} | {{ row[2] }} |
 {% endfor %}
 {%- else %}
-The run wrote no metrics.
+The run wrote no such metrics.
 {% endif %}
 ## Configuration
 
@@ -90,5 +91,5 @@ def _numbers(path: str | os.PathLike[str], step: int) -> list[tuple[str, str, st
             if isinstance(value, (int, float)) and math.isfinite(value) and name != "step":
                 first.setdefault(name, value)
                 last[name] = value
-    shown = [n for n in sorted(last) if n.startswith(_SHOWN)] or sorted(last)
+    shown = [n for pattern in _SHOWN for n in sorted(last) if pattern.fullmatch(n)]
     return [(n, f"{first[n]:.4g}", f"{last[n]:.4g}") for n in shown[:_MOST_ROWS]]

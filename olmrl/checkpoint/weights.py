@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from olmrl import storage
@@ -234,7 +235,10 @@ class ShardWriter:
 
     def _flush(self) -> None:
         path = Path(self._staging.name) / f"{len(self._shards)}.safetensors"
-        save_file(self._waiting, path, metadata={"format": "pt"})
+        try:
+            save_file(self._waiting, path, metadata={"format": "pt"})
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{self._out}: cannot write the model ({error})") from error
         self._shards.append(list(self._waiting))
         self._waiting, self._waiting_bytes = {}, 0
 

@@ -1,10 +1,12 @@
 """Safetensors over any shard layout, and the average of models."""
 
 import json
+import resource
 import shutil
 
 import pytest
 import torch
+from children import CONTEXT, run_child
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
@@ -132,6 +134,22 @@ def test_mismatches_name_the_first_tensor(tmp_path, tiny):
         soup([a], out)
     with pytest.raises(CheckpointError, match="holds a model already"):
         soup([a, a], a)
+
+
+def write_on_a_full_disk(out, messages):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        with ShardWriter(out) as writer:
+            writer.add("w", torch.zeros(1 << 18))
+    except CheckpointError as error:
+        messages.put(str(error))
+
+
+def test_a_full_disk_leaves_no_half_model(tmp_path):
+    messages = CONTEXT.Queue()
+    assert run_child(write_on_a_full_disk, tmp_path / "out", messages) == 0
+    assert "cannot write the model" in messages.get(timeout=10)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_damaged_models_are_explained(tmp_path, tiny):
