@@ -101,7 +101,7 @@ def contains(hypothesis: Arrangement, reference: Arrangement) -> bool:
     Raises:
         WorkLimitError: The search needs more than `MAX_STEPS`.
     """
-    if reference.counts - hypothesis.counts:
+    if any(hypothesis.counts.get(char, 0) < count for char, count in reference.counts.items()):
         return False
     candidates = [
         _candidates(reference, index, hypothesis) for index in range(len(reference.chars))

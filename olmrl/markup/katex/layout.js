@@ -4,7 +4,7 @@
 // or down. This file walks that tree (katex.__renderToDomTree, no DOM) with the few CSS rules of
 // KaTeX's stylesheet that move symbols. x grows to the right, y downwards, unit px.
 //
-// Entry points: loadWidths(katexJson, serifJson) once, then renderFormula(latexJson, fonts, maxSymbols).
+// Entry points: loadWidths(katexJson, serifJson), then renderFormula(latexJson, fonts, maxSymbols).
 "use strict";
 
 const FORMULA_PX = 24 * 1.21; // 24 px text, and katex.css sets .katex to 1.21 em
@@ -31,12 +31,28 @@ const ceilPx = (px) => Math.ceil(px * 64 - 1e-4) / 64;
 
 // ---- the tree ----
 
+// The classes that any rule asks for. Most nodes have none of them, and are then done in one look.
+const RULED = new Set([
+  "accent", "accent-body", "accent-full", "angl", "arraycolsep", "cancel-lap", "clap",
+  "col-align-c", "col-align-l", "col-align-r", "delimsizing", "fontsize-ensurer", "katex-html",
+  "llap", "mfrac", "mover", "mspace", "msupsub", "munder", "newline", "nulldelimiter", "op-limits",
+  "rlap", "root", "rule", "sizing", "svg-align", "tag", "thinbox", "vertical-separator", "vlist-t",
+  "x-arrow", ...WIDTHLESS,
+]);
+
+function isRuled(node) {
+  if (node.isRuled === undefined) {
+    node.isRuled = Boolean(node.classes) && node.classes.some((name) => RULED.has(name));
+  }
+  return node.isRuled;
+}
+
 function hasClass(node, name) {
-  return Boolean(node.classes) && node.classes.includes(name);
+  return isRuled(node) && node.classes.includes(name);
 }
 
 function hasAnyClass(node, names) {
-  return names.some((name) => hasClass(node, name));
+  return isRuled(node) && names.some((name) => node.classes.includes(name));
 }
 
 function isSymbol(node) {
@@ -73,10 +89,10 @@ function findNode(root, matches) {
 // ---- CSS ----
 
 function cssLength(value, emPx) {
-  if (!value || /%$/.test(value)) return 0;
+  if (!value || value.endsWith("%")) return 0;
   const number = parseFloat(value);
   if (isNaN(number)) return 0;
-  return truncatePx(/px$/.test(value) ? number : number * emPx);
+  return truncatePx(value.endsWith("px") ? number : number * emPx);
 }
 
 function sizeFactor(node) {
@@ -233,7 +249,7 @@ function finishSpan(node, px, boxes, start, edges, contentWidth) {
   const { marginLeft, marginRight, paddingLeft, paddingRight } = edges;
   let inner = Math.max(contentWidth, cssLength(style.minWidth, px));
   const isSpace = hasClass(node, "mspace");
-  if (style.width && !/%$/.test(style.width) && !isSpace) inner = cssLength(style.width, px);
+  if (style.width && !style.width.endsWith("%") && !isSpace) inner = cssLength(style.width, px);
   const width = marginLeft + paddingLeft + inner + paddingRight;
   if (hasClass(node, "llap")) {
     shift(boxes, start, -width, 0);
