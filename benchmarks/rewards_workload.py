@@ -9,8 +9,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-WORDS = tuple(
-    """
+_WORDS = """
     the of and to in that is was for on with as by at from an this which or be are not have
     its measurement temperature province harbour archive estimate residual boundary operator
     kernel revenue customs ledger transport electrode spectrum gradient momentum annual
@@ -19,8 +18,8 @@ WORDS = tuple(
     bridge river canal hypothesis theorem lemma corollary continuous bounded convex matrix
     tensor module algebra 1812 1847 293.15 42 0.05 1,276 311 88 7.5 1960 enzyme substrate
     protein receptor membrane
-    """.split()
-)
+"""
+WORDS = tuple(_WORDS.split())
 FORMULAS = (
     r"\int_{A}^{B} f(X)\,dX = F(B) - F(A)",
     r"\sum_{i=1}^{N} X_i^2 = \frac{N(N+1)(2N+1)}{6}",

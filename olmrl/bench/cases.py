@@ -46,7 +46,10 @@ def load_case(test: Mapping[str, Any] | str, *, compat: bool = False) -> Case:
     Raises:
         CaseError: Not a JSON object, an unknown type, or a missing, unknown or invalid field.
     """
-    row = _read_row(test) if isinstance(test, str) else dict(test)
+    parsed = _read_json(test) if isinstance(test, str) else test
+    if not isinstance(parsed, Mapping):
+        raise CaseError(f"not a JSON object but {type(parsed).__name__}")
+    row = dict(parsed)
     label = f"test {row['id']!r}" if "id" in row else "a test without an id"
     name = row.pop("type", None)
     if not isinstance(name, str) or name not in TYPES:
@@ -64,11 +67,8 @@ def load_case(test: Mapping[str, Any] | str, *, compat: bool = False) -> Case:
     return case_type(**row, compat=compat)
 
 
-def _read_row(text: str) -> dict[str, Any]:
+def _read_json(text: str) -> object:
     try:
-        row = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CaseError(f"not a JSON object: {error}") from error
-    if not isinstance(row, dict):
-        raise CaseError(f"not a JSON object but {type(row).__name__}")
-    return row
