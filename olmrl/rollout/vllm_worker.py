@@ -92,6 +92,9 @@ class WorkerExtension:
                 weights = parameter.data
                 if weights.numel() == 0 and name == "weight":
                     weights = _unpacked(module)
+                if weights.is_floating_point():
+                    # CPU kernels widen biases; narrowing them again is exact.
+                    weights = weights.to(self.model_runner.model_config.dtype)
                 if weights.numel():
                     found[f"{module_name}.{name}"] = (tensor_hash(weights), weights.numel())
         return found
@@ -103,9 +106,6 @@ def _unpacked(layer: Any) -> torch.Tensor:
     Exact in any dtype: each output is one weight times one plus zeros.
     """
     width = getattr(layer, "input_size_per_partition", None) or layer.embedding_dim
-    identity = torch.eye(width, dtype=_compute_dtype(layer))
-    return layer.quant_method.apply(layer, identity, bias=None)
-
-
-def _compute_dtype(layer: Any) -> torch.dtype:
-    return layer.weight.dtype
+    identity = torch.eye(width, dtype=layer.weight.dtype)
+    product: torch.Tensor = layer.quant_method.apply(layer, identity, bias=None)
+    return product
