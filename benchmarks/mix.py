@@ -71,6 +71,12 @@ def rated(runs, pages):
     }
 
 
+def version(python):
+    """Version of the olmocr package in the other venv."""
+    code = "import importlib.metadata as m; print(m.version('olmocr'))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.strip()
+
+
 def compare(name, ours, theirs, pages, work, only):
     """Run both sides on both sizes; `ours(i, out)` gives a list of commands for size i."""
     if only and not name.startswith(only):
@@ -176,8 +182,10 @@ def main():
     hardware = f"{os.cpu_count()} CPU cores ({platform.machine()}), shared with other jobs"
     target = Path(options.out)
     known = json.loads(target.read_text())["results"] if target.exists() else {}
-    known |= {name: result for name, result in results.items() if result is not None}
-    out = {"command": " ".join(sys.argv), "hardware": hardware, "results": known}
+    for name, result in results.items():
+        if result is not None:
+            known[name] = {"command": " ".join(["python", *sys.argv]), **result}
+    out = {"hardware": hardware, "olmocr": version(options.olmocr_python), "results": known}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(out, indent=2) + "\n")
 

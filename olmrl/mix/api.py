@@ -48,11 +48,14 @@ class ApiError(Exception):
         return (self.status == 0 or self.status in RETRY_STATUS) and self.code not in _NOT_PASSING
 
 
-class _Wait(tenacity.wait.wait_base):
+class PoliteWait(tenacity.wait.wait_base):
+    """Waits as long as the server asks, else longer and longer with some chance in it."""
+
     def __init__(self, longest_s: float) -> None:
         self.grow = tenacity.wait_random_exponential(multiplier=0.5, max=longest_s)
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        """Seconds until the next try."""
         outcome = retry_state.outcome
         error = outcome.exception() if outcome else None
         asked = error.wait_s if isinstance(error, ApiError) else None
@@ -118,7 +121,7 @@ class Api:
         """Repeat an action that is safe to repeat while its `ApiError` is a passing one."""
         for attempt in tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
-            wait=_Wait(self.longest_wait_s),
+            wait=PoliteWait(self.longest_wait_s),
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.passing),
             reraise=True,
         ):

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import tenacity
 
-from olmrl.mix.api import ApiError, retry_after
+from olmrl.mix.api import ApiError, PoliteWait, retry_after
 from olmrl.mix.run import Fail, Skip
 
 MAX_BYTES = 500_000_000
@@ -68,16 +68,9 @@ class Downloader:
         """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise Skip(f"not an http address: {url[:200]!r}")
-        growing = tenacity.wait_random_exponential(multiplier=0.5, max=self.longest_wait_s)
-
-        def pause(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.wait_s if isinstance(error, ApiError) else None
-            return asked if asked is not None else growing(state)
-
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.tries),
-            wait=pause,
+            wait=PoliteWait(self.longest_wait_s),
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.passing),
             reraise=True,
         )

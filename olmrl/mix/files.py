@@ -8,6 +8,7 @@ is one upload, safe beside other threads.
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
 import re
@@ -112,8 +113,8 @@ def place(source: str, target: str) -> None:
         copy(source, target)
         return
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-    folder = os.path.realpath(os.path.dirname(target) or ".")
-    link = os.path.relpath(os.path.realpath(source), folder)
+    folder = _real_folder(os.path.dirname(os.path.abspath(target)))
+    link = os.path.relpath(_real_path(source), folder)
     if os.path.islink(target) and os.readlink(target) == link:
         return
     temporary = part_path(target)
@@ -121,6 +122,19 @@ def place(source: str, target: str) -> None:
         os.unlink(temporary)
     os.symlink(link, temporary)
     os.replace(temporary, target)
+
+
+def _real_path(path: str) -> str:
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(_real_folder(folder), name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _real_folder(path: str) -> str:
+    """The folder without links; looked up once, as pages share their folders."""
+    return os.path.realpath(path)
 
 
 def safe_relative(name: str) -> str:

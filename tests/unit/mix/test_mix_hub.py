@@ -8,7 +8,8 @@ import tarfile
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from mix_support import killed_at, make_pdf, tree
+from hub_server import HubServer
+from mix_support import killed_at, make_pdf, start, tree
 
 from olmrl.markup import front_matter
 
@@ -196,3 +197,26 @@ def test_wrong_arguments_are_one_sentence(tmp_path, mix, capsys):
     arguments = ("--dataset-path", tmp_path / "x", "--subset", "s", "--split", "t")
     assert mix("hub-prepare", *arguments, "--destination", tmp_path / "out") == 1
     assert "not a readable parquet file" in capsys.readouterr().err
+
+
+def test_a_subset_is_downloaded_from_the_hub_once(tmp_path, mix, pairs):
+    """The hub's address is read when its library is imported, so the verb runs as a process."""
+    mix(*package(pairs, tmp_path / "data"))
+    (tmp_path / "data/00_documents_eval.parquet").write_bytes(b"not wanted")
+    with HubServer("someone/mix-1025", tmp_path / "data") as server:
+        environment = {"HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1"}
+        environment |= {"HF_HUB_OFFLINE": "0", "HF_TOKEN": "none"}
+        command = prepare("someone/mix-1025", tmp_path / "out")
+        for _ in range(2):
+            process = start(*command, **environment)
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+        assert set(server.sent.values()) <= {0, 1}
+        assert server.sent["00_documents_eval.parquet"] == 0
+        process = start(*prepare("someone/else", tmp_path / "no"), **environment)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "someone/else: no such data set at the hub" in errors
+    got = tree(tmp_path / "out/processed_00_documents_train")
+    got.pop("extras.jsonl")
+    assert got == tree(pairs)
