@@ -11,19 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
+from olmrl.config import ConfigError
 from olmrl.data.dataset import OrderedStream, PageStream, PreparedPage, order
 from olmrl.data.encode import Encoder, EncoderSpec
+from olmrl.data.example import EncodedExample
+from olmrl.data.examples import ExampleStream, load_sets
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
+from olmrl.data.steps import Dropped
+from olmrl.data.validate import CACHE_NAME
 
-ROOT = Path(__file__).parents[3]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    python_path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    python_path = os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")])
     ray.init(
         num_cpus=2,
         include_dashboard=False,
@@ -113,13 +120,16 @@ class Touch:
 def test_work_runs_ahead_only_as_far_as_asked(tmp_path: Path):
     stream = OrderedStream(Touch(str(tmp_path)), 300, None, item_bytes=1_000_000, prefetch=16)
     iterator = iter(stream)
-    for consumed in (1, 60):
-        for _ in range(consumed):
+    consumed = 0
+    for wanted in (1, 60):
+        while consumed < wanted:
             next(iterator)
+            consumed += 1
         time.sleep(2.0)
-        done = len(list(tmp_path.iterdir()))
+        made = len(list(tmp_path.iterdir()))
         # what waits, what is being made, and the block in the consumer's hands
-        assert done <= 61 + 16 + 3 * 4, f"{done} made"
+        assert made <= consumed + 16 + 3 * 4
+    iterator.close()
 
 
 @dataclass(frozen=True)
@@ -140,3 +150,71 @@ def test_impossible_starts(sources):
         PageStream([], seed=1, longest_side=10)
     with pytest.raises(ValueError, match="an epoch has 9 pages"):
         PageStream(sources, seed=1, longest_side=10, start_index=10)
+
+
+def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
+    root = make_pairs(tmp_path / "set", 6)
+    (root / "5.pdf").write_bytes(b"broken")
+    (root / "1.md").write_text(HEAD + "| a | b |\n|---|---|\n| 1 | 2 |")
+    (root / "2.md").write_text(HEAD + "long " * 900)
+    extra = make_pairs(tmp_path / "extra", 2, "other")
+    held = make_pairs(tmp_path / "held", 3)
+    settings = config(
+        tmp_path,
+        train=[{"root": str(root)}, {"root": str(extra), "repeat": 2}],
+        evaluation=[{"root": str(held), "name": "books", "limit": 2}],
+        max_bad_fraction=0.2,
+    )
+    loaded = load_sets(settings.data, str(tmp_path))
+    assert len(loaded.train.items) == 5 + 2 * 2
+    assert [(s.name, len(s.items)) for s in loaded.evaluation] == [("books", 2)]
+    assert [Path(bad.path).name for bad in loaded.bad] == ["5.pdf"]
+    assert loaded.opened == 11
+
+    # known pairs are not opened again, changed ones are
+    assert load_sets(settings.data, str(tmp_path)).opened == 0
+    (root / "0.md").write_text(HEAD + "changed")
+    assert load_sets(settings.data, str(tmp_path)).opened == 1
+    (tmp_path / "cache" / CACHE_NAME).write_bytes(b"damaged")
+    assert load_sets(settings.data, str(tmp_path)).opened == 11
+
+    spec = EncoderSpec(str(tiny_model))
+    options = {"max_tokens": 2000, "seed": 7, "epochs": 2}
+    whole = list(ExampleStream(loaded.train, spec, **options))
+    assert [item[:2] for item in whole] == [(e, i) for e in range(2) for i in range(9)]
+    first = [value for epoch, _, value in whole if epoch == 0]
+    drops = {(v.page_id, v.rule) for v in first if isinstance(v, Dropped)}
+    assert drops == {("1.pdf::1", "markdown table"), ("2.pdf::1", "more than 2000 tokens")}
+    kept = [v.page.page_id for v in first if isinstance(v, EncodedExample)]
+    assert sorted(kept) == sorted(
+        ["0.pdf::1", "3.pdf::1", "4.pdf::1"] + ["0.pdf::1", "1.pdf::1"] * 2
+    )
+
+    # a stream that starts in the middle draws the same augmentation
+    rest = list(ExampleStream(loaded.train, spec, **options, start_epoch=1, start_index=4))
+    assert len(rest) == 5
+    for (_, _, got), (_, _, wanted) in zip(rest, whole[13:], strict=True):
+        if isinstance(wanted, EncodedExample):
+            np.testing.assert_array_equal(got.page.pixel_values, wanted.page.pixel_values)
+            np.testing.assert_array_equal(got.labels, wanted.labels)
+        else:
+            assert got == wanted
+
+
+def test_unusable_configurations(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 3)
+    train = [{"root": str(root)}]
+    with pytest.raises(ValueError, match=r"data\.pipeline, step 1: unknown step"):
+        load_sets(config(tmp_path, train=train, pipeline=[{"name": "X"}]).data, "c")
+    with pytest.raises(ValueError, match="it has no Tokenizer step"):
+        load_sets(config(tmp_path, train=train, pipeline=PIPELINE[:3]).data, "c")
+    with pytest.raises(ValueError, match=r"data\.train\[0\]\.pipeline, step 1"):
+        broken = [{"root": str(root), "pipeline": [{"name": "Y"}]}]
+        load_sets(config(tmp_path, train=broken).data, "c")
+    with pytest.raises(ValueError, match="no such folder"):
+        load_sets(config(tmp_path, train=[{"root": str(tmp_path / "gone")}]).data, "c")
+    (root / "1.md").write_text("no head")
+    with pytest.raises(ValueError, match=r"1 of 3 pages cannot be used.*1\.pdf"):
+        load_sets(config(tmp_path, train=train).data, "c")
+    with pytest.raises(ConfigError):
+        config(tmp_path, train=[])
