@@ -1,8 +1,8 @@
 """A seeded workload like a GRPO step's rewards: pages with unit tests, and noisy transcriptions.
 
-Text, table and formula pages in the mix of notes on the public sample (about 30 tests a page); each
-page has `variants` transcriptions that differ from the truth by typing errors, lost lines and
-broken markup, as samples of a policy do.
+Text, table and formula pages in the mix that was measured on the public sample and tests mined like
+it: about 32 tests and 4,400 characters a page. Each page has `variants` transcriptions that differ
+from the truth by typing errors, lost lines and broken markup, as samples of a policy do.
 """
 
 import random
@@ -98,8 +98,8 @@ def _add_text_tests(
 
 
 def _text_page(page: WorkPage, rng: random.Random) -> None:
-    sentences = [_sentence(rng) for _ in range(40)]
-    blocks = [" ".join(sentences[i : i + 5]) for i in range(0, 40, 5)]
+    sentences = [_sentence(rng) for _ in range(45)]
+    blocks = [" ".join(sentences[i : i + 5]) for i in range(0, 45, 5)]
     title = "Report on " + rng.choice(WORDS)
     page.truth = f"# {title}\n\n" + "\n\n".join(blocks)
     page.truth += "\n\nThe salt tax[^4] rose **in every province** again.\n\n[^4]: See volume 2.\n"
@@ -111,7 +111,7 @@ def _text_page(page: WorkPage, rng: random.Random) -> None:
 
 def _table_page(page: WorkPage, rng: random.Random) -> None:
     sentences = [_sentence(rng) for _ in range(14)]
-    n_rows, n_cols = rng.randrange(8, 20), rng.randrange(5, 9)
+    n_rows, n_cols = rng.randrange(12, 28), rng.randrange(5, 10)
     heads = ["Region", *(f"{rng.choice(WORDS)} {2010 + col}" for col in range(1, n_cols))]
     grid = [
         [f"{rng.choice(WORDS)} {row}", *(f"{rng.randrange(10, 99_999):,}" for _ in heads[1:])]
@@ -124,7 +124,7 @@ def _table_page(page: WorkPage, rng: random.Random) -> None:
     page.truth += "\n\n" + " ".join(sentences[7:])
     _add_text_tests(page, sentences, rng, present=4, order=3)
     slots = [(row, col) for row in range(1, n_rows - 1) for col in range(1, n_cols - 1)]
-    for row, col in rng.sample(slots, min(24, len(slots))):
+    for row, col in rng.sample(slots, min(26, len(slots))):
         relations = {
             "up": grid[row - 1][col],
             "down": grid[row + 1][col],
@@ -144,8 +144,8 @@ def _html(heads: list[str], grid: list[list[str]]) -> str:
 
 
 def _formula_page(page: WorkPage, rng: random.Random) -> None:
-    sentences = [_sentence(rng) for _ in range(24)]
-    formulas = [_formula(rng) for _ in range(rng.randrange(12, 22))]
+    sentences = [_sentence(rng) for _ in range(30)]
+    formulas = [_formula(rng) for _ in range(rng.randrange(16, 25))]
     parts = []
     for index, sentence in enumerate(sentences):
         parts.append(sentence)
