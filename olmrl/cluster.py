@@ -362,6 +362,26 @@ def connect(address: str | None, local_cpus: int | None, plan: Plan, dashboard: 
     return resources
 
 
+def start_ray(engines: int, gpus_per_engine: int | None) -> int:
+    """Start or join Ray for a command that only needs engines.
+
+    Returns:
+        GPUs per engine: as asked, or 1 where the cluster has any.
+
+    Raises:
+        PlanError: fewer GPUs than asked for.
+    """
+    role = Role("RolloutWorker", engines, 1.0, float(gpus_per_engine or 0))
+    resources = connect(None, None, Plan((role,), None), dashboard=False)
+    if gpus_per_engine is not None:
+        return gpus_per_engine
+    return 1 if resources.gpus >= engines else 0
+
+
+_PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
+"""Variables that workers must share with the Driver."""
+
+
 def worker_environment() -> dict[str, str]:
     """Environment of every worker: quiet libraries, one thread unless the user says more."""
     defaults = {
@@ -370,7 +390,5 @@ def worker_environment() -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "TRANSFORMERS_VERBOSITY": "error",
     }
-    passed = {
-        k: v for k, v in os.environ.items() if k in ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE")
-    }
+    passed = {k: v for k, v in os.environ.items() if k in _PASSED_ON}
     return {**{k: os.environ.get(k, v) for k, v in defaults.items()}, **passed}

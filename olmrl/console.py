@@ -146,6 +146,7 @@ def run_command(
     quiet_libraries()
     try:
         config = _absolute(load(schema, arguments.config, arguments.overrides))
+        os.environ["OLMRL_EQUATIONS_RENDERER"] = config.markup.equations.renderer
         plan = planner(config)
         if arguments.dry_run:
             _show_plan(plan, arguments.cluster)

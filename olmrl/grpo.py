@@ -109,7 +109,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     finally:
         for part in (pool, scorers, evaluators):
             part.close()
-    export(str(directory.path), str(directory.path / "model"))
+    export(str(directory.path), str(directory.path / "model"), replace=True)
     console.summary(directory, write_report(directory))
 
 

@@ -47,13 +47,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def prepare(settings: dict[str, Any], fresh: bool) -> None:
     """Make what is missing: pages, random model, warmed-up model."""
-    pages = [*settings["pages"].split(), "--seed", str(settings["seed"])]
+    seed = ["--seed", str(settings["seed"])]
+    pages = [*settings["pages"].split(), *seed]
     stamp = DATA / "made.json"
     wanted = json.dumps(settings, sort_keys=True)
     if fresh or not stamp.exists() or stamp.read_text("utf-8") != wanted:
         step("Pages", "olmrl.synth", ["pages", str(DATA / "pages"), *pages])
         texts = ["--texts", str(DATA / "pages"), "configs/prompts/tiny.txt"]
-        step("Model", "olmrl.synth", ["model", str(DATA / "random"), *texts])
+        step("Model", "olmrl.synth", ["model", str(DATA / "random"), *texts, *seed])
         for number, config in enumerate(settings["warm_up"], start=1):
             warm = new_run(f"warmup-{number}")
             start = DATA / ("random" if number == 1 else "warm")

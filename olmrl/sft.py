@@ -82,7 +82,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     driver.run(learner.error)
     learner.join()
     console.say(driver.tally.summary())
-    export(str(directory.path), str(directory.path / "model"))
+    export(str(directory.path), str(directory.path / "model"), replace=True)
     console.summary(directory, write_report(directory))
 
 

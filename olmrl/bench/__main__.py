@@ -2,6 +2,7 @@
 
 python -m olmrl.bench score FOLDER --candidate NAME [--json FILE] [--html FILE]
 python -m olmrl.bench compare FOLDER --candidate NAME --against OTHER
+python -m olmrl.bench run FOLDER --model PATH [--candidate NAME] [--ladder] [--rotate]
 """
 
 import argparse
@@ -15,12 +16,19 @@ from typing import Any
 
 from PIL import Image
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from olmrl.bench.evaluate import BenchResult, TestResult, compare, evaluate, find_outputs
 from olmrl.bench.folder import BenchFolder, load_folder
+from olmrl.cluster import start_ray
+from olmrl.config.schema import RolloutConfig, SamplingConfig
+from olmrl.console import quiet_libraries
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.page import scan_bench
 from olmrl.data.render import render_page
 from olmrl.report import html
+from olmrl.transcribe import LADDER, TranscribeSettings, transcribe
 
 PICTURE_SIDE = 1024
 """Longest side of page pictures in the report, px."""
@@ -49,9 +57,30 @@ def _parser() -> argparse.ArgumentParser:
     versus.add_argument("--against", required=True, help="the other candidate's folder name")
     versus.add_argument("--permutations", type=int, default=10_000)
     versus.set_defaults(run=_compare)
-    for command in (score, versus):
+    made = commands.add_parser("run", help="transcribe with vLLM, then score")
+    made.add_argument("--html", type=Path, help="write a report with page images")
+    made.add_argument("--max-pages", type=int, default=100, help="most failed pages in the report")
+    made.add_argument("--model", required=True, help="Hugging Face name or folder")
+    made.add_argument("--prompt", default="olmrl-v1", help="olmrl-v1, olmocr-v4 or file:PATH")
+    made.add_argument("--longest-side", type=int, default=1288, help="pixels")
+    made.add_argument("--max-tokens", type=int, default=8000, help="most tokens of an answer")
+    made.add_argument("--max-model-len", type=int, default=16384)
+    made.add_argument("--repeats", type=int, default=1, help="transcriptions per page")
+    made.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    made.add_argument("--ladder", action="store_true", help="retry at rising temperatures (C12)")
+    made.add_argument("--rotate", action="store_true", help="turn pages the answer calls rotated")
+    made.add_argument("--workers", type=int, default=1, help="engines")
+    made.add_argument("--engine", choices=("vllm", "hf"), default="vllm")
+    made.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    made.add_argument(
+        "--gpus", type=int, default=None, help="per engine; default: 1 if there are any"
+    )
+    made.set_defaults(run=_run)
+    for command in (score, versus, made):
         command.add_argument("folder", type=Path, help="bench folder, or one of its JSONL files")
-        command.add_argument("--candidate", required=True, help="name of the candidate's folder")
+        command.add_argument(
+            "--candidate", required=command is not made, help="name of the candidate's folder"
+        )
         command.add_argument("--json", type=Path, help="write the result as JSON")
         command.add_argument("--compat", action="store_true", help="judge as the public benchmark")
         command.add_argument("--files", default="", help="regular expression on JSONL file names")
@@ -99,6 +128,50 @@ def _score(options: argparse.Namespace, console: Console) -> int:
     if options.html:
         _write(options.html, report(folder, result, options.max_pages))
     return 1 if result.errors else 0
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    """Transcribes the pages with the training engines, then scores them."""
+    if not options.folder.is_dir():
+        raise ValueError(f"{options.folder}: bench run needs a bench folder")
+    options.candidate = options.candidate or Path(options.model.rstrip("/")).name
+    sources = scan_bench(str(options.folder), options.files or None)
+    temperatures = LADDER if options.ladder else (options.temperature,)
+    quiet_libraries()
+    gpus = start_ray(options.workers, options.gpus)
+    rollout = RolloutConfig(
+        engine=options.engine,
+        workers=options.workers,
+        dtype=options.dtype,
+        max_model_len=options.max_model_len,
+        tensor_parallel_size=max(1, gpus),
+        enforce_eager=gpus == 0,
+        sampling=SamplingConfig(max_tokens=options.max_tokens),
+    )
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("pages", total=len(sources) * options.repeats)
+        outcome = transcribe(
+            EncoderSpec(options.model, options.prompt),
+            rollout,
+            sources,
+            str(options.folder / options.candidate),
+            TranscribeSettings(
+                longest_side=options.longest_side,
+                temperatures=temperatures,
+                correct_rotation=options.rotate,
+                repeats=options.repeats,
+                seed=options.seed,
+            ),
+            use_gpu=gpus > 0,
+            on_page=lambda done: progress.update(bar, completed=done.written + done.kept),
+        )
+    console.print(
+        f"{outcome.written} pages transcribed, {outcome.kept} kept from before, "
+        f"{len(outcome.invalid)} never whole, {len(outcome.failed)} failed"
+    )
+    for page_id, reason in outcome.failed[:10]:
+        console.print(f"failed: {page_id}: {reason}", markup=False, highlight=False)
+    return _score(options, console)
 
 
 def _compare(options: argparse.Namespace, console: Console) -> int:

@@ -386,11 +386,17 @@ class ClusterConfig(Section):
     """Ray dashboard of a local cluster, on loopback (Ray Train polls it)."""
 
 
-class MarkupConfig(Section):
-    """How formulas are compared."""
+class EquationsConfig(Section):
+    """How formulas are rendered to be compared."""
 
-    equations_renderer: Literal["katex", "chromium"] = "katex"
-    """Embedded KaTeX layout, or a Chromium cross-check."""
+    renderer: Literal["katex", "chromium"] = "katex"
+    """Embedded KaTeX layout, or a real browser as a (slow) cross-check."""
+
+
+class MarkupConfig(Section):
+    """What transcriptions say."""
+
+    equations: EquationsConfig = EquationsConfig()
 
 
 class RunConfig(Section):

@@ -10,10 +10,11 @@ process and on disk. `extract_formulas` finds the formulas of a text.
 
 import hashlib
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from olmrl.markup.chromium import render_in_chromium
 from olmrl.markup.equation_cache import EquationCache, default_folder
@@ -25,6 +26,7 @@ from olmrl.markup.text import WorkLimitError
 __all__ = ["Fonts", "Rendered", "Renderer", "Symbol", "equivalent", "extract_formulas", "render"]
 
 Renderer = Literal["katex", "chromium"]
+RENDERER_VARIABLE = "OLMRL_EQUATIONS_RENDERER"
 
 _INVISIBLE = re.compile("[\\s\u200a-\u200d\u2060\ufeff]+")
 
@@ -63,6 +65,15 @@ def render(latex: str, *, fonts: Fonts = "katex", renderer: Renderer = "katex") 
     return _render(latex, fonts, renderer)
 
 
+def configured_renderer() -> Renderer:
+    """The renderer that comparisons use: environment variable OLMRL_EQUATIONS_RENDERER, or KaTeX.
+
+    A variable, because comparisons run in worker processes; runs set it from their configuration
+    (`markup.equations.renderer`).
+    """
+    return cast("Renderer", os.environ.get(RENDERER_VARIABLE, "katex"))
+
+
 def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool:
     """Tells whether a formula shows a reference formula, alone or as a part.
 
@@ -89,10 +100,11 @@ def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool
 @lru_cache(maxsize=65_536)
 def _compare(reference: str, hypothesis: str, compat: bool) -> bool | None:
     fonts: Fonts = "serif" if compat else "katex"
-    wanted = _render(reference, fonts, "katex")
+    renderer = configured_renderer()
+    wanted = render(reference, fonts=fonts, renderer=renderer)
     if wanted.error:
         return compat
-    shown = _render(hypothesis, fonts, "katex")
+    shown = render(hypothesis, fonts=fonts, renderer=renderer)
     if not compat and (shown.error or not wanted.symbols):
         return not shown.error and wanted.mathml in shown.mathml
     if wanted.mathml in shown.mathml:

@@ -31,7 +31,9 @@ ALLOWED = {
     "evaluation": BASE | {"markup", "run_directory"},
     "cluster": BASE,
 }
-ENTRY = {"grpo", "sft", "driver", "console", "quickstart", "__init__"}
+ENTRY = {
+    "grpo", "sft", "driver", "sft_driver", "transcribe", "console", "quickstart", "__init__",
+}  # fmt: skip
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]
 
 
