@@ -8,7 +8,13 @@ from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import load_policy
 from olmrl.learner.strategy import Strategy
+from olmrl.learner.strategy_deepspeed import DeepspeedStrategy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+
+STRATEGIES: dict[str, type[FsdpStrategy] | type[DeepspeedStrategy]] = {
+    "fsdp": FsdpStrategy,
+    "deepspeed": DeepspeedStrategy,
+}
 
 
 def head_spec(
@@ -57,4 +63,6 @@ def build_strategy(
 
     policy = load(reference=False)
     second = load(reference=True) if with_reference and model.lora is None else None
-    return FsdpStrategy(policy, model, learner, head, total_steps=total_steps, reference=second)
+    return STRATEGIES[learner.strategy](
+        policy, model, learner, head, total_steps=total_steps, reference=second
+    )

@@ -58,6 +58,7 @@ class Ranks:
 
 def _serve(rank: int, folder: str, inbox: Any, outbox: Any) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_SIZE": str(RANKS)}  # as launchers set them
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", RANKS)
     patience = timedelta(seconds=PATIENCE_S)

@@ -1,0 +1,242 @@
+"""Page-once against dense learning of one prompt group: tokens, operations, seconds, memory.
+
+    python benchmarks/page_once.py [--scale 16] [--layers 2] [--hidden 128]
+
+A group of G=28 completions of R tokens over a prompt of P=2000 tokens (most of them an image) goes
+through the learner's own forward and backward pass, packed page-once and packed dense. On a CPU all
+lengths are divided by `--scale`; with a GPU they are not. The linear layers of the language model
+cannot gain more than G(P+R)/(P+GR); their time is taken around each of them. Writes
+benchmarks/results/page_once.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
+from olmrl.data.cost import CostModel
+from olmrl.data.mrope import VisionTokens
+from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
+from olmrl.learner.core import GrpoLearner
+from olmrl.learner.logprobs import HeadSpec
+from olmrl.learner.model import prepare_policy
+from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.types import EncodedPage
+
+RESULTS = Path(__file__).parent / "results" / "page_once.json"
+GROUP, PROMPT, RESPONSES = 28, 2000, (500, 1000, 2000)
+IMAGE_TOKEN, VOCABULARY = 6, 2048
+
+
+def make_strategy(hidden: int, layers: int, device: str) -> FsdpStrategy:
+    """A random model of the family's proportions."""
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "hidden_size": hidden,
+            "intermediate_size": 5 * hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 1,
+            "vocab_size": VOCABULARY,
+            "max_position_embeddings": 8192,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [hidden // 8 - 2 * (hidden // 24), hidden // 24, hidden // 24],
+            },
+            "pad_token_id": 0,
+            "bos_token_id": None,
+            "eos_token_id": 2,
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": layers,
+            "hidden_size": hidden // 2,
+            "intermediate_size": hidden,
+            "num_heads": 4,
+            "out_hidden_size": hidden,
+            "fullatt_block_indexes": [layers - 1],
+        },
+        image_token_id=IMAGE_TOKEN,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    on_gpu = device == "cuda"
+    model_config = ModelConfig(path="random", dtype="bfloat16" if on_gpu else "float32")
+    learner = LearnerConfig(use_gpu=on_gpu, activation_checkpointing=on_gpu)
+    model = prepare_policy(
+        model.to(device), model_config, activation_checkpointing=learner.activation_checkpointing
+    )
+    head = HeadSpec(chunk=learner.logprob_chunk)
+    return FsdpStrategy(model, model_config, learner, head, total_steps=10)
+
+
+def make_group(prompt: int, response: int) -> GroupItem:
+    """A page whose image takes about nine tenths of the prompt."""
+    rng = np.random.default_rng(0)
+    side = int((0.9 * prompt) ** 0.5)
+    text = rng.integers(8, VOCABULARY, prompt - side * side)
+    image = np.full(side * side, IMAGE_TOKEN)
+    page = EncodedPage(
+        page_id="page",
+        prompt_ids=np.concatenate([text[:5], image, text[5:]]).astype(np.int64),
+        pixel_values=rng.normal(size=(4 * side * side, 1176)).astype(np.float32),
+        image_grid_thw=np.asarray([[1, 2 * side, 2 * side]], np.int64),
+    )
+    completions = [
+        ScoredCompletion(
+            token_ids=rng.integers(8, VOCABULARY, response).astype(np.int32),
+            logprobs=np.full(response, -7.0, np.float32),
+            advantage=float(rng.normal()),
+            weights=np.ones(response, np.float32),
+        )
+        for _ in range(GROUP)
+    ]
+    return GroupItem(page, completions)
+
+
+def now(on_gpu: bool) -> float:
+    """Seconds; on a CPU the process's own, so that neighbours on the machine do not count."""
+    if not on_gpu:
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class LinearWatch:
+    """Seconds in the language model's linear layers, forward and backward."""
+
+    def __init__(self, strategy: FsdpStrategy) -> None:
+        self.seconds = 0.0
+        self._on_gpu = strategy.device.type == "cuda"
+        self._start = 0.0
+        for module in strategy.policy.model.model.language_model.layers.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_forward_pre_hook(self._begin)
+                module.register_forward_hook(self._end)
+                module.register_full_backward_pre_hook(self._begin)
+                module.register_full_backward_hook(self._end)
+
+    def _begin(self, *_: object) -> None:
+        self._start = now(self._on_gpu)
+
+    def _end(self, *_: object) -> None:
+        self.seconds += now(self._on_gpu) - self._start
+
+
+def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: int) -> dict:
+    """One whole learner step of a group, twice after a warm-up; the faster counts."""
+    batches = pack_groups([item], budget, page_once, VisionTokens(IMAGE_TOKEN, 2))
+    learner = GrpoLearner(strategy, AlgorithmConfig(), max_tokens=8192)
+    cost = CostModel.from_config(strategy.model_config)
+    on_gpu = strategy.device.type == "cuda"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    learner.step(batches)
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    seconds, linear = [], []
+    watch = LinearWatch(strategy)
+    for _ in range(2):
+        start, watch.seconds = now(on_gpu), 0.0
+        learner.step(batches)
+        seconds.append(now(on_gpu) - start)
+        linear.append(watch.seconds)
+    memory = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    )
+    return {
+        "rows": len(batches),
+        "tokens": sum(batch.num_tokens for batch in batches),
+        "patches": sum(len(batch.pixel_values) for batch in batches),
+        "forward_tflop": sum(cost.batch(batch) for batch in batches) / 1e12,
+        "step_seconds": min(seconds),
+        "linear_seconds": min(linear),
+        "peak_memory_mib": memory / 2**20,
+    }
+
+
+def compare(response: int, arguments: argparse.Namespace, device: str) -> dict:
+    """Both packings of one shape, each in a process of its own so that its peak memory shows."""
+    prompt, length = PROMPT // arguments.scale, response // arguments.scale
+    found = {"P": prompt, "R": length, "G": GROUP}
+    for name, page_once in (("page_once", True), ("dense", False)):
+        # page-once takes the group as one row; dense gets rows of the same size at most
+        budget = prompt + GROUP * length
+        task = (arguments.hidden, arguments.layers, device, prompt, length, page_once, budget)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found[name] = pool.apply(run, task)
+    once, dense = found["page_once"], found["dense"]
+    found["bound"] = GROUP * (prompt + length) / (prompt + GROUP * length)
+    for quantity in ("tokens", "forward_tflop", "step_seconds", "linear_seconds", "patches"):
+        found[f"{quantity}_ratio"] = dense[quantity] / once[quantity]
+    found["share_of_bound"] = found["linear_seconds_ratio"] / found["bound"]
+    return found
+
+
+def run(
+    hidden: int, layers: int, device: str, prompt: int, response: int, page_once: bool, budget: int
+) -> dict:
+    """In a fresh process: build and measure."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    strategy = make_strategy(hidden, layers, device)
+    return measure(strategy, make_group(prompt, response), page_once, budget)
+
+
+def main() -> None:
+    """Measure all shapes, print a table, write the results."""
+    on_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=int, default=1 if on_gpu else 16)
+    parser.add_argument("--hidden", type=int, default=3072 if on_gpu else 128)
+    parser.add_argument("--layers", type=int, default=8 if on_gpu else 2)
+    arguments = parser.parse_args()
+    device = "cuda" if on_gpu else "cpu"
+    rows = []
+    print("   P    R  bound  tokens  flops  step s (dense/once)  ratio  linear  of bound  MiB")
+    for response in RESPONSES:
+        row = compare(response, arguments, device)
+        rows.append(row)
+        once, dense = row["page_once"], row["dense"]
+        print(
+            f"{row['P']:4d} {row['R']:4d} {row['bound']:6.2f} {row['tokens_ratio']:7.2f} "
+            f"{row['forward_tflop_ratio']:6.2f} "
+            f"{dense['step_seconds']:8.2f}/{once['step_seconds']:.2f} "
+            f"{row['step_seconds_ratio']:12.2f} {row['linear_seconds_ratio']:7.2f} "
+            f"{row['share_of_bound']:9.2f} "
+            f"{dense['peak_memory_mib']:.0f}/{once['peak_memory_mib']:.0f}",
+            flush=True,
+        )
+    RESULTS.parent.mkdir(exist_ok=True)
+    result = {
+        "benchmark": "page_once",
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python", "benchmarks/page_once.py", *sys.argv[1:]]),
+        "hardware": torch.cuda.get_device_name()
+        if on_gpu
+        else f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread used",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "model": {"hidden": arguments.hidden, "layers": arguments.layers},
+        "shapes": rows,
+    }
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

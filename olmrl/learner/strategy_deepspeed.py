@@ -1,0 +1,280 @@
+"""DeepSpeed ZeRO-2 and ZeRO-3: the same policy and losses over DeepSpeed's sharding.
+
+Optional (the `deepspeed` extra); it compiles its CPU collectives on first use, which needs g++ and
+ninja. Gradient accumulation is ours: a step ends when the learner says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from olmrl.config.schema import LearnerConfig, ModelConfig
+from olmrl.learner.attention import resolve_kernel
+from olmrl.learner.logprobs import HeadSpec
+from olmrl.learner.loss import LossFn, LossInputs, to_measurements
+from olmrl.learner.model import TORCH_DTYPES, plain_weights, vision_is_frozen
+from olmrl.learner.optim import NonFiniteStep, build_optim
+from olmrl.learner.packed import Policy, PolicyOutput, blank_batch
+from olmrl.learner.strategy import PolicyRunner, as_numpy, reduce_over_ranks
+from olmrl.metrics import Last, Mean, Measurements
+from olmrl.types import Float32Array, PackedBatch
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class DeepspeedStrategy:
+    """ZeRO-2 or ZeRO-3 over the default process group; see `Strategy` for the methods."""
+
+    def __init__(
+        self,
+        model: Qwen2_5_VLForConditionalGeneration,
+        model_config: ModelConfig,
+        learner: LearnerConfig,
+        head: HeadSpec,
+        *,
+        total_steps: int,
+        reference: Qwen2_5_VLForConditionalGeneration | None = None,
+    ) -> None:
+        _refuse_what_is_missing(model_config, learner)
+        self._deepspeed = _import_deepspeed(model.device)
+        if not dist.is_initialized():
+            backend = "nccl" if model.device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.device = model.device
+        self.model_config = model.config
+        self._stage = learner.zero_stage
+        self._adapted = model_config.lora is not None
+        self._deepspeed.init_distributed(dist_backend=dist.get_backend(), dist_init_required=False)
+        kernel = resolve_kernel(model_config.attention, self.device)
+        self.policy = Policy(model, kernel, head)
+        self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
+        (self._adamw,) = self.optim.optimizers
+        self._adamw.register_step_pre_hook(_refuse_non_finite)
+        settings = zero_settings(model_config, learner)
+        self._engine = self._wrap(self.policy, settings, self._adamw)
+        self._runner = PolicyRunner(self.policy, self._engine, self.device, vision_is_frozen(model))
+        self._reference: PolicyRunner | None = None
+        if reference is not None:
+            frozen = Policy(reference.requires_grad_(False).eval(), kernel, head)
+            call: nn.Module = frozen.to(TORCH_DTYPES[model_config.dtype])
+            if self._stage == 3:
+                call = self._wrap(frozen, settings, None)
+            self._reference = PolicyRunner(frozen, call, self.device, keep_features=False)
+
+    def _wrap(self, policy: Policy, settings: dict[str, Any], optimizer: Any) -> Any:
+        engine, *_ = self._deepspeed.initialize(model=policy, optimizer=optimizer, config=settings)
+        return engine
+
+    def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
+        """See `Strategy`."""
+        output = self._runner.run(batch)
+        part = loss_fn(output.logprobs_N, output.entropy_N, LossInputs.of(batch, self.device))
+        # DeepSpeed averages gradients over ranks; the loss is already a share of the whole step's
+        self._engine.backward(part.loss * self.world_size, scale_wrt_gas=False)
+        return to_measurements(part)
+
+    def logprobs(self, batch: PackedBatch) -> Float32Array:
+        """See `Strategy`."""
+        return as_numpy(self._observe(self._runner, batch).logprobs_N)
+
+    def reference_logprobs(self, batch: PackedBatch) -> Float32Array:
+        """See `Strategy`; with adapters the reference is the policy without them."""
+        if self._reference is not None:
+            return as_numpy(self._observe(self._reference, batch).logprobs_N)
+        if not self._adapted:
+            raise ValueError("algorithm.kl_beta: the learner was built without a reference policy")
+        model = self.policy.model
+        model.disable_adapters()
+        try:
+            return self.logprobs(batch)
+        finally:
+            model.enable_adapters()
+
+    def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
+        """See `Strategy`."""
+        output = self._observe(self._runner, batch)
+        inputs = LossInputs.of(batch, self.device)
+        return to_measurements(loss_fn(output.logprobs_N, output.entropy_N, inputs))
+
+    @torch.no_grad()
+    def _observe(self, runner: PolicyRunner, batch: PackedBatch) -> PolicyOutput:
+        """A forward pass without gradients or adapter dropout."""
+        self._engine.eval()
+        try:
+            return runner.run(batch)
+        finally:
+            self._engine.train()
+
+    def optim_step(self) -> Measurements:
+        """See `Strategy`."""
+        rate = self.optim.lr
+        self._engine.step()
+        norm = self._engine.get_global_grad_norm()
+        self.optim.restore_schedule(self.optim.steps + 1)
+        return {"policy/grad_norm": Mean(float(norm)), "policy/lr": Last(rate)}
+
+    def discard_gradients(self) -> None:
+        """See `Strategy`."""
+        self._engine.optimizer.zero_grad()
+
+    def forget_features(self) -> None:
+        """See `Strategy`."""
+        self._runner.forget()
+
+    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """See `Strategy`."""
+        return reduce_over_ranks(values, self.world_size, self.device)
+
+    def max_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """See `Strategy`."""
+        return reduce_over_ranks(values, self.world_size, self.device, largest=True)
+
+    @torch.no_grad()
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See `Strategy`."""
+        yield from plain_weights(self.policy.model, self._full)
+
+    def _full(self, parameter: Tensor) -> Tensor:
+        """A parameter's whole master copy (a frozen one's only copy)."""
+        if parameter.requires_grad:
+            return self._deepspeed.utils.safe_get_full_fp32_param(parameter).detach()
+        if self._stage < 3:
+            return parameter.detach()
+        with self._deepspeed.zero.GatheredParameters([parameter]):
+            return parameter.detach().clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Strategy`; gathered one tensor at a time and cut anew, so ranks may change."""
+        if not self._adamw.state:
+            self._prime()
+        mesh = init_device_mesh(self.device.type, (self.world_size,))
+        read = self._deepspeed.utils.safe_get_full_optimizer_state
+
+        @torch.no_grad()
+        def cut(whole: Tensor) -> DTensor:
+            whole = whole.detach().float().contiguous()
+            return distribute_tensor(whole, mesh, [Shard(0)], src_data_rank=None)
+
+        named = list(self.policy.model.named_parameters())
+        return {
+            "model": {name: cut(self._full(p)) for name, p in named},
+            "optim": {
+                name: {moment: cut(read(p, moment)) for moment in MOMENTS}
+                for name, p in named
+                if p.requires_grad
+            },
+            "schedule": {"steps": self.optim.steps},
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Strategy`."""
+        if not self._adamw.state:
+            with torch.enable_grad():
+                self._prime()
+        tools = self._deepspeed.utils
+        for name, parameter in self.policy.model.named_parameters():
+            whole = state["model"][name].full_tensor()
+            if parameter.requires_grad:
+                tools.safe_set_full_fp32_param(parameter, whole)
+                for moment in MOMENTS:
+                    value = state["optim"][name][moment].full_tensor()
+                    tools.safe_set_full_optimizer_state(parameter, value, moment)
+            # the working copy too, which would else be made from the master only at a step's end
+            if self._stage == 3:
+                with self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+                    parameter.copy_(whole)
+            else:
+                parameter.copy_(whole)
+        self._set_steps(int(state["schedule"]["steps"]))
+
+    def _prime(self) -> None:
+        """Let AdamW make its moments: one step on a blank batch at learning rate zero."""
+        steps = self.optim.steps
+        for group in self._adamw.param_groups:
+            group["lr"] = 0.0
+        output = self._runner.run(blank_batch(self.model_config))
+        self._engine.backward(0.0 * output.logprobs_N.sum(), scale_wrt_gas=False)
+        self._engine.step()
+        self.forget_features()
+        self._set_steps(steps)
+
+    def _set_steps(self, steps: int) -> None:
+        self.optim.restore_schedule(steps)
+        for moments in self._adamw.state.values():
+            moments["step"].fill_(steps)
+
+
+def zero_settings(model_config: ModelConfig, learner: LearnerConfig) -> dict[str, Any]:
+    """DeepSpeed's own configuration for this learner."""
+    zero: dict[str, Any] = {"stage": learner.zero_stage, "overlap_comm": False}
+    if learner.zero_stage == 3:
+        zero["stage3_param_persistence_threshold"] = 0
+    if learner.cpu_offload:
+        zero["offload_optimizer"] = {"device": "cpu"}
+        if learner.zero_stage == 3:
+            zero["offload_param"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": learner.optimizer.max_grad_norm,
+        "zero_optimization": zero,
+        "bf16": {"enabled": model_config.dtype == "bfloat16"},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": None,
+    }
+
+
+def _refuse_what_is_missing(model_config: ModelConfig, learner: LearnerConfig) -> None:
+    if learner.optimizer.name != "adamw":
+        raise ValueError(
+            "learner.strategy: deepspeed shards flat buffers, which muon cannot update; "
+            "set learner.optimizer.name to adamw or learner.strategy to fsdp"
+        )
+    if learner.fp32_lm_head:
+        raise ValueError("learner.fp32_lm_head: needs learner.strategy fsdp")
+    if model_config.master_dtype != "float32":
+        raise ValueError("model.master_dtype: deepspeed keeps float32 masters; bfloat16 needs fsdp")
+
+
+def _import_deepspeed(device: torch.device) -> Any:
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    if "LOCAL_RANK" not in os.environ:
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            raise ValueError(
+                "learner.strategy: deepspeed needs LOCAL_RANK in the environment of every rank "
+                "(Ray Train and torchrun set it)"
+            )
+        os.environ["LOCAL_RANK"] = "0"
+    try:
+        import deepspeed  # noqa: PLC0415  the `deepspeed` extra is optional and slow to import
+    except ImportError as error:
+        raise ValueError(
+            "learner.strategy: deepspeed is not installed; "
+            "install olmrl[deepspeed] or set learner.strategy to fsdp"
+        ) from error
+    return deepspeed
+
+
+def _refuse_non_finite(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Stop on all ranks before DeepSpeed lets AdamW take gradients that are not finite."""
+    gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+    bad = torch.zeros(1, device=gradients[0].device) if gradients else torch.zeros(1)
+    for gradient in gradients:
+        bad += (~torch.isfinite(gradient)).any()
+    dist.all_reduce(bad, op=dist.ReduceOp.MAX)
+    if bad.item():
+        raise NonFiniteStep("a gradient is NaN or infinite")

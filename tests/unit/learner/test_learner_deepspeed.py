@@ -1,0 +1,103 @@
+"""DeepSpeed against FSDP2: the same losses, weights and resumption."""
+
+import numpy as np
+import pytest
+import torch.distributed.checkpoint as dcp
+from learner_tiny import BANNED, make_group, make_model, pack
+
+from olmrl.config.schema import LearnerConfig, ModelConfig, OptimizerConfig
+from olmrl.learner.core import SftLearner
+from olmrl.learner.logprobs import HeadSpec
+from olmrl.learner.model import prepare_policy
+from olmrl.learner.strategy_deepspeed import DeepspeedStrategy
+from olmrl.learner.strategy_fsdp import FsdpStrategy
+
+
+def _strategy(kind, stage=2, dtype="float32", seed=0):
+    config = ModelConfig(path="tiny", dtype=dtype)
+    optimizer = OptimizerConfig(lr=1e-3, warmup_steps=3, weight_decay=0.1)
+    learner = LearnerConfig(use_gpu=False, strategy=kind, zero_stage=stage, optimizer=optimizer)
+    model = prepare_policy(make_model(seed), config, activation_checkpointing=True)
+    made = {"fsdp": FsdpStrategy, "deepspeed": DeepspeedStrategy}[kind]
+    return made(model, config, learner, HeadSpec(1.0, BANNED, 8), total_steps=20)
+
+
+def _weights(strategy):
+    return {n: w.float().numpy().copy() for n, w in strategy.named_weights()}
+
+
+def _learn(strategy, steps):
+    model = make_model()
+    batches = [pack(model, [make_group(i, (4, 6), [6, 3])]) for i in range(12)]
+    learner = SftLearner(strategy)
+    for step in steps:
+        four = batches[4 * (step % 3) : 4 * (step % 3) + 4]
+        row = learner.step(four[strategy.rank :: strategy.world_size])
+    return row["policy/grad_norm"].value()
+
+
+def _train(kind, stage=2, dtype="float32"):
+    strategy = _strategy(kind, stage, dtype)
+    norm = _learn(strategy, [0, 1, 2])
+    return _weights(strategy), norm, strategy.optim.lr
+
+
+def _gap(a, b):
+    assert a.keys() == b.keys()
+    return max(np.abs(a[n] - b[n]).max() for n in a)
+
+
+@pytest.mark.slow  # compiles DeepSpeed's CPU collectives once, 40 s
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-4), ("bfloat16", 3e-3)])
+def test_deepspeed_learns_what_fsdp_learns(ranks, stage, dtype, tolerance):
+    expected, norm, rate = ranks(_train, "fsdp", 2, dtype)[0]
+    assert _gap(expected, _weights(_strategy("fsdp"))) > 5e-4
+    for weights, found_norm, found_rate in ranks(_train, "deepspeed", stage, dtype):
+        assert _gap(weights, expected) < tolerance
+        assert found_norm == pytest.approx(norm, rel=1e-3 if dtype == "float32" else 0.1)
+        assert found_rate == pytest.approx(rate)
+
+
+def _save(folder, stage):
+    strategy = _strategy("deepspeed", stage)
+    _learn(strategy, [0, 1])
+    dcp.save(strategy.state_dict(), checkpoint_id=folder)
+    at_save = _weights(strategy)
+    _learn(strategy, [2, 3])
+    return at_save, _weights(strategy)
+
+
+def _restore(folder, stage):
+    strategy = _strategy("deepspeed", stage, seed=5)
+    state = strategy.state_dict()
+    dcp.load(state, checkpoint_id=folder)
+    strategy.load_state_dict(state)
+    restored = _weights(strategy)
+    _learn(strategy, [2, 3])
+    return restored, _weights(strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_restored_deepspeed_run_equals_the_unbroken_one(tmp_path, ranks, stage):
+    at_save, unbroken = ranks(_save, str(tmp_path), stage)[0]
+    for restored, resumed in ranks(_restore, str(tmp_path), stage):
+        assert _gap(at_save, restored) == 0
+        assert _gap(unbroken, resumed) < 1e-5
+    assert _gap(at_save, unbroken) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        ({"optimizer": {"name": "muon"}}, "muon cannot update"),
+        ({"fp32_lm_head": True}, r"learner\.fp32_lm_head"),
+    ],
+)
+def test_settings_deepspeed_cannot_honour_are_refused(learner, message):
+    config = ModelConfig(path="tiny", dtype="float32")
+    keys = LearnerConfig(use_gpu=False, strategy="deepspeed", **learner)
+    model = prepare_policy(make_model(), config)
+    with pytest.raises(ValueError, match=message):
+        DeepspeedStrategy(model, config, keys, HeadSpec(), total_steps=3)
