@@ -39,7 +39,8 @@ def run_seed(seed: int, work: Path, overrides: list[str]) -> Path:
     texts = [base / "pages", "configs/prompts/tiny.txt"]
     command("olmrl.synth", "model", base / "random", "--texts", *texts, "--seed", seed)
     start = base / "random"
-    for number, (config, pairs) in enumerate(zip(settings["warm_up"], ("sft_clean", "sft"), strict=True)):
+    warm_ups = zip(settings["warm_up"], ("sft_clean", "sft"), strict=True)
+    for number, (config, pairs) in enumerate(warm_ups):
         out = base / f"warm-{number}"
         command(
             "olmrl.sft", "--config", config, f"run.dir={out}", f"run.seed={seed}",

@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses duplicate keys, reads 2e-5 as a number and `off` as a word."""
 
-    yaml_implicit_resolvers: typing.ClassVar = {
+    yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own attribute)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -1,8 +1,15 @@
 import numpy as np
 
 from olmrl import evaluation
-from olmrl.types import Completion, Page, PolicyVersion, RewardResult, Rollout, TestVerdict
-from olmrl.types import VersionSpan
+from olmrl.types import (
+    Completion,
+    Page,
+    PolicyVersion,
+    RewardResult,
+    Rollout,
+    TestVerdict,
+    VersionSpan,
+)
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
@@ -20,7 +27,9 @@ def rollout(text, verdicts, reason="stop"):
         "g", 0, ids, np.zeros(3, np.float32), (VersionSpan(PolicyVersion(1, 0), 0, 3),),
         reason, text, ids,
     )  # fmt: skip
-    tests = tuple(TestVerdict(f"t{i}", kind, file, ok) for i, (kind, file, ok) in enumerate(verdicts))
+    tests = tuple(
+        TestVerdict(f"t{i}", kind, file, ok) for i, (kind, file, ok) in enumerate(verdicts)
+    )
     return Rollout(completion, {"bench": RewardResult(0.5, verdicts=tests)}, 0.5)
 
 
