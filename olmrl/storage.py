@@ -82,14 +82,17 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Write a file that appears whole or not at all.
 
-    Local: temporary file in the same folder, fsync, rename. Remote object stores publish an object
-    only when its upload completes, so a failed block aborts the upload instead.
+    Local: temporary file in the same folder, fsync, rename. Remote: a local temporary file, uploaded
+    as a whole when the block ends well (object stores publish complete objects only).
     """
     fs, inner = filesystem(path)
     text = {} if "b" in mode else {"encoding": "utf-8"}
     if is_remote(path):
-        with fs.transaction, fs.open(inner, mode, **text) as stream:
-            yield stream
+        with tempfile.TemporaryDirectory() as folder:
+            staged = os.path.join(folder, "staged")
+            with open(staged, mode, **text) as stream:  # type: ignore[call-overload]
+                yield stream
+            fs.put_file(staged, inner)
         return
     target = Path(inner)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -46,5 +46,9 @@ def test_remote_paths_work_through_fsspec():
     assert storage.exists("memory://box/a.json")
     assert '"x": 1' in storage.read_text("memory://box/a.json")
     assert storage.join("s3://bucket/a/", "b", "c") == "s3://bucket/a/b/c"
+    with pytest.raises(RuntimeError), storage.atomic_open("memory://box/a.json", "w") as stream:
+        stream.write("half")
+        raise RuntimeError
+    assert '"x": 1' in storage.read_text("memory://box/a.json")
     with pytest.raises(ValueError, match="nope://"):
         storage.read_bytes("nope://x/y")
