@@ -82,8 +82,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Write a file that appears whole or not at all.
 
-    Local: temporary file in the same folder, fsync, rename. Remote: a local temporary file, uploaded
-    as a whole when the block ends well (object stores publish complete objects only).
+    Local: temporary file in the same folder, fsync, rename. Remote: a local temporary file,
+    uploaded as a whole when the block ends well (object stores publish complete objects only).
     """
     fs, inner = filesystem(path)
     text = {} if "b" in mode else {"encoding": "utf-8"}

@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--gpus", type=int, default=None, help="per engine; default: 1 if there are any"
     )
+    made.add_argument("--kv-cache-gb", type=float, default=1.0, help="of an engine on CPU")
     made.set_defaults(run=_run)
     for command in (score, versus, made):
         command.add_argument("folder", type=Path, help="bench folder, or one of its JSONL files")
@@ -146,6 +147,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         max_model_len=options.max_model_len,
         tensor_parallel_size=max(1, gpus),
         enforce_eager=gpus == 0,
+        kv_cache_gb=None if gpus else options.kv_cache_gb,
         sampling=SamplingConfig(max_tokens=options.max_tokens),
     )
     with Progress(console=console, transient=True) as progress:
