@@ -199,6 +199,23 @@ def run(
     return measure(strategy, make_group(prompt, response), page_once, budget)
 
 
+def write_results(rows: list[dict], arguments: argparse.Namespace, on_gpu: bool) -> None:
+    """After every shape, so that an interrupted run leaves what it measured."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    result = {
+        "benchmark": "page_once",
+        "date": datetime.date.today().isoformat(),
+        "command": " ".join(["python", "benchmarks/page_once.py", *sys.argv[1:]]),
+        "hardware": torch.cuda.get_device_name()
+        if on_gpu
+        else f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread used",
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "model": {"hidden": arguments.hidden, "layers": arguments.layers},
+        "shapes": rows,
+    }
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+
+
 def main() -> None:
     """Measure all shapes, print a table, write the results."""
     on_gpu = torch.cuda.is_available()
@@ -223,19 +240,7 @@ def main() -> None:
             f"{dense['peak_memory_mib']:.0f}/{once['peak_memory_mib']:.0f}",
             flush=True,
         )
-    RESULTS.parent.mkdir(exist_ok=True)
-    result = {
-        "benchmark": "page_once",
-        "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", "benchmarks/page_once.py", *sys.argv[1:]]),
-        "hardware": torch.cuda.get_device_name()
-        if on_gpu
-        else f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread used",
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "model": {"hidden": arguments.hidden, "layers": arguments.layers},
-        "shapes": rows,
-    }
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        write_results(rows, arguments, on_gpu)
 
 
 if __name__ == "__main__":
