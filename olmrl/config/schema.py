@@ -57,7 +57,7 @@ class ModelConfig(Section):
     master_dtype: Dtype = "float32"
     """Precision of the weights the optimizer updates."""
     attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
-    """Attention kernel; auto takes flash-attn 2 where installed on a GPU, else SDPA."""
+    """Kernel; auto: flash-attn where installed, else FlexAttention, on a GPU; SDPA on CPU."""
     trust_remote_code: bool = False
     """Run code shipped with the checkpoint. Off by default."""
     freeze: FreezeConfig = FreezeConfig()

@@ -77,7 +77,9 @@ class GrpoWorker:
             config.model,
             config.learner,
             head,
-            total_steps=task.total_steps,
+            total_steps=task.total_steps
+            * config.algorithm.epochs_per_batch
+            * config.algorithm.minibatches,
             device=device,
             with_reference=config.algorithm.kl_beta > 0,
         )
