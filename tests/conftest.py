@@ -8,6 +8,7 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     RAY_USAGE_STATS_ENABLED="0",
     RAY_AUTH_MODE="disabled",
+    RAY_worker_niceness="0",
     WANDB_MODE="offline",
 )
 
