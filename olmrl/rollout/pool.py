@@ -23,8 +23,7 @@ import ray
 
 from olmrl.metrics import Last, Measurements, Sum, merge
 from olmrl.rollout.engine import EngineStats, Generated, GenerationFailure
-from olmrl.rollout.environment import engine_environment
-from olmrl.rollout.worker import THREADS, RolloutWorker, WorkerSpec
+from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, SamplingSpec
 from olmrl.weight_sync.errors import EngineBroken
 
@@ -240,17 +239,9 @@ class RolloutPool:
         self._backlog.clear()
 
     def _spawn(self, slot: int) -> None:
-        config = self._spec.config
         self._born += 1
         worker_id = f"engine-{slot}.{self._born}"
-        options: dict[str, Any] = {
-            "num_cpus": config.cpus_per_worker,
-            "num_gpus": config.tensor_parallel_size if self._spec.use_gpu else 0,
-            "resources": config.resources,
-            "max_concurrency": THREADS,
-            "runtime_env": {"env_vars": engine_environment(config, self._spec.use_gpu)},
-        } | self._options
-        actor: Any = ray.remote(RolloutWorker).options(**options)
+        actor = actor_class(self._spec.config, self._spec.use_gpu, **self._options)
         handle = actor.remote(worker_id, slot, self._spec)
         starting = handle.start.remote()
         self._workers.append(

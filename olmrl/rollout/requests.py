@@ -71,7 +71,8 @@ class OpenGroups:
     @property
     def unfinished(self) -> int:
         """Completions still owed."""
-        return sum(len(group.open) for group in self._groups.values())
+        # Asked from other threads: the list is taken at once, the dict may change meanwhile.
+        return sum(len(group.open) for group in list(self._groups.values()))
 
     def __iter__(self) -> Iterator[OpenGroup]:
         return iter(list(self._groups.values()))

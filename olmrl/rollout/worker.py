@@ -23,12 +23,14 @@ from olmrl.rollout.engine import (
     GenerationRequest,
     InFlight,
 )
-from olmrl.rollout.environment import pin_to_cores, quiet
+from olmrl.rollout.environment import engine_environment, pin_to_cores, quiet
 from olmrl.types import Float32Array, Int32Array, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.checksum import Checksums
 
-THREADS = 8
-"""Calls a worker serves at once: a long poll, submits, a weight update, stats."""
+_CONTROL_THREADS = 4
+"""Weight updates, aborts, scores and stats that a worker serves at once."""
+_CALLS = {"poll": 1, "submit": 1}
+"""Threads of their own: neither a long poll nor a row of pages to encode holds up the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class RolloutWorker:
             time.sleep(0.2)
         return self._engine.version()
 
+    @ray.method(concurrency_group="submit")
     def submit(
         self,
         group_id: str,
@@ -130,6 +133,7 @@ class RolloutWorker:
         self._engine.submit(GenerationRequest(group_id, page, text, sampling, seeds, wanted))
         return int(page.image.nbytes)
 
+    @ray.method(concurrency_group="poll")
     def poll(self, timeout_s: float) -> PollResult:
         """Whatever finished, after at most `timeout_s` seconds."""
         outputs = self._engine.poll(timeout_s)
@@ -144,7 +148,8 @@ class RolloutWorker:
     ) -> Float32Array:
         """Log-probs of a given completion (parity guard)."""
         text = self._encoder.prompt_text(page) if prompt_text is None else prompt_text
-        return self._engine.score(page, text, token_ids, temperature)
+        with self._updates:
+            return self._engine.score(page, text, token_ids, temperature)
 
     def sync(self, publication: Any, in_flight: InFlight) -> PolicyVersion:
         """Load a publication from the object store; older ones than the engine has are ignored."""
@@ -194,6 +199,25 @@ class RolloutWorker:
     def wake(self) -> None:
         """Take GPU memory back."""
         self._engine.wake()
+
+
+def actor_class(config: RolloutConfig, use_gpu: bool, **options: Any) -> Any:
+    """RolloutWorker as a Ray actor with the resources and environment its engine needs.
+
+    Args:
+        config: Engine settings.
+        use_gpu: Whether it runs on GPUs.
+        options: Ray options that take precedence (placement group, fractional GPUs).
+    """
+    settings: dict[str, Any] = {
+        "num_cpus": config.cpus_per_worker,
+        "num_gpus": config.tensor_parallel_size if use_gpu else 0,
+        "resources": config.resources,
+        "max_concurrency": _CONTROL_THREADS,
+        "runtime_env": {"env_vars": engine_environment(config, use_gpu)},
+    }
+    remote: Any = ray.remote  # its stubs do not know concurrency groups
+    return remote(concurrency_groups=_CALLS)(RolloutWorker).options(**settings | options)
 
 
 def build_engine(spec: WorkerSpec) -> Engine:

@@ -8,7 +8,6 @@ all names before the first tensor. Their wire format is kept: engines run vLLM's
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -27,8 +26,8 @@ from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.measure import sync_measurements
+from olmrl.weight_sync.plan import describe, free_port, merge_handles, rank_plan
 from olmrl.weight_sync.publication import NamedTensor, groups
-from olmrl.weight_sync.store import EngineEntry
 
 _MIB = 2**20
 _NCCL_BUFFERS = 2
@@ -180,50 +179,6 @@ class IpcLink:
 
     def close(self) -> None:
         """Hold nothing."""
-
-
-def rank_plan(engines: Sequence[EngineEntry]) -> tuple[int, dict[str, int]]:
-    """World size of the transfer group, and the rank of each engine's first GPU.
-
-    The learner is rank 0; engines follow, each with as many ranks as it has GPUs.
-    """
-    offsets: dict[str, int] = {}
-    following = 1
-    for engine in engines:
-        offsets[engine.worker_id] = following
-        following += engine.ranks
-    return following, offsets
-
-
-def describe(group: Sequence[NamedTensor]) -> dict[str, Any]:
-    """Names, dtypes and shapes of a bucket, as vLLM's receivers expect them."""
-    return {
-        "names": [name for name, _ in group],
-        "dtype_names": [str(tensor.dtype).removeprefix("torch.") for _, tensor in group],
-        "shapes": [list(tensor.shape) for _, tensor in group],
-    }
-
-
-def merge_handles(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """IPC handles of all ranks, by GPU uuid.
-
-    Raises:
-        ValueError: two learner ranks share a GPU, whose engine could not tell them apart.
-    """
-    merged: dict[str, Any] = {}
-    for part in parts:
-        for uuid, handle in part.items():
-            if uuid in merged:
-                raise ValueError(f"weight_sync.transport: ipc, but two learner ranks are on {uuid}")
-            merged[uuid] = handle
-    return merged
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        return int(listener.getsockname()[1])
 
 
 def _all_gather(handle: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -20,8 +20,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditi
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.rollout.engine import GenerationFailure
-from olmrl.rollout.environment import engine_environment
-from olmrl.rollout.worker import THREADS, RolloutWorker, WorkerSpec
+from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync import checksum
@@ -150,12 +149,7 @@ def driver(request: pytest.FixtureRequest, cluster: None, model_path: Path) -> I
         kv_cache_gb=0.25,
     )
     spec = WorkerSpec(EncoderSpec(str(model_path)), config, False, "object_store")
-    actor: Any = ray.remote(RolloutWorker).options(
-        num_cpus=1,
-        max_concurrency=THREADS,
-        runtime_env={"env_vars": engine_environment(config, use_gpu=False)},
-    )
-    handle = actor.remote("engine-0", 0, spec)
+    handle = actor_class(config, use_gpu=False).remote("engine-0", 0, spec)
     ray.get(handle.start.remote())
     yield Driver(handle, model_path, request.param == "vllm")
     ray.kill(handle)
