@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -348,18 +348,28 @@ def connect(address: str | None, local_cpus: int | None, plan: Plan, dashboard: 
     if joins:
         ray.init(address=joins, **settings)
     else:
-        needed = max(round(plan.cpus + 1), os.cpu_count() or 1)
-        ray.init(
-            num_cpus=local_cpus or needed,
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            _node_ip_address="127.0.0.1",
-            **settings,
+        count = local_cpus or max(round(plan.cpus + 1), os.cpu_count() or 1)
+        check(
+            replace(plan, roles=tuple(replace(r, gpus=0.0) for r in plan.roles)),
+            Resources(count, 0),
         )
+        _start_local(num_cpus=count, include_dashboard=dashboard, **settings)
     available = ray.cluster_resources()
     resources = Resources(available.get("CPU", 0.0), available.get("GPU", 0.0))
     check(plan, resources)
     return resources
+
+
+def _start_local(**settings: Any) -> None:
+    """Start Ray on loopback; a busy machine may need more than Ray's fixed 30 s, so try again."""
+    for attempt in range(_START_ATTEMPTS):
+        try:
+            ray.init(dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **settings)
+            return
+        except Exception as error:  # Ray raises the bare class for this
+            if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
+                raise
+            ray.shutdown()
 
 
 def start_ray(engines: int, gpus_per_engine: int | None) -> int:
@@ -377,6 +387,8 @@ def start_ray(engines: int, gpus_per_engine: int | None) -> int:
         return gpus_per_engine
     return 1 if resources.gpus >= engines else 0
 
+
+_START_ATTEMPTS = 3
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
 """Variables that workers must share with the Driver."""
