@@ -99,8 +99,9 @@ def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool
 
 @lru_cache(maxsize=65_536)
 def _compare(reference: str, hypothesis: str, compat: bool) -> bool | None:
-    fonts: Fonts = "serif" if compat else "katex"
     renderer = configured_renderer()
+    # A browser measures in the machine's serif face: it never loads KaTeX's own fonts.
+    fonts: Fonts = "serif" if compat or renderer == "chromium" else "katex"
     wanted = render(reference, fonts=fonts, renderer=renderer)
     if wanted.error:
         return compat

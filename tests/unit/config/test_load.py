@@ -86,3 +86,13 @@ def test_dump_reads_back_as_the_same_configuration():
     config = load(GrpoConfig, None, [*MINIMAL, "rollout.workers={min: 1, max: 3}"])
     assert GrpoConfig.model_validate(yaml.safe_load(dump(config))) == config
     assert (config.rollout.min_workers, config.rollout.max_workers) == (1, 3)
+
+
+def test_the_equation_renderer_reaches_comparisons(monkeypatch):
+    from olmrl.markup import equations
+
+    config = load(GrpoConfig, None, [*MINIMAL, "markup.equations.renderer=chromium"])
+    assert config.markup.equations.renderer == "chromium"
+    monkeypatch.setenv(equations.RENDERER_VARIABLE, "mathjax")
+    with pytest.raises(ValueError, match="must be katex or chromium"):
+        equations.equivalent("x^2+y", "y+x^2")
