@@ -281,10 +281,12 @@ class RolloutPool:
             done = []
         outputs: list[Generated] = []
         for reference in done:
+            worker = waiting.get(reference)
             if reference in self._submits:
                 self._submitted(reference)
-            elif waiting[reference] in self._workers:
-                outputs += self._answered(waiting[reference])
+            # Else it may be a submit or a poll of a worker that was found dead in this very loop.
+            elif worker is not None and worker in self._workers:
+                outputs += self._answered(worker)
         self._replace_stalled()
         outputs += self._failures
         self._failures = []
