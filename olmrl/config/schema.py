@@ -96,7 +96,7 @@ class DataConfig(Section):
 class SamplingConfig(Section):
     """How completions are drawn."""
 
-    temperature: Positive = 0.8
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 0.8
     """Softmax temperature; log-probabilities are taken at it."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Nucleus mass; below 1 the log-probabilities stay those of the full vocabulary."""
