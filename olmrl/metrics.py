@@ -187,7 +187,7 @@ class WandbSink:
 
     def close(self) -> None:
         """Finish the W&B run."""
-        self._run.finish(quiet=True)
+        self._run.finish()
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
