@@ -8,7 +8,6 @@ show --config F --histogram --dropped lost.jsonl    lengths of all pages, and wh
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import ray
 from PIL import Image
 
-from olmrl import storage
+from olmrl import cluster, storage
 from olmrl.config import SftConfig, load
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.example import IGNORED, EncodedExample
@@ -147,7 +146,7 @@ def _token_lines(encoder: Encoder, example: EncodedExample) -> Iterator[str]:
 def _show_histogram(
     config: SftConfig, pages: PageSet, spec: EncoderSpec, dropped: str | None
 ) -> None:
-    ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    cluster.connect(None, None, cluster.Plan((cluster.Role("data", 1, 1.0, 0.0),), None), False)
     stream = ExampleStream(
         pages, spec, max_tokens=config.data.max_tokens, seed=None, epochs=1, prefetch=256
     )
