@@ -1,0 +1,91 @@
+"""The connection to Ray: join the job's cluster, or start one on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from olmrl.cluster.plan import Plan, Role, check
+from olmrl.cluster.resources import Resources
+
+_START_ATTEMPTS = 3
+
+_PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
+"""Variables that workers must share with the Driver."""
+
+
+def connect(address: str | None, local_cpus: int | None, plan: Plan, dashboard: bool) -> Resources:
+    """Join the job's Ray cluster, or start one on this machine with the CPUs the plan needs.
+
+    A local cluster counts CPUs logically: small machines run all roles side by side. Everything it
+    opens listens on loopback.
+
+    Raises:
+        PlanError: the cluster is too small.
+    """
+    joins = address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # Ray runs workers at the lowest priority by default; ours are the work, not the background.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    settings: dict[str, Any] = {
+        "runtime_env": {"env_vars": worker_environment()},
+        "logging_level": "ERROR",
+        "log_to_driver": False,
+        "configure_logging": False,
+    }
+    if joins:
+        ray.init(address=joins, **settings)
+    else:
+        count = local_cpus or max(round(plan.cpus + 1), os.cpu_count() or 1)
+        check(
+            replace(plan, roles=tuple(replace(r, gpus=0.0) for r in plan.roles)),
+            Resources(count, 0),
+        )
+        _start_local(num_cpus=count, include_dashboard=dashboard, **settings)
+    available = ray.cluster_resources()
+    resources = Resources(available.get("CPU", 0.0), available.get("GPU", 0.0))
+    check(plan, resources)
+    return resources
+
+
+def _start_local(**settings: Any) -> None:
+    """Start Ray on loopback; a busy machine may need more than Ray's fixed 30 s, so try again."""
+    for attempt in range(_START_ATTEMPTS):
+        try:
+            ray.init(dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **settings)
+            return
+        except Exception as error:  # Ray raises the bare class for this
+            if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
+                raise
+            ray.shutdown()
+
+
+def start_ray(engines: int, gpus_per_engine: int | None) -> int:
+    """Start or join Ray for a command that only needs engines.
+
+    Returns:
+        GPUs per engine: as asked, or 1 where the cluster has any.
+
+    Raises:
+        PlanError: fewer GPUs than asked for.
+    """
+    role = Role("RolloutWorker", engines, 1.0, float(gpus_per_engine or 0))
+    resources = connect(None, None, Plan((role,), None), dashboard=False)
+    if gpus_per_engine is not None:
+        return gpus_per_engine
+    return 1 if resources.gpus >= engines else 0
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment of every worker: quiet libraries, one thread unless the user says more."""
+    defaults = {
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONWARNINGS": "ignore",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    passed = {k: v for k, v in os.environ.items() if k in _PASSED_ON}
+    return {**{k: os.environ.get(k, v) for k, v in defaults.items()}, **passed}
