@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from olmrl.config.schema import ModelConfig
+from olmrl.data.cost import CostModel
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes that memory depends on."""
+    """The sizes of one model."""
 
     hidden: int
     layers: int
@@ -21,34 +25,117 @@ class ModelShape:
     vision_hidden: int
     vision_layers: int
     vision_intermediate: int
-    patch_width: int
-    """Numbers in one patch (channels x frames x height x width)."""
-    merge: int
-    """Patches per merged vision token along one side."""
     tied: bool
+    """Embedding and output head are one matrix."""
+    patch: int = 14
+    """Pixels along a patch."""
+    frames: int = 2
+    """Frames in a patch."""
+    merge: int = 2
+    """Patches per merged vision token along one side."""
+    window: int = 112
+    """Pixels along an attention window."""
+    full_blocks: int = 4
+    """Vision blocks that attend to the whole image."""
+
+    @property
+    def keys(self) -> int:
+        """Width of all keys (and of all values) of one token in one layer."""
+        return self.hidden // self.heads * self.kv_heads
+
+    @property
+    def patch_width(self) -> int:
+        """Numbers in one patch (channels x frames x height x width)."""
+        return 3 * self.frames * self.patch**2
 
     @property
     def block_parameters(self) -> int:
         """Parameters of one language block."""
-        kv = self.hidden // self.heads * self.kv_heads
-        attention = self.hidden * (2 * self.hidden + 2 * kv) + self.hidden + 2 * kv
+        attention = self.hidden * (2 * self.hidden + 2 * self.keys) + self.hidden + 2 * self.keys
         return attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
 
     @property
-    def vision_parameters(self) -> int:
-        """Parameters of vision tower and merger."""
+    def vision_block_parameters(self) -> int:
+        """Parameters of one vision block."""
         v, inner = self.vision_hidden, self.vision_intermediate
-        block = 4 * v * v + 4 * v + 3 * v * inner + 2 * inner + v + 2 * v
-        merged = v * self.merge**2
-        merger = v + merged * merged + merged + merged * self.hidden + self.hidden
-        return self.patch_width * v + self.vision_layers * block + merger
+        return 4 * v * v + 4 * v + 3 * v * inner + 2 * inner + v + 2 * v
+
+    @property
+    def tower_parameters(self) -> int:
+        """Parameters of the vision tower without the merger."""
+        return (
+            self.patch_width * self.vision_hidden
+            + self.vision_layers * self.vision_block_parameters
+        )
+
+    @property
+    def merger_parameters(self) -> int:
+        """Parameters between vision tower and language model."""
+        merged = self.vision_hidden * self.merge**2
+        return self.vision_hidden + merged * merged + merged + merged * self.hidden + self.hidden
+
+    @property
+    def language_parameters(self) -> int:
+        """Parameters of the language model, embedding and output head."""
+        heads = 1 if self.tied else 2
+        blocks = self.layers * self.block_parameters
+        return heads * self.vocabulary * self.hidden + blocks + self.hidden
 
     @property
     def parameters(self) -> int:
         """All parameters."""
-        heads = 1 if self.tied else 2
-        language = heads * self.vocabulary * self.hidden + self.layers * self.block_parameters
-        return language + self.hidden + self.vision_parameters
+        return self.language_parameters + self.tower_parameters + self.merger_parameters
+
+    def trained(self, model: ModelConfig) -> int:
+        """Parameters that get gradients and optimizer state."""
+        if model.lora is not None:
+            return self._adapters(model.lora.rank, model.lora.target_modules)
+        frozen = model.freeze
+        return (
+            (0 if frozen.language else self.language_parameters)
+            + (0 if frozen.vision else self.tower_parameters)
+            + (0 if frozen.projector else self.merger_parameters)
+        )
+
+    def _adapters(self, rank: int, targets: tuple[str, ...]) -> int:
+        """Numbers in low-rank adapters on layers of these names, in language and vision blocks."""
+        h, inner, v, v_inner = (
+            self.hidden, self.intermediate, self.vision_hidden, self.vision_intermediate,
+        )  # fmt: skip
+        language = {
+            "q_proj": 2 * h, "k_proj": h + self.keys, "v_proj": h + self.keys, "o_proj": 2 * h,
+            "gate_proj": h + inner, "up_proj": h + inner, "down_proj": h + inner,
+        }  # fmt: skip
+        vision = {
+            "qkv": 4 * v, "proj": 2 * v,
+            "gate_proj": v + v_inner, "up_proj": v + v_inner, "down_proj": v + v_inner,
+        }  # fmt: skip
+        per_layer = sum(language.get(name, 0) for name in targets)
+        per_vision_layer = sum(vision.get(name, 0) for name in targets)
+        return rank * (self.layers * per_layer + self.vision_layers * per_vision_layer)
+
+    def cost(self) -> CostModel:
+        """Operations of this model, by the learner's own account."""
+        text = SimpleNamespace(
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            intermediate_size=self.intermediate,
+            vocab_size=self.vocabulary,
+        )
+        vision = SimpleNamespace(
+            hidden_size=self.vision_hidden,
+            depth=self.vision_layers,
+            intermediate_size=self.vision_intermediate,
+            window_size=self.window,
+            patch_size=self.patch,
+            temporal_patch_size=self.frames,
+            spatial_merge_size=self.merge,
+            fullatt_block_indexes=range(self.full_blocks),
+            out_hidden_size=self.hidden,
+        )
+        return CostModel.from_config(SimpleNamespace(text_config=text, vision_config=vision))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ModelShape:
@@ -65,36 +152,37 @@ class ModelShape:
             vision_hidden=vision["hidden_size"],
             vision_layers=vision["depth"],
             vision_intermediate=vision["intermediate_size"],
-            patch_width=3 * vision.get("temporal_patch_size", 2) * vision["patch_size"] ** 2,
-            merge=vision.get("spatial_merge_size", 2),
             tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
+            patch=vision["patch_size"],
+            frames=vision.get("temporal_patch_size", 2),
+            merge=vision.get("spatial_merge_size", 2),
+            window=vision.get("window_size", 112),
+            full_blocks=len(vision.get("fullatt_block_indexes", range(4))),
         )
 
 
-def _published(
-    hidden: int, layers: int, inner: int, heads: int, kv: int, v_inner: int, tied: bool
-) -> ModelShape:
+def _published(hidden: int, layers: int, inner: int, heads: int, kv_heads: int) -> ModelShape:
+    """The family's sizes differ in these; only the smallest ties embedding and head."""
+    small = hidden == 2048
     return ModelShape(
         hidden,
         layers,
         inner,
         heads,
-        kv,
-        151936 if tied else 152064,
-        1280,
-        32,
-        v_inner,
-        1176,
-        2,
-        tied,
+        kv_heads,
+        vocabulary=151936 if small else 152064,
+        vision_hidden=1280,
+        vision_layers=32,
+        vision_intermediate=3420 if hidden < 5120 else 3456,
+        tied=small,
     )
 
 
 PUBLISHED_SHAPES = {
-    "Qwen/Qwen2.5-VL-3B-Instruct": _published(2048, 36, 11008, 16, 2, 3420, True),
-    "Qwen/Qwen2.5-VL-7B-Instruct": _published(3584, 28, 18944, 28, 4, 3420, False),
-    "Qwen/Qwen2.5-VL-32B-Instruct": _published(5120, 64, 27648, 40, 8, 3456, False),
-    "Qwen/Qwen2.5-VL-72B-Instruct": _published(8192, 80, 29568, 64, 8, 3456, False),
+    "Qwen/Qwen2.5-VL-3B-Instruct": _published(2048, 36, 11008, 16, 2),
+    "Qwen/Qwen2.5-VL-7B-Instruct": _published(3584, 28, 18944, 28, 4),
+    "Qwen/Qwen2.5-VL-32B-Instruct": _published(5120, 64, 27648, 40, 8),
+    "Qwen/Qwen2.5-VL-72B-Instruct": _published(8192, 80, 29568, 64, 8),
 }
 """Shapes from the published config.json files, so that a plan needs no download."""
 

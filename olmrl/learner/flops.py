@@ -12,30 +12,17 @@ from typing import Any
 import torch
 
 from olmrl.data.cost import CostModel
+from olmrl.hardware import find_gpu
 from olmrl.metrics import Mean, Measurements, Sum
 from olmrl.types import PackedBatch
-
-DENSE_BF16_PEAK = {
-    "A100": 312e12,
-    "A10G": 70e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "B200": 2250e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "4090": 165e12,
-}
-"""Operations per second of dense bfloat16 matrix products, from the vendors' data sheets."""
 
 
 def peak_flops(device: torch.device) -> float | None:
     """Peak of a device, or None where none is known (CPUs among them)."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    matches = [key for key in DENSE_BF16_PEAK if key in name]
-    return DENSE_BF16_PEAK[max(matches, key=len)] if matches else None
+    gpu = find_gpu(torch.cuda.get_device_name(device))
+    return gpu.flops if gpu else None
 
 
 def step_flops(

@@ -10,12 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[2] / "olmrl"
 
 # room -> rooms it may import, beside itself
-BASE = {"types", "config", "storage", "metrics"}
+BASE = {"types", "config", "storage", "metrics", "hardware"}
 ALLOWED = {
     "types": set(),
     "config": set(),
     "storage": set(),
     "metrics": set(),
+    "hardware": set(),
     "run_directory": {"types", "storage"},
     "markup": BASE,
     "data": BASE | {"markup"},
@@ -29,7 +30,7 @@ ALLOWED = {
     "rollout": BASE | {"data", "weight_sync"},
     "learner": BASE | {"data", "checkpoint", "weight_sync"},
     "evaluation": BASE | {"markup", "run_directory"},
-    "cluster": BASE,
+    "cluster": BASE | {"data"},
 }
 ENTRY = {
     "grpo", "sft", "driver", "sft_driver", "transcribe", "console", "quickstart", "__init__",

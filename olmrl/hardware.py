@@ -1,0 +1,40 @@
+"""What vendors' data sheets say about accelerators; the only such table.
+
+Figures are peaks. Nothing runs at them: who plans with one says which share he expects, who
+measures compares with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One accelerator."""
+
+    flops: float
+    """Operations per second of dense bfloat16 matrix products."""
+    memory_bandwidth: float
+    """Bytes per second between its memory and its cores."""
+    link_bandwidth: float
+    """Bytes per second to its neighbours on the node, one direction (NVLink, else PCIe)."""
+
+
+GPUS = {
+    "A100": Gpu(312e12, 2.0e12, 300e9),
+    "A10G": Gpu(70e12, 0.6e12, 32e9),
+    "H100 PCIe": Gpu(756e12, 2.0e12, 64e9),
+    "H100": Gpu(989e12, 3.35e12, 450e9),
+    "H200": Gpu(989e12, 4.8e12, 450e9),
+    "B200": Gpu(2250e12, 8.0e12, 900e9),
+    "L40S": Gpu(362e12, 0.86e12, 32e9),
+    "L4": Gpu(121e12, 0.3e12, 32e9),
+    "4090": Gpu(165e12, 1.0e12, 32e9),
+}
+
+
+def find_gpu(name: str) -> Gpu | None:
+    """The table's entry for a device name such as `NVIDIA H100 80GB HBM3`, or None."""
+    matches = [key for key in GPUS if key in name]
+    return GPUS[max(matches, key=len)] if matches else None
