@@ -18,17 +18,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from olmrl import cluster, storage
 from olmrl.checkpoint.changes import config_diff
+from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.lock import RunLock
-from olmrl.checkpoint.state import CheckpointStore
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import LoggingConfig
 from olmrl.metrics import JsonlSink, Sink, WandbSink
 from olmrl.run_directory import RunDirectory, RunStopped
+from olmrl.stop import StopRequest
 
 ConfigType = TypeVar("ConfigType", GrpoConfig, SftConfig)
 
 _PATH_KEYS = {"path", "train", "heldout", "dir", "root", "cache_dir"}
+_LINE_EVERY_S = 0.5
 _MODES = ("greedy", "sampled")
 _SHOWN_SCORES = ("pass_rate", "reading", "page_exact", "ended")
 
@@ -36,10 +38,10 @@ _SHOWN_SCORES = ("pass_rate", "reading", "page_exact", "ended")
 class Console:
     """Progress on a terminal (a bar and one line per step), plain lines elsewhere."""
 
-    def __init__(self, directory: RunDirectory, continue_from: int | None) -> None:
+    def __init__(self, directory: RunDirectory, stop: StopRequest) -> None:
+        self.stop = stop
         self._out = RichConsole(highlight=False, soft_wrap=True)
         self._directory = directory
-        self._continue_from = continue_from
         self._sinks: list[Sink] = []
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -58,7 +60,7 @@ class Console:
 
     def sinks(self, logging_config: LoggingConfig) -> list[Sink]:
         """Open the metric sinks: metrics.jsonl always, W&B when asked."""
-        sinks: list[Sink] = [JsonlSink(self._directory.metrics, self._continue_from)]
+        sinks: list[Sink] = [JsonlSink(self._directory.metrics)]
         if logging_config.wandb != "off":
             os.environ.setdefault("WANDB_SILENT", "true")
             run = wandb.init(
@@ -86,22 +88,29 @@ class Console:
     ) -> Callable[[int, Mapping[str, float]], None]:
         """Start a bar and give a function that prints one line per step.
 
+        Steps that follow each other within half a second share a line; metrics.jsonl has them all.
+
         Args:
             title: what the bar counts.
             total: steps expected.
             columns: label -> (metric name, format).
         """
         advance = self.progress(title, total)
-        started = time.monotonic()
+        started = printed = time.monotonic()
 
         def show(step: int, row: Mapping[str, float]) -> None:
+            nonlocal printed
             advance(step)
+            now = time.monotonic()
+            if now - printed < _LINE_EVERY_S and step != total:
+                return
+            printed = now
             figures = "  ".join(
                 f"{label} {row[name]:{form}}"
                 for label, (name, form) in columns.items()
                 if row.get(name) is not None
             )
-            self.say(f"step {step:>4}/{total}  {figures}  [{time.monotonic() - started:.0f} s]")
+            self.say(f"step {step:>4}/{total}  {figures}  [{now - started:.0f} s]")
 
         return show
 
@@ -153,15 +162,22 @@ def run_command(
             return 0
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
-            continue_from = _prepare(config, directory, arguments)
+            _prepare(config, directory, arguments)
             cluster.connect(
                 config.cluster.address, config.cluster.local_cpus, plan, config.cluster.dashboard
             )
-            console = Console(directory, continue_from)
+            stop = StopRequest(config.checkpoint.grace_s)
+            stop.install()
+            console = Console(directory, stop)
             try:
                 runner(config, directory, console)
             finally:
                 console.close()
+            if stop.requested():
+                newest = CheckpointFolder(directory.checkpoints).newest()
+                step = f"step {newest.step}" if newest else "no step"
+                console.say(f"saved {step}; --resume auto continues the run")
+                return stop.exit_code
     except (ConfigError, cluster.PlanError) as error:
         return _complain(name, error, 2)
     except (ValueError, RunStopped) as error:
@@ -203,20 +219,20 @@ def _show_plan(plan: cluster.Plan, spec: str | None) -> None:
 
 def _prepare(
     config: GrpoConfig | SftConfig, directory: RunDirectory, arguments: argparse.Namespace
-) -> int | None:
-    """Make or reopen the run directory; returns the step a continued run goes on from."""
+) -> None:
+    """Make or reopen the run directory."""
     text = dump(config)
     if not directory.started:
         directory.create(text)
-        return None
+        return
     if arguments.resume == "never":
         raise ConfigError(
             f"{directory.path}: holds a run already; choose another run.dir, or continue that run "
             "with --resume auto"
         )
-    store = CheckpointStore(directory.checkpoints)
-    store.recover()
-    newest = store.newest()
+    checkpoints = CheckpointFolder(directory.checkpoints)
+    checkpoints.recover()
+    newest = checkpoints.newest()
     saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
     changes = config_diff(saved, parse_yaml(text, "configuration"))
     if changes and newest is not None and not arguments.allow_config_change:
@@ -226,7 +242,6 @@ def _prepare(
             + "\ncontinue with --allow-config-change, or undo the change"
         )
     directory.create(text)
-    return newest.step if newest is not None else 0
 
 
 def _absolute(config: ConfigType) -> ConfigType:

@@ -23,7 +23,6 @@ from typing import Any
 import ray
 
 from olmrl import evaluation
-from olmrl.checkpoint.state import CheckpointStore
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
 from olmrl.data.page import PageSource, load_page
@@ -145,11 +144,14 @@ class Driver:
             temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens
         )
 
-    def run(self, learner_error: Callable[[], BaseException | None]) -> None:
+    def run(
+        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
+    ) -> None:
         """Loop until the learner has finished.
 
         Args:
             learner_error: gives the learner's failure, if it has failed.
+            stop: says whether the run was asked to save and end.
 
         Raises:
             RunStopped: too many unreadable pages.
@@ -158,15 +160,19 @@ class Driver:
             error = learner_error()
             if error is not None:
                 raise error
+            stopping = stop()
+            if stopping:
+                ray.get(self._buffer.stop.remote())
             view = self._view()
             if view.incarnation != self._incarnation:
                 self._restart(view)
             if view.evaluation_due is not None and self._evaluation is None:
                 self._start_evaluation(view.evaluation_due)
-            self._issue(view.issuable)
+            if not stopping:
+                self._issue(view.issuable)
             self._collect(view)
             self._log(view)
-            if view.finished and self._evaluation is None:
+            if view.finished and (stopping or self._evaluation is None):
                 break
         if self._feed is not None:
             self._feed.close()
@@ -193,6 +199,7 @@ class Driver:
         self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
+        self._directory.continue_from(view.version.step)
         epoch, index = ray.get(self._buffer.next_position.remote(len(self._sources)))
         stream = PageStream(
             self._sources,
@@ -353,10 +360,8 @@ class Driver:
         row = {f"eval/{name}": figure for name, figure in value["scores"].items()}
         for sink in self._sinks:
             sink.write(current.step, row)
-        best = next((row[name] for name in _BEST if name in row), None)
-        if best is not None:
-            CheckpointStore(self._directory.checkpoints).record_score(current.step, best)
-        ray.get(self._buffer.evaluated.remote(current.step))
+        score = next((row[name] for name in _BEST if name in row), None)
+        ray.get(self._buffer.evaluated.remote(current.step, score))
         self._step_started = time.monotonic()
 
     # -- metrics
@@ -364,14 +369,17 @@ class Driver:
     def _log(self, view: BufferView) -> None:
         if not view.rows:
             return
-        for step, learned in ray.get(self._buffer.take_rows.remote()):
+        for finished in ray.get(self._buffer.take_rows.remote()):
             now = time.monotonic()
             seconds, self._step_started = now - self._step_started, now
-            row = learned | flatten(merge(self._pool.measurements(), self._scorers.measurements()))
+            self._directory.trained(finished.step, finished.pages)
+            row = finished.metrics | flatten(
+                merge(self._pool.measurements(), self._scorers.measurements())
+            )
             row["time/step"] = seconds
             row["throughput/completion_tokens_per_s"] = row.get("rollout/tokens", 0.0) / seconds
             row["throughput/completions_per_s"] = row.get("rollout/completions", 0.0) / seconds
             row["data/bad_pages"] = float(len(self._bad))
             for sink in self._sinks:
-                sink.write(step, row)
-            self._on_step(step, row)
+                sink.write(finished.step, row)
+            self._on_step(finished.step, row)

@@ -15,7 +15,6 @@ import sys
 import ray
 
 from olmrl import cluster
-from olmrl.checkpoint.hf import export
 from olmrl.config import ConfigError, GrpoConfig
 from olmrl.config.schema import RewardConfig
 from olmrl.console import Console, run_command
@@ -23,7 +22,7 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, scan_bench
 from olmrl.driver import Driver
 from olmrl.learner.launch import LearnerGroup
-from olmrl.learner.worker import GrpoTask, grpo_loop
+from olmrl.learner.task import GrpoTask
 from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rollout.buffer import RolloutBuffer
@@ -62,7 +61,6 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.prompt,
         config.data.prompt_order,
         config.data.anchor_text_len,
-        config.model.trust_remote_code,
     )
     encoder.build()  # a wrong model path or prompt ends the run here, before anything starts
     total = total_steps(config, len(train))
@@ -90,7 +88,9 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         total_steps=total,
         evaluate=bool(heldout),
     )
-    learner = LearnerGroup(grpo_loop, task, config.learner, str(directory.path))
+    learner = LearnerGroup(
+        "olmrl.learner.worker:grpo_loop", task, config.learner, str(directory.path)
+    )
     driver = Driver(
         config,
         directory,
@@ -104,12 +104,13 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         on_step=console.step_line("GRPO", total, COLUMNS),
     )
     try:
-        driver.run(learner.error)
+        driver.run(learner.error, console.stop.requested)
         learner.join()
     finally:
         for part in (pool, scorers, evaluators):
             part.close()
-    export(str(directory.path), str(directory.path / "model"), replace=True)
+    if console.stop.requested():
+        return
     console.summary(directory, write_report(directory))
 
 
@@ -134,7 +135,12 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         colocate=config.rollout.colocate,
     )
     return WorkerSpec(
-        encoder, config.rollout, config.learner.use_gpu, transport, seed=config.run.seed
+        encoder,
+        config.rollout,
+        config.learner.use_gpu,
+        transport,
+        seed=config.run.seed,
+        trust_remote_code=config.model.trust_remote_code,
     )
 
 

@@ -141,30 +141,22 @@ class Sink(Protocol):
 
 
 class JsonlSink:
-    """`metrics.jsonl`: one JSON object a step, appended and flushed at once.
+    """`metrics.jsonl`: one JSON object a step.
 
-    A run that continues from step k drops the rows after k first, so that no step is told twice.
+    The file is opened for each row: `RunDirectory.continue_from` may replace it in between.
     """
 
-    def __init__(self, path: str | os.PathLike[str], continue_from: int | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if continue_from is not None and self._path.exists():
-            kept = [row for row in read_rows(self._path) if row["step"] <= continue_from]
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
-            os.replace(temporary, self._path)
-        self._stream = self._path.open("a", encoding="utf-8")
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Append one row; NaN and infinities become null, which JSON can carry."""
         clean = {k: (v if math.isfinite(v) else None) for k, v in row.items()}
-        self._stream.write(json.dumps({"step": step, **clean}) + "\n")
-        self._stream.flush()
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **clean}) + "\n")
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
+        """Nothing is held."""
 
 
 class WandbSink:
@@ -191,7 +183,7 @@ class WandbSink:
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl; a torn last line (killed run) is ignored."""
+    """Rows of a metrics.jsonl or steps.jsonl; a torn last line (killed run) is ignored."""
     rows = []
     for line in Path(path).read_text("utf-8").splitlines():
         try:

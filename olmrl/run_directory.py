@@ -2,6 +2,7 @@
 
 config.yaml       resolved configuration
 metrics.jsonl     one row per step
+steps.jsonl       which pages each step was trained on
 rollouts/         sampled prompt groups before any drop, one JSON file a group
 evaluations/      one JSON file per held-out evaluation
 pages/            PNG of every page shown in rollouts/ or evaluations/
@@ -16,12 +17,14 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from olmrl import storage
+from olmrl.metrics import read_rows
 from olmrl.types import Page, PromptGroup, Rollout
 
 
@@ -52,6 +55,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def steps(self) -> Path:
+        """Path of steps.jsonl."""
+        return self.path / "steps.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of checkpoints."""
         return self.path / "checkpoints"
@@ -60,6 +68,26 @@ class RunDirectory:
     def report(self) -> Path:
         """Path of report.html."""
         return self.path / "report.html"
+
+    def trained(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
+        """List the pages of an optimizer step: epoch, place in its order, page id."""
+        self._append(self.steps, {"step": step, "pages": [list(page) for page in pages]})
+
+    def continue_from(self, step: int) -> None:
+        """Forget what was written after a step, so that a continued run tells no step twice.
+
+        Args:
+            step: of the checkpoint the run goes on from; 0: it begins anew.
+        """
+        for path in (self.metrics, self.steps):
+            if not path.exists():
+                continue
+            kept = [row for row in read_rows(path) if step and row["step"] <= step]
+            storage.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        for folder in ("rollouts", "evaluations"):
+            for file in (self.path / folder).glob("step-*.json"):
+                if not step or int(file.name[5:11]) > step:
+                    file.unlink()
 
     def bad_page(self, page_id: str, path: str, reason: str) -> None:
         """List an unreadable page."""

@@ -14,14 +14,13 @@ import sys
 import ray
 
 from olmrl import cluster
-from olmrl.checkpoint.hf import export
 from olmrl.config import SftConfig
 from olmrl.console import Console, run_command
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.examples import load_sets
 from olmrl.data.feed import StepFeed
 from olmrl.learner.launch import LearnerGroup
-from olmrl.learner.sft_worker import SftTask, sft_loop
+from olmrl.learner.task import SftTask
 from olmrl.report.run import write as write_report
 from olmrl.run_directory import RunDirectory
 from olmrl.sft_driver import SftDriver
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     """Train from start (or from the newest checkpoint) to report."""
-    encoder = EncoderSpec(config.model.path, trust_remote_code=config.model.trust_remote_code)
+    encoder = EncoderSpec(config.model.path)
     encoder.build()  # a wrong model path ends the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
     for bad in pages.bad:
@@ -69,7 +68,9 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         pages_per_epoch=count,
         total_steps=total,
     )
-    learner = LearnerGroup(sft_loop, task, config.learner, str(directory.path))
+    learner = LearnerGroup(
+        "olmrl.learner.sft_worker:sft_loop", task, config.learner, str(directory.path)
+    )
     driver = SftDriver(
         config,
         directory,
@@ -79,10 +80,11 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         sinks=console.sinks(config.logging),
         on_step=console.step_line("SFT", total, COLUMNS),
     )
-    driver.run(learner.error)
+    driver.run(learner.error, console.stop.requested)
     learner.join()
     console.say(driver.tally.summary())
-    export(str(directory.path), str(directory.path / "model"), replace=True)
+    if console.stop.requested():
+        return
     console.summary(directory, write_report(directory))
 
 

@@ -54,21 +54,32 @@ class SftDriver:
         self.tally = Tally()
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
+        self._pages: dict[int, list[tuple[int, int, str]]] = {}
+        """Pages of each step that was offered."""
 
-    def run(self, learner_error: Callable[[], BaseException | None]) -> None:
+    def run(
+        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
+    ) -> None:
         """Feed the learner until it has finished.
+
+        Args:
+            learner_error: gives the learner's failure, if it has failed.
+            stop: says whether the run was asked to save and end.
 
         Raises:
             ValueError: no page survives the steps.
         """
         known = 0
         while not ray.get(self._feed.finished.remote()):
+            if stop():
+                ray.get(self._feed.stop.remote())
             error = learner_error() or (self._errors[0] if self._errors else None)
             if error is not None:
                 raise error
             start = ray.get(self._feed.start.remote(known))
             if start is not None:
                 known, step, position = start
+                self._directory.continue_from(step)
                 self._in_background(self._feed_training, known, step, position)
             for requested in ray.get(self._feed.requests.remote()):
                 self._in_background(self._feed_evaluation, known, requested)
@@ -100,6 +111,7 @@ class SftDriver:
             prefetch=self._config.data.prefetch_pages,
         )
         kept: list[EncodedExample] = []
+        places: list[tuple[int, int, str]] = []
         size = self._config.training.pages_per_step
         after = position
         for epoch, index, value in stream:
@@ -112,12 +124,16 @@ class SftDriver:
                     self.tally.require_some()
                 continue
             kept.append(value)
+            places.append((epoch, index, value.page.page_id))
             if len(kept) == size:
+                self._pages[step + 1] = places
                 if not self._put(incarnation, TRAIN, step, kept, after):
                     return
-                step, kept = step + 1, []
-        if kept and self._put(incarnation, TRAIN, step, kept, after):
-            step += 1
+                step, kept, places = step + 1, [], []
+        if kept:
+            self._pages[step + 1] = places
+            if self._put(incarnation, TRAIN, step, kept, after):
+                step += 1
         ray.get(self._feed.end.remote(incarnation, TRAIN, step))
 
     def _feed_evaluation(self, incarnation: int, step: int) -> None:
@@ -184,4 +200,5 @@ class SftDriver:
             if "eval/loss" in row:
                 self._scores = {k: v for k, v in row.items() if k.startswith("eval/")}
             else:
+                self._directory.trained(step, self._pages.pop(step))
                 self._on_step(step, self._scores | row)

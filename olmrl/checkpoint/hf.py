@@ -20,8 +20,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from olmrl import storage
 from olmrl.checkpoint import shards, weights
 from olmrl.checkpoint.card import model_card
+from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
-from olmrl.checkpoint.state import CheckpointStore
 from olmrl.checkpoint.weights import ShardWriter
 from olmrl.config.load import parse_yaml
 
@@ -131,7 +131,7 @@ def choose(run_dir: str, step: int | None = None, best: bool = False) -> Checkpo
     """
     config = run_config(run_dir)
     mode = config.get("evaluation", {}).get("best_mode", "max")
-    store = CheckpointStore(storage.join(run_dir, CHECKPOINTS), best_mode=mode)
+    store = CheckpointFolder(storage.join(run_dir, CHECKPOINTS), best_mode=mode)
     if step is not None:
         return store.at(step)
     found = store.best() if best else store.newest()

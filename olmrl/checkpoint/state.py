@@ -6,8 +6,8 @@ synced to disk, declared complete, and only then given its name; a killed or fai
 checkpoint, and older ones go only after the newer one counts. Needs no Ray; with an initialised
 torch.distributed every rank calls `save` and `load`, without it one process does.
 
+    CheckpointFolder(run_dir / "checkpoints").recover()    # driver, holding the RunLock
     store = CheckpointStore(run_dir / "checkpoints", keep_last=3, keep_best=1)
-    store.recover()                                   # driver, holding the RunLock
     newest = store.newest()
     if newest:
         restored = store.load(newest, strategy.state_dict())
@@ -19,9 +19,7 @@ torch.distributed every rank calls `save` and `load`, without it one process doe
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,11 +32,8 @@ from torch.distributed.checkpoint import CheckpointException
 
 from olmrl import storage
 from olmrl.checkpoint import manifest, shards
+from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
-
-_SCORES = "scores.json"
-_PARTIAL = re.compile(r"\.step-\d+\.partial")
-_REPLACED = re.compile(r"\.(step-\d+)\.replaced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +50,8 @@ class Restored:
     """The caller's binary extras."""
 
 
-class CheckpointStore:
-    """The checkpoints of one run, in one local or remote folder."""
+class CheckpointStore(CheckpointFolder):
+    """A CheckpointFolder that also loads and saves."""
 
     def __init__(
         self,
@@ -70,53 +65,17 @@ class CheckpointStore:
         """Describe the store; nothing is read or written yet.
 
         Args:
-            root: folder of the `step-N` folders.
-            keep_last: newest checkpoints that are kept, at least 1.
-            keep_best: checkpoints kept by their score (see `record_score`) beside those.
-            best_mode: whether the best score is the smallest or the largest.
+            root: see `CheckpointFolder`, as all but the last.
+            keep_last: newest checkpoints kept.
+            keep_best: best checkpoints kept.
+            best_mode: what is best.
             asynchronous: copy the state to host memory, then write it in a thread.
         """
-        if keep_last < 1:
-            raise CheckpointError(f"keep_last: must be >= 1, got {keep_last}")
-        self._root = os.fspath(root)
-        self._keep_last = keep_last
-        self._keep_best = keep_best
-        self._best_sign = 1.0 if best_mode == "max" else -1.0
+        super().__init__(root, keep_last=keep_last, keep_best=keep_best, best_mode=best_mode)
         self._asynchronous = asynchronous
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
         self._group: dist.ProcessGroup | None = None
-
-    # Reading
-
-    def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, in order."""
-        return sorted(s for s, name in self._folders().items() if self._is_complete(name))
-
-    def newest(self) -> Checkpoint | None:
-        """Open the newest complete checkpoint; None if there is none.
-
-        Raises:
-            CheckpointError: it is damaged, or of a newer format.
-        """
-        steps = self.steps()
-        return self.at(steps[-1]) if steps else None
-
-    def best(self) -> Checkpoint | None:
-        """Open the complete checkpoint with the best recorded score; None if none has one."""
-        ranked = self._by_score(self.steps())
-        return self.at(ranked[0]) if ranked else None
-
-    def at(self, step: int) -> Checkpoint:
-        """Open the checkpoint of a step.
-
-        Raises:
-            CheckpointError: there is none (names those that exist), it is damaged or newer.
-        """
-        if step not in self._folders():
-            known = ", ".join(map(str, self.steps())) or "none"
-            raise CheckpointError(f"{self._root}: no checkpoint of step {step}; complete: {known}")
-        return manifest.open_checkpoint(self._path(manifest.folder_name(step)))
 
     def load(self, checkpoint: Checkpoint, state: Any, *, restore_rng: bool = True) -> Restored:
         """Fill a state from a checkpoint, on any number of ranks; all ranks call it.
@@ -213,31 +172,6 @@ class CheckpointStore:
         if pending is not None:
             pending.result()
 
-    def record_score(self, step: int, score: float) -> None:
-        """Note the evaluation of a checkpoint (any process of the run); `keep_best` goes by it."""
-        scores = {**self._scores(), step: float(score)}
-        known = set(self._folders())
-        self._write_scores({s: v for s, v in scores.items() if s in known or s >= step})
-
-    def recover(self) -> None:
-        """Remove what killed saves left; only while no save can be running (hold the RunLock)."""
-        for name in self._names():
-            replaced = _REPLACED.fullmatch(name)
-            if replaced and not self._is_complete(replaced[1]):
-                os.replace(self._path(name), self._path(replaced[1]))
-            elif replaced or _PARTIAL.fullmatch(name):
-                self._remove(name)
-        for name in self._folders().values():
-            if not self._is_complete(name):
-                self._remove(name)
-
-    def discard_after(self, step: int) -> None:
-        """Remove checkpoints newer than `step`, when a run goes on from an older one by choice."""
-        for newer, name in sorted(self._folders().items(), reverse=True):
-            if newer > step:
-                self._remove(name)
-        self._write_scores({s: v for s, v in self._scores().items() if s <= step})
-
     # The steps of a save
 
     def _publish(self, step: int, files: Mapping[str, bytes]) -> None:
@@ -248,7 +182,7 @@ class CheckpointStore:
         manifest.complete(self._path(work), step, world)
         if not storage.is_remote(self._root):
             self._give_name(work, final)
-        self._prune()
+        self.prune()
 
     def _give_name(self, work: str, final: str) -> None:
         replaced = f".{final}.replaced"
@@ -259,13 +193,6 @@ class CheckpointStore:
         os.replace(self._path(work), self._path(final))
         _sync_folder(self._root)
         self._remove(replaced)
-
-    def _prune(self) -> None:
-        steps = self.steps()
-        kept = {*steps[-self._keep_last :], *self._by_score(steps)[: self._keep_best]}
-        for step in steps:
-            if step not in kept:
-                self._remove(manifest.folder_name(step))
 
     def _guarded(self, step: int, action: Callable[[], None]) -> None:
         try:
@@ -279,47 +206,6 @@ class CheckpointStore:
                 f"{self._root}: saving step {step} failed ({cause}{self._free_space()}); "
                 f"of the complete checkpoints {survivor}"
             ) from error
-
-    # Names, folders, scores
-
-    def _path(self, name: str) -> str:
-        return storage.join(self._root, name)
-
-    def _work_name(self, step: int) -> str:
-        # An object store has no rename: there the name is final, and COMPLETE alone decides.
-        name = manifest.folder_name(step)
-        return name if storage.is_remote(self._root) else f".{name}.partial"
-
-    def _names(self) -> list[str]:
-        fs, inner = storage.filesystem(self._root)
-        fs.invalidate_cache()
-        if not fs.isdir(inner):
-            return []
-        return [path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(inner, detail=False)]
-
-    def _folders(self) -> dict[int, str]:
-        steps = {manifest.step_of(name): name for name in self._names()}
-        return {step: name for step, name in steps.items() if step is not None}
-
-    def _is_complete(self, name: str) -> bool:
-        return storage.exists(storage.join(self._path(name), manifest.COMPLETE))
-
-    def _remove(self, name: str) -> None:
-        manifest.remove_folder(self._path(name))
-
-    def _scores(self) -> dict[int, float]:
-        path = self._path(_SCORES)
-        if not storage.exists(path):
-            return {}
-        return {int(step): float(score) for step, score in manifest.read_json(path).items()}
-
-    def _write_scores(self, scores: Mapping[int, float]) -> None:
-        storage.write_json(self._path(_SCORES), {str(s): v for s, v in sorted(scores.items())})
-
-    def _by_score(self, steps: list[int]) -> list[int]:
-        scores = self._scores()
-        scored = [step for step in steps if not math.isnan(scores.get(step, math.nan))]
-        return sorted(scored, key=lambda s: (self._best_sign * scores[s], s), reverse=True)
 
     def _free_space(self) -> str:
         if storage.is_remote(self._root) or not Path(self._root).exists():

@@ -343,6 +343,8 @@ class CheckpointConfig(Section):
     """Best checkpoints kept by the evaluation metric."""
     asynchronous: bool = True
     """Write while training goes on."""
+    grace_s: Positive = 300.0
+    """Seconds that a run asked to end (SIGTERM, Ctrl-C) may take to finish its step and save."""
 
 
 class EvaluationConfig(Section):

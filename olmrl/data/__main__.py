@@ -67,7 +67,7 @@ def _show(arguments: argparse.Namespace) -> None:
     if arguments.set not in sets:
         raise ValueError(f"--set {arguments.set}: there are {', '.join(sets)}")
     pages = sets[arguments.set]
-    spec = EncoderSpec(config.model.path, trust_remote_code=config.model.trust_remote_code)
+    spec = EncoderSpec(config.model.path)
     encoder = spec.build()
     if arguments.histogram:
         _show_histogram(config, pages, spec, arguments.dropped)

@@ -1,33 +1,26 @@
 """Pages and transcriptions as the model takes them: token ids and image patches.
 
-Bit-equal to what the family's own processor in transformers gives, and much faster: pixel values
-have only 256 levels, so rescaling and normalising are one table look-up after patches are cut from
-the bytes. Shape letters: P prompt tokens, R response tokens, V patches, D patch width, I images.
+Bit-equal to what the family's own processor in transformers gives, and without its imports: every
+process of a run encodes or checks pages, and those imports cost 8 CPU seconds each. Shape letters:
+P prompt tokens, R response tokens, V patches, D patch width, I images.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-from transformers.utils import cached_file
+from transformers import PreTrainedTokenizerFast
 
 from olmrl.data.anchor import anchor_text
 from olmrl.data.example import EncodedExample
-from olmrl.data.mrope import VisionTokens
+from olmrl.data.model_files import chat_template, image_settings, vision_tokens
+from olmrl.data.patches import ImagePatcher
 from olmrl.data.prompts import IMAGE_PLACEHOLDER, Order, chat_text, load_prompt
 from olmrl.data.render import BadPage
-from olmrl.types import EncodedPage, Float32Array, Int32Array, Int64Array, Page, UInt8Array
-
-MODEL_TYPES = ("qwen2_5_vl", "qwen2_vl")
-"""Values of `model_type` in config.json that are served."""
+from olmrl.types import EncodedPage, Int32Array, Int64Array, Page, UInt8Array
 
 _END_TOKEN = "<|im_end|>"
 _VISION_TOKENS = (
@@ -51,8 +44,6 @@ class EncoderSpec:
     """Whether the instruction stands before or after the image."""
     anchor_text_len: int = 0
     """Characters of anchor text in the prompt; 0: none."""
-    trust_remote_code: bool = False
-    """Run code shipped with the checkpoint."""
 
     def build(self) -> Encoder:
         """Give this process's encoder for the specification (built once)."""
@@ -66,7 +57,6 @@ def _built(spec: EncoderSpec) -> Encoder:
         prompt=spec.prompt,
         order=spec.order,
         anchor_text_len=spec.anchor_text_len,
-        trust_remote_code=spec.trust_remote_code,
     )
 
 
@@ -78,10 +68,10 @@ class Encoder:
         prompt: Prompt name.
         order: Whether the instruction stands before or after the image.
         anchor_text_len: Characters of anchor text in the prompt; 0: none.
-        trust_remote_code: Run code shipped with the checkpoint.
 
     Raises:
-        ValueError: not a Qwen2.5-VL-class model, or its tokenizer lacks a needed token.
+        ValueError: not a Qwen2.5-VL-class model, it has no tokenizer.json, or its tokenizer lacks a
+            needed token.
     """
 
     def __init__(
@@ -91,22 +81,15 @@ class Encoder:
         prompt: str = "olmrl-v1",
         order: Order = "text_first",
         anchor_text_len: int = 0,
-        trust_remote_code: bool = False,
     ) -> None:
         self.model_path = model_path
         self.prompt = load_prompt(prompt)
         self._order = order
         self._anchor_text_len = anchor_text_len
-        self.vision = vision_tokens(model_path, trust_remote_code)
-        self.tokenizer = AutoTokenizer.from_pretrained(
-            model_path, trust_remote_code=trust_remote_code
-        )
-        self._template = _processor_template(model_path)
-        self._images = _ImagePatcher(
-            AutoImageProcessor.from_pretrained(
-                model_path, backend="pil", trust_remote_code=trust_remote_code
-            )
-        )
+        self.vision = vision_tokens(model_path)
+        self.tokenizer = _tokenizer(model_path)
+        self._template = chat_template(model_path)
+        self._images = ImagePatcher(image_settings(model_path))
         self.end_id = self._id_of(_END_TOKEN)
         vocabulary = self.tokenizer.get_vocab()
         self.banned_ids: tuple[int, ...] = tuple(
@@ -222,75 +205,9 @@ class Encoder:
         )
 
 
-class _ImagePatcher:
-    """One image to normalised patches, bit-equal to the Qwen2-VL image processor."""
-
-    def __init__(self, processor: Any) -> None:
-        self._patch = int(processor.patch_size)
-        self._merge = int(processor.merge_size)
-        self._frames = int(processor.temporal_patch_size)
-        self._min_pixels = int(processor.size["shortest_edge"])
-        self._max_pixels = int(processor.size["longest_edge"])
-        self._resample = Image.Resampling(int(processor.resample))
-        levels = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-        scaled = processor.rescale(levels, processor.rescale_factor)
-        normal = processor.normalize(scaled, processor.image_mean, processor.image_std)
-        self._table: Float32Array = np.ascontiguousarray(normal[:, 0], np.float32)
-
-    def encode(self, image: UInt8Array) -> tuple[Float32Array, tuple[int, int, int]]:
-        """Give [V, D] patches and the patch grid (time, height, width) of [H, W, 3] pixels."""
-        pixels = self._resized(image)
-        rows, columns = pixels.shape[0] // self._patch, pixels.shape[1] // self._patch
-        merge, patch = self._merge, self._patch
-        blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
-        count, band = rows * columns, merge * columns
-        cut = blocks.transpose(6, 0, 3, 1, 4, 2, 5).reshape(3, count, patch * patch)
-        patches = np.empty((count, 3, self._frames, patch * patch), np.float32)
-        for start in range(0, count, band):  # band by band, so that each stays in the CPU cache
-            for channel in range(3):
-                values = self._table[channel].take(cut[channel, start : start + band])
-                patches[start : start + band, channel] = values[:, None]
-        return patches.reshape(count, -1), (1, rows, columns)
-
-    def _resized(self, image: UInt8Array) -> UInt8Array:
-        height, width = image.shape[:2]
-        new_height, new_width = smart_resize(
-            height, width, self._patch * self._merge, self._min_pixels, self._max_pixels
-        )
-        if (new_height, new_width) == (height, width):
-            return image
-        resized = Image.fromarray(image).resize((new_width, new_height), self._resample)
-        return np.asarray(resized)
-
-
-def vision_tokens(model_path: str, trust_remote_code: bool = False) -> VisionTokens:
-    """How a model writes images into its token stream, from its config.json alone.
-
-    Raises:
-        ValueError: no such model, or not of the Qwen2.5-VL class.
-    """
+def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
     try:
-        config = AutoConfig.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+        return PreTrainedTokenizerFast.from_pretrained(model_path)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{model_path}: no model can be loaded from there ({reason})") from error
-    if config.model_type not in MODEL_TYPES:
-        raise ValueError(
-            f"{model_path}: model_type is {config.model_type!r}, not a Qwen2.5-VL-class model "
-            f"(allowed: {', '.join(MODEL_TYPES)})"
-        )
-    return VisionTokens(int(config.image_token_id), int(config.vision_config.spatial_merge_size))
-
-
-def _processor_template(model_path: str) -> str | None:
-    """Chat template of the processor, which may differ from the tokenizer's own."""
-    options = {"_raise_exceptions_for_missing_entries": False}
-    jinja = cached_file(model_path, "chat_template.jinja", **options)
-    if jinja is not None:
-        with open(jinja, encoding="utf-8") as stream:
-            return stream.read()
-    legacy = cached_file(model_path, "chat_template.json", **options)
-    if legacy is not None:
-        with open(legacy, encoding="utf-8") as stream:
-            return str(json.load(stream)["chat_template"])
-    return None
+        raise ValueError(f"{model_path}: its tokenizer cannot be loaded ({reason})") from error

@@ -45,6 +45,7 @@ class StepFeed:
         self._reports: dict[int, list[Measurements]] = {}
         self._rows: list[tuple[int, dict[str, float]]] = []
         self._finished = False
+        self._stopping = False
         self._changed = asyncio.Condition()
 
     # -- Driver
@@ -88,6 +89,16 @@ class StepFeed:
         """Whether the learner is done."""
         return self._finished
 
+    async def stop(self) -> None:
+        """Let the learner save and end: training steps that no rank has taken are void."""
+        async with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    async def stopping(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._stopping
+
     # -- Learner
 
     async def begin(self, step: int, position: tuple[int, int]) -> int:
@@ -101,11 +112,16 @@ class StepFeed:
             return self._incarnation
 
     async def take(self, channel: str, step: int, rank: int) -> StepShare | None:
-        """Wait for a rank's share of a step; None beyond the channel's end."""
+        """Wait for a rank's share of a step.
+
+        None, on all ranks alike, beyond the channel's end or when the run was asked to end.
+        """
         async with self._changed:
-            while step not in self._steps.get(channel, {}):
-                if channel in self._lengths and step >= self._lengths[channel]:
+            while not self._started(channel, step):
+                if self._ended(channel, step):
                     return None
+                if step in self._steps.get(channel, {}):
+                    break
                 await self._changed.wait()
             share = self._steps[channel][step][rank]
             self._taken[channel, step] = self._taken.get((channel, step), 0) + 1
@@ -130,3 +146,13 @@ class StepFeed:
         async with self._changed:
             self._finished = True
             self._changed.notify_all()
+
+    # -- inside
+
+    def _started(self, channel: str, step: int) -> bool:
+        """Whether a rank has taken its share already: then every rank gets its own."""
+        return (channel, step) in self._taken
+
+    def _ended(self, channel: str, step: int) -> bool:
+        stopped = self._stopping and channel == TRAIN
+        return stopped or step >= self._lengths.get(channel, step + 1)

@@ -7,8 +7,6 @@ step     take -> pack -> learner step -> report, save, evaluate
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
 import ray
 import ray.train
@@ -16,35 +14,20 @@ import ray.train.torch
 import torch
 import torch.distributed as dist
 
+from olmrl.checkpoint.hf import export
 from olmrl.checkpoint.state import CheckpointStore
-from olmrl.config.schema import SftConfig
-from olmrl.data.encode import EncoderSpec
 from olmrl.data.feed import TRAIN, StepShare
 from olmrl.data.pack import pack_examples
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
+from olmrl.learner.task import SftTask
 from olmrl.metrics import Clock, Last, Max, Mean, Measurements, Sum
 from olmrl.types import PackedBatch
 
 
-@dataclass(frozen=True)
-class SftTask:
-    """What a rank needs to know; picklable."""
-
-    config: SftConfig
-    run_dir: str
-    encoder: EncoderSpec
-    feed: Any
-    """StepFeed actor."""
-    evaluation_sets: tuple[str, ...]
-    """Names; each has a channel `eval/<name>/<step>`."""
-    pages_per_epoch: int
-    total_steps: int
-
-
-def sft_loop(loop_config: dict[str, Any]) -> None:
+def sft_loop(task: SftTask) -> None:
     """Entry point of every rank."""
-    SftWorker(loop_config["task"]).run()
+    SftWorker(task).run()
 
 
 class SftWorker:
@@ -105,11 +88,14 @@ class SftWorker:
             limit = config.run.max_seconds
             if limit is not None and self._any_rank(time.monotonic() - started > limit):
                 break
-        if evaluated != step:
+        stopping = self._any_rank(ray.get(task.feed.stopping.remote()))
+        if evaluated != step and not stopping:
             self._evaluate(step)
         self._save(step, position)
         self._store.wait()
         if self._rank == 0:
+            if not stopping:
+                export(task.run_dir, f"{task.run_dir}/model", replace=True)
             ray.get(task.feed.finish.remote())
 
     def _begin(self) -> tuple[int, tuple[int, int]]:

@@ -10,7 +10,6 @@ issued, so a killed rank, group or job continues from its newest checkpoint as i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,41 +20,23 @@ import torch
 import torch.distributed as dist
 
 from olmrl.checkpoint.groups import decode_groups, encode_groups
+from olmrl.checkpoint.hf import export
 from olmrl.checkpoint.state import CheckpointStore
-from olmrl.config.schema import GrpoConfig
-from olmrl.data.encode import EncoderSpec
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
-from olmrl.data.page import PageSource, load_page
+from olmrl.data.page import load_page
 from olmrl.learner.advantage import group_advantages, overlong_penalty, token_weights
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.parity import check_parity, mean_gap_bound
+from olmrl.learner.task import GrpoTask
 from olmrl.metrics import Clock, Max, Measurements, Sum
 from olmrl.types import Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup, Rollout
 from olmrl.weight_sync.sender import make_sender, resolve_transport
 
 
-@dataclass(frozen=True)
-class GrpoTask:
-    """What a rank needs to know; picklable."""
-
-    config: GrpoConfig
-    run_dir: str
-    sources: dict[str, PageSource]
-    """Training pages by id: groups out of a checkpoint read their page again."""
-    encoder: EncoderSpec
-    buffer: Any
-    """RolloutBuffer actor."""
-    weights: Any
-    """Weight store actor (engines, last publication)."""
-    total_steps: int
-    evaluate: bool
-    """Wait for held-out evaluations."""
-
-
-def grpo_loop(loop_config: dict[str, Any]) -> None:
+def grpo_loop(task: GrpoTask) -> None:
     """Entry point of every rank."""
-    GrpoWorker(loop_config["task"]).run()
+    GrpoWorker(task).run()
 
 
 class GrpoWorker:
@@ -147,6 +128,8 @@ class GrpoWorker:
         self._save()
         self._store.wait()
         if self._rank == 0:
+            if not ray.get(task.buffer.stopping.remote()):
+                export(task.run_dir, f"{task.run_dir}/model", replace=True)
             ray.get(task.buffer.finish.remote())
 
     # -- a start
@@ -294,8 +277,11 @@ class GrpoWorker:
     # -- all ranks together
 
     def _wait_for_evaluation(self) -> None:
-        if self._task.evaluate:
-            ray.get(self._task.buffer.evaluation_due.remote(self._version.step))
+        if not self._task.evaluate:
+            return
+        score = ray.get(self._task.buffer.evaluation_due.remote(self._version.step))
+        if self._rank == 0 and score is not None:
+            self._store.record_score(self._version.step, score)
 
     def _any_rank(self, flag: bool) -> bool:
         return self._strategy.max_over_ranks([float(flag)])[0] > 0.0

@@ -3,7 +3,7 @@
 The Driver adds scored groups; every LearnerWorker rank leases its share of a batch and commits the
 batch with its optimizer step. Waiting is asynchronous: a lease returns when its batch is ready.
 
-    Driver   -> issue, add, drop, skip_page, end_of_pages, take_rows, evaluated
+    Driver   -> issue, add, drop, skip_page, end_of_pages, take_rows, evaluated, stop
     Learner  -> begin, lease, commit, published, snapshot, report, evaluation_due
 """
 
@@ -66,6 +66,16 @@ class BufferView:
     """Changes whenever anything here does."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A finished optimizer step."""
+
+    step: int
+    metrics: dict[str, float]
+    pages: tuple[tuple[int, int, str], ...]
+    """Epoch, place in its order and id of each page that was trained on."""
+
+
 class RolloutBuffer:
     """Async Ray actor (num_cpus=0); see the module docstring for who calls what."""
 
@@ -79,10 +89,13 @@ class RolloutBuffer:
         self._serial = 0
         self._no_more_pages = False
         self._finished = False
+        self._stopping = False
         self._evaluation_due: int | None = None
         self._evaluated = -1
+        self._score: float | None = None
         self._reports: dict[int, list[Measurements]] = {}
-        self._rows: list[tuple[int, dict[str, float]]] = []
+        self._rows: list[StepRow] = []
+        self._trained: dict[int, tuple[tuple[int, int, str], ...]] = {}
         self._since_commit: list[Measurements] = []
 
     # -- Driver
@@ -153,15 +166,29 @@ class RolloutBuffer:
         self._no_more_pages = True
         await self._notify()
 
-    async def take_rows(self) -> list[tuple[int, dict[str, float]]]:
-        """Hand over the metric rows of finished steps."""
+    async def take_rows(self) -> list[StepRow]:
+        """Hand over the rows of finished steps."""
         rows, self._rows = self._rows, []
         return rows
 
-    async def evaluated(self, step: int) -> None:
-        """Release the learner that waits for the evaluation of a step."""
-        self._evaluated, self._evaluation_due = step, None
+    async def evaluated(self, step: int, score: float | None) -> None:
+        """Release the learner that waits for the evaluation of a step.
+
+        Args:
+            step: of the evaluated weights.
+            score: what the best checkpoint is chosen by.
+        """
+        self._evaluated, self._evaluation_due, self._score = step, None, score
         await self._notify()
+
+    async def stop(self) -> None:
+        """Let the learner save and end: no new batch, no evaluation."""
+        self._stopping = True
+        await self._notify()
+
+    async def stopping(self) -> bool:
+        """Whether the run was asked to end."""
+        return self._stopping
 
     # -- Learner
 
@@ -180,25 +207,31 @@ class RolloutBuffer:
             self._groups = {group.group_id: group for group in groups}
         self._ledger.restore(snapshot, incarnation)
         self._leases, self._reports, self._since_commit = {}, {}, []
+        self._rows, self._trained = [], {}
         self._no_more_pages, self._finished, self._evaluation_due = False, False, None
         await self._notify()
         return self._ledger.version
 
     async def lease(self, batch_id: str, rank: int) -> Lease | None:
-        """Wait for a batch and give this rank's share; None when the pages are used up."""
+        """Wait for a batch and give this rank's share.
+
+        None, on all ranks alike, when the pages are used up or the run was asked to end.
+        """
         async with self._changed:
-            while True:
-                if batch_id not in self._leases and not self._try_lease(batch_id):
-                    if self._exhausted():
-                        return None
+            while batch_id not in self._leases:
+                if self._stopping or self._exhausted():
+                    return None
+                if not self._try_lease(batch_id):
                     await self._changed.wait()
-                    continue
-                return self._leases[batch_id][rank]
+            return self._leases[batch_id][rank]
 
     async def commit(self, batch_id: str, version: PolicyVersion) -> None:
         """Close a batch with the optimizer step that used it."""
-        for group_id in self._ledger.commit(batch_id, PolicyVersion(*version)):
-            self._groups.pop(group_id, None)
+        version = PolicyVersion(*version)
+        records = self._ledger.commit(batch_id, version)
+        for record in records:
+            self._groups.pop(record.group_id, None)
+        self._trained[version.step] = tuple((r.epoch, r.index, r.page_id) for r in records)
         self._leases.pop(batch_id, None)
         await self._notify()
 
@@ -222,16 +255,18 @@ class RolloutBuffer:
             totals: Measurements = {
                 f"ledger/{name}": Last(float(count)) for name, count in self._ledger.counts.items()
             }
-            self._rows.append((step, flatten(merge(*waiting, rollouts, totals))))
+            row = flatten(merge(*waiting, rollouts, totals))
+            self._rows.append(StepRow(step, row, self._trained.pop(step)))
             await self._notify()
 
-    async def evaluation_due(self, step: int) -> None:
-        """Wait until the Driver has evaluated the weights of this step."""
+    async def evaluation_due(self, step: int) -> float | None:
+        """Wait until the Driver has evaluated the weights of this step; returns their score."""
         self._evaluation_due = step
         await self._notify()
         async with self._changed:
-            while self._evaluated < step:
+            while self._evaluated < step and not self._stopping:
                 await self._changed.wait()
+            return self._score if self._evaluated == step else None
 
     async def finish(self) -> None:
         """Say that the learner has made its last step."""

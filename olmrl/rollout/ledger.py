@@ -167,8 +167,11 @@ class Ledger:
             if r.state is GroupState.READY and r.version is not None and r.version.step < oldest
         ]
 
-    def commit(self, batch_id: str, version: PolicyVersion) -> list[str]:
+    def commit(self, batch_id: str, version: PolicyVersion) -> list[GroupRecord]:
         """Close a leased batch: the optimizer step made `version` from it.
+
+        Returns:
+            Its groups.
 
         Raises:
             ValueError: the lease is unknown, or the version does not follow the present one.
@@ -185,7 +188,7 @@ class Ledger:
         # The bound counts kept groups against whole batches; a short last batch uses a whole one.
         self._issued_kept += self._batch_size - len(taken)
         self.version = version
-        return [r.group_id for r in taken]
+        return taken
 
     # -- restart
 

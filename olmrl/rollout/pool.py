@@ -34,6 +34,10 @@ _MAX_START_FAILURES = 3
 _GONE = (ray.exceptions.RayActorError, EngineBroken)
 
 
+class EnginesFailed(ValueError):
+    """Engines that cannot be brought up."""
+
+
 class WorkerState(StrEnum):
     """Where a worker stands."""
 
@@ -118,13 +122,13 @@ class RolloutPool:
 
         Raises:
             ValueError: an engine refused its settings or model.
-            RuntimeError: engines died while starting, or did not come up in time.
+            EnginesFailed: engines died while starting, or did not come up in time.
         """
         deadline = time.monotonic() + timeout_s
         while self.ready < self._spec.config.min_workers:
             self._advance(0.5)
             if time.monotonic() > deadline:
-                raise RuntimeError(
+                raise EnginesFailed(
                     f"rollout.workers: {self.ready} of {self._spec.config.min_workers} engines are "
                     f"up after {timeout_s:.0f} s; does the cluster have the CPUs and GPUs for them?"
                 )
@@ -395,14 +399,14 @@ class RolloutPool:
 
         Raises:
             ValueError: the engine refused its settings.
-            RuntimeError: it keeps dying.
+            EnginesFailed: it keeps dying.
         """
         self._start_failures += 1
         reason = _cause(error)
         if isinstance(error, ValueError):
             raise ValueError(reason) from error
         if self._start_failures >= _MAX_START_FAILURES:
-            raise RuntimeError(
+            raise EnginesFailed(
                 f"rollout.workers: {self._start_failures} engines died while starting, the last "
                 f"one ({worker.worker_id}): {reason}"
             ) from error

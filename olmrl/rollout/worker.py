@@ -44,6 +44,8 @@ class WorkerSpec:
     transport: str
     """`object_store`, `nccl` or `ipc`."""
     seed: int = 0
+    trust_remote_code: bool = False
+    """Run code shipped with the checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,7 @@ def build_engine(spec: WorkerSpec) -> Engine:
     # The single deferred import of olmrl: environment and core pinning must come before torch and
     # vLLM, and the driver, which imports this module, needs neither.
     encoder = spec.encoder.build()
-    trust = spec.encoder.trust_remote_code
+    trust = spec.trust_remote_code
     if spec.config.engine == "hf":
         from olmrl.rollout.engine_hf import HfEngine  # noqa: PLC0415
 

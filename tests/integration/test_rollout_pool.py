@@ -20,7 +20,7 @@ from olmrl.config.schema import RolloutConfig, WeightSyncConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.metrics import flatten
 from olmrl.rollout.engine import BASE_VERSION, Generated, GenerationFailure
-from olmrl.rollout.pool import RolloutPool
+from olmrl.rollout.pool import EnginesFailed, RolloutPool
 from olmrl.rollout.worker import WorkerSpec
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
@@ -297,6 +297,6 @@ def test_too_few_resources_end_in_a_sentence_that_asks_for_them(
 ) -> None:
     pool = make_pool(model_path, store, workers=2, cpus_per_worker=99.0)
     pool.start()
-    with pytest.raises(RuntimeError, match="0 of 2 engines are up"):
+    with pytest.raises(EnginesFailed, match="0 of 2 engines are up"):
         pool.wait_ready(1.0)
     pool.close()

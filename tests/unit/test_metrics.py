@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -27,18 +26,7 @@ def test_an_empty_mean_is_nan():
     assert math.isnan(Mean.of([]).value())
 
 
-def test_a_continued_run_tells_no_step_twice(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    sink = JsonlSink(path)
-    for step in (1, 2, 3):
-        sink.write(step, {"x": float(step), "bad": math.nan})
-    sink.close()
-    with path.open("a") as stream:
-        stream.write('{"step": 4, "x"')  # a kill in the middle of a line
-    again = JsonlSink(path, continue_from=2)
-    again.write(3, {"x": 30.0})
-    again.close()
-    rows = read_rows(path)
-    assert [(r["step"], r["x"]) for r in rows] == [(1, 1.0), (2, 2.0), (3, 30.0)]
-    assert rows[0]["bad"] is None
-    assert all(json.loads(line) for line in path.read_text().splitlines())
+def test_rows_survive_numbers_that_json_cannot_carry(tmp_path):
+    sink = JsonlSink(tmp_path / "metrics.jsonl")
+    sink.write(1, {"x": 1.0, "bad": math.nan})
+    assert read_rows(tmp_path / "metrics.jsonl") == [{"step": 1, "x": 1.0, "bad": None}]

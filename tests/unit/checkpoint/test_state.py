@@ -181,7 +181,7 @@ def save_until_killed(root, asynchronous, owner, name, after):
         (shards, "write", True, 1),
         (manifest, "complete", False, 1),
         (manifest, "complete", True, 1),
-        (CheckpointStore, "_prune", False, 2),
+        (CheckpointStore, "prune", False, 2),
     ],
 )
 def test_kill_9_at_each_stage_of_a_save(tmp_path, owner, name, after, newest):

@@ -112,6 +112,33 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
     asyncio.run(run())
 
 
+def test_a_run_that_is_stopped_gives_out_no_new_batch_and_waits_for_no_evaluation():
+    async def run():
+        buffer, version = await started(batch_size=1, world=2, staleness=1)
+        await fill(buffer, version, 1)
+        assert await buffer.lease("b0", 0) is not None
+        evaluation = asyncio.create_task(buffer.evaluation_due(0))
+        following = asyncio.create_task(buffer.lease("b1", 0))
+        await asyncio.sleep(0)
+        await buffer.stop()
+        assert await following is None and await evaluation is None
+        assert await buffer.lease("b0", 1) is not None  # what one rank has, all ranks get
+
+    asyncio.run(run())
+
+
+def test_the_learner_is_told_the_score_of_its_weights():
+    async def run():
+        buffer, _ = await started()
+        waiting = asyncio.create_task(buffer.evaluation_due(0))
+        await asyncio.sleep(0)
+        assert (await buffer.view()).evaluation_due == 0
+        await buffer.evaluated(0, 0.25)
+        assert await waiting == 0.25
+
+    asyncio.run(run())
+
+
 def test_view_waits_for_a_change():
     async def run():
         buffer, version = await started()
@@ -132,12 +159,15 @@ def test_rows_are_complete_when_all_ranks_reported():
 
         buffer, version = await started(world=2)
         await fill(buffer, version, 2)
+        await buffer.lease("b0", 0)
+        await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
         await buffer.report(1, {"tokens": Sum(3)})
         assert await buffer.take_rows() == []
         await buffer.report(1, {"tokens": Sum(4)})
-        ((step, row),) = await buffer.take_rows()
-        assert (step, row["tokens"]) == (1, 7)
-        assert row["reward/mean"] == pytest.approx(0.5)
-        assert row["reward/frac_zero_std"] == 0.0
+        (row,) = await buffer.take_rows()
+        assert (row.step, row.metrics["tokens"]) == (1, 7)
+        assert row.metrics["reward/mean"] == pytest.approx(0.5)
+        assert row.metrics["reward/frac_zero_std"] == 0.0
+        assert [page[:2] for page in row.pages] == [(0, 0), (0, 1)]
 
     asyncio.run(run())

@@ -18,9 +18,9 @@ def make_ledger(batch_size, max_staleness):
 
 def commit(ledger, batch_id):
     version = PolicyVersion(ledger.version.incarnation, ledger.version.step + 1)
-    group_ids = ledger.commit(batch_id, version)
+    records = ledger.commit(batch_id, version)
     ledger.engines_hold(version)
-    return group_ids
+    return [record.group_id for record in records]
 
 
 def issue_and_ready(ledger, count, start=0):

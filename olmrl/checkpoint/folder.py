@@ -1,0 +1,147 @@
+"""The folder of a run's checkpoints: which there are, which count, which go. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from olmrl import storage
+from olmrl.checkpoint import manifest
+from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
+
+_SCORES = "scores.json"
+_PARTIAL = re.compile(r"\.step-\d+\.partial")
+_REPLACED = re.compile(r"\.(step-\d+)\.replaced")
+
+
+class CheckpointFolder:
+    """The checkpoints of one run, in one local or remote folder."""
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        keep_last: int = 3,
+        keep_best: int = 0,
+        best_mode: Literal["min", "max"] = "max",
+    ) -> None:
+        """Describe the folder; nothing is read or written yet.
+
+        Args:
+            root: folder of the `step-N` folders.
+            keep_last: newest checkpoints that are kept, at least 1.
+            keep_best: checkpoints kept by their score (see `record_score`) beside those.
+            best_mode: whether the best score is the smallest or the largest.
+        """
+        if keep_last < 1:
+            raise CheckpointError(f"keep_last: must be >= 1, got {keep_last}")
+        self._root = os.fspath(root)
+        self._keep_last = keep_last
+        self._keep_best = keep_best
+        self._best_sign = 1.0 if best_mode == "max" else -1.0
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, in order."""
+        return sorted(s for s, name in self._folders().items() if self._is_complete(name))
+
+    def newest(self) -> Checkpoint | None:
+        """Open the newest complete checkpoint; None if there is none.
+
+        Raises:
+            CheckpointError: it is damaged, or of a newer format.
+        """
+        steps = self.steps()
+        return self.at(steps[-1]) if steps else None
+
+    def best(self) -> Checkpoint | None:
+        """Open the complete checkpoint with the best recorded score; None if none has one."""
+        ranked = self._by_score(self.steps())
+        return self.at(ranked[0]) if ranked else None
+
+    def at(self, step: int) -> Checkpoint:
+        """Open the checkpoint of a step.
+
+        Raises:
+            CheckpointError: there is none (names those that exist), it is damaged or newer.
+        """
+        if step not in self._folders():
+            known = ", ".join(map(str, self.steps())) or "none"
+            raise CheckpointError(f"{self._root}: no checkpoint of step {step}; complete: {known}")
+        return manifest.open_checkpoint(self._path(manifest.folder_name(step)))
+
+    def record_score(self, step: int, score: float) -> None:
+        """Note the evaluation of a checkpoint (any process of the run); `keep_best` goes by it."""
+        scores = {**self._scores(), step: float(score)}
+        known = set(self._folders())
+        self._write_scores({s: v for s, v in scores.items() if s in known or s >= step})
+
+    def recover(self) -> None:
+        """Remove what killed saves left; only while no save can be running (hold the RunLock)."""
+        for name in self._names():
+            replaced = _REPLACED.fullmatch(name)
+            if replaced and not self._is_complete(replaced[1]):
+                os.replace(self._path(name), self._path(replaced[1]))
+            elif replaced or _PARTIAL.fullmatch(name):
+                self._remove(name)
+        for name in self._folders().values():
+            if not self._is_complete(name):
+                self._remove(name)
+
+    def discard_after(self, step: int) -> None:
+        """Remove checkpoints newer than `step`, when a run goes on from an older one by choice."""
+        for newer, name in sorted(self._folders().items(), reverse=True):
+            if newer > step:
+                self._remove(name)
+        self._write_scores({s: v for s, v in self._scores().items() if s <= step})
+
+    def prune(self) -> None:
+        """Remove complete checkpoints that neither rule keeps."""
+        steps = self.steps()
+        kept = {*steps[-self._keep_last :], *self._by_score(steps)[: self._keep_best]}
+        for step in steps:
+            if step not in kept:
+                self._remove(manifest.folder_name(step))
+
+    # Names, completeness, scores
+
+    def _path(self, name: str) -> str:
+        return storage.join(self._root, name)
+
+    def _work_name(self, step: int) -> str:
+        # An object store has no rename: there the name is final, and COMPLETE alone decides.
+        name = manifest.folder_name(step)
+        return name if storage.is_remote(self._root) else f".{name}.partial"
+
+    def _names(self) -> list[str]:
+        fs, inner = storage.filesystem(self._root)
+        fs.invalidate_cache()
+        if not fs.isdir(inner):
+            return []
+        return [path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(inner, detail=False)]
+
+    def _folders(self) -> dict[int, str]:
+        steps = {manifest.step_of(name): name for name in self._names()}
+        return {step: name for step, name in steps.items() if step is not None}
+
+    def _is_complete(self, name: str) -> bool:
+        return storage.exists(storage.join(self._path(name), manifest.COMPLETE))
+
+    def _remove(self, name: str) -> None:
+        manifest.remove_folder(self._path(name))
+
+    def _scores(self) -> dict[int, float]:
+        path = self._path(_SCORES)
+        if not storage.exists(path):
+            return {}
+        return {int(step): float(score) for step, score in manifest.read_json(path).items()}
+
+    def _write_scores(self, scores: Mapping[int, float]) -> None:
+        storage.write_json(self._path(_SCORES), {str(s): v for s, v in sorted(scores.items())})
+
+    def _by_score(self, steps: list[int]) -> list[int]:
+        scores = self._scores()
+        scored = [step for step in steps if not math.isnan(scores.get(step, math.nan))]
+        return sorted(scored, key=lambda s: (self._best_sign * scores[s], s), reverse=True)
