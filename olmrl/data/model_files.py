@@ -1,4 +1,4 @@
-"""What a model folder (or Hub repository) says of itself in JSON, read without building anything."""
+"""What a model folder or Hub repository says of itself in JSON, read without building anything."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def vision_tokens(model_path: str) -> VisionTokens:
             f"{model_path}: model_type is {model_type!r}, not a Qwen2.5-VL-class model "
             f"(allowed: {', '.join(MODEL_TYPES)})"
         )
-    merge = config["vision_config"].get("spatial_merge_size", ImageSettings.merge_size)
+    merge = config["vision_config"].get("spatial_merge_size", ImageSettings().merge_size)
     return VisionTokens(int(config["image_token_id"]), int(merge))
 
 
@@ -52,9 +52,9 @@ def image_settings(model_path: str) -> ImageSettings:
         "max_pixels": values.get("max_pixels") or size.get("longest_edge"),
     }
     names = ("patch_size", "merge_size", "temporal_patch_size", "resample", "rescale_factor")
-    single = {name: values.get(name) for name in names} | bounds
-    colours = {name: tuple(values[name]) for name in ("image_mean", "image_std") if name in values}
-    return ImageSettings(**{k: v for k, v in single.items() if v is not None}, **colours)
+    given: dict[str, Any] = {name: values.get(name) for name in names} | bounds
+    given |= {name: tuple(values[name]) for name in ("image_mean", "image_std") if name in values}
+    return ImageSettings(**{k: v for k, v in given.items() if v is not None})
 
 
 def chat_template(model_path: str) -> str | None:
