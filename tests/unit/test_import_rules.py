@@ -16,6 +16,7 @@ ALLOWED = {
     "config": set(),
     "storage": set(),
     "metrics": set(),
+    "telemetry": set(),
     "hardware": set(),
     "run_directory": {"types", "storage", "metrics"},
     "stop": {"run_directory"},

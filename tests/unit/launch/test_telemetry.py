@@ -1,0 +1,50 @@
+"""Metrics as Prometheus sees them: scraped from a Ray node."""
+
+import math
+import re
+import time
+import urllib.request
+
+from olmrl.telemetry import PrometheusSink, gauge_name
+
+ROW = {
+    "reward/mean": 2.5,
+    "reward/bench/file/baseline.jsonl": 0.75,
+    "time/step": 3.0,
+    "policy/kl": math.nan,
+}
+
+
+def scraped(node, wanted):
+    """Values by (gauge, key, run) once `wanted` gauges are served."""
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    line = re.compile(r'^(ray_olmrl_\w+)\{.*key="([^"]+)".*run="([^"]+)".*\} (\S+)$', re.M)
+    found, deadline = {}, time.monotonic() + 60
+    while len(found) < wanted and time.monotonic() < deadline:
+        time.sleep(0.2)
+        text = urllib.request.urlopen(url, timeout=10).read().decode()
+        found = {(name, key, run): float(value) for name, key, run, value in line.findall(text)}
+    return found
+
+
+def test_a_row_becomes_gauges_on_the_node(ray_node):
+    sink = PrometheusSink("run-1")
+    sink.write(6, {"reward/mean": 1.0})
+    sink.write(7, ROW)
+    found = scraped(ray_node, wanted=4)
+    sink.close()
+    assert found == {
+        ("ray_olmrl_step", "step", "run-1"): 7.0,
+        ("ray_olmrl_reward_mean", "reward/mean", "run-1"): 2.5,
+        (
+            "ray_olmrl_reward_bench_file_baseline_jsonl",
+            "reward/bench/file/baseline.jsonl",
+            "run-1",
+        ): 0.75,
+        ("ray_olmrl_time_step", "time/step", "run-1"): 3.0,
+    }
+
+
+def test_names_are_what_prometheus_allows():
+    for key in ["reward/mean", "eval/greedy/type/absent", "reward/bench/file/a-b c.jsonl", "é/1"]:
+        assert re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", gauge_name(key))
