@@ -214,7 +214,9 @@ def _show_plan(plan: cluster.Plan, spec: str | None) -> None:
     resources = cluster.parse_cluster(spec) if spec else None
     sys.stdout.write(cluster.describe(plan, resources) + "\n")
     if resources is not None:
-        cluster.check(plan, resources)
+        error = cluster.refusal(plan, resources)
+        if error is not None:
+            raise error
 
 
 def _prepare(

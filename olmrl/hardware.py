@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+GIB = 2.0**30
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:

@@ -1,18 +1,24 @@
-"""Configuration to resource plan, and the connection to Ray.
+"""Configuration to resource plan, simulated speed, and the connection to Ray.
 
-plan = plan_grpo(config); check(plan, parse_cluster("2x8xH100-80G")); print(describe(plan))
-connect(address, cpus, plan, dashboard)
+plan = plan_grpo(config)                    what a run starts, and what each process holds
+describe(plan, parse_cluster(text))         placement, memory, step time, a better split
+refusal(plan, resources)                    why it does not fit, and the keys that make it fit
+connect(address, cpus, plan, dashboard)     join or start Ray, refusing what does not fit
+reserve_engines(config)                     the engines' placement group
 """
 
 from olmrl.cluster.connect import connect, start_ray, worker_environment
-from olmrl.cluster.memory import engine_memory, learner_memory
-from olmrl.cluster.plan import Plan, Role, check, describe, plan_grpo, plan_sft
-from olmrl.cluster.resources import PlanError, Resources, parse_cluster
+from olmrl.cluster.describe import describe, refusal
+from olmrl.cluster.plan import Plan, Role, check, make_plan, plan_grpo, plan_sft
+from olmrl.cluster.reserve import EngineSeats, reserve_engines
+from olmrl.cluster.resources import Node, PlanError, Resources, parse_cluster
 from olmrl.cluster.shape import PUBLISHED_SHAPES, ModelShape, model_shape
 
 __all__ = [
     "PUBLISHED_SHAPES",
+    "EngineSeats",
     "ModelShape",
+    "Node",
     "Plan",
     "PlanError",
     "Resources",
@@ -20,12 +26,13 @@ __all__ = [
     "check",
     "connect",
     "describe",
-    "engine_memory",
-    "learner_memory",
+    "make_plan",
     "model_shape",
     "parse_cluster",
     "plan_grpo",
     "plan_sft",
+    "refusal",
+    "reserve_engines",
     "start_ray",
     "worker_environment",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from olmrl.cluster.plan import Plan, Role, check
-from olmrl.cluster.resources import Resources
+from olmrl.cluster.resources import Node, Resources, from_ray
 
 _START_ATTEMPTS = 3
 
@@ -42,11 +42,10 @@ def connect(address: str | None, local_cpus: int | None, plan: Plan, dashboard: 
         count = local_cpus or max(round(plan.cpus + 1), os.cpu_count() or 1)
         check(
             replace(plan, roles=tuple(replace(r, gpus=0.0) for r in plan.roles)),
-            Resources(count, 0),
+            Resources((Node(float(count)),)),
         )
         _start_local(num_cpus=count, include_dashboard=dashboard, **settings)
-    available = ray.cluster_resources()
-    resources = Resources(available.get("CPU", 0.0), available.get("GPU", 0.0))
+    resources = from_ray(ray.nodes())
     check(plan, resources)
     return resources
 

@@ -1,49 +1,239 @@
-"""Bytes that each component of a run holds, by formula."""
+"""Bytes that each component of a run holds, by formula; tested against measured allocations.
+
+Symbols: N parameters, M learner ranks, m bytes of a master weight, c bytes of the compute dtype;
+T tokens and V patches of one packed row; h hidden width, k key width, I MLP width, L blocks (the
+same letters with a v for the vision tower). Every figure is the peak of one rank or GPU.
+
+    at rest    weights N m / M; gradients and two Adam moments of what is trained, sharded alike
+    gathered   FSDP2 holds its root unit (embedding, head, merger) and two blocks unsharded
+    kept       checkpointed: a block's input, T h c; else all that its backward pass reads
+    inside     the block whose backward pass runs, recomputed first where it is checkpointed
+    head       chunk x vocabulary logits in float32, four of them, and the head's float32 gradient
+
+The peak is at rest + gathered + the largest of three moments of the backward pass: in the head, in
+the last language block, in the last vision block; or it comes when the optimizer's foreach kernels
+hold a copy of the shard. Before training each rank loads the whole model (`loading_bytes`).
+"""
 
 from __future__ import annotations
 
-from olmrl.cluster.shape import ModelShape
-from olmrl.config.schema import LearnerConfig, ModelConfig, RolloutConfig
+from dataclasses import dataclass
 
-GIB = 2.0**30
-_BYTES = {"bfloat16": 2, "float32": 4}
+from olmrl.cluster.shape import ModelShape
+from olmrl.cluster.workload import Workload
+from olmrl.config.schema import LearnerConfig, ModelConfig, RolloutConfig
+from olmrl.hardware import GIB
+
+BYTES = {"bfloat16": 2, "float32": 4}
+
+Memory = dict[str, float]
+"""Bytes by component."""
+
+_BATCHED_TOKENS = 8192
+"""Tokens of one vLLM prefill step on a GPU (its default there)."""
+_GRAPH_BYTES = 1.5 * GIB
+"""Assumed: vLLM's CUDA graphs and kernels' workspaces."""
+RUNTIME_BYTES = 2.0 * GIB
+"""Assumed: CUDA context, NCCL buffers and the allocator's slack of a process on a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One packed micro-batch."""
+
+    tokens: int
+    patches: int
+    predicted: int
+    """Tokens the loss is taken on."""
+    keys: int
+    """Keys of all segments; those of a prompt count once per completion that attends to it."""
+
+    @classmethod
+    def of(cls, work: Workload, budget: int, completions: int) -> Row:
+        """The row that a token budget fills with pages and their completions."""
+        pages = work.pages_in(budget, completions)
+        predicted = max(1, budget - pages * work.prompt)
+        behind = round(predicted / work.completion) if completions > 1 else 0
+        return cls(budget, pages * work.patches, predicted, budget + behind * work.prompt)
+
+
+def total(memory: Memory) -> float:
+    """Bytes of all components."""
+    return sum(memory.values())
+
+
+def at_rest(
+    shape: ModelShape, model: ModelConfig, learner: LearnerConfig, with_reference: bool
+) -> Memory:
+    """Weights, gradients and optimizer state of one rank, off-loaded or not."""
+    master, ranks = BYTES[model.master_dtype], learner.workers
+    trained = shape.trained(model)
+    moments = 2 * trained
+    if learner.optimizer.name == "muon":
+        # Muon keeps one moment of each matrix inside the blocks, which are nearly all of them.
+        embeddings = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
+        moments = trained + min(trained, embeddings)
+    memory = {
+        "weights": shape.parameters * master / ranks,
+        "gradients": trained * master / ranks,
+        "optimizer": moments * master / ranks,
+    }
+    if learner.strategy == "deepspeed" and model.dtype == "bfloat16":
+        # ZeRO keeps bfloat16 weights beside the float32 masters, whole where the stage is 2.
+        copies = shape.parameters * 2 / (1 if learner.zero_stage == 2 else ranks)
+        memory["compute weights"] = copies
+    if with_reference and model.lora is None:
+        memory["reference"] = shape.parameters * master / ranks
+    return memory
 
 
 def learner_memory(
-    shape: ModelShape, model: ModelConfig, learner: LearnerConfig, with_reference: bool
-) -> dict[str, float]:
-    """GiB per learner rank by component (formula in the module docstring)."""
-    count, ranks = shape.parameters, learner.workers
-    compute, master = _BYTES[model.dtype], _BYTES[model.master_dtype]
-    tokens = learner.token_budget
-    per_layer = tokens * shape.hidden * compute
-    inner = tokens * (4 * shape.hidden + 3 * shape.intermediate) * compute
-    activations = per_layer * shape.layers + inner
-    if not learner.activation_checkpointing:
-        activations = inner * shape.layers
-    host = learner.cpu_offload
-    memory = {
-        "weights": 0.0 if host else count * master / ranks,
-        "gradients": 0.0 if host else count * 4 / ranks,
-        "optimizer": 0.0 if host else count * 2 * master / ranks,
-        "unsharded blocks": 2 * shape.block_parameters * compute if ranks > 1 else 0.0,
-        "activations": float(activations),
-        "logits": 2.0 * learner.logprob_chunk * shape.vocabulary * 4,
-        "vision": 4.0 * tokens * shape.vision_hidden * shape.vision_layers * compute,
-    }
-    if with_reference:
-        memory["reference"] = count * compute / ranks
-    return {name: size / GIB for name, size in memory.items() if size}
+    shape: ModelShape,
+    model: ModelConfig,
+    learner: LearnerConfig,
+    row: Row,
+    *,
+    with_reference: bool = False,
+) -> Memory:
+    """Peak of one rank by component, at the moment it is reached; see the module's docstring."""
+    state = at_rest(shape, model, learner, with_reference)
+    offloaded = learner.cpu_offload and learner.use_gpu
+    resident = {} if offloaded else state
+    training = (
+        resident | _gathered(shape, model, learner) | _largest_moment(shape, model, learner, row)
+    )
+    peaks = [training]
+    if learner.use_gpu and not offloaded:
+        peaks.append(resident | {"optimizer step": shape.trained(model) * 4 / learner.workers})
+    largest = max(peaks, key=total)
+    return {name: size for name, size in largest.items() if size}
 
 
-def engine_memory(shape: ModelShape, rollout: RolloutConfig) -> dict[str, float]:
-    """GiB per engine GPU: weights, and the KV cache of `max_num_seqs` full-length sequences."""
-    size = _BYTES[rollout.dtype]
-    per_token = 2 * shape.layers * (shape.hidden // shape.heads) * shape.kv_heads * size
-    prompt_and_completion = min(rollout.max_model_len, 2500 + rollout.sampling.max_tokens)
-    wanted = per_token * prompt_and_completion * rollout.max_num_seqs
-    split = rollout.tensor_parallel_size
+def is_sharded(model: ModelConfig, learner: LearnerConfig) -> bool:
+    """Whether weights are gathered to be used (`strategy_fsdp.shard` leaves a lone rank alone)."""
+    alone = learner.workers == 1 and model.dtype == model.master_dtype
+    return not alone or (learner.cpu_offload and learner.use_gpu)
+
+
+def loading_bytes(shape: ModelShape, model: ModelConfig, with_reference: bool) -> float:
+    """Whole models that each rank holds before it shards them."""
+    models = 2 if with_reference and model.lora is None else 1
+    return float(models * shape.parameters * BYTES[model.master_dtype])
+
+
+def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> Memory:
+    """Unsharded weights in the compute dtype, and the gradients of the head that wait for them."""
+    compute = BYTES[model.dtype]
+    trained = shape.trained(model) > 0 and model.lora is None and not model.freeze.language
+    head = shape.vocabulary * shape.hidden if trained else 0
+    if not is_sharded(model, learner):
+        return {}
+    blocks = shape.layers * shape.block_parameters
+    vision = shape.vision_layers * shape.vision_block_parameters
+    root = shape.parameters - blocks - vision
+    if learner.wrap == "root":
+        return {"gathered weights": (shape.parameters * compute) * (2 if trained else 1)}
+    gradients = shape.block_parameters * (compute + 4) if trained else 0
     return {
-        "weights": shape.parameters * size / split / GIB,
-        "KV cache (full)": wanted / split / GIB,
+        "gathered weights": (root + 2 * shape.block_parameters) * compute,
+        "gathered gradients": head * compute + gradients,
     }
+
+
+def _largest_moment(
+    shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row
+) -> Memory:
+    """Activations, vision features and logits where the backward pass holds most of them."""
+    compute = BYTES[model.dtype]
+    gathered_keys = row.keys * 2 * shape.keys * compute
+    block = row.tokens * _block_bytes(shape, compute) + gathered_keys
+    vision_block = row.patches * _vision_block_bytes(shape, compute)
+    kept = 1.0 * row.tokens * shape.layers * shape.hidden * compute
+    vision_kept = 1.0 * row.patches * shape.vision_layers * shape.vision_hidden * compute
+    inside, vision_inside = float(block), float(vision_block)
+    if not learner.activation_checkpointing:
+        kept, vision_kept = shape.layers * block, shape.vision_layers * vision_block
+        inside = vision_inside = 0.0
+    if model.freeze.vision and model.freeze.projector:
+        vision_kept = vision_inside = 0.0
+    ends = (row.tokens + row.predicted) * shape.hidden * (16 if compute == 4 else 10)
+    pixels = row.patches * (shape.patch_width * (4 + compute % 4) + 6 * shape.vision_hidden * 4)
+    features = row.patches / shape.merge**2 * shape.hidden * compute
+    head = _head_bytes(shape, model, learner, row)
+    around: Memory = {"vision features": vision_kept + pixels + features}
+    moments: list[Memory] = [
+        around | {"activations": kept + ends, "logits": head},
+        around | {"activations": kept + ends + inside},
+        {"vision features": around["vision features"] + vision_inside, "activations": ends / 2},
+    ]
+    return max(moments, key=total)
+
+
+def _block_bytes(shape: ModelShape, compute: int) -> float:
+    """Per token: what the backward pass of a language block reads.
+
+    Norms keep their float32 input where the compute dtype is narrower; the MLP keeps gate, its
+    activation, up, and their product. Keys and values come on top (`Row.keys`).
+    """
+    h, inner = shape.hidden, shape.intermediate
+    if compute == 4:
+        return 32.0 * h + 16 * inner
+    return 24.0 * h + 8 * inner
+
+
+def _vision_block_bytes(shape: ModelShape, compute: int) -> float:
+    """Per patch: the same for a vision block, whose keys are as wide as its queries."""
+    h, inner = shape.vision_hidden, shape.vision_intermediate
+    return 40.0 * h + 16 * inner if compute == 4 else 28.0 * h + 8 * inner
+
+
+def _head_bytes(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row) -> float:
+    """Logits of one chunk, and the head's float32 gradient as it is summed."""
+    logits = 4.0 * min(learner.logprob_chunk, row.predicted) * shape.vocabulary
+    trained = model.lora is None and not model.freeze.language
+    gradient = 4.0 * shape.vocabulary * shape.hidden if trained else 0.0
+    return max(4 * logits + gradient, 3 * logits + 2 * gradient)
+
+
+def kv_bytes_per_token(shape: ModelShape, dtype: str) -> int:
+    """Keys and values of one token over all layers."""
+    return 2 * shape.layers * shape.keys * BYTES[dtype]
+
+
+def engine_memory(
+    shape: ModelShape, rollout: RolloutConfig, work: Workload, gpu_bytes: float | None
+) -> Memory:
+    """One engine GPU (or CPU engine) by component.
+
+    The KV cache is what vLLM takes: the rest of `gpu_memory_utilization` on a GPU, or
+    `rollout.kv_cache_gb` where that is set; without either, what `max_num_seqs` mean sequences
+    need.
+
+    Args:
+        shape: the model.
+        rollout: engine settings.
+        work: an average page.
+        gpu_bytes: memory of one GPU; None on CPU, or where it is not known.
+    """
+    split = rollout.tensor_parallel_size
+    size = BYTES[rollout.dtype]
+    memory: Memory = {"weights": shape.parameters * size / split}
+    if gpu_bytes is not None:
+        widest = max(2 * shape.intermediate, shape.vocabulary // 8)
+        memory["activations"] = _BATCHED_TOKENS * (widest / split + 4 * shape.hidden) * size
+        memory["vision features"] = work.patches * _vision_block_bytes(shape, size)
+        memory["CUDA graphs (assumed)"] = _GRAPH_BYTES
+    if rollout.kv_cache_gb is not None:
+        memory["KV cache"] = rollout.kv_cache_gb * GIB
+    elif gpu_bytes is not None:
+        memory["KV cache"] = max(0.0, rollout.gpu_memory_utilization * gpu_bytes - total(memory))
+    else:
+        memory["KV cache"] = kv_cache_wanted(shape, rollout, work) / split
+    return memory
+
+
+def kv_cache_wanted(shape: ModelShape, rollout: RolloutConfig, work: Workload) -> float:
+    """Bytes that `max_num_seqs` sequences of mean length need, each group's prompt once."""
+    groups = -(-rollout.max_num_seqs // rollout.group_size)
+    tokens = groups * work.prompt + rollout.max_num_seqs * work.completion
+    return tokens * kv_bytes_per_token(shape, rollout.dtype)

@@ -1,13 +1,33 @@
-"""Configuration to resource plan (pure)."""
+"""Configuration to resource plan (pure): roles, what each process reserves and holds, and whether
+a cluster has it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from olmrl.cluster.memory import engine_memory, learner_memory
+from olmrl.cluster.memory import (
+    BYTES,
+    RUNTIME_BYTES,
+    Memory,
+    Row,
+    at_rest,
+    engine_memory,
+    kv_bytes_per_token,
+    learner_memory,
+    loading_bytes,
+    total,
+)
+from olmrl.cluster.placement import Bundle, Seat, bundle, place
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.shape import ModelShape, model_shape
-from olmrl.config.schema import GrpoConfig, SftConfig
+from olmrl.cluster.workload import Workload, grpo_workload, sft_workload
+from olmrl.config.schema import CheckpointConfig, GrpoConfig, LearnerConfig, ModelConfig, SftConfig
+from olmrl.hardware import GIB
+
+ENGINE, LEARNER, SCORER, DATA = "RolloutWorker", "LearnerWorker", "Scorer", "data worker"
+_PROCESS_BYTES = {ENGINE: 4 * GIB, LEARNER: 3 * GIB, SCORER: 0.3 * GIB, DATA: 0.5 * GIB}
+"""Assumed: host memory of a process with its libraries, before it holds any data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +40,24 @@ class Role:
     """Logical CPUs each."""
     gpus: float
     """GPUs each."""
-    memory: dict[str, float] = field(default_factory=dict)
-    """GiB per GPU (or per process without GPUs), by component."""
+    memory: Memory = field(default_factory=dict)
+    """Bytes per GPU by component, at the peak; without GPUs those of the process."""
+    host: Memory = field(default_factory=dict)
+    """Bytes of host memory of one process beside that, at its largest."""
+    loading: float = 0.0
+    """Bytes on a GPU while the model is loaded, before it is sharded."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+    """Custom Ray resources each."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What one process asks Ray for."""
+        return bundle(self.cpus, self.gpus, self.extra)
+
+    @property
+    def host_bytes(self) -> float:
+        """Host memory of one process."""
+        return total(self.host) + (0.0 if self.gpus else total(self.memory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +66,8 @@ class Plan:
 
     roles: tuple[Role, ...]
     shape: ModelShape | None
+    config: GrpoConfig | SftConfig | None = None
+    """What it was made from; None for commands that have no configuration."""
 
     @property
     def cpus(self) -> float:
@@ -41,58 +79,115 @@ class Plan:
         """GPUs of all processes (colocated roles count once)."""
         return sum(r.count * r.gpus for r in self.roles)
 
+    def seats(self, resources: Resources) -> tuple[Seat, ...]:
+        """Where each process goes.
 
-def plan_grpo(config: GrpoConfig, with_gpu: bool = True) -> Plan:
+        Raises:
+            PlanError: one has no room.
+        """
+        wanted = [(role.name, role.bundle) for role in self.roles for _ in range(role.count)]
+        return place(wanted, resources)
+
+
+def make_plan(config: GrpoConfig | SftConfig, resources: Resources | None = None) -> Plan:
+    """The plan of either kind of run; the KV cache is sized for a cluster's GPUs if it is given."""
+    if isinstance(config, SftConfig):
+        return plan_sft(config)
+    return plan_grpo(config, resources)
+
+
+def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
     """Processes of a GRPO run."""
     shape = model_shape(config.model.path)
-    use_gpu = config.learner.use_gpu and with_gpu
-    reference = config.algorithm.kl_beta > 0
-    engine_gpus = float(config.rollout.tensor_parallel_size) if use_gpu else 0.0
-    if config.rollout.colocate:
-        engine_gpus = 0.0
-    roles = (
-        Role(
-            "RolloutWorker",
-            config.rollout.min_workers,
-            config.rollout.cpus_per_worker,
-            engine_gpus,
-            engine_memory(shape, config.rollout) if shape else {},
-        ),
-        Role(
-            "LearnerWorker",
-            config.learner.workers,
-            config.learner.cpus_per_worker,
-            1.0 if use_gpu else 0.0,
-            learner_memory(shape, config.model, config.learner, reference) if shape else {},
-        ),
-        Role("Scorer", config.scorer.workers, config.scorer.cpus_per_worker, 0.0),
-        Role("Ray Data task", 1, config.data.render_cpus, 0.0),
+    work = grpo_workload(config, shape) if shape else None
+    with_reference = config.algorithm.kl_beta > 0
+    completions = config.rollout.group_size if config.learner.page_once else 1
+    learner = _learner(
+        shape, work, config.model, config.learner, config.checkpoint, completions, with_reference
     )
-    return Plan(roles, shape)
+    scorer = config.scorer
+    scorers = Role(
+        SCORER,
+        scorer.workers + 1,  # one for held-out pages
+        scorer.cpus_per_worker,
+        0.0,
+        {"answers and tests": scorer.max_memory_gb * GIB},
+        {"process": _PROCESS_BYTES[SCORER]},
+        extra=scorer.resources,
+    )
+    pages = config.data.prefetch_pages * work.image_bytes if work else 0.0
+    data = Role(
+        DATA, 1, config.data.render_cpus, 0.0, {"pages": pages}, {"process": _PROCESS_BYTES[DATA]}
+    )
+    engine = _engine(config, shape, work, resources)
+    return Plan((engine, learner, scorers, data), shape, config)
 
 
 def plan_sft(config: SftConfig) -> Plan:
     """Processes of an SFT run."""
     shape = model_shape(config.model.path)
-    learner = config.learner
-    roles = (
-        Role(
-            "LearnerWorker",
-            learner.workers,
-            learner.cpus_per_worker,
-            1.0 if learner.use_gpu else 0.0,
-            learner_memory(shape, config.model, learner, False) if shape else {},
-        ),
-        Role("Ray Data task", 1, 1.0, 0.0),
+    work = sft_workload(config, shape) if shape else None
+    learner = _learner(shape, work, config.model, config.learner, config.checkpoint, 1, False)
+    ahead = config.data.prefetch_pages * config.learner.workers
+    pages = ahead * work.patches * shape.patch_width * 4.0 if work and shape else 0.0
+    data = Role(DATA, 1, 1.0, 0.0, {"pages": pages}, {"process": _PROCESS_BYTES[DATA]})
+    return Plan((learner, data), shape, config)
+
+
+def _engine(
+    config: GrpoConfig,
+    shape: ModelShape | None,
+    work: Workload | None,
+    resources: Resources | None,
+) -> Role:
+    rollout = config.rollout
+    on_gpu = config.learner.use_gpu
+    gpu_memory = resources.gpu_memory if resources and on_gpu else None
+    gpus = float(rollout.tensor_parallel_size) if on_gpu and not rollout.colocate else 0.0
+    return Role(
+        ENGINE,
+        rollout.min_workers,
+        rollout.cpus_per_worker,
+        gpus,
+        engine_memory(shape, rollout, work, gpu_memory) if shape and work else {},
+        {"process": _PROCESS_BYTES[ENGINE]},
+        extra=rollout.resources,
     )
-    return Plan(roles, shape)
+
+
+def _learner(
+    shape: ModelShape | None,
+    work: Workload | None,
+    model: ModelConfig,
+    learner: LearnerConfig,
+    checkpoint: CheckpointConfig,
+    completions: int,
+    with_reference: bool,
+) -> Role:
+    memory: Memory = {}
+    host: Memory = {"process": _PROCESS_BYTES[LEARNER]}
+    loading = 0.0
+    if shape and work:
+        row = Row.of(work, learner.token_budget, completions)
+        memory = learner_memory(shape, model, learner, row, with_reference=with_reference)
+        loading = loading_bytes(shape, model, with_reference)
+        state = at_rest(shape, model, learner, with_reference)
+        if learner.use_gpu:
+            host["model while loading"] = shape.parameters * BYTES[model.master_dtype]
+            if learner.cpu_offload:
+                host["weights and optimizer"] = total(state)
+        if checkpoint.asynchronous:
+            host["checkpoint being written"] = state["weights"] + state["optimizer"]
+    gpus = 1.0 if learner.use_gpu else 0.0
+    cpus, extra = learner.cpus_per_worker, learner.resources
+    return Role(LEARNER, learner.workers, cpus, gpus, memory, host, loading, extra)
 
 
 def check(plan: Plan, resources: Resources) -> None:
     """Compare a plan with a cluster.
 
     Raises:
-        PlanError: too few CPUs, GPUs or too little GPU memory; names the role and the remedy.
+        PlanError: too few CPUs, GPUs, or too little memory; names the role and the remedy.
     """
     if plan.gpus > resources.gpus:
         raise PlanError(
@@ -105,37 +200,44 @@ def check(plan: Plan, resources: Resources) -> None:
             f"the run needs {plan.cpus:g} logical CPUs ({_shares(plan, 'cpus')}), the cluster has "
             f"{resources.cpus:g}; lower the workers, or start Ray with more (--num-cpus)"
         )
-    if resources.gpu_memory_gb is None:
-        return
+    seats = plan.seats(resources)
     for role in plan.roles:
-        need = sum(v for k, v in role.memory.items() if k != "KV cache (full)")
-        if role.gpus and need > resources.gpu_memory_gb:
-            largest = max(role.memory, key=lambda k: role.memory[k])
+        if role.gpus and resources.gpu_memory is not None:
+            _check_gpu(plan, role, resources.gpu_memory)
+    for number, node in enumerate(resources.nodes):
+        here = [
+            role for s in seats if s.node == number for role in plan.roles if role.name == s.role
+        ]
+        need = sum(role.host_bytes for role in here)
+        if node.memory is not None and need > node.memory:
             raise PlanError(
-                f"{role.name} needs {need:.0f} GiB per GPU (most of it {largest}), a GPU has "
-                f"{resources.gpu_memory_gb:g}; use more learner.workers, a smaller "
-                "learner.token_budget, learner.cpu_offload=true, or a larger "
-                "rollout.tensor_parallel_size"
+                f"node {number} needs {need / GIB:.0f} GiB of host memory for its "
+                f"{len(here)} processes, it has {node.memory / GIB:.0f}; spread learner.workers "
+                "over more nodes, or set checkpoint.asynchronous=false"
             )
+
+
+def _check_gpu(plan: Plan, role: Role, gpu_memory: float) -> None:
+    """Whether one GPU holds a role's peak."""
+    need = max(total(role.memory), role.loading) + RUNTIME_BYTES
+    if role.name == ENGINE and isinstance(plan.config, GrpoConfig) and plan.shape:
+        rollout = plan.config.rollout
+        longest = 1.0 * rollout.max_model_len * kv_bytes_per_token(plan.shape, rollout.dtype)
+        longest /= rollout.tensor_parallel_size
+        fixed = total(role.memory) - role.memory["KV cache"]
+        need = (fixed + longest) / rollout.gpu_memory_utilization
+    if need <= gpu_memory:
+        return
+    largest = max(role.memory, key=lambda k: role.memory[k])
+    if role.loading > total(role.memory):
+        largest = "the whole model while it is loaded"
+    raise PlanError(
+        f"{role.name} needs {need / GIB:.0f} GiB per GPU (most of it {largest}), a GPU has "
+        f"{gpu_memory / GIB:.0f}"
+    )
 
 
 def _shares(plan: Plan, kind: str) -> str:
     return ", ".join(
         f"{r.count} {r.name} x {getattr(r, kind):g}" for r in plan.roles if getattr(r, kind)
     )
-
-
-def describe(plan: Plan, resources: Resources | None = None) -> str:
-    """The plan as text for `--dry-run`."""
-    lines = ["role             count  CPUs  GPUs  memory each (GiB)"]
-    for r in plan.roles:
-        memory = ", ".join(f"{name} {size:.2f}" for name, size in r.memory.items())
-        lines.append(f"{r.name:<16} {r.count:>5} {r.cpus:>5g} {r.gpus:>5g}  {memory}")
-    lines.append(f"{'total':<16} {'':>5} {plan.cpus:>5g} {plan.gpus:>5g}")
-    if plan.shape:
-        lines.append(f"model: {plan.shape.parameters / 1e6:,.1f} M parameters")
-    else:
-        lines.append("model: shape unknown offline, so memory is not planned")
-    if resources:
-        lines.append(f"cluster: {resources.cpus:g} CPUs, {resources.gpus:g} GPUs")
-    return "\n".join(lines)

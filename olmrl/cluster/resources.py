@@ -1,9 +1,19 @@
-"""What a cluster has."""
+"""What a cluster has, node by node."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from olmrl.hardware import GIB, GPUS, Gpu
+
+_CPUS_PER_GPU = 16
+"""Assumed of a GPU node that is only described by its GPUs."""
+_GPU_NODES = re.compile(r"(\d+)x(\d+)x([A-Za-z0-9]+)-(\d+)G")
+_CPU_NODES = re.compile(r"(\d+)x(\d+)cpu")
+_EXAMPLE = "2x8xH100-80G (nodes x GPUs x type-memory) or 1x8xH100-80G+2x64cpu (and 2 nodes of CPUs)"
 
 
 class PlanError(ValueError):
@@ -11,24 +21,101 @@ class PlanError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
-    """What a cluster has."""
+class Node:
+    """One machine."""
 
     cpus: float
-    gpus: float
-    gpu_memory_gb: float | None = None
-    """Memory of one GPU where known."""
-    nodes: int = 1
+    gpus: float = 0.0
+    gpu_type: str | None = None
+    """A key of `hardware.GPUS`, where it is known."""
+    gpu_memory: float | None = None
+    """Bytes of one GPU, where known."""
+    memory: float | None = None
+    """Bytes of host memory, where known."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+    """Custom Ray resources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """All nodes."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> float:
+        """Logical CPUs."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs."""
+        return sum(node.gpus for node in self.nodes)
+
+    @property
+    def gpu_memory(self) -> float | None:
+        """Bytes of the smallest GPU; None where it is not known."""
+        known = [node.gpu_memory for node in self.nodes if node.gpus and node.gpu_memory]
+        return min(known, default=None)
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """Data sheet of the slowest kind of GPU; None where it is not known."""
+        known = [GPUS[node.gpu_type] for node in self.nodes if node.gpu_type]
+        return min(known, key=lambda gpu: gpu.flops, default=None)
+
+    def __str__(self) -> str:
+        counts: dict[str, int] = {}
+        for node in self.nodes:
+            memory = f"-{node.gpu_memory / GIB:.0f}G" if node.gpu_memory else ""
+            kind = f"{node.gpus:g} x {node.gpu_type or 'GPU'}{memory}, " if node.gpus else ""
+            text = f"{kind}{node.cpus:g} CPUs"
+            counts[text] = counts.get(text, 0) + 1
+        return "; ".join(f"{count} node(s) of {text}" for text, count in counts.items())
 
 
 def parse_cluster(text: str) -> Resources:
-    """Read `2x8xH100-80G`: nodes x GPUs per node x type-memory (32 CPUs per GPU node slot assumed).
+    """Read `2x8xH100-80G`, `1x8xH100-80G+2x64cpu` and the like.
+
+    A GPU node is taken to have 16 CPUs per GPU.
 
     Raises:
-        PlanError: not of that form.
+        PlanError: not of that form, nothing in it, or a GPU that is not in the table.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)x[A-Za-z0-9]+-(\d+)G", text)
-    if match is None:
-        raise PlanError(f"--cluster {text}: write nodes x GPUs x type-memory, e.g. 2x8xH100-80G")
-    nodes, gpus, memory = (int(group) for group in match.groups())
-    return Resources(cpus=16.0 * nodes * gpus, gpus=nodes * gpus, gpu_memory_gb=memory, nodes=nodes)
+    nodes: list[Node] = []
+    for part in text.replace(" ", "").split("+"):
+        gpu_nodes, cpu_nodes = _GPU_NODES.fullmatch(part), _CPU_NODES.fullmatch(part)
+        if gpu_nodes:
+            count, gpus, memory = (int(gpu_nodes.group(k)) for k in (1, 2, 4))
+            kind = gpu_nodes.group(3)
+            if kind not in GPUS:
+                known = ", ".join(sorted(k for k in GPUS if " " not in k))
+                raise PlanError(f"--cluster {text}: GPU {kind} is unknown; allowed are {known}")
+            node = Node(float(_CPUS_PER_GPU * gpus), gpus, kind, memory * GIB)
+        elif cpu_nodes:
+            count = int(cpu_nodes.group(1))
+            node = Node(float(cpu_nodes.group(2)))
+        else:
+            raise PlanError(f"--cluster {text}: {part!r} is not understood; write {_EXAMPLE}")
+        if count < 1 or node.cpus < 1:
+            raise PlanError(f"--cluster {text}: {part!r} has no nodes or nothing in them")
+        nodes += [node] * count
+    return Resources(tuple(nodes))
+
+
+def from_ray(rows: Iterable[Mapping[str, Any]]) -> Resources:
+    """The living nodes of `ray.nodes()`."""
+    return Resources(tuple(_ray_node(row["Resources"]) for row in rows if row["Alive"]))
+
+
+def _ray_node(resources: Mapping[str, float]) -> Node:
+    kind = next((key for key in GPUS if f"accelerator_type:{key}" in resources), None)
+    own = {"CPU", "GPU", "memory", "object_store_memory"}
+    extra = {k: v for k, v in resources.items() if k not in own and ":" not in k}
+    return Node(
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        gpu_type=kind,
+        memory=resources.get("memory"),
+        extra=extra,
+    )

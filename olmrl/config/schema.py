@@ -184,6 +184,8 @@ class ScorerConfig(Section):
     """Longer completions fail without being parsed."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs reserved for one scorer."""
+    resources: dict[str, float] = {}
+    """Custom Ray resources of a scorer (heterogeneous clusters)."""
     max_memory_gb: Positive = 4.0
     """Private memory a scorer may allocate on top of what it starts with (Linux)."""
 

@@ -1,0 +1,175 @@
+"""What a plan will do and what would do better: step time, splits of the GPUs, ways to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from olmrl.cluster.plan import Plan, check, make_plan
+from olmrl.cluster.resources import PlanError, Resources
+from olmrl.cluster.simulate import Outcome, simulate
+from olmrl.cluster.speeds import MEASURED_CPU, Speeds, assumed, costs_of, setup_of
+from olmrl.cluster.workload import grpo_workload
+from olmrl.config.schema import GrpoConfig, SftConfig
+
+_STEPS = 30
+_WORTH_SAYING = 1.10
+"""A split is suggested from this speed-up on."""
+_MOST_CHANGES = 3
+"""Keys changed together to make a plan fit."""
+_LEAST_BUDGET = 2048
+_SHORTER_CONTEXT = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key of the configuration set to another value."""
+
+    section: str
+    key: str
+    value: Any
+
+    def __str__(self) -> str:
+        value = str(self.value).lower() if isinstance(self.value, bool) else self.value
+        return f"{self.section}.{self.key}={value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """GPUs given to engines and to learner ranks, and what comes of it."""
+
+    engines: int
+    learners: int
+    outcome: Outcome
+
+
+def changed(config: Any, *changes: Change) -> Any:
+    """The configuration with some keys set."""
+    for change in changes:
+        section = getattr(config, change.section).model_copy(update={change.key: change.value})
+        config = config.model_copy(update={change.section: section})
+    return config
+
+
+def speeds_for(config: GrpoConfig, resources: Resources | None) -> Speeds | None:
+    """Speeds to simulate with: measured ones on CPU, assumed ones for known GPUs, else None."""
+    if not config.learner.use_gpu:
+        return MEASURED_CPU
+    if resources is None or resources.gpu is None:
+        return None
+    names = {node.gpu_type for node in resources.nodes if node.gpu_type}
+    gpu_nodes = sum(node.gpus > 0 for node in resources.nodes)
+    return assumed(resources.gpu, " and ".join(sorted(names)), gpu_nodes == 1)
+
+
+def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Outcome | None:
+    """Simulate a GRPO plan; None where the model's shape is not known."""
+    config, shape = plan.config, plan.shape
+    if shape is None or not isinstance(config, GrpoConfig):
+        return None
+    work = grpo_workload(config, shape)
+    return simulate(setup_of(config, work), costs_of(config, shape, speeds), steps=steps)
+
+
+def splits(plan: Plan, resources: Resources, speeds: Speeds) -> list[Split]:
+    """Ways to share the plan's GPUs between engines and learner that fit, fastest first."""
+    config = plan.config
+    if not isinstance(config, GrpoConfig) or config.rollout.colocate or not plan.gpus:
+        return []
+    each, total = config.rollout.tensor_parallel_size, round(plan.gpus)
+    found = []
+    for engines in _some(max(1, (total - 1) // each)):
+        learners = total - engines * each
+        other = make_plan(
+            changed(
+                config,
+                Change("rollout", "workers", engines),
+                Change("learner", "workers", learners),
+            ),
+            resources,
+        )
+        outcome = predict(other, speeds) if learners >= 1 and fits(other, resources) else None
+        if outcome is not None:
+            found.append(Split(engines, learners, outcome))
+    return sorted(found, key=lambda split: split.outcome.step_s)
+
+
+def better_split(plan: Plan, resources: Resources, speeds: Speeds) -> tuple[Split, float] | None:
+    """The fastest split and its speed-up, where it is more than a tenth."""
+    now = predict(plan, speeds)
+    candidates = splits(plan, resources, speeds)
+    if now is None or not candidates:
+        return None
+    gain = now.step_s / candidates[0].outcome.step_s
+    return (candidates[0], gain) if gain > _WORTH_SAYING else None
+
+
+def _some(most: int) -> list[int]:
+    """Up to about sixteen numbers from 1 to `most`, denser where they are small."""
+    numbers = {1, most, *range(1, min(most, 8) + 1)}
+    size = 8
+    while size < most:
+        numbers |= {size, min(most, size * 3 // 2)}
+        size *= 2
+    return sorted(numbers)
+
+
+def fits(plan: Plan, resources: Resources) -> bool:
+    """Whether `check` passes."""
+    try:
+        check(plan, resources)
+    except PlanError:
+        return False
+    return True
+
+
+def remedy(plan: Plan, resources: Resources) -> tuple[Change, ...] | None:
+    """The first few keys whose change makes a plan fit, gentle changes first; None: none found."""
+    if plan.config is None:
+        return None
+    candidates = list(_candidates(plan.config, resources))
+    for count in range(1, _MOST_CHANGES + 1):
+        for changes in combinations(candidates, count):
+            if len({(c.section, c.key) for c in changes}) < count:
+                continue
+            other = make_plan(changed(plan.config, *changes), resources)
+            if fits(other, resources):
+                return changes
+    return None
+
+
+def _candidates(config: GrpoConfig | SftConfig, resources: Resources) -> Iterator[Change]:
+    """Changes worth trying, from those that cost nothing to those that change the training."""
+    taken = 0
+    if isinstance(config, GrpoConfig):
+        taken = config.rollout.min_workers * config.rollout.tensor_parallel_size
+        yield from _engine_candidates(config)
+    learner = config.learner
+    rest = int(resources.gpus) - taken
+    if learner.use_gpu and rest > 0 and rest != learner.workers:
+        yield Change("learner", "workers", rest)
+    if not learner.activation_checkpointing:
+        yield Change("learner", "activation_checkpointing", True)
+    for divisor in (2, 4, 8):
+        if learner.token_budget // divisor >= _LEAST_BUDGET:
+            yield Change("learner", "token_budget", learner.token_budget // divisor)
+    if learner.use_gpu and not learner.cpu_offload:
+        yield Change("learner", "cpu_offload", True)
+    if config.model.master_dtype == "float32" and learner.strategy == "fsdp":
+        yield Change("model", "master_dtype", "bfloat16")
+
+
+def _engine_candidates(config: GrpoConfig) -> Iterator[Change]:
+    """Changes to engines and scorers."""
+    rollout, scorers = config.rollout, config.scorer.workers
+    if scorers > 1:
+        yield Change("scorer", "workers", scorers // 2)
+    for size in (2, 4, 8):
+        if size > rollout.tensor_parallel_size and config.learner.use_gpu:
+            yield Change("rollout", "tensor_parallel_size", size)
+    if rollout.max_model_len > _SHORTER_CONTEXT:
+        yield Change("rollout", "max_model_len", _SHORTER_CONTEXT)
+    if rollout.min_workers > 1:
+        yield Change("rollout", "workers", rollout.min_workers // 2)

@@ -1,0 +1,155 @@
+"""The plan as text: what `--dry-run` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from olmrl.cluster.advise import better_split, predict, remedy, speeds_for
+from olmrl.cluster.memory import RUNTIME_BYTES, Memory, kv_bytes_per_token, total
+from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
+from olmrl.cluster.resources import PlanError, Resources
+from olmrl.cluster.simulate import Outcome
+from olmrl.cluster.speeds import Speeds
+from olmrl.cluster.workload import grpo_workload
+from olmrl.config.schema import GrpoConfig
+from olmrl.hardware import GIB
+
+
+def describe(plan: Plan, resources: Resources | None = None) -> str:
+    """Roles, memory, placement and expected step time, as far as they can be known.
+
+    Args:
+        plan: what a run starts.
+        resources: the cluster, where one is named; without, nothing is placed or compared.
+    """
+    if plan.config is not None:
+        plan = make_plan(plan.config, resources)
+    lines = [*_roles(plan), *_model(plan), ""]
+    for role in plan.roles:
+        lines += _memory(plan, role, resources)
+    if resources is not None:
+        lines += ["", f"cluster: {resources}", *_seats(plan, resources)]
+    return "\n".join([*lines, *_time(plan, resources)])
+
+
+def refusal(plan: Plan, resources: Resources) -> PlanError | None:
+    """Why a plan does not fit, with keys to change that make it fit; None if it does."""
+    if plan.config is not None:
+        plan = make_plan(plan.config, resources)
+    try:
+        check(plan, resources)
+    except PlanError as error:
+        changes = remedy(plan, resources)
+        advice = "no few keys make it fit: take more or larger GPUs, or a smaller model"
+        if changes:
+            advice = "it fits with " + " ".join(str(change) for change in changes)
+        return PlanError(f"{error}; {advice}")
+    return None
+
+
+def _roles(plan: Plan) -> list[str]:
+    lines = ["role             count  CPUs  GPUs   each: GiB per GPU  GiB of host memory"]
+    for role in plan.roles:
+        gpu = f"{_gib(max(total(role.memory), role.loading)):.1f}" if role.gpus else "-"
+        lines.append(
+            f"{role.name:<16} {role.count:>5} {role.cpus:>5g} {role.gpus:>5g} {gpu:>19} "
+            f"{_gib(role.host_bytes):>19.1f}"
+        )
+    lines.append(f"{'total':<16} {'':>5} {plan.cpus:>5g} {plan.gpus:>5g}")
+    return lines
+
+
+def _model(plan: Plan) -> list[str]:
+    if plan.shape is None:
+        return ["model: shape unknown offline, so memory and time are not planned"]
+    trained = plan.shape.trained(plan.config.model) if plan.config else plan.shape.parameters
+    text = f"model: {plan.shape.parameters / 1e6:,.1f} M parameters"
+    if trained < plan.shape.parameters:
+        text += f", {trained / 1e6:,.1f} M of them trained"
+    return [text]
+
+
+def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
+    """A line for what a GPU of this role holds, one for what the host does."""
+    where = "per GPU, GiB" if role.gpus else "host, GiB"
+    lines = []
+    if role.memory:
+        lines.append(f"{role.name} {where}: {_parts(role.memory)}")
+    if role.loading > total(role.memory):
+        lines.append(f"{role.name} while loading: {_gib(role.loading):.1f} (whole, then sharded)")
+    if role.gpus:
+        lines.append(f"{role.name} host, GiB: {_parts(role.host)}")
+    if role.name == ENGINE and role.memory and plan.shape and isinstance(plan.config, GrpoConfig):
+        rollout, work = plan.config.rollout, grpo_workload(plan.config, plan.shape)
+        tokens = role.memory["KV cache"] * rollout.tensor_parallel_size
+        tokens /= kv_bytes_per_token(plan.shape, rollout.dtype)
+        sequence = work.completion + work.prompt / rollout.group_size
+        lines.append(
+            f"{role.name} KV cache: {tokens:,.0f} tokens, {tokens / sequence:,.0f} sequences of "
+            f"mean length ({work.prompt} prompt tokens shared by {rollout.group_size}, "
+            f"{work.completion:.0f} of completion assumed)"
+        )
+    if role.gpus and resources and resources.gpu_memory:
+        left = resources.gpu_memory - max(total(role.memory), role.loading) - RUNTIME_BYTES
+        lines.append(
+            f"{role.name} GPU left: {_gib(left):.1f} of {_gib(resources.gpu_memory):.0f}, after "
+            f"{_gib(RUNTIME_BYTES):.0f} assumed for CUDA and NCCL"
+        )
+    return lines
+
+
+def _parts(memory: Memory) -> str:
+    return ", ".join(f"{name} {_gib(size):.2f}" for name, size in memory.items())
+
+
+def _seats(plan: Plan, resources: Resources) -> list[str]:
+    """One line per node."""
+    try:
+        seats = plan.seats(resources)
+    except PlanError as error:
+        return [f"placement: {error}"]
+    lines = []
+    for number in range(len(resources.nodes)):
+        here = Counter(seat.role for seat in seats if seat.node == number)
+        text = ", ".join(f"{count} {role}" for role, count in here.items()) or "nothing"
+        lines.append(f"  node {number}: {text}")
+    return lines
+
+
+def _time(plan: Plan, resources: Resources | None) -> list[str]:
+    """Expected step time and, where another split is faster, that split."""
+    if not isinstance(plan.config, GrpoConfig) or plan.shape is None:
+        return []
+    speeds = speeds_for(plan.config, resources)
+    if speeds is None:
+        return ["step time: not planned without --cluster and a known GPU"]
+    outcome = predict(plan, speeds)
+    assert outcome is not None
+    lines = ["", *_outcome(outcome), f"  speeds: {speeds.source}"]
+    if resources is not None:
+        lines += _suggestion(plan, resources, speeds)
+    return lines
+
+
+def _outcome(outcome: Outcome) -> list[str]:
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items())
+    return [
+        f"step, simulated: {outcome.step_s:.1f} s; the learner's time goes into {shares}",
+        f"  idle: engines {outcome.engines_idle:.0%}, learner ranks {outcome.learners_idle:.0%}, "
+        f"scorers {outcome.scorers_idle:.0%}",
+    ]
+
+
+def _suggestion(plan: Plan, resources: Resources, speeds: Speeds) -> list[str]:
+    found = better_split(plan, resources, speeds)
+    if found is None:
+        return []
+    split, gain = found
+    return [
+        f"  faster by {gain:.2f} x, simulated: rollout.workers={split.engines} "
+        f"learner.workers={split.learners} ({split.outcome.step_s:.1f} s per step)"
+    ]
+
+
+def _gib(size: float) -> float:
+    return size / GIB

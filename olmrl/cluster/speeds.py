@@ -1,0 +1,272 @@
+"""How fast a machine does each part, and where every figure comes from; then seconds per part.
+
+Two kinds of figures, never mixed without saying so: *measured* ones, fitted to the metrics of a
+real run (`measured`), and *assumed* ones for GPUs, data-sheet peaks times the shares below.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from olmrl.cluster.batching import Costs, Lengths
+from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token
+from olmrl.cluster.shape import ModelShape
+from olmrl.cluster.simulate import Setup
+from olmrl.cluster.workload import Workload, grpo_workload
+from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
+from olmrl.data.cost import CostModel
+from olmrl.hardware import Gpu
+
+_INSTANT = 1e-18
+"""Seconds per operation where steps, not operations, take all the time."""
+LENGTH_SPREAD = 0.6
+"""Assumed: standard deviation of log completion length (a few times the mean at the tail)."""
+SCORE_S = 1 / 349
+"""Measured on one CPU core: benchmarks/results/rewards.json (completions_per_cpu_second, ours)."""
+ENCODE_S = 0.042
+"""Measured: a 1288 px page to ids and patches, benchmarks/results/rendering.json (pipeline)."""
+
+PREFILL_SHARE = 0.5
+"""Assumed: of a GPU's peak, in a vLLM prefill."""
+DECODE_SHARE = 0.7
+"""Assumed: of a GPU's memory bandwidth, in a decode step."""
+DECODE_STEP_S = 0.004
+"""Assumed: vLLM's own work per step, outputs and sampling included."""
+LEARNER_SHARE = 0.35
+"""Assumed MFU of the learner, recomputation not counted (best published for this task: 0.19, with
+prompts repeated; text-only RL: 0.36)."""
+LINK_SHARE = 0.5
+"""Assumed: of a link's bandwidth, in collectives and weight transfer."""
+NODE_BANDWIDTH = 50e9
+"""Assumed: bytes per second of a GPU to another node (400 Gb/s)."""
+SYNC_S = 0.3
+"""Assumed: fixed part of a weight update (pause, calls per engine, resume)."""
+_STORE_BANDWIDTH = 2.5e8
+"""Measured: object store to one engine, 60 MB, benchmarks/results/weight_sync.json."""
+_CPU_MEMORY_BANDWIDTH = 1e10
+"""Measured: memcpy on one core, benchmarks/results/weight_sync.json."""
+HANDOVER_S = 0.05
+"""Assumed: one hand-over through the Driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """What one engine GPU, one learner rank and one scorer do per second."""
+
+    source: str
+    """Where the figures come from, for print."""
+    measured: bool
+    prefill_flops: float
+    """Operations per second of a prefill."""
+    decode_flops: float
+    """Operations per second of a decode step's arithmetic."""
+    memory_bandwidth: float
+    """Bytes per second at which a decode step reads weights, keys and values."""
+    decode_step_s: float
+    """Fixed part of a decode step."""
+    learner_flops: float
+    """Model operations per second of a training pass, recomputation not counted."""
+    learner_step_s: float
+    """Fixed part of an optimizer step."""
+    link_bandwidth: float
+    """Bytes per second between learner ranks, and from them to the engines."""
+    sync_s: float
+    """Fixed part of a weight update."""
+    score_s: float
+    """One completion on one scorer."""
+    encode_s: float
+    """One page to ids and patches in the learner."""
+    handover_s: float
+    """One hand-over through the Driver."""
+
+
+def assumed(gpu: Gpu, name: str, one_node: bool) -> Speeds:
+    """Speeds of a GPU that nobody has measured here."""
+    link = gpu.link_bandwidth if one_node else min(gpu.link_bandwidth, NODE_BANDWIDTH)
+    return Speeds(
+        source=(
+            f"{name}: data sheet times assumed shares (prefill {PREFILL_SHARE:.0%} and learner "
+            f"{LEARNER_SHARE:.0%} of peak, decode {DECODE_SHARE:.0%} of memory bandwidth); scoring "
+            "and encoding measured on a CPU core"
+        ),
+        measured=False,
+        prefill_flops=gpu.flops * PREFILL_SHARE,
+        decode_flops=gpu.flops * PREFILL_SHARE,
+        memory_bandwidth=gpu.memory_bandwidth * DECODE_SHARE,
+        decode_step_s=DECODE_STEP_S,
+        learner_flops=gpu.flops * LEARNER_SHARE,
+        learner_step_s=0.1,
+        link_bandwidth=link * LINK_SHARE,
+        sync_s=SYNC_S,
+        score_s=SCORE_S,
+        encode_s=ENCODE_S,
+        handover_s=HANDOVER_S,
+    )
+
+
+def setup_of(config: GrpoConfig, work: Workload, lengths: Lengths | None = None) -> Setup:
+    """The layout of a configured run."""
+    rollout, algorithm = config.rollout, config.algorithm
+    return Setup(
+        engines=rollout.max_workers,
+        slots=rollout.max_num_seqs,
+        learners=config.learner.workers,
+        scorers=config.scorer.workers,
+        pages_per_step=algorithm.pages_per_step,
+        group_size=rollout.group_size,
+        lengths=lengths or Lengths(work.completion, LENGTH_SPREAD, work.limit),
+        prompt=work.prompt,
+        oversample=rollout.oversample,
+        max_staleness=algorithm.max_staleness,
+    )
+
+
+def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
+    """Seconds of every part of a configured run."""
+    work = grpo_workload(config, shape)
+    cost = shape.cost()
+    engine, split = config.rollout, config.rollout.tensor_parallel_size
+    prompt = _forward(cost, work, work.prompt, 0.0)
+    token = cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
+    page, learn_token = _learning(config, work, cost, speeds)
+    bytes_sent = shape.parameters * BYTES[engine.dtype]
+    bandwidth = speeds.memory_bandwidth * split
+    return Costs(
+        prefill=prompt / (speeds.prefill_flops * split),
+        refill_token=token / (speeds.prefill_flops * split),
+        decode_step=speeds.decode_step_s,
+        decode_weights=shape.language_parameters * BYTES[engine.dtype] / bandwidth,
+        decode_context=kv_bytes_per_token(shape, engine.dtype) / bandwidth,
+        decode_sequence=(cost.token + cost.prediction) / (speeds.decode_flops * split),
+        score=speeds.score_s,
+        learn_page=page + speeds.encode_s,
+        learn_token=learn_token,
+        learn_step=speeds.learner_step_s + _gathering(config.model, config.learner, shape, speeds),
+        sync=speeds.sync_s + bytes_sent / speeds.link_bandwidth,
+        handover=speeds.handover_s,
+    )
+
+
+def _forward(cost: CostModel, work: Workload, tokens: float, predictions: float) -> float:
+    """Operations of one page's prompt, image included."""
+    side = work.patches**0.5
+    pairs = tokens * (tokens + 1) / 2
+    return cost.parts(int(tokens), pairs, int(predictions), np.asarray([[1, side, side]]))
+
+
+def _learning(
+    config: GrpoConfig, work: Workload, cost: CostModel, speeds: Speeds
+) -> tuple[float, float]:
+    """Seconds per page and per completion token on one rank, over all passes."""
+    algorithm, learner = config.algorithm, config.learner
+    updates = algorithm.epochs_per_batch * algorithm.minibatches
+    observed = (updates > 1) + (algorithm.kl_beta > 0)
+    passes = 3 * algorithm.epochs_per_batch + observed
+    tokens = config.rollout.group_size * work.completion
+    room = max(work.completion, learner.token_budget - work.prompt)
+    prompts = max(1.0, tokens / room) if learner.page_once else config.rollout.group_size
+    page = prompts * _forward(cost, work, work.prompt, 0.0)
+    token = cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
+    return passes * page / speeds.learner_flops, passes * token / speeds.learner_flops
+
+
+def _gathering(
+    model: ModelConfig, learner: LearnerConfig, shape: ModelShape, speeds: Speeds
+) -> float:
+    """Seconds that one optimizer step's collectives take where nothing hides them.
+
+    Those of a micro-batch overlap with its arithmetic; what stays bare is the first gathering and
+    the last reduction.
+    """
+    if not is_sharded(model, learner) or learner.workers == 1:
+        return 0.0
+    return shape.parameters * (BYTES[model.dtype] + 4) / speeds.link_bandwidth
+
+
+MEASURED_CPU = Speeds(
+    source="measured on 2 x86 cores with the quick start's 0.7 M model (benchmarks/simulate.py)",
+    measured=True,
+    prefill_flops=1.0e10,
+    decode_flops=1.0e10,
+    memory_bandwidth=_CPU_MEMORY_BANDWIDTH,
+    decode_step_s=0.005,
+    learner_flops=4.0e10,
+    learner_step_s=0.01,
+    link_bandwidth=_STORE_BANDWIDTH,
+    sync_s=0.06,
+    score_s=1.3e-3,
+    encode_s=1.5e-3,
+    handover_s=0.1,
+)
+"""Fitted by `measured` to the run that benchmarks/results/simulate.json names."""
+
+
+def measured(
+    rows: Sequence[Mapping[str, float]], config: GrpoConfig, shape: ModelShape, source: str
+) -> Speeds:
+    """Fit the speeds of the machine that wrote these metrics.
+
+    Engine time is fitted over the steps as a part per decode step (the longest completion) plus a
+    part per operation; what no part explains of a step becomes three hand-overs.
+
+    Args:
+        rows: rows of metrics.jsonl that have `time/step`; a synchronous run's.
+        config: that run's configuration.
+        shape: its model.
+        source: what to call them.
+
+    Raises:
+        ValueError: fewer than five rows.
+    """
+    if len(rows) < 5:
+        raise ValueError(f"metrics: {len(rows)} steps are too few to fit speeds, 5 are needed")
+    cost, work = shape.cost(), grpo_workload(config, shape)
+    bytes_sent = shape.parameters * BYTES[config.rollout.dtype]
+
+    def median(name: str) -> float:
+        return statistics.median(float(row[name]) for row in rows)
+
+    page = _forward(cost, work, work.prompt, 0.0) / config.rollout.group_size
+    token = cost.token + cost.prediction
+    longest = np.asarray([row["completion/max_length"] for row in rows])
+    work_done = np.asarray(
+        [token * row["rollout/tokens"] + page * row["rollout/completions"] for row in rows]
+    )
+    busy = np.asarray([row["time/engine_busy"] for row in rows])
+    per_step, per_operation = _fit(longest, work_done, busy)
+    scored = [r["reward/scorer_busy_seconds"] / r["rollout/completions"] for r in rows]
+    fixed = median("time/learner") - median("time/forward_backward")
+    speeds = Speeds(
+        source=source,
+        measured=True,
+        prefill_flops=1 / per_operation,
+        decode_flops=1 / per_operation,
+        memory_bandwidth=_CPU_MEMORY_BANDWIDTH,
+        decode_step_s=per_step,
+        learner_flops=statistics.median(r["flops/step"] / r["time/forward_backward"] for r in rows),
+        learner_step_s=fixed,
+        link_bandwidth=_STORE_BANDWIDTH,
+        sync_s=max(0.0, median("time/weight_sync") - bytes_sent / _STORE_BANDWIDTH),
+        score_s=statistics.median(scored),
+        encode_s=median("time/encode") / config.algorithm.pages_per_step,
+        handover_s=0.0,
+    )
+    explained = (
+        median("time/engine_busy")
+        + median("time/learner")
+        + median("time/encode")
+        + median("time/weight_sync")
+    )
+    return replace(speeds, handover_s=max(0.0, median("time/step") - explained) / 3)
+
+
+def _fit(longest: np.ndarray, work: np.ndarray, busy: np.ndarray) -> tuple[float, float]:
+    """Least squares of busy = a longest + b work with a >= 0 and b > 0."""
+    (a, b), *_ = np.linalg.lstsq(np.stack([longest, work / work.max()], axis=1), busy, rcond=None)
+    if a < 0:
+        return 0.0, float((busy * work).sum() / (work**2).sum())
+    return float(a), max(float(b) / work.max(), _INSTANT)
