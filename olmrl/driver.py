@@ -199,7 +199,8 @@ class Driver:
         self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
-        self._directory.continue_from(view.version.step)
+        if view.incarnation > 0:  # 0: no learner yet, pages are rendered ahead of it
+            self._directory.continue_from(view.version.step)
         epoch, index = ray.get(self._buffer.next_position.remote(len(self._sources)))
         stream = PageStream(
             self._sources,

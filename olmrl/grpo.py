@@ -5,6 +5,7 @@ the parts, starts the learner, runs the Driver's loop, and leaves the run direct
 
     python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml rollout.group_size=8
     ray job submit --working-dir . -- python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml
+    python -m olmrl.grpo --replay RUN --step N       (one learner step again, without engines)
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ EVALUATION_REWARDS = (RewardConfig(name="bench"), RewardConfig(name="edit_distan
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if "--replay" in arguments:
+        # Deferred: it needs torch and the model's code, which the Driver of a run does not.
+        from olmrl.learner import rerun  # noqa: PLC0415
+
+        return rerun.main(arguments)
     return run_command("grpo", GrpoConfig, cluster.plan_grpo, run, argv)
 
 

@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from olmrl.bench.case import CaseError
 from olmrl.bench.evaluate import BenchResult, TestResult, compare, evaluate, find_outputs
-from olmrl.bench.folder import BenchFolder, load_folder
+from olmrl.bench.folder import BenchFolder, load_folder, untested_pages
 from olmrl.cluster import start_ray
 from olmrl.config.schema import RolloutConfig, SamplingConfig
 from olmrl.console import quiet_libraries
@@ -88,6 +89,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--skip-invalid", action="store_true", help="leave out invalid tests, and count them"
         )
+        command.add_argument(
+            "--force", action="store_true", help="score a folder with pages that have no test"
+        )
         command.add_argument("--skip-baseline", action="store_true", help="add no baseline tests")
         command.add_argument("--bootstrap-samples", type=int, default=1000)
         command.add_argument("--confidence", type=float, default=0.95)
@@ -100,12 +104,21 @@ def _load(options: argparse.Namespace) -> BenchFolder:
         raise ValueError(f"--confidence is {options.confidence}, must be between 0 and 1")
     if options.bootstrap_samples < 1:
         raise ValueError(f"--bootstrap-samples is {options.bootstrap_samples}, must be >= 1")
-    return load_folder(
+    folder = load_folder(
         options.folder,
         compat=options.compat,
         files=options.files,
         skip_invalid=options.skip_invalid,
     )
+    whole = options.folder.is_dir() and not options.files
+    if whole and not options.force:
+        missing = untested_pages(folder, not options.skip_baseline)
+        if missing:
+            raise CaseError(
+                f"{folder.path}: {len(missing)} pages have no test, the first is {missing[0]}; "
+                "--force scores the others"
+            )
+    return folder
 
 
 def _evaluate(options: argparse.Namespace, folder: BenchFolder, candidate: str) -> BenchResult:

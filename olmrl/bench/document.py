@@ -10,6 +10,9 @@ from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.tables import Table, parse_html_tables, parse_markdown_tables
 from olmrl.markup.text import MAX_TEXT_CHARS, WorkLimitError, normalize
 
+MAX_FORMULAS = 2000
+"""Most different formulas that are rendered for one page; no real one has half as many."""
+
 
 class ParsedPage:
     """What the tests ask of one transcription, each part computed at first use and then kept.
@@ -67,11 +70,18 @@ class ParsedPage:
         return tables
 
     def formulas(self, *, dollars: bool = True) -> tuple[str, ...]:
-        """Its LaTeX formulas, without duplicates, with or without the dollar forms."""
+        """Its LaTeX formulas, without duplicates, with or without the dollar forms.
+
+        Raises:
+            WorkLimitError: there are more than `MAX_FORMULAS`.
+        """
         if dollars not in self._formulas:
             found = extract_formulas(self.text, dollars=dollars)
             self._formulas[dollars] = tuple(dict.fromkeys(found))
-        return self._formulas[dollars]
+        formulas = self._formulas[dollars]
+        if len(formulas) > MAX_FORMULAS:
+            raise WorkLimitError(f"{len(formulas)} formulas, more than {MAX_FORMULAS}")
+        return formulas
 
     def formatted(self, kind: Kind) -> tuple[str, ...]:
         """The normalised pieces that are set as heading, bold or italic, without duplicates."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.cases import load_case
+from olmrl.data.render import BadPage, page_count
 
 PDF_DIR = "pdfs"
 """Sub-folder that holds the pages; every other sub-folder is a candidate's output."""
@@ -105,6 +106,30 @@ def load_folder(
         ),
         tuple(rejected),
     )
+
+
+def untested_pages(folder: BenchFolder, baselines: bool) -> list[str]:
+    """Pages of the PDFs below `pdfs/` that no test looks at, as `name.pdf page 2` (spec E5).
+
+    Args:
+        folder: The loaded tests.
+        baselines: Whether the first page of every PDF with tests gets a baseline test.
+    """
+    tested: dict[str, set[int]] = defaultdict(set)
+    for page in folder.pages:
+        tested[page.pdf].add(page.page)
+    root = folder.path / PDF_DIR
+    missing = []
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() == ".pdf"):
+        name = path.relative_to(root).as_posix()
+        try:
+            count = page_count(str(path))
+        except BadPage as error:
+            missing.append(str(error))
+            continue
+        covered = tested[name] | ({1} if baselines and tested[name] else set())
+        missing += [f"{name} page {n}" for n in range(1, count + 1) if n not in covered]
+    return missing
 
 
 def _jsonl_files(root: Path, pattern: str) -> list[Path]:

@@ -332,6 +332,8 @@ class GuardConfig(Section):
     """A token counts as outlier beyond this |gap|."""
     max_outlier_fraction: Fraction = 0.02
     """Bound on the share of outliers."""
+    save_batch_every: Annotated[int, Field(ge=0)] = 0
+    """Save the learner's batches of every k-th step for `--replay`; 0: only of failed steps."""
 
 
 class CheckpointConfig(Section):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from olmrl.config.schema import LearnerConfig, ModelConfig
+from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
+from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import load_policy
 from olmrl.learner.strategy import Strategy
@@ -28,6 +29,43 @@ def head_spec(
         banned_ids: ids that the engines never sample (GRPO).
     """
     return HeadSpec(temperature, banned_ids, learner.logprob_chunk, learner.fp32_lm_head)
+
+
+def build_grpo(
+    config: GrpoConfig,
+    banned_ids: tuple[int, ...],
+    *,
+    total_steps: int,
+    device: torch.device | str,
+    replay_dir: str | None = None,
+) -> tuple[Strategy, GrpoLearner]:
+    """The policy of a GRPO run and what updates it.
+
+    Args:
+        config: the run.
+        banned_ids: ids that the engines never sample.
+        total_steps: learner steps of the whole run.
+        device: this rank's device.
+        replay_dir: where batches go that stop a step, or that are asked for.
+    """
+    algorithm, sampling = config.algorithm, config.rollout.sampling
+    strategy = build_strategy(
+        config.model,
+        config.learner,
+        head_spec(config.learner, sampling.temperature, banned_ids),
+        total_steps=total_steps * algorithm.epochs_per_batch * algorithm.minibatches,
+        device=device,
+        with_reference=algorithm.kl_beta > 0,
+    )
+    learner = GrpoLearner(
+        strategy,
+        algorithm,
+        max_tokens=sampling.max_tokens,
+        outlier_gap=config.guards.outlier_gap,
+        replay_dir=replay_dir,
+        save_every=config.guards.save_batch_every,
+    )
+    return strategy, learner
 
 
 def build_strategy(

@@ -33,6 +33,7 @@ class GrpoLearner:
         max_tokens: limit of completions, dr_grpo's default normaliser.
         outlier_gap: |engine - learner| log-prob gap that makes a token an outlier.
         replay_dir: folder for the batches of a step that was stopped by NaN or infinity.
+        save_every: also save the batches of every k-th step there; 0: of none.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class GrpoLearner:
         max_tokens: int,
         outlier_gap: float = 1.0,
         replay_dir: str | None = None,
+        save_every: int = 0,
     ) -> None:
         self._strategy = strategy
         self._algorithm = algorithm
+        self._save_every = save_every
         self._max_tokens = max_tokens
         self._outlier_gap = outlier_gap
         self._replay_dir = replay_dir
@@ -70,6 +73,8 @@ class GrpoLearner:
             ValueError: fewer micro-batches than minibatches on all ranks.
         """
         algorithm, strategy = self._algorithm, self._strategy
+        if self._replay_dir and self._save_every and step % self._save_every == 0:
+            save_batches(replay_path(self._replay_dir, step, strategy.rank), batches)
         begin = time.perf_counter()
         needs_old = algorithm.epochs_per_batch > 1 or algorithm.minibatches > 1
         parts: list[Measurements] = [measure_tokens(batches)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,23 @@ _ARRAYS = [f.name for f in dataclasses.fields(PackedBatch) if f.name != "page_id
 def replay_path(folder: str, step: int, rank: int) -> str:
     """Where the batches of a rank and step lie."""
     return f"{folder.rstrip('/')}/step-{step}-rank-{rank}.npz"
+
+
+def load_step(folder: str, step: int) -> list[PackedBatch]:
+    """Read the batches of all ranks of a step.
+
+    Raises:
+        ValueError: there are none of that step; names the steps that were saved.
+    """
+    pattern = re.compile(r"step-(\d+)-rank-(\d+)\.npz")
+    files = storage.list_files(folder, ".npz") if storage.exists(folder) else []
+    names = [file.rsplit("/", 1)[-1] for file in files]
+    found = [match for name in names if (match := pattern.fullmatch(name))]
+    ranks = sorted(int(m[2]) for m in found if int(m[1]) == step)
+    if not ranks:
+        known = ", ".join(map(str, sorted({int(m[1]) for m in found}))) or "none"
+        raise ValueError(f"{folder}: no saved batches of step {step}; saved steps: {known}")
+    return [batch for rank in ranks for batch in load_batches(replay_path(folder, step, rank))]
 
 
 def save_batches(path: str, batches: Sequence[PackedBatch]) -> None:

@@ -25,8 +25,7 @@ from olmrl.checkpoint.state import CheckpointStore
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.data.page import load_page
 from olmrl.learner.advantage import group_advantages, overlong_penalty, token_weights
-from olmrl.learner.build import build_strategy, head_spec
-from olmrl.learner.core import GrpoLearner
+from olmrl.learner.build import build_grpo
 from olmrl.learner.parity import check_parity, mean_gap_bound
 from olmrl.learner.task import GrpoTask
 from olmrl.metrics import Clock, Max, Measurements, Sum
@@ -51,24 +50,11 @@ class GrpoWorker:
         device = ray.train.torch.get_device() if config.learner.use_gpu else torch.device("cpu")
         torch.set_num_threads(max(1, int(config.learner.cpus_per_worker)))
         torch.manual_seed(config.run.seed)
-        head = head_spec(
-            config.learner, config.rollout.sampling.temperature, self._encoder.banned_ids
-        )
-        self._strategy = build_strategy(
-            config.model,
-            config.learner,
-            head,
-            total_steps=task.total_steps
-            * config.algorithm.epochs_per_batch
-            * config.algorithm.minibatches,
+        self._strategy, self._learner = build_grpo(
+            config,
+            self._encoder.banned_ids,
+            total_steps=task.total_steps,
             device=device,
-            with_reference=config.algorithm.kl_beta > 0,
-        )
-        self._learner = GrpoLearner(
-            self._strategy,
-            config.algorithm,
-            max_tokens=config.rollout.sampling.max_tokens,
-            outlier_gap=config.guards.outlier_gap,
             replay_dir=f"{task.run_dir}/replay",
         )
         self._store = CheckpointStore(

@@ -206,7 +206,8 @@ class RolloutBuffer:
             incarnation = max(incarnation, PolicyVersion.parse(snapshot["version"]).incarnation + 1)
             self._groups = {group.group_id: group for group in groups}
         self._ledger.restore(snapshot, incarnation)
-        self._leases, self._reports, self._since_commit = {}, {}, []
+        self._leases, self._reports = {}, {}
+        self._since_commit = [measure_group(group) for group in self._groups.values()]
         self._rows, self._trained = [], {}
         self._no_more_pages, self._finished, self._evaluation_due = False, False, None
         await self._notify()

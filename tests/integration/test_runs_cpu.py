@@ -6,52 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from running import ROOT, command, grpo_overrides, run, sft_overrides
 
 from olmrl.metrics import read_rows
-
-ROOT = Path(__file__).parents[2]
-LEARNER = [
-    "model.dtype=float32",
-    "learner.use_gpu=false",
-    "learner.wrap=root",
-    "learner.activation_checkpointing=false",
-    "learner.token_budget=4096",
-    "learner.optimizer.schedule=constant",
-    "checkpoint.asynchronous=false",
-    "logging.wandb=off",
-]
-
-
-def command(module, *overrides, flags=()):
-    return [sys.executable, "-m", module, *flags, *LEARNER, *map(str, overrides)]
-
-
-def run(*arguments, **keywords):
-    done = subprocess.run(
-        command(*arguments, **keywords), capture_output=True, text=True, timeout=900, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
-
-
-def grpo_overrides(pages, model, out):
-    return [
-        f"run.dir={out}",
-        "run.seed=1",
-        f"model.path={model}",
-        f"data.train={pages / 'train'}",
-        f"data.heldout={pages / 'heldout'}",
-        "data.longest_side=168",
-        "data.prompt=file:configs/prompts/tiny.txt",
-        "data.prefetch_pages=16",
-        "rollout.dtype=float32",
-        "rollout.enforce_eager=true",
-        "rollout.max_model_len=256",
-        "rollout.max_num_seqs=64",
-        "rollout.kv_cache_gb=0.5",
-        "scorer.workers=1",
-        "scorer.cpus_per_worker=0.5",
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +27,7 @@ def grpo_run(tiny_pages, tiny_model, tmp_path_factory):
         "learner.optimizer.lr=2e-3",
         "learner.optimizer.betas=[0.9, 0.99]",
         "guards.parity_every=4",
+        "guards.save_batch_every=8",
         "checkpoint.every=8",
     )
     return out
@@ -117,6 +75,18 @@ def test_the_trained_model_loads_and_differs(grpo_run, tiny_model):
     assert AutoProcessor.from_pretrained(grpo_run / "model").image_processor is not None
 
 
+def test_a_step_can_be_replayed_without_engines(grpo_run):
+    command_line = [sys.executable, "-m", "olmrl.grpo", "--replay", str(grpo_run), "--step"]
+    done = subprocess.run([*command_line, "8"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    replayed = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines()[1:])
+    (row,) = [r for r in read_rows(grpo_run / "metrics.jsonl") if r["step"] == 9]
+    for name in ("loss/policy", "policy/grad_norm", "mismatch/logprob_mean_abs", "tokens/packed"):
+        assert float(replayed[name]) == pytest.approx(row[name], rel=1e-4, abs=1e-7), name
+    done = subprocess.run([*command_line, "3"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "saved steps: 0, 8" in done.stderr
+
+
 def test_a_used_directory_is_not_overwritten(grpo_run, tiny_pages, tiny_model):
     before = (grpo_run / "metrics.jsonl").read_text()
     done = subprocess.run(
@@ -137,26 +107,12 @@ def test_sft_learns_and_counts_its_pages(tiny_pages, tiny_model, tmp_path):
     broken = tmp_path / "pairs" / "broken"
     broken.with_suffix(".pdf").write_bytes(b"not a pdf")
     broken.with_suffix(".md").write_text("---\n---\n")
-    steps = [
-        "{name: FrontMatterParser}",
-        "{name: PDFRenderer, target_longest_image_dim: 168}",
-        "{name: Prompt, prompt: 'file:configs/prompts/tiny.txt'}",
-        "{name: FrontMatterOutputFormat}",
-        "{name: InstructUserMessages, prompt_first: true}",
-        "{name: Tokenizer}",
-    ]
     run(
         "olmrl.sft",
-        f"run.dir={out}",
+        *sft_overrides(tiny_pages, tiny_model, out, root=tmp_path / "pairs"),
         "run.steps=12",
-        f"model.path={tiny_model}",
-        f"data.train=[{{root: {tmp_path / 'pairs'}}}]",
-        f"data.evaluation=[{{root: {tiny_pages / 'sft_heldout'}, name: held}}]",
-        f"data.pipeline=[{', '.join(steps)}]",
-        "data.max_tokens=256",
         "training.pages_per_step=4",
         "learner.workers=2",
-        "learner.optimizer.lr=2e-3",
     )
     rows = read_rows(out / "metrics.jsonl")
     losses = [r["eval/held/loss"] for r in rows if "eval/held/loss" in r]

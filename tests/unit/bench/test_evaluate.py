@@ -199,3 +199,15 @@ def test_command_line_errors(bench, capsys):
     (bench / "good" / "a_pg1_repeat1.md").unlink()
     assert main(["score", str(bench), "--candidate", "good"]) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+def test_a_page_without_a_test_is_not_passed_over_in_silence(bench, capsys):
+    document = pypdfium2.PdfDocument.new()
+    for _ in range(3):
+        document.new_page(100, 140)
+    document.save(str(bench / "pdfs" / "more.pdf"))
+    (bench / "pdfs" / "broken.pdf").write_bytes(b"rubbish")
+    assert main(["score", str(bench), "--candidate", "good"]) == 2
+    said = capsys.readouterr().err
+    assert "4 pages have no test" in said and "broken.pdf" in said and "--force" in said
+    assert main(["score", str(bench), "--candidate", "good", "--force"]) == 0

@@ -25,6 +25,7 @@ TEXTS = {
     "nested tables": "<table><tr><td>" * 10_000,
     "nested braces": r"\(" + "{" * 10_000 + r"\)",
     "many broken formulas": r"\( \frac{ \) " * 300,
+    "different formulas": "".join(rf"\(x_{{{i}}}\) " for i in range(12_000)),
     "many dollars": "$x" * 50_000,
     "one letter": "a" * 900_000,
     "two letters": "ab" * 200_000,

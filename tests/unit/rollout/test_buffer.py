@@ -108,6 +108,10 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
         await buffer.published(again)
         assert await buffer.issue(0, 1, "p1") is None
         assert [g.group_id for g in (await buffer.lease("c0", 0)).groups] == ["0-0-1"]
+        await buffer.commit("c0", PolicyVersion(again.incarnation, 1))
+        await buffer.report(1, {})
+        (row,) = await buffer.take_rows()
+        assert row.metrics["reward/mean"] == pytest.approx(0.5)  # of the groups that were ready
 
     asyncio.run(run())
 
