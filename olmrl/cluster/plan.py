@@ -111,7 +111,8 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
         scorer.workers + 1,  # one for held-out pages
         scorer.cpus_per_worker,
         0.0,
-        {"answers and tests": scorer.max_memory_gb * GIB},
+        {},
+        # scorer.max_memory_gb is where a runaway call is ended, not what scoring takes.
         {"process": _PROCESS_BYTES[SCORER]},
         extra=scorer.resources,
     )
