@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from olmrl.cluster.plan import Plan, check, make_plan
+from olmrl.cluster.memory import kv_bytes_per_token
+from olmrl.cluster.plan import ENGINE, Plan, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.simulate import Outcome, simulate
 from olmrl.cluster.speeds import MEASURED_CPU, Speeds, assumed, costs_of, setup_of
@@ -69,8 +70,19 @@ def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Outcome | None:
     config, shape = plan.config, plan.shape
     if shape is None or not isinstance(config, GrpoConfig):
         return None
-    work = grpo_workload(config, shape)
-    return simulate(setup_of(config, work), costs_of(config, shape, speeds), steps=steps)
+    setup = setup_of(config, grpo_workload(config, shape), engine_sequences(plan))
+    return simulate(setup, costs_of(config, shape, speeds), steps=steps)
+
+
+def engine_sequences(plan: Plan) -> int:
+    """Sequences of mean length that the KV cache of one engine holds."""
+    config, shape = plan.config, plan.shape
+    assert isinstance(config, GrpoConfig) and shape is not None
+    rollout, work = config.rollout, grpo_workload(config, shape)
+    engine = next(role for role in plan.roles if role.name == ENGINE)
+    tokens = engine.memory["KV cache"] * rollout.tensor_parallel_size
+    tokens /= kv_bytes_per_token(shape, rollout.dtype)
+    return int(tokens // (work.completion + work.prompt / rollout.group_size))
 
 
 def splits(plan: Plan, resources: Resources, speeds: Speeds) -> list[Split]:
@@ -104,6 +116,19 @@ def better_split(plan: Plan, resources: Resources, speeds: Speeds) -> tuple[Spli
         return None
     gain = now.step_s / candidates[0].outcome.step_s
     return (candidates[0], gain) if gain > _WORTH_SAYING else None
+
+
+def staler(plan: Plan, speeds: Speeds) -> tuple[int, Outcome] | None:
+    """What one more version of allowed staleness gives, where that is more than a tenth."""
+    now = predict(plan, speeds)
+    if now is None or not isinstance(plan.config, GrpoConfig):
+        return None
+    more = plan.config.algorithm.max_staleness + 1
+    config = changed(plan.config, Change("algorithm", "max_staleness", more))
+    outcome = predict(replace(plan, config=config), speeds)
+    if outcome is None or now.step_s < _WORTH_SAYING * outcome.step_s:
+        return None
+    return more, outcome
 
 
 def _some(most: int) -> list[int]:
@@ -142,14 +167,15 @@ def remedy(plan: Plan, resources: Resources) -> tuple[Change, ...] | None:
 
 def _candidates(config: GrpoConfig | SftConfig, resources: Resources) -> Iterator[Change]:
     """Changes worth trying, from those that cost nothing to those that change the training."""
-    taken = 0
+    learner, engines, each = config.learner, [0], 0
     if isinstance(config, GrpoConfig):
-        taken = config.rollout.min_workers * config.rollout.tensor_parallel_size
         yield from _engine_candidates(config)
-    learner = config.learner
-    rest = int(resources.gpus) - taken
-    if learner.use_gpu and rest > 0 and rest != learner.workers:
-        yield Change("learner", "workers", rest)
+        each = config.rollout.tensor_parallel_size
+        engines = [config.rollout.min_workers, *_fewer(config.rollout.min_workers)]
+    for count in engines if learner.use_gpu else []:
+        rest = int(resources.gpus) - count * each
+        if rest > 0 and rest != learner.workers:
+            yield Change("learner", "workers", rest)
     if not learner.activation_checkpointing:
         yield Change("learner", "activation_checkpointing", True)
     for divisor in (2, 4, 8):
@@ -171,5 +197,10 @@ def _engine_candidates(config: GrpoConfig) -> Iterator[Change]:
             yield Change("rollout", "tensor_parallel_size", size)
     if rollout.max_model_len > _SHORTER_CONTEXT:
         yield Change("rollout", "max_model_len", _SHORTER_CONTEXT)
-    if rollout.min_workers > 1:
-        yield Change("rollout", "workers", rollout.min_workers // 2)
+    for count in _fewer(rollout.min_workers):
+        yield Change("rollout", "workers", count)
+
+
+def _fewer(count: int) -> list[int]:
+    """Half, and one."""
+    return sorted({number for number in (count // 2, 1) if 0 < number < count}, reverse=True)

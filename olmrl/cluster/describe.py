@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from olmrl.cluster.advise import better_split, predict, remedy, speeds_for
-from olmrl.cluster.memory import RUNTIME_BYTES, Memory, kv_bytes_per_token, total
+from olmrl.cluster.advise import (
+    better_split,
+    engine_sequences,
+    predict,
+    remedy,
+    speeds_for,
+    staler,
+)
+from olmrl.cluster.memory import RUNTIME_BYTES, Memory, total
 from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.simulate import Outcome
@@ -80,13 +87,10 @@ def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
     if role.gpus:
         lines.append(f"{role.name} host, GiB: {_parts(role.host)}")
     if role.name == ENGINE and role.memory and plan.shape and isinstance(plan.config, GrpoConfig):
-        rollout, work = plan.config.rollout, grpo_workload(plan.config, plan.shape)
-        tokens = role.memory["KV cache"] * rollout.tensor_parallel_size
-        tokens /= kv_bytes_per_token(plan.shape, rollout.dtype)
-        sequence = work.completion + work.prompt / rollout.group_size
+        work = grpo_workload(plan.config, plan.shape)
         lines.append(
-            f"{role.name} KV cache: {tokens:,.0f} tokens, {tokens / sequence:,.0f} sequences of "
-            f"mean length ({work.prompt} prompt tokens shared by {rollout.group_size}, "
+            f"{role.name} KV cache: {engine_sequences(plan):,} sequences of mean length "
+            f"({work.prompt} prompt tokens shared by {plan.config.rollout.group_size}, "
             f"{work.completion:.0f} of completion assumed)"
         )
     if role.gpus and resources and resources.gpu_memory:
@@ -141,14 +145,21 @@ def _outcome(outcome: Outcome) -> list[str]:
 
 
 def _suggestion(plan: Plan, resources: Resources, speeds: Speeds) -> list[str]:
+    lines = []
     found = better_split(plan, resources, speeds)
-    if found is None:
-        return []
-    split, gain = found
-    return [
-        f"  faster by {gain:.2f} x, simulated: rollout.workers={split.engines} "
-        f"learner.workers={split.learners} ({split.outcome.step_s:.1f} s per step)"
-    ]
+    if found is not None:
+        split, gain = found
+        lines.append(
+            f"  {gain:.2f} x as fast, simulated: rollout.workers={split.engines} "
+            f"learner.workers={split.learners} ({split.outcome.step_s:.1f} s per step)"
+        )
+    late = staler(plan, speeds)
+    if late is not None:
+        bound, outcome = late
+        lines.append(
+            f"  algorithm.max_staleness={bound}, simulated: {outcome.step_s:.1f} s per step"
+        )
+    return lines
 
 
 def _gib(size: float) -> float:

@@ -1,8 +1,9 @@
 """Which process goes to which node (pure), and the placement group that reserves the engines' part.
 
 The plan is made with Ray's own rules, so that `--dry-run` shows what will happen: engines are
-packed by one placement group, learner ranks by Ray Train's, and processes without a GPU go to nodes
-without GPUs as long as those have room (Ray's scheduler avoids GPU nodes for them).
+packed by one placement group, learner ranks by Ray Train's, and scorers go to nodes without GPUs as
+long as those have room (Ray's scheduler avoids GPU nodes for such actors). Only rendering tasks are
+shown where they would best run: Ray Data spreads them.
 """
 
 from __future__ import annotations

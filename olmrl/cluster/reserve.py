@@ -1,7 +1,8 @@
 """The engines' GPUs, reserved as one Ray placement group before anything else starts.
 
-Learner ranks get theirs from Ray Train's own group; processes without a GPU need none, because
-Ray's scheduler keeps them off GPU nodes as long as others have room.
+Learner ranks get theirs from Ray Train's own group. Scorers need none, because Ray's scheduler keeps
+actors without a GPU off GPU nodes as long as others have room; rendering tasks go where Ray Data
+spreads them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import ray
-from ray.data import DataContext
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -44,19 +44,16 @@ class EngineSeats:
 def reserve_engines(config: GrpoConfig) -> EngineSeats:
     """Reserve what `rollout.workers` (min) engines need, packed on as few nodes as possible.
 
-    Nothing is reserved on a single machine without GPUs, where all share the cores. Rendering
-    tasks are told to keep off GPU nodes too.
+    Nothing is reserved on a single machine without GPUs, where all share the cores.
 
     Raises:
         PlanError: the cluster does not give the resources within a minute.
     """
     resources = from_ray(ray.nodes())
-    # Ray Data spreads its tasks over all nodes by default; Ray's own default avoids GPU nodes.
-    DataContext.get_current().scheduling_strategy = "DEFAULT"
     if len(resources.nodes) == 1 and not resources.gpus:
         return EngineSeats(None, 0)
     bundles = engine_bundles(config.rollout, config.learner.use_gpu)
-    group = placement_group(bundles, strategy="PACK", name="olmrl engines")
+    group = placement_group(bundles, strategy="PACK")
     if not group.wait(_RESERVE_TIMEOUT_S):
         remove_placement_group(group)
         raise PlanError(

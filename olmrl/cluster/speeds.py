@@ -108,17 +108,23 @@ def assumed(gpu: Gpu, name: str, one_node: bool) -> Speeds:
     )
 
 
-def setup_of(config: GrpoConfig, work: Workload, lengths: Lengths | None = None) -> Setup:
-    """The layout of a configured run."""
+def setup_of(config: GrpoConfig, work: Workload, sequences: int) -> Setup:
+    """The layout of a configured run.
+
+    Args:
+        config: the run.
+        work: an average page.
+        sequences: most that the KV cache of one engine holds.
+    """
     rollout, algorithm = config.rollout, config.algorithm
     return Setup(
         engines=rollout.max_workers,
-        slots=rollout.max_num_seqs,
+        slots=max(1, min(rollout.max_num_seqs, sequences)),
         learners=config.learner.workers,
         scorers=config.scorer.workers,
         pages_per_step=algorithm.pages_per_step,
         group_size=rollout.group_size,
-        lengths=lengths or Lengths(work.completion, LENGTH_SPREAD, work.limit),
+        lengths=Lengths(work.completion, LENGTH_SPREAD, work.limit),
         prompt=work.prompt,
         oversample=rollout.oversample,
         max_staleness=algorithm.max_staleness,

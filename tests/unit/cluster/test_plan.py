@@ -1,11 +1,13 @@
-"""Resource plans: memory against hand-computed figures, refusals that say what to do."""
+"""Resource plans: shapes against real models, refusals that say what to do, node by node."""
 
 import json
 
 import pytest
 
 from olmrl import cluster
-from olmrl.config import GrpoConfig, load
+from olmrl.cluster.advise import fits
+from olmrl.config import GrpoConfig, SftConfig, load
+from olmrl.hardware import GIB
 
 SEVEN_B = cluster.PUBLISHED_SHAPES["Qwen/Qwen2.5-VL-7B-Instruct"]
 
@@ -22,46 +24,104 @@ def test_published_shapes_have_the_published_parameter_counts():
     assert counts["Qwen/Qwen2.5-VL-7B-Instruct"] == pytest.approx(8.292e9, rel=2e-3)
 
 
-def test_shape_counts_every_parameter_of_a_real_model(tiny_model):
-    from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
-
-    described = AutoConfig.from_pretrained(tiny_model)
-    model = Qwen2_5_VLForConditionalGeneration(described)
-    shape = cluster.ModelShape.from_config(json.loads((tiny_model / "config.json").read_text()))
-    assert shape.parameters == sum(p.numel() for p in model.parameters())
-
-
-def test_learner_states_are_split_over_ranks():
-    memory = cluster.learner_memory(
-        SEVEN_B, config().model, config("learner.workers=8").learner, with_reference=False
-    )
-    # 8.29e9 parameters x 4 bytes / 8 ranks = 3.86 GiB; Adam keeps two such
-    assert memory["weights"] == pytest.approx(3.86, abs=0.02)
-    assert memory["optimizer"] == pytest.approx(2 * memory["weights"])
-    assert "reference" not in memory
-
-
 def test_plan_counts_every_role():
     plan = cluster.plan_grpo(config("learner.workers=7", "rollout.workers=1", "scorer.workers=4"))
     assert plan.gpus == 8
-    assert plan.cpus == 7 + 1 + 4 + 1
+    assert plan.cpus == 7 + 1 + (4 + 1) + 1  # held-out pages have a scorer of their own
+
+
+def test_sft_has_no_engines():
+    sft = load(SftConfig, None, ["model.path=x", "data.train=[{root: d}]", "learner.workers=3"])
+    plan = cluster.plan_sft(sft)
+    assert [(role.name, role.count) for role in plan.roles] == [
+        ("LearnerWorker", 3),
+        ("data worker", 1),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("resources", "message"),
+    ("spec", "message"),
     [
-        (cluster.Resources(cpus=64, gpus=1), "needs 2 GPUs .* has 1; lower learner.workers"),
-        (cluster.Resources(cpus=2, gpus=8), "logical CPUs .* has 2"),
-        (cluster.Resources(cpus=64, gpus=2, gpu_memory_gb=24), "GiB per GPU .* has 24; use more"),
+        ("1x1xH100-80G", "needs 2 GPUs .* has 1; lower learner.workers"),
+        ("1x8xA10G-24G", "LearnerWorker needs .* GiB per GPU .* has 24"),
+        ("2x4cpu", "needs 2 GPUs .* has 0"),
     ],
 )
-def test_a_plan_that_does_not_fit_says_what_to_do(resources, message):
+def test_a_plan_that_does_not_fit_says_why(spec, message):
     with pytest.raises(cluster.PlanError, match=message):
-        cluster.check(cluster.plan_grpo(config()), resources)
+        cluster.check(cluster.plan_grpo(config()), cluster.parse_cluster(spec))
 
 
-def test_cluster_text_is_read_or_refused():
-    resources = cluster.parse_cluster("2x8xH100-80G")
-    assert (resources.nodes, resources.gpus, resources.gpu_memory_gb) == (2, 16, 80)
-    with pytest.raises(cluster.PlanError, match="2x8xH100-80G"):
-        cluster.parse_cluster("two nodes")
+def test_too_few_cpus_are_counted_over_all_roles():
+    plan = cluster.plan_grpo(config("learner.use_gpu=false", "scorer.workers=9"))
+    with pytest.raises(cluster.PlanError, match=r"needs 13 logical CPUs \(.*10 Scorer x 1.* has 8"):
+        cluster.check(plan, cluster.parse_cluster("1x8cpu"))
+
+
+def test_host_memory_is_compared_where_it_is_known():
+    plan = cluster.plan_grpo(config("learner.workers=7"))
+    node = cluster.Node(128, 8, "H100", 80 * GIB, memory=300 * GIB)
+    with pytest.raises(cluster.PlanError, match=r"node 0 needs .* GiB of host memory .* has 300"):
+        cluster.check(plan, cluster.Resources((node,)))
+    cluster.check(plan, cluster.Resources((cluster.Node(128, 8, "H100", 80 * GIB, 2e12),)))
+
+
+def test_the_suggested_change_really_makes_it_fit():
+    asked = ["learner.workers=8", "learner.token_budget=131072", "rollout.workers=8"]
+    resources = cluster.parse_cluster("1x8xH100-80G")
+    plan = cluster.make_plan(config(*asked), resources)
+    error = cluster.refusal(plan, resources)
+    keys = str(error).split("it fits with ")[1].split()
+    changed = config(*asked, *keys)
+    assert not fits(plan, resources)
+    assert fits(cluster.make_plan(changed, resources), resources)
+
+
+def test_no_suggestion_where_nothing_helps():
+    resources = cluster.parse_cluster("1x1xL4-24G")
+    error = cluster.refusal(cluster.plan_grpo(config()), resources)
+    assert "larger GPUs" in str(error)
+
+
+def test_lora_trains_exactly_what_peft_adds():
+    from peft import LoraConfig
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from olmrl.config.schema import LoraConfig as OurLora
+    from olmrl.config.schema import ModelConfig
+    from olmrl.synth.model import SIZES, make_config, make_tokenizer
+
+    targets = ("q_proj", "v_proj", "gate_proj", "down_proj", "qkv")
+    described = make_config(make_tokenizer(["a page"]), SIZES["tiny"], 0.02)
+    model = Qwen2_5_VLForConditionalGeneration(described)
+    shape = cluster.ModelShape.from_config(described.to_dict())
+    assert shape.parameters == sum(p.numel() for p in model.parameters())
+    model.add_adapter(LoraConfig(r=4, target_modules=list(targets)))
+    ours = ModelConfig(path="x", lora=OurLora(rank=4, target_modules=targets))
+    assert shape.trained(ours) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("part", ["vision", "projector", "language"])
+def test_frozen_parts_are_not_trained(part):
+    from transformers import Qwen2_5_VLForConditionalGeneration
+
+    from olmrl.config.schema import FreezeConfig, ModelConfig
+    from olmrl.learner.model import freeze
+    from olmrl.synth.model import SIZES, make_config, make_tokenizer
+
+    described = make_config(make_tokenizer(["a page"]), SIZES["tiny"], 0.02)
+    model = Qwen2_5_VLForConditionalGeneration(described)
+    parts = FreezeConfig(**{part: True})
+    freeze(model, parts)
+    shape = cluster.ModelShape.from_config(described.to_dict())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert shape.trained(ModelConfig(path="x", freeze=parts)) == trained
+
+
+def test_operations_are_the_learners_own(tiny_model):
+    from transformers import AutoConfig
+
+    from olmrl.data.cost import CostModel
+
+    shape = cluster.ModelShape.from_config(json.loads((tiny_model / "config.json").read_text()))
+    assert shape.cost() == CostModel.from_config(AutoConfig.from_pretrained(tiny_model))

@@ -1,0 +1,137 @@
+"""Memory formulas against what is really allocated.
+
+Activations are measured by counting every tensor that an operation makes (`LiveBytes`), weights,
+gradients and optimizer state by adding up the tensors.
+"""
+
+import pytest
+from learner_peak import Case, Step
+from live_bytes import LiveBytes
+
+from olmrl.cluster import PUBLISHED_SHAPES
+from olmrl.cluster.memory import (
+    Row,
+    at_rest,
+    engine_memory,
+    kv_bytes_per_token,
+    learner_memory,
+    total,
+)
+from olmrl.cluster.workload import Workload
+from olmrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, RolloutConfig
+from olmrl.synth.model import SIZES, ModelSize
+
+SEVEN_B = PUBLISHED_SHAPES["Qwen/Qwen2.5-VL-7B-Instruct"]
+WIDE = ModelSize(256, 4, 4, 2, 768, 128, 3, 4, 256)
+TOLERANCE = 0.10
+PAGE = Workload(patches=6624, prompt=1826, completion=1000, limit=3000, image_bytes=0)
+
+CASES = [
+    Case(SIZES["tiny"], 1024, 8, checkpointing=True),
+    Case(SIZES["tiny"], 4096, 8, checkpointing=True),
+    Case(SIZES["tiny"], 1024, 8, checkpointing=False),
+    Case(SIZES["tiny"], 4096, 8, checkpointing=False),
+    Case(WIDE, 1024, 8, checkpointing=True),
+    Case(WIDE, 1536, 8, checkpointing=False),
+    # the image decides
+    Case(WIDE, 768, 16, checkpointing=True),
+    Case(SIZES["tiny"], 768, 20, checkpointing=False),
+    # the head decides
+    Case(SIZES["tiny"], 1024, 8, checkpointing=True, vocabulary=16384),
+    # narrower arithmetic
+    Case(SIZES["tiny"], 2048, 8, checkpointing=True, dtype="bfloat16"),
+    Case(SIZES["tiny"], 2048, 8, checkpointing=False, dtype="bfloat16"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.tokens}-{c.side}-{c.dtype[:2]}")
+def test_peak_of_a_learner_step(case):
+    step = Step(case)
+    step.run()  # optimizer state exists from here on
+    with LiveBytes() as live:
+        step.run()
+    # patches lie in numpy memory on a CPU, where no tensor operation makes them
+    measured = live.peak + step.rows[0].pixel_values.nbytes
+    memory = learner_memory(step.shape, step.model, step.learner, step.row)
+    present = {"weights", "optimizer", "gathered weights", "gathered gradients"}
+    predicted = sum(size for name, size in memory.items() if name not in present)
+    assert predicted == pytest.approx(measured, rel=TOLERANCE)
+
+
+def test_weights_gradients_and_optimizer_to_the_byte():
+    step = Step(CASES[0])
+    step.strategy.optim.zero_grad()
+    step.run()
+    parameters = list(step.strategy.policy.parameters())
+    weights = sum(p.nbytes for p in parameters)
+    (adam,) = step.strategy.optim.optimizers
+    moments = sum(
+        value.nbytes for state in adam.state.values() for k, value in state.items() if k != "step"
+    )
+    for parameter in parameters:
+        parameter.grad = parameter.detach().clone()
+    memory = at_rest(step.shape, step.model, step.learner, with_reference=False)
+    gradients = sum(p.grad.nbytes for p in parameters)
+    assert memory == {"weights": weights, "gradients": gradients, "optimizer": moments}
+
+
+def test_states_are_split_over_ranks():
+    eight = LearnerConfig(workers=8)
+    memory = at_rest(SEVEN_B, ModelConfig(path="x"), eight, with_reference=True)
+    # 8.29e9 parameters x 4 bytes / 8 ranks
+    assert memory["weights"] == pytest.approx(8.292e9 * 4 / 8, rel=1e-3)
+    assert memory["optimizer"] == 2 * memory["weights"]
+    assert memory["reference"] == memory["weights"]
+
+
+def test_adapters_need_neither_reference_nor_large_states():
+    lora = ModelConfig(path="x", lora=LoraConfig())
+    memory = at_rest(SEVEN_B, lora, LearnerConfig(), with_reference=True)
+    assert "reference" not in memory
+    assert memory["gradients"] + memory["optimizer"] < 0.01 * memory["weights"]
+
+
+def test_offloaded_states_leave_the_gpu():
+    row = Row.of(PAGE, 16384, 28)
+    kept, gone = (
+        total(learner_memory(SEVEN_B, ModelConfig(path="x"), learner, row))
+        for learner in (LearnerConfig(workers=8), LearnerConfig(workers=8, cpu_offload=True))
+    )
+    assert kept - gone == pytest.approx(8.292e9 * 16 / 8, rel=0.01)
+
+
+def test_a_larger_budget_costs_half_a_megabyte_per_token():
+    """By hand for 7B in bfloat16, one block recomputed: 28 inputs, one block, the ends."""
+    small, large = (
+        total(learner_memory(SEVEN_B, ModelConfig(path="x"), LearnerConfig(workers=8), row))
+        for row in (Row(40000, 6624, 38000, 40000), Row(50000, 6624, 48000, 50000))
+    )
+    inputs = 28 * 3584 * 2
+    block = 24 * 3584 + 8 * 18944 + 2 * 512 * 2
+    ends = 2 * 3584 * 10
+    assert (large - small) / 10000 == pytest.approx(inputs + block + ends, rel=0.01)
+
+
+def test_kv_cache_is_counted_as_vllm_counts_it():
+    torch = pytest.importorskip("torch")
+    interface = pytest.importorskip("vllm.v1.kv_cache_interface")
+    shape = Step(CASES[0]).shape
+    for dtype in ("float32", "bfloat16"):
+        spec = interface.FullAttentionSpec(
+            block_size=32,
+            num_kv_heads=shape.kv_heads,
+            head_size=shape.hidden // shape.heads,
+            dtype=getattr(torch, dtype),
+        )
+        assert kv_bytes_per_token(shape, dtype) == shape.layers * spec.page_size_bytes / 32
+
+
+def test_an_engine_fills_its_share_of_the_gpu_and_no_more():
+    rollout = RolloutConfig(gpu_memory_utilization=0.9)
+    memory = engine_memory(SEVEN_B, rollout, PAGE, 80e9)
+    assert total(memory) == pytest.approx(0.9 * 80e9)
+    assert engine_memory(SEVEN_B, rollout, PAGE, 10e9)["KV cache"] == 0.0
+    halves = engine_memory(SEVEN_B, RolloutConfig(tensor_parallel_size=2), PAGE, 80e9)
+    assert halves["weights"] == memory["weights"] / 2
+    fixed = engine_memory(SEVEN_B, RolloutConfig(kv_cache_gb=0.5), PAGE, None)
+    assert fixed["KV cache"] == 2**29

@@ -1,0 +1,92 @@
+"""Placement on a Ray cluster of several nodes: processes of this machine, GPUs in name only."""
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from olmrl.cluster import PlanError, plan_grpo, reserve, reserve_engines
+from olmrl.cluster.resources import from_ray
+from olmrl.config import GrpoConfig, load
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """Two GPU nodes and a CPU node; their ids in that order."""
+    group = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 8, "num_gpus": 4, "include_dashboard": False},
+    )
+    group.add_node(num_cpus=8, num_gpus=4, resources={"fast": 4})
+    group.add_node(num_cpus=8)
+    ray.init(address=group.address, logging_level="ERROR", log_to_driver=False)
+    found = {
+        (row["Resources"].get("GPU", 0), "fast" in row["Resources"]): row["NodeID"]
+        for row in ray.nodes()
+    }
+    yield [found[4, False], found[4, True], found[0, False]]
+    ray.shutdown()
+    group.shutdown()
+
+
+def config(*overrides):
+    return load(GrpoConfig, None, ["model.path=m", "data.train=d", *overrides])
+
+
+def start(options, count):
+    """Nodes that actors with these options (per number) run on."""
+
+    class Somewhere:  # in here, so that Ray sends it by value
+        def node(self):
+            return ray.get_runtime_context().get_node_id()
+
+    actors = [ray.remote(Somewhere).options(**options(k)).remote() for k in range(count)]
+    found = ray.get([actor.node.remote() for actor in actors])
+    for actor in actors:
+        ray.kill(actor)
+    return found
+
+
+def engine_options(run, seats):
+    rollout = run.rollout
+    return lambda slot: {
+        "num_cpus": rollout.cpus_per_worker,
+        "num_gpus": rollout.tensor_parallel_size,
+        "resources": rollout.resources,
+        **seats.options(slot),
+    }
+
+
+def test_tensor_parallel_engines_are_packed_as_planned(nodes):
+    run = config("rollout.workers=2", "rollout.tensor_parallel_size=2")
+    seats = reserve_engines(run)
+    landed = start(engine_options(run, seats), 2)
+    seats.release()
+    planned = plan_grpo(run).seats(from_ray(ray.nodes()))
+    expected = [seat.node for seat in planned if seat.role == "RolloutWorker"]
+    assert len(set(landed)) == len(set(expected)) == 1
+    assert landed[0] in nodes[:2]
+
+
+def test_scorers_avoid_gpu_nodes(nodes):
+    assert set(start(lambda _: {"num_cpus": 1.0}, 6)) == {nodes[2]}
+
+
+def test_custom_resources_choose_the_node(nodes):
+    run = config("rollout.workers=2", "rollout.resources={fast: 1}")
+    seats = reserve_engines(run)
+    landed = start(engine_options(run, seats), 2)
+    seats.release()
+    assert landed == [nodes[1]] * 2
+
+
+def test_elastic_engines_beyond_the_minimum_are_not_reserved(nodes):
+    seats = reserve_engines(config("rollout.workers={min: 1, max: 3}"))
+    assert "scheduling_strategy" in seats.options(0)
+    assert seats.options(1) == {}
+    seats.release()
+
+
+def test_a_cluster_that_cannot_give_them_is_reported(nodes, monkeypatch):
+    monkeypatch.setattr(reserve, "_RESERVE_TIMEOUT_S", 1.0)
+    with pytest.raises(PlanError, match=r"rollout.workers: Ray could not reserve 3 x .*GPU.* 4"):
+        reserve_engines(config("rollout.workers=3", "rollout.tensor_parallel_size=4"))
