@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace, model: str, transport: str) -> dict[str
     )
     store = start_store()
     spec = WorkerSpec(EncoderSpec(model), config, gpu, transport)
-    pool = RolloutPool(spec, store, actor_options={"num_gpus": share if gpu else 0})
+    pool = RolloutPool(spec, store, actor_options=lambda _: {"num_gpus": share if gpu else 0})
     pool.start()
     while pool.ready < options.engines:
         pool.wait_ready(600)

@@ -1,8 +1,7 @@
 """The engines' GPUs, reserved as one Ray placement group before anything else starts.
 
-Learner ranks get theirs from Ray Train's own group. Scorers need none, because Ray's scheduler keeps
-actors without a GPU off GPU nodes as long as others have room; rendering tasks go where Ray Data
-spreads them.
+Learner ranks get theirs from Ray Train's own group. Scorers need none: Ray's scheduler keeps actors
+without a GPU off GPU nodes as long as others have room. Rendering tasks are spread by Ray Data.
 """
 
 from __future__ import annotations

@@ -341,7 +341,11 @@ class ScorerPool:
     # -- workers
 
     def _start_worker(self) -> _Worker:
-        actor = ray.remote(num_cpus=self._config.cpus_per_worker, max_restarts=0)(ScorerWorker)
+        actor = ray.remote(
+            num_cpus=self._config.cpus_per_worker,
+            resources=self._config.resources,
+            max_restarts=0,
+        )(ScorerWorker)
         memory = int(self._config.max_memory_gb * 2**30)
         handle: Any = actor.remote(self._reward_configs, memory)
         return _Worker(handle, handle.ready.remote(), head_since=time.monotonic())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -93,16 +93,20 @@ class RolloutPool:
     Args:
         spec: What each worker builds.
         store: WeightStore handle; a worker gets the current weights from it before its first token.
-        actor_options: Ray options per worker on top of those from the configuration (placement
-            group, fractional GPUs when colocated).
+        actor_options: Ray options of the worker in a slot, on top of those from the configuration
+            (placement group, fractional GPUs when colocated).
     """
 
     def __init__(
-        self, spec: WorkerSpec, store: Any, *, actor_options: Mapping[str, Any] | None = None
+        self,
+        spec: WorkerSpec,
+        store: Any,
+        *,
+        actor_options: Callable[[int], Mapping[str, Any]] | None = None,
     ) -> None:
         self._spec = spec
         self._store = store
-        self._options = dict(actor_options or {})
+        self._options = actor_options or (lambda slot: {})
         self._workers: list[_Worker] = []
         self._backlog: deque[_Group] = deque()
         self._groups: dict[str, _Group] = {}
@@ -245,7 +249,7 @@ class RolloutPool:
     def _spawn(self, slot: int) -> None:
         self._born += 1
         worker_id = f"engine-{slot}.{self._born}"
-        actor = actor_class(self._spec.config, self._spec.use_gpu, **self._options)
+        actor = actor_class(self._spec.config, self._spec.use_gpu, **self._options(slot))
         handle = actor.remote(worker_id, slot, self._spec)
         starting = handle.start.remote()
         self._workers.append(
