@@ -28,7 +28,7 @@ pip_settings() {
   local value
   for key in index-url extra-index-url find-links; do
     value=$("$VENV/bin/python" -m pip config get "global.$key" 2>/dev/null || true)
-    local variable="PIP_$(printf '%s' "$key" | tr 'a-z-' 'A-Z_')"
+    local variable; variable="PIP_$(printf '%s' "$key" | tr 'a-z-' 'A-Z_')"
     value=${!variable:-$value}
     for item in $value; do
       [[ $item == file://* && ! -d ${item#file://} ]] || printf -- '--%s\n%s\n' "$key" "$item"

@@ -26,6 +26,7 @@ from olmrl.config.schema import LoggingConfig
 from olmrl.metrics import JsonlSink, Sink, WandbSink
 from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.stop import StopRequest
+from olmrl.telemetry import PrometheusSink
 
 ConfigType = TypeVar("ConfigType", GrpoConfig, SftConfig)
 
@@ -74,6 +75,8 @@ class Console:
                 settings=wandb.Settings(console="off", disable_git=True),
             )
             sinks.append(WandbSink(run))
+        if logging_config.prometheus:
+            sinks.append(PrometheusSink(self._directory.path.name))
         self._sinks = sinks
         return sinks
 
@@ -279,3 +282,5 @@ def quiet_libraries() -> None:
         os.environ.setdefault(variable, value)
     for library in ("ray", "ray.train", "ray.data", "ray.tune", "transformers", "vllm"):
         logging.getLogger(library).setLevel(logging.ERROR)
+    # DeepSpeed sets its own level when transformers imports it, and then warns of a CPU.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)

@@ -374,9 +374,8 @@ class Driver:
             now = time.monotonic()
             seconds, self._step_started = now - self._step_started, now
             self._directory.trained(finished.step, finished.pages)
-            row = finished.metrics | flatten(
-                merge(self._pool.measurements(), self._scorers.measurements())
-            )
+            counted = merge(self._pool.measurements(), self._scorers.measurements())
+            row = flatten(merge(finished.measured, counted))
             row["time/step"] = seconds
             row["throughput/completion_tokens_per_s"] = row.get("rollout/tokens", 0.0) / seconds
             row["throughput/completions_per_s"] = row.get("rollout/completions", 0.0) / seconds

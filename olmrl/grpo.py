@@ -15,9 +15,8 @@ import sys
 
 import ray
 
-from olmrl import cluster
+from olmrl import cluster, evaluation
 from olmrl.config import ConfigError, GrpoConfig
-from olmrl.config.schema import RewardConfig
 from olmrl.console import Console, run_command
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, scan_bench
@@ -43,8 +42,6 @@ COLUMNS = {
     "s/step": ("time/step", ".1f"),
 }
 """Figures of the console line."""
-
-EVALUATION_REWARDS = (RewardConfig(name="bench"), RewardConfig(name="edit_distance"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,7 +81,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     pool = RolloutPool(worker_spec(config, encoder), weights)
     pool.start()
     scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
-    evaluators = ScorerPool(EVALUATION_REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)
+    evaluators = ScorerPool(evaluation.REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)
     task = GrpoTask(
         config=config,
         run_dir=str(directory.path),
@@ -148,6 +145,7 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         transport,
         seed=config.run.seed,
         trust_remote_code=config.model.trust_remote_code,
+        prometheus=config.logging.prometheus,
     )
 
 

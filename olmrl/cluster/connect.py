@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import Any
@@ -79,7 +80,11 @@ def start_ray(engines: int, gpus_per_engine: int | None) -> int:
 
 
 def worker_environment() -> dict[str, str]:
-    """Environment of every worker: quiet libraries, one thread unless the user says more."""
+    """Environment of every worker: quiet libraries, one thread unless the user says more.
+
+    What `ray job submit` was given in its runtime environment is there already, and Ray refuses to
+    be told twice.
+    """
     defaults = {
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
@@ -87,4 +92,7 @@ def worker_environment() -> dict[str, str]:
         "TRANSFORMERS_VERBOSITY": "error",
     }
     passed = {k: v for k, v in os.environ.items() if k in _PASSED_ON}
-    return {**{k: os.environ.get(k, v) for k, v in defaults.items()}, **passed}
+    wanted = {k: os.environ.get(k, v) for k, v in defaults.items()} | passed
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    given = job.get("runtime_env", {}).get("env_vars", {})
+    return {name: value for name, value in wanted.items() if name not in given}

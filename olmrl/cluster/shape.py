@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from olmrl.cluster.resources import PlanError
 from olmrl.config.schema import ModelConfig
 from olmrl.data.cost import CostModel
 
@@ -188,10 +189,18 @@ PUBLISHED_SHAPES = {
 
 
 def model_shape(path: str) -> ModelShape | None:
-    """Shape of a local folder or a published model; None where it cannot be known offline."""
+    """Shape of a local folder or a published model; None where it cannot be known offline.
+
+    Raises:
+        PlanError: a folder of a model without a vision tower.
+    """
     config = Path(path) / "config.json"
     if config.is_file():
-        return ModelShape.from_config(json.loads(config.read_text("utf-8")))
+        values = json.loads(config.read_text("utf-8"))
+        if "vision_config" not in values:
+            kind = values.get("model_type")
+            raise PlanError(f"{path}: model_type is {kind!r}, not a Qwen2.5-VL-class model")
+        return ModelShape.from_config(values)
     if "olmOCR-2-7B" in path:
         return PUBLISHED_SHAPES["Qwen/Qwen2.5-VL-7B-Instruct"]
     return PUBLISHED_SHAPES.get(path)

@@ -379,6 +379,8 @@ class LoggingConfig(Section):
     """W&B entity."""
     rollout_groups: Annotated[int, Field(ge=0)] = 1
     """Prompt groups written to rollouts/ at each step, before any drop."""
+    prometheus: bool = False
+    """Set a Ray gauge per metric, for Prometheus and launch/grafana/olmrl.json."""
 
 
 class ClusterConfig(Section):

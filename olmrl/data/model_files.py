@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from transformers.utils import cached_file
@@ -79,6 +80,8 @@ def _read(model_path: str, name: str) -> Any:
 
 
 def _file(model_path: str, name: str) -> str | None:
+    if model_path.startswith(("/", ".", "~")) and not os.path.isdir(model_path):
+        raise ValueError(f"{model_path}: no such folder")
     try:
         found: str | None = cached_file(
             model_path, name, _raise_exceptions_for_missing_entries=False

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from olmrl.data.cost import balance
-from olmrl.metrics import Last, Max, Mean, Measurements, flatten, merge
+from olmrl.metrics import Last, Max, Mean, Measurements, merge
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.types import (
     Float32Array,
@@ -71,7 +71,7 @@ class StepRow:
     """A finished optimizer step."""
 
     step: int
-    metrics: dict[str, float]
+    measured: Measurements
     pages: tuple[tuple[int, int, str], ...]
     """Epoch, place in its order and id of each page that was trained on."""
 
@@ -95,7 +95,7 @@ class RolloutBuffer:
         self._score: float | None = None
         self._reports: dict[int, list[Measurements]] = {}
         self._rows: list[StepRow] = []
-        self._trained: dict[int, tuple[tuple[int, int, str], ...]] = {}
+        self._committed: dict[int, StepRow] = {}
         self._since_commit: list[Measurements] = []
 
     # -- Driver
@@ -208,7 +208,7 @@ class RolloutBuffer:
         self._ledger.restore(snapshot, incarnation)
         self._leases, self._reports = {}, {}
         self._since_commit = [measure_group(group) for group in self._groups.values()]
-        self._rows, self._trained = [], {}
+        self._rows, self._committed = [], {}
         self._no_more_pages, self._finished, self._evaluation_due = False, False, None
         await self._notify()
         return self._ledger.version
@@ -232,7 +232,12 @@ class RolloutBuffer:
         records = self._ledger.commit(batch_id, version)
         for record in records:
             self._groups.pop(record.group_id, None)
-        self._trained[version.step] = tuple((r.epoch, r.index, r.page_id) for r in records)
+        pages = tuple((r.epoch, r.index, r.page_id) for r in records)
+        counts = {f"ledger/{name}": Last(float(n)) for name, n in self._ledger.counts.items()}
+        # Taken here and not when the ranks report: by then groups of the next step may have come.
+        measured = merge(*self._since_commit, counts)
+        self._committed[version.step] = StepRow(version.step, measured, pages)
+        self._since_commit = []
         self._leases.pop(batch_id, None)
         await self._notify()
 
@@ -252,12 +257,8 @@ class RolloutBuffer:
         waiting.append(measured)
         if len(waiting) == self._world:
             del self._reports[step]
-            rollouts, self._since_commit = merge(*self._since_commit), []
-            totals: Measurements = {
-                f"ledger/{name}": Last(float(count)) for name, count in self._ledger.counts.items()
-            }
-            row = flatten(merge(*waiting, rollouts, totals))
-            self._rows.append(StepRow(step, row, self._trained.pop(step)))
+            committed = self._committed.pop(step)
+            self._rows.append(replace(committed, measured=merge(*waiting, committed.measured)))
             await self._notify()
 
     async def evaluation_due(self, step: int) -> float | None:

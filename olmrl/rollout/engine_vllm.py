@@ -46,6 +46,7 @@ from olmrl.rollout.engine import (
 )
 from olmrl.rollout.loop import EngineLoop
 from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
+from olmrl.telemetry import EngineGauges
 from olmrl.types import (
     Completion,
     EncodedPage,
@@ -87,6 +88,7 @@ class VllmEngine:
         backend: Weight-transfer backend: `olmrl_store`, `nccl` or `ipc`.
         seed: Engine seed; completions carry their own.
         trust_remote_code: Run code shipped with the checkpoint.
+        prometheus: Publish the engine's own counters as Ray metrics.
 
     Raises:
         ValueError: vLLM refuses the model or the settings.
@@ -100,12 +102,15 @@ class VllmEngine:
         backend: str = "olmrl_store",
         seed: int = 0,
         trust_remote_code: bool = False,
+        prometheus: bool = False,
     ) -> None:
         self._encoder = encoder
         self._config = config
         arguments = engine_arguments(encoder.model_path, config, backend, seed, trust_remote_code)
+        arguments["disable_log_stats"] = not prometheus
+        loggers: Any = [EngineGauges] if prometheus else None
         # Its outputs are typed for every task vLLM serves; here they are always completions.
-        self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
         self._dtype = self._llm.model_config.dtype
         self._llm.collective_rpc("olmrl_install_sampler", args=(list(encoder.banned_ids),))
         self._llm.set_weight_version(str(BASE_VERSION))
@@ -418,7 +423,6 @@ def engine_arguments(
         # Tokens must be counted under the weights that made them: no step may be in the air at an
         # update.
         "async_scheduling": False,
-        "disable_log_stats": True,
         "generation_config": "vllm",
         "worker_extension_cls": "olmrl.rollout.vllm_worker.WorkerExtension",
         "weight_transfer_config": WeightTransferConfig(backend=backend),

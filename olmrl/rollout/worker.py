@@ -46,6 +46,8 @@ class WorkerSpec:
     seed: int = 0
     trust_remote_code: bool = False
     """Run code shipped with the checkpoint."""
+    prometheus: bool = False
+    """Publish the engine's own counters as Ray metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,5 +248,10 @@ def build_engine(spec: WorkerSpec) -> Engine:
         ) from error
     backend = "olmrl_store" if spec.transport == "object_store" else spec.transport
     return VllmEngine(
-        encoder, spec.config, backend=backend, seed=spec.seed, trust_remote_code=trust
+        encoder,
+        spec.config,
+        backend=backend,
+        seed=spec.seed,
+        trust_remote_code=trust,
+        prometheus=spec.prometheus,
     )

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from olmrl.console import quiet_libraries
 from olmrl.synth import derive
 from olmrl.synth.labels import RATES
 from olmrl.synth.pages import write_data_set
@@ -75,8 +76,11 @@ def _pages(options: argparse.Namespace) -> str:
 
 def _model(options: argparse.Namespace) -> str:
     # Deferred: torch and transformers take seconds to import, and `pages` needs neither.
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+
     from olmrl.synth.model import gather_texts, make_model  # noqa: PLC0415
 
+    disable_progress_bar()
     folder = make_model(
         gather_texts(options.texts),
         options.out,
@@ -93,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["tests"]:
         return derive.main(given[1:])
     options = _parser().parse_args(given)
+    quiet_libraries()
     try:
         print({"pages": _pages, "model": _model}[options.verb](options))
     except (ValueError, OSError) as error:

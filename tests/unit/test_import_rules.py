@@ -29,7 +29,7 @@ ALLOWED = {
     "rewards": BASE | {"markup", "data", "bench"},
     "weight_sync": BASE,
     "checkpoint": BASE | {"data"},
-    "rollout": BASE | {"data", "weight_sync"},
+    "rollout": BASE | {"data", "weight_sync", "telemetry"},
     "learner": BASE | {"data", "checkpoint", "weight_sync"},
     "evaluation": BASE | {"markup", "run_directory"},
     "cluster": BASE | {"data"},

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from olmrl import cluster
+from olmrl.cluster import PlanError, model_shape, worker_environment
 from olmrl.cluster.advise import fits
 from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.hardware import GIB
@@ -125,3 +126,19 @@ def test_operations_are_the_learners_own(tiny_model):
 
     shape = cluster.ModelShape.from_config(json.loads((tiny_model / "config.json").read_text()))
     assert shape.cost() == CostModel.from_config(AutoConfig.from_pretrained(tiny_model))
+
+
+def test_what_the_job_sets_is_not_set_again(monkeypatch):
+    monkeypatch.setenv("HF_HOME", "/models")
+    monkeypatch.setenv(
+        "RAY_JOB_CONFIG_JSON_ENV_VAR", '{"runtime_env": {"env_vars": {"HF_HOME": "/x"}}}'
+    )
+    assert "HF_HOME" not in worker_environment()
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR")
+    assert worker_environment()["HF_HOME"] == "/models"
+
+
+def test_a_model_without_a_vision_tower_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(PlanError, match="model_type is 'llama', not a Qwen2.5-VL-class model"):
+        model_shape(str(tmp_path))

@@ -111,7 +111,8 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
         await buffer.commit("c0", PolicyVersion(again.incarnation, 1))
         await buffer.report(1, {})
         (row,) = await buffer.take_rows()
-        assert row.metrics["reward/mean"] == pytest.approx(0.5)  # of the groups that were ready
+        # of the group that was ready in the checkpoint
+        assert row.measured["reward/mean"].value() == pytest.approx(0.5)
 
     asyncio.run(run())
 
@@ -169,9 +170,9 @@ def test_rows_are_complete_when_all_ranks_reported():
         assert await buffer.take_rows() == []
         await buffer.report(1, {"tokens": Sum(4)})
         (row,) = await buffer.take_rows()
-        assert (row.step, row.metrics["tokens"]) == (1, 7)
-        assert row.metrics["reward/mean"] == pytest.approx(0.5)
-        assert row.metrics["reward/frac_zero_std"] == 0.0
+        assert (row.step, row.measured["tokens"].value()) == (1, 7)
+        assert row.measured["reward/mean"].value() == pytest.approx(0.5)
+        assert row.measured["reward/frac_zero_std"].value() == 0.0
         assert [page[:2] for page in row.pages] == [(0, 0), (0, 1)]
 
     asyncio.run(run())
