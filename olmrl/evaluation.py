@@ -12,9 +12,13 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
+from olmrl.config.schema import RewardConfig
 from olmrl.markup import front_matter
 from olmrl.run_directory import rollout_row
 from olmrl.types import Page, Rollout
+
+REWARDS = (RewardConfig(name="bench"), RewardConfig(name="edit_distance"))
+"""What held-out transcriptions are scored by; pages without tests or reference go without."""
 
 _WORD = re.compile(r"\w+")
 _TAG = re.compile(r"<[^>]*>")
