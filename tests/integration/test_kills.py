@@ -1,106 +1,23 @@
 """Whole runs that are killed at seeded random points and continued (the ledger's promise, live)."""
 
-import contextlib
 import random
-import subprocess
 import time
-from pathlib import Path
 
-import psutil
 import pytest
-from running import ROOT, command, grpo_overrides, run, sft_overrides
+from running import (
+    EPOCHS,
+    GRPO,
+    PAGES,
+    STEPS,
+    Running,
+    grpo_overrides,
+    run,
+    series,
+    sft_overrides,
+    trained,
+)
 
 from olmrl.checkpoint.folder import CheckpointFolder
-from olmrl.metrics import read_rows
-
-PAGES, EPOCHS, PAGES_PER_STEP = 12, 2, 2
-STEPS = PAGES * EPOCHS // PAGES_PER_STEP
-GRPO = [
-    "rollout.engine=hf",
-    "rollout.group_size=4",
-    "rollout.sampling={temperature: 1.0, max_tokens: 16}",
-    "rewards=[{name: edit_distance}]",
-    f"data.max_pages={PAGES}",
-    f"run.epochs={EPOCHS}",
-    f"algorithm.pages_per_step={PAGES_PER_STEP}",
-    "algorithm.drop_zero_variance=false",
-    "learner.optimizer.lr=1e-3",
-    "learner.optimizer.schedule=linear",
-    "checkpoint.every=2",
-    "evaluation={skip_start: true, max_pages: 1, sampled: false}",
-]
-
-
-class Running:
-    """A run in processes of its own, watched through what it writes."""
-
-    def __init__(self, module, overrides, flags=()):
-        self.out = next(o for o in map(str, overrides) if o.startswith("run.dir="))[8:]
-        self.process = subprocess.Popen(
-            command(module, *overrides, flags=flags),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def wait_for_step(self, step, timeout_s=300):
-        path = Path(self.out) / "metrics.jsonl"
-        deadline = time.monotonic() + timeout_s
-        while not (path.exists() and any(r["step"] >= step for r in read_rows(path))):
-            assert self.process.poll() is None, self.process.communicate()[0][-3000:]
-            assert time.monotonic() < deadline, f"step {step} did not come"
-            time.sleep(0.05)
-
-    def processes(self, name=""):
-        """The driver's children (its whole local Ray node), or those of a name."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [p for p in children if name in " ".join(_cmdline(p))]
-
-    def kill(self, what):
-        if what == "learner":
-            victims = self.processes("RayTrainWorker")
-        elif what == "engine":
-            victims = self.processes("RolloutWorker")
-        elif what == "driver":
-            victims = [psutil.Process(self.process.pid)]
-        else:
-            victims = [*self.processes(), psutil.Process(self.process.pid)]
-        assert victims, f"no {what} process"
-        everything = self.processes()
-        for victim in victims:
-            _kill(victim)
-        if what in ("driver", "node"):
-            # Ray's own processes notice a dead driver; the next run must not meet them.
-            psutil.wait_procs(everything, timeout=60)
-            for process in everything:
-                _kill(process)
-            self.process.communicate()
-
-    def finish(self, timeout_s=600):
-        text, _ = self.process.communicate(timeout=timeout_s)
-        assert self.process.returncode == 0, text[-3000:]
-
-
-def _cmdline(process):
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
-
-
-def _kill(process):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.kill()
-
-
-def trained(out):
-    return [(r["step"], r["pages"]) for r in read_rows(Path(out) / "steps.jsonl")]
-
-
-def series(out, name):
-    return [r[name] for r in read_rows(Path(out) / "metrics.jsonl") if name in r]
 
 
 def assert_same_run(out, expected, names):
@@ -187,8 +104,8 @@ def test_a_preempted_run_saves_and_goes_on(tiny_pages, tiny_model, tmp_path):
     running = Running("olmrl.grpo", overrides)
     running.wait_for_step(3)
     running.process.terminate()
-    text, _ = running.process.communicate(timeout=120)
-    assert running.process.returncode == 143, text[-3000:]
+    running.finish(code=143)
+    text = running.log.read_text()
     saved = CheckpointFolder(stopped / "checkpoints").newest().step
     assert 3 <= saved < STEPS and f"saved step {saved}; --resume auto continues the run" in text
     running = Running("olmrl.grpo", overrides, flags=["--resume", "auto"])

@@ -1,0 +1,88 @@
+"""A run on several Ray nodes (of this machine) that lose engines, scorers and whole nodes."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from running import EPOCHS, GRPO, PAGES, STEPS, Running, grpo_overrides, series, trained
+
+from olmrl.checkpoint.folder import CheckpointFolder
+
+SPARE = {"num_cpus": 3, "resources": {"spare": 2}, "include_dashboard": False}
+"""A node that engines and scorers live on; the learner and the Driver's parts stay on the head."""
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 4, "resources": {"steady": 8}, "include_dashboard": False},
+    )
+    nodes = [cluster.add_node(**SPARE), cluster.add_node(**SPARE)]
+    cluster.wait_for_nodes()
+    yield cluster, nodes
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def kill_one(running, name, rng):
+    victims = [p for p in _all_processes(running) if name in p[1]]
+    if victims:
+        os.kill(rng.choice(victims)[0], signal.SIGKILL)
+    return bool(victims)
+
+
+def _all_processes(running):
+    """Ray workers of every node: they are children of this test, not of the Driver."""
+    import psutil
+
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found.append((process.pid, " ".join(process.cmdline())))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_run_survives_the_loss_of_engines_scorers_and_nodes(
+    cluster, tiny_pages, tiny_model, tmp_path, seed
+):
+    cluster, nodes = cluster
+    out = tmp_path / "run"
+    overrides = [
+        *grpo_overrides(tiny_pages, tiny_model, out),
+        *GRPO,
+        f"cluster.address={cluster.address}",
+        "rollout.workers={min: 1, max: 2}",
+        "rollout.resources={spare: 1}",
+        "scorer.workers=2",
+        "learner.resources={steady: 1}",
+        "algorithm.max_staleness=1",
+    ]
+    running = Running("olmrl.grpo", overrides)
+    rng = random.Random(seed)
+    losses = ["RolloutWorker", "ScorerWorker", "node", "RolloutWorker"]
+    rng.shuffle(losses)
+    for step, loss in zip(
+        sorted(rng.sample(range(1, STEPS - 2), len(losses))), losses, strict=True
+    ):
+        running.wait_for_step(step)
+        time.sleep(rng.random())
+        if loss == "node":
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            nodes.append(cluster.add_node(**SPARE))  # a new one joins the running job
+        else:
+            assert kill_one(running, loss, rng), f"no {loss} to kill"
+    running.finish()
+    places = sorted((epoch, index) for _, row in trained(out) for epoch, index, _ in row)
+    assert places == [(epoch, index) for epoch in range(EPOCHS) for index in range(PAGES)]
+    assert sum(series(out, "rollout/restarts")) >= 2
+    assert CheckpointFolder(out / "checkpoints").newest().step == STEPS
