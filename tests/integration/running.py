@@ -122,7 +122,7 @@ class Running:
     def processes(self, name=""):
         """The driver's children (its whole local Ray node), or those of a name."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [p for p in children if name in " ".join(_cmdline(p))]
+        return [p for p in children if name in words(p)]
 
     def kill(self, what):
         if what == "learner":
@@ -148,11 +148,12 @@ class Running:
         assert self.process.wait(timeout_s) == code, self.log.read_text()[-3000:]
 
 
-def _cmdline(process):
+def words(process):
+    """Its command line; Ray workers put their role there."""
     try:
-        return process.cmdline()
+        return " ".join(process.cmdline())
     except psutil.Error:
-        return []
+        return ""
 
 
 def _kill(process):

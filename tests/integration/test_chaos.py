@@ -1,14 +1,13 @@
 """A run on several Ray nodes (of this machine) that lose engines, scorers and whole nodes."""
 
-import os
 import random
-import signal
 import time
 
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from running import EPOCHS, GRPO, PAGES, STEPS, Running, grpo_overrides, series, trained
+from running import EPOCHS, GRPO, PAGES, STEPS, Running, grpo_overrides, series, trained, words
 
 from olmrl.checkpoint.folder import CheckpointFolder
 
@@ -30,24 +29,11 @@ def cluster(monkeypatch):
     cluster.shutdown()
 
 
-def kill_one(running, name, rng):
-    victims = [p for p in _all_processes(running) if name in p[1]]
-    if victims:
-        os.kill(rng.choice(victims)[0], signal.SIGKILL)
-    return bool(victims)
-
-
-def _all_processes(running):
-    """Ray workers of every node: they are children of this test, not of the Driver."""
-    import psutil
-
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            found.append((process.pid, " ".join(process.cmdline())))
-        except psutil.Error:
-            continue
-    return found
+def kill_one(name, rng):
+    """Kill a Ray worker of any node; they are children of this test, not of the Driver."""
+    victims = [p for p in psutil.Process().children(recursive=True) if name in words(p)]
+    assert victims, f"no {name} to kill"
+    rng.choice(victims).kill()
 
 
 @pytest.mark.slow
@@ -71,16 +57,15 @@ def test_a_run_survives_the_loss_of_engines_scorers_and_nodes(
     rng = random.Random(seed)
     losses = ["RolloutWorker", "ScorerWorker", "node", "RolloutWorker"]
     rng.shuffle(losses)
-    for step, loss in zip(
-        sorted(rng.sample(range(1, STEPS - 2), len(losses))), losses, strict=True
-    ):
+    steps = sorted(rng.sample(range(1, STEPS - 2), len(losses)))
+    for step, loss in zip(steps, losses, strict=True):
         running.wait_for_step(step)
         time.sleep(rng.random())
         if loss == "node":
             cluster.remove_node(nodes.pop(), allow_graceful=False)
             nodes.append(cluster.add_node(**SPARE))  # a new one joins the running job
         else:
-            assert kill_one(running, loss, rng), f"no {loss} to kill"
+            kill_one(loss, rng)
     running.finish()
     places = sorted((epoch, index) for _, row in trained(out) for epoch, index, _ in row)
     assert places == [(epoch, index) for epoch in range(EPOCHS) for index in range(PAGES)]
