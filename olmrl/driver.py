@@ -33,6 +33,7 @@ from olmrl.rollout.buffer import BufferView
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.pool import RolloutPool
 from olmrl.run_directory import RunDirectory, RunStopped
+from olmrl.timeline import GroupLanes, Timeline
 from olmrl.types import Completion, Page, PromptGroup, Rollout, SamplingSpec
 
 _POLL_S = 0.1
@@ -133,6 +134,10 @@ class Driver:
         self._incarnation = -1
         self._feed: PageFeed | None = None
         self._pages: dict[str, Any] = {}
+        self._times: dict[str, list[float]] = {}
+        """When each group was issued and when its newest completion came."""
+        self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
+        self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
         self._recorded: dict[int, int] = {}
         self._evaluation: _Evaluation | None = None
         self._bad = {row["page_id"] for row in directory.bad_pages()}
@@ -195,7 +200,7 @@ class Driver:
         self._pool.abort(list(self._pages))
         for group_id in self._pages:
             self._scorers.forget(group_id)
-        self._pages, self._evaluation, self._ended = {}, None, False
+        self._pages, self._times, self._evaluation, self._ended = {}, {}, None, False
         self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
@@ -232,6 +237,7 @@ class Driver:
                 continue
             ref = ray.put(page)
             self._pages[group_id] = ref
+            self._times[group_id] = [time.time(), time.time()]
             self._pool.submit(
                 group_id,
                 ref,
@@ -286,6 +292,8 @@ class Driver:
         ref = self._pages.get(completion.group_id)
         if ref is None:
             return
+        if completion.group_id in self._times:
+            self._times[completion.group_id][1] = time.time()
         held_out = completion.group_id.startswith(_EVALUATION)
         scorers = self._evaluation_scorers if held_out else self._scorers
         scorers.submit(completion.group_id, ref, completion)
@@ -294,6 +302,7 @@ class Driver:
         ref = self._pages.pop(group.group_id, None)
         if ref is None:
             return
+        self._draw(group, view)
         zero = self._config.algorithm.drop_zero_variance
         fate = ray.get(self._buffer.add.remote(group, zero))
         step = view.version.step
@@ -301,9 +310,19 @@ class Driver:
             self._recorded[step] = self._recorded.get(step, 0) + 1
             self._directory.rollouts(step, group, ray.get(ref), fate)
 
+    def _draw(self, group: PromptGroup, view: BufferView) -> None:
+        issued, generated = self._times.pop(group.group_id)
+        if not self._timeline.wants(view.version.step + 1):
+            return
+        parts = {"engines": (issued, generated), "scorers": (generated, time.time())}
+        for track, (start, end) in parts.items():
+            lane = self._lanes[track].lane(start, end)
+            self._timeline.add(track, (group.page_id, start, end), lane=lane)
+
     def _give_up(self, group_id: str, reason: str, detail: str) -> None:
         if self._pages.pop(group_id, None) is None:
             return
+        self._times.pop(group_id, None)
         if group_id.startswith(_EVALUATION):
             raise RunStopped(f"a held-out page cannot be evaluated: {detail}")
         self._directory.dropped_group(group_id, reason, detail)
@@ -374,6 +393,8 @@ class Driver:
             now = time.monotonic()
             seconds, self._step_started = now - self._step_started, now
             self._directory.trained(finished.step, finished.pages)
+            if self._timeline.wants(finished.step):
+                self._timeline.step(finished.spans)
             counted = merge(self._pool.measurements(), self._scorers.measurements())
             row = flatten(merge(finished.measured, counted))
             row["time/step"] = seconds

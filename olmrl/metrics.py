@@ -117,12 +117,16 @@ class Clock:
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
+        self.spans: list[tuple[str, float, float]] = []
+        """Name, start and end of every lap, in seconds since the epoch."""
         self._since = time.monotonic()
+        self._epoch = time.time() - self._since
 
     def lap(self, name: str) -> None:
         """Give the time since the last lap to a part."""
         now = time.monotonic()
         self.parts[name] = self.parts.get(name, 0.0) + now - self._since
+        self.spans.append((name, self._epoch + self._since, self._epoch + now))
         self._since = now
 
     def measurements(self) -> Measurements:

@@ -381,6 +381,8 @@ class LoggingConfig(Section):
     """Prompt groups written to rollouts/ at each step, before any drop."""
     prometheus: bool = False
     """Set a Ray gauge per metric, for Prometheus and launch/grafana/olmrl.json."""
+    timeline_steps: Annotated[int, Field(ge=0)] = 10
+    """GRPO steps drawn in timeline.json, a Chrome trace; 0: none."""
 
 
 class ClusterConfig(Section):

@@ -103,7 +103,11 @@ class GrpoWorker:
             self._save_if_due()
             clock.lap("checkpoint")
             report = {**measured, **clock.measurements()}
-            ray.get(task.buffer.report.remote(self._version.step, report))
+            ray.get(
+                task.buffer.report.remote(
+                    self._version.step, self._rank, report, tuple(clock.spans)
+                )
+            )
             every = config.evaluation.every
             if every and self._version.step % every == 0 and self._version.step < task.total_steps:
                 self._wait_for_evaluation()

@@ -19,6 +19,7 @@ import numpy as np
 from olmrl.data.cost import balance
 from olmrl.metrics import Last, Max, Mean, Measurements, merge
 from olmrl.rollout.ledger import GroupState, Ledger
+from olmrl.timeline import Span
 from olmrl.types import (
     Float32Array,
     Int64Array,
@@ -74,6 +75,8 @@ class StepRow:
     measured: Measurements
     pages: tuple[tuple[int, int, str], ...]
     """Epoch, place in its order and id of each page that was trained on."""
+    spans: tuple[tuple[int, tuple[Span, ...]], ...] = ()
+    """The parts of the step as each rank timed them, by rank."""
 
 
 class RolloutBuffer:
@@ -93,7 +96,7 @@ class RolloutBuffer:
         self._evaluation_due: int | None = None
         self._evaluated = -1
         self._score: float | None = None
-        self._reports: dict[int, list[Measurements]] = {}
+        self._reports: dict[int, list[tuple[int, Measurements, tuple[Span, ...]]]] = {}
         self._rows: list[StepRow] = []
         self._committed: dict[int, StepRow] = {}
         self._since_commit: list[Measurements] = []
@@ -251,14 +254,18 @@ class RolloutBuffer:
         snapshot = self._ledger.snapshot()
         return snapshot, [replace(self._groups[row[4]], page=None) for row in snapshot["ready"]]
 
-    async def report(self, step: int, measured: Measurements) -> None:
+    async def report(
+        self, step: int, rank: int, measured: Measurements, spans: tuple[Span, ...] = ()
+    ) -> None:
         """Take one rank's measurements of a step; the row is complete when all ranks reported."""
-        waiting = self._reports.setdefault(step, [])
-        waiting.append(measured)
-        if len(waiting) == self._world:
+        reports = self._reports.setdefault(step, [])
+        reports.append((rank, measured, spans))
+        if len(reports) == self._world:
             del self._reports[step]
             committed = self._committed.pop(step)
-            self._rows.append(replace(committed, measured=merge(*waiting, committed.measured)))
+            merged = merge(*(part for _, part, _ in reports), committed.measured)
+            timed = tuple((number, laps) for number, _, laps in sorted(reports, key=_rank))
+            self._rows.append(replace(committed, measured=merged, spans=timed))
             await self._notify()
 
     async def evaluation_due(self, step: int) -> float | None:
@@ -313,6 +320,10 @@ class RolloutBuffer:
         async with self._changed:
             self._serial += 1
             self._changed.notify_all()
+
+
+def _rank(report: tuple[int, Any, Any]) -> int:
+    return report[0]
 
 
 def group_cost(group: PromptGroup) -> float:

@@ -109,7 +109,7 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
         assert await buffer.issue(0, 1, "p1") is None
         assert [g.group_id for g in (await buffer.lease("c0", 0)).groups] == ["0-0-1"]
         await buffer.commit("c0", PolicyVersion(again.incarnation, 1))
-        await buffer.report(1, {})
+        await buffer.report(1, 0, {})
         (row,) = await buffer.take_rows()
         # of the group that was ready in the checkpoint
         assert row.measured["reward/mean"].value() == pytest.approx(0.5)
@@ -166,13 +166,14 @@ def test_rows_are_complete_when_all_ranks_reported():
         await fill(buffer, version, 2)
         await buffer.lease("b0", 0)
         await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
-        await buffer.report(1, {"tokens": Sum(3)})
+        await buffer.report(1, 1, {"tokens": Sum(3)})
         assert await buffer.take_rows() == []
-        await buffer.report(1, {"tokens": Sum(4)})
+        await buffer.report(1, 0, {"tokens": Sum(4)}, (("learner", 1.0, 2.0),))
         (row,) = await buffer.take_rows()
         assert (row.step, row.measured["tokens"].value()) == (1, 7)
         assert row.measured["reward/mean"].value() == pytest.approx(0.5)
         assert row.measured["reward/frac_zero_std"].value() == 0.0
         assert [page[:2] for page in row.pages] == [(0, 0), (0, 1)]
+        assert row.spans == ((0, (("learner", 1.0, 2.0),)), (1, ()))
 
     asyncio.run(run())
