@@ -85,7 +85,7 @@ def engine_sequences(plan: Plan) -> int:
     return int(tokens // (work.completion + work.prompt / rollout.group_size))
 
 
-def splits(plan: Plan, resources: Resources, speeds: Speeds) -> list[Split]:
+def splits(plan: Plan, resources: Resources, speeds: Speeds, steps: int = _STEPS) -> list[Split]:
     """Ways to share the plan's GPUs between engines and learner that fit, fastest first."""
     config = plan.config
     if not isinstance(config, GrpoConfig) or config.rollout.colocate or not plan.gpus:
@@ -102,7 +102,7 @@ def splits(plan: Plan, resources: Resources, speeds: Speeds) -> list[Split]:
             ),
             resources,
         )
-        outcome = predict(other, speeds) if learners >= 1 and fits(other, resources) else None
+        outcome = predict(other, speeds, steps) if fits(other, resources) else None
         if outcome is not None:
             found.append(Split(engines, learners, outcome))
     return sorted(found, key=lambda split: split.outcome.step_s)

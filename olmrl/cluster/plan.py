@@ -132,7 +132,10 @@ def plan_sft(config: SftConfig) -> Plan:
     ahead = config.data.prefetch_pages * config.learner.workers
     pages = ahead * work.patches * shape.patch_width * 4.0 if work and shape else 0.0
     data = Role(DATA, 1, 1.0, 0.0, {"pages": pages}, {"process": _PROCESS_BYTES[DATA]})
-    return Plan((learner, data), shape, config)
+    if config.evaluation.generate is None:
+        return Plan((learner, data), shape, config)
+    scorer = Role(SCORER, 1, 1.0, 0.0, {}, {"process": _PROCESS_BYTES[SCORER]})
+    return Plan((learner, data, scorer), shape, config)
 
 
 def _engine(

@@ -1,14 +1,12 @@
 """How fast a machine does each part, and where every figure comes from; then seconds per part.
 
 Two kinds of figures, never mixed without saying so: *measured* ones, fitted to the metrics of a
-real run (`measured`), and *assumed* ones for GPUs, data-sheet peaks times the shares below.
+real run (`calibrate`), and *assumed* ones for GPUs, data-sheet peaks times the shares below.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,8 +19,6 @@ from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
 from olmrl.data.cost import CostModel
 from olmrl.hardware import Gpu
 
-_INSTANT = 1e-18
-"""Seconds per operation where steps, not operations, take all the time."""
 LENGTH_SPREAD = 0.6
 """Assumed: standard deviation of log completion length (a few times the mean at the tail)."""
 SCORE_S = 1 / 349
@@ -45,9 +41,9 @@ NODE_BANDWIDTH = 50e9
 """Assumed: bytes per second of a GPU to another node (400 Gb/s)."""
 SYNC_S = 0.3
 """Assumed: fixed part of a weight update (pause, calls per engine, resume)."""
-_STORE_BANDWIDTH = 2.5e8
+STORE_BANDWIDTH = 2.5e8
 """Measured: object store to one engine, 60 MB, benchmarks/results/weight_sync.json."""
-_CPU_MEMORY_BANDWIDTH = 1e10
+CPU_MEMORY_BANDWIDTH = 1e10
 """Measured: memcpy on one core, benchmarks/results/weight_sync.json."""
 HANDOVER_S = 0.05
 """Assumed: one hand-over through the Driver."""
@@ -136,7 +132,7 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
     work = grpo_workload(config, shape)
     cost = shape.cost()
     engine, split = config.rollout, config.rollout.tensor_parallel_size
-    prompt = _forward(cost, work, work.prompt, 0.0)
+    prompt = page_operations(cost, work, work.prompt, 0.0)
     token = cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
     page, learn_token = _learning(config, work, cost, speeds)
     bytes_sent = shape.parameters * BYTES[engine.dtype]
@@ -157,7 +153,7 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
     )
 
 
-def _forward(cost: CostModel, work: Workload, tokens: float, predictions: float) -> float:
+def page_operations(cost: CostModel, work: Workload, tokens: float, predictions: float) -> float:
     """Operations of one page's prompt, image included."""
     side = work.patches**0.5
     pairs = tokens * (tokens + 1) / 2
@@ -175,7 +171,7 @@ def _learning(
     tokens = config.rollout.group_size * work.completion
     room = max(work.completion, learner.token_budget - work.prompt)
     prompts = max(1.0, tokens / room) if learner.page_once else config.rollout.group_size
-    page = prompts * _forward(cost, work, work.prompt, 0.0)
+    page = prompts * page_operations(cost, work, work.prompt, 0.0)
     token = cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
     return passes * page / speeds.learner_flops, passes * token / speeds.learner_flops
 
@@ -198,81 +194,14 @@ MEASURED_CPU = Speeds(
     measured=True,
     prefill_flops=1.0e10,
     decode_flops=1.0e10,
-    memory_bandwidth=_CPU_MEMORY_BANDWIDTH,
+    memory_bandwidth=CPU_MEMORY_BANDWIDTH,
     decode_step_s=0.005,
     learner_flops=4.0e10,
     learner_step_s=0.01,
-    link_bandwidth=_STORE_BANDWIDTH,
+    link_bandwidth=STORE_BANDWIDTH,
     sync_s=0.06,
     score_s=1.3e-3,
     encode_s=1.5e-3,
     handover_s=0.1,
 )
-"""Fitted by `measured` to the run that benchmarks/results/simulate.json names."""
-
-
-def measured(
-    rows: Sequence[Mapping[str, float]], config: GrpoConfig, shape: ModelShape, source: str
-) -> Speeds:
-    """Fit the speeds of the machine that wrote these metrics.
-
-    Engine time is fitted over the steps as a part per decode step (the longest completion) plus a
-    part per operation; what no part explains of a step becomes three hand-overs.
-
-    Args:
-        rows: rows of metrics.jsonl that have `time/step`; a synchronous run's.
-        config: that run's configuration.
-        shape: its model.
-        source: what to call them.
-
-    Raises:
-        ValueError: fewer than five rows.
-    """
-    if len(rows) < 5:
-        raise ValueError(f"metrics: {len(rows)} steps are too few to fit speeds, 5 are needed")
-    cost, work = shape.cost(), grpo_workload(config, shape)
-    bytes_sent = shape.parameters * BYTES[config.rollout.dtype]
-
-    def median(name: str) -> float:
-        return statistics.median(float(row[name]) for row in rows)
-
-    page = _forward(cost, work, work.prompt, 0.0) / config.rollout.group_size
-    token = cost.token + cost.prediction
-    longest = np.asarray([row["completion/max_length"] for row in rows])
-    work_done = np.asarray(
-        [token * row["rollout/tokens"] + page * row["rollout/completions"] for row in rows]
-    )
-    busy = np.asarray([row["time/engine_busy"] for row in rows])
-    per_step, per_operation = _fit(longest, work_done, busy)
-    scored = [r["reward/scorer_busy_seconds"] / r["rollout/completions"] for r in rows]
-    fixed = median("time/learner") - median("time/forward_backward")
-    speeds = Speeds(
-        source=source,
-        measured=True,
-        prefill_flops=1 / per_operation,
-        decode_flops=1 / per_operation,
-        memory_bandwidth=_CPU_MEMORY_BANDWIDTH,
-        decode_step_s=per_step,
-        learner_flops=statistics.median(r["flops/step"] / r["time/forward_backward"] for r in rows),
-        learner_step_s=fixed,
-        link_bandwidth=_STORE_BANDWIDTH,
-        sync_s=max(0.0, median("time/weight_sync") - bytes_sent / _STORE_BANDWIDTH),
-        score_s=statistics.median(scored),
-        encode_s=median("time/encode") / config.algorithm.pages_per_step,
-        handover_s=0.0,
-    )
-    explained = (
-        median("time/engine_busy")
-        + median("time/learner")
-        + median("time/encode")
-        + median("time/weight_sync")
-    )
-    return replace(speeds, handover_s=max(0.0, median("time/step") - explained) / 3)
-
-
-def _fit(longest: np.ndarray, work: np.ndarray, busy: np.ndarray) -> tuple[float, float]:
-    """Least squares of busy = a longest + b work with a >= 0 and b > 0."""
-    (a, b), *_ = np.linalg.lstsq(np.stack([longest, work / work.max()], axis=1), busy, rcond=None)
-    if a < 0:
-        return 0.0, float((busy * work).sum() / (work**2).sum())
-    return float(a), max(float(b) / work.max(), _INSTANT)
+"""Fitted by `calibrate` to the run that benchmarks/results/simulate.json names."""
