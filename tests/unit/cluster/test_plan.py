@@ -140,5 +140,5 @@ def test_what_the_job_sets_is_not_set_again(monkeypatch):
 
 def test_a_model_without_a_vision_tower_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(PlanError, match="model_type is 'llama', not a Qwen2.5-VL-class model"):
+    with pytest.raises(PlanError, match="model_type is 'llama'"):
         model_shape(str(tmp_path))
