@@ -27,6 +27,7 @@ from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.render import BadPage
+from olmrl.events import EventLog
 from olmrl.metrics import Sink, flatten, merge
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.buffer import BufferView
@@ -134,6 +135,7 @@ class Driver:
         self._incarnation = -1
         self._feed: PageFeed | None = None
         self._pages: dict[str, Any] = {}
+        self._log_file = EventLog(directory.path, "driver")
         self._times: dict[str, list[float]] = {}
         """When each group was issued and when its newest completion came."""
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
@@ -176,6 +178,8 @@ class Driver:
             if not stopping:
                 self._issue(view.issuable)
             self._collect(view)
+            for event in self._pool.take_events():
+                self._log_file.write(version=view.version, **event)
             self._log(view)
             if view.finished and (stopping or self._evaluation is None):
                 break
@@ -197,11 +201,13 @@ class Driver:
     # -- pages out
 
     def _restart(self, view: BufferView) -> None:
-        self._pool.abort(list(self._pages))
-        for group_id in self._pages:
+        forgotten = list(self._pages)
+        self._pool.abort(forgotten)
+        for group_id in forgotten:
             self._scorers.forget(group_id)
         self._pages, self._times, self._evaluation, self._ended = {}, {}, None, False
         self._incarnation = view.incarnation
+        self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         if self._feed is not None:
             self._feed.close()
         if view.incarnation > 0:  # 0: no learner yet, pages are rendered ahead of it
@@ -377,6 +383,7 @@ class Driver:
         ordered = {mode: sorted(rows, key=lambda r: r[0]) for mode, rows in current.modes.items()}
         value = evaluation.record(current.step, current.pages, images, ordered)
         self._directory.evaluation(current.step, value)
+        self._log_file.write("evaluated", step=current.step, scores=value["scores"])
         row = {f"eval/{name}": figure for name, figure in value["scores"].items()}
         for sink in self._sinks:
             sink.write(current.step, row)

@@ -6,6 +6,7 @@ steps.jsonl       which pages each step was trained on
 rollouts/         sampled prompt groups before any drop, one JSON file a group
 evaluations/      one JSON file per held-out evaluation
 pages/            PNG of every page shown in rollouts/ or evaluations/
+logs/             what happened, one file per role and rank
 bad_pages.jsonl   pages that could not be read, each once, with the reason
 checkpoints/      step-N folders
 report.html       what the run did

@@ -24,6 +24,7 @@ from olmrl.checkpoint.hf import export
 from olmrl.checkpoint.state import CheckpointStore
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.data.page import load_page
+from olmrl.events import EventLog
 from olmrl.learner.advantage import group_advantages, overlong_penalty, token_weights
 from olmrl.learner.build import build_grpo
 from olmrl.learner.parity import check_parity, mean_gap_bound
@@ -63,6 +64,7 @@ class GrpoWorker:
             keep_best=config.checkpoint.keep_best,
             asynchronous=config.checkpoint.asynchronous,
         )
+        self._log = EventLog(task.run_dir, "learner", self._rank)
         self._version = PolicyVersion(0, 0)
         self._saved_step = -1
         self._parity_due = True
@@ -71,6 +73,7 @@ class GrpoWorker:
         """Train until the steps or the pages are used up."""
         config, task = self._config, self._task
         self._version = self._begin()
+        self._log.write("begins", self._version)
         self._sender = make_sender(
             config.weight_sync,
             task.weights,
@@ -102,6 +105,7 @@ class GrpoWorker:
             clock.lap("weight_sync")
             self._save_if_due()
             clock.lap("checkpoint")
+            self._log.write("step", self._version, seconds=clock.parts)
             report = {**measured, **clock.measurements()}
             ray.get(
                 task.buffer.report.remote(
@@ -262,6 +266,7 @@ class GrpoWorker:
             }
             blobs = {"groups": encode_groups(groups)}
         self._store.save(self._version.step, self._strategy.state_dict(), extra=extra, blobs=blobs)
+        self._log.write("checkpoint", self._version)
         self._saved_step = self._version.step
 
     # -- all ranks together

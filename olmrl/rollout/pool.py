@@ -115,6 +115,7 @@ class RolloutPool:
         self._start_failures = 0
         self._measured: Measurements = {}
         self._failures: list[GenerationFailure] = []
+        self._events: list[dict[str, Any]] = []
 
     def start(self) -> None:
         """Ask Ray for `rollout.workers` (max) workers; they come up while the caller goes on."""
@@ -239,6 +240,11 @@ class RolloutPool:
             "rollout/backlog": Last(len(self._backlog)),
         }
 
+    def take_events(self) -> list[dict[str, Any]]:
+        """Engines that came up or were lost since the last call, for the log."""
+        events, self._events = self._events, []
+        return events
+
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers:
@@ -330,6 +336,7 @@ class RolloutPool:
             return []
         if worker.state is WorkerState.JOINING:
             worker.state = WorkerState.READY
+            self._events.append({"event": "engine ready", "engine": worker.worker_id})
             self._start_failures = 0
             self._ask(worker, worker.handle.poll.remote(_LONG_POLL_S))
             self._dispatch()
@@ -383,6 +390,9 @@ class RolloutPool:
 
     def _lost(self, worker: _Worker, counter: str, error: Exception | None) -> None:
         """Replace a worker and take back what it owed."""
+        reason = "makes no progress" if error is None else _cause(error)
+        event = {"event": "engine lost", "engine": worker.worker_id, "reason": reason}
+        self._events.append(event | {"reissued_groups": list(worker.groups)})
         if worker.state is WorkerState.STARTING:
             self._failed_start(worker, error)
         self._workers.remove(worker)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "olmrl"
 
 # room -> rooms it may import, beside itself
-BASE = {"types", "config", "storage", "metrics", "hardware"}
+BASE = {"types", "config", "storage", "metrics", "hardware", "events"}
 ALLOWED = {
     "types": set(),
     "config": set(),
@@ -18,6 +18,7 @@ ALLOWED = {
     "metrics": set(),
     "telemetry": set(),
     "hardware": set(),
+    "events": set(),
     "run_directory": {"types", "storage", "metrics"},
     "stop": {"run_directory"},
     "timeline": {"storage"},
