@@ -163,7 +163,7 @@ def vision_is_frozen(model: Qwen2_5_VLForConditionalGeneration) -> bool:
 
 
 def plain_weights(
-    model: nn.Module, materialise: Callable[[Tensor], Tensor]
+    model: nn.Module, materialise: Callable[[Tensor], Tensor], changing_only: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
     """Stream (name, full tensor) under transformers' own names, adapters merged, in model order.
 
@@ -172,15 +172,19 @@ def plain_weights(
     Args:
         model: the policy, sharded or not.
         materialise: turns a parameter into its full tensor (a collective where it is sharded).
+        changing_only: leave out what no step changes: frozen parameters without an adapter.
     """
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if _ADAPTER_PART.search(name):
             continue
+        merged = ".base_layer." in name and name.endswith(".weight")
+        if changing_only and not parameter.requires_grad and not merged:
+            continue
         tensor = materialise(parameter)
         if ".base_layer." in name:
             layer = adapted[name.split(".base_layer.")[0]]
-            if name.endswith(".weight"):
+            if merged:
                 tensor = tensor + _adapter_delta(layer, materialise).to(tensor.dtype)
             name = _ADAPTER_INFIX.sub(".", name)
         yield name, tensor

@@ -20,8 +20,9 @@ from olmrl.data.feed import TRAIN, StepShare
 from olmrl.data.pack import pack_examples
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
+from olmrl.learner.sft_evaluator import SftEvaluator
 from olmrl.learner.task import SftTask
-from olmrl.metrics import Clock, Last, Max, Mean, Measurements, Sum
+from olmrl.metrics import Clock, Last, Max, Measurements, Sum
 from olmrl.types import PackedBatch
 
 
@@ -49,13 +50,15 @@ class SftWorker:
             device=device,
         )
         self._learner = SftLearner(self._strategy, replay_dir=f"{task.run_dir}/replay")
-        mode = config.evaluation.best_mode
         self._store = CheckpointStore(
             f"{task.run_dir}/checkpoints",
             keep_last=config.checkpoint.keep_last,
             keep_best=config.checkpoint.keep_best,
-            best_mode=mode,
+            best_mode=config.evaluation.mode,
             asynchronous=config.checkpoint.asynchronous,
+        )
+        self._evaluator = SftEvaluator(
+            task, self._strategy, self._learner, self._store, self._pack
         )
         self._saved_step = -1
 
@@ -64,8 +67,8 @@ class SftWorker:
         task, config = self._task, self._config
         step, position = self._begin()
         if step == 0:
-            self._evaluate(step)
-        started, evaluated = time.monotonic(), step if step == 0 else -1
+            self._evaluator.run(step, always=True)
+        started = time.monotonic()
         while step < task.total_steps:
             clock = Clock()
             share: StepShare | None = ray.get(task.feed.take.remote(TRAIN, step, self._rank))
@@ -81,16 +84,13 @@ class SftWorker:
             epoch = position[0] + position[1] / task.pages_per_epoch
             measured |= {"data/epoch": Last(epoch)}
             ray.get(task.feed.report.remote(step, {**measured, **clock.measurements()}))
-            every = config.evaluation.every
-            if every and step % every == 0:
-                self._evaluate(step)
-                evaluated = step
+            self._evaluator.run(step)
             limit = config.run.max_seconds
             if limit is not None and self._any_rank(time.monotonic() - started > limit):
                 break
         stopping = self._any_rank(ray.get(task.feed.stopping.remote()))
-        if evaluated != step and not stopping:
-            self._evaluate(step)
+        if not stopping:
+            self._evaluator.run(step, always=True)
         self._save(step, position)
         self._store.wait()
         if self._rank == 0:
@@ -126,38 +126,6 @@ class SftWorker:
 
     def _pack(self, share: StepShare) -> list[PackedBatch]:
         return pack_examples(share.examples, self._config.learner.token_budget, self._vision)
-
-    def _evaluate(self, step: int) -> None:
-        names = self._task.evaluation_sets
-        if not names:
-            return
-        if self._rank == 0:
-            ray.get(self._task.feed.evaluate.remote(step))
-        losses: Measurements = {}
-        for name in names:
-            losses[f"eval/{name}/loss"] = self._evaluate_set(f"eval/{name}/{step}")
-        means = [loss.value() for loss in self._over_ranks(losses).values()]
-        mean = sum(means) / len(means)
-        report = losses | {"eval/loss": Mean(mean)}
-        ray.get(self._task.feed.report.remote(step, report))
-        if self._rank == 0 and self._config.evaluation.best_metric == "eval/loss":
-            self._store.record_score(step, mean)
-
-    def _evaluate_set(self, channel: str) -> Mean:
-        total, index = Mean(0.0, 0.0), 0
-        while True:
-            share = ray.get(self._task.feed.take.remote(channel, index, self._rank))
-            if share is None:
-                return total
-            total = total.merge(self._learner.evaluate(self._pack(share)))
-            index += 1
-
-    def _over_ranks(self, losses: Measurements) -> dict[str, Mean]:
-        merged = {}
-        for name, loss in losses.items():
-            assert isinstance(loss, Mean)
-            merged[name] = Mean(*self._strategy.sum_over_ranks([loss.total, loss.weight]))
-        return merged
 
     def _save(self, step: int, position: tuple[int, int]) -> None:
         if step == self._saved_step:

@@ -56,8 +56,11 @@ class Strategy(Protocol):
     def max_over_ranks(self, values: Sequence[float]) -> list[float]:
         """Elementwise maximum."""
 
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Full tensors under transformers' names, one at a time, adapters merged, head included."""
+    def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """Full tensors under transformers' names, one at a time, adapters merged, head included.
+
+        With `changing_only`, without the frozen ones.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """`model`, `optim` and `schedule`, as torch.distributed.checkpoint takes them."""

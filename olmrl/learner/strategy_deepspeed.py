@@ -140,9 +140,9 @@ class DeepspeedStrategy:
         return reduce_over_ranks(values, self.world_size, self.device, largest=True)
 
     @torch.no_grad()
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+    def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
         """See `Strategy`."""
-        yield from plain_weights(self.policy.model, self._full)
+        yield from plain_weights(self.policy.model, self._full, changing_only)
 
     def _full(self, parameter: Tensor) -> Tensor:
         """A parameter's whole master copy (a frozen one's only copy)."""

@@ -242,7 +242,12 @@ class GrpoWorker:
     # -- weights out, checkpoints
 
     def _publish(self) -> Measurements:
-        measured = self._sender.send(self._strategy.named_weights(), self._version)
+        config = self._config
+        # Engines load frozen weights from model.path. Sleeping drops theirs, and the checksums are
+        # of whole fused layers: then all are sent.
+        everything = config.rollout.colocate or config.weight_sync.checksum
+        named = self._strategy.named_weights(changing_only=not everything)
+        measured = self._sender.send(named, self._version)
         if self._rank == 0:
             ray.get(self._task.buffer.published.remote(self._version))
         return measured

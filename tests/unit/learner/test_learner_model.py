@@ -76,6 +76,8 @@ def test_freeze_flags_stop_exactly_their_part(frozen, trained):
 
     found = {part(n) for n, p in model.named_parameters() if p.requires_grad}
     assert found == trained
+    sent = dict(plain_weights(model, lambda p: p.detach(), changing_only=True))
+    assert {part(n) for n in sent} == trained
     assert not vision_is_frozen(model) or frozen == "language"
 
 
@@ -108,6 +110,8 @@ def test_adapters_train_alone_and_merge_into_plain_names():
     changed = [n for n in merged if not torch.equal(merged[n], expected[n])]
     assert all("_proj.weight" in n and ".self_attn." in n for n in changed)
     assert len(changed) == 2 * 4
+    sent = dict(plain_weights(model, lambda p: p.detach(), changing_only=True))
+    assert sorted(sent) == sorted(changed)
 
 
 def test_adapter_targets_that_do_not_exist_are_named():
