@@ -2,10 +2,11 @@
 
     python benchmarks/simulate.py [--runs RUN_DIR RUN_DIR ...]
 
-`--runs` are run directories of GRPO on this machine, the first of them synchronous: its metrics
-give the speeds, and the simulation predicts the step time of every run from its configuration and
-them. Without it the comparison of the last time is kept. Speeds of GPUs are assumed (data sheet
-times shares, `cluster/speeds.py`): they show where a bottleneck moves, not what was measured.
+`--runs` are run directories of GRPO on this machine, the first of them synchronous: the first half
+of its steps gives the speeds, and the simulation predicts the step time of its second half, and of
+the other runs, from their configurations. Without it the comparison of the last time is kept.
+Speeds of GPUs are assumed (data sheet times shares, `cluster/speeds.py`): they show where a
+bottleneck moves, not what was measured.
 Writes benchmarks/results/simulate.json and simulate.png.
 """
 
@@ -71,16 +72,18 @@ def predicted_step(config: GrpoConfig, rows: Rows, speeds: Speeds) -> float:
 
 
 def compare(folders: list[Path]) -> dict[str, Any]:
-    """Speeds from the first run; predicted and measured step time of all."""
+    """Speeds from the first half of the first run; predicted and measured step time of the rest."""
     config, rows = read_run(folders[0])
+    half = len(rows) // 2
     shape = model_shape(config.model.path)
     assert shape is not None
-    speeds = calibrate(rows, config, shape, f"measured: {folders[0].name}")
+    speeds = calibrate(rows[:half], config, shape, f"first half of {folders[0].name}")
     found = []
     for folder in folders:
         config, rows = read_run(folder)
+        rows = rows[half:] if folder == folders[0] else rows
         measured = statistics.median(row["time/step"] for row in rows)
-        predicted = predicted_step(config, rows, speeds)
+        predicted = float(predicted_step(config, rows, speeds))
         found.append(
             {
                 "run": folder.name,
@@ -92,7 +95,6 @@ def compare(folders: list[Path]) -> dict[str, Any]:
                 "measured_s": measured,
                 "predicted_s": predicted,
                 "error": predicted / measured - 1,
-                "fitted_on": folder == folders[0],
             }
         )
         print(

@@ -1,0 +1,77 @@
+"""What `--dry-run` prints, through the command itself."""
+
+import pytest
+
+from olmrl import cluster
+from olmrl.config import GrpoConfig, SftConfig, load
+from olmrl.grpo import main
+
+RECIPE = ["model.path=Qwen/Qwen2.5-VL-7B-Instruct", "data.train=d", "learner.workers=7"]
+
+
+def dry_run(capsys, *arguments):
+    code = main(["--dry-run", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_fitting_run_is_laid_out(capsys):
+    code, out, _ = dry_run(
+        capsys, "--cluster", "1x8xH100-80G+2x64cpu", *RECIPE, "scorer.workers=16"
+    )
+    assert code == 0
+    for text in (
+        "node 0: 1 RolloutWorker, 7 LearnerWorker\n",
+        "node 1: 9 Scorer",
+        "LearnerWorker per GPU, GiB: weights 4.41, gradients 4.41, optimizer 8.83",
+        "KV cache:",
+        "step, simulated:",
+        "assumed shares",
+        "algorithm.max_staleness=1, simulated:",
+    ):
+        assert text in out
+
+
+def test_a_run_that_does_not_fit_ends_with_keys_to_change(capsys):
+    code, out, error = dry_run(
+        capsys, "--cluster", "1x8xH100-80G", *RECIPE, "learner.token_budget=131072"
+    )
+    assert code == 2
+    assert "GPU left: -" in out
+    assert error.startswith("olmrl.grpo: LearnerWorker needs")
+    assert "it fits with learner.token_budget=65536" in error
+
+
+def test_without_a_cluster_nothing_is_placed_or_contacted(capsys, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:1")
+    code, out, _ = dry_run(capsys, *RECIPE)
+    assert code == 0
+    assert "node 0" not in out
+    assert "not planned without --cluster" in out
+
+
+def test_an_unknown_model_is_planned_without_memory(capsys):
+    code, out, _ = dry_run(capsys, "model.path=nobody/knows", "data.train=d")
+    assert code == 0
+    assert "shape unknown offline" in out
+
+
+def test_cpu_runs_use_measured_speeds(tiny_model):
+    config = load(
+        GrpoConfig, None, [f"model.path={tiny_model}", "data.train=d", "learner.use_gpu=false"]
+    )
+    text = cluster.describe(cluster.plan_grpo(config))
+    assert "speeds: measured on 2 x86 cores" in text
+
+
+@pytest.mark.parametrize(("size", "fits"), [("80G", True), ("24G", False)])
+def test_sft_is_planned_too(size, fits):
+    config = load(
+        SftConfig,
+        None,
+        ["model.path=Qwen/Qwen2.5-VL-7B-Instruct", "data.train=[{root: d}]", "learner.workers=8"],
+    )
+    resources = cluster.parse_cluster(f"1x8xH100-{size}")
+    plan = cluster.plan_sft(config)
+    assert (cluster.refusal(plan, resources) is None) == fits
+    assert "8 LearnerWorker" in cluster.describe(plan, resources)
