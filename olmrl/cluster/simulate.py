@@ -90,6 +90,7 @@ class _Run:
         self.backlog: deque[Group] = deque()
         self.ready: list[tuple[int, Group]] = []
         self.owner: dict[int, Engine] = {}
+        self.now = 0.0
         self.engine_version = self.version = 0
         self.kept = 0
         self.free_since: float | None = 0.0
@@ -170,12 +171,13 @@ class _Run:
 
     def scored(self, group: Group, now: float) -> None:
         if self.setup.dropped and self.rng.random() < self.setup.dropped:
-            self.drop("dropped", now)
+            self.drop(group, "dropped", now)
             return
         heapq.heappush(self.ready, (group.number, group))
         self.lease(now)
 
-    def drop(self, reason: str, now: float) -> None:
+    def drop(self, group: Group, reason: str, now: float) -> None:
+        """Close a group untrained; its place is free for another."""
         self.counts[reason] += 1
         self.kept -= 1
         self.issue(now)
@@ -187,10 +189,9 @@ class _Run:
         if self.free_since is None:
             return
         oldest = self.version - self.setup.max_staleness
-        fresh = [entry for entry in self.ready if entry[1].version >= oldest]
-        for _ in range(len(self.ready) - len(fresh)):
-            self.drop("stale", now)
-        self.ready = fresh
+        for _, group in [entry for entry in self.ready if entry[1].version < oldest]:
+            self.drop(group, "stale", now)
+        self.ready = [entry for entry in self.ready if entry[1].version >= oldest]
         heapq.heapify(self.ready)
         if len(self.ready) < self.setup.pages_per_step:
             return
@@ -232,13 +233,35 @@ class _Run:
         self.push(now + self.costs.handover, "issue")
         self.lease(now)
 
-    def measure(self, now: float) -> _Tally:
+    # -- time
+
+    def play(self, version: int) -> None:
+        """Go on until so many optimizer steps are committed."""
+        if not self.counts["issued"]:
+            self.issue(0.0)
+        while self.version < version:
+            self.now, _, kind, item, stamp = heapq.heappop(self.events)
+            if isinstance(item, Engine):
+                if stamp == item.stamp:
+                    self.generated(item, self.now)
+            elif isinstance(item, Group):
+                self.scored(item, self.now)
+            elif kind == "learnt":
+                self.learnt(self.now)
+            elif kind == "synced":
+                self.synced(self.now)
+            else:
+                self.issue(self.now)
+
+    def measure(self) -> _Tally:
         """The sums up to now."""
         for engine in self.engines:
-            engine.advance(now)
+            engine.advance(self.now)
         tally = self.tally
         busy = sum(engine.busy for engine in self.engines)
-        return _Tally(now, busy, tally.learners, tally.scorers, tally.tokens, dict(tally.shares))
+        return _Tally(
+            self.now, busy, tally.learners, tally.scorers, tally.tokens, dict(tally.shares)
+        )
 
 
 def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> Outcome:
@@ -252,25 +275,10 @@ def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> O
     """
     run = _Run(setup, costs, seed)
     warm = max(1, steps // 5)
-    before = _Tally()
-    now = 0.0
-    run.issue(now)
-    while run.version < steps:
-        now, _, kind, item, stamp = heapq.heappop(run.events)
-        if isinstance(item, Engine):
-            if stamp == item.stamp:
-                run.generated(item, now)
-        elif isinstance(item, Group):
-            run.scored(item, now)
-        elif kind == "learnt":
-            run.learnt(now)
-            if run.version == warm:
-                before = run.measure(now)
-        elif kind == "synced":
-            run.synced(now)
-        else:
-            run.issue(now)
-    return _outcome(run, before, run.measure(now), steps - warm)
+    run.play(warm)
+    before = run.measure()
+    run.play(steps)
+    return _outcome(run, before, run.measure(), steps - warm)
 
 
 def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Outcome:

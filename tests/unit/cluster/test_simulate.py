@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmrl.cluster.batching import Costs, Lengths
-from olmrl.cluster.simulate import Setup, simulate
+from olmrl.cluster.simulate import Setup, _Run, simulate
+from olmrl.rollout.ledger import Ledger
+from olmrl.types import PolicyVersion
 
 EVEN = Lengths(100, 0, 1000)
 LONG_TAILED = Lengths(300, 0.6, 1000)
@@ -159,3 +161,63 @@ def test_work_is_neither_lost_nor_invented(
     assert sum(found.shares.values()) == pytest.approx(1.0)
     # a part cannot do more than its busy time allows
     assert found.step_s >= pages * PARTS.learn_page / learners
+
+
+class Audited(_Run):
+    """A simulation whose every move the real ledger repeats; it refuses what breaks its bound."""
+
+    def __init__(self, setup, seed):
+        super().__init__(setup, PARTS, seed)
+        self.ledger = Ledger(setup.pages_per_step, setup.max_staleness)
+        self.ledger.engines_hold(PolicyVersion(0, 0))
+
+    def issue(self, now):
+        before = self.counts["issued"]
+        super().issue(now)
+        for number in range(before + 1, self.counts["issued"] + 1):
+            self.ledger.issue(0, number, f"page {number}")
+        assert self.ledger.issuable() == 0
+
+    def scored(self, group, now):
+        assert self.ledger.ready(name(group), PolicyVersion(0, group.version))
+        super().scored(group, now)
+
+    def drop(self, group, reason, now):
+        assert self.ledger.drop(name(group), reason)
+        super().drop(group, reason, now)
+
+    def learning(self, groups):
+        assert self.ledger.lease(str(self.version)) == [name(group) for group in groups]
+        return super().learning(groups)
+
+    def learnt(self, now):
+        self.ledger.commit(str(self.version), PolicyVersion(0, self.version + 1))
+        super().learnt(now)
+
+    def synced(self, now):
+        self.ledger.engines_hold(PolicyVersion(0, self.version))
+        super().synced(now)
+
+
+def name(group):
+    return f"0-{group.number}-0"
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 3])
+@pytest.mark.parametrize("dropped", [0.0, 0.3])
+def test_the_real_ledger_agrees_with_every_move(staleness, dropped):
+    setup = replace(
+        SMALL,
+        engines=2,
+        slots=8,
+        pages_per_step=4,
+        lengths=LONG_TAILED,
+        max_staleness=staleness,
+        dropped=dropped,
+    )
+    run = Audited(setup, seed=staleness)
+    run.play(40)
+    counts = run.ledger.counts
+    assert counts["committed"] == run.counts["committed"] == 160
+    assert counts.get("dropped/stale", 0) == run.counts["stale"]
+    assert counts.get("dropped/dropped", 0) == run.counts["dropped"]
