@@ -148,8 +148,17 @@ def run_command(
     planner: Callable[[ConfigType], cluster.Plan],
     runner: Callable[[ConfigType, RunDirectory, Console], None],
     argv: list[str] | None,
+    describe_data: Callable[[ConfigType], str] | None = None,
 ) -> int:
     """Parse the command line, make the plan, prepare directory and cluster, run.
+
+    Args:
+        name: of the command.
+        schema: its configuration.
+        planner: from configuration to resource plan.
+        runner: the run.
+        argv: the command line; None takes the process's.
+        describe_data: what `--dry-run` says of the pages.
 
     Returns:
         Exit code: 0 done, 1 the run failed, 2 the request was wrong.
@@ -161,6 +170,8 @@ def run_command(
         os.environ["OLMRL_EQUATIONS_RENDERER"] = config.markup.equations.renderer
         plan = planner(config)
         if arguments.dry_run:
+            if describe_data is not None:
+                sys.stdout.write(describe_data(config) + "\n")
             _show_plan(plan, arguments.cluster)
             return 0
         directory = RunDirectory(config.run.dir)

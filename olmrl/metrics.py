@@ -176,8 +176,15 @@ class WandbSink:
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Log one row."""
+        self._log(step, dict(row))
+
+    def show(self, step: int, name: str, value: Any) -> None:
+        """Log a table or picture of W&B's own."""
+        self._log(step, {name: value})
+
+    def _log(self, step: int, values: dict[str, Any]) -> None:
         try:
-            self._run.log(dict(row), step=step)
+            self._run.log(values, step=step)
         except Exception:  # a tracker must never stop training; counted and shown at the end
             self.failures += 1
 

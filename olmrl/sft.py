@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import ray
 
@@ -17,7 +18,7 @@ from olmrl import cluster
 from olmrl.config import SftConfig
 from olmrl.console import Console, run_command
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.examples import load_sets
+from olmrl.data.examples import check_pipelines, count_sets, load_sets
 from olmrl.data.feed import StepFeed
 from olmrl.learner.launch import LearnerGroup
 from olmrl.learner.task import SftTask
@@ -28,9 +29,11 @@ from olmrl.sft_driver import SftDriver
 COLUMNS = {
     "loss": ("loss/sft", ".4f"),
     "eval": ("eval/loss", ".4f"),
+    "similarity": ("eval/edit_similarity", ".3f"),
     "lr": ("policy/lr", ".1e"),
     "grad": ("policy/grad_norm", ".2f"),
     "tokens/s": ("throughput/learner_tokens_per_s", ".0f"),
+    "MFU": ("throughput/mfu", ".1%"),
     "wait": ("time/data_wait", ".2f"),
 }
 """Figures of the console line."""
@@ -40,7 +43,7 @@ _STEPS_AHEAD = 4
 
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
-    return run_command("sft", SftConfig, cluster.plan_sft, run, argv)
+    return run_command("sft", SftConfig, cluster.plan_sft, run, argv, describe_data)
 
 
 def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
@@ -86,6 +89,30 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     if console.stop.requested():
         return
     console.summary(directory, write_report(directory))
+
+
+def describe_data(config: SftConfig) -> str:
+    """Pages per set and steps, for `--dry-run`: no page is opened, and Ray is not started.
+
+    Raises:
+        ValueError: a step of a pipeline is unknown or misspelt.
+    """
+    check_pipelines(config.data)
+    counts = count_sets(config.data, str(Path(config.run.dir).parent))
+    lines = ["pages"]
+    for count in counts:
+        kind = "training  " if count.training else "evaluation"
+        notes = [f"{count.bad} bad ones left out"] if count.bad else []
+        notes += [f"{count.unseen} of its pairs not validated yet"] if count.unseen else []
+        note = f" ({', '.join(notes)})" if notes else ""
+        amount = f"cannot be counted: {count.problem}" if count.problem else str(count.pages)
+        lines.append(f"  {kind}  {count.name:<20} {amount}{note}")
+    training = [count for count in counts if count.training]
+    if not any(count.problem for count in training):
+        total = sum(count.pages for count in training)
+        steps = total_steps(config, total)
+        lines.append(f"  {total} training pages an epoch, {steps} steps (filters may drop pages)")
+    return "\n".join(lines)
 
 
 def total_steps(config: SftConfig, pages: int) -> int:

@@ -15,16 +15,18 @@ from typing import Any
 
 import ray
 
+from olmrl import sft_scoring
 from olmrl.config.schema import SftConfig
 from olmrl.data.cost import balance
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.example import EncodedExample
 from olmrl.data.examples import ExampleStream, SftPages, Tally
-from olmrl.data.feed import TRAIN, StepShare
+from olmrl.data.feed import TRAIN, PromptShare, StepShare
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
 from olmrl.metrics import Sink, flatten
 from olmrl.run_directory import RunDirectory
+from olmrl.samples import log_samples
 
 _POLL_S = 0.1
 
@@ -54,6 +56,9 @@ class SftDriver:
         self.tally = Tally()
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
+        self._drawn = sft_scoring.sample_pages(config, pages.evaluation)
+        self._records: list[tuple[int, dict[str, Any]]] = []
+        """Evaluations whose samples are not logged yet."""
         self._pages: dict[int, list[tuple[int, int, str]]] = {}
         """Pages of each step that was offered."""
 
@@ -82,7 +87,10 @@ class SftDriver:
                 self._directory.continue_from(step)
                 self._in_background(self._feed_training, known, step, position)
             for requested in ray.get(self._feed.requests.remote()):
-                self._in_background(self._feed_evaluation, known, requested)
+                if requested.losses:
+                    self._in_background(self._feed_evaluation, known, requested.step)
+                if requested.transcripts:
+                    self._in_background(self._score_transcripts, known, requested.step)
             self._log()
             threading.Event().wait(_POLL_S)
         self._log()
@@ -156,6 +164,20 @@ class SftDriver:
                 chunks += 1
             ray.get(self._feed.end.remote(incarnation, channel, chunks))
 
+    def _score_transcripts(self, incarnation: int, step: int) -> None:
+        pages = sft_scoring.prepare(self._drawn, self._encoder, self._directory)
+        prompts = [(number, one.prompt) for number, one in enumerate(pages)]
+        ranks = self._config.learner.workers
+        shares = [PromptShare(tuple(prompts[rank::ranks])) for rank in range(ranks)]
+        ray.get(self._feed.put.remote(incarnation, f"read/{step}", 0, shares))
+        transcripts = ray.get(self._feed.transcripts.remote(incarnation, step))
+        if transcripts is None:
+            return
+        scored = sft_scoring.score(step, pages, transcripts, self._encoder, self._directory)
+        self._directory.evaluation(step, scored.record)
+        self._records.append((step, scored.record))
+        ray.get(self._feed.scored.remote(incarnation, step, scored.figures))
+
     def _put(
         self,
         incarnation: int,
@@ -194,11 +216,19 @@ class SftDriver:
 
     def _log(self) -> None:
         for step, row in ray.get(self._feed.take_rows.remote()):
+            self._log_samples(before=step)
             row |= flatten(self.tally.measurements())
             for sink in self._sinks:
                 sink.write(step, row)
-            if "eval/loss" in row:
-                self._scores = {k: v for k, v in row.items() if k.startswith("eval/")}
+            if any(name.startswith("eval/") for name in row):
+                self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}
             else:
                 self._directory.trained(step, self._pages.pop(step))
                 self._on_step(step, self._scores | row)
+        self._log_samples()
+
+    def _log_samples(self, before: float = math.inf) -> None:
+        """Log the samples of earlier steps; W&B takes steps in their order only."""
+        while self._records and self._records[0][0] < before:
+            step, record = self._records.pop(0)
+            log_samples(self._sinks, step, self._directory, record)

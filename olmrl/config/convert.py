@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from olmrl.config.load import ConfigError
+from olmrl.config.load import ConfigError, looks_like_olmocr
 
 NOT_IN_EVALUATION = frozenset(
     (
@@ -74,20 +74,6 @@ class Conversion:
     """`key = value: reason` of every key that was not carried over."""
     notes: list[str] = field(default_factory=list)
     """What behaves differently from the public trainer."""
-
-
-def looks_like_olmocr(values: Mapping[str, Any]) -> bool:
-    """Say whether plain YAML values are a public olmocr training configuration."""
-    dataset, model = values.get("dataset"), values.get("model")
-    if "data" in values or not isinstance(dataset, Mapping):
-        return False
-    entries = [e for key in ("train", "eval") for e in _entries(dataset.get(key))]
-    named = isinstance(model, Mapping) and "name" in model
-    return named or any("root_dir" in entry for entry in entries)
-
-
-def _entries(value: Any) -> list[Mapping[str, Any]]:
-    return [e for e in value if isinstance(e, Mapping)] if isinstance(value, list) else []
 
 
 class _Reader:

@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +72,17 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
     return value
 
 
+def looks_like_olmocr(values: Mapping[str, Any]) -> bool:
+    """Say whether plain YAML values are a public olmocr training configuration."""
+    dataset, model = values.get("dataset"), values.get("model")
+    if "data" in values or not isinstance(dataset, Mapping):
+        return False
+    lists = [dataset.get(key) for key in ("train", "eval")]
+    entries = [e for found in lists if isinstance(found, list) for e in found]
+    named = isinstance(model, Mapping) and "name" in model
+    return named or any(isinstance(e, Mapping) and "root_dir" in e for e in entries)
+
+
 def load(
     schema: type[ConfigType], path: str | Path | None, overrides: Sequence[str] = ()
 ) -> ConfigType:
@@ -92,6 +103,13 @@ def load(
             values = parse_yaml(Path(path).read_text("utf-8"), source)
         except OSError as error:
             raise ConfigError(f"{path}: cannot read it ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not UTF-8 text ({error.reason})") from error
+        if looks_like_olmocr(values):
+            raise ConfigError(
+                f"{path}: a training configuration of olmocr, whose keys are not olmrl's; convert "
+                f"it with `python -m olmrl.config convert {path} -o OUT` and give --config OUT"
+            )
     for text in overrides:
         _override(values, text)
     return validate(schema, values, source)

@@ -7,6 +7,7 @@ default lives here and nowhere else. Numbers of the published recipe come from s
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -145,9 +146,15 @@ class RolloutConfig(Section):
     resources: dict[str, float] = {}
     """Custom Ray resources of an engine (heterogeneous clusters)."""
     colocate: bool = False
-    """Share the learner's GPUs: engines sleep while the learner works."""
+    """Share the learner's GPUs, one engine per rank: engines sleep while the learner works.
+    Leave room for what the learner keeps there (gpu_memory_utilization, learner.cpu_offload)."""
     stall_timeout_s: Positive = 300.0
     """An engine with work that makes no token for this long is replaced."""
+
+    @property
+    def gpu_share(self) -> float:
+        """Part of a GPU that Ray counts for an engine, and for a learner rank beside it."""
+        return 0.5 if self.colocate else 1.0
 
     @property
     def min_workers(self) -> int:
@@ -456,7 +463,21 @@ class GrpoConfig(Section):
             raise ValueError(f"rewards: a name occurs twice in {names}")
         if self.rollout.group_size < 2:
             raise ValueError("rollout.group_size: must be >= 2, an advantage needs siblings")
+        if self.rollout.colocate:
+            self._check_colocation()
         return self
+
+    def _check_colocation(self) -> None:
+        rollout = self.rollout
+        if self.algorithm.max_staleness:
+            raise ValueError("rollout.colocate: needs algorithm.max_staleness=0, engines sleep")
+        if rollout.tensor_parallel_size > 1:
+            raise ValueError("rollout.colocate: needs rollout.tensor_parallel_size=1")
+        if rollout.workers != self.learner.workers:
+            raise ValueError(
+                f"rollout.colocate: needs one engine per learner rank, rollout.workers is "
+                f"{rollout.workers} and learner.workers {self.learner.workers}"
+            )
 
 
 class DatasetConfig(Section):
@@ -472,6 +493,11 @@ class DatasetConfig(Section):
     """Use at most this many pages."""
     pipeline: tuple[dict[str, Any], ...] | None = None
     """Steps of this set (name plus parameters); null takes data.pipeline."""
+
+    @property
+    def title(self) -> str:
+        """Name of the set: its own, or that of its folder."""
+        return self.name or folder_name(self.root)
 
 
 class SftDataConfig(Section):
@@ -502,15 +528,42 @@ class TrainingConfig(Section):
     """Seed of the page order; null takes run.seed."""
 
 
+class TranscriptionConfig(Section):
+    """Evaluation pages that the policy reads, greedily, to be scored.
+
+    Each rank reads its share with a whole copy of the weights in `model.dtype`, held during the
+    evaluation only: its accelerator needs that much free memory (7B in bfloat16: 16 GiB).
+    """
+
+    pages: Count = 32
+    """Pages of each evaluation set, drawn with run.seed; the same ones every time."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Transcribe every k steps (and at start and end); 0: only start and end."""
+    max_tokens: Count = 3000
+    """Most tokens of a transcription."""
+    batch_pages: Count = 8
+    """Pages that a rank reads side by side."""
+    bench: str | None = None
+    """Bench folder (spec A3) whose pages are read too and scored by their unit tests."""
+
+
 class SftEvaluationConfig(Section):
     """Evaluation of an SFT run."""
 
     every: Annotated[int, Field(ge=0)] = 500
-    """Evaluate every k steps (and at start and end); 0: only start and end."""
+    """Loss every k steps (and at start and end); 0: only start and end."""
+    generate: TranscriptionConfig | None = None
+    """Also transcribe and score a sample of pages; null does not."""
     best_metric: str = "eval/loss"
-    """Metric that selects the best checkpoint."""
-    best_mode: Literal["min", "max"] = "min"
-    """Whether the best is the smallest or largest."""
+    """Figure that selects the best checkpoint: eval/FIGURE, or eval/SET/FIGURE of one set, where
+    FIGURE is loss, or with `generate` also edit_similarity, reading or pass_rate."""
+    best_mode: Literal["min", "max"] | None = None
+    """Whether the best is the smallest or largest; null: the smallest loss, the largest score."""
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """`best_mode`, or what suits the metric."""
+        return self.best_mode or ("min" if self.best_metric.endswith("loss") else "max")
 
 
 class SftConfig(Section):
@@ -526,3 +579,33 @@ class SftConfig(Section):
     logging: LoggingConfig = LoggingConfig()
     cluster: ClusterConfig = ClusterConfig()
     markup: MarkupConfig = MarkupConfig()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> SftConfig:
+        generate, metric = self.evaluation.generate, self.evaluation.best_metric
+        titles = [entry.title for entry in self.data.evaluation]
+        known = {"eval/loss", *(f"eval/{title}/loss" for title in titles)}
+        if generate is not None:
+            if generate.bench is not None:
+                titles.append(folder_name(generate.bench))
+            if not titles:
+                raise ValueError("evaluation.generate: needs pages: data.evaluation, or a bench")
+            scores = ("edit_similarity", "reading", *(["pass_rate"] if generate.bench else []))
+            known |= {f"eval/{score}" for score in scores}
+            known |= {f"eval/{title}/{score}" for title in titles for score in scores}
+        twice = [title for title in titles if titles.count(title) > 1]
+        if twice:
+            raise ValueError(
+                f"data.evaluation: two sets are called {twice[0]!r}; give each a name of its own"
+            )
+        if metric not in known:
+            raise ValueError(
+                f"evaluation.best_metric: {metric!r} is not measured; "
+                f"there are {', '.join(sorted(known))}"
+            )
+        return self
+
+
+def folder_name(path: str) -> str:
+    """Last part of a local path or URL."""
+    return PurePosixPath(path.rstrip("/")).name

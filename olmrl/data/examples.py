@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.data.steps.answering import Tokenizer
 from olmrl.data.steps.reading import PDFRenderer
-from olmrl.data.validate import validate
+from olmrl.data.validate import validate, verdicts
 from olmrl.metrics import Measurements, Sum
 
 _SHOWN = 3
@@ -97,6 +96,54 @@ def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
     return _page_sets(config, [scan_pairs(entry.root).sources for entry in entries], pipelines)
 
 
+def check_pipelines(config: SftDataConfig) -> None:
+    """Build every pipeline, and forget them.
+
+    Raises:
+        ValueError: an unknown or misspelt step, a wrong parameter, or no Tokenizer.
+    """
+    _pipelines(config)
+
+
+class SetCount(NamedTuple):
+    """Pages of one set, without opening any."""
+
+    name: str
+    training: bool
+    pages: int
+    """What it gives an epoch, limit and repeats included."""
+    bad: int
+    """Known from an earlier run to be unusable."""
+    unseen: int
+    """Not validated yet; counted as good."""
+    problem: str
+    """Why it cannot be counted, empty where it can."""
+
+
+def count_sets(config: SftDataConfig, cache_dir: str) -> list[SetCount]:
+    """Count the pages of the configured sets from the validation cache; needs no Ray.
+
+    Args:
+        config: The data section.
+        cache_dir: As for `load_sets`.
+    """
+    entries = [(entry, True) for entry in config.train]
+    entries += [(entry, False) for entry in config.evaluation]
+    return [_count_set(*entry, config.cache_dir or cache_dir) for entry in entries]
+
+
+def _count_set(entry: DatasetConfig, training: bool, cache_dir: str) -> SetCount:
+    try:
+        sources = scan_pairs(entry.root).sources
+    except (ValueError, OSError) as error:
+        return SetCount(entry.title, training, 0, 0, 0, str(error))
+    found = verdicts(sources, cache_dir)
+    bad = sum(bool(reason) for reason in found)
+    usable = len(sources) - bad
+    pages = min(usable, entry.limit or usable) * entry.repeat
+    return SetCount(entry.title, training, pages, bad, found.count(None), "")
+
+
 def _page_sets(
     config: SftDataConfig, sources: Sequence[Sequence[PageSource]], pipelines: Sequence[Pipeline]
 ) -> tuple[PageSet, tuple[PageSet, ...]]:
@@ -131,9 +178,8 @@ def _pipelines(config: SftDataConfig) -> list[Pipeline]:
 def _page_set(entry: DatasetConfig, pages: Sequence[PageSource], pipeline: Pipeline) -> PageSet:
     if not pages:
         raise ValueError(f"{entry.root}: no usable page pair in it")
-    name = entry.name or PurePosixPath(entry.root.rstrip("/")).name
     items = tuple(PageItem(source, pipeline) for source in pages[: entry.limit])
-    return PageSet(name, items * entry.repeat)
+    return PageSet(entry.title, items * entry.repeat)
 
 
 def _bound_bad(bad: Sequence[BadPage], total: int, most: float) -> None:

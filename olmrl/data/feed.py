@@ -8,10 +8,13 @@ learner that (re)starts says where it begins; what was put for an older start is
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from olmrl.data.example import EncodedExample
 from olmrl.metrics import Measurements, flatten, merge
+from olmrl.types import EncodedPage, Int32Array
 
 TRAIN = "train"
 
@@ -25,11 +28,42 @@ class StepShare:
     """(epoch, index) that the next step starts from; saved with the weights."""
 
 
+@dataclass(frozen=True, slots=True)
+class PromptShare:
+    """One rank's pages to transcribe."""
+
+    prompts: tuple[tuple[int, EncodedPage], ...]
+    """(number in the evaluation, page)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A page as the policy read it."""
+
+    number: int
+    """Number of the page in the evaluation."""
+    token_ids: Int32Array
+    """[R] ids, the end token included where there is one."""
+    ended: bool
+    """Whether it ends with the end token; else it was cut at the most tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What the learner waits for."""
+
+    step: int
+    losses: bool
+    """The channels `eval/<set>/<step>`."""
+    transcripts: bool
+    """The channel `read/<step>`, and then the scores."""
+
+
 class StepFeed:
     """Async Ray actor (num_cpus=0).
 
-    Driver: `start`, `put`, `end`, `take_rows`, `requests`. Learner: `begin`, `take`, `evaluate`,
-    `report`, `finish`.
+    Driver: `start`, `put`, `end`, `take_rows`, `requests`, `transcripts`, `scored`. Learner:
+    `begin`, `take`, `evaluate`, `transcribed`, `scores`, `report`, `finish`.
     """
 
     def __init__(self, world_size: int, ahead: int) -> None:
@@ -38,10 +72,12 @@ class StepFeed:
         self._incarnation = 0
         self._step = 0
         self._position: tuple[int, int] = (0, 0)
-        self._steps: dict[str, dict[int, list[StepShare]]] = {}
+        self._steps: dict[str, dict[int, Sequence[Any]]] = {}
         self._taken: dict[tuple[str, int], int] = {}
         self._lengths: dict[str, int] = {}
-        self._evaluations: list[int] = []
+        self._evaluations: list[EvaluationRequest] = []
+        self._transcripts: dict[int, list[list[Transcript]]] = {}
+        self._scores: dict[int, dict[str, float]] = {}
         self._reports: dict[int, list[Measurements]] = {}
         self._rows: list[tuple[int, dict[str, float]]] = []
         self._finished = False
@@ -55,14 +91,18 @@ class StepFeed:
         newer = self._incarnation > known
         return (self._incarnation, self._step, self._position) if newer else None
 
-    async def put(self, incarnation: int, channel: str, step: int, shares: list[StepShare]) -> bool:
-        """Offer a step; waits while `ahead` steps are untaken; False when it is void."""
+    async def put(self, incarnation: int, channel: str, step: int, shares: Sequence[Any]) -> bool:
+        """Offer each rank's share of a step; waits while `ahead` steps are untaken.
+
+        Returns:
+            False when it is void.
+        """
         async with self._changed:
             while len(self._steps.get(channel, {})) >= self._ahead:
-                if incarnation != self._incarnation or self._finished:
+                if self._void(incarnation):
                     return False
                 await self._changed.wait()
-            if incarnation != self._incarnation or self._finished:
+            if self._void(incarnation):
                 return False
             self._steps.setdefault(channel, {})[step] = shares
             self._changed.notify_all()
@@ -75,10 +115,28 @@ class StepFeed:
                 self._lengths[channel] = steps
                 self._changed.notify_all()
 
-    async def requests(self) -> list[int]:
-        """Steps for which the learner waits for an evaluation; handed over once."""
+    async def requests(self) -> list[EvaluationRequest]:
+        """Evaluations that the learner waits for; handed over once."""
         requests, self._evaluations = self._evaluations, []
         return requests
+
+    async def transcripts(self, incarnation: int, step: int) -> list[Transcript] | None:
+        """Wait for what all ranks read at a step, by number; None when it is void."""
+        async with self._changed:
+            while len(self._transcripts.get(step, [])) < self._world:
+                if self._void(incarnation):
+                    return None
+                await self._changed.wait()
+            found = [one for share in self._transcripts.pop(step) for one in share]
+            return sorted(found, key=lambda one: one.number)
+
+    async def scored(self, incarnation: int, step: int, figures: dict[str, float]) -> None:
+        """Give the learner the scores of a step's transcripts; they make a row of metrics."""
+        async with self._changed:
+            if not self._void(incarnation):
+                self._scores[step] = figures
+                self._rows.append((step, figures))
+                self._changed.notify_all()
 
     async def take_rows(self) -> list[tuple[int, dict[str, float]]]:
         """Metric rows of finished steps."""
@@ -108,11 +166,12 @@ class StepFeed:
             self._step, self._position = step, position
             self._steps, self._taken, self._lengths = {}, {}, {}
             self._evaluations, self._reports = [], {}
+            self._transcripts, self._scores = {}, {}
             self._changed.notify_all()
             return self._incarnation
 
-    async def take(self, channel: str, step: int, rank: int) -> StepShare | None:
-        """Wait for a rank's share of a step.
+    async def take(self, channel: str, step: int, rank: int) -> Any:
+        """Wait for a rank's share of a step: a `StepShare`, or a `PromptShare` of pages to read.
 
         None, on all ranks alike, beyond the channel's end or when the run was asked to end.
         """
@@ -130,9 +189,22 @@ class StepFeed:
                 self._changed.notify_all()
             return share
 
-    async def evaluate(self, step: int) -> None:
+    async def evaluate(self, request: EvaluationRequest) -> None:
         """Ask the Driver to feed the evaluation channels of a step."""
-        self._evaluations.append(step)
+        self._evaluations.append(request)
+
+    async def transcribed(self, step: int, transcripts: list[Transcript]) -> None:
+        """Hand over what one rank read."""
+        async with self._changed:
+            self._transcripts.setdefault(step, []).append(transcripts)
+            self._changed.notify_all()
+
+    async def scores(self, step: int) -> dict[str, float]:
+        """Wait for the scores of a step's transcripts; every rank may ask."""
+        async with self._changed:
+            while step not in self._scores:
+                await self._changed.wait()
+            return self._scores[step]
 
     async def report(self, step: int, measured: Measurements) -> None:
         """One rank's measurements; the row is complete when all ranks reported."""
@@ -148,6 +220,10 @@ class StepFeed:
             self._changed.notify_all()
 
     # -- inside
+
+    def _void(self, incarnation: int) -> bool:
+        """Whether a newer learner, or none, is there."""
+        return incarnation != self._incarnation or self._finished
 
     def _started(self, channel: str, step: int) -> bool:
         """Whether a rank has taken its share already: then every rank gets its own."""

@@ -88,6 +88,12 @@ def validate(sources: Sequence[PageSource], cache_dir: str) -> Validation:
     return Validation(valid, bad, len(unknown))
 
 
+def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
+    """What earlier runs found of each pair: empty for a good one, None for one not seen before."""
+    known = _load(storage.join(cache_dir, CACHE_NAME))
+    return [known.get(_stamp(source)) for source in sources]
+
+
 def _check_all(sources: tuple[PageSource, ...]) -> Iterable[str]:
     stream = OrderedStream(
         _CheckWork(sources),

@@ -57,9 +57,7 @@ class SftWorker:
             best_mode=config.evaluation.mode,
             asynchronous=config.checkpoint.asynchronous,
         )
-        self._evaluator = SftEvaluator(
-            task, self._strategy, self._learner, self._store, self._pack
-        )
+        self._evaluator = SftEvaluator(task, self._strategy, self._learner, self._store, self._pack)
         self._saved_step = -1
 
     def run(self) -> None:

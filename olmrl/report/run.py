@@ -14,8 +14,9 @@ from olmrl.run_directory import RunDirectory
 
 _CHARTS = {
     "reward": ("reward/mean", "reward/bench/mean", "reward/std"),
-    "held-out pass rate": ("eval/greedy/pass_rate", "eval/sampled/pass_rate"),
-    "loss": ("loss/policy", "loss/train", "eval/loss"),
+    "held-out pass rate": ("eval/greedy/pass_rate", "eval/sampled/pass_rate", "eval/pass_rate"),
+    "held-out reading": ("eval/edit_similarity", "eval/reading"),
+    "loss": ("loss/policy", "loss/sft", "eval/loss"),
     "completion length": ("completion/mean_length", "completion/max_length"),
     "entropy": ("policy/entropy",),
     "gradient norm": ("policy/grad_norm",),
@@ -24,6 +25,7 @@ _CHARTS = {
     "zero-variance groups": ("reward/frac_zero_std",),
     "staleness": ("policy/staleness_mean", "policy/staleness_max"),
     "seconds per step": ("time/step", "time/lease_wait", "time/learner", "time/weight_sync"),
+    "model FLOP/s utilisation": ("throughput/mfu",),
     "tokens per second": ("throughput/completion_tokens_per_s", "throughput/learner_tokens_per_s"),
 }
 _SAMPLES = 4

@@ -34,10 +34,11 @@ ALLOWED = {
     "rollout": BASE | {"data", "weight_sync", "telemetry", "timeline"},
     "learner": BASE | {"data", "checkpoint", "weight_sync"},
     "evaluation": BASE | {"markup", "run_directory"},
+    "samples": {"metrics", "run_directory"},
     "cluster": BASE | {"data"},
 }
 ENTRY = {
-    "grpo", "sft", "driver", "sft_driver", "transcribe", "console", "quickstart", "__init__",
+    "grpo", "sft", "driver", "sft_driver", "sft_scoring", "transcribe", "console", "quickstart", "__init__",
 }  # fmt: skip
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]
 

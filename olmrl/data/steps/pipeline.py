@@ -60,6 +60,17 @@ STEPS: dict[str, type[Any]] = {
 """Every step by its name in configurations; the class is its own configuration."""
 
 
+_ASKING = (
+    PDFRenderer,
+    StaticLengthDocumentAnchoring,
+    Prompt,
+    FinetuningPrompt,
+    NewYamlFinetuningPromptWithAnchoring,
+    NewYamlFinetuningPromptWithNoAnchoring,
+    InstructUserMessages,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """Steps in order. Picklable."""
@@ -83,6 +94,10 @@ class Pipeline:
     def for_evaluation(self) -> Pipeline:
         """The same without filters and augmentations."""
         return Pipeline(tuple(step for step in self.steps if step.kind == "transform"))
+
+    def for_asking(self) -> Pipeline:
+        """Only the steps that make the question, for pages whose answer is not known."""
+        return Pipeline(tuple(step for step in self.steps if isinstance(step, _ASKING)))
 
 
 def build_pipeline(configs: Sequence[Mapping[str, Any]], where: str = "pipeline") -> Pipeline:

@@ -6,8 +6,8 @@ import pytest
 
 from olmrl.config import ConfigError, SftConfig, load
 from olmrl.config.__main__ import main
-from olmrl.config.convert import NOT_IN_EVALUATION, convert, looks_like_olmocr
-from olmrl.config.load import parse_yaml, validate
+from olmrl.config.convert import NOT_IN_EVALUATION, convert
+from olmrl.config.load import looks_like_olmocr, parse_yaml, validate
 from olmrl.data.steps import STEPS
 
 PUBLIC = """
@@ -189,3 +189,10 @@ def test_command_finds_misspelt_steps(tmp_path: Path, capsys):
     assert main(["convert", str(tmp_path / "public.yaml")]) == 1
     assert "did you mean PDFRenderer?" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "missing.yaml")]) == 1
+
+
+def test_a_public_file_given_to_a_command_says_how_to_convert_it(tmp_path: Path):
+    path = tmp_path / "public.yaml"
+    path.write_text(PUBLIC)
+    with pytest.raises(ConfigError, match=rf"olmrl\.config convert {path} -o OUT"):
+        load(SftConfig, path)

@@ -63,6 +63,9 @@ def test_a_broken_file_names_file_and_line(tmp_path):
         load(GrpoConfig, path)
     with pytest.raises(ConfigError, match="cannot read"):
         load(GrpoConfig, tmp_path / "absent.yaml")
+    path.write_bytes(b"model: \xff")
+    with pytest.raises(ConfigError, match=r"c.yaml: not UTF-8"):
+        load(GrpoConfig, path)
 
 
 def test_numbers_in_scientific_notation_are_numbers():
@@ -96,3 +99,33 @@ def test_the_equation_renderer_reaches_comparisons(monkeypatch):
     monkeypatch.setenv(equations.RENDERER_VARIABLE, "mathjax")
     with pytest.raises(ValueError, match="must be katex or chromium"):
         equations.equivalent("x^2+y", "y+x^2")
+
+
+SFT = ["model.path=m", "data.train=[{root: a}]", "data.evaluation=[{root: x/held}, {root: loc}]"]
+
+
+def sft(*overrides):
+    return load(SftConfig, None, [*SFT, *overrides])
+
+
+def test_the_best_checkpoint_goes_by_a_figure_that_is_measured():
+    assert sft().evaluation.mode == "min"
+    assert sft("evaluation.best_metric=eval/held/loss").evaluation.mode == "min"
+    reading = ["evaluation.generate={pages: 4}", "evaluation.best_metric=eval/loc/reading"]
+    assert sft(*reading).evaluation.mode == "max"
+    bench = ["evaluation.generate={bench: some/bench}", "evaluation.best_metric=eval/pass_rate"]
+    assert sft(*bench).evaluation.mode == "max"
+    with pytest.raises(ConfigError, match=r"'eval/other/loss' is not measured; there are .*held"):
+        sft("evaluation.best_metric=eval/other/loss")
+    for metric in ("edit_similarity", "pass_rate"):
+        with pytest.raises(ConfigError, match="is not measured"):
+            sft(f"evaluation.best_metric=eval/{metric}")
+
+
+def test_evaluation_sets_have_names_of_their_own():
+    with pytest.raises(ConfigError, match="two sets are called 'held'"):
+        sft("data.evaluation=[{root: a/held}, {root: b/held/}]")
+    with pytest.raises(ConfigError, match="two sets are called 'loc'"):
+        sft("evaluation.generate={bench: other/loc}")
+    with pytest.raises(ConfigError, match="needs pages"):
+        sft("data.evaluation=[]", "evaluation.generate={pages: 3}")

@@ -1,0 +1,86 @@
+"""Greedy transcriptions by the policy itself, through transformers' generation.
+
+A sharded policy would gather its weights again for every token. So each rank takes one whole copy,
+in the compute dtype and with adapters merged, reads its pages with it alone, and gives it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.initialization import no_init_weights
+
+from olmrl.config.schema import ModelConfig
+from olmrl.data.encode import Encoder
+from olmrl.learner.model import TORCH_DTYPES
+from olmrl.learner.strategy import Strategy
+from olmrl.types import EncodedPage, Int32Array
+
+
+@torch.no_grad()
+def whole_copy(strategy: Strategy, config: ModelConfig) -> Qwen2_5_VLForConditionalGeneration:
+    """The policy as a plain model on this rank's device; every rank calls it."""
+    described = AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code)
+    with no_init_weights(), strategy.device:
+        model = Qwen2_5_VLForConditionalGeneration._from_config(
+            described, dtype=TORCH_DTYPES[config.dtype], attn_implementation="sdpa"
+        )
+    state = model.state_dict()
+    for name, tensor in strategy.named_weights():
+        state[name].copy_(tensor)
+    return model.eval()
+
+
+@torch.inference_mode()
+def transcribe(
+    model: Qwen2_5_VLForConditionalGeneration,
+    pages: Sequence[EncodedPage],
+    encoder: Encoder,
+    *,
+    max_tokens: int,
+    batch_pages: int,
+) -> Iterator[Int32Array]:
+    """Read pages greedily, vision placeholders banned as in the engines.
+
+    Args:
+        model: From `whole_copy`.
+        pages: Encoded prompts.
+        encoder: Names the end token and the banned ids.
+        max_tokens: Most tokens of a transcription.
+        batch_pages: Pages read side by side.
+
+    Yields:
+        [R] ids of each page in order, the end token last unless it was cut.
+    """
+    for start in range(0, len(pages), batch_pages):
+        batch = pages[start : start + batch_pages]
+        longest = max(len(page.prompt_ids) for page in batch)
+        ids = np.full((len(batch), longest), encoder.end_id, np.int64)
+        seen = np.zeros_like(ids)
+        for row, page in enumerate(batch):  # padded on the left: all go on from the same column
+            ids[row, longest - len(page.prompt_ids) :] = page.prompt_ids
+            seen[row, longest - len(page.prompt_ids) :] = 1
+        out = model.generate(  # type: ignore[misc]
+            input_ids=_to(ids, model),
+            attention_mask=_to(seen, model),
+            mm_token_type_ids=_to((ids == encoder.vision.image_token_id).astype(np.int64), model),
+            pixel_values=_to(np.concatenate([p.pixel_values for p in batch]), model),
+            image_grid_thw=_to(np.concatenate([p.image_grid_thw for p in batch]), model),
+            do_sample=False,
+            max_new_tokens=max_tokens,
+            eos_token_id=encoder.end_id,
+            pad_token_id=encoder.end_id,
+            suppress_tokens=list(encoder.banned_ids) or None,
+        )
+        for row in out[:, longest:].cpu().numpy().astype(np.int32):
+            ends = np.flatnonzero(row == encoder.end_id)
+            yield row[: ends[0] + 1] if len(ends) else row
+
+
+def _to(array: np.ndarray, model: Qwen2_5_VLForConditionalGeneration) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array)).to(model.device)
+    return tensor.to(model.dtype) if tensor.is_floating_point() else tensor
