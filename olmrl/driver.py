@@ -181,6 +181,7 @@ class Driver:
             for event in self._pool.take_events():
                 self._log_file.write(version=view.version, **event)
             self._log(view)
+            self._share_gpus(view)
             if view.finished and (stopping or self._evaluation is None):
                 break
         if self._feed is not None:
@@ -390,6 +391,19 @@ class Driver:
         score = next((row[name] for name in _BEST if name in row), None)
         ray.get(self._buffer.evaluated.remote(current.step, score))
         self._step_started = time.monotonic()
+
+    # -- engines on the learner's GPUs
+
+    def _share_gpus(self, view: BufferView) -> None:
+        """Let engines sleep while the learner has work, and wake them for its new weights."""
+        if view.sleep_due and self._pool.unfinished == 0:
+            self._pool.sleep()
+            ray.get(self._buffer.engines_sleep.remote(True))
+            self._log_file.write("engines sleep", view.version)
+        elif view.wake_due:
+            self._pool.wake()
+            ray.get(self._buffer.engines_sleep.remote(False))
+            self._log_file.write("engines wake", view.version)
 
     # -- metrics
 

@@ -16,7 +16,7 @@ import sys
 import ray
 
 from olmrl import cluster, evaluation
-from olmrl.config import ConfigError, GrpoConfig
+from olmrl.config import GrpoConfig
 from olmrl.console import Console, run_command
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, scan_bench
@@ -57,7 +57,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     """Run GRPO from start (or from the newest checkpoint) to report."""
-    refuse_unfinished(config)
     train = limited(scan_bench(config.data.train, config.data.file_pattern), config)
     heldout = scan_bench(config.data.heldout) if config.data.heldout else []
     encoder = EncoderSpec(
@@ -74,11 +73,15 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         ray.remote(RolloutBuffer)
         .options(num_cpus=0, max_concurrency=1000)
         .remote(
-            config.algorithm.pages_per_step, config.algorithm.max_staleness, config.learner.workers
+            config.algorithm.pages_per_step,
+            config.algorithm.max_staleness,
+            config.learner.workers,
+            config.rollout.colocate,
         )
     )
     weights = start_store()
-    pool = RolloutPool(worker_spec(config, encoder), weights)
+    seats = cluster.reserve_engines(config)
+    pool = RolloutPool(worker_spec(config, encoder), weights, actor_options=seats.options)
     pool.start()
     scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
     evaluators = ScorerPool(evaluation.REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)
@@ -93,7 +96,11 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         evaluate=bool(heldout),
     )
     learner = LearnerGroup(
-        "olmrl.learner.worker:grpo_loop", task, config.learner, str(directory.path)
+        "olmrl.learner.worker:grpo_loop",
+        task,
+        config.learner,
+        str(directory.path),
+        gpu_share=config.rollout.gpu_share,
     )
     driver = Driver(
         config,
@@ -113,21 +120,10 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     finally:
         for part in (pool, scorers, evaluators):
             part.close()
+        seats.release()
     if console.stop.requested():
         return
     console.summary(directory, write_report(directory))
-
-
-def refuse_unfinished(config: GrpoConfig) -> None:
-    """Say plainly what this version cannot do, rather than ignore a setting.
-
-    Raises:
-        ConfigError: a setting that has no effect yet.
-    """
-    if config.rollout.colocate:
-        raise ConfigError(
-            "rollout.colocate: engines cannot share the learner's GPUs yet; use false"
-        )
 
 
 def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:

@@ -148,12 +148,15 @@ def _engine(
     on_gpu = config.learner.use_gpu
     gpu_memory = resources.gpu_memory if resources and on_gpu else None
     gpus = float(rollout.tensor_parallel_size) if on_gpu and not rollout.colocate else 0.0
+    memory: Memory = {}
+    if shape and work and not rollout.colocate:  # else it holds the learner's GPU by turns
+        memory = engine_memory(shape, rollout, work, gpu_memory)
     return Role(
         ENGINE,
         rollout.min_workers,
         rollout.cpus_per_worker,
         gpus,
-        engine_memory(shape, rollout, work, gpu_memory) if shape and work else {},
+        memory,
         {"process": _PROCESS_BYTES[ENGINE]},
         extra=rollout.resources,
     )

@@ -43,13 +43,14 @@ class EngineSeats:
 def reserve_engines(config: GrpoConfig) -> EngineSeats:
     """Reserve what `rollout.workers` (min) engines need, packed on as few nodes as possible.
 
-    Nothing is reserved on a single machine without GPUs, where all share the cores.
+    Nothing is reserved on a single machine without GPUs, where all share the cores, and for
+    colocated engines, which take halves of the learner's GPUs.
 
     Raises:
         PlanError: the cluster does not give the resources within a minute.
     """
     resources = from_ray(ray.nodes())
-    if len(resources.nodes) == 1 and not resources.gpus:
+    if config.rollout.colocate or (len(resources.nodes) == 1 and not resources.gpus):
         return EngineSeats(None, 0)
     bundles = engine_bundles(config.rollout, config.learner.use_gpu)
     group = placement_group(bundles, strategy="PACK")

@@ -21,7 +21,9 @@ class LearnerFailed(ValueError):
 class LearnerGroup:
     """Runs a training loop on every rank; Ray Train restarts the whole group when a rank dies."""
 
-    def __init__(self, loop: str, task: Any, config: LearnerConfig, run_dir: str) -> None:
+    def __init__(
+        self, loop: str, task: Any, config: LearnerConfig, run_dir: str, gpu_share: float = 1.0
+    ) -> None:
         """Start the group.
 
         Args:
@@ -29,10 +31,11 @@ class LearnerGroup:
             task: picklable description of the work.
             config: number of ranks, devices, restarts.
             run_dir: where Ray Train keeps its own state (`ray_train/`).
+            gpu_share: part of a GPU that a rank asks for; below 1 an engine shares it.
         """
         resources = {"CPU": config.cpus_per_worker, **config.resources}
         if config.use_gpu:
-            resources["GPU"] = 1.0
+            resources["GPU"] = gpu_share
         self._trainer = TorchTrainer(
             _run_loop,
             train_loop_config={"loop": loop, "task": ray.put(task)},

@@ -3,8 +3,9 @@
 The Driver adds scored groups; every LearnerWorker rank leases its share of a batch and commits the
 batch with its optimizer step. Waiting is asynchronous: a lease returns when its batch is ready.
 
-    Driver   -> issue, add, drop, skip_page, end_of_pages, take_rows, evaluated, stop
-    Learner  -> begin, lease, commit, published, snapshot, report, evaluation_due
+    Driver   -> issue, add, drop, skip_page, end_of_pages, take_rows, evaluated, engines_sleep,
+                stop
+    Learner  -> begin, lease, need_engines, commit, published, snapshot, report, evaluation_due
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class BufferView:
     """The learner said that it is done."""
     rows: int
     """Finished metric rows to be taken."""
+    sleep_due: bool
+    """The learner waits for engines to give up the GPUs they share with it."""
+    wake_due: bool
+    """It is done with them."""
     serial: int
     """Changes whenever anything here does."""
 
@@ -80,9 +85,18 @@ class StepRow:
 
 
 class RolloutBuffer:
-    """Async Ray actor (num_cpus=0); see the module docstring for who calls what."""
+    """Async Ray actor (num_cpus=0); see the module docstring for who calls what.
 
-    def __init__(self, batch_size: int, max_staleness: int, world_size: int) -> None:
+    Args:
+        batch_size: groups of an optimizer step.
+        max_staleness: versions that a batch may lag.
+        world_size: learner ranks.
+        colocated: engines sleep from the lease of a batch until its weights are to be sent.
+    """
+
+    def __init__(
+        self, batch_size: int, max_staleness: int, world_size: int, colocated: bool = False
+    ) -> None:
         self._ledger = Ledger(batch_size, max_staleness)
         self._batch_size = batch_size
         self._world = world_size
@@ -93,6 +107,8 @@ class RolloutBuffer:
         self._no_more_pages = False
         self._finished = False
         self._stopping = False
+        self._colocated = colocated
+        self._asleep = self._sleep_due = self._wake_due = False
         self._evaluation_due: int | None = None
         self._evaluated = -1
         self._score: float | None = None
@@ -121,6 +137,8 @@ class RolloutBuffer:
             evaluation_due=self._evaluation_due,
             finished=self._finished,
             rows=len(self._rows),
+            sleep_due=self._sleep_due,
+            wake_due=self._wake_due,
             serial=self._serial,
         )
 
@@ -184,6 +202,11 @@ class RolloutBuffer:
         self._evaluated, self._evaluation_due, self._score = step, None, score
         await self._notify()
 
+    async def engines_sleep(self, asleep: bool) -> None:
+        """Learn that all engines sleep, or are awake again."""
+        self._asleep, self._sleep_due, self._wake_due = asleep, False, False
+        await self._notify()
+
     async def stop(self) -> None:
         """Let the learner save and end: no new batch, no evaluation."""
         self._stopping = True
@@ -227,7 +250,19 @@ class RolloutBuffer:
                     return None
                 if not self._try_lease(batch_id):
                     await self._changed.wait()
+            if self._colocated and not self._asleep:
+                self._sleep_due = True
+                self._changed_now()
+                await self._changed.wait_for(lambda: self._asleep)
             return self._leases[batch_id][rank]
+
+    async def need_engines(self) -> None:
+        """Wait until the engines are awake: weights are to be sent to them."""
+        async with self._changed:
+            if self._asleep:
+                self._wake_due = True
+                self._changed_now()
+                await self._changed.wait_for(lambda: not self._asleep)
 
     async def commit(self, batch_id: str, version: PolicyVersion) -> None:
         """Close a batch with the optimizer step that used it."""
@@ -318,8 +353,12 @@ class RolloutBuffer:
 
     async def _notify(self) -> None:
         async with self._changed:
-            self._serial += 1
-            self._changed.notify_all()
+            self._changed_now()
+
+    def _changed_now(self) -> None:
+        """Wake all who wait; the caller holds the condition."""
+        self._serial += 1
+        self._changed.notify_all()
 
 
 def _rank(report: tuple[int, Any, Any]) -> int:

@@ -215,7 +215,7 @@ def actor_class(config: RolloutConfig, use_gpu: bool, **options: Any) -> Any:
     """
     settings: dict[str, Any] = {
         "num_cpus": config.cpus_per_worker,
-        "num_gpus": config.tensor_parallel_size if use_gpu else 0,
+        "num_gpus": config.tensor_parallel_size * config.gpu_share if use_gpu else 0,
         "resources": config.resources,
         "max_concurrency": _CONTROL_THREADS,
         "runtime_env": {"env_vars": engine_environment(config, use_gpu)},

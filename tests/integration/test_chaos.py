@@ -31,8 +31,10 @@ def cluster(monkeypatch):
 
 def kill_one(name, rng):
     """Kill a Ray worker of any node; they are children of this test, not of the Driver."""
-    victims = [p for p in psutil.Process().children(recursive=True) if name in words(p)]
-    assert victims, f"no {name} to kill"
+    deadline = time.monotonic() + 120
+    while not (victims := [p for p in psutil.Process().children(True) if name in words(p)]):
+        assert time.monotonic() < deadline, f"no {name} to kill"
+        time.sleep(0.2)
     rng.choice(victims).kill()
 
 

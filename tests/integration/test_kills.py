@@ -111,3 +111,16 @@ def test_a_preempted_run_saves_and_goes_on(tiny_pages, tiny_model, tmp_path):
     running = Running("olmrl.grpo", overrides, flags=["--resume", "auto"])
     running.finish()
     assert_same_run(stopped, whole, ["loss/policy", "reward/mean", "policy/grad_norm"])
+
+
+@pytest.mark.slow
+def test_engines_that_sleep_while_the_learner_works_change_nothing(
+    tiny_pages, tiny_model, tmp_path
+):
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    run("olmrl.grpo", *grpo_overrides(tiny_pages, tiny_model, whole), *GRPO)
+    overrides = grpo_overrides(tiny_pages, tiny_model, shared)
+    run("olmrl.grpo", *overrides, *GRPO, "rollout.colocate=true")
+    assert_same_run(shared, whole, ["loss/policy", "reward/mean", "policy/grad_norm"])
+    events = (shared / "logs" / "driver-0.jsonl").read_text()
+    assert events.count("engines sleep") == events.count("engines wake") == STEPS

@@ -132,6 +132,28 @@ def test_a_run_that_is_stopped_gives_out_no_new_batch_and_waits_for_no_evaluatio
     asyncio.run(run())
 
 
+def test_engines_on_the_learners_gpus_sleep_between_lease_and_weights():
+    async def run():
+        buffer = RolloutBuffer(1, 0, 1, colocated=True)
+        version = await buffer.begin(None)
+        await buffer.need_engines()  # they are awake at first
+        await buffer.published(version)
+        await fill(buffer, version, 1)
+        lease = asyncio.create_task(buffer.lease("b0", 0))
+        await asyncio.sleep(0)
+        assert (await buffer.view()).sleep_due and not lease.done()
+        await buffer.engines_sleep(True)
+        assert (await lease).batch_id == "b0"
+        weights = asyncio.create_task(buffer.need_engines())
+        await asyncio.sleep(0)
+        view = await buffer.view()
+        assert view.wake_due and not view.sleep_due and not weights.done()
+        await buffer.engines_sleep(False)
+        await weights
+
+    asyncio.run(run())
+
+
 def test_the_learner_is_told_the_score_of_its_weights():
     async def run():
         buffer, _ = await started()
