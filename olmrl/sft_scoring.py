@@ -22,7 +22,7 @@ from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, StepContext, build_pipeline
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.run_directory import RunDirectory
-from olmrl.types import Completion, EncodedPage, Page, Rollout
+from olmrl.types import Completion, EncodedPage, Page, PolicyVersion, Rollout, VersionSpan
 
 _SHOWN_PAGES = 4
 _POLL_S = 0.5
@@ -123,7 +123,8 @@ def score(
     """
     encoder = spec.build()
     completions = [
-        _completion(pages[one.number], one, encoder.decode(one.token_ids)) for one in transcripts
+        _completion(step, pages[one.number], one, encoder.decode(one.token_ids))
+        for one in transcripts
     ]
     rollouts, failures = _run_rewards(pages, completions)
     by_title: dict[str, list[tuple[str, Rollout]]] = {}
@@ -170,13 +171,13 @@ def _run_rewards(
         pool.close()
 
 
-def _completion(page: ReadPage, transcript: Transcript, text: str) -> Completion:
+def _completion(step: int, page: ReadPage, transcript: Transcript, text: str) -> Completion:
     return Completion(
         group_id=str(transcript.number),
         index=0,
         token_ids=transcript.token_ids,
         logprobs=np.zeros(0, np.float32),
-        versions=(),
+        versions=(VersionSpan(PolicyVersion(0, step), 0, len(transcript.token_ids)),),
         finish_reason="stop" if transcript.ended else "length",
         text=text,
         prompt_token_ids=page.prompt.prompt_ids.astype(np.int32),
