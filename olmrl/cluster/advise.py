@@ -192,7 +192,10 @@ def _engine_candidates(config: GrpoConfig) -> Iterator[Change]:
     rollout, scorers = config.rollout, config.scorer.workers
     if scorers > 1:
         yield Change("scorer", "workers", scorers // 2)
-    for size in (2, 4, 8):
+    for share in (0.8, 0.6, 0.4) if rollout.colocate else ():
+        if share < rollout.gpu_memory_utilization:
+            yield Change("rollout", "gpu_memory_utilization", share)
+    for size in () if rollout.colocate else (2, 4, 8):
         if size > rollout.tensor_parallel_size and config.learner.use_gpu:
             yield Change("rollout", "tensor_parallel_size", size)
     if rollout.max_model_len > _SHORTER_CONTEXT:

@@ -55,7 +55,13 @@ def _start_local(**settings: Any) -> None:
     """Start Ray on loopback; a busy machine may need more than Ray's fixed 30 s, so try again."""
     for attempt in range(_START_ATTEMPTS):
         try:
-            ray.init(dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **settings)
+            # "local": else Ray would try to join any cluster that somebody started on this machine
+            ray.init(
+                address="local",
+                dashboard_host="127.0.0.1",
+                _node_ip_address="127.0.0.1",
+                **settings,
+            )
             return
         except Exception as error:  # Ray raises the bare class for this
             if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:

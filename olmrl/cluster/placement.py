@@ -58,7 +58,7 @@ def engine_bundles(config: RolloutConfig, use_gpu: bool) -> list[Bundle]:
 
     A bundle never spans nodes, so the GPUs of a tensor-parallel engine share one.
     """
-    gpus = float(config.tensor_parallel_size) if use_gpu and not config.colocate else 0.0
+    gpus = config.tensor_parallel_size * config.gpu_share if use_gpu else 0.0
     return [bundle(config.cpus_per_worker, gpus, config.resources)] * config.min_workers
 
 

@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def gpus(self) -> float:
-        """GPUs of all processes (colocated roles count once)."""
+        """GPUs of all processes (colocated roles hold half of one each)."""
         return sum(r.count * r.gpus for r in self.roles)
 
     def seats(self, resources: Resources) -> tuple[Seat, ...]:
@@ -103,7 +103,14 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
     with_reference = config.algorithm.kl_beta > 0
     completions = config.rollout.group_size if config.learner.page_once else 1
     learner = _learner(
-        shape, work, config.model, config.learner, config.checkpoint, completions, with_reference
+        shape,
+        work,
+        config.model,
+        config.learner,
+        config.checkpoint,
+        completions,
+        with_reference,
+        config.rollout.gpu_share,
     )
     scorer = config.scorer
     scorers = Role(
@@ -128,7 +135,7 @@ def plan_sft(config: SftConfig) -> Plan:
     """Processes of an SFT run."""
     shape = model_shape(config.model.path)
     work = sft_workload(config, shape) if shape else None
-    learner = _learner(shape, work, config.model, config.learner, config.checkpoint, 1, False)
+    learner = _learner(shape, work, config.model, config.learner, config.checkpoint)
     ahead = config.data.prefetch_pages * config.learner.workers
     pages = ahead * work.patches * shape.patch_width * 4.0 if work and shape else 0.0
     data = Role(DATA, 1, 1.0, 0.0, {"pages": pages}, {"process": _PROCESS_BYTES[DATA]})
@@ -147,16 +154,13 @@ def _engine(
     rollout = config.rollout
     on_gpu = config.learner.use_gpu
     gpu_memory = resources.gpu_memory if resources and on_gpu else None
-    gpus = float(rollout.tensor_parallel_size) if on_gpu and not rollout.colocate else 0.0
-    memory: Memory = {}
-    if shape and work and not rollout.colocate:  # else it holds the learner's GPU by turns
-        memory = engine_memory(shape, rollout, work, gpu_memory)
+    gpus = rollout.tensor_parallel_size * rollout.gpu_share if on_gpu else 0.0
     return Role(
         ENGINE,
         rollout.min_workers,
         rollout.cpus_per_worker,
         gpus,
-        memory,
+        engine_memory(shape, rollout, work, gpu_memory) if shape and work else {},
         {"process": _PROCESS_BYTES[ENGINE]},
         extra=rollout.resources,
     )
@@ -168,9 +172,11 @@ def _learner(
     model: ModelConfig,
     learner: LearnerConfig,
     checkpoint: CheckpointConfig,
-    completions: int,
-    with_reference: bool,
+    completions: int = 1,
+    with_reference: bool = False,
+    share: float = 1.0,
 ) -> Role:
+    """The ranks; `share` is the part of a GPU that Ray counts for one."""
     memory: Memory = {}
     host: Memory = {"process": _PROCESS_BYTES[LEARNER]}
     loading = 0.0
@@ -185,7 +191,7 @@ def _learner(
                 host["weights and optimizer"] = total(state)
         if checkpoint.asynchronous:
             host["checkpoint being written"] = state["weights"] + state["optimizer"]
-    gpus = 1.0 if learner.use_gpu else 0.0
+    gpus = share if learner.use_gpu else 0.0
     cpus, extra = learner.cpus_per_worker, learner.resources
     return Role(LEARNER, learner.workers, cpus, gpus, memory, host, loading, extra)
 
@@ -211,6 +217,8 @@ def check(plan: Plan, resources: Resources) -> None:
     for role in plan.roles:
         if role.gpus and resources.gpu_memory is not None:
             _check_gpu(plan, role, resources.gpu_memory)
+    if resources.gpu_memory is not None:
+        _check_colocation(plan, resources.gpu_memory)
     for number, node in enumerate(resources.nodes):
         here = [
             role for s in seats if s.node == number for role in plan.roles if role.name == s.role
@@ -242,6 +250,24 @@ def _check_gpu(plan: Plan, role: Role, gpu_memory: float) -> None:
         f"{role.name} needs {need / GIB:.0f} GiB per GPU (most of it {largest}), a GPU has "
         f"{gpu_memory / GIB:.0f}"
     )
+
+
+def _check_colocation(plan: Plan, gpu_memory: float) -> None:
+    """Whether an engine fits beside what a sleeping learner keeps on its GPU."""
+    config = plan.config
+    if not isinstance(config, GrpoConfig) or not config.rollout.colocate or not plan.shape:
+        return
+    model, learner = config.model, config.learner
+    state = at_rest(plan.shape, model, learner, config.algorithm.kl_beta > 0)
+    kept = 0.0 if learner.cpu_offload else total(state) - state["gradients"]
+    room = (gpu_memory - kept - RUNTIME_BYTES) / gpu_memory
+    if config.rollout.gpu_memory_utilization > room:
+        least = max(0.0, room)
+        raise PlanError(
+            f"a colocated engine finds {least:.0%} of a GPU beside the learner's "
+            f"{kept / GIB:.0f} GiB; lower rollout.gpu_memory_utilization to {least:.2f} or less, "
+            "or set learner.cpu_offload=true"
+        )
 
 
 def _shares(plan: Plan, kind: str) -> str:

@@ -78,6 +78,20 @@ def test_the_suggested_change_really_makes_it_fit():
     assert fits(cluster.make_plan(changed, resources), resources)
 
 
+def test_a_colocated_engine_leaves_the_learner_its_states():
+    one = ["learner.workers=1", "rollout.colocate=true", "model.lora={rank: 8}"]
+    run = config(*one, "model.master_dtype=bfloat16")
+    resources = cluster.parse_cluster("1x1xH100-80G")
+    plan = cluster.make_plan(run, resources)
+    assert plan.gpus == 1
+    # 15.4 GiB of weights stay: (80 - 15.5 - 2) / 80
+    with pytest.raises(cluster.PlanError, match=r"finds 78% of a GPU .* 15 GiB; lower .* to 0.78"):
+        cluster.check(plan, resources)
+    assert "it fits with rollout.gpu_memory_utilization=0.6" in str(
+        cluster.refusal(plan, resources)
+    )
+
+
 def test_no_suggestion_where_nothing_helps():
     resources = cluster.parse_cluster("1x1xL4-24G")
     error = cluster.refusal(cluster.plan_grpo(config()), resources)
