@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from olmrl.learner.loss import LossFn
+from olmrl.learner.loss import LossFn, LossInputs, to_measurements
+from olmrl.learner.model import plain_weights
 from olmrl.learner.packed import Policy, PolicyOutput, prepare_inputs
 from olmrl.metrics import Measurements
 from olmrl.types import Float32Array, PackedBatch
@@ -94,6 +95,77 @@ class PolicyRunner:
     def forget(self) -> None:
         """Drop kept features."""
         self._features.clear()
+
+
+class ShardedPolicy:
+    """What strategies have in common: all that only needs forward passes and full tensors.
+
+    A subclass sets the attributes and says how a full tensor is put together.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+    policy: Policy
+    _call: nn.Module
+    """The policy as the strategy wraps it."""
+    _runner: PolicyRunner
+    _reference: PolicyRunner | None
+    _adapted: bool
+    """Whether it has adapters: then the reference is the policy without them."""
+
+    def _full(self, parameter: Tensor) -> Tensor:
+        """A parameter's whole tensor; a collective."""
+        raise NotImplementedError
+
+    def logprobs(self, batch: PackedBatch) -> Float32Array:
+        """See `Strategy`."""
+        return as_numpy(self._observe(self._runner, batch).logprobs_N)
+
+    def reference_logprobs(self, batch: PackedBatch) -> Float32Array:
+        """See `Strategy`; with adapters the reference is the policy without them."""
+        if self._reference is not None:
+            return as_numpy(self._observe(self._reference, batch).logprobs_N)
+        if not self._adapted:
+            raise ValueError("algorithm.kl_beta: the learner was built without a reference policy")
+        model = self.policy.model
+        model.disable_adapters()
+        try:
+            return self.logprobs(batch)
+        finally:
+            model.enable_adapters()
+
+    def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
+        """See `Strategy`."""
+        output = self._observe(self._runner, batch)
+        inputs = LossInputs.of(batch, self.device)
+        return to_measurements(loss_fn(output.logprobs_N, output.entropy_N, inputs))
+
+    @torch.no_grad()
+    def _observe(self, runner: PolicyRunner, batch: PackedBatch) -> PolicyOutput:
+        """A forward pass without gradients or adapter dropout."""
+        self._call.eval()
+        try:
+            return runner.run(batch)
+        finally:
+            self._call.train()
+
+    def forget_features(self) -> None:
+        """See `Strategy`."""
+        self._runner.forget()
+
+    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """See `Strategy`."""
+        return reduce_over_ranks(values, self.world_size, self.device)
+
+    def max_over_ranks(self, values: Sequence[float]) -> list[float]:
+        """See `Strategy`."""
+        return reduce_over_ranks(values, self.world_size, self.device, largest=True)
+
+    @torch.no_grad()
+    def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """See `Strategy`."""
+        yield from plain_weights(self.policy.model, self._full, changing_only)
 
 
 def as_numpy(values: Tensor) -> Float32Array:

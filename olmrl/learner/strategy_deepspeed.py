@@ -7,7 +7,6 @@ ninja. Gradient accumulation is ours: a step ends when the learner says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,17 +20,17 @@ from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.learner.attention import resolve_kernel
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
-from olmrl.learner.model import TORCH_DTYPES, plain_weights, vision_is_frozen
+from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import NonFiniteStep, build_optim
-from olmrl.learner.packed import Policy, PolicyOutput, blank_batch
-from olmrl.learner.strategy import PolicyRunner, as_numpy, reduce_over_ranks
+from olmrl.learner.packed import Policy, blank_batch
+from olmrl.learner.strategy import PolicyRunner, ShardedPolicy
 from olmrl.metrics import Last, Mean, Measurements
-from olmrl.types import Float32Array, PackedBatch
+from olmrl.types import PackedBatch
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class DeepspeedStrategy:
+class DeepspeedStrategy(ShardedPolicy):
     """ZeRO-2 or ZeRO-3 over the default process group; see `Strategy` for the methods."""
 
     def __init__(
@@ -61,7 +60,7 @@ class DeepspeedStrategy:
         (self._adamw,) = self.optim.optimizers
         self._adamw.register_step_pre_hook(_refuse_non_finite)
         settings = zero_settings(model_config, learner)
-        self._engine = self._wrap(self.policy, settings, self._adamw)
+        self._engine = self._call = self._wrap(self.policy, settings, self._adamw)
         self._runner = PolicyRunner(self.policy, self._engine, self.device, vision_is_frozen(model))
         self._reference: PolicyRunner | None = None
         if reference is not None:
@@ -83,38 +82,6 @@ class DeepspeedStrategy:
         self._engine.backward(part.loss * self.world_size, scale_wrt_gas=False)
         return to_measurements(part)
 
-    def logprobs(self, batch: PackedBatch) -> Float32Array:
-        """See `Strategy`."""
-        return as_numpy(self._observe(self._runner, batch).logprobs_N)
-
-    def reference_logprobs(self, batch: PackedBatch) -> Float32Array:
-        """See `Strategy`; with adapters the reference is the policy without them."""
-        if self._reference is not None:
-            return as_numpy(self._observe(self._reference, batch).logprobs_N)
-        if not self._adapted:
-            raise ValueError("algorithm.kl_beta: the learner was built without a reference policy")
-        model = self.policy.model
-        model.disable_adapters()
-        try:
-            return self.logprobs(batch)
-        finally:
-            model.enable_adapters()
-
-    def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
-        """See `Strategy`."""
-        output = self._observe(self._runner, batch)
-        inputs = LossInputs.of(batch, self.device)
-        return to_measurements(loss_fn(output.logprobs_N, output.entropy_N, inputs))
-
-    @torch.no_grad()
-    def _observe(self, runner: PolicyRunner, batch: PackedBatch) -> PolicyOutput:
-        """A forward pass without gradients or adapter dropout."""
-        self._engine.eval()
-        try:
-            return runner.run(batch)
-        finally:
-            self._engine.train()
-
     def optim_step(self) -> Measurements:
         """See `Strategy`."""
         rate = self.optim.lr
@@ -126,23 +93,6 @@ class DeepspeedStrategy:
     def discard_gradients(self) -> None:
         """See `Strategy`."""
         self._engine.optimizer.zero_grad()
-
-    def forget_features(self) -> None:
-        """See `Strategy`."""
-        self._runner.forget()
-
-    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """See `Strategy`."""
-        return reduce_over_ranks(values, self.world_size, self.device)
-
-    def max_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """See `Strategy`."""
-        return reduce_over_ranks(values, self.world_size, self.device, largest=True)
-
-    @torch.no_grad()
-    def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Strategy`."""
-        yield from plain_weights(self.policy.model, self._full, changing_only)
 
     def _full(self, parameter: Tensor) -> Tensor:
         """A parameter's whole master copy (a frozen one's only copy)."""

@@ -6,7 +6,6 @@ per block or as a whole, with float32 master weights and gradients and the compu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -27,15 +26,15 @@ from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.learner.attention import resolve_kernel
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
-from olmrl.learner.model import TORCH_DTYPES, plain_weights, vision_is_frozen
+from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import build_optim, clip_gradients
-from olmrl.learner.packed import Policy, PolicyOutput
-from olmrl.learner.strategy import PolicyRunner, as_numpy, reduce_over_ranks
+from olmrl.learner.packed import Policy
+from olmrl.learner.strategy import PolicyRunner, ShardedPolicy
 from olmrl.metrics import Last, Mean, Measurements
-from olmrl.types import Float32Array, PackedBatch
+from olmrl.types import PackedBatch
 
 
-class FsdpStrategy:
+class FsdpStrategy(ShardedPolicy):
     """FSDP2 over the default process group; see `Strategy` for the methods."""
 
     def __init__(
@@ -57,6 +56,7 @@ class FsdpStrategy:
         kernel = resolve_kernel(model_config.attention, self.device)
         self.policy = Policy(model, kernel, head)
         shard(self.policy, model_config, learner, self.world_size)
+        self._call = self.policy
         self._runner = PolicyRunner(self.policy, self.policy, self.device, vision_is_frozen(model))
         self._reference: PolicyRunner | None = None
         if reference is not None:
@@ -73,38 +73,6 @@ class FsdpStrategy:
         (part.loss * self.world_size).backward()
         return to_measurements(part)
 
-    def logprobs(self, batch: PackedBatch) -> Float32Array:
-        """See `Strategy`."""
-        return as_numpy(self._observe(self._runner, batch).logprobs_N)
-
-    def reference_logprobs(self, batch: PackedBatch) -> Float32Array:
-        """See `Strategy`; with adapters the reference is the policy without them."""
-        if self._reference is not None:
-            return as_numpy(self._observe(self._reference, batch).logprobs_N)
-        if not self._adapted:
-            raise ValueError("algorithm.kl_beta: the learner was built without a reference policy")
-        model = self.policy.model
-        model.disable_adapters()
-        try:
-            return self.logprobs(batch)
-        finally:
-            model.enable_adapters()
-
-    def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
-        """See `Strategy`."""
-        output = self._observe(self._runner, batch)
-        inputs = LossInputs.of(batch, self.device)
-        return to_measurements(loss_fn(output.logprobs_N, output.entropy_N, inputs))
-
-    @torch.no_grad()
-    def _observe(self, runner: PolicyRunner, batch: PackedBatch) -> PolicyOutput:
-        """A forward pass without gradients or adapter dropout."""
-        self.policy.eval()
-        try:
-            return runner.run(batch)
-        finally:
-            self.policy.train()
-
     def optim_step(self) -> Measurements:
         """See `Strategy`."""
         norm = clip_gradients(self.policy, self._max_norm)
@@ -116,23 +84,6 @@ class FsdpStrategy:
     def discard_gradients(self) -> None:
         """See `Strategy`."""
         self.optim.zero_grad()
-
-    def forget_features(self) -> None:
-        """See `Strategy`."""
-        self._runner.forget()
-
-    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """See `Strategy`."""
-        return reduce_over_ranks(values, self.world_size, self.device)
-
-    def max_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """See `Strategy`."""
-        return reduce_over_ranks(values, self.world_size, self.device, largest=True)
-
-    @torch.no_grad()
-    def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Strategy`."""
-        yield from plain_weights(self.policy.model, self._full, changing_only)
 
     def _full(self, parameter: Tensor) -> Tensor:
         if isinstance(parameter, DTensor):
