@@ -121,7 +121,7 @@ def better_split(plan: Plan, resources: Resources, speeds: Speeds) -> tuple[Spli
 def staler(plan: Plan, speeds: Speeds) -> tuple[int, Outcome] | None:
     """What one more version of allowed staleness gives, where that is more than a tenth."""
     now = predict(plan, speeds)
-    if now is None or not isinstance(plan.config, GrpoConfig):
+    if now is None or not isinstance(plan.config, GrpoConfig) or plan.config.rollout.colocate:
         return None
     more = plan.config.algorithm.max_staleness + 1
     config = changed(plan.config, Change("algorithm", "max_staleness", more))
