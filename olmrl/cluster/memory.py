@@ -115,10 +115,12 @@ def is_sharded(model: ModelConfig, learner: LearnerConfig) -> bool:
     return not alone or (learner.cpu_offload and learner.use_gpu)
 
 
-def loading_bytes(shape: ModelShape, model: ModelConfig, with_reference: bool) -> float:
-    """Whole models that each rank holds before it shards them."""
-    models = 2 if with_reference and model.lora is None else 1
-    return float(models * shape.parameters * BYTES[model.master_dtype])
+def loading_bytes(
+    shape: ModelShape, model: ModelConfig, learner: LearnerConfig, with_reference: bool
+) -> float:
+    """The whole model before a rank shards it; a reference comes beside the sharded policy."""
+    whole = float(shape.parameters * BYTES[model.master_dtype])
+    return whole + (whole / learner.workers if with_reference and model.lora is None else 0.0)
 
 
 def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> Memory:

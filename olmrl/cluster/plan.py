@@ -183,7 +183,7 @@ def _learner(
     if shape and work:
         row = Row.of(work, learner.token_budget, completions)
         memory = learner_memory(shape, model, learner, row, with_reference=with_reference)
-        loading = loading_bytes(shape, model, with_reference)
+        loading = loading_bytes(shape, model, learner, with_reference)
         state = at_rest(shape, model, learner, with_reference)
         if learner.use_gpu:
             host["model while loading"] = shape.parameters * BYTES[model.master_dtype]

@@ -99,8 +99,8 @@ def build_strategy(
             compile_blocks=learner.compile,
         )
 
-    policy = load(reference=False)
-    second = load(reference=True) if with_reference and model.lora is None else None
+    # The reference is loaded once the policy is sharded: two whole models need not fit.
+    second = (lambda: load(reference=True)) if with_reference and model.lora is None else None
     return STRATEGIES[learner.strategy](
-        policy, model, learner, head, total_steps=total_steps, reference=second
+        load(reference=False), model, learner, head, total_steps=total_steps, reference=second
     )

@@ -7,6 +7,7 @@ ninja. Gradient accumulation is ours: a step ends when the learner says so.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ class DeepspeedStrategy(ShardedPolicy):
         head: HeadSpec,
         *,
         total_steps: int,
-        reference: Qwen2_5_VLForConditionalGeneration | None = None,
+        reference: Callable[[], Qwen2_5_VLForConditionalGeneration] | None = None,
     ) -> None:
         _refuse_what_is_missing(model_config, learner)
         self._deepspeed = _import_deepspeed(model.device)
@@ -64,7 +65,7 @@ class DeepspeedStrategy(ShardedPolicy):
         self._runner = PolicyRunner(self.policy, self._engine, self.device, vision_is_frozen(model))
         self._reference: PolicyRunner | None = None
         if reference is not None:
-            frozen = Policy(reference.requires_grad_(False).eval(), kernel, head)
+            frozen = Policy(reference().requires_grad_(False).eval(), kernel, head)
             call: nn.Module = frozen.to(TORCH_DTYPES[model_config.dtype])
             if self._stage == 3:
                 call = self._wrap(frozen, settings, None)

@@ -6,6 +6,7 @@ per block or as a whole, with float32 master weights and gradients and the compu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class FsdpStrategy(ShardedPolicy):
         head: HeadSpec,
         *,
         total_steps: int,
-        reference: Qwen2_5_VLForConditionalGeneration | None = None,
+        reference: Callable[[], Qwen2_5_VLForConditionalGeneration] | None = None,
     ) -> None:
         self.world_size = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -60,7 +61,7 @@ class FsdpStrategy(ShardedPolicy):
         self._runner = PolicyRunner(self.policy, self.policy, self.device, vision_is_frozen(model))
         self._reference: PolicyRunner | None = None
         if reference is not None:
-            frozen = Policy(reference.requires_grad_(False).eval(), kernel, head)
+            frozen = Policy(reference().requires_grad_(False).eval(), kernel, head)
             shard(frozen, model_config, learner, self.world_size)
             self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
         self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)

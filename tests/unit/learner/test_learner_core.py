@@ -34,7 +34,7 @@ def _strategy(lr=1e-3, reference=False, optimizer="adamw", **model_keys):
         optimizer=OptimizerConfig(name=optimizer, lr=lr, schedule="constant", weight_decay=0.1),
     )
     model = prepare_policy(make_model(), config, activation_checkpointing=True)
-    other = prepare_policy(make_model(), config) if reference else None
+    other = (lambda: prepare_policy(make_model(), config)) if reference else None
     return FsdpStrategy(model, config, learner, HEAD, total_steps=20, reference=other)
 
 
