@@ -123,7 +123,8 @@ class Console:
         evaluations = directory.evaluations()
         if len(evaluations) > 1:
             first, last = evaluations[0]["scores"], evaluations[-1]["scores"]
-            for name in (f"{mode}/{score}" for mode in _MODES for score in _SHOWN_SCORES):
+            shown = [f"{mode}/{score}" for mode in _MODES for score in _SHOWN_SCORES]
+            for name in ("edit_similarity", *shown):
                 if name in first and name in last:
                     change = last[name] - first[name]
                     self.say(

@@ -135,6 +135,15 @@ def test_evaluation_keeps_neither_filters_nor_augmentations():
     assert kept == [c["name"] for c in PUBLISHED if c["name"] not in gone]
 
 
+def test_a_page_without_an_answer_can_still_be_asked(tmp_path, encoder):
+    path = write_pdf(tmp_path / "a.pdf", size=(100, 120))
+    source = PageSource("a.pdf::1", str(path), 1)
+    asking = build_pipeline(PUBLISHED).for_evaluation().for_asking()
+    sample = asking.run(source, StepContext(np.random.default_rng(0), encoder))
+    assert sample.image is not None and sample.instruction and sample.order
+    assert sample.response is None and sample.example is None
+
+
 # -- configuration
 
 

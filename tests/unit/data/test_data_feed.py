@@ -1,0 +1,73 @@
+"""The feed between Driver and learner ranks: evaluations, and what a restart makes void."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from olmrl.data.feed import EvaluationRequest, PromptShare, StepFeed, Transcript
+from olmrl.metrics import Mean
+
+
+def transcript(number: int) -> Transcript:
+    return Transcript(number, np.asarray([number], np.int32), True)
+
+
+async def soon(waiting: asyncio.Task) -> bool:
+    """Whether a task ends without anything else happening."""
+    await asyncio.sleep(0.01)
+    return waiting.done()
+
+
+def test_transcripts_of_all_ranks_come_by_number_and_scores_go_back():
+    async def story() -> None:
+        feed = StepFeed(2, 4)
+        incarnation = await feed.begin(0, (0, 0))
+        await feed.evaluate(EvaluationRequest(0, True, True))
+        assert await feed.requests() == [EvaluationRequest(0, True, True)]
+        assert await feed.requests() == []
+        shares = [PromptShare(()), PromptShare(())]
+        assert await feed.put(incarnation, "read/0", 0, shares)
+        assert await feed.take("read/0", 0, 1) is shares[1]
+        waiting = asyncio.create_task(feed.transcripts(incarnation, 0))
+        scores = [asyncio.create_task(feed.scores(0)) for _ in range(2)]
+        await feed.transcribed(0, [transcript(1), transcript(2)])
+        assert not await soon(waiting)
+        await feed.transcribed(0, [transcript(0)])
+        assert [one.number for one in await waiting] == [0, 1, 2]
+        assert not await soon(scores[0])
+        await feed.scored(incarnation, 0, {"eval/reading": 0.5})
+        assert await asyncio.gather(*scores) == [{"eval/reading": 0.5}] * 2
+        assert await feed.take_rows() == [(0, {"eval/reading": 0.5})]
+
+    asyncio.run(story())
+
+
+def test_a_learner_that_starts_again_makes_old_evaluations_void():
+    async def story() -> None:
+        feed = StepFeed(1, 4)
+        old = await feed.begin(0, (0, 0))
+        waiting = asyncio.create_task(feed.transcripts(old, 0))
+        await feed.evaluate(EvaluationRequest(0, False, True))
+        new = await feed.begin(3, (0, 12))
+        assert await waiting is None
+        assert await feed.requests() == []
+        assert not await feed.put(old, "read/0", 0, [PromptShare(())])
+        await feed.scored(old, 0, {"eval/reading": 0.5})
+        assert await feed.take_rows() == []
+        assert await feed.start(old) == (new, 3, (0, 12))
+
+    asyncio.run(story())
+
+
+def test_a_row_is_whole_when_all_ranks_have_reported():
+    async def story() -> None:
+        feed = StepFeed(2, 4)
+        await feed.begin(0, (0, 0))
+        await feed.report(1, {"loss/sft": Mean(6.0, 2.0)})
+        assert await feed.take_rows() == []
+        await feed.report(1, {"loss/sft": Mean(1.0, 1.0)})
+        assert await feed.take_rows() == [(1, {"loss/sft": 7.0 / 3.0})]
+
+    asyncio.run(story())
