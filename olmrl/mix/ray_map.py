@@ -34,7 +34,7 @@ def map_on_ray(
     """See `pdf_map.map_pdfs`."""
     started = not ray.is_initialized()
     if started and address == "local":
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
     elif started:
         ray.init(address=address, log_to_driver=False)
     try:
