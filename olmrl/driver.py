@@ -208,11 +208,11 @@ class Driver:
             self._scorers.forget(group_id)
         self._pages, self._times, self._evaluation, self._ended = {}, {}, None, False
         self._incarnation = view.incarnation
-        self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         if self._feed is not None:
             self._feed.close()
         if view.incarnation > 0:  # 0: no learner yet, pages are rendered ahead of it
             self._directory.continue_from(view.version.step)
+            self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         epoch, index = ray.get(self._buffer.next_position.remote(len(self._sources)))
         stream = PageStream(
             self._sources,

@@ -71,7 +71,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
 
     buffer = (
         ray.remote(RolloutBuffer)
-        .options(num_cpus=0, max_concurrency=1000)
+        .options(max_concurrency=1000, **cluster.beside_driver())
         .remote(
             config.algorithm.pages_per_step,
             config.algorithm.max_staleness,
@@ -79,7 +79,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
             config.rollout.colocate,
         )
     )
-    weights = start_store()
+    weights = start_store(**cluster.beside_driver())
     seats = cluster.reserve_engines(config)
     pool = RolloutPool(worker_spec(config, encoder), weights, actor_options=seats.options)
     pool.start()

@@ -25,6 +25,7 @@ from olmrl.learner.task import SftTask
 from olmrl.report.run import write as write_report
 from olmrl.run_directory import RunDirectory
 from olmrl.sft_driver import SftDriver
+from olmrl.sft_scoring import sample_pages
 
 COLUMNS = {
     "loss": ("loss/sft", ".4f"),
@@ -53,13 +54,14 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     pages = load_sets(config.data, str(directory.path.parent))
     for bad in pages.bad:
         directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+    read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
     total = total_steps(config, count)
     held = sum(len(held_out.items) for held_out in pages.evaluation)
     console.say(f"{count} training pages, {held} for evaluation, {total} steps")
     feed = (
         ray.remote(StepFeed)
-        .options(num_cpus=0, max_concurrency=1000)
+        .options(max_concurrency=1000, **cluster.beside_driver())
         .remote(config.learner.workers, _STEPS_AHEAD)
     )
     task = SftTask(
@@ -79,6 +81,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         directory,
         encoder=encoder,
         pages=pages,
+        read=read,
         feed=feed,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("SFT", total, COLUMNS),

@@ -5,9 +5,10 @@ describe(plan, parse_cluster(text))         placement, memory, step time, a bett
 refusal(plan, resources)                    why it does not fit, and the keys that make it fit
 connect(address, cpus, plan, dashboard)     join or start Ray, refusing what does not fit
 reserve_engines(config)                     the engines' placement group
+beside_driver()                             where buffer and weight store live
 """
 
-from olmrl.cluster.connect import connect, start_ray, worker_environment
+from olmrl.cluster.connect import beside_driver, connect, start_ray, worker_environment
 from olmrl.cluster.describe import describe, refusal
 from olmrl.cluster.plan import Plan, Role, check, make_plan, plan_grpo, plan_sft
 from olmrl.cluster.reserve import EngineSeats, reserve_engines
@@ -23,6 +24,7 @@ __all__ = [
     "PlanError",
     "Resources",
     "Role",
+    "beside_driver",
     "check",
     "connect",
     "describe",

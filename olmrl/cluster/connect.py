@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from olmrl.cluster.plan import Plan, Role, check
 from olmrl.cluster.resources import Node, Resources, from_ray
@@ -67,6 +68,12 @@ def _start_local(**settings: Any) -> None:
             if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
                 raise
             ray.shutdown()
+
+
+def beside_driver() -> dict[str, Any]:
+    """Ray options of actors that a run cannot lose: they share the Driver's node and its fate."""
+    node = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 def start_ray(engines: int, gpus_per_engine: int | None) -> int:

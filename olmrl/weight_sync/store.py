@@ -98,4 +98,4 @@ def start_store(**options: Any) -> Any:
     Returns:
         Its handle. The actor lives as long as the handle, or as its named life asks.
     """
-    return ray.remote(WeightStore).options(num_cpus=0, **options).remote()
+    return ray.remote(WeightStore).options(**{"num_cpus": 0, **options}).remote()

@@ -11,8 +11,15 @@ from running import EPOCHS, GRPO, PAGES, STEPS, Running, grpo_overrides, series,
 
 from olmrl.checkpoint.folder import CheckpointFolder
 
-SPARE = {"num_cpus": 3, "resources": {"spare": 2}, "include_dashboard": False}
-"""A node that engines and scorers live on; the learner and the Driver's parts stay on the head."""
+ADDRESSES = (f"127.0.0.{number}" for number in range(2, 250))
+
+
+def add_node(cluster):
+    """A node for engines, scorers and rendering; learner and Driver stay on the head.
+
+    It has an address of its own: a Driver attaches to a node of its address, which must stay.
+    """
+    return cluster.add_node(num_cpus=3, resources={"spare": 2}, node_ip_address=next(ADDRESSES))
 
 
 @pytest.fixture
@@ -22,7 +29,7 @@ def cluster(monkeypatch):
         initialize_head=True,
         head_node_args={"num_cpus": 4, "resources": {"steady": 8}, "include_dashboard": False},
     )
-    nodes = [cluster.add_node(**SPARE), cluster.add_node(**SPARE)]
+    nodes = [add_node(cluster), add_node(cluster)]
     cluster.wait_for_nodes()
     yield cluster, nodes
     ray.shutdown()
@@ -65,7 +72,7 @@ def test_a_run_survives_the_loss_of_engines_scorers_and_nodes(
         time.sleep(rng.random())
         if loss == "node":
             cluster.remove_node(nodes.pop(), allow_graceful=False)
-            nodes.append(cluster.add_node(**SPARE))  # a new one joins the running job
+            nodes.append(add_node(cluster))  # its engine joins the running job
         else:
             kill_one(loss, rng)
     running.finish()
