@@ -20,7 +20,7 @@ from olmrl.config.schema import SftConfig
 from olmrl.data.cost import balance
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.example import EncodedExample
-from olmrl.data.examples import ExampleStream, SftPages, Tally
+from olmrl.data.examples import ExampleStream, PageItem, SftPages, Tally
 from olmrl.data.feed import TRAIN, PromptShare, StepShare
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
@@ -32,7 +32,18 @@ _POLL_S = 0.1
 
 
 class SftDriver:
-    """Runs the loop of an SFT run beside the learner."""
+    """Runs the loop of an SFT run beside the learner.
+
+    Args:
+        config: The run.
+        directory: Takes what the run leaves behind.
+        encoder: Model and tokenizer.
+        pages: Training and evaluation sets.
+        read: Pages that evaluations transcribe (`sft_scoring.sample_pages`).
+        feed: StepFeed actor.
+        sinks: Where metrics go.
+        on_step: Told each step's row, with the newest evaluation's figures.
+    """
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class SftDriver:
         *,
         encoder: EncoderSpec,
         pages: SftPages,
+        read: Sequence[tuple[str, PageItem]],
         feed: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
@@ -56,7 +68,7 @@ class SftDriver:
         self.tally = Tally()
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
-        self._drawn = sft_scoring.sample_pages(config, pages.evaluation)
+        self._read = tuple(read)
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
         self._pages: dict[int, list[tuple[int, int, str]]] = {}
@@ -165,7 +177,7 @@ class SftDriver:
             ray.get(self._feed.end.remote(incarnation, channel, chunks))
 
     def _score_transcripts(self, incarnation: int, step: int) -> None:
-        pages = sft_scoring.prepare(self._drawn, self._encoder, self._directory)
+        pages = sft_scoring.prepare(self._read, self._encoder, self._directory)
         prompts = [(number, one.prompt) for number, one in enumerate(pages)]
         ranks = self._config.learner.workers
         shares = [PromptShare(tuple(prompts[rank::ranks])) for rank in range(ranks)]
