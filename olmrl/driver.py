@@ -12,11 +12,9 @@ notices a new incarnation, forgets its work in flight and goes on from the ledge
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +24,7 @@ from olmrl import evaluation
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
 from olmrl.data.page import PageSource, load_page
+from olmrl.data.page_feed import PageFeed
 from olmrl.data.render import BadPage
 from olmrl.events import EventLog
 from olmrl.metrics import Sink, flatten, merge
@@ -45,53 +44,6 @@ _SHOWN_PAGES = 4
 _EVALUATION = "evaluation:"
 _BEST = ("eval/greedy/pass_rate", "eval/sampled/pass_rate")
 """Figures that the best checkpoint is chosen by: the first that was measured."""
-
-
-class PageFeed:
-    """Rendered pages in the order of the seed, fetched by a thread ahead of their use."""
-
-    def __init__(self, stream: PageStream, depth: int) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(iter(stream),), name="page-feed", daemon=True
-        )
-        self._thread.start()
-
-    def _run(self, pages: Iterator[Any]) -> None:
-        try:
-            for item in pages:
-                if not self._put(item):
-                    return
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, item: Any) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def take(self) -> tuple[int, int, Page | BadPage] | None:
-        """The next page; None while none is rendered yet.
-
-        Raises:
-            Exception: what stopped the rendering.
-        """
-        try:
-            item = self._queue.get_nowait()
-        except queue.Empty:
-            return None
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def close(self) -> None:
-        """Stop rendering."""
-        self._stop.set()
 
 
 @dataclass
