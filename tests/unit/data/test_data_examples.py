@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_pairs import HEAD, PIPELINE, make_pairs
+from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.examples import ExampleWork, Tally
-from olmrl.data.page import scan_pairs
+from olmrl.data.examples import ExampleWork, Tally, count_sets
+from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped
-from olmrl.data.validate import check_pair
+from olmrl.data.validate import CACHE_NAME, _save, _stamp, check_pair
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,6 +27,36 @@ def test_pairs_that_cannot_be_used_say_why(tmp_path: Path):
     reasons = [check_pair(source) for source in scan_pairs(str(root)).sources]
     expected = ["empty", "2 pages", "front matter is missing", "not UTF-8", "'extra'", ""]
     assert all(word in reason for word, reason in zip(expected, reasons, strict=True)), reasons
+
+
+def test_pages_are_counted_by_known_verdicts_limits_and_repeats(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 5)
+    held = make_pairs(tmp_path / "held", 2)
+    settings = config(
+        tmp_path,
+        train=[{"root": str(root), "limit": 3, "repeat": 2}, {"root": str(root), "name": "all"}],
+        evaluation=[{"root": str(held)}, {"root": str(tmp_path / "gone")}],
+    )
+    cache = tmp_path / "cache"
+    unseen = count_sets(settings.data, "unused")
+    assert [(c.name, c.training, c.pages, c.unseen) for c in unseen] == [
+        ("set", True, 6, 5),
+        ("all", True, 5, 5),
+        ("held", False, 2, 2),
+        ("gone", False, 0, 0),
+    ]
+    assert "no such folder" in unseen[3].problem and not unseen[0].problem
+    assert not cache.exists()
+    sources = scan_pairs(str(root)).sources
+    remember(str(cache), sources, ["", "broken", "", "broken", "broken"])
+    known = count_sets(settings.data, "unused")
+    assert [(c.pages, c.bad, c.unseen) for c in known[:3]] == [(4, 3, 0), (2, 3, 0), (2, 0, 2)]
+
+
+def remember(cache: str, sources: list[PageSource], reasons: list[str]) -> None:
+    """Write the verdicts that a run would have left."""
+    stamps = [_stamp(source) for source in sources]
+    _save(f"{cache}/{CACHE_NAME}", dict(zip(stamps, reasons, strict=True)))
 
 
 def test_augmentation_depends_on_place_and_seed_only(tmp_path: Path, tiny_model: Path):
