@@ -63,6 +63,8 @@ PAGES_PER_STEP, LR = 8, 1e-4
 HIDDEN, LAYERS, VOCABULARY = 128, 4, 8192
 PACE_S = 0.37
 """Assumed: seconds a page takes a 7B learner on one H100 at 40 % MFU (2.7 k tokens)."""
+HEAD_START_S = 5.0
+"""Paced learners begin so long after the first page; loading a 7B model takes longer."""
 
 
 def steps_at(longest: int) -> list[dict[str, object]]:
@@ -231,6 +233,7 @@ def measure_input(work: Path, cpus: int, pages: int) -> dict[str, object]:
             )
         )
         next(stream)  # workers start
+        time.sleep(HEAD_START_S if pace else 0.0)
         waited, started = 0.0, time.perf_counter()
         for _ in range(pages - 1):
             asked = time.perf_counter()
