@@ -163,8 +163,11 @@ def test_spec_builds_one_encoder_per_process(tiny_model: Path):
 
 
 def test_paths_that_are_no_vision_language_model(tiny_model: Path, tmp_path: Path):
-    with pytest.raises(ValueError, match="no model can be loaded"):
+    with pytest.raises(ValueError, match="missing: no such folder"):
         Encoder(str(tmp_path / "missing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no model can be loaded"):
+        Encoder(str(tmp_path / "empty"))
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     with pytest.raises(ValueError, match="model_type is 'qwen2', not a Qwen2"):

@@ -66,7 +66,7 @@ def test_dropped_pages_name_their_rule_and_evaluation_keeps_them(config: Path, c
         (["--index", "2"], "--index 2: train has pages 0 to 1"),
         (["--page", "zzz"], "no path of train contains it"),
         (["--set", "other"], "there are train, held"),
-        (["model.path=/nowhere"], "no model can be loaded"),
+        (["model.path=/nowhere"], "/nowhere: no such folder"),
         (["data.pipelin=[]"], "did you mean"),
     ],
 )

@@ -30,7 +30,7 @@ def allowed_ray(project):
     return next(r.specifier for r in wanted if r.name == "ray")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def ray_node():
     """A running Ray of one node that reports its metrics twice a second; gives `ray.nodes()[0]`."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
