@@ -12,7 +12,30 @@ os.environ.update(
     WANDB_MODE="offline",
 )
 
+import sys
+
 import pytest
+
+_status = 0
+
+
+def pytest_sessionfinish(exitstatus):
+    global _status
+    _status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure():
+    """End without the interpreter's teardown.
+
+    After several Ray sessions beside torch in one process, native threads have crashed in it (exit
+    code 139 with every test passed). What is decided by then is only the exit code.
+    """
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)
 
 
 @pytest.fixture(scope="session")
