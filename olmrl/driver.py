@@ -115,12 +115,13 @@ class Driver:
         Raises:
             RunStopped: too many unreadable pages.
         """
+        stopping = False
         while True:
             error = learner_error()
             if error is not None:
                 raise error
-            stopping = stop()
-            if stopping:
+            if stop() and not stopping:
+                stopping = True
                 ray.get(self._buffer.stop.remote())
             view = self._view()
             if view.incarnation != self._incarnation:

@@ -86,9 +86,10 @@ class SftDriver:
         Raises:
             ValueError: no page survives the steps.
         """
-        known = 0
+        known, stopping = 0, False
         while not ray.get(self._feed.finished.remote()):
-            if stop():
+            if stop() and not stopping:
+                stopping = True
                 ray.get(self._feed.stop.remote())
             error = learner_error() or (self._errors[0] if self._errors else None)
             if error is not None:

@@ -81,7 +81,8 @@ def prepare(
     for title, (source, pipeline) in drawn:
         try:
             sample = pipeline.run(source, StepContext(np.random.default_rng(0), encoder))
-            truth = read_reference(source)
+            if not isinstance(sample, Dropped) and sample.response is None:
+                sample.response = read_reference(source)
         except BadPage as bad:
             directory.bad_page(source.page_id, bad.path, bad.reason)
             continue
@@ -96,7 +97,7 @@ def prepare(
             pdf_path=source.pdf_path,
             page_number=source.page_number,
             image=image,
-            reference=truth if sample.response is None else sample.response,
+            reference=sample.response,
             tests=source.tests,
             test_files=source.test_files,
         )

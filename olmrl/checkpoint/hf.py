@@ -24,11 +24,11 @@ from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
 from olmrl.checkpoint.weights import ShardWriter
 from olmrl.config.load import parse_yaml
+from olmrl.config.schema import MODEL_TYPES
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
-MODEL_TYPES = ("qwen2_5_vl",)
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _MODEL = "model/"
 _ADAPTER = re.compile(r"(?P<layer>.+)\.lora_(?P<part>[AB])\.[^.]+\.weight")

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from olmrl.cluster.plan import Plan, Role, check
+from olmrl.cluster.plan import ENGINE, Plan, Role, check
 from olmrl.cluster.resources import Node, Resources, from_ray
 
 _START_ATTEMPTS = 3
@@ -85,7 +85,7 @@ def start_ray(engines: int, gpus_per_engine: int | None) -> int:
     Raises:
         PlanError: fewer GPUs than asked for.
     """
-    role = Role("RolloutWorker", engines, 1.0, float(gpus_per_engine or 0))
+    role = Role(ENGINE, engines, 1.0, float(gpus_per_engine or 0))
     resources = connect(None, None, Plan((role,), None), dashboard=False)
     if gpus_per_engine is not None:
         return gpus_per_engine

@@ -26,8 +26,12 @@ from olmrl.config.schema import CheckpointConfig, GrpoConfig, LearnerConfig, Mod
 from olmrl.hardware import GIB
 
 ENGINE, LEARNER, SCORER, DATA = "RolloutWorker", "LearnerWorker", "Scorer", "data worker"
-_PROCESS_BYTES = {ENGINE: 4 * GIB, LEARNER: 3 * GIB, SCORER: 0.3 * GIB, DATA: 0.5 * GIB}
-"""Assumed: host memory of a process with its libraries, before it holds any data."""
+_PROCESS_BYTES = {LEARNER: 0.65 * GIB, SCORER: 0.15 * GIB, DATA: 0.3 * GIB}
+"""Measured: largest resident size of a process on CPUs with its libraries and next to no data."""
+_ENGINE_BYTES = {"vllm": 1.3 * GIB, "hf": 0.6 * GIB}
+"""Measured likewise, by `rollout.engine`."""
+_GPU_PROCESS_BYTES = {ENGINE: 4 * GIB, LEARNER: 3 * GIB}
+"""Assumed: the same with the libraries of a GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ def _engine(
 ) -> Role:
     rollout = config.rollout
     on_gpu = config.learner.use_gpu
+    process = _GPU_PROCESS_BYTES[ENGINE] if on_gpu else _ENGINE_BYTES[rollout.engine]
     gpu_memory = resources.gpu_memory if resources and on_gpu else None
     gpus = rollout.tensor_parallel_size * rollout.gpu_share if on_gpu else 0.0
     return Role(
@@ -161,7 +166,7 @@ def _engine(
         rollout.cpus_per_worker,
         gpus,
         engine_memory(shape, rollout, work, gpu_memory) if shape and work else {},
-        {"process": _PROCESS_BYTES[ENGINE]},
+        {"process": process},
         extra=rollout.resources,
     )
 
@@ -178,7 +183,8 @@ def _learner(
 ) -> Role:
     """The ranks; `share` is the part of a GPU that Ray counts for one."""
     memory: Memory = {}
-    host: Memory = {"process": _PROCESS_BYTES[LEARNER]}
+    process = _GPU_PROCESS_BYTES if learner.use_gpu else _PROCESS_BYTES
+    host: Memory = {"process": process[LEARNER]}
     loading = 0.0
     if shape and work:
         row = Row.of(work, learner.token_budget, completions)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from olmrl.cluster.resources import PlanError
-from olmrl.config.schema import ModelConfig
+from olmrl.config.schema import MODEL_TYPES, ModelConfig
 from olmrl.data.cost import CostModel
 
 
@@ -192,13 +192,13 @@ def model_shape(path: str) -> ModelShape | None:
     """Shape of a local folder or a published model; None where it cannot be known offline.
 
     Raises:
-        PlanError: a folder of a model without a vision tower.
+        PlanError: a folder of another kind of model.
     """
     config = Path(path) / "config.json"
     if config.is_file():
         values = json.loads(config.read_text("utf-8"))
-        if "vision_config" not in values:
-            kind = values.get("model_type")
+        kind = values.get("model_type")
+        if kind not in MODEL_TYPES:
             raise PlanError(f"{path}: model_type is {kind!r}, not a Qwen2.5-VL-class model")
         return ModelShape.from_config(values)
     if "olmOCR-2-7B" in path:

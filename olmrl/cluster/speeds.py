@@ -133,7 +133,7 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
     cost = shape.cost()
     engine, split = config.rollout, config.rollout.tensor_parallel_size
     prompt = page_operations(cost, work, work.prompt, 0.0)
-    token = cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
+    token = token_operations(cost, work)
     page, learn_token = _learning(config, work, cost, speeds)
     bytes_sent = shape.parameters * BYTES[engine.dtype]
     bandwidth = speeds.memory_bandwidth * split
@@ -160,6 +160,11 @@ def page_operations(cost: CostModel, work: Workload, tokens: float, predictions:
     return cost.parts(int(tokens), pairs, int(predictions), np.asarray([[1, side, side]]))
 
 
+def token_operations(cost: CostModel, work: Workload) -> float:
+    """Operations of a completion token, its attention taken in the middle of the completion."""
+    return cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
+
+
 def _learning(
     config: GrpoConfig, work: Workload, cost: CostModel, speeds: Speeds
 ) -> tuple[float, float]:
@@ -172,7 +177,7 @@ def _learning(
     room = max(work.completion, learner.token_budget - work.prompt)
     prompts = max(1.0, tokens / room) if learner.page_once else config.rollout.group_size
     page = prompts * page_operations(cost, work, work.prompt, 0.0)
-    token = cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
+    token = token_operations(cost, work)
     return passes * page / speeds.learner_flops, passes * token / speeds.learner_flops
 
 

@@ -48,6 +48,10 @@ class FreezeConfig(Section):
     """Freeze the language model."""
 
 
+MODEL_TYPES = ("qwen2_5_vl",)
+"""Values of `model_type` in a model's config.json that olmrl trains and serves."""
+
+
 class ModelConfig(Section):
     """The policy."""
 

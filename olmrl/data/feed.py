@@ -176,12 +176,10 @@ class StepFeed:
         None, on all ranks alike, beyond the channel's end or when the run was asked to end.
         """
         async with self._changed:
-            while not self._started(channel, step):
-                if self._ended(channel, step):
-                    return None
-                if step in self._steps.get(channel, {}):
-                    break
+            while step not in self._steps.get(channel, {}) and not self._ended(channel, step):
                 await self._changed.wait()
+            if self._ended(channel, step):
+                return None
             share = self._steps[channel][step][rank]
             self._taken[channel, step] = self._taken.get((channel, step), 0) + 1
             if self._taken[channel, step] == self._world:
@@ -225,10 +223,8 @@ class StepFeed:
         """Whether a newer learner, or none, is there."""
         return incarnation != self._incarnation or self._finished
 
-    def _started(self, channel: str, step: int) -> bool:
-        """Whether a rank has taken its share already: then every rank gets its own."""
-        return (channel, step) in self._taken
-
     def _ended(self, channel: str, step: int) -> bool:
+        if (channel, step) in self._taken:  # by one rank: then every rank gets its share
+            return False
         stopped = self._stopping and channel == TRAIN
         return stopped or step >= self._lengths.get(channel, step + 1)

@@ -8,11 +8,9 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from olmrl.config.schema import MODEL_TYPES
 from olmrl.data.mrope import VisionTokens
 from olmrl.data.patches import ImageSettings
-
-MODEL_TYPES = ("qwen2_5_vl", "qwen2_vl")
-"""Values of `model_type` in config.json that are served."""
 
 
 def vision_tokens(model_path: str) -> VisionTokens:

@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
-from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
+from olmrl.config.schema import MODEL_TYPES, FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.attention import use_packed_attention
 
-MODEL_TYPES = ("qwen2_5_vl",)
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _ADAPTER_INFIX = re.compile(r"\.base_layer\.")
 _ADAPTER_PART = re.compile(r"\.lora_[AB]\.")

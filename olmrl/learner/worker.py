@@ -246,7 +246,8 @@ class GrpoWorker:
         # Engines load frozen weights from model.path. Sleeping drops theirs, and the checksums are
         # of whole fused layers: then all are sent.
         everything = config.rollout.colocate or config.weight_sync.checksum
-        ray.get(self._task.buffer.need_engines.remote())
+        if config.rollout.colocate:
+            ray.get(self._task.buffer.need_engines.remote())
         named = self._strategy.named_weights(changing_only=not everything)
         measured = self._sender.send(named, self._version)
         if self._rank == 0:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -299,7 +300,7 @@ class RolloutBuffer:
             del self._reports[step]
             committed = self._committed.pop(step)
             merged = merge(*(part for _, part, _ in reports), committed.measured)
-            timed = tuple((number, laps) for number, _, laps in sorted(reports, key=_rank))
+            timed = tuple((number, laps) for number, _, laps in sorted(reports, key=itemgetter(0)))
             self._rows.append(replace(committed, measured=merged, spans=timed))
             await self._notify()
 
@@ -359,10 +360,6 @@ class RolloutBuffer:
         """Wake all who wait; the caller holds the condition."""
         self._serial += 1
         self._changed.notify_all()
-
-
-def _rank(report: tuple[int, Any, Any]) -> int:
-    return report[0]
 
 
 def group_cost(group: PromptGroup) -> float:
