@@ -1,7 +1,9 @@
 """Losses against a slow implementation in plain Python loops."""
 
 import itertools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from olmrl.learner.loss import (
     to_measurements,
 )
 
+TRL = json.loads(Path(__file__).with_name("trl_losses.json").read_text("utf-8"))
+"""What TRL's GRPOTrainer answered, recorded by benchmarks/trl_losses.py."""
 LENGTHS = [3, 1, 6, 4]
 MAX_TOKENS = 11
 
@@ -238,3 +242,29 @@ def test_sft_averages_over_the_weighted_tokens_of_the_step():
     kept = c["weight"] > 0
     assert out.loss.item() == pytest.approx(-c["new"][kept].sum() / 20.0)
     assert to_measurements(out)["loss/sft"].value() == pytest.approx(-c["new"][kept].mean())
+
+
+@pytest.mark.parametrize(
+    "variant", TRL["variants"], ids=lambda v: f"{v['loss']}-{v['level']}-{v['kl_beta']}"
+)
+def test_loss_and_gradient_equal_trls(variant):
+    case = TRL["case"]
+    lengths = [len(row) for row in case["new"]]
+    sequence = np.repeat(np.arange(len(lengths)), lengths)
+    columns = {name: np.concatenate(case[name]) for name in ("new", "old", "reference")}
+    columns |= {"sequence": sequence, "behaviour": columns["old"], "entropy": columns["old"]}
+    columns |= {"advantage": np.array(case["advantage"])[sequence]}
+    columns |= {"weight": np.array(case["kept"])[sequence]}
+    a = AlgorithmConfig(
+        loss=variant["loss"],
+        importance_level=variant["level"],
+        kl_beta=variant["kl_beta"],
+        clip_low=TRL["clip_low"],
+        clip_high=TRL["clip_high"],
+        max_length_for_dr_grpo=TRL["max_tokens"],
+        correction=CorrectionConfig(level="none"),
+    )
+    out, new = _run(columns, a)
+    out.loss.backward()
+    assert out.loss.item() == pytest.approx(variant["loss_value"], rel=1e-9)
+    np.testing.assert_allclose(new.grad, np.concatenate(variant["gradient"]), rtol=1e-9)
