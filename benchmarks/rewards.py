@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -266,14 +267,18 @@ def time_scaling(pages, processes):
         for side in sides:  # imports are not part of the measurement
             side.send({"tests": pages[0].tests[-1:], "variants": ["warm"]})
             side.receive()
-        start = time.perf_counter()
-        cpu = 0.0
-        for first in range(0, len(pages), processes):
-            busy = list(zip(sides, pages[first : first + processes], strict=False))
-            for side, page in busy:
+        waiting = iter(pages)
+
+        def serve(side):
+            cpu = 0.0
+            for page in waiting:  # whoever is free takes the next page, as in ScorerPool
                 side.send({"tests": page.tests, "variants": page.variants})
-            for side, _ in busy:
                 cpu += sum(side.receive()["cpu"].values())
+            return cpu
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(processes) as threads:
+            cpu = sum(threads.map(serve, sides))
         wall = time.perf_counter() - start
         for side in sides:
             side.close()

@@ -21,7 +21,7 @@ from olmrl.hardware import Gpu
 
 LENGTH_SPREAD = 0.6
 """Assumed: standard deviation of log completion length (a few times the mean at the tail)."""
-SCORE_S = 1 / 349
+SCORE_S = 1 / 396
 """Measured on one CPU core: benchmarks/results/rewards.json (completions_per_cpu_second, ours)."""
 ENCODE_S = 0.042
 """Measured: a 1288 px page to ids and patches, benchmarks/results/rendering.json (pipeline)."""
