@@ -175,6 +175,7 @@ class Driver:
             start_index=index,
             prefetch=self._config.data.prefetch_pages,
             render_cpus=self._config.data.render_cpus,
+            resources=self._config.data.resources,
         )
         self._feed = PageFeed(stream, self._config.data.prefetch_pages)
 

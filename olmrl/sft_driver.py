@@ -130,6 +130,7 @@ class SftDriver:
             epochs=None if self._config.run.steps else math.ceil(self._config.run.epochs),
             max_tokens=self._config.data.max_tokens,
             prefetch=self._config.data.prefetch_pages,
+            resources=self._config.data.resources,
         )
         kept: list[EncodedExample] = []
         places: list[tuple[int, int, str]] = []
@@ -168,6 +169,7 @@ class SftDriver:
                 epochs=1,
                 max_tokens=self._config.data.max_tokens,
                 prefetch=self._config.data.prefetch_pages,
+                resources=self._config.data.resources,
             )
             kept = (value for _, _, value in stream if self._keep(value))
             chunks = 0

@@ -128,9 +128,7 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
         extra=scorer.resources,
     )
     pages = config.data.prefetch_pages * work.image_bytes if work else 0.0
-    data = Role(
-        DATA, 1, config.data.render_cpus, 0.0, {"pages": pages}, {"process": _PROCESS_BYTES[DATA]}
-    )
+    data = _data(pages, config.data.render_cpus, config.data.resources)
     engine = _engine(config, shape, work, resources)
     return Plan((engine, learner, scorers, data), shape, config)
 
@@ -142,11 +140,17 @@ def plan_sft(config: SftConfig) -> Plan:
     learner = _learner(shape, work, config.model, config.learner, config.checkpoint)
     ahead = config.data.prefetch_pages * config.learner.workers
     pages = ahead * work.patches * shape.patch_width * 4.0 if work and shape else 0.0
-    data = Role(DATA, 1, 1.0, 0.0, {"pages": pages}, {"process": _PROCESS_BYTES[DATA]})
+    data = _data(pages, 1.0, config.data.resources)
     if config.evaluation.generate is None:
         return Plan((learner, data), shape, config)
     scorer = Role(SCORER, 1, 1.0, 0.0, {}, {"process": _PROCESS_BYTES[SCORER]})
     return Plan((learner, data, scorer), shape, config)
+
+
+def _data(pages: float, cpus: float, resources: Mapping[str, float]) -> Role:
+    """One task of Ray Data beside the pages that wait."""
+    process = {"process": _PROCESS_BYTES[DATA]}
+    return Role(DATA, 1, cpus, 0.0, {"pages": pages}, process, extra=resources)
 
 
 def _engine(

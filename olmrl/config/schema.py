@@ -96,6 +96,8 @@ class DataConfig(Section):
     """Rendered pages held ready ahead of the rollouts (bounds memory)."""
     render_cpus: Positive = 1.0
     """Logical CPUs of one rendering task."""
+    resources: dict[str, float] = {}
+    """Custom Ray resources of a rendering task (keeps it on the CPU nodes that have them)."""
 
 
 class SamplingConfig(Section):
@@ -521,6 +523,8 @@ class SftDataConfig(Section):
     """Folder of the validation cache; null: the run directory's parent."""
     prefetch_pages: Count = 64
     """Encoded pages held ready per rank."""
+    resources: dict[str, float] = {}
+    """Custom Ray resources of a task that validates or encodes pages."""
 
 
 class TrainingConfig(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -29,7 +29,6 @@ _TASKS_PER_EXECUTION = 512
 
 _MOST_PAGES_PER_TASK = 8
 """Pages that one task renders."""
-
 
 StreamItem = tuple[int, int, Any]
 """Epoch, place in the epoch's order, and what the work made of the item there."""
@@ -74,6 +73,8 @@ class OrderedStream:
     """Values held ready ahead of the consumer."""
     task_cpus: float = 1.0
     """Logical CPUs of one task."""
+    task_resources: Mapping[str, float] | None = None
+    """Custom Ray resources of one task."""
     most_per_task: int = _MOST_PAGES_PER_TASK
     """Items that one task works on; amortises what a task costs."""
 
@@ -101,7 +102,10 @@ class OrderedStream:
         self, shared: ray.ObjectRef, first: int, stop: int, blocks: int
     ) -> Iterator[StreamItem]:
         dataset = ray.data.range(stop - first, override_num_blocks=blocks).map_batches(
-            _Task(shared, first), batch_size=None, num_cpus=self.task_cpus
+            _Task(shared, first),
+            batch_size=None,
+            num_cpus=self.task_cpus,
+            resources=dict(self.task_resources or {}),
         )
         context = dataset.context
         context.enable_progress_bars = False
@@ -191,6 +195,7 @@ class PageStream:
         epochs: Stop before this epoch; None goes on for ever.
         prefetch: Pages held ready ahead of the consumer.
         render_cpus: Logical CPUs of one rendering task.
+        resources: Custom Ray resources of one rendering task.
         encoder: Also encode each page, and yield `PreparedPage`s.
 
     Raises:
@@ -208,6 +213,7 @@ class PageStream:
         epochs: int | None = None,
         prefetch: int = 32,
         render_cpus: float = 1.0,
+        resources: Mapping[str, float] | None = None,
         encoder: EncoderSpec | None = None,
     ) -> None:
         self._stream = OrderedStream(
@@ -220,6 +226,7 @@ class PageStream:
             epochs=epochs,
             prefetch=prefetch,
             task_cpus=render_cpus,
+            task_resources=resources,
         )
 
     def __iter__(self) -> Iterator[StreamItem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     pipelines = _pipelines(config)
     scans = [scan_pairs(entry.root) for entry in (*config.train, *config.evaluation)]
     pages = [source for scan in scans for source in scan.sources]
-    checked = validate(pages, config.cache_dir or cache_dir)
+    checked = validate(pages, config.cache_dir or cache_dir, config.resources)
     _bound_bad(checked.bad, len(pages), config.max_bad_fraction)
     bad = {page.path for page in checked.bad}
     usable = [[s for s in scan.sources if s.pdf_path not in bad] for scan in scans]
@@ -235,6 +235,7 @@ class ExampleStream:
         epochs: Stop before this epoch; None goes on for ever.
         prefetch: Examples held ready ahead of the consumer.
         task_cpus: Logical CPUs of one task.
+        resources: Custom Ray resources of one task.
 
     Raises:
         ValueError: no pages, or a start outside the epoch.
@@ -252,6 +253,7 @@ class ExampleStream:
         epochs: int | None = None,
         prefetch: int = 64,
         task_cpus: float = 1.0,
+        resources: Mapping[str, float] | None = None,
     ) -> None:
         self._stream = OrderedStream(
             work=ExampleWork(pages, encoder, max_tokens, seed or 0),
@@ -263,6 +265,7 @@ class ExampleStream:
             epochs=epochs,
             prefetch=prefetch,
             task_cpus=task_cpus,
+            task_resources=resources,
         )
 
     def __iter__(self) -> Iterator[StreamItem]:

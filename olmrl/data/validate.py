@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,12 +62,15 @@ class _CheckWork:
         return check_pair(self.sources[item])
 
 
-def validate(sources: Sequence[PageSource], cache_dir: str) -> Validation:
+def validate(
+    sources: Sequence[PageSource], cache_dir: str, resources: Mapping[str, float] | None = None
+) -> Validation:
     """Sort pairs into good and bad ones.
 
     Args:
         sources: Page pairs.
         cache_dir: Folder of the verdicts of earlier runs.
+        resources: Custom Ray resources of a task that opens pairs.
     """
     path = storage.join(cache_dir, CACHE_NAME)
     known = _load(path)
@@ -75,7 +78,7 @@ def validate(sources: Sequence[PageSource], cache_dir: str) -> Validation:
     unknown = [k for k, stamp in enumerate(stamps) if stamp not in known]
     if unknown:
         missing = tuple(sources[k] for k in unknown)
-        for k, reason in zip(unknown, _check_all(missing), strict=True):
+        for k, reason in zip(unknown, _check_all(missing, resources), strict=True):
             known[stamps[k]] = reason
         _save(path, known)
     reasons = [known[stamp] for stamp in stamps]
@@ -94,7 +97,9 @@ def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
     return [known.get(_stamp(source)) for source in sources]
 
 
-def _check_all(sources: tuple[PageSource, ...]) -> Iterable[str]:
+def _check_all(
+    sources: tuple[PageSource, ...], resources: Mapping[str, float] | None
+) -> Iterable[str]:
     stream = OrderedStream(
         _CheckWork(sources),
         len(sources),
@@ -102,6 +107,7 @@ def _check_all(sources: tuple[PageSource, ...]) -> Iterable[str]:
         item_bytes=1024,
         epochs=1,
         prefetch=16 * 1024,
+        task_resources=resources,
         most_per_task=_PAIRS_PER_TASK,
     )
     return (reason for _, _, reason in stream)

@@ -40,6 +40,19 @@ def test_sft_has_no_engines():
     ]
 
 
+def test_data_tasks_are_planned_where_their_resources_are():
+    resources = cluster.Resources((cluster.Node(64), cluster.Node(8, extra={"cpu_node": 4.0})))
+    own = "data.resources={cpu_node: 1}"
+    sft = ["model.path=x", "data.train=[{root: d}]", "learner.use_gpu=false", own]
+    runs = [cluster.plan_grpo(config("learner.use_gpu=false", own))]
+    runs += [cluster.plan_sft(load(SftConfig, None, sft))]
+    for plan in runs:
+        seats = plan.seats(resources)
+        assert [seat.node for seat in seats if seat.role == "data worker"] == [1]
+        with pytest.raises(PlanError, match="start nodes with the resource cpu_node"):
+            cluster.check(plan, cluster.parse_cluster("1x64cpu"))
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

@@ -7,6 +7,7 @@ from ray.cluster_utils import Cluster
 from olmrl.cluster import PlanError, plan_grpo, reserve, reserve_engines
 from olmrl.cluster.resources import from_ray
 from olmrl.config import GrpoConfig, load
+from olmrl.data.dataset import OrderedStream
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,17 @@ def test_custom_resources_choose_the_node(nodes):
     landed = start(engine_options(run, seats), 2)
     seats.release()
     assert landed == [nodes[1]] * 2
+
+
+def test_data_tasks_stay_where_their_resources_are(nodes):
+    class Where:  # in here, so that Ray sends it by value
+        def __call__(self, epoch, index, item):
+            return ray.get_runtime_context().get_node_id()
+
+    stream = OrderedStream(
+        Where(), 24, None, item_bytes=100, epochs=1, prefetch=4, task_resources={"fast": 1}
+    )
+    assert {node for _, _, node in stream} == {nodes[1]}
 
 
 def test_elastic_engines_beyond_the_minimum_are_not_reserved(nodes):
