@@ -155,7 +155,8 @@ def evaluate(
                 errors.append(f"{path}: not UTF-8: {error.reason}")
                 texts.append("")
         if not texts:
-            errors.append(f"{outputs} has no output for {page.pdf} page {page.page}")
+            name = f"{Path(page.pdf).stem}_pg{page.page}_repeat1.md"
+            errors.append(f"{outputs} has no {name} for {page.pdf} page {page.page}")
         tests += judge_page(page, texts, compat=compat)
     return summarize(
         candidate,
