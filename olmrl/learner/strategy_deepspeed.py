@@ -174,11 +174,10 @@ class DeepspeedStrategy(ShardedPolicy):
         """
         if self._stage == 3:
             return
-        zero = self._engine.optimizer
-        for group, flat in zip(zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True):
-            self._deepspeed.utils.lazy_init_hp_params_optimizer_state(
-                group, flat, self._adamw.state
-            )
+        zero, tools = self._engine.optimizer, self._deepspeed.utils
+        masters = zero.single_partition_of_fp32_groups
+        for group, flat in zip(zero.bit16_groups, masters, strict=True):
+            tools.lazy_init_hp_params_optimizer_state(group, flat, self._adamw.state)
 
     def _set_steps(self, steps: int) -> None:
         self.optim.restore_schedule(steps)

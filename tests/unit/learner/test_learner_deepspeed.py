@@ -5,8 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import torch.distributed.checkpoint as dcp
+import yaml
 from learner_tiny import BANNED, make_group, make_model, pack
 
+from olmrl.checkpoint import hf
+from olmrl.checkpoint.state import CheckpointStore
 from olmrl.config.schema import LearnerConfig, ModelConfig, OptimizerConfig
 from olmrl.learner.core import SftLearner
 from olmrl.learner.logprobs import HeadSpec
@@ -19,11 +22,12 @@ compiled = pytest.mark.skipif(
 )
 
 
-def _strategy(kind, stage=2, dtype="float32", seed=0):
+def _strategy(kind, stage=2, dtype="float32", seed=0, path=None):
     config = ModelConfig(path="tiny", dtype=dtype)
     optimizer = OptimizerConfig(lr=1e-3, warmup_steps=3, weight_decay=0.1)
     learner = LearnerConfig(use_gpu=False, strategy=kind, zero_stage=stage, optimizer=optimizer)
-    model = prepare_policy(make_model(seed), config, activation_checkpointing=True)
+    start = make_model(seed) if path is None else type(make_model()).from_pretrained(path)
+    model = prepare_policy(start, config, activation_checkpointing=True)
     made = {"fsdp": FsdpStrategy, "deepspeed": DeepspeedStrategy}[kind]
     return made(model, config, learner, HeadSpec(1.0, BANNED, 8), total_steps=20)
 
@@ -98,6 +102,35 @@ def test_a_restored_deepspeed_run_equals_the_unbroken_one(tmp_path, ranks, stage
         assert _gap(at_save, restored) == 0
         assert _gap(unbroken, resumed) < 1e-5
     assert _gap(at_save, unbroken) > 1e-4
+
+
+def _save_a_run(run, kind):
+    strategy = _strategy(kind)
+    _learn(strategy, [0, 1])
+    CheckpointStore(f"{run}/checkpoints").save(2, strategy.state_dict(), extra={})
+    return _weights(strategy)
+
+
+def _start_from(path, kind):
+    strategy = _strategy(kind, 3, seed=9, path=path)
+    found = _weights(strategy)
+    _learn(strategy, [2])
+    return found
+
+
+@compiled
+@pytest.mark.parametrize(("one", "other"), [("fsdp", "deepspeed"), ("deepspeed", "fsdp")])
+def test_a_run_of_one_strategy_goes_on_under_the_other_through_the_hf_form(
+    tmp_path, ranks, one, other
+):
+    saved = ranks(_save_a_run, str(tmp_path), one)[0]
+    make_model().save_pretrained(tmp_path / "base")
+    config = {"model": {"path": str(tmp_path / "base"), "dtype": "float32"}}
+    config |= {"algorithm": {}, "data": {"prompt": "olmrl-v1", "longest_side": 64}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    hf.export(str(tmp_path), str(tmp_path / "model"))
+    for found in ranks(_start_from, str(tmp_path / "model"), other):
+        assert _gap(found, saved) == 0
 
 
 @pytest.mark.parametrize(
