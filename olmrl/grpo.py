@@ -25,6 +25,7 @@ from olmrl.learner.launch import LearnerGroup
 from olmrl.learner.task import GrpoTask
 from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
+from olmrl.rewards.registry import build_all
 from olmrl.rollout.buffer import RolloutBuffer
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
@@ -65,7 +66,11 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.prompt_order,
         config.data.anchor_text_len,
     )
-    encoder.build()  # a wrong model path or prompt ends the run here, before anything starts
+    # A wrong model path, prompt or reward ends the run here, before anything starts.
+    encoder.build()
+    for reward in build_all(config.rewards):
+        if reward.curriculum is not None:
+            reward.curriculum.check_files(name for page in train for name in page.test_files)
     total = total_steps(config, len(train))
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 

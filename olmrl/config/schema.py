@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+StepNumber = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Dtype = Literal["bfloat16", "float32"]
 
 
@@ -182,6 +184,9 @@ class RewardConfig(Section):
     """Factor in the weighted sum."""
     options: dict[str, Any] = {}
     """Constructor arguments, e.g. {average: macro} for bench."""
+    curriculum: dict[str, Annotated[dict[StepNumber, NonNegative], Field(min_length=1)]] = {}
+    """Of bench: weight of a category of unit tests by step, linear in between and constant beyond,
+    e.g. {type/table: {0: 0, 100: 1}} or {file/old_scans.jsonl: {0: 0.2, 50: 1}}; others weigh 1."""
 
 
 class ScorerConfig(Section):

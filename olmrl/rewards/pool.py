@@ -26,7 +26,7 @@ import ray
 from ray.exceptions import RayError
 
 from olmrl.config.schema import RewardConfig, ScorerConfig
-from olmrl.metrics import Mean, Measurements, Sum
+from olmrl.metrics import Mean, Measurements, Sum, merge
 from olmrl.rewards.registry import build_all
 from olmrl.rewards.scoring import Results, combine, failure, identity
 from olmrl.rewards.worker import Reply, ScorerWorker
@@ -116,6 +116,7 @@ class ScorerPool:
         self._finished: list[PromptGroup | ScoringFailure] = []
         self._counts: Counter[str] = Counter()
         self._latencies: list[float] = []
+        self._weights: Measurements = {}
         self._workers = [self._start_worker() for _ in range(config.workers)]
 
     # -- what the Driver does
@@ -188,6 +189,7 @@ class ScorerPool:
 
         `time/score` is how long a group still took after its last completion was submitted;
         `reward/shared_completions` cost nothing because an equal one of the group was scored.
+        `reward/NAME/weight/CATEGORY` is what a category of a curriculum counted.
         """
         counts, self._counts = self._counts, Counter()
         measured: Measurements = {
@@ -202,7 +204,8 @@ class ScorerPool:
         if self._latencies:
             measured["time/score"] = Mean.of(self._latencies)
             self._latencies = []
-        return measured
+        weights, self._weights = self._weights, {}
+        return measured | weights
 
     def close(self) -> None:
         """Kill all workers."""
@@ -227,13 +230,24 @@ class ScorerPool:
     def _finish(self, group_id: str, results: Sequence[Results]) -> None:
         group = self._groups[group_id]
         ordered = [group.completions[i] for i in sorted(group.completions)]
+        # One step for the whole group, known from its tokens alone: that of its oldest weights.
+        step = min((span.version.step for c in ordered for span in c.versions), default=0)
         rollouts = tuple(
-            combine(self._rewards, c, r) for c, r in zip(ordered, results, strict=True)
+            combine(self._rewards, c, r, step) for c, r in zip(ordered, results, strict=True)
         )
+        self._weights = merge(self._weights, self._weights_at(step))
         self._counts["shared"] += len(ordered) - len(group.asked)
         self._latencies.append(time.monotonic() - group.last_submit)
         self._finished.append(PromptGroup(group_id, group.page_id, rollouts, group.page))
         self._close(group_id)
+
+    def _weights_at(self, step: int) -> Measurements:
+        return {
+            f"reward/{entry.name}/weight/{category}": Mean(weight)
+            for entry in self._rewards
+            if entry.curriculum is not None
+            for category, weight in entry.curriculum.weights(step).items()
+        }
 
     def _fail(self, group_id: str, reason: str, permanent: bool = False) -> None:
         page_id = self._groups[group_id].page_id

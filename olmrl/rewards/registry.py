@@ -12,6 +12,7 @@ from typing import Any
 
 from olmrl.config.schema import RewardConfig
 from olmrl.rewards.bench import Bench
+from olmrl.rewards.curriculum import Curriculum
 from olmrl.rewards.edit_distance import EditDistance
 from olmrl.rewards.element_count import ElementCount
 from olmrl.rewards.eos import Eos
@@ -40,6 +41,14 @@ class WeightedReward:
     name: str
     weight: float
     reward: Reward
+    curriculum: Curriculum | None = None
+    """Of unit tests: what each category counts at a step."""
+
+    def share(self, result: RewardResult, step: int) -> float:
+        """What a result adds to the total at a step; NaN when it failed."""
+        if self.curriculum is None or result.failed:
+            return self.weight * result.value
+        return self.weight * self.curriculum.value(result.verdicts, step)
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,15 @@ def build(config: RewardConfig) -> WeightedReward:
 
     Raises:
         ValueError: unknown name (with the nearest known one), an import path that leads nowhere, an
-            option the reward does not have or cannot use, a weight that is no number.
+            option the reward does not have or cannot use, a weight that is no number, a curriculum
+            of what are no unit tests or of an unknown category.
     """
     if not math.isfinite(config.weight):
         raise ValueError(f"reward {config.name}: weight {config.weight} is not a finite number")
     target = _imported(config.name) if ":" in config.name else _registered(config.name)
     _check_options(config.name, target, config.options)
+    if config.curriculum and target is not Bench:
+        raise ValueError(f"reward {config.name}: a curriculum is for bench, whose tests have types")
     if not inspect.isclass(target):
         return WeightedReward(config.name, config.weight, FunctionReward(target, config.options))
     try:
@@ -88,7 +100,17 @@ def build(config: RewardConfig) -> WeightedReward:
             f"reward {config.name}: {target.__name__} needs score_group(page, completions), "
             "missing(page) and needs_group (see olmrl.rewards.reward.Reward)"
         )
-    return WeightedReward(config.name, config.weight, reward)
+    return WeightedReward(config.name, config.weight, reward, _curriculum(config, reward))
+
+
+def _curriculum(config: RewardConfig, reward: Reward) -> Curriculum | None:
+    if not config.curriculum:
+        return None
+    assert isinstance(reward, Bench)
+    try:
+        return Curriculum(config.curriculum, macro=reward.average == "macro")
+    except ValueError as error:
+        raise ValueError(f"reward {config.name}: {error}") from error
 
 
 def build_all(configs: Iterable[RewardConfig]) -> tuple[WeightedReward, ...]:

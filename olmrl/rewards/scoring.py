@@ -84,14 +84,17 @@ def _checked(name: str, result: RewardResult) -> RewardResult:
 
 
 def combine(
-    rewards: Sequence[WeightedReward], completion: Completion, results: Mapping[str, RewardResult]
+    rewards: Sequence[WeightedReward],
+    completion: Completion,
+    results: Mapping[str, RewardResult],
+    step: int = 0,
 ) -> Rollout:
-    """Make the rollout: results in configured order and their weighted sum.
+    """Make the rollout: results in configured order and their weighted sum at a step.
 
     Rewards without a result did not apply to the page; a failed one makes the total NaN.
     """
     present = [entry for entry in rewards if entry.name in results]
-    total = sum(entry.weight * results[entry.name].value for entry in present)
+    total = sum(entry.share(results[entry.name], step) for entry in present)
     return Rollout(completion, {entry.name: results[entry.name] for entry in present}, total)
 
 
