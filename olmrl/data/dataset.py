@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -87,7 +87,7 @@ class OrderedStream:
                 f"{self.count} pages"
             )
 
-    def __iter__(self) -> Iterator[StreamItem]:
+    def __iter__(self) -> Generator[StreamItem, None, None]:
         position = self.start_epoch * self.count + self.start_index
         end = None if self.epochs is None else self.epochs * self.count
         shared = ray.put((self.work, self.count, self.seed))
@@ -229,5 +229,5 @@ class PageStream:
             task_resources=resources,
         )
 
-    def __iter__(self) -> Iterator[StreamItem]:
-        return iter(self._stream)
+    def __iter__(self) -> Generator[StreamItem, None, None]:
+        yield from self._stream

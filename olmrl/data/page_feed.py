@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from olmrl.data.dataset import PageStream
 from olmrl.data.render import BadPage
 from olmrl.types import Page
+
+_CLOSING_S = 5.0
 
 
 class PageFeed:
@@ -23,11 +26,13 @@ class PageFeed:
         )
         self._thread.start()
 
-    def _run(self, pages: Iterator[Any]) -> None:
+    def _run(self, pages: Generator[Any, None, None]) -> None:
         try:
-            for item in pages:
-                if not self._put(item):
-                    return
+            # Closed here: left to the garbage collector it would speak to Ray after Ray is gone.
+            with contextlib.closing(pages):
+                for item in pages:
+                    if not self._put(item):
+                        return
         except BaseException as error:
             self._put(error)
 
@@ -55,5 +60,6 @@ class PageFeed:
         return item
 
     def close(self) -> None:
-        """Stop rendering."""
+        """Stop rendering; waits a moment for the pages in work."""
         self._stop.set()
+        self._thread.join(_CLOSING_S)
