@@ -364,7 +364,8 @@ class Driver:
     def _log(self, view: BufferView) -> None:
         if not view.rows:
             return
-        for finished in ray.get(self._buffer.take_rows.remote()):
+        rows = ray.get(self._buffer.rows.remote())
+        for finished in rows:
             now = time.monotonic()
             seconds, self._step_started = now - self._step_started, now
             self._directory.trained(finished.step, finished.pages)
@@ -379,3 +380,4 @@ class Driver:
             for sink in self._sinks:
                 sink.write(finished.step, row)
             self._on_step(finished.step, row)
+        ray.get(self._buffer.rows_written.remote(view.incarnation, len(rows)))

@@ -104,9 +104,9 @@ class SftDriver:
                     self._in_background(self._feed_evaluation, known, requested.step)
                 if requested.transcripts:
                     self._in_background(self._score_transcripts, known, requested.step)
-            self._log()
+            self._log(known)
             threading.Event().wait(_POLL_S)
-        self._log()
+        self._log(known)
 
     # -- feeding (own threads: `put` waits while the learner is behind)
 
@@ -229,8 +229,9 @@ class SftDriver:
 
     # -- metrics
 
-    def _log(self) -> None:
-        for step, row in ray.get(self._feed.take_rows.remote()):
+    def _log(self, incarnation: int) -> None:
+        rows = ray.get(self._feed.rows.remote())
+        for step, row in rows:
             self._log_samples(before=step)
             row |= flatten(self.tally.measurements())
             for sink in self._sinks:
@@ -240,6 +241,8 @@ class SftDriver:
             else:
                 self._directory.trained(step, self._pages.pop(step))
                 self._on_step(step, self._scores | row)
+        if rows:
+            ray.get(self._feed.rows_written.remote(incarnation, len(rows)))
         self._log_samples()
 
     def _log_samples(self, before: float = math.inf) -> None:

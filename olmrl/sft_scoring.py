@@ -81,8 +81,9 @@ def prepare(
     for title, (source, pipeline) in drawn:
         try:
             sample = pipeline.run(source, StepContext(np.random.default_rng(0), encoder))
-            if not isinstance(sample, Dropped) and sample.response is None:
-                sample.response = read_reference(source)
+            reference = None if isinstance(sample, Dropped) else sample.response
+            if reference is None:
+                reference = read_reference(source)
         except BadPage as bad:
             directory.bad_page(source.page_id, bad.path, bad.reason)
             continue
@@ -97,7 +98,7 @@ def prepare(
             pdf_path=source.pdf_path,
             page_number=source.page_number,
             image=image,
-            reference=sample.response,
+            reference=reference,
             tests=source.tests,
             test_files=source.test_files,
         )

@@ -62,8 +62,9 @@ class EvaluationRequest:
 class StepFeed:
     """Async Ray actor (num_cpus=0).
 
-    Driver: `start`, `put`, `end`, `take_rows`, `requests`, `transcripts`, `scored`. Learner:
-    `begin`, `take`, `evaluate`, `transcribed`, `scores`, `report`, `finish`.
+    Driver: `start`, `put`, `end`, `rows`, `rows_written`, `requests`, `transcripts`, `scored`.
+    Learner: `begin`, `take`, `evaluate`, `transcribed`, `scores`, `report`, `all_written`,
+    `finish`.
     """
 
     def __init__(self, world_size: int, ahead: int) -> None:
@@ -138,10 +139,16 @@ class StepFeed:
                 self._rows.append((step, figures))
                 self._changed.notify_all()
 
-    async def take_rows(self) -> list[tuple[int, dict[str, float]]]:
-        """Metric rows of finished steps."""
-        rows, self._rows = self._rows, []
-        return rows
+    async def rows(self) -> list[tuple[int, dict[str, float]]]:
+        """Metric rows of finished steps and evaluations that are not written yet."""
+        return list(self._rows)
+
+    async def rows_written(self, incarnation: int, count: int) -> None:
+        """Forget the first rows: they are on disk."""
+        async with self._changed:
+            if incarnation == self._incarnation:
+                del self._rows[:count]
+                self._changed.notify_all()
 
     async def finished(self) -> bool:
         """Whether the learner is done."""
@@ -165,7 +172,7 @@ class StepFeed:
             self._incarnation += 1
             self._step, self._position = step, position
             self._steps, self._taken, self._lengths = {}, {}, {}
-            self._evaluations, self._reports = [], {}
+            self._evaluations, self._reports, self._rows = [], {}, []
             self._transcripts, self._scores = {}, {}
             self._changed.notify_all()
             return self._incarnation
@@ -210,6 +217,11 @@ class StepFeed:
         waiting.append(measured)
         if len(waiting) == self._world:
             self._rows.append((step, flatten(merge(*self._reports.pop(step)))))
+
+    async def all_written(self) -> None:
+        """Wait until all rows are on disk, so that no checkpoint is ahead of them."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._rows and not self._reports)
 
     async def finish(self) -> None:
         """The learner has made its last step."""

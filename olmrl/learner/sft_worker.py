@@ -67,22 +67,24 @@ class SftWorker:
         if step == 0:
             self._evaluator.run(step, always=True)
         started = time.monotonic()
+        clock = Clock()
         while step < task.total_steps:
-            clock = Clock()
             share: StepShare | None = ray.get(task.feed.take.remote(TRAIN, step, self._rank))
             clock.lap("data_wait")
             if share is None:
                 break
             measured = self._train(share, step, clock)
             step, position = step + 1, share.position
-            every = config.checkpoint.every
-            if every and step % every == 0:
-                self._save(step, position)
-                clock.lap("checkpoint")
             epoch = position[0] + position[1] / task.pages_per_epoch
             measured |= {"data/epoch": Last(epoch)}
             ray.get(task.feed.report.remote(step, {**measured, **clock.measurements()}))
             self._evaluator.run(step)
+            # Saved when all that is told of the step is on disk; its seconds count into the next.
+            clock = Clock()
+            every = config.checkpoint.every
+            if every and step % every == 0:
+                self._save(step, position)
+                clock.lap("checkpoint")
             limit = config.run.max_seconds
             if limit is not None and self._any_rank(time.monotonic() - started > limit):
                 break
@@ -128,6 +130,8 @@ class SftWorker:
     def _save(self, step: int, position: tuple[int, int]) -> None:
         if step == self._saved_step:
             return
+        if self._rank == 0:
+            ray.get(self._task.feed.all_written.remote())
         extra = {"position": list(position), "config": self._config.model_dump(mode="json")}
         self._store.save(step, self._strategy.state_dict(), extra=extra)
         self._saved_step = step

@@ -90,8 +90,8 @@ class GrpoWorker:
         if self._version.step == 0 and not config.evaluation.skip_start:
             self._wait_for_evaluation()
         started = time.monotonic()
+        clock = Clock()
         while self._version.step < task.total_steps:
-            clock = Clock()
             batch_id = f"{self._version.incarnation}-{self._version.step}"
             lease = ray.get(task.buffer.lease.remote(batch_id, self._rank))
             clock.lap("lease_wait")
@@ -103,8 +103,6 @@ class GrpoWorker:
             self._version = self._next_version()
             measured |= self._publish()
             clock.lap("weight_sync")
-            self._save_if_due()
-            clock.lap("checkpoint")
             self._log.write("step", self._version, seconds=clock.parts)
             report = {**measured, **clock.measurements()}
             ray.get(
@@ -115,6 +113,10 @@ class GrpoWorker:
             every = config.evaluation.every
             if every and self._version.step % every == 0 and self._version.step < task.total_steps:
                 self._wait_for_evaluation()
+            # Saved when all that is told of the step is on disk; its seconds count into the next.
+            clock = Clock()
+            self._save_if_due()
+            clock.lap("checkpoint")
             limit = config.run.max_seconds
             if limit is not None and self._any_rank(time.monotonic() - started > limit):
                 break
@@ -265,6 +267,7 @@ class GrpoWorker:
         extra: dict[str, Any] = {}
         blobs: dict[str, bytes] = {}
         if self._rank == 0:
+            ray.get(self._task.buffer.all_written.remote())
             ledger, groups = ray.get(self._task.buffer.snapshot.remote())
             extra = {
                 "ledger": ledger,

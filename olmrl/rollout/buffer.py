@@ -3,9 +3,10 @@
 The Driver adds scored groups; every LearnerWorker rank leases its share of a batch and commits the
 batch with its optimizer step. Waiting is asynchronous: a lease returns when its batch is ready.
 
-    Driver   -> issue, add, drop, skip_page, end_of_pages, take_rows, evaluated, engines_sleep,
-                stop
-    Learner  -> begin, lease, need_engines, commit, published, snapshot, report, evaluation_due
+    Driver   -> issue, add, drop, skip_page, end_of_pages, rows, rows_written, evaluated,
+                engines_sleep, stop
+    Learner  -> begin, lease, need_engines, commit, published, report, evaluation_due,
+                all_written, snapshot
 """
 
 from __future__ import annotations
@@ -188,10 +189,15 @@ class RolloutBuffer:
         self._no_more_pages = True
         await self._notify()
 
-    async def take_rows(self) -> list[StepRow]:
-        """Hand over the rows of finished steps."""
-        rows, self._rows = self._rows, []
-        return rows
+    async def rows(self) -> list[StepRow]:
+        """Rows of finished steps that are not written yet."""
+        return list(self._rows)
+
+    async def rows_written(self, incarnation: int, count: int) -> None:
+        """Forget the first rows: they are on disk."""
+        if incarnation == self._ledger.version.incarnation:
+            del self._rows[:count]
+            await self._notify()
 
     async def evaluated(self, step: int, score: float | None) -> None:
         """Release the learner that waits for the evaluation of a step.
@@ -284,6 +290,11 @@ class RolloutBuffer:
         """Learn that all engines hold a version."""
         self._ledger.engines_hold(PolicyVersion(*version))
         await self._notify()
+
+    async def all_written(self) -> None:
+        """Wait until the rows of all steps are on disk, so that no checkpoint is ahead of them."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._rows and not self._committed)
 
     async def snapshot(self) -> tuple[dict[str, Any], list[PromptGroup]]:
         """Ledger and ready groups (without pages), to be saved with the weights as one unit."""

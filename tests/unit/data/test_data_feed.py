@@ -39,7 +39,7 @@ def test_transcripts_of_all_ranks_come_by_number_and_scores_go_back():
         assert not await soon(scores[0])
         await feed.scored(incarnation, 0, {"eval/reading": 0.5})
         assert await asyncio.gather(*scores) == [{"eval/reading": 0.5}] * 2
-        assert await feed.take_rows() == [(0, {"eval/reading": 0.5})]
+        assert await feed.rows() == [(0, {"eval/reading": 0.5})]
 
     asyncio.run(story())
 
@@ -55,7 +55,7 @@ def test_a_learner_that_starts_again_makes_old_evaluations_void():
         assert await feed.requests() == []
         assert not await feed.put(old, "read/0", 0, [PromptShare(())])
         await feed.scored(old, 0, {"eval/reading": 0.5})
-        assert await feed.take_rows() == []
+        assert await feed.rows() == []
         assert await feed.start(old) == (new, 3, (0, 12))
 
     asyncio.run(story())
@@ -66,8 +66,26 @@ def test_a_row_is_whole_when_all_ranks_have_reported():
         feed = StepFeed(2, 4)
         await feed.begin(0, (0, 0))
         await feed.report(1, {"loss/sft": Mean(6.0, 2.0)})
-        assert await feed.take_rows() == []
+        assert await feed.rows() == []
         await feed.report(1, {"loss/sft": Mean(1.0, 1.0)})
-        assert await feed.take_rows() == [(1, {"loss/sft": 7.0 / 3.0})]
+        assert await feed.rows() == [(1, {"loss/sft": 7.0 / 3.0})]
+
+    asyncio.run(story())
+
+
+def test_a_checkpoint_waits_for_the_rows_of_its_step():
+    async def story() -> None:
+        feed = StepFeed(2, 4)
+        incarnation = await feed.begin(0, (0, 0))
+        await feed.report(1, {"loss/sft": Mean(6.0, 2.0)})
+        waiting = asyncio.create_task(feed.all_written())
+        assert not await soon(waiting)  # the other rank has not reported
+        await feed.report(1, {"loss/sft": Mean(1.0, 1.0)})
+        assert not await soon(waiting)
+        await feed.rows_written(incarnation - 1, 1)  # of a learner that is gone
+        assert not await soon(waiting)
+        await feed.rows_written(incarnation, 1)
+        await waiting
+        assert await feed.rows() == []
 
     asyncio.run(story())

@@ -110,7 +110,7 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
         assert [g.group_id for g in (await buffer.lease("c0", 0)).groups] == ["0-0-1"]
         await buffer.commit("c0", PolicyVersion(again.incarnation, 1))
         await buffer.report(1, 0, {})
-        (row,) = await buffer.take_rows()
+        (row,) = await buffer.rows()
         # of the group that was ready in the checkpoint
         assert row.measured["reward/mean"].value() == pytest.approx(0.5)
 
@@ -189,13 +189,32 @@ def test_rows_are_complete_when_all_ranks_reported():
         await buffer.lease("b0", 0)
         await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
         await buffer.report(1, 1, {"tokens": Sum(3)})
-        assert await buffer.take_rows() == []
+        assert await buffer.rows() == []
         await buffer.report(1, 0, {"tokens": Sum(4)}, (("learner", 1.0, 2.0),))
-        (row,) = await buffer.take_rows()
+        (row,) = await buffer.rows()
         assert (row.step, row.measured["tokens"].value()) == (1, 7)
         assert row.measured["reward/mean"].value() == pytest.approx(0.5)
         assert row.measured["reward/frac_zero_std"].value() == 0.0
         assert [page[:2] for page in row.pages] == [(0, 0), (0, 1)]
         assert row.spans == ((0, (("learner", 1.0, 2.0),)), (1, ()))
+
+    asyncio.run(run())
+
+
+def test_a_checkpoint_waits_for_the_rows_of_its_step():
+    async def run():
+        buffer, version = await started(batch_size=1)
+        await fill(buffer, version, 1)
+        await buffer.lease("b0", 0)
+        await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
+        waiting = asyncio.create_task(buffer.all_written())
+        await asyncio.sleep(0.01)
+        await buffer.report(1, 0, {})
+        await asyncio.sleep(0.01)
+        await buffer.rows_written(version.incarnation - 1, 1)  # of a learner that is gone
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await buffer.rows_written(version.incarnation, len(await buffer.rows()))
+        await asyncio.wait_for(waiting, 5.0)
 
     asyncio.run(run())
