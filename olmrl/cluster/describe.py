@@ -57,7 +57,7 @@ def refusal(plan: Plan, resources: Resources) -> PlanError | None:
 def _roles(plan: Plan) -> list[str]:
     lines = ["role             count  CPUs  GPUs   each: GiB per GPU  GiB of host memory"]
     for role in plan.roles:
-        gpu = f"{_gib(max(total(role.memory), role.loading)):.1f}" if role.gpus else "-"
+        gpu = f"{_gib(role.peak):.1f}" if role.gpus else "-"
         lines.append(
             f"{role.name:<16} {role.count:>5} {role.cpus:>5g} {role.gpus:>5g} {gpu:>19} "
             f"{_gib(role.host_bytes):>19.1f}"
@@ -84,6 +84,8 @@ def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
         lines.append(f"{role.name} {where}: {_parts(role.memory)}")
     if role.loading > total(role.memory):
         lines.append(f"{role.name} while loading: {_gib(role.loading):.1f} (whole, then sharded)")
+    if role.reading:
+        lines.append(f"{role.name} while transcribing, GiB: {_parts(role.reading)}")
     if role.gpus:
         lines.append(f"{role.name} host, GiB: {_parts(role.host)}")
     if role.name == ENGINE and role.memory and plan.shape and isinstance(plan.config, GrpoConfig):
@@ -94,7 +96,7 @@ def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
             f"{work.completion:.0f} of completion assumed)"
         )
     if role.gpus and resources and resources.gpu_memory:
-        left = resources.gpu_memory - max(total(role.memory), role.loading) - RUNTIME_BYTES
+        left = resources.gpu_memory - role.peak - RUNTIME_BYTES
         lines.append(
             f"{role.name} GPU left: {_gib(left):.1f} of {_gib(resources.gpu_memory):.0f}, after "
             f"{_gib(RUNTIME_BYTES):.0f} assumed for CUDA and NCCL"

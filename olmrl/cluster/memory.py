@@ -12,7 +12,8 @@ same letters with a v for the vision tower). Every figure is the peak of one ran
 
 The peak is at rest + gathered + the largest of three moments of the backward pass: in the head, in
 the last language block, in the last vision block; or it comes when the optimizer's foreach kernels
-hold a copy of the shard. Before training each rank loads the whole model (`loading_bytes`).
+hold a copy of the shard. Before training each rank loads the whole model (`loading_bytes`), and
+where evaluation pages are transcribed it holds one again (`transcription_memory`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 
 from olmrl.cluster.shape import ModelShape
 from olmrl.cluster.workload import Workload
-from olmrl.config.schema import LearnerConfig, ModelConfig, RolloutConfig
+from olmrl.config.schema import LearnerConfig, ModelConfig, RolloutConfig, TranscriptionConfig
 from olmrl.hardware import GIB
 
 BYTES = {"bfloat16": 2, "float32": 4}
@@ -29,6 +30,8 @@ BYTES = {"bfloat16": 2, "float32": 4}
 Memory = dict[str, float]
 """Bytes by component."""
 
+_DECODED_TOKEN_BYTES = 96
+"""Measured: ids, masks and positions of one token in transformers' generation."""
 _BATCHED_TOKENS = 8192
 """Tokens of one vLLM prefill step on a GPU (its default there)."""
 _GRAPH_BYTES = 1.5 * GIB
@@ -195,6 +198,53 @@ def _head_bytes(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, r
     trained = model.lora is None and not model.freeze.language
     gradient = 4.0 * shape.vocabulary * shape.hidden if trained else 0.0
     return max(4 * logits + gradient, 3 * logits + 2 * gradient)
+
+
+def transcription_memory(
+    shape: ModelShape,
+    model: ModelConfig,
+    learner: LearnerConfig,
+    work: Workload,
+    generate: TranscriptionConfig,
+) -> Memory:
+    """Peak of one rank while it reads evaluation pages (`learner.generation`).
+
+    Weights and optimizer at rest; one whole copy of the model of (N + h vocabulary, if tied) c
+    bytes; for B pages of V patches, P prompt tokens and L of text their pixels, and the largest of
+
+        gathering  the largest tensor whole, in the master dtype
+        vision     one block: V B h_v c, times 11 in float32, 18 in bfloat16
+        prefill    the prompts' keys and values, and one MLP: P B (3 I + 4.6 h) c
+        decoding   keys and values of all tokens, and once more the keys of one layer
+    """
+    compute = BYTES[model.dtype]
+    state = at_rest(shape, model, learner, with_reference=False)
+    if learner.strategy == "fsdp":
+        del state["gradients"]  # freed between steps
+    resident = {} if learner.cpu_offload and learner.use_gpu else state
+    matrix = shape.vocabulary * shape.hidden
+    copied = shape.parameters + (matrix if shape.tied else 0)
+    prompts = generate.batch_pages * work.prompt
+    tokens = prompts + generate.batch_pages * generate.max_tokens
+    patches = generate.batch_pages * work.patches
+    kv = kv_bytes_per_token(shape, model.dtype)
+    in_mlp = 3 * shape.intermediate + 4.6 * shape.hidden
+    in_vision = (11 if compute == 4 else 18) * shape.vision_hidden
+    gathered = float(matrix * BYTES[model.master_dtype]) if is_sharded(model, learner) else 0.0
+    moments: list[Memory] = [
+        {"gathered tensor": gathered},
+        {"vision features": 1.0 * patches * in_vision * compute},
+        {"KV cache": 1.0 * prompts * kv, "activations": prompts * in_mlp * compute},
+        {
+            "KV cache": tokens * kv * (1 + 0.5 / shape.layers),
+            "activations": 1.0 * tokens * _DECODED_TOKEN_BYTES,
+        },
+    ]
+    pages = {
+        "whole copy": 1.0 * copied * compute,
+        "pixels": 1.0 * patches * shape.patch_width * compute,
+    }
+    return resident | pages | max(moments, key=total)
 
 
 def kv_bytes_per_token(shape: ModelShape, dtype: str) -> int:

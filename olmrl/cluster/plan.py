@@ -4,7 +4,7 @@ a cluster has it."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from olmrl.cluster.memory import (
     BYTES,
@@ -17,6 +17,7 @@ from olmrl.cluster.memory import (
     learner_memory,
     loading_bytes,
     total,
+    transcription_memory,
 )
 from olmrl.cluster.placement import Bundle, Seat, bundle, place
 from olmrl.cluster.resources import PlanError, Resources
@@ -50,6 +51,8 @@ class Role:
     """Bytes of host memory of one process beside that, at its largest."""
     loading: float = 0.0
     """Bytes on a GPU while the model is loaded, before it is sharded."""
+    reading: Memory = field(default_factory=dict)
+    """Like `memory`, while evaluation pages are transcribed; empty where none are."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Custom Ray resources each."""
 
@@ -59,9 +62,15 @@ class Role:
         return bundle(self.cpus, self.gpus, self.extra)
 
     @property
+    def peak(self) -> float:
+        """Bytes of `memory`, `loading` or `reading`, whichever is most."""
+        return max(total(self.memory), self.loading, total(self.reading))
+
+    @property
     def host_bytes(self) -> float:
         """Host memory of one process."""
-        return total(self.host) + (0.0 if self.gpus else total(self.memory))
+        held = max(total(self.memory), total(self.reading))
+        return total(self.host) + (0.0 if self.gpus else held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +147,14 @@ def plan_sft(config: SftConfig) -> Plan:
     shape = model_shape(config.model.path)
     work = sft_workload(config, shape) if shape else None
     learner = _learner(shape, work, config.model, config.learner, config.checkpoint)
+    generate = config.evaluation.generate
+    if generate is not None and shape and work:
+        reading = transcription_memory(shape, config.model, config.learner, work, generate)
+        learner = replace(learner, reading=reading)
     ahead = config.data.prefetch_pages * config.learner.workers
     pages = ahead * work.patches * shape.patch_width * 4.0 if work and shape else 0.0
     data = _data(pages, 1.0, config.data.resources)
-    if config.evaluation.generate is None:
+    if generate is None:
         return Plan((learner, data), shape, config)
     scorer = Role(SCORER, 1, 1.0, 0.0, {}, {"process": _PROCESS_BYTES[SCORER]})
     return Plan((learner, data, scorer), shape, config)
@@ -244,7 +257,7 @@ def check(plan: Plan, resources: Resources) -> None:
 
 def _check_gpu(plan: Plan, role: Role, gpu_memory: float) -> None:
     """Whether one GPU holds a role's peak."""
-    need = max(total(role.memory), role.loading) + RUNTIME_BYTES
+    need = role.peak + RUNTIME_BYTES
     if role.name == ENGINE and isinstance(plan.config, GrpoConfig) and plan.shape:
         rollout = plan.config.rollout
         longest = 1.0 * rollout.max_model_len * kv_bytes_per_token(plan.shape, rollout.dtype)
@@ -253,8 +266,9 @@ def _check_gpu(plan: Plan, role: Role, gpu_memory: float) -> None:
         need = (fixed + longest) / rollout.gpu_memory_utilization
     if need <= gpu_memory:
         return
-    largest = max(role.memory, key=lambda k: role.memory[k])
-    if role.loading > total(role.memory):
+    held = max(role.memory, role.reading, key=total)
+    largest = max(held, key=lambda k: held[k])
+    if role.loading > total(held):
         largest = "the whole model while it is loaded"
     raise PlanError(
         f"{role.name} needs {need / GIB:.0f} GiB per GPU (most of it {largest}), a GPU has "

@@ -7,6 +7,7 @@ gradients and optimizer state by adding up the tensors.
 import pytest
 from learner_peak import Case, Step
 from live_bytes import LiveBytes
+from reading_peak import Reading
 
 from olmrl.cluster import PUBLISHED_SHAPES
 from olmrl.cluster.memory import (
@@ -16,9 +17,16 @@ from olmrl.cluster.memory import (
     kv_bytes_per_token,
     learner_memory,
     total,
+    transcription_memory,
 )
 from olmrl.cluster.workload import Workload
-from olmrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, RolloutConfig
+from olmrl.config.schema import (
+    LearnerConfig,
+    LoraConfig,
+    ModelConfig,
+    RolloutConfig,
+    TranscriptionConfig,
+)
 from olmrl.synth.model import SIZES, ModelSize
 
 SEVEN_B = PUBLISHED_SHAPES["Qwen/Qwen2.5-VL-7B-Instruct"]
@@ -73,6 +81,30 @@ def test_weights_gradients_and_optimizer_to_the_byte():
     memory = at_rest(step.shape, step.model, step.learner, with_reference=False)
     gradients = sum(p.grad.nbytes for p in parameters)
     assert memory == {"weights": weights, "gradients": gradients, "optimizer": moments}
+
+
+READINGS = [
+    # the image decides, then the prompt, then the text
+    Reading(SIZES["tiny"], pages=4, side=16, text=8, max_tokens=4),
+    Reading(WIDE, pages=2, side=16, text=8, max_tokens=4),
+    Reading(WIDE, pages=2, side=16, text=8, max_tokens=4, dtype="bfloat16"),
+    Reading(SIZES["tiny"], pages=4, side=2, text=600, max_tokens=4),
+    Reading(WIDE, pages=4, side=2, text=600, max_tokens=4, dtype="bfloat16"),
+    Reading(SIZES["tiny"], pages=8, side=2, text=8, max_tokens=300),
+    Reading(WIDE, pages=4, side=2, text=8, max_tokens=300, dtype="bfloat16"),
+]
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=lambda r: f"{r.side}-{r.text}-{r.max_tokens}")
+def test_peak_of_a_transcription(reading, tmp_path):
+    copy, peak = reading.measure(tmp_path)
+    generate = TranscriptionConfig(batch_pages=reading.pages, max_tokens=reading.max_tokens)
+    memory = transcription_memory(
+        reading.shape, reading.model, LearnerConfig(use_gpu=False), reading.work, generate
+    )
+    predicted = total(memory) - memory["weights"] - memory["optimizer"]
+    assert memory["whole copy"] == pytest.approx(copy, rel=0.01)
+    assert predicted - memory["whole copy"] == pytest.approx(peak, rel=0.15)
 
 
 def test_states_are_split_over_ranks():
