@@ -181,6 +181,26 @@ def test_nara_keeps_open_human_pages_and_the_latest_transcript(tmp_path, mix):
     assert "not valid JSON" in reasons["rg_24/part-1 line 10"]
 
 
+def test_killed_nara_goes_on_and_fetches_nothing_twice(tmp_path, mix):
+    def nara(out):
+        return (
+            "nara", "--input-dir", tmp_path / "catalog", "--output-dir", tmp_path / out,
+            "--rate", 1000, "--workers", 1,
+        )  # fmt: skip
+
+    with ImageServer({f"/{n}.jpg": picture() for n in range(4)}) as server:
+        rows = [record(f"{server.url}/{n}.jpg", [f"text {n}"], identity=n + 1) for n in range(4)]
+        (tmp_path / "catalog").mkdir()
+        (tmp_path / "catalog/part.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+        assert mix(*nara("whole")) == 0
+        server.asked.clear()
+        assert killed_at(4, "before", *nara("killed"))
+        assert mix(*nara("killed")) == 0
+        assert sum(server.asked.values()) <= 5  # at most the page in hand
+    assert len(tree(tmp_path / "whole")) >= 8
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+
+
 def test_the_latest_contribution_is_by_date_where_dates_are_given():
     def entry(text, date):
         return {
