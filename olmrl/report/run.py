@@ -54,7 +54,7 @@ def improvement(evaluations: Sequence[Mapping[str, Any]]) -> Table:
     first, last = evaluations[0]["scores"], evaluations[-1]["scores"]
     rows = tuple(
         (name, float(first[name]), float(last[name]), f"{last[name] - first[name]:+.3f}")
-        for name in sorted(first)
+        for name in sorted(first, key=_prominence)
         if name in last
     )
     header = ("held-out figure", f"step {evaluations[0]['step']}",
@@ -64,6 +64,11 @@ def improvement(evaluations: Sequence[Mapping[str, Any]]) -> Table:
         "similarity of the words alone, whatever their layout."
     )
     return Table("Before and after", header, rows, note)
+
+
+def _prominence(name: str) -> tuple[bool, bool, str]:
+    """Pass rates come first, parts of a figure (`greedy/type/table`) after whole ones."""
+    return not name.endswith("pass_rate"), name.count("/") > 1, name
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Curves:
