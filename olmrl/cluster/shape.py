@@ -10,7 +10,7 @@ from typing import Any
 
 from olmrl.cluster.resources import PlanError
 from olmrl.config.schema import MODEL_TYPES, ModelConfig
-from olmrl.data.cost import CostModel
+from olmrl.data.cost import CostModel, language_matrices, vision_matrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +100,19 @@ class ModelShape:
 
     def _adapters(self, rank: int, targets: tuple[str, ...]) -> int:
         """Numbers in low-rank adapters on layers of these names, in language and vision blocks."""
-        h, inner, v, v_inner = (
-            self.hidden, self.intermediate, self.vision_hidden, self.vision_intermediate,
-        )  # fmt: skip
-        language = {
-            "q_proj": 2 * h, "k_proj": h + self.keys, "v_proj": h + self.keys, "o_proj": 2 * h,
-            "gate_proj": h + inner, "up_proj": h + inner, "down_proj": h + inner,
-        }  # fmt: skip
-        vision = {
-            "qkv": 4 * v, "proj": 2 * v,
-            "gate_proj": v + v_inner, "up_proj": v + v_inner, "down_proj": v + v_inner,
-        }  # fmt: skip
-        per_layer = sum(language.get(name, 0) for name in targets)
-        per_vision_layer = sum(vision.get(name, 0) for name in targets)
+        config = self._config()
+        language = language_matrices(config.text_config)
+        vision = vision_matrices(config.vision_config)
+        per_layer = sum(sum(language[name]) for name in targets if name in language)
+        per_vision_layer = sum(sum(vision[name]) for name in targets if name in vision)
         return rank * (self.layers * per_layer + self.vision_layers * per_vision_layer)
 
     def cost(self) -> CostModel:
         """Operations of this model, by the learner's own account."""
+        return CostModel.from_config(self._config())
+
+    def _config(self) -> SimpleNamespace:
+        """The sizes under transformers' names."""
         text = SimpleNamespace(
             hidden_size=self.hidden,
             num_hidden_layers=self.layers,
@@ -136,7 +132,7 @@ class ModelShape:
             fullatt_block_indexes=range(self.full_blocks),
             out_hidden_size=self.hidden,
         )
-        return CostModel.from_config(SimpleNamespace(text_config=text, vision_config=vision))
+        return SimpleNamespace(text_config=text, vision_config=vision)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ModelShape:

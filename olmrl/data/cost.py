@@ -25,8 +25,14 @@ class CostModel:
     """Per attended (query, key) pair, over all layers."""
     prediction: float
     """Per predicted token in the LM head."""
+    embed: float
+    """Per image patch in the patch embedding."""
     patch: float
-    """Per image patch in the vision tower and merger, window attention included."""
+    """Per image patch in the linear layers of the vision blocks."""
+    window: float
+    """Per image patch in the attention of the vision blocks with windows."""
+    merger: float
+    """Per image patch in the merger."""
     patch_pair: float
     """Per (patch, patch) pair in the vision blocks with full attention."""
 
@@ -34,17 +40,19 @@ class CostModel:
     def from_config(cls, config: Any) -> CostModel:
         """Read the shape of a Qwen2.5-VL-class model from its transformers config."""
         text, vision = config.text_config, config.vision_config
-        hidden, layers = text.hidden_size, text.num_hidden_layers
-        head = getattr(text, "head_dim", None) or hidden // text.num_attention_heads
-        queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
-        layer = hidden * (2 * queries + 2 * keys) + 3 * hidden * text.intermediate_size
-        patch, full_blocks = _vision_weights(vision)
+        width, full = vision.hidden_size, len(vision.fullatt_block_indexes)
+        merged = width * vision.spatial_merge_size**2
+        window_patches = (vision.window_size / vision.patch_size) ** 2
+        queries = language_matrices(text)["q_proj"][1]
         return cls(
-            token=2.0 * layers * layer,
-            pair=4.0 * layers * queries,
-            prediction=2.0 * hidden * text.vocab_size,
-            patch=patch,
-            patch_pair=4.0 * full_blocks * _width(vision),
+            token=2.0 * text.num_hidden_layers * _size(language_matrices(text)),
+            pair=4.0 * text.num_hidden_layers * queries,
+            prediction=2.0 * text.hidden_size * text.vocab_size,
+            embed=2.0 * 3 * vision.temporal_patch_size * vision.patch_size**2 * width,
+            patch=2.0 * vision.depth * _size(vision_matrices(vision)),
+            window=4.0 * (vision.depth - full) * width * window_patches,
+            merger=2.0 * merged * (merged + vision.out_hidden_size) / vision.spatial_merge_size**2,
+            patch_pair=4.0 * full * width,
         )
 
     def batch(self, batch: PackedBatch) -> float:
@@ -68,30 +76,41 @@ class CostModel:
             self.token * tokens
             + self.pair * pairs
             + self.prediction * predictions
-            + self.patch * patches.sum()
+            + (self.embed + self.patch + self.window + self.merger) * patches.sum()
             + self.patch_pair * (patches**2).sum()
         )
 
 
-def _width(vision: Any) -> int:
-    """Width of a vision block; Qwen2-VL calls it embed_dim and means the output by hidden_size."""
-    return int(getattr(vision, "embed_dim", None) or vision.hidden_size)
+def language_matrices(text: Any) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of each linear layer of a language block, in the order they are run."""
+    hidden, inner = text.hidden_size, text.intermediate_size
+    head = getattr(text, "head_dim", None) or hidden // text.num_attention_heads
+    queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
+    return {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
 
 
-def _vision_weights(vision: Any) -> tuple[float, int]:
-    """Operations per patch outside full attention, and the number of full-attention blocks."""
-    width, depth = _width(vision), int(vision.depth)
-    window = getattr(vision, "window_size", None)
-    if window is None:  # Qwen2-VL: plain MLP, full attention everywhere
-        mlp, full, window_patches, output = 2 * width * vision.mlp_ratio * width, depth, 0.0, None
-    else:
-        mlp, full = 3 * width * vision.intermediate_size, len(vision.fullatt_block_indexes)
-        window_patches, output = (window / vision.patch_size) ** 2, vision.out_hidden_size
-    merged = width * vision.spatial_merge_size**2
-    merger = merged * (merged + (output or vision.hidden_size)) / vision.spatial_merge_size**2
-    embed = 3 * vision.temporal_patch_size * vision.patch_size**2 * width
-    per_patch = 2.0 * (depth * (4 * width**2 + mlp) + merger + embed)
-    return per_patch + 4.0 * (depth - full) * width * window_patches, full
+def vision_matrices(vision: Any) -> dict[str, tuple[int, int]]:
+    """The same of a vision block."""
+    width, inner = vision.hidden_size, vision.intermediate_size
+    return {
+        "qkv": (width, 3 * width),
+        "proj": (width, width),
+        "gate_proj": (width, inner),
+        "up_proj": (width, inner),
+        "down_proj": (inner, width),
+    }
+
+
+def _size(matrices: dict[str, tuple[int, int]]) -> int:
+    return sum(inputs * outputs for inputs, outputs in matrices.values())
 
 
 def _attended_pairs(batch: PackedBatch) -> float:

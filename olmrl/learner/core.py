@@ -95,8 +95,10 @@ class GrpoLearner:
         flops = step_flops(
             batches,
             strategy.model_config,
+            strategy.trained,
             trained_passes=algorithm.epochs_per_batch,
-            observed_passes=needs_old + bool(algorithm.kl_beta),
+            observed_passes=int(needs_old),
+            reference_passes=int(algorithm.kl_beta > 0),
         )
         seconds = time.perf_counter() - begin
         return merge(*parts, utilisation(flops, seconds, strategy.device))
@@ -139,7 +141,8 @@ class SftLearner:
         padded = _pad_to_largest(self._strategy, batches)
         updated = update(self._strategy, padded, sft_loss, guard)
         self._strategy.forget_features()
-        flops = step_flops(batches, self._strategy.model_config, trained_passes=1)
+        strategy = self._strategy
+        flops = step_flops(batches, strategy.model_config, strategy.trained, trained_passes=1)
         used = utilisation(flops, time.perf_counter() - begin, self._strategy.device)
         return merge(measure_tokens(batches), updated, used)
 

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from olmrl.config.schema import ModelConfig
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import plain_weights
 from olmrl.learner.packed import Policy, PolicyOutput, prepare_inputs
@@ -29,6 +30,8 @@ class Strategy(Protocol):
     device: torch.device
     model_config: Any
     """transformers configuration of the policy."""
+    trained: ModelConfig
+    """What of it is trained, and in which precision."""
 
     def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
         """Add the gradients of `loss_fn`'s part to what the step has so far; sums over ranks."""

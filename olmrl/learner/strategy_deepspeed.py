@@ -52,6 +52,7 @@ class DeepspeedStrategy(ShardedPolicy):
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = model.device
         self.model_config = model.config
+        self.trained = model_config
         self._stage = learner.zero_stage
         self._adapted = model_config.lora is not None
         self._deepspeed.init_distributed(dist_backend=dist.get_backend(), dist_init_required=False)

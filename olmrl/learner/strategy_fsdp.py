@@ -52,6 +52,7 @@ class FsdpStrategy(ShardedPolicy):
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.device = model.device
         self.model_config = model.config
+        self.trained = model_config
         self._max_norm = learner.optimizer.max_grad_norm
         self._adapted = model_config.lora is not None
         kernel = resolve_kernel(model_config.attention, self.device)

@@ -1,0 +1,88 @@
+"""Operations of a training step against PyTorch's own counter, whatever is trained."""
+
+import numpy as np
+import pytest
+import torch
+from learner_tiny import IMAGE, PATCH_WIDTH, make_config, make_group, make_model, pack
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Qwen2_5_VLForConditionalGeneration
+
+from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
+from olmrl.data.cost import CostModel
+from olmrl.learner.flops import adapter_cost, backward_cost, step_flops
+from olmrl.learner.model import add_adapters, freeze
+
+GRID = np.array([[1, 16, 12]])
+TEXT = 40
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+CASES = {
+    "all": {},
+    "tower frozen": {"freeze": FreezeConfig(vision=True)},
+    "vision frozen": {"freeze": FreezeConfig(vision=True, projector=True)},
+    "only the projector": {"freeze": FreezeConfig(vision=True, language=True)},
+    "only the tower": {"freeze": FreezeConfig(projector=True, language=True)},
+    "language frozen": {"freeze": FreezeConfig(language=True)},
+    "adapters": {"lora": LoraConfig(rank=4, target_modules=ATTENTION)},
+    "adapters late in a block": {"lora": LoraConfig(rank=4, target_modules=("down_proj",))},
+    "adapters in the tower": {"lora": LoraConfig(rank=4, target_modules=("qkv", *ATTENTION))},
+}
+
+
+def counted(config, policy):
+    """Operations of one forward and backward pass of transformers' own model."""
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="eager")
+    freeze(model, policy.freeze)
+    if policy.lora is not None:
+        add_adapters(model, policy.lora)
+    image = int(GRID.prod()) // 4
+    ids = torch.tensor([[50] * 10 + [IMAGE] * image + [60] * (TEXT - 10)])
+    with FlopCounterMode(display=False) as counter:
+        out = model(
+            input_ids=ids,
+            pixel_values=torch.rand(int(GRID.prod()), PATCH_WIDTH),
+            image_grid_thw=torch.from_numpy(GRID),
+            mm_token_type_ids=(ids == IMAGE).long(),
+            use_cache=False,
+        )
+        out.logits.sum().backward()
+    return counter.get_total_flops(), ids.shape[1]
+
+
+@pytest.mark.parametrize("trained", CASES.values(), ids=CASES.keys())
+def test_what_is_frozen_is_not_counted(trained):
+    config = make_config()
+    config.vision_config.fullatt_block_indexes = [0, 1]
+    policy = ModelConfig(path="tiny", **trained)
+    expected, tokens = counted(config, policy)
+    parts = (
+        CostModel.from_config(config),
+        adapter_cost(config, policy.lora),
+        backward_cost(config, policy),
+    )
+    # eager attention computes the masked half as well
+    mine = sum(part.parts(tokens, tokens**2, tokens, GRID) for part in parts)
+    assert mine == pytest.approx(expected, rel=0.01)
+
+
+def test_a_step_counts_its_passes_and_kept_features_once():
+    config = make_config()
+    batch = pack(make_model(), [make_group(0, (8, 6), [5, 3, 4])])
+    cost = CostModel.from_config(config)
+    forward = cost.batch(batch)
+    everything = ModelConfig(path="tiny")
+    full = step_flops([batch], config, everything, trained_passes=2, observed_passes=1)
+    # the patch embedding alone has no second gradient
+    assert full == pytest.approx(7 * forward - 2 * cost.embed * 48, rel=1e-9)
+    frozen = ModelConfig(path="tiny", freeze=FreezeConfig(vision=True, projector=True))
+    seen = cost.parts(0, 0, 0, batch.image_grid_thw)
+    kept = step_flops([batch], config, frozen, trained_passes=2, observed_passes=1)
+    assert kept == pytest.approx(7 * (forward - seen) + seen, rel=1e-9)
+    other = step_flops([batch], config, frozen, trained_passes=2, reference_passes=1)
+    assert other == pytest.approx(kept + seen, rel=1e-9)  # a model of its own
+    adapted = ModelConfig(path="tiny", lora=LoraConfig(rank=1, target_modules=("q_proj",)))
+    alone, beside = (
+        step_flops([batch], config, adapted, trained_passes=1, reference_passes=passes)
+        for passes in (0, 1)
+    )
+    assert beside - alone == pytest.approx(forward - seen, rel=1e-9)
