@@ -7,6 +7,7 @@ step     take -> pack -> learner step -> report, save, evaluate
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import ray
 import ray.train
@@ -68,11 +69,14 @@ class SftWorker:
             self._evaluator.run(step, always=True)
         started = time.monotonic()
         clock = Clock()
+        ahead = self._ask(step)
         while step < task.total_steps:
-            share: StepShare | None = ray.get(task.feed.take.remote(TRAIN, step, self._rank))
+            share: StepShare | None = ray.get(ahead)
             clock.lap("data_wait")
             if share is None:
                 break
+            if step + 1 < task.total_steps:
+                ahead = self._ask(step + 1)
             measured = self._train(share, step, clock)
             step, position = step + 1, share.position
             epoch = position[0] + position[1] / task.pages_per_epoch
@@ -97,6 +101,12 @@ class SftWorker:
             if not stopping:
                 export(task.run_dir, f"{task.run_dir}/model", replace=True)
             ray.get(task.feed.finish.remote())
+
+    def _ask(self, step: int) -> Any:
+        """Ref of this rank's share of a step, which travels here while another step is trained."""
+        share = self._task.feed.take.remote(TRAIN, step, self._rank)
+        ray.wait([share], timeout=0)
+        return share
 
     def _begin(self) -> tuple[int, tuple[int, int]]:
         step, position = 0, (0, 0)

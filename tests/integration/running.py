@@ -111,7 +111,7 @@ class Running:
                 start_new_session=True,
             )
 
-    def wait_for_step(self, step, timeout_s=300):
+    def wait_for_step(self, step, timeout_s=900):
         path = Path(self.out) / "metrics.jsonl"
         deadline = time.monotonic() + timeout_s
         while not (path.exists() and any(r["step"] >= step for r in read_rows(path))):
