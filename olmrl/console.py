@@ -179,7 +179,12 @@ def run_command(
         with RunLock(directory.path):
             _prepare(config, directory, arguments)
             cluster.connect(
-                config.cluster.address, config.cluster.local_cpus, plan, config.cluster.dashboard
+                config.cluster.address,
+                config.cluster.local_cpus,
+                plan,
+                config.cluster.dashboard,
+                config.cluster.wait_s,
+                _print_line,
             )
             stop = StopRequest(config.checkpoint.grace_s)
             stop.install()
@@ -200,6 +205,11 @@ def run_command(
     except KeyboardInterrupt:
         return _complain(name, RunStopped("interrupted; --resume auto continues the run"), 130)
     return 0
+
+
+def _print_line(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _complain(name: str, error: Exception, code: int) -> int:

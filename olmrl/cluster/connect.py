@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from olmrl.cluster.plan import ENGINE, Plan, Role, check
-from olmrl.cluster.resources import Node, Resources, from_ray
+from olmrl.cluster.reserve import wait_for_nodes
+from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
 
 _START_ATTEMPTS = 3
 
@@ -19,11 +21,26 @@ _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDE
 """Variables that workers must share with the Driver."""
 
 
-def connect(address: str | None, local_cpus: int | None, plan: Plan, dashboard: bool) -> Resources:
+def connect(
+    address: str | None,
+    local_cpus: int | None,
+    plan: Plan,
+    dashboard: bool,
+    wait_s: float = 0.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> Resources:
     """Join the job's Ray cluster, or start one on this machine with the CPUs the plan needs.
 
     A local cluster counts CPUs logically: small machines run all roles side by side. Everything it
     opens listens on loopback.
+
+    Args:
+        address: of the cluster to join; None takes RAY_ADDRESS, and without it starts one.
+        local_cpus: of a cluster that is started; None takes what the plan needs.
+        plan: what the run starts.
+        dashboard: whether a cluster that is started has one.
+        wait_s: seconds that a cluster which is joined may take to get the plan's nodes.
+        say: prints a line about that wait.
 
     Raises:
         PlanError: the cluster is too small.
@@ -47,8 +64,17 @@ def connect(address: str | None, local_cpus: int | None, plan: Plan, dashboard: 
             Resources((Node(float(count)),)),
         )
         _start_local(num_cpus=count, include_dashboard=dashboard, **settings)
-    resources = from_ray(ray.nodes())
-    check(plan, resources)
+    try:
+        resources = from_ray(ray.nodes())
+        check(plan, resources)
+    except PlanError as error:
+        if not joins:
+            raise
+        if not wait_s:
+            raise PlanError(f"{error}; if it starts nodes when asked, set cluster.wait_s") from None
+        wait_for_nodes(plan, wait_s, say)
+        resources = from_ray(ray.nodes())
+        check(plan, resources)
     return resources
 
 

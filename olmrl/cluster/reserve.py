@@ -1,4 +1,4 @@
-"""The engines' GPUs, reserved as one Ray placement group before anything else starts.
+"""Placement groups: the engines' GPUs, reserved before anything else starts, and missing nodes.
 
 Learner ranks get theirs from Ray Train's own group. Scorers need none: Ray's scheduler keeps actors
 without a GPU off GPU nodes as long as others have room. Rendering tasks are spread by Ray Data.
@@ -6,6 +6,8 @@ without a GPU off GPU nodes as long as others have room. Rendering tasks are spr
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -13,10 +15,13 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from olmrl.cluster.placement import engine_bundles
+from olmrl.cluster.plan import Plan
 from olmrl.cluster.resources import PlanError, from_ray
 from olmrl.config.schema import GrpoConfig
 
 _RESERVE_TIMEOUT_S = 60.0
+_TELL_EVERY_S = 15.0
+"""Time between two lines about nodes that are not there yet."""
 
 
 class EngineSeats:
@@ -61,3 +66,35 @@ def reserve_engines(config: GrpoConfig) -> EngineSeats:
             f"{_RESERVE_TIMEOUT_S:.0f} s; the cluster is {resources}, other jobs may hold it"
         )
     return EngineSeats(group, len(bundles))
+
+
+def wait_for_nodes(plan: Plan, seconds: float, say: Callable[[str], None]) -> None:
+    """Wait until the cluster has room for a plan; an autoscaler starts the nodes it lacks.
+
+    One placement group of all processes waits for that room. Ray's autoscaler starts nodes for a
+    waiting group, and forgets it when this job ends, however it ends; a request through the
+    autoscaler's SDK would go on keeping nodes up.
+
+    Args:
+        plan: what the run starts.
+        seconds: longest wait.
+        say: prints a line on what is there so far.
+
+    Raises:
+        PlanError: there is no room in time.
+    """
+    group = placement_group([role.bundle for role in plan.roles for _ in range(role.count)])
+    needs = f"{plan.gpus:g} GPUs and {plan.cpus:g} CPUs"
+    begin = time.monotonic()
+    try:
+        while not group.wait(min(_TELL_EVERY_S, seconds)):
+            waited = time.monotonic() - begin
+            has = from_ray(ray.nodes())
+            if waited >= seconds:
+                raise PlanError(
+                    f"cluster.wait_s: the run needs {needs}; after {waited:.0f} s the cluster has "
+                    f"{has}, part of it perhaps in use by other jobs"
+                )
+            say(f"waiting for nodes: needs {needs}, has {has} ({waited:.0f} of {seconds:.0f} s)")
+    finally:
+        remove_placement_group(group)

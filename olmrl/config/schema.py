@@ -408,6 +408,8 @@ class ClusterConfig(Section):
 
     address: str | None = None
     """Ray address; null joins the cluster of the job or starts a local one."""
+    wait_s: Annotated[int, Field(ge=0)] = 0
+    """Ask the cluster's autoscaler for missing nodes, and wait so many seconds; 0: refuse."""
     local_cpus: Count | None = None
     """Logical CPUs of a local cluster; null takes what the plan needs."""
     dashboard: bool = True
