@@ -1,5 +1,6 @@
 """The pool of scorer processes: whole groups, deadlines that kill, retries, shared work."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from olmrl.config.schema import RewardConfig, ScorerConfig
 from olmrl.metrics import flatten
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rewards.registry import REGISTERED
-from olmrl.types import PromptGroup
+from olmrl.types import PolicyVersion, PromptGroup, VersionSpan
 
 REFERENCE = "the quick brown fox"
 
@@ -226,3 +227,25 @@ def test_reward_that_workers_cannot_import_is_named(start, tmp_path, monkeypatch
     pool = start({"only_in_the_driver:one": {}})
     with pytest.raises(ValueError, match=r"cannot start.*No module named 'only_in_the_driver'"):
         gather(pool, 1)
+
+
+def test_a_groups_oldest_weights_decide_its_curriculum(cluster):
+    curriculum = {"type/order": {0: 0, 10: 1}}
+    configs = [RewardConfig(name="bench", curriculum=curriculum)]
+    pool = ScorerPool(configs, ScorerConfig(workers=1, cpus_per_worker=0.5), 2)
+    tests = [
+        test_row("present", "p", text="alpha"),
+        test_row("order", "o", before="alpha", after="beta"),
+    ]
+    spans = [VersionSpan(PolicyVersion(0, step), 0, 5) for step in (7, 5)]
+    made = [
+        dataclasses.replace(completion("alpha", index), versions=(span,))
+        for index, span in enumerate(spans)
+    ]
+    submit(pool, made, page(tests=tests))
+    (found,) = gather(pool, 1).values()
+    measured = flatten(pool.measurements())
+    pool.close()
+    assert [r.total for r in found.rollouts] == pytest.approx([1 / 1.5] * 2)
+    assert [r.rewards["bench"].value for r in found.rollouts] == [0.5, 0.5]
+    assert measured["reward/bench/weight/type/order"] == 0.5
