@@ -8,6 +8,7 @@ and peak memory are noted too. --ray adds openai-build on Ray Data with 1 and 2 
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -97,6 +98,16 @@ def compare(name, ours, theirs, pages, work, only):
     return result
 
 
+def scaling(command, pages, work):
+    """Pages per second of wall time with 1 and 2 Ray workers, start-up excluded likewise."""
+    rates = {}
+    for workers in (1, 2):
+        small, large = (measure(command(i, workers), work)["wall_s"] for i in (0, 1))
+        rates[f"{workers} workers"] = round((pages[1] - pages[0]) / (large - small), 2)
+    print("pages per second", rates, flush=True)
+    return {"pages_per_second": rates}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--olmocr-python", required=True)
@@ -106,6 +117,7 @@ def main():
     parser.add_argument("--only", help="start of the name of the one comparison to run")
     parser.add_argument("--ray", action="store_true")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     sizes = (options.pages, 4 * options.pages)
     rows = (options.rows, 4 * options.rows)
     mix, olmocr = [sys.executable, "-m", "olmrl.mix"], [options.olmocr_python, "-m"]
@@ -172,20 +184,28 @@ def main():
             ),
         }  # fmt: skip
         if options.ray:
-            results["openai-build on Ray Data"] = {
-                f"{n} workers": measure(
-                    [*mix, "openai-build", root / "single1", root / f"ray{n}", "--workers", n,
-                     "--ray", "local"], root,
-                )["wall_s"]
-                for n in (1, 2)
-            }  # fmt: skip
+            results["openai-build on Ray Data"] = scaling(
+                lambda i, n: [*mix, "openai-build", root / f"single{i}", root / f"ray{i}-{n}",
+                              "--workers", n, "--ray", "local"],
+                sizes, work,
+            )  # fmt: skip
     hardware = f"{os.cpu_count()} CPU cores ({platform.machine()}), shared with other jobs"
     target = Path(options.out)
     known = json.loads(target.read_text())["results"] if target.exists() else {}
     for name, result in results.items():
         if result is not None:
             known[name] = {"command": " ".join(["python", *sys.argv]), **result}
-    out = {"hardware": hardware, "olmocr": version(options.olmocr_python), "results": known}
+    out = {
+        "hardware": hardware,
+        "date": time.strftime("%Y-%m-%d"),
+        "load_average_at_start": load,
+        "versions": {
+            "python": platform.python_version(),
+            "ray": importlib.metadata.version("ray"),
+            "olmocr": version(options.olmocr_python),
+        },
+        "results": known,
+    }
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(out, indent=2) + "\n")
 
