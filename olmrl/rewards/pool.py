@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 
 from olmrl.config.schema import RewardConfig, ScorerConfig
 from olmrl.metrics import Mean, Measurements, Sum, merge
@@ -34,6 +34,9 @@ from olmrl.types import Completion, Page, PromptGroup
 
 START_TIMEOUT_S = 300.0
 """A worker process must have started within this time."""
+
+_MAX_START_FAILURES = 3
+"""Processes in a row that may die while they start; machines die then too."""
 
 _AHEAD = 4
 """Calls sent to a worker ahead of time, so that it never waits for the Driver's next poll."""
@@ -116,6 +119,7 @@ class ScorerPool:
         self._finished: list[PromptGroup | ScoringFailure] = []
         self._counts: Counter[str] = Counter()
         self._latencies: list[float] = []
+        self._start_failures = 0
         self._weights: Measurements = {}
         self._workers = [self._start_worker() for _ in range(config.workers)]
 
@@ -305,14 +309,16 @@ class ScorerPool:
             try:
                 answer = ray.get(ref)
             except RayError as error:
-                if worker.starting is not None:
-                    raise ValueError(f"a scorer process cannot start: {_summary(error)}") from error
-                self._replace(worker, f"the scorer process died ({_summary(error)})")
                 self._counts["deaths"] += 1
+                if worker.starting is not None:
+                    self._failed_start(worker, error)
+                else:
+                    self._replace(worker, f"the scorer process died ({_summary(error)})")
                 return
             worker.head_since = time.monotonic()
             if worker.starting is not None:
                 worker.starting = None
+                self._start_failures = 0
             else:
                 _, call = worker.calls.popleft()
                 self._take(call, answer)
@@ -364,6 +370,18 @@ class ScorerPool:
         handle: Any = actor.remote(self._reward_configs, memory)
         return _Worker(handle, handle.ready.remote(), head_since=time.monotonic())
 
+    def _failed_start(self, worker: _Worker, error: RayError) -> None:
+        """Start another process in place of one that never came up.
+
+        Raises:
+            ValueError: it cannot build its rewards, or others have died before it.
+        """
+        self._start_failures += 1
+        refused = not isinstance(error, ActorDiedError) or error.actor_init_failed
+        if refused or self._start_failures == _MAX_START_FAILURES:
+            raise ValueError(f"a scorer process cannot start: {_summary(error)}") from error
+        self._workers[self._workers.index(worker)] = self._start_worker()
+
     def _deadline(self, worker: _Worker) -> float:
         allowed = self._config.timeout_s if worker.starting is None else START_TIMEOUT_S
         return worker.head_since + allowed
@@ -379,6 +397,9 @@ class ScorerPool:
             if worker.head is None or now <= self._deadline(worker):
                 continue
             if worker.starting is not None:
+                if any(w.starting is None for w in self._workers):
+                    worker.head_since = now  # the others go on while the cluster lacks its node
+                    continue
                 raise ValueError(
                     f"a scorer process did not start within {START_TIMEOUT_S:.0f} s; does the "
                     f"cluster have {self._config.workers} x {self._config.cpus_per_worker} CPUs "

@@ -133,6 +133,27 @@ def test_work_runs_ahead_only_as_far_as_asked(tmp_path: Path):
 
 
 @dataclass(frozen=True)
+class DieOnce:
+    """Takes its process down at two items, the first time."""
+
+    folder: str
+
+    def __call__(self, epoch: int, index: int, item: int) -> int:
+        mark = Path(self.folder, str(item))
+        if item in (3, 17) and not mark.exists():
+            mark.touch()
+            os._exit(1)
+        return item
+
+
+def test_work_of_a_data_worker_that_dies_is_done_again(tmp_path: Path):
+    items = list(OrderedStream(DieOnce(str(tmp_path)), 24, 5, item_bytes=10, epochs=1))
+    assert [index for _, index, _ in items] == list(range(24))
+    assert [item for _, _, item in items] == order(24, 5, 0).tolist()
+    assert {mark.name for mark in tmp_path.iterdir()} == {"3", "17"}
+
+
+@dataclass(frozen=True)
 class Fail:
     def __call__(self, epoch: int, index: int, item: int) -> int:
         if item == 3:

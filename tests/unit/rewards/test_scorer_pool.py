@@ -221,6 +221,19 @@ def test_wrong_reward_is_refused_before_any_process_starts():
         ScorerPool([RewardConfig(name="eoss")], ScorerConfig(), 2)
 
 
+def test_a_process_that_dies_while_it_starts_is_replaced(start, tmp_path):
+    pool = start({"own_rewards:Frail": {"folder": str(tmp_path), "deaths": 2}})
+    submit(pool, group("a", "b", group_id="g"), page())
+    assert totals(gather(pool, 1)["g"]) == [1.0, 1.0]
+    assert flatten(pool.measurements())["reward/worker_deaths"] == 2
+
+
+def test_processes_that_keep_dying_end_the_run(start, tmp_path):
+    pool = start({"own_rewards:Frail": {"folder": str(tmp_path), "deaths": 9}})
+    with pytest.raises(ValueError, match="a scorer process cannot start"):
+        gather(pool, 1)
+
+
 def test_reward_that_workers_cannot_import_is_named(start, tmp_path, monkeypatch):
     (tmp_path / "only_in_the_driver.py").write_text("def one(page, group):\n    return [1.0]\n")
     monkeypatch.syspath_prepend(str(tmp_path))
