@@ -547,7 +547,7 @@ class TranscriptionConfig(Section):
     """Evaluation pages that the policy reads, greedily, to be scored.
 
     Each rank reads its share with a whole copy of the weights in `model.dtype` and a KV cache, held
-    during the evaluation only; `--dry-run` counts both (7B in bfloat16: 15.4 and about 2 GiB).
+    during the evaluation only; `--dry-run` counts both (7B in bfloat16: 15.4 and about 3 GiB).
     """
 
     pages: Count = 32

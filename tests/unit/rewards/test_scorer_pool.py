@@ -234,6 +234,16 @@ def test_processes_that_keep_dying_end_the_run(start, tmp_path):
         gather(pool, 1)
 
 
+def test_scoring_goes_on_while_a_process_waits_for_room(start, monkeypatch):
+    pool = start({"own_rewards:length": {}}, workers=2, cpus_per_worker=2.5)  # of 4 CPUs
+    submit(pool, group("a", "b", group_id="first"), page())
+    gather(pool, 1)
+    monkeypatch.setattr("olmrl.rewards.pool.START_TIMEOUT_S", 0.5)
+    time.sleep(1.0)
+    submit(pool, group("c", "d", group_id="second"), page())
+    assert totals(gather(pool, 1)["second"]) == [1.0, 1.0]
+
+
 def test_reward_that_workers_cannot_import_is_named(start, tmp_path, monkeypatch):
     (tmp_path / "only_in_the_driver.py").write_text("def one(page, group):\n    return [1.0]\n")
     monkeypatch.syspath_prepend(str(tmp_path))
