@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import ExecutionResources
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, load_page
@@ -26,6 +28,11 @@ from olmrl.types import EncodedPage, Int64Array, Page
 
 _TASKS_PER_EXECUTION = 512
 """Tasks of one Ray Data execution; starting one costs about 0.2 s."""
+
+_QUICK_STEP_S, _QUICK_STEPS = 0.01, 10
+"""So many steps in a row of Ray Data's scheduler, each faster than this, wait for nothing."""
+_PAUSE_S = 0.02
+"""Pause between further such steps."""
 
 _MOST_PAGES_PER_TASK = 8
 """Pages that one task renders."""
@@ -111,6 +118,7 @@ class OrderedStream:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a consumer may pause as long as it likes
+        context.custom_execution_callback_classes = [_Unhurried]
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             object_store_memory=self.prefetch * self.item_bytes
@@ -121,6 +129,26 @@ class OrderedStream:
             for position, value in zip(batch["position"], batch["value"], strict=True):
                 epoch, index = divmod(position.as_py(), self.count)
                 yield epoch, index, pickle.loads(value.as_buffer())
+
+
+class _Unhurried(ExecutionCallback):
+    """Keeps Ray Data's scheduling thread from spinning.
+
+    While the asked number of values waits for the consumer it has nothing to wait for itself, and
+    took a whole core and this process's interpreter lock (ray 2.60).
+    """
+
+    def __init__(self) -> None:
+        self._ended = time.monotonic()
+        self._quick = 0
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Pause when the scheduler goes round and round."""
+        quick = time.monotonic() - self._ended < _QUICK_STEP_S
+        self._quick = self._quick + 1 if quick else 0
+        if self._quick > _QUICK_STEPS:
+            time.sleep(_PAUSE_S)
+        self._ended = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
