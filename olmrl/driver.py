@@ -3,7 +3,7 @@
     PageFeed --page--> RolloutPool --completion--> ScorerPool --group--> RolloutBuffer --> learner
 
     issue     consumes pages, waits for the ledger's staleness bound, unblocked by `published`
-    collect   consumes completions and scored groups, never waits longer than a poll
+    collect   consumes completions and scored groups, never waits
     evaluate  runs held-out pages through the same engines while the learner waits
 
 Nothing here decides what is trained: the ledger does. After a learner restart the Driver only
@@ -36,10 +36,12 @@ from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.timeline import GroupLanes, Timeline
 from olmrl.types import Completion, Page, PromptGroup, Rollout, SamplingSpec
 
-_POLL_S = 0.1
-"""Longest wait for completions; whatever finishes earlier ends it."""
+_RENDERING_S = 0.1
+"""Longest wait while groups may be issued: pages become ready without a sign."""
 _IDLE_S = 0.5
-"""Longest wait for the learner."""
+"""Longest wait else: for a stop of the run, and for deadlines."""
+_CHANGE_S = 30.0
+"""The buffer answers at the latest then, changed or not."""
 _SHOWN_PAGES = 4
 _EVALUATION = "evaluation:"
 _BEST = ("eval/greedy/pass_rate", "eval/sampled/pass_rate")
@@ -96,7 +98,9 @@ class Driver:
         self._evaluation: _Evaluation | None = None
         self._bad = {row["page_id"] for row in directory.bad_pages()}
         self._ended = False
-        self._last: BufferView | None = None
+        self._changed: Any = None
+        """Ref that is there once the buffer is no more as it was seen."""
+        self._waiting_for_pages = False
         self._step_started = time.monotonic()
         sampling = config.rollout.sampling
         self._sampling = SamplingSpec(
@@ -129,7 +133,7 @@ class Driver:
             if view.evaluation_due is not None and self._evaluation is None:
                 self._start_evaluation(view.evaluation_due)
             if not stopping:
-                self._issue(view.issuable)
+                self._waiting_for_pages = self._issue(view.issuable)
             self._collect(view)
             for event in self._pool.take_events():
                 self._log_file.write(version=view.version, **event)
@@ -141,16 +145,18 @@ class Driver:
             self._feed.close()
 
     def _view(self) -> BufferView:
-        """The buffer's state; with nothing to do here, wait until the learner changes it."""
-        waits = (
-            self._pool.unfinished == 0
-            and self._scorers.in_work == 0
-            and self._evaluation is None
-            and (self._last is None or self._last.issuable == 0 or self._ended)
-        )
-        known = self._last.serial if waits and self._last is not None else -1
-        self._last = ray.get(self._buffer.view.remote(known, _IDLE_S))
-        return self._last
+        """The buffer's state, after waiting until it, an engine or a scorer has news."""
+        if self._changed is not None:
+            parts = (self._pool, self._scorers, self._evaluation_scorers)
+            news = [self._changed, *(ref for part in parts for ref in part.awaited)]
+            timeout = _RENDERING_S if self._waiting_for_pages else _IDLE_S
+            ready, _ = ray.wait(news, timeout=timeout)
+            if self._changed in ready:
+                self._changed = None
+        view: BufferView = ray.get(self._buffer.view.remote())
+        if self._changed is None:
+            self._changed = self._buffer.view.remote(view.serial, _CHANGE_S)
+        return view
 
     # -- pages out
 
@@ -179,17 +185,18 @@ class Driver:
         )
         self._feed = PageFeed(stream, self._config.data.prefetch_pages)
 
-    def _issue(self, issuable: int) -> None:
+    def _issue(self, issuable: int) -> bool:
+        """Send out as many groups as may be; says whether it only lacks rendered pages."""
         assert self._feed is not None
         while issuable > 0 and not self._ended:
             item = self._feed.take()
             if item is None:
-                return
+                return True
             epoch, index, page = item
             if self._past_the_end(epoch, index):
                 self._ended = True
                 ray.get(self._buffer.end_of_pages.remote())
-                return
+                return False
             if isinstance(page, BadPage):
                 self._skip(epoch, index, page)
                 continue
@@ -207,6 +214,7 @@ class Driver:
                 needed=self._config.rollout.group_size,
             )
             issuable -= 1
+        return False
 
     def _past_the_end(self, epoch: int, index: int) -> bool:
         if self._config.run.steps is not None:
@@ -236,7 +244,7 @@ class Driver:
     # -- completions and groups back
 
     def _collect(self, view: BufferView) -> None:
-        for item in self._pool.poll(_POLL_S):
+        for item in self._pool.poll(0.0):
             if isinstance(item, GenerationFailure):
                 self._give_up(item.group_id, "generation_failed", item.reason)
             else:

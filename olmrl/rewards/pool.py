@@ -171,17 +171,21 @@ class ScorerPool:
             self._collect()
             self._enforce_deadlines()
             self._dispatch()
-            heads = [w.head for w in self._workers if w.head is not None]
             left = end - time.monotonic()
-            if self._finished or left <= 0 or not heads:
+            if self._finished or left <= 0 or not self.awaited:
                 break
-            ray.wait(heads, num_returns=1, timeout=min(left, self._next_deadline()))
+            ray.wait(self.awaited, num_returns=1, timeout=min(left, self._next_deadline()))
         finished, self._finished = self._finished, []
         return finished
 
     def forget(self, group_id: str) -> None:
         """Drop a group that nobody wants any more; its results will not be reported."""
         self._close(group_id)
+
+    @property
+    def awaited(self) -> list[Any]:
+        """Refs of the answers that come next: once one is there, `poll` has something to do."""
+        return [worker.head for worker in self._workers if worker.head is not None]
 
     @property
     def in_work(self) -> int:

@@ -149,6 +149,11 @@ class RolloutPool:
         return [w.handle for w in self._workers if w.state is WorkerState.READY]
 
     @property
+    def awaited(self) -> list[Any]:
+        """Refs of the answers that come next: once one is there, `poll` has something to do."""
+        return [worker.pending for worker in self._workers]
+
+    @property
     def unfinished(self) -> int:
         """Completions submitted and not yet delivered."""
         return sum(group.owed for group in self._groups.values())
