@@ -18,6 +18,7 @@ from running import (
 )
 
 from olmrl.checkpoint.folder import CheckpointFolder
+from olmrl.metrics import read_rows
 
 
 def assert_same_run(out, expected, names):
@@ -57,6 +58,9 @@ def test_a_killed_grpo_run_equals_an_uninterrupted_one(tiny_pages, tiny_model, t
         ["loss/policy", "reward/mean", "policy/grad_norm", "completion/mean_length", "policy/lr"],
     )
     assert CheckpointFolder(killed / "checkpoints").newest().step == STEPS
+    # one engine of each of the two drivers: the learner's death cost none
+    events = [row["event"] for row in read_rows(killed / "logs" / "driver-0.jsonl")]
+    assert events.count("engine ready") == 2 and "engine lost" not in events
 
 
 @pytest.mark.slow
