@@ -22,10 +22,12 @@ compiled = pytest.mark.skipif(
 )
 
 
-def _strategy(kind, stage=2, dtype="float32", seed=0, path=None):
+def _strategy(kind, stage=2, dtype="float32", seed=0, path=None, offload=False):
     config = ModelConfig(path="tiny", dtype=dtype)
     optimizer = OptimizerConfig(lr=1e-3, warmup_steps=3, weight_decay=0.1)
-    learner = LearnerConfig(use_gpu=False, strategy=kind, zero_stage=stage, optimizer=optimizer)
+    learner = LearnerConfig(
+        use_gpu=False, strategy=kind, zero_stage=stage, optimizer=optimizer, cpu_offload=offload
+    )
     start = make_model(seed) if path is None else type(make_model()).from_pretrained(path)
     model = prepare_policy(start, config, activation_checkpointing=True)
     made = {"fsdp": FsdpStrategy, "deepspeed": DeepspeedStrategy}[kind]
@@ -46,8 +48,8 @@ def _learn(strategy, steps):
     return row["policy/grad_norm"].value()
 
 
-def _train(kind, stage=2, dtype="float32"):
-    strategy = _strategy(kind, stage, dtype)
+def _train(kind, stage=2, dtype="float32", offload=False):
+    strategy = _strategy(kind, stage, dtype, offload=offload)
     norm = _learn(strategy, [0, 1, 2])
     return _weights(strategy), norm, strategy.optim.lr
 
@@ -62,14 +64,14 @@ def _gap(a, b):
 
 
 @compiled
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize(("stage", "offload"), [(2, False), (3, False), (2, True), (3, True)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0.01), ("bfloat16", 0.1)])
-def test_deepspeed_learns_what_fsdp_learns(ranks, stage, dtype, tolerance):
+def test_deepspeed_learns_what_fsdp_learns(ranks, stage, offload, dtype, tolerance):
     expected, norm, rate = ranks(_train, "fsdp", 2, dtype)[0]
     # A share of the way that three steps went: Adam moves a weight by the sign of its gradient,
     # so rounding turns single weights whose gradients are next to nothing the other way.
     way = _distance(expected, _weights(_strategy("fsdp")))
-    for weights, found_norm, found_rate in ranks(_train, "deepspeed", stage, dtype):
+    for weights, found_norm, found_rate in ranks(_train, "deepspeed", stage, dtype, offload):
         assert _distance(weights, expected) < tolerance * way
         assert found_norm == pytest.approx(norm, rel=1e-3 if dtype == "float32" else 0.1)
         assert found_rate == pytest.approx(rate)
