@@ -156,7 +156,7 @@ def evaluate(
                 texts.append("")
         if not texts:
             name = f"{Path(page.pdf).stem}_pg{page.page}_repeat1.md"
-            errors.append(f"{outputs} has no {name} for {page.pdf} page {page.page}")
+            errors.append(f"{outputs} has no output for {page.pdf} page {page.page} ({name})")
         tests += judge_page(page, texts, compat=compat)
     return summarize(
         candidate,

@@ -94,7 +94,7 @@ def test_missing_and_unreadable_outputs_fail_their_tests(bench):
     (bench / "good" / "a_pg2_repeat1.md").write_bytes(b"beta \xff")
     result = evaluate(load_folder(bench), "good")
     assert len(result.errors) == 2
-    assert "no output for sub/b.pdf page 1" in result.errors[1]
+    assert "no output for sub/b.pdf page 1 (b_pg1_repeat1.md)" in result.errors[1]
     failed = {t.id for t in result.tests if not t.passed}
     assert failed == {"p2", "own", "n"}
 
