@@ -2,7 +2,8 @@
 
     PageFeed --page--> RolloutPool --completion--> ScorerPool --group--> RolloutBuffer --> learner
 
-    issue     consumes pages, waits for the ledger's staleness bound, unblocked by `published`
+    issue     consumes pages, longest first among those that the ledger's staleness bound admits;
+              unblocked by `published`
     collect   consumes completions and scored groups, never waits
     evaluate  runs held-out pages through the same engines while the learner waits
 
@@ -31,6 +32,7 @@ from olmrl.metrics import Sink, flatten, merge
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.buffer import BufferView
 from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.lengths import expected_tokens, longest_first
 from olmrl.rollout.pool import RolloutPool
 from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.timeline import GroupLanes, Timeline
@@ -46,6 +48,18 @@ _SHOWN_PAGES = 4
 _EVALUATION = "evaluation:"
 _BEST = ("eval/greedy/pass_rate", "eval/sampled/pass_rate")
 """Figures that the best checkpoint is chosen by: the first that was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A group in the ledger that no engine has been asked for yet."""
+
+    group_id: str
+    page: Any
+    """ObjectRef of the Page."""
+    seeds: tuple[int, ...]
+    expected: float | None
+    """Mean tokens of a completion; None: not known."""
 
 
 @dataclass
@@ -187,8 +201,25 @@ class Driver:
 
     def _issue(self, issuable: int) -> bool:
         """Send out as many groups as may be; says whether it only lacks rendered pages."""
+        opened: list[_Opened] = []
+        lacking = self._open(issuable, opened)
+        for place in longest_first([group.expected for group in opened]):
+            group = opened[place]
+            self._pages[group.group_id] = group.page
+            self._times[group.group_id] = [time.time(), time.time()]
+            self._pool.submit(
+                group.group_id,
+                group.page,
+                self._sampling,
+                group.seeds,
+                needed=self._config.rollout.group_size,
+            )
+        return lacking
+
+    def _open(self, issuable: int, opened: list[_Opened]) -> bool:
+        """Enter groups of the next rendered pages into the ledger; says whether pages lack."""
         assert self._feed is not None
-        while issuable > 0 and not self._ended:
+        while len(opened) < issuable and not self._ended:
             item = self._feed.take()
             if item is None:
                 return True
@@ -196,24 +227,13 @@ class Driver:
             if self._past_the_end(epoch, index):
                 self._ended = True
                 ray.get(self._buffer.end_of_pages.remote())
-                return False
-            if isinstance(page, BadPage):
+            elif isinstance(page, BadPage):
                 self._skip(epoch, index, page)
-                continue
-            group_id = ray.get(self._buffer.issue.remote(epoch, index, page.page_id))
-            if group_id is None:
-                continue
-            ref = ray.put(page)
-            self._pages[group_id] = ref
-            self._times[group_id] = [time.time(), time.time()]
-            self._pool.submit(
-                group_id,
-                ref,
-                self._sampling,
-                self._seeds(epoch, index),
-                needed=self._config.rollout.group_size,
-            )
-            issuable -= 1
+            elif issued := ray.get(self._buffer.issue.remote(epoch, index, page.page_id)):
+                group_id, seen = issued
+                expected = expected_tokens(page, seen)
+                seeds = self._seeds(epoch, index)
+                opened.append(_Opened(group_id, ray.put(page), seeds, expected))
         return False
 
     def _past_the_end(self, epoch: int, index: int) -> bool:

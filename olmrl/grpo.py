@@ -26,7 +26,7 @@ from olmrl.learner.task import GrpoTask
 from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rewards.registry import build_all
-from olmrl.rollout.buffer import RolloutBuffer
+from olmrl.rollout.buffer import GroupCost, RolloutBuffer
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
 from olmrl.run_directory import RunDirectory
@@ -67,7 +67,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.anchor_text_len,
     )
     # A wrong model path, prompt or reward ends the run here, before anything starts.
-    encoder.build()
+    built = encoder.build()
     for reward in build_all(config.rewards):
         if reward.curriculum is not None:
             reward.curriculum.check_files(name for page in train for name in page.test_files)
@@ -81,6 +81,9 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
             config.algorithm.pages_per_step,
             config.algorithm.max_staleness,
             config.learner.workers,
+            GroupCost(
+                cluster.operations(config.model.path), built.vision, config.learner.page_once
+            ),
             config.rollout.colocate,
         )
     )

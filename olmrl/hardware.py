@@ -1,4 +1,4 @@
-"""What vendors' data sheets say about accelerators; the only such table.
+"""What vendors' data sheets say about accelerators, the only such table; and what talks to them.
 
 Figures are peaks. Nothing runs at them: who plans with one says which share he expects, who
 measures compares with it.
@@ -34,6 +34,14 @@ GPUS = {
     "L4": Gpu(121e12, 0.3e12, 32e9),
     "4090": Gpu(165e12, 1.0e12, 32e9),
 }
+
+
+def collective_backend(on_gpu: bool) -> str:
+    """torch.distributed backends of a learner.
+
+    On GPUs one for each side: gradients that are off-loaded are clipped in host memory.
+    """
+    return "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
 
 
 def find_gpu(name: str) -> Gpu | None:

@@ -80,6 +80,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         config,
         directory,
         encoder=encoder,
+        cost=cluster.operations(config.model.path),
         pages=pages,
         read=read,
         feed=feed,

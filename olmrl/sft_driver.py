@@ -17,11 +17,11 @@ import ray
 
 from olmrl import sft_scoring
 from olmrl.config.schema import SftConfig
-from olmrl.data.cost import balance
+from olmrl.data.cost import CostModel
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.example import EncodedExample
 from olmrl.data.examples import ExampleStream, PageItem, SftPages, Tally
-from olmrl.data.feed import TRAIN, PromptShare, StepShare
+from olmrl.data.feed import TRAIN, PromptShare, share_out
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
 from olmrl.metrics import Sink, flatten
@@ -38,6 +38,7 @@ class SftDriver:
         config: The run.
         directory: Takes what the run leaves behind.
         encoder: Model and tokenizer.
+        cost: Operations of the model; ranks are balanced by them.
         pages: Training and evaluation sets.
         read: Pages that evaluations transcribe (`sft_scoring.sample_pages`).
         feed: StepFeed actor.
@@ -51,6 +52,7 @@ class SftDriver:
         directory: RunDirectory,
         *,
         encoder: EncoderSpec,
+        cost: CostModel,
         pages: SftPages,
         read: Sequence[tuple[str, PageItem]],
         feed: Any,
@@ -60,6 +62,7 @@ class SftDriver:
         self._config = config
         self._directory = directory
         self._encoder = encoder
+        self._cost = cost
         self._train = pages.train
         self._evaluation = pages.evaluation
         self._feed = feed
@@ -201,11 +204,7 @@ class SftDriver:
         examples: list[EncodedExample],
         after: tuple[int, int],
     ) -> bool:
-        costs = [float(example.num_tokens) for example in examples]
-        shares = [
-            StepShare(tuple(examples[i] for i in members), after)
-            for members in balance(costs, self._config.learner.workers)
-        ]
+        shares = share_out(examples, after, self._config.learner.workers, self._cost)
         return bool(ray.get(self._feed.put.remote(incarnation, channel, step, shares)))
 
     def _after(self, epoch: int, index: int) -> tuple[int, int]:

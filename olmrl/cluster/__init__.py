@@ -6,6 +6,7 @@ refusal(plan, resources)                    why it does not fit, and the keys th
 connect(address, cpus, plan, dashboard)     join or start Ray, refusing what does not fit
 reserve_engines(config)                     the engines' placement group
 beside_driver()                             where buffer and weight store live
+operations(path)                            what pages cost the learner, to balance its ranks
 """
 
 from olmrl.cluster.connect import beside_driver, connect, start_ray, worker_environment
@@ -13,7 +14,7 @@ from olmrl.cluster.describe import describe, refusal
 from olmrl.cluster.plan import Plan, Role, check, make_plan, plan_grpo, plan_sft
 from olmrl.cluster.reserve import EngineSeats, reserve_engines
 from olmrl.cluster.resources import Node, PlanError, Resources, parse_cluster
-from olmrl.cluster.shape import PUBLISHED_SHAPES, ModelShape, model_shape
+from olmrl.cluster.shape import PUBLISHED_SHAPES, ModelShape, model_shape, operations
 
 __all__ = [
     "PUBLISHED_SHAPES",
@@ -30,6 +31,7 @@ __all__ = [
     "describe",
     "make_plan",
     "model_shape",
+    "operations",
     "parse_cluster",
     "plan_grpo",
     "plan_sft",

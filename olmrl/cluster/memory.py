@@ -86,8 +86,20 @@ def at_rest(
         copies = shape.parameters * 2 / (1 if learner.zero_stage == 2 else ranks)
         memory["compute weights"] = copies
     if with_reference and model.lora is None:
-        memory["reference"] = shape.parameters * master / ranks
+        sharded = learner.strategy == "fsdp" or learner.zero_stage == 3
+        held = BYTES[learner.reference_dtype(model)]
+        memory["reference"] = shape.parameters * held / (ranks if sharded else 1)
     return memory
+
+
+def on_device(state: Memory, learner: LearnerConfig) -> Memory:
+    """What of `at_rest` is not off-loaded."""
+    if not learner.use_gpu:
+        return state
+    if learner.cpu_offload:
+        return {}
+    off = ("reference",) if learner.reference_offload else ()
+    return {name: size for name, size in state.items() if name not in off}
 
 
 def learner_memory(
@@ -100,13 +112,12 @@ def learner_memory(
 ) -> Memory:
     """Peak of one rank by component, at the moment it is reached; see the module's docstring."""
     state = at_rest(shape, model, learner, with_reference)
-    offloaded = learner.cpu_offload and learner.use_gpu
-    resident = {} if offloaded else state
+    resident = on_device(state, learner)
     training = (
         resident | _gathered(shape, model, learner) | _largest_moment(shape, model, learner, row)
     )
     peaks = [training]
-    if learner.use_gpu and not offloaded:
+    if learner.use_gpu and not learner.cpu_offload:
         peaks.append(resident | {"optimizer step": shape.trained(model) * 4 / learner.workers})
     largest = max(peaks, key=total)
     return {name: size for name, size in largest.items() if size}
@@ -123,7 +134,10 @@ def loading_bytes(
 ) -> float:
     """The whole model before a rank shards it; a reference comes beside the sharded policy."""
     whole = float(shape.parameters * BYTES[model.master_dtype])
-    return whole + (whole / learner.workers if with_reference and model.lora is None else 0.0)
+    if not with_reference or model.lora is not None:
+        return whole
+    reference = float(shape.parameters * BYTES[learner.reference_dtype(model)])
+    return max(whole, reference + (0.0 if learner.cpu_offload else whole / learner.workers))
 
 
 def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> Memory:
@@ -221,7 +235,7 @@ def transcription_memory(
     state = at_rest(shape, model, learner, with_reference=False)
     if learner.strategy == "fsdp":
         del state["gradients"]  # freed between steps
-    resident = {} if learner.cpu_offload and learner.use_gpu else state
+    resident = on_device(state, learner)
     matrix = shape.vocabulary * shape.hidden
     copied = shape.parameters + (matrix if shape.tied else 0)
     prompts = generate.batch_pages * work.prompt

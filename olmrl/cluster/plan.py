@@ -16,6 +16,7 @@ from olmrl.cluster.memory import (
     kv_bytes_per_token,
     learner_memory,
     loading_bytes,
+    on_device,
     total,
     transcription_memory,
 )
@@ -210,8 +211,9 @@ def _learner(
         state = at_rest(shape, model, learner, with_reference)
         if learner.use_gpu:
             host["model while loading"] = shape.parameters * BYTES[model.master_dtype]
-            if learner.cpu_offload:
-                host["weights and optimizer"] = total(state)
+            off = total(state) - total(on_device(state, learner))
+            if off:
+                host["off-loaded"] = off
         if checkpoint.asynchronous:
             host["checkpoint being written"] = state["weights"] + state["optimizer"]
     gpus = share if learner.use_gpu else 0.0
@@ -283,7 +285,8 @@ def _check_colocation(plan: Plan, gpu_memory: float) -> None:
         return
     model, learner = config.model, config.learner
     state = at_rest(plan.shape, model, learner, config.algorithm.kl_beta > 0)
-    kept = 0.0 if learner.cpu_offload else total(state) - state["gradients"]
+    del state["gradients"]  # freed between steps
+    kept = total(on_device(state, learner))
     room = (gpu_memory - kept - RUNTIME_BYTES) / gpu_memory
     if config.rollout.gpu_memory_utilization > room:
         least = max(0.0, room)

@@ -11,6 +11,7 @@ from typing import Any
 from olmrl.cluster.resources import PlanError
 from olmrl.config.schema import MODEL_TYPES, ModelConfig
 from olmrl.data.cost import CostModel, language_matrices, vision_matrices
+from olmrl.data.model_files import model_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,11 @@ PUBLISHED_SHAPES = {
     "Qwen/Qwen2.5-VL-72B-Instruct": _published(8192, 80, 29568, 64, 8),
 }
 """Shapes from the published config.json files, so that a plan needs no download."""
+
+
+def operations(path: str) -> CostModel:
+    """Operations of a model that is there, or can be fetched; see `model_config` for errors."""
+    return ModelShape.from_config(model_config(path)).cost()
 
 
 def model_shape(path: str) -> ModelShape | None:

@@ -56,9 +56,6 @@ _IGNORED = {
     "training.use_early_stopping": _NO_EFFECT,
     "training.early_stopping_patience": _NO_EFFECT,
     "training.early_stopping_threshold": _NO_EFFECT,
-    "training.muon_lr_multiplier_head": "set learner.optimizer.lr and muon_lr instead",
-    "training.muon_lr_multiplier_embed": "set learner.optimizer.lr and muon_lr instead",
-    "training.muon_lr_multiplier_scalar": "set learner.optimizer.lr and muon_lr instead",
 }
 _REFERENCE = re.compile(r"\$\{([^${}]+)\}")
 _MAX_REFERENCES = 16
@@ -257,9 +254,14 @@ def _learner(reader: _Reader, notes: list[str], source: str) -> dict[str, Any]:
         "max_grad_norm": reader.number("training.max_grad_norm", 1.0),
     }
     momentum = reader.number("training.muon_momentum", 0.95)
+    factors = {
+        name: reader.number(f"training.muon_lr_multiplier_{theirs}", default)
+        for name, theirs, default in (
+            ("head", "head", 11), ("embedding", "embed", 30), ("scalar", "scalar", 2),
+        )
+    }  # fmt: skip
     if optimizer == "muon":
-        made |= {"muon_lr": rate, "muon_momentum": momentum}
-        notes.append("Muon: head, embeddings and scalars train at lr, without olmocr's multipliers")
+        made |= {"muon_lr": rate, "muon_momentum": momentum, "lr_multipliers": factors}
     if made["weight_decay"]:
         notes.append("norms are exempt from weight decay (olmocr means to, but decays them)")
     return {

@@ -258,6 +258,17 @@ class AlgorithmConfig(Section):
     """Constant normaliser of dr_grpo; null takes sampling.max_tokens."""
 
 
+class LrMultipliers(Section):
+    """Factors on `lr` (public Muon recipes use 11, 30 and 2, spec C6)."""
+
+    head: Positive = 1.0
+    """Output head, where it is not tied to the embedding."""
+    embedding: Positive = 1.0
+    """Token and patch embeddings."""
+    scalar: Positive = 1.0
+    """Norms and biases."""
+
+
 class OptimizerConfig(Section):
     """AdamW, or Muon for matrices with AdamW for the rest."""
 
@@ -275,6 +286,8 @@ class OptimizerConfig(Section):
     """Learning rate of Muon matrices; null takes lr."""
     muon_momentum: Fraction = 0.95
     """Momentum of Muon."""
+    lr_multipliers: LrMultipliers = LrMultipliers()
+    """Learning rates of what is no hidden matrix, relative to lr."""
     schedule: str = "linear"
     """transformers.get_scheduler name."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
@@ -316,12 +329,19 @@ class LearnerConfig(Section):
     """FSDP unit: every block, or the whole model (fastest for tiny models)."""
     cpu_offload: bool = False
     """Keep sharded parameters and optimizer state in host memory."""
+    reference_offload: bool = False
+    """Keep the reference policy of the KL term in host memory, wherever the policy is."""
     zero_stage: Literal[2, 3] = 3
     """DeepSpeed ZeRO stage."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Optimizer and schedule."""
     max_restarts: Annotated[int, Field(ge=0)] = 3
     """Worker-group restarts before the run fails."""
+
+    def reference_dtype(self, model: ModelConfig) -> Dtype:
+        """Precision of the reference's weights: never updated, they need no finer one than the
+        computation, which would round them anyway; a float32 head reads them as they are."""
+        return model.master_dtype if self.fp32_lm_head else model.dtype
 
 
 class WeightSyncConfig(Section):

@@ -64,10 +64,18 @@ class CostModel:
             grid_thw=batch.image_grid_thw,
         )
 
-    def sequence(self, prompt: int, response: int, grid_thw: Int64Array) -> float:
-        """Cost of one page with one response, dense."""
-        total = prompt + response
-        return self.parts(total, total * (total + 1) / 2, response, grid_thw)
+    def page(self, prompt: int, responses: Sequence[int], grid_thw: Int64Array) -> float:
+        """Cost of a page with all its responses behind one prompt; its image runs once.
+
+        Args:
+            prompt: tokens of the prompt, image placeholders included.
+            responses: tokens of each response.
+            grid_thw: [I, 3] patches of its images.
+        """
+        total = sum(responses)
+        own = prompt * (prompt + 1) / 2
+        behind = sum(r * (r + 1) / 2 + r * prompt for r in responses)
+        return self.parts(prompt + total, own + behind, total, grid_thw)
 
     def parts(self, tokens: int, pairs: float, predictions: int, grid_thw: Int64Array) -> float:
         """Cost from counts and the [I, 3] patch grid of the images."""
@@ -121,25 +129,21 @@ def _attended_pairs(batch: PackedBatch) -> float:
     return float(own + lengths[behind].sum())
 
 
-def balance(costs: Sequence[float], ranks: int, even: bool = False) -> list[list[int]]:
+def balance(costs: Sequence[float], ranks: int) -> list[list[int]]:
     """Spread items over ranks, longest processing time first.
 
     Args:
         costs: Cost of each item.
         ranks: Number of ranks.
-        even: Give no rank more than ceil(items / ranks), so that all ranks run about as many
-            collectives.
 
     Returns:
         Item indices per rank, ascending.
     """
     if ranks < 1:
         raise ValueError(f"ranks is {ranks}, must be >= 1")
-    most = -(-len(costs) // ranks) if even else len(costs)
     loads, members = [0.0] * ranks, [[] for _ in range(ranks)]  # type: ignore[var-annotated]
     for index in sorted(range(len(costs)), key=lambda k: -costs[k]):
-        open_ranks = [r for r in range(ranks) if len(members[r]) < most]
-        rank = min(open_ranks, key=lambda r: (loads[r], len(members[r])))
+        rank = min(range(ranks), key=lambda r: (loads[r], len(members[r])))
         members[rank].append(index)
         loads[rank] += costs[index]
     return [sorted(indices) for indices in members]

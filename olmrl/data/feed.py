@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from olmrl.data.cost import CostModel, balance
 from olmrl.data.example import EncodedExample
 from olmrl.metrics import Measurements, flatten, merge
 from olmrl.types import EncodedPage, Int32Array
@@ -26,6 +27,24 @@ class StepShare:
     examples: tuple[EncodedExample, ...]
     position: tuple[int, int]
     """(epoch, index) that the next step starts from; saved with the weights."""
+
+
+def share_out(
+    examples: Sequence[EncodedExample], after: tuple[int, int], ranks: int, cost: CostModel
+) -> list[StepShare]:
+    """Spread a step's pages over ranks by what each costs, its image included.
+
+    Args:
+        examples: pages of the step.
+        after: position that the next step starts from.
+        ranks: learner ranks.
+        cost: operations of the model.
+    """
+    costs = [
+        cost.page(len(e.page.prompt_ids), [len(e.response_ids)], e.page.image_grid_thw)
+        for e in examples
+    ]
+    return [StepShare(tuple(examples[i] for i in share), after) for share in balance(costs, ranks)]
 
 
 @dataclass(frozen=True, slots=True)

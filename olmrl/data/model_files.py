@@ -13,8 +13,8 @@ from olmrl.data.mrope import VisionTokens
 from olmrl.data.patches import ImageSettings
 
 
-def vision_tokens(model_path: str) -> VisionTokens:
-    """How a model writes images into its token stream, from its config.json alone.
+def model_config(model_path: str) -> dict[str, Any]:
+    """A model's config.json.
 
     Raises:
         ValueError: no such model, or not of the Qwen2.5-VL class.
@@ -28,6 +28,12 @@ def vision_tokens(model_path: str) -> VisionTokens:
             f"{model_path}: model_type is {model_type!r}, not a Qwen2.5-VL-class model "
             f"(allowed: {', '.join(MODEL_TYPES)})"
         )
+    return dict(config)
+
+
+def vision_tokens(model_path: str) -> VisionTokens:
+    """How a model writes images into its token stream; see `model_config` for errors."""
+    config = model_config(model_path)
     merge = config["vision_config"].get("spatial_merge_size", ImageSettings().merge_size)
     return VisionTokens(int(config["image_token_id"]), int(merge))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
 from olmrl.learner.core import GrpoLearner
@@ -91,16 +92,19 @@ def build_strategy(
             second copy.
     """
 
-    def load(reference: bool):  # type: ignore[no-untyped-def]
-        return load_policy(
-            model,
-            device=device,
-            activation_checkpointing=learner.activation_checkpointing and not reference,
-            compile_blocks=learner.compile,
-        )
+    policy = load_policy(
+        model,
+        device=device,
+        activation_checkpointing=learner.activation_checkpointing,
+        compile_blocks=learner.compile,
+    )
+
+    def load_reference() -> Qwen2_5_VLForConditionalGeneration:
+        frozen = model.model_copy(update={"master_dtype": learner.reference_dtype(model)})
+        return load_policy(frozen, device=device, compile_blocks=learner.compile)
 
     # The reference is loaded once the policy is sharded: two whole models need not fit.
-    second = (lambda: load(reference=True)) if with_reference and model.lora is None else None
+    second = load_reference if with_reference and model.lora is None else None
     return STRATEGIES[learner.strategy](
-        load(reference=False), model, learner, head, total_steps=total_steps, reference=second
+        policy, model, learner, head, total_steps=total_steps, reference=second
     )

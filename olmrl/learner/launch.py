@@ -12,6 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from olmrl.config.schema import LearnerConfig
+from olmrl.hardware import collective_backend
 
 
 class LearnerFailed(ValueError):
@@ -39,7 +40,7 @@ class LearnerGroup:
         self._trainer = TorchTrainer(
             _run_loop,
             train_loop_config={"loop": loop, "task": ray.put(task)},
-            torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo"),
+            torch_config=TorchConfig(backend=collective_backend(config.use_gpu)),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
                 use_gpu=config.use_gpu,

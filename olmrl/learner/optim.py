@@ -31,8 +31,10 @@ class ParameterGroups:
 
     matrices: list[nn.Parameter]
     """2-D weights of linear layers inside the model (not the output head)."""
-    decayed: list[nn.Parameter]
-    """Embeddings, output head, convolutions."""
+    head: list[nn.Parameter]
+    """Output head, where it has a weight of its own."""
+    embeddings: list[nn.Parameter]
+    """Token and patch embeddings."""
     exempt: list[nn.Parameter]
     """Norms and biases: no weight decay."""
 
@@ -44,7 +46,7 @@ def group_parameters(model: nn.Module, head: nn.Module | None = None) -> Paramet
         model: the policy; a parameter shared by two modules is counted once.
         head: its output head, whose weight is no hidden matrix.
     """
-    groups = ParameterGroups([], [], [])
+    groups = ParameterGroups([], [], [], [])
     seen: set[int] = set()
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for module in model.modules():
@@ -54,30 +56,31 @@ def group_parameters(model: nn.Module, head: nn.Module | None = None) -> Paramet
             seen.add(id(parameter))
             if isinstance(module, NORMS) or name == "bias":
                 groups.exempt.append(parameter)
-            elif (
-                isinstance(module, nn.Linear)
-                and module is not head
-                and id(parameter) not in embeddings
-            ):
-                groups.matrices.append(parameter)
+            elif id(parameter) in embeddings or not isinstance(module, nn.Linear):
+                groups.embeddings.append(parameter)
+            elif module is head:
+                groups.head.append(parameter)
             else:
-                groups.decayed.append(parameter)
+                groups.matrices.append(parameter)
     return groups
 
 
 class Optim:
     """One or two torch optimizers with their schedule, stepped together."""
 
-    def __init__(self, optimizers: list[torch.optim.Optimizer], schedules: list[LambdaLR]) -> None:
+    def __init__(
+        self, optimizers: list[torch.optim.Optimizer], schedules: list[LambdaLR], peak: float
+    ) -> None:
         self.optimizers = optimizers
         self.schedules = schedules
+        self._peak = peak
         self.steps = 0
         """Optimizer steps taken."""
 
     @property
     def lr(self) -> float:
-        """Learning rate of the coming step (of the AdamW groups)."""
-        return float(self.optimizers[-1].param_groups[0]["lr"])
+        """Learning rate of the coming step, before multipliers."""
+        return self._peak * float(self.schedules[-1].lr_lambdas[0](self.steps))
 
     def step(self) -> None:
         """Update the weights, advance the schedule."""
@@ -119,12 +122,18 @@ def build_optim(
         total_steps: optimizer steps of the whole run, for warm-up and decay.
     """
     groups = group_parameters(model, head)
-    plain = groups.decayed if config.name == "muon" else groups.matrices + groups.decayed
-    adamw_groups = [
-        {"params": plain, "weight_decay": config.weight_decay},
-        {"params": groups.exempt, "weight_decay": 0.0},
+    factors, decay = config.lr_multipliers, config.weight_decay
+    matrices = [] if config.name == "muon" else groups.matrices
+    adamw_groups: list[dict[str, Any]] = [
+        {"params": parameters, "weight_decay": decayed, "lr": config.lr * factor}
+        for parameters, decayed, factor in (
+            (matrices, decay, 1.0),
+            (groups.head, decay, factors.head),
+            (groups.embeddings, decay, factors.embedding),
+            (groups.exempt, 0.0, factors.scalar),
+        )
+        if parameters
     ]
-    adamw_groups = [g for g in adamw_groups if g["params"]]
     optimizers: list[torch.optim.Optimizer] = []
     if config.name == "muon":
         if any(p.ndim != 2 for p in groups.matrices) or not groups.matrices:
@@ -142,7 +151,8 @@ def build_optim(
         optimizers.append(
             torch.optim.AdamW(adamw_groups, lr=config.lr, betas=config.betas, eps=config.eps)
         )
-    return Optim(optimizers, [build_schedule(o, config, total_steps) for o in optimizers])
+    schedules = [build_schedule(o, config, total_steps) for o in optimizers]
+    return Optim(optimizers, schedules, config.lr)
 
 
 def build_schedule(

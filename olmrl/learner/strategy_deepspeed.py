@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
+from olmrl.hardware import collective_backend
 from olmrl.learner.attention import resolve_kernel
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
@@ -46,8 +47,9 @@ class DeepspeedStrategy(ShardedPolicy):
     ) -> None:
         _refuse_what_is_missing(model_config, learner)
         self._deepspeed = _import_deepspeed(model.device)
+        on_gpu = model.device.type == "cuda"
         if not dist.is_initialized():
-            backend = "nccl" if model.device.type == "cuda" else "gloo"
+            backend = collective_backend(on_gpu)
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = model.device
@@ -55,7 +57,9 @@ class DeepspeedStrategy(ShardedPolicy):
         self.trained = model_config
         self._stage = learner.zero_stage
         self._adapted = model_config.lora is not None
-        self._deepspeed.init_distributed(dist_backend=dist.get_backend(), dist_init_required=False)
+        self._deepspeed.init_distributed(
+            dist_backend="nccl" if on_gpu else "gloo", dist_init_required=False
+        )
         kernel = resolve_kernel(model_config.attention, self.device)
         self.policy = Policy(model, kernel, head)
         self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
@@ -73,7 +77,9 @@ class DeepspeedStrategy(ShardedPolicy):
             frozen = Policy(reference().requires_grad_(False).eval(), kernel, head)
             call: nn.Module = frozen.to(TORCH_DTYPES[model_config.dtype])
             if self._stage == 3:
-                call = self._wrap(frozen, settings, None)
+                offload = learner.cpu_offload or learner.reference_offload
+                held = learner.model_copy(update={"cpu_offload": offload})
+                call = self._wrap(frozen, zero_settings(model_config, held), None)
             self._reference = PolicyRunner(frozen, call, self.device, keep_features=False)
 
     def _wrap(self, policy: Policy, settings: dict[str, Any], optimizer: Any) -> Any:
@@ -228,6 +234,8 @@ def _refuse_what_is_missing(model_config: ModelConfig, learner: LearnerConfig) -
         )
     if learner.fp32_lm_head:
         raise ValueError("learner.fp32_lm_head: needs learner.strategy fsdp")
+    if learner.reference_offload and learner.zero_stage == 2:
+        raise ValueError("learner.reference_offload: deepspeed needs learner.zero_stage=3 for it")
     if model_config.master_dtype != "float32":
         raise ValueError("model.master_dtype: deepspeed keeps float32 masters; bfloat16 needs fsdp")
 

@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
+from olmrl.hardware import collective_backend
 from olmrl.learner.attention import resolve_kernel
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
@@ -57,13 +58,17 @@ class FsdpStrategy(ShardedPolicy):
         self._adapted = model_config.lora is not None
         kernel = resolve_kernel(model_config.attention, self.device)
         self.policy = Policy(model, kernel, head)
-        shard(self.policy, model_config, learner, self.world_size)
+        compute = TORCH_DTYPES[model_config.dtype]
+        master = TORCH_DTYPES[model_config.master_dtype]
+        shard(self.policy, compute, master, learner, self.world_size, learner.cpu_offload)
         self._call = self.policy
         self._runner = PolicyRunner(self.policy, self.policy, self.device, vision_is_frozen(model))
         self._reference: PolicyRunner | None = None
         if reference is not None:
             frozen = Policy(reference().requires_grad_(False).eval(), kernel, head)
-            shard(frozen, model_config, learner, self.world_size)
+            held = TORCH_DTYPES[learner.reference_dtype(model_config)]
+            offload = learner.cpu_offload or learner.reference_offload
+            shard(frozen, compute, held, learner, self.world_size, offload)
             self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
         self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
 
@@ -110,19 +115,28 @@ class FsdpStrategy(ShardedPolicy):
 
 
 def shard(
-    policy: Policy, model_config: ModelConfig, learner: LearnerConfig, world_size: int
+    policy: Policy,
+    compute: torch.dtype,
+    held: torch.dtype,
+    learner: LearnerConfig,
+    world_size: int,
+    offload: bool,
 ) -> None:
     """`fully_shard` a policy in place, unless it runs alone in the dtype of its weights.
 
-    Off-loading needs a process group with a backend for both sides (`cpu:gloo,cuda:nccl`); on a
-    CPU there is nothing to off-load.
+    Args:
+        policy: the policy, its weights on the device.
+        compute: dtype of the computation.
+        held: dtype of the weights.
+        learner: FSDP units, precision of the head.
+        world_size: number of ranks.
+        offload: keep the slices in host memory; on a CPU they are there anyway.
     """
-    compute, master = TORCH_DTYPES[model_config.dtype], TORCH_DTYPES[model_config.master_dtype]
-    offloaded = learner.cpu_offload and policy.model.device.type != "cpu"
-    if world_size == 1 and compute == master and not offloaded:
+    offloaded = offload and policy.model.device.type != "cpu"
+    if world_size == 1 and compute == held and not offloaded:
         return
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
-    offload = CPUOffloadPolicy() if offloaded else OffloadPolicy()
+    place = CPUOffloadPolicy() if offloaded else OffloadPolicy()
     mesh = _mesh(policy.model.device)
     model = policy.model.model
     if learner.fp32_lm_head and compute != torch.float32:
@@ -131,17 +145,17 @@ def shard(
         tied = policy.model.lm_head.weight is model.language_model.embed_tokens.weight
         unit: list[nn.Module] = [model.language_model.embed_tokens] if tied else []
         fully_shard(
-            [*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=offload
+            [*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=place
         )
     if learner.wrap == "block":
         for block in (*model.visual.blocks, *model.language_model.layers):
-            fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=offload)
-    fully_shard(policy, mesh=mesh, mp_policy=mixed, offload_policy=offload)
+            fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=place)
+    fully_shard(policy, mesh=mesh, mp_policy=mixed, offload_policy=place)
 
 
 def _mesh(device: torch.device) -> DeviceMesh:
     """All ranks in one dimension; a lone process makes its own group of one."""
     if not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        backend = collective_backend(device.type == "cuda")
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     return init_device_mesh(device.type, (dist.get_world_size(),))

@@ -29,6 +29,7 @@ from olmrl.learner.advantage import group_advantages, overlong_penalty, token_we
 from olmrl.learner.build import build_grpo
 from olmrl.learner.parity import check_parity, mean_gap_bound
 from olmrl.learner.task import GrpoTask
+from olmrl.learner.waiting import await_engines
 from olmrl.metrics import Clock, Max, Measurements, Sum
 from olmrl.types import Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup, Rollout
 from olmrl.weight_sync.sender import make_sender, resolve_transport
@@ -93,7 +94,7 @@ class GrpoWorker:
         clock = Clock()
         while self._version.step < task.total_steps:
             batch_id = f"{self._version.incarnation}-{self._version.step}"
-            lease = ray.get(task.buffer.lease.remote(batch_id, self._rank))
+            lease = self._await(task.buffer.lease.remote(batch_id, self._rank))
             clock.lap("lease_wait")
             if lease is None:
                 break
@@ -256,6 +257,10 @@ class GrpoWorker:
             ray.get(self._task.buffer.published.remote(self._version))
         return measured
 
+    def _await(self, answer: Any) -> Any:
+        strategy = self._strategy
+        return await_engines(answer, self._sender, self._publish, strategy.max_over_ranks)
+
     def _save_if_due(self) -> None:
         every = self._config.checkpoint.every
         if every and self._version.step % every == 0:
@@ -284,7 +289,7 @@ class GrpoWorker:
     def _wait_for_evaluation(self) -> None:
         if not self._task.evaluate:
             return
-        score = ray.get(self._task.buffer.evaluation_due.remote(self._version.step))
+        score = self._await(self._task.buffer.evaluation_due.remote(self._version.step))
         if self._rank == 0 and score is not None:
             self._store.record_score(self._version.step, score)
 

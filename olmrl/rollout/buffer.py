@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from olmrl.data.cost import balance
+from olmrl.data.cost import CostModel, balance
+from olmrl.data.mrope import VisionTokens
 from olmrl.metrics import Last, Max, Mean, Measurements, merge
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.timeline import Span
@@ -86,6 +88,26 @@ class StepRow:
     """The parts of the step as each rank timed them, by rank."""
 
 
+@dataclass(frozen=True, slots=True)
+class GroupCost:
+    """What a group costs the learner, its image included; ranks are balanced by it."""
+
+    model: CostModel
+    vision: VisionTokens
+    page_once: bool
+    """Prompt and image once per group, else once per completion."""
+
+    def __call__(self, group: PromptGroup) -> float:
+        """Operations of one forward pass."""
+        completions = [r.completion for r in group.rollouts]
+        prompt_ids = completions[0].prompt_token_ids
+        lengths = [len(c.token_ids) for c in completions]
+        merged = int((prompt_ids == self.vision.image_token_id).sum())
+        grid = np.asarray([[1, 1, merged * self.vision.merge_size**2]])
+        parts = [lengths] if self.page_once else [[length] for length in lengths]
+        return sum(self.model.page(len(prompt_ids), part, grid) for part in parts)
+
+
 class RolloutBuffer:
     """Async Ray actor (num_cpus=0); see the module docstring for who calls what.
 
@@ -93,16 +115,25 @@ class RolloutBuffer:
         batch_size: groups of an optimizer step.
         max_staleness: versions that a batch may lag.
         world_size: learner ranks.
+        cost: of a group to the learner.
         colocated: engines sleep from the lease of a batch until its weights are to be sent.
     """
 
     def __init__(
-        self, batch_size: int, max_staleness: int, world_size: int, colocated: bool = False
+        self,
+        batch_size: int,
+        max_staleness: int,
+        world_size: int,
+        cost: Callable[[PromptGroup], float],
+        colocated: bool = False,
     ) -> None:
         self._ledger = Ledger(batch_size, max_staleness)
         self._batch_size = batch_size
         self._world = world_size
+        self._cost = cost
         self._groups: dict[str, PromptGroup] = {}
+        self._lengths: dict[str, float] = {}
+        """Mean completion tokens of each page, when it was last scored."""
         self._leases: dict[str, list[Lease]] = {}
         self._changed = asyncio.Condition()
         self._serial = 0
@@ -144,11 +175,15 @@ class RolloutBuffer:
             serial=self._serial,
         )
 
-    async def issue(self, epoch: int, index: int, page_id: str) -> str | None:
-        """Open the group of a page position; None when the position was used before a restart."""
+    async def issue(self, epoch: int, index: int, page_id: str) -> tuple[str, float | None] | None:
+        """Open the group of a page position; None when the position was used before a restart.
+
+        Returns:
+            Its id, and the mean length of the page's completions in an earlier epoch, if any.
+        """
         if self._ledger.is_used(epoch, index):
             return None
-        return self._ledger.issue(epoch, index, page_id)
+        return self._ledger.issue(epoch, index, page_id), self._lengths.get(page_id)
 
     async def next_position(self, epoch_size: int) -> tuple[int, int]:
         """First page position that is neither open nor closed."""
@@ -174,6 +209,7 @@ class RolloutBuffer:
             self._groups[group.group_id] = group
         else:
             return "void"
+        self._lengths[group.page_id] = measured["completion/mean_length"].value()
         self._since_commit.append(measured)
         await self._notify()
         return verdict
@@ -233,9 +269,10 @@ class RolloutBuffer:
         """
         incarnation = self._ledger.version.incarnation + 1
         snapshot = Ledger(self._batch_size, 0).snapshot()
-        self._groups = {}
+        self._groups, self._lengths = {}, {}
         if saved is not None:
             snapshot, groups = saved
+            self._lengths = dict(snapshot.get("lengths", {}))
             incarnation = max(incarnation, PolicyVersion.parse(snapshot["version"]).incarnation + 1)
             self._groups = {group.group_id: group for group in groups}
         self._ledger.restore(snapshot, incarnation)
@@ -298,7 +335,7 @@ class RolloutBuffer:
 
     async def snapshot(self) -> tuple[dict[str, Any], list[PromptGroup]]:
         """Ledger and ready groups (without pages), to be saved with the weights as one unit."""
-        snapshot = self._ledger.snapshot()
+        snapshot = self._ledger.snapshot() | {"lengths": dict(self._lengths)}
         return snapshot, [replace(self._groups[row[4]], page=None) for row in snapshot["ready"]]
 
     async def report(
@@ -341,7 +378,7 @@ class RolloutBuffer:
         lengths = np.asarray(
             [[len(r.completion.token_ids) for r in g.rollouts] for g in groups], np.int64
         )
-        shares = balance([group_cost(g) for g in groups], self._world)
+        shares = balance([self._cost(g) for g in groups], self._world)
         self._leases[batch_id] = [
             Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals, lengths)
             for share in shares
@@ -371,12 +408,6 @@ class RolloutBuffer:
         """Wake all who wait; the caller holds the condition."""
         self._serial += 1
         self._changed.notify_all()
-
-
-def group_cost(group: PromptGroup) -> float:
-    """Learner tokens of a group run page-once: the prompt once and every completion."""
-    completions = [r.completion for r in group.rollouts]
-    return float(len(completions[0].prompt_token_ids) + sum(len(c.token_ids) for c in completions))
 
 
 def measure_group(group: PromptGroup) -> Measurements:

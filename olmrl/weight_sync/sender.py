@@ -20,6 +20,7 @@ from olmrl.config.schema import WeightSyncConfig
 from olmrl.metrics import Measurements, Sum
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
+from olmrl.weight_sync.direct_sender import DirectSender
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.measure import sync_measurements
 from olmrl.weight_sync.publication import NamedTensor, pack, with_data
@@ -45,11 +46,11 @@ class WeightSender(Protocol):
             WeightMismatch: checksum mode found unequal weights.
         """
 
-    def pending(self) -> bool:
-        """Whether engines joined that only this learner can sync (nccl, ipc): then `send` again.
+    serves_joiners: bool
+    """Whether engines that join between two sends get their weights from here alone (nccl, ipc)."""
 
-        Answers on rank 0 (False elsewhere): broadcast it before acting on it.
-        """
+    def pending(self) -> bool:
+        """Whether such engines are there: then `send` again. On rank 0; elsewhere False."""
 
     def close(self) -> None:
         """Release communicators."""
@@ -104,13 +105,17 @@ def make_sender(
     if transport == "object_store":
         return ObjectStoreSender(config, fleet, rank, wire)
     # vLLM patches torch when it is imported, so only learners that need its transports import it.
-    from olmrl.weight_sync.gpu_sender import GpuSender  # noqa: PLC0415
+    from olmrl.weight_sync.gpu_links import make_link  # noqa: PLC0415
 
-    return GpuSender(config, fleet, rank, wire, transport)
+    bucket_bytes = int(config.bucket_mb * _MIB)
+    link = make_link(transport, fleet, bucket_bytes)
+    return DirectSender(config, fleet, rank, wire, link, bucket_bytes)
 
 
 class ObjectStoreSender:
     """Flat buckets through Ray's object store: written once, read in place by every engine."""
+
+    serves_joiners = False
 
     def __init__(
         self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype

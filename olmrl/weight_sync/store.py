@@ -15,6 +15,10 @@ from olmrl.types import PolicyVersion, UInt8Array
 from olmrl.weight_sync.publication import Bucket, Publication, payload_bytes, with_data
 
 
+BEFORE_ANY = PolicyVersion(-1, 0)
+"""Older than all that is sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
     """One engine that must get new weights."""
@@ -31,7 +35,8 @@ class WeightStore:
 
     def __init__(self) -> None:
         self._engines: dict[str, EngineEntry] = {}
-        self._unsynced: set[str] = set()
+        self._synced: dict[str, PolicyVersion] = {}
+        """The newest version each engine is known to have."""
         self._membership = 0
         self._coming: list[Bucket] = []
         self._latest: Publication | None = None
@@ -41,14 +46,12 @@ class WeightStore:
         """Add an engine; it counts as unsynced as soon as any version was sent."""
         self._engines[worker_id] = EngineEntry(worker_id, handle, ranks)
         self._membership += 1
-        if self._version is not None:
-            self._unsynced.add(worker_id)
 
     def unregister(self, worker_id: str) -> None:
         """Forget an engine (dead, stalled or leaving)."""
         if self._engines.pop(worker_id, None) is not None:
             self._membership += 1
-        self._unsynced.discard(worker_id)
+        self._synced.pop(worker_id, None)
 
     def engines(self) -> tuple[int, list[EngineEntry]]:
         """A number that changes with membership, and the engines."""
@@ -56,12 +59,15 @@ class WeightStore:
 
     def unsynced(self) -> list[str]:
         """Engines that joined and do not have the current weights yet."""
-        return sorted(self._unsynced)
+        wanted = self._version
+        if wanted is None:
+            return []
+        return sorted(w for w in self._engines if self._synced.get(w, BEFORE_ANY) < wanted)
 
     def mark_synced(self, worker_id: str, version: PolicyVersion) -> None:
         """Note that an engine took a version."""
-        if self._version is None or version >= self._version:
-            self._unsynced.discard(worker_id)
+        if worker_id in self._engines:
+            self._synced[worker_id] = version
 
     def begin(self) -> None:
         """Start a publication; one that was begun and never committed is dropped."""

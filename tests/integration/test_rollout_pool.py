@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,13 +19,17 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import RolloutConfig, WeightSyncConfig
 from olmrl.data.encode import EncoderSpec
+from olmrl.learner.waiting import await_engines
 from olmrl.metrics import flatten
 from olmrl.rollout.engine import BASE_VERSION, Generated, GenerationFailure
 from olmrl.rollout.pool import EnginesFailed, RolloutPool
 from olmrl.rollout.worker import WorkerSpec
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
+from olmrl.weight_sync.direct_sender import DirectSender
 from olmrl.weight_sync.errors import WeightMismatch
+from olmrl.weight_sync.fleet import Fleet
+from olmrl.weight_sync.publication import pack
 from olmrl.weight_sync.sender import WeightSender, make_sender
 from olmrl.weight_sync.store import start_store
 
@@ -282,6 +287,76 @@ def test_a_publication_outlives_the_learner_that_made_it(store: Any) -> None:
     # bfloat16 of 0, 1, 2, 3, 4, little-endian, each 400 times.
     heads = [flat[:800].tobytes() for flat in data]
     assert heads == [bytes(b) * 400 for b in ([0, 0], [128, 63], [0, 64], [64, 64], [128, 64])]
+
+
+class StoreLink:
+    """A link as direct transports have, over Ray: engines get buckets, and nothing is kept."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def connect(self) -> None:
+        pass
+
+    def send(self, group: list[tuple[str, torch.Tensor]], sender: bool) -> None:
+        (bucket,) = pack(iter(group), 1 << 30)
+        self._fleet.call("update_weights", lambda _: (bucket.info(bucket.data),))
+
+    def close(self) -> None:
+        pass
+
+
+def test_engines_that_join_late_are_served_while_the_learner_waits(
+    store: Any, model_path: Path
+) -> None:
+    """Without a publication nobody else could: a run of one engine would stand still for ever."""
+    mine = start_store()
+    fleet = Fleet(mine, "recompute", 60.0)
+    sender = DirectSender(WeightSyncConfig(), fleet, 0, torch.float32, StoreLink(fleet), 1 << 20)
+    version, named = PolicyVersion(1, 0), perturbed(model_path, 0.05)
+    assert flatten(sender.send(iter(named), version))["weight_sync/engines"] == 0
+    gate = ray.remote(num_cpus=0, max_concurrency=2)(Gate).remote()
+    published: list[float] = []
+
+    def publish() -> None:
+        published.append(time.monotonic())
+        sender.send(iter(named), version)
+
+    answers: list[Any] = []
+    answer = gate.wait.remote()
+    learner = threading.Thread(
+        target=lambda: answers.append(await_engines(answer, sender, publish, list)), daemon=True
+    )
+    learner.start()
+    pool = make_pool(model_path, mine, workers=1)
+    pool.start()
+    all_ready(pool, 1)
+    pool.submit("first", page(1), DRAW, (0, 1))
+    first = gather(pool, 2)
+    ray.kill(pool.handles[0])
+    pool.submit("second", page(1), DRAW, (0, 1))
+    second = gather(pool, 2)
+    for completion in (*first, *second):
+        assert [span.version for span in completion.versions] == [version]
+    assert len(published) == 2 and not answers
+    ray.get(gate.open.remote())
+    learner.join(30)
+    assert answers == ["a batch"] and len(published) == 2
+    pool.close()
+
+
+class Gate:
+    """An answer that comes when the test says so."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def wait(self) -> str:
+        self._opened.wait()
+        return "a batch"
 
 
 def test_an_engine_that_cannot_start_ends_in_one_sentence(store: Any, tmp_path: Path) -> None:

@@ -113,7 +113,22 @@ def test_states_are_split_over_ranks():
     # 8.29e9 parameters x 4 bytes / 8 ranks
     assert memory["weights"] == pytest.approx(8.292e9 * 4 / 8, rel=1e-3)
     assert memory["optimizer"] == 2 * memory["weights"]
-    assert memory["reference"] == memory["weights"]
+    # never updated, it is held in the dtype of the computation
+    assert memory["reference"] == memory["weights"] / 2
+    exact = eight.model_copy(update={"fp32_lm_head": True})
+    exact_memory = at_rest(SEVEN_B, ModelConfig(path="x"), exact, with_reference=True)
+    assert exact_memory["reference"] == memory["weights"]
+
+
+def test_a_reference_can_be_off_loaded_alone():
+    learner = LearnerConfig(workers=8, reference_offload=True)
+    row = Row.of(PAGE, 16384, 28)
+    near, far = (
+        learner_memory(SEVEN_B, ModelConfig(path="x"), each, row, with_reference=True)
+        for each in (LearnerConfig(workers=8), learner)
+    )
+    assert total(near) - total(far) == near["reference"] and "reference" not in far
+    assert far["weights"] == near["weights"]
 
 
 def test_adapters_need_neither_reference_nor_large_states():

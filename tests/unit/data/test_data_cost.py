@@ -19,12 +19,6 @@ def test_longest_first_by_hand():
     assert balance([1, 1], 4) == [[0], [1], [], []]
 
 
-def test_even_counts_bound_the_collectives():
-    costs = [100, 1, 1, 1, 1, 1, 1]
-    assert sorted(map(len, balance(costs, 2))) == [1, 6]
-    assert sorted(map(len, balance(costs, 2, even=True))) == [3, 4]
-
-
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 def test_every_item_once_and_within_the_longest_first_bound(ranks: int):
     costs = np.random.default_rng(ranks).pareto(1.5, 50).tolist()
@@ -68,7 +62,8 @@ def test_page_once_costs_less_and_the_vision_tower_counts(tiny_model: Path):
     (dense,) = pack_groups(items, 10_000, False, VISION)
     assert cost.batch(once) < cost.batch(dense)
     prompt = len(items[0].page.prompt_ids)
-    eight = 8 * cost.sequence(prompt, 30, items[0].page.image_grid_thw)
-    assert cost.batch(dense) == pytest.approx(eight)
+    grid = items[0].page.image_grid_thw
+    assert cost.batch(dense) == pytest.approx(8 * cost.page(prompt, [30], grid))
+    assert cost.batch(once) == pytest.approx(cost.page(prompt, [30] * 8, grid))
     larger = cost.parts(100, 5050, 10, np.array([[1, 40, 40]]))
     assert larger > 1.5 * cost.parts(100, 5050, 10, np.array([[1, 10, 10]]))

@@ -6,12 +6,32 @@ import asyncio
 
 import numpy as np
 
-from olmrl.data.feed import EvaluationRequest, PromptShare, StepFeed, Transcript
+from olmrl.data.cost import CostModel
+from olmrl.data.example import EncodedExample
+from olmrl.data.feed import EvaluationRequest, PromptShare, StepFeed, Transcript, share_out
 from olmrl.metrics import Mean
+from olmrl.types import EncodedPage
 
 
 def transcript(number: int) -> Transcript:
     return Transcript(number, np.asarray([number], np.int32), True)
+
+
+def example(name: str, response: int, side: int) -> EncodedExample:
+    ids = np.zeros(response, np.int64)
+    pixels = np.zeros((side * side, 4), np.float32)
+    page = EncodedPage(name, np.zeros(10, np.int64), pixels, np.array([[1, side, side]]))
+    return EncodedExample(page, ids, ids)
+
+
+def test_a_step_is_shared_out_by_cost_images_included():
+    pages = [example("photo", 10, 20), *(example(f"text-{k}", 90, 2) for k in range(4))]
+    cost = CostModel(1, 0, 0, 0, 1, 0, 0, 0)
+    # 20 + 400 patches against four times 100 + 4
+    heavy, light = share_out(pages, (1, 5), 2, cost)
+    assert [e.page.page_id for e in heavy.examples] == ["photo"]
+    assert [e.page.page_id for e in light.examples] == [f"text-{k}" for k in range(4)]
+    assert heavy.position == light.position == (1, 5)
 
 
 async def soon(waiting: asyncio.Task) -> bool:

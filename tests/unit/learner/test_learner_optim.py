@@ -27,18 +27,20 @@ def test_norms_and_biases_are_exempt_from_decay_by_type():
     }
     assert exempt == expected and "model.visual.merger.ln_q.weight" in exempt
     assert all(p.ndim == 1 for p in groups.exempt)
-    assert _names(model, groups.decayed) == {
+    assert _names(model, groups.embeddings) == {
         "model.language_model.embed_tokens.weight",
         "model.visual.patch_embed.proj.weight",
     }
-    everything = _names(model, groups.matrices) | exempt | _names(model, groups.decayed)
+    assert groups.head == []  # it is the embedding
+    everything = _names(model, groups.matrices) | exempt | _names(model, groups.embeddings)
     assert everything == {n for n, _ in model.named_parameters()}
 
 
 def test_an_untied_head_is_no_hidden_matrix():
     model = make_model(tie=False)
     groups = group_parameters(model, model.lm_head)
-    assert "lm_head.weight" in _names(model, groups.decayed)
+    assert _names(model, groups.head) == {"lm_head.weight"}
+    assert not groups.head[0] in set(groups.matrices)
 
 
 def test_decay_reaches_matrices_and_spares_norms():
@@ -66,12 +68,39 @@ def test_muon_takes_the_matrices_and_adamw_the_rest():
     assert id(model.model.language_model.embed_tokens.weight) not in taken
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_multipliers_scale_the_rates_of_what_is_no_matrix_over_the_whole_schedule(name):
+    model = make_model(tie=False)
+    factors = {"head": 11, "embedding": 30, "scalar": 2}
+    config = OptimizerConfig(
+        name=name, lr=1e-3, schedule="linear", warmup_steps=2, lr_multipliers=factors
+    )
+    optim = build_optim(model, model.lm_head, config, 10)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optim.step()
+    rates = {
+        name: group["lr"] / 1e-3
+        for optimizer in optim.optimizers
+        for group in optimizer.param_groups
+        for name in _names(model, group["params"])
+    }
+    assert optim.lr == pytest.approx(0.5e-3)  # half way through the warm-up
+    assert rates["lm_head.weight"] == pytest.approx(5.5)
+    assert rates["model.language_model.embed_tokens.weight"] == pytest.approx(15.0)
+    assert rates["model.visual.patch_embed.proj.weight"] == pytest.approx(15.0)
+    assert rates["model.language_model.norm.weight"] == pytest.approx(1.0)
+    assert rates["model.language_model.layers.0.mlp.up_proj.weight"] == pytest.approx(0.5)
+    assert len(rates) == len(list(model.parameters()))
+
+
 def _rates(config, total, steps):
     layer = nn.Linear(2, 2)
     optim = build_optim(layer, nn.Linear(1, 1), config, total)
     found = []
     for _ in range(steps):
         found.append(optim.lr)
+        assert {g["lr"] for o in optim.optimizers for g in o.param_groups} == {optim.lr}
         for parameter in layer.parameters():
             parameter.grad = torch.ones_like(parameter)
         optim.step()

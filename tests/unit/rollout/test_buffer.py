@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from olmrl.rollout.buffer import RolloutBuffer
+from olmrl.data.cost import CostModel
+from olmrl.data.mrope import VisionTokens
+from olmrl.rollout.buffer import GroupCost, RolloutBuffer
 from olmrl.types import (
     Completion,
     PolicyVersion,
@@ -15,6 +18,11 @@ from olmrl.types import (
     Rollout,
     VersionSpan,
 )
+
+
+IMAGE = 9
+TOKENS_ONLY = CostModel(1, 0, 0, 0, 0, 0, 0, 0)
+COST = GroupCost(TOKENS_ONLY, VisionTokens(IMAGE, 2), page_once=True)
 
 
 def group(group_id, rewards, version, length=4):
@@ -29,8 +37,16 @@ def group(group_id, rewards, version, length=4):
     return PromptGroup(group_id, f"page-{group_id}", tuple(rollouts))
 
 
+def with_prompt(made, prompt_ids):
+    rollouts = tuple(
+        replace(r, completion=replace(r.completion, prompt_token_ids=prompt_ids))
+        for r in made.rollouts
+    )
+    return replace(made, rollouts=rollouts)
+
+
 async def started(batch_size=2, staleness=0, world=1):
-    buffer = RolloutBuffer(batch_size, staleness, world)
+    buffer = RolloutBuffer(batch_size, staleness, world, COST)
     version = await buffer.begin(None)
     await buffer.published(version)
     return buffer, version
@@ -38,7 +54,7 @@ async def started(batch_size=2, staleness=0, world=1):
 
 async def fill(buffer, version, count, start=0):
     for index in range(start, start + count):
-        group_id = await buffer.issue(0, index, f"p{index}")
+        group_id, _ = await buffer.issue(0, index, f"p{index}")
         assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "ready"
 
 
@@ -71,10 +87,63 @@ def test_ranks_share_a_batch_without_overlap():
     asyncio.run(run())
 
 
+def test_ranks_share_by_what_groups_cost_their_images_included():
+    """Eight small pages with long texts, and one whose image costs as much as all of them."""
+    per_patch = GroupCost(CostModel(1, 0, 0, 0, 2, 0, 0, 0), VisionTokens(IMAGE, 2), page_once=True)
+    large = np.array([0, *[IMAGE] * 90, 1], np.int32)
+
+    async def shares(cost):
+        buffer = RolloutBuffer(9, 0, 2, cost)
+        version = await buffer.begin(None)
+        await buffer.published(version)
+        for index in range(9):
+            group_id, _ = await buffer.issue(0, index, f"p{index}")
+            made = group(group_id, [0.0, 1.0], version, length=40)
+            if index == 0:
+                made = with_prompt(group(group_id, [0.0, 1.0], version, length=4), large)
+            assert await buffer.add(made, True) == "ready"
+        return [(await buffer.lease("b", rank)).positions for rank in (0, 1)]
+
+    # per token the large page (92 + 9) is one of nearly equals (5 + 81)
+    assert sorted(map(len, asyncio.run(shares(COST)))) == [4, 5]
+    # its 360 patches at 2 each weigh 720, eight pages of 86 weigh 688
+    assert sorted(asyncio.run(shares(per_patch))) == [(0,), tuple(range(1, 9))]
+
+
+def test_cost_of_a_group_by_hand():
+    version = PolicyVersion(0, 0)
+    prompt = np.array([0, *[IMAGE] * 6, 1], np.int32)
+    made = with_prompt(group("g", [0.0, 1.0], version, length=3), prompt)
+    model = CostModel(
+        token=1, pair=10, prediction=100, embed=1000, patch=0, window=0, merger=0, patch_pair=1e6
+    )
+    once, dense = (GroupCost(model, VisionTokens(IMAGE, 2), page_once) for page_once in (True, False))
+    # 8 + 3 + 4 tokens; pairs 36 + (6 + 24) + (10 + 32); 7 predictions; 24 patches
+    assert once(made) == 15 + 10 * 108 + 100 * 7 + 1000 * 24 + 1e6 * 24**2
+    assert dense(made) == 23 + 10 * (66 + 78) + 100 * 7 + 2 * (1000 * 24 + 1e6 * 24**2)
+
+
+def test_the_next_epoch_knows_how_long_a_page_was_also_after_a_restart():
+    async def run():
+        buffer, version = await started(batch_size=1)
+        group_id, seen = await buffer.issue(0, 0, "p0")
+        assert seen is None
+        made = replace(group(group_id, [0.0, 1.0], version, length=6), page_id="p0")
+        await buffer.add(made, True)
+        await buffer.lease("b0", 0)
+        await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
+        snapshot, groups = await buffer.snapshot()
+        again = await buffer.begin((json.loads(json.dumps(snapshot)), groups))
+        await buffer.published(again)
+        assert (await buffer.issue(1, 0, "p0"))[1] == 6.5
+
+    asyncio.run(run())
+
+
 def test_group_without_signal_is_dropped_and_its_place_refilled():
     async def run():
         buffer, version = await started()
-        group_id = await buffer.issue(0, 0, "p0")
+        group_id, _ = await buffer.issue(0, 0, "p0")
         assert await buffer.add(group(group_id, [0.5, 0.5], version), True) == "zero_variance"
         assert (await buffer.view()).issuable == 2
         assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "void"
@@ -101,7 +170,7 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
         await buffer.lease("b0", 0)
         snapshot, groups = await buffer.snapshot()
         await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
-        late = await buffer.issue(0, 2, "p2")
+        late, _ = await buffer.issue(0, 2, "p2")
         again = await buffer.begin((json.loads(json.dumps(snapshot)), groups))
         assert again == PolicyVersion(version.incarnation + 1, 0)
         assert await buffer.add(group(late, [0.0, 1.0], version), True) == "void"
@@ -134,7 +203,7 @@ def test_a_run_that_is_stopped_gives_out_no_new_batch_and_waits_for_no_evaluatio
 
 def test_engines_on_the_learners_gpus_sleep_between_lease_and_weights():
     async def run():
-        buffer = RolloutBuffer(1, 0, 1, colocated=True)
+        buffer = RolloutBuffer(1, 0, 1, COST, colocated=True)
         version = await buffer.begin(None)
         await buffer.need_engines()  # they are awake at first
         await buffer.published(version)

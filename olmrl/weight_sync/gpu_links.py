@@ -1,15 +1,13 @@
-"""GPU transports, through vLLM's native weight-transfer engines: `nccl` and `ipc`.
+"""Links between GPUs, through vLLM's native weight-transfer engines: `nccl` and `ipc`.
 
-Both send bucket by bucket: rank 0 tells every engine what comes, then the bytes follow, so that no
-rank holds more than one bucket of gathered weights. The stock trainer classes are not used: they
-give every engine the same rank offset (separate engines would collide in one NCCL group), and want
-all names before the first tensor. Their wire format is kept: engines run vLLM's own receivers.
+The stock trainer classes are not used: they give every engine the same rank offset (separate
+engines would collide in one NCCL group), and want all names before the first tensor. Their wire
+format is kept: engines run vLLM's own receivers.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
@@ -20,72 +18,17 @@ from vllm.distributed.weight_transfer.packed_tensor import (
     packed_nccl_broadcast_producer,
 )
 
-from olmrl.config.schema import WeightSyncConfig
-from olmrl.metrics import Measurements
-from olmrl.types import PolicyVersion
-from olmrl.weight_sync import checksum
+from olmrl.weight_sync.direct_sender import Link
 from olmrl.weight_sync.fleet import Fleet
-from olmrl.weight_sync.measure import sync_measurements
 from olmrl.weight_sync.plan import describe, free_port, merge_handles, rank_plan
-from olmrl.weight_sync.publication import NamedTensor, groups
+from olmrl.weight_sync.publication import NamedTensor
 
-_MIB = 2**20
 _NCCL_BUFFERS = 2
 
 
-class GpuSender:
-    """Sends weights that lie on GPUs to engines on GPUs.
-
-    Args:
-        config: Bucket size, in-flight mode, checksum mode.
-        fleet: The engines.
-        rank: This learner rank; 0 talks to engines.
-        wire: dtype that travels.
-        transport: `nccl` or `ipc`.
-    """
-
-    def __init__(
-        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype, transport: str
-    ) -> None:
-        self._config = config
-        self._fleet = fleet
-        self._rank = rank
-        self._wire = wire
-        self._link: NcclLink | IpcLink
-        bucket_bytes = int(config.bucket_mb * _MIB)
-        self._bucket_bytes = bucket_bytes
-        self._link = NcclLink(fleet, bucket_bytes) if transport == "nccl" else IpcLink(fleet)
-
-    def send(self, named: Iterable[NamedTensor], version: PolicyVersion) -> Measurements:
-        """Gather, send and load, one bucket after the other."""
-        started = time.monotonic()
-        sender = self._rank == 0
-        sums: checksum.Checksums | None = {} if self._config.checksum and sender else None
-        if sender:
-            self._fleet.refresh()
-            self._link.connect()
-            self._fleet.call("start_weight_update")
-        sent = 0
-        for group in groups(checksum.cast_and_count(named, self._wire, sums), self._bucket_bytes):
-            sent += sum(tensor.numel() * tensor.element_size() for _, tensor in group)
-            self._link.send(group, sender)
-        if not sender:
-            return {}
-        self._fleet.call("finish_weight_update", lambda _: (version, self._fleet.in_flight))
-        ray.get(self._fleet.store.announce.remote(version))
-        self._fleet.mark_synced(version)
-        if sums is not None:
-            self._fleet.verify(sums)
-        seconds = time.monotonic() - started
-        return sync_measurements(sent, seconds, len(self._fleet.engines), len(self._fleet.failed))
-
-    def pending(self) -> bool:
-        """Whether engines joined since the last send."""
-        return self._rank == 0 and bool(ray.get(self._fleet.store.unsynced.remote()))
-
-    def close(self) -> None:
-        """Destroy the communicator."""
-        self._link.close()
+def make_link(transport: str, fleet: Fleet, bucket_bytes: int) -> Link:
+    """The link of a transport, `nccl` or `ipc`."""
+    return NcclLink(fleet, bucket_bytes) if transport == "nccl" else IpcLink(fleet)
 
 
 class NcclLink:
@@ -105,6 +48,9 @@ class NcclLink:
         if self._membership == self._fleet.membership:
             return
         self.close()
+        self._membership = self._fleet.membership
+        if not self._fleet.engines:
+            return
         world_size, offsets = rank_plan(self._fleet.engines)
         shared = {
             "master_address": ray.util.get_node_ip_address(),
@@ -122,11 +68,10 @@ class NcclLink:
         )
         self._group = trainer_init(shared)
         self._fleet.collect(joining)
-        self._membership = self._fleet.membership
 
     def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
         """Broadcast a bucket while the engines receive it."""
-        if not sender:
+        if not sender or self._group is None:
             return
         receiving = self._fleet.start("update_weights", lambda _: (describe(group),))
         packed_nccl_broadcast_producer(

@@ -1,0 +1,44 @@
+"""Waiting for something that engines make, without leaving them in want of weights.
+
+A group or an evaluation comes only when engines generate, and under a transport that keeps no
+publication an engine that joins (at the start, or for one that died) generates only when the
+learner has sent it the weights. So the learner goes on serving such engines while it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from olmrl.weight_sync.sender import WeightSender
+
+_LOOK_EVERY_S = 1.0
+
+
+def await_engines(
+    answer: Any,
+    sender: WeightSender,
+    publish: Callable[[], Any],
+    max_over_ranks: Callable[[Sequence[float]], list[float]],
+) -> Any:
+    """Get a Ray answer, sending weights to engines that join meanwhile.
+
+    A collective: every rank waits for an answer of its own, and all leave together.
+
+    Args:
+        answer: ObjectRef.
+        sender: the learner's sender.
+        publish: sends the present weights, on every rank.
+        max_over_ranks: elementwise maximum.
+    """
+    if not sender.serves_joiners:
+        return ray.get(answer)
+    while True:
+        ready, _ = ray.wait([answer], timeout=_LOOK_EVERY_S)
+        missing, joined = max_over_ranks([float(not ready), float(sender.pending())])
+        if joined:
+            publish()
+        elif not missing:
+            return ray.get(answer)

@@ -1,0 +1,102 @@
+"""Weights that go straight from the learner to the engines; nothing of them is kept on the way.
+
+Bucket by bucket: rank 0 tells every engine what comes, then the bytes follow over a link, so that
+no rank holds more than one bucket of gathered weights. An engine that joins between two sends has
+nowhere else to get them from: the learner looks for such engines while it waits
+(`learner.waiting`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import ray
+import torch
+
+from olmrl.config.schema import WeightSyncConfig
+from olmrl.metrics import Measurements
+from olmrl.types import PolicyVersion
+from olmrl.weight_sync import checksum
+from olmrl.weight_sync.fleet import Fleet
+from olmrl.weight_sync.measure import sync_measurements
+from olmrl.weight_sync.publication import NamedTensor, groups
+
+
+class Link(Protocol):
+    """How the bytes of a bucket reach all engines of a fleet."""
+
+    def connect(self) -> None:
+        """On the sending rank: let the engines that are there now join."""
+
+    def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
+        """Move one bucket; every rank calls it, `sender` on rank 0."""
+
+    def close(self) -> None:
+        """Release communicators."""
+
+
+class DirectSender:
+    """A `WeightSender` over a link.
+
+    Args:
+        config: In-flight mode, checksum mode.
+        fleet: The engines.
+        rank: This learner rank; 0 talks to engines.
+        wire: dtype that travels.
+        link: Moves the bytes.
+        bucket_bytes: Most bytes of a bucket that holds more than one tensor.
+    """
+
+    serves_joiners = True
+
+    def __init__(
+        self,
+        config: WeightSyncConfig,
+        fleet: Fleet,
+        rank: int,
+        wire: torch.dtype,
+        link: Link,
+        bucket_bytes: int,
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._rank = rank
+        self._wire = wire
+        self._link = link
+        self._bucket_bytes = bucket_bytes
+
+    def send(self, named: Iterable[NamedTensor], version: PolicyVersion) -> Measurements:
+        """Gather, send and load, one bucket after the other."""
+        started = time.monotonic()
+        sender = self._rank == 0
+        sums: checksum.Checksums | None = {} if self._config.checksum and sender else None
+        if sender:
+            self._fleet.refresh()
+            self._link.connect()
+            self._fleet.call("start_weight_update")
+        sent = 0
+        for group in groups(checksum.cast_and_count(named, self._wire, sums), self._bucket_bytes):
+            sent += sum(tensor.numel() * tensor.element_size() for _, tensor in group)
+            self._link.send(group, sender)
+        if not sender:
+            return {}
+        self._fleet.call("finish_weight_update", lambda _: (version, self._fleet.in_flight))
+        ray.get(self._fleet.store.announce.remote(version))
+        self._fleet.mark_synced(version)
+        if sums is not None:
+            self._fleet.verify(sums)
+        seconds = time.monotonic() - started
+        return sync_measurements(sent, seconds, len(self._fleet.engines), len(self._fleet.failed))
+
+    def pending(self) -> bool:
+        """Whether engines joined since the last send; those that failed in it are the pool's."""
+        if self._rank != 0:
+            return False
+        waiting = ray.get(self._fleet.store.unsynced.remote())
+        return bool(set(waiting) - set(self._fleet.failed))
+
+    def close(self) -> None:
+        """Close the link."""
+        self._link.close()
