@@ -145,7 +145,6 @@ def best(gpus: int, grown: bool, staleness: int) -> dict[str, Any]:
         "engines_idle": outcome.engines_idle,
         "learners_idle": outcome.learners_idle,
         "scorers_idle": outcome.scorers_idle,
-        "stale_share": outcome.counts["stale"] / outcome.counts["issued"],
     }
 
 
@@ -195,14 +194,14 @@ def main() -> None:
     validation = compare(options.runs) if options.runs else before.get("validation")
     begin = time.process_time()
     rows = []
-    print("gpus batch      k  engines+learners  step s  completions/s  bottleneck  stale")
+    print("gpus batch      k  engines+learners  step s  completions/s  bottleneck")
     for grown, gpus, staleness in itertools.product((False, True), SIZES, STALENESS):
         row = best(gpus, grown, staleness)
         rows.append(row)
         print(
             f"{row['gpus']:>4} {row['batch']:<9} {row['max_staleness']:>2} "
             f"{row['engines']:>8}+{row['learners']:<8} {row['step_s']:>7.1f} "
-            f"{row['completions_per_s']:>10.1f}  {row['bottleneck']:<10} {row['stale_share']:.0%}",
+            f"{row['completions_per_s']:>10.1f}  {row['bottleneck']}",
             flush=True,
         )
     seconds = time.process_time() - begin

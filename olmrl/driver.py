@@ -229,11 +229,13 @@ class Driver:
                 ray.get(self._buffer.end_of_pages.remote())
             elif isinstance(page, BadPage):
                 self._skip(epoch, index, page)
-            elif issued := ray.get(self._buffer.issue.remote(epoch, index, page.page_id)):
-                group_id, seen = issued
-                expected = expected_tokens(page, seen)
-                seeds = self._seeds(epoch, index)
-                opened.append(_Opened(group_id, ray.put(page), seeds, expected))
+            else:
+                asked = self._buffer.issue.remote(self._incarnation, epoch, index, page.page_id)
+                issued = ray.get(asked)
+                if issued is not None:
+                    group_id, seen = issued
+                    seeds, expected = self._seeds(epoch, index), expected_tokens(page, seen)
+                    opened.append(_Opened(group_id, ray.put(page), seeds, expected))
         return False
 
     def _past_the_end(self, epoch: int, index: int) -> bool:

@@ -78,6 +78,8 @@ class Group:
     """In order of issue."""
     lengths: list[float]
     """Tokens of each completion."""
+    held: int = 0
+    """Weights that the engines held at its issue."""
     version: int = -1
     """Weights of its first token."""
     missing: int = 0

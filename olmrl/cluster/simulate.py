@@ -55,7 +55,7 @@ class Outcome:
     tokens_per_s: float
     """Completion tokens learnt per second."""
     counts: dict[str, int]
-    """Groups issued, committed, dropped (no variance), stale, open at the end; completions."""
+    """Groups issued, committed, dropped (no variance), open at the end; completions."""
 
     @property
     def bottleneck(self) -> str:
@@ -88,7 +88,9 @@ class _Run:
         self.events: list[tuple[float, int, str, object, int]] = []
         self.serial = [0]
         self.backlog: deque[Group] = deque()
-        self.ready: list[tuple[int, Group]] = []
+        self.ready: list[Group] = []
+        self.open: dict[int, Group] = {}
+        """Issued and not scored, by number."""
         self.owner: dict[int, Engine] = {}
         self.now = 0.0
         self.engine_version = self.version = 0
@@ -96,9 +98,7 @@ class _Run:
         self.free_since: float | None = 0.0
         """Since when the learner waits for a batch; None while it works."""
         self.tally = _Tally()
-        self.counts = dict.fromkeys(
-            ("issued", "committed", "dropped", "stale", "completions", "aborted"), 0
-        )
+        self.counts = dict.fromkeys(("issued", "committed", "dropped", "completions", "aborted"), 0)
 
     def push(self, at: float, kind: str, item: object = None, stamp: int = 0) -> None:
         self.serial[0] += 1
@@ -115,7 +115,10 @@ class _Run:
             self.counts["issued"] += 1
             count = setup.group_size + setup.oversample
             lengths = [setup.lengths.draw(self.rng) for _ in range(count)]
-            self.backlog.append(Group(self.counts["issued"], lengths, missing=setup.group_size))
+            number = self.counts["issued"]
+            group = Group(number, lengths, missing=setup.group_size, held=self.engine_version)
+            self.backlog.append(group)
+            self.open[number] = group
         self.dispatch(now)
 
     def dispatch(self, now: float) -> None:
@@ -170,32 +173,33 @@ class _Run:
         self.push(group.scored_at + self.costs.handover, "scored", group)
 
     def scored(self, group: Group, now: float) -> None:
+        del self.open[group.number]
         if self.setup.dropped and self.rng.random() < self.setup.dropped:
-            self.drop(group, "dropped", now)
-            return
-        heapq.heappush(self.ready, (group.number, group))
+            self.drop(now, group)
+        else:
+            self.ready.append(group)
         self.lease(now)
 
-    def drop(self, group: Group, reason: str, now: float) -> None:
+    def drop(self, now: float, _group: Group) -> None:
         """Close a group untrained; its place is free for another."""
-        self.counts[reason] += 1
+        self.counts["dropped"] += 1
         self.kept -= 1
         self.issue(now)
 
     # -- the learner
 
     def lease(self, now: float) -> None:
-        """Take a batch in issue order if the learner is free and enough groups are ready."""
+        """Take a batch as the ledger does: in issue order, past no group that is due."""
         if self.free_since is None:
             return
-        oldest = self.version - self.setup.max_staleness
-        for _, group in [entry for entry in self.ready if entry[1].version < oldest]:
-            self.drop(group, "stale", now)
-        self.ready = [entry for entry in self.ready if entry[1].version >= oldest]
-        heapq.heapify(self.ready)
+        due = self.version - self.setup.max_staleness
+        if any(group.held <= due for group in self.open.values()):
+            return
         if len(self.ready) < self.setup.pages_per_step:
             return
-        groups = [heapq.heappop(self.ready)[1] for _ in range(self.setup.pages_per_step)]
+        self.ready.sort(key=lambda group: (group.version > due, group.number))
+        groups = sorted(self.ready[: self.setup.pages_per_step], key=lambda group: group.number)
+        del self.ready[: self.setup.pages_per_step]
         generated = max(group.generated_at for group in groups)
         turn = min(now, max(self.free_since, generated))
         self.tally.shares["generation"] += turn - self.free_since
@@ -291,7 +295,7 @@ def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Outcome:
 
     spent = {name: after.shares[name] - before.shares[name] for name in after.shares}
     whole = sum(spent.values()) or 1.0
-    gone = run.counts["committed"] + run.counts["dropped"] + run.counts["stale"]
+    gone = run.counts["committed"] + run.counts["dropped"]
     return Outcome(
         step_s=seconds / steps,
         engines_idle=idle("engines", setup.engines),

@@ -68,8 +68,8 @@ class GrpoLearner:
             This rank's measurements; merging those of all ranks gives the step's.
 
         Raises:
-            NonFiniteStep: NaN or infinity in loss or gradients, on every rank, before any change
-                of weights; the batches lie in `replay_dir`.
+            NonFiniteStep: NaN or infinity in loss or gradients, on every rank, before the optimizer
+                step, or in weights after it; the batches lie in `replay_dir`.
             ValueError: fewer micro-batches than minibatches on all ranks.
         """
         algorithm, strategy = self._algorithm, self._strategy
@@ -173,6 +173,7 @@ class StepGuard:
         self._replay_dir = replay_dir
         self._step = step
         self._batches = batches
+        self._updates = 0
 
     def check_losses(self, parts: Sequence[Measurements]) -> None:
         """Stop if any rank saw a loss that is NaN or infinite."""
@@ -186,16 +187,28 @@ class StepGuard:
         if count:
             self.stop(f"{', '.join(sorted(set(bad))) or 'a loss on another rank'} is not finite")
 
+    def check_weights(self) -> None:
+        """Count an update, and stop if it made weights on any rank NaN or infinite."""
+        self._updates += 1
+        (broken,) = self._strategy.max_over_ranks([float(not self._strategy.weights_are_finite())])
+        if broken:
+            self.stop("the update made weights NaN or infinite")
+
     def stop(self, reason: str) -> None:
         """Forget the gradients, save the batches, raise."""
         self._strategy.discard_gradients()
         self._strategy.forget_features()
+        state = "the weights were not changed"
+        if self._updates:
+            state = f"{self._updates} of its updates were made, and neither sent nor saved"
         saved = ""
         if self._replay_dir is not None:
             path = replay_path(self._replay_dir, self._step, self._strategy.rank)
             save_batches(path, self._batches)
             saved = f"; its batches are saved in {path}"
-        raise NonFiniteStep(f"step {self._step}: {reason}; the weights were not changed{saved}")
+        error = NonFiniteStep(f"step {self._step}: {reason}; {state}{saved}")
+        error.weights_changed = self._updates > 0
+        raise error
 
 
 def update(
@@ -221,6 +234,7 @@ def update(
     except NonFiniteStep as error:
         guard.stop(str(error))
         raise
+    guard.check_weights()
     end = time.perf_counter()
     times: Measurements = {
         "time/forward_backward": Sum(middle - start),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from olmrl import storage
 from olmrl.config.schema import LearnerConfig
+from olmrl.guards import GuardFailure
 from olmrl.hardware import collective_backend
 
 
@@ -31,15 +34,22 @@ class LearnerGroup:
             loop: `module:function` that each rank calls with the task.
             task: picklable description of the work.
             config: number of ranks, devices, restarts.
-            run_dir: where Ray Train keeps its own state (`ray_train/`).
+            run_dir: where Ray Train keeps its own state (`ray_train/`), and a guard that ended the
+                run its reason (`stopped.txt`).
             gpu_share: part of a GPU that a rank asks for; below 1 an engine shares it.
         """
+        self._verdict = Path(run_dir) / "stopped.txt"
+        self._verdict.unlink(missing_ok=True)
         resources = {"CPU": config.cpus_per_worker, **config.resources}
         if config.use_gpu:
             resources["GPU"] = gpu_share
         self._trainer = TorchTrainer(
             _run_loop,
-            train_loop_config={"loop": loop, "task": ray.put(task)},
+            train_loop_config={
+                "loop": loop,
+                "task": ray.put(task),
+                "verdict": str(self._verdict),
+            },
             torch_config=TorchConfig(backend=collective_backend(config.use_gpu)),
             scaling_config=ScalingConfig(
                 num_workers=config.workers,
@@ -64,7 +74,9 @@ class LearnerGroup:
             self._error.__cause__ = error
 
     def error(self) -> BaseException | None:
-        """The failure, once the group has given up."""
+        """The failure, once the group has given up or a guard has ended the run."""
+        if self._error is None and self._verdict.exists():
+            self._error = LearnerFailed(self._verdict.read_text("utf-8"))
         return self._error
 
     def join(self) -> None:
@@ -82,7 +94,12 @@ def _run_loop(settings: dict[str, Any]) -> None:
     # Name and reference instead of function and task: Ray Train's controller unpickles this too,
     # and would import the whole learner (12 CPU seconds) to do nothing with it.
     module, name = settings["loop"].split(":")
-    getattr(importlib.import_module(module), name)(ray.get(settings["task"]))
+    try:
+        getattr(importlib.import_module(module), name)(ray.get(settings["task"]))
+    except GuardFailure as error:
+        # Ray Train retries whatever is raised, and would go on past the fault.
+        storage.write_text(settings["verdict"], str(error))
+        raise
 
 
 def last_sentence(text: str) -> str:

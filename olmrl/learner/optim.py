@@ -16,13 +16,17 @@ from transformers import SchedulerType, get_scheduler
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from olmrl.config.schema import OptimizerConfig
+from olmrl.guards import GuardFailure
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, Qwen2_5_VLRMSNorm)
 _NO_LAMBDA = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
 
 
-class NonFiniteStep(ValueError):
-    """Loss or gradients are NaN or infinite; raised on every rank before weights change."""
+class NonFiniteStep(GuardFailure):
+    """Loss, gradients or weights are NaN or infinite; raised on every rank."""
+
+    weights_changed = False
+    """Whether the optimizer step that failed, or one before it in the batch, was made."""
 
 
 @dataclass(frozen=True)

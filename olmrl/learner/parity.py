@@ -1,8 +1,10 @@
 """The parity guard: engine and learner must give the same tokens the same log-probability.
 
 Compares what the engine reported when it sampled with what the learner computes under the same
-weights (design.md principle 4). A larger gap means that one of them sees another prompt, image,
-mask, temperature or set of weights; training on would optimise noise, so the run stops.
+weights (design.md principle 4); where rollouts run ahead and no token was sampled under these
+weights, an engine scores a completion anew. A larger gap means that one of them sees another
+prompt, image, mask, temperature or set of weights; training on would optimise noise, so the run
+stops.
 """
 
 from __future__ import annotations
@@ -12,18 +14,131 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from olmrl.config.schema import Dtype, GuardConfig
+from olmrl.data.pack import GroupItem
+from olmrl.guards import GuardFailure
 from olmrl.learner.packed import blank_batch
 from olmrl.learner.strategy import Strategy
 from olmrl.metrics import Max, Mean, Measurements
-from olmrl.types import Float32Array, PackedBatch
+from olmrl.types import Completion, Float32Array, PackedBatch, PolicyVersion, PromptGroup
 
 DEFAULT_MEAN_GAP: dict[str, float] = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest accepted mean |gap| by the coarser of the two precisions."""
 _WORST = 5
 
 
-class ParityError(ValueError):
+class ParityError(GuardFailure):
     """Engine and learner disagree; the message holds the figures and the worst tokens."""
+
+
+Score = Callable[[PromptGroup, Completion], Float32Array | None]
+"""Asks an engine that holds the present weights for a completion's log-probs [R]; None where no
+engine answers."""
+
+
+class ParityGuard:
+    """Says when a comparison is due, and makes it on this rank's groups.
+
+    Args:
+        strategy: the policy.
+        guards: when, on how many pages, and the bounds.
+        bound: largest accepted mean |gap|.
+        pack: groups to rows.
+        decode: token ids to text, for the message.
+        score: asks an engine.
+        keeps_kv: running requests go on over the key/value cache of old weights at an update.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        guards: GuardConfig,
+        bound: float,
+        *,
+        pack: Callable[[list[GroupItem]], list[PackedBatch]],
+        decode: Callable[[Sequence[int]], str],
+        score: Score,
+        keeps_kv: bool,
+    ) -> None:
+        self._strategy = strategy
+        self._guards = guards
+        self._bound = bound
+        self._pack = pack
+        self._decode = decode
+        self._score = score
+        self._keeps_kv = keeps_kv
+        self._started = False
+        self._due_since: int | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Whether weights of this step are to be compared: every k steps, and at a start.
+
+        Raises:
+            ParityError: nothing could be compared since the last time it was due.
+        """
+        every = self._guards.parity_every
+        if not every:
+            return False
+        if step % every == 0 or not self._started:
+            if self._due_since is not None:
+                raise ParityError(
+                    f"no token could be compared between engine and learner since step "
+                    f"{self._due_since}; is an engine alive?"
+                )
+            self._due_since = step
+        self._started = True
+        return self._due_since is not None
+
+    def check(
+        self, version: PolicyVersion, groups: Sequence[PromptGroup], items: Sequence[GroupItem]
+    ) -> Measurements:
+        """Compare; collective. See `check_parity` for the error.
+
+        Args:
+            version: the present weights.
+            groups: this rank's groups; may be none.
+            items: the same, encoded.
+        """
+        chosen = list(zip(groups, items, strict=True))[: self._guards.parity_pages]
+        compared = [self._sampled(version, *pair) for pair in chosen]
+        if not any(c.weights.any() for item in compared for c in item.completions):
+            compared = [scored for pair in chosen if (scored := self._rescored(*pair))]
+        measured, count = check_parity(
+            self._strategy, self._pack(compared), self._guards, self._bound, self._decode
+        )
+        if count:
+            self._due_since = None
+        return measured
+
+    def _sampled(self, version: PolicyVersion, group: PromptGroup, item: GroupItem) -> GroupItem:
+        fresh = [
+            c._replace(weights=fresh_tokens(r.completion, version, self._keeps_kv))
+            for c, r in zip(item.completions, group.rollouts, strict=True)
+        ]
+        return item._replace(completions=fresh)
+
+    def _rescored(self, group: PromptGroup, item: GroupItem) -> GroupItem | None:
+        """One completion of a group with the log-probs that an engine gives it now."""
+        scored = item.completions[0]
+        logprobs = self._score(group, group.rollouts[0].completion)
+        if logprobs is None:
+            return None
+        ones = np.ones(len(scored.token_ids), np.float32)
+        return item._replace(completions=[scored._replace(logprobs=logprobs, weights=ones)])
+
+
+def fresh_tokens(completion: Completion, version: PolicyVersion, keeps_kv: bool) -> Float32Array:
+    """[R] 1 where a token was made by exactly these weights.
+
+    Where engines keep key/value caches over an update, later tokens of a completion are of a
+    mixture, whatever version made them.
+    """
+    weights = np.zeros(len(completion.token_ids), np.float32)
+    if keeps_kv and len(completion.versions) > 1:
+        return weights
+    for span in completion.versions:
+        if span.version == version:
+            weights[span.start : span.end] = 1.0
+    return weights
 
 
 def mean_gap_bound(guards: GuardConfig, engine: Dtype, learner: Dtype) -> float:

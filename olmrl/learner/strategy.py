@@ -51,6 +51,9 @@ class Strategy(Protocol):
     def discard_gradients(self) -> None:
         """Forget the gradients of a step that will not happen."""
 
+    def weights_are_finite(self) -> bool:
+        """Whether this rank's part of the trained weights holds neither NaN nor infinity."""
+
     def forget_features(self) -> None:
         """Drop the image features kept for further passes over the same batches."""
 
@@ -156,6 +159,16 @@ class ShardedPolicy:
     def forget_features(self) -> None:
         """See `Strategy`."""
         self._runner.forget()
+
+    def _slice(self, parameter: Tensor) -> Tensor:
+        """This rank's part of a parameter."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def weights_are_finite(self) -> bool:
+        """See `Strategy`."""
+        trained = [self._slice(p) for p in self.policy.parameters() if p.requires_grad]
+        return bool(torch.stack([part.isfinite().all() for part in trained]).all())
 
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """See `Strategy`."""

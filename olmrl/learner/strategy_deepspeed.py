@@ -115,6 +115,10 @@ class DeepspeedStrategy(ShardedPolicy):
         with self._deepspeed.zero.GatheredParameters([parameter]):
             return parameter.detach().clone()
 
+    def _slice(self, parameter: Tensor) -> Tensor:
+        part: Tensor = parameter.ds_tensor if self._stage == 3 else parameter  # type: ignore[attr-defined]
+        return part
+
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy`; gathered one tensor at a time and cut anew, so ranks may change."""
         if not self._adamw.state:

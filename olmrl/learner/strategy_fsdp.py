@@ -98,6 +98,9 @@ class FsdpStrategy(ShardedPolicy):
             return parameter.to(self.device).full_tensor()  # type: ignore[attr-defined]
         return parameter.detach()
 
+    def _slice(self, parameter: Tensor) -> Tensor:
+        return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy`."""
         model, optim = get_state_dict(self.policy.model, self.optim.optimizers)
@@ -144,9 +147,7 @@ def shard(
         full = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
         tied = policy.model.lm_head.weight is model.language_model.embed_tokens.weight
         unit: list[nn.Module] = [model.language_model.embed_tokens] if tied else []
-        fully_shard(
-            [*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=place
-        )
+        fully_shard([*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=place)
     if learner.wrap == "block":
         for block in (*model.visual.blocks, *model.language_model.layers):
             fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=place)

@@ -25,13 +25,16 @@ from olmrl.checkpoint.state import CheckpointStore
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.data.page import load_page
 from olmrl.events import EventLog
+from olmrl.guards import GuardFailure
 from olmrl.learner.advantage import group_advantages, overlong_penalty, token_weights
 from olmrl.learner.build import build_grpo
-from olmrl.learner.parity import check_parity, mean_gap_bound
+from olmrl.learner.optim import NonFiniteStep
+from olmrl.learner.parity import ParityGuard, mean_gap_bound
 from olmrl.learner.task import GrpoTask
 from olmrl.learner.waiting import await_engines
 from olmrl.metrics import Clock, Max, Measurements, Sum
-from olmrl.types import Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup, Rollout
+from olmrl.types import Completion, Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup
+from olmrl.weight_sync.errors import EngineBroken
 from olmrl.weight_sync.sender import make_sender, resolve_transport
 
 
@@ -68,7 +71,16 @@ class GrpoWorker:
         self._log = EventLog(task.run_dir, "learner", self._rank)
         self._version = PolicyVersion(0, 0)
         self._saved_step = -1
-        self._parity_due = True
+        guards, sync = config.guards, config.weight_sync
+        self._parity = ParityGuard(
+            self._strategy,
+            guards,
+            mean_gap_bound(guards, config.rollout.dtype, config.model.dtype),
+            pack=self._pack,
+            decode=self._encoder.decode,
+            score=self._ask_engine,
+            keeps_kv=sync.in_flight == "keep_kv",
+        )
 
     def run(self) -> None:
         """Train until the steps or the pages are used up."""
@@ -98,7 +110,13 @@ class GrpoWorker:
             clock.lap("lease_wait")
             if lease is None:
                 break
-            measured = self._train(lease, clock)
+            try:
+                measured = self._train(lease, clock)
+            except NonFiniteStep as error:
+                if not error.weights_changed:
+                    self._save()  # for `--replay`: the batch meets the weights that it met here
+                    self._store.wait()
+                raise
             if self._rank == 0:
                 ray.get(task.buffer.commit.remote(batch_id, self._next_version()))
             self._version = self._next_version()
@@ -162,8 +180,8 @@ class GrpoWorker:
         batches = self._pack(items)
         clock.lap("encode")
         measured: Measurements = {}
-        if self._parity_is_due():
-            measured |= self._check_parity(lease.groups, items)
+        if self._parity.is_due(self._version.step):
+            measured |= self._parity.check(self._version, lease.groups, items)
             clock.lap("parity")
         measured |= self._learner.step(batches, self._version.step)
         clock.lap("learner")
@@ -190,7 +208,7 @@ class GrpoWorker:
         """Engine and learner must see the same prompt, image tokens included."""
         seen = group.rollouts[0].completion.prompt_token_ids
         if not np.array_equal(seen, prompt_ids):
-            raise ValueError(
+            raise GuardFailure(
                 f"{group.page_id}: the engine saw {len(seen)} prompt tokens, the learner encodes "
                 f"{len(prompt_ids)}; engine and learner disagree on the processor"
             )
@@ -213,34 +231,21 @@ class GrpoWorker:
         learner = self._config.learner
         return pack_groups(items, learner.token_budget, learner.page_once, self._encoder.vision)
 
-    # -- guards
-
-    def _parity_is_due(self) -> bool:
-        every = self._config.guards.parity_every
-        if every and self._version.step % every == 0:
-            self._parity_due = True
-        return bool(every) and self._parity_due
-
-    def _check_parity(
-        self, groups: tuple[PromptGroup, ...], items: list[GroupItem]
-    ) -> Measurements:
-        """Compare log-probs of tokens made by the present weights; due until some are found."""
-        chosen = []
-        for group, item in list(zip(groups, items, strict=True))[
-            : self._config.guards.parity_pages
-        ]:
-            fresh = [
-                c._replace(weights=fresh_tokens(r, self._version))
-                for c, r in zip(item.completions, group.rollouts, strict=True)
-            ]
-            chosen.append(GroupItem(item.page, fresh))
-        config = self._config
-        bound = mean_gap_bound(config.guards, config.rollout.dtype, config.model.dtype)
-        measured, compared = check_parity(
-            self._strategy, self._pack(chosen), config.guards, bound, self._encoder.decode
-        )
-        self._parity_due = compared == 0
-        return measured
+    def _ask_engine(self, group: PromptGroup, completion: Completion) -> Float32Array | None:
+        """Log-probs of a completion under the present weights, by an engine that has them."""
+        _, engines = ray.get(self._task.weights.engines.remote())
+        late = set(ray.get(self._task.weights.unsynced.remote()))
+        synced = [engine for engine in engines if engine.worker_id not in late]
+        if not synced:
+            return None
+        engine = synced[self._rank % len(synced)]
+        temperature = self._config.rollout.sampling.temperature
+        page = self._page(group) if group.page is None else group.page
+        asked = engine.handle.score.remote(page, None, completion.token_ids, temperature)
+        try:
+            return ray.get(asked)
+        except (ray.exceptions.RayActorError, EngineBroken):
+            return None
 
     # -- weights out, checkpoints
 
@@ -295,12 +300,3 @@ class GrpoWorker:
 
     def _any_rank(self, flag: bool) -> bool:
         return self._strategy.max_over_ranks([float(flag)])[0] > 0.0
-
-
-def fresh_tokens(rollout: Rollout, version: PolicyVersion) -> Float32Array:
-    """[R] 1 where a token was made by exactly these weights."""
-    weights = np.zeros(len(rollout.completion.token_ids), np.float32)
-    for span in rollout.completion.versions:
-        if span.version == version:
-            weights[span.start : span.end] = 1.0
-    return weights

@@ -175,13 +175,18 @@ class RolloutBuffer:
             serial=self._serial,
         )
 
-    async def issue(self, epoch: int, index: int, page_id: str) -> tuple[str, float | None] | None:
-        """Open the group of a page position; None when the position was used before a restart.
+    async def issue(
+        self, incarnation: int, epoch: int, index: int, page_id: str
+    ) -> tuple[str, float | None] | None:
+        """Open the group of a page position.
 
         Returns:
-            Its id, and the mean length of the page's completions in an earlier epoch, if any.
+            Its id, and the mean length of the page's completions in an earlier epoch, if any. None
+            when the position was used before a restart, or the learner has restarted since the
+            Driver looked.
         """
-        if self._ledger.is_used(epoch, index):
+        restarted = incarnation != self._ledger.version.incarnation
+        if restarted or self._ledger.is_used(epoch, index):
             return None
         return self._ledger.issue(epoch, index, page_id), self._lengths.get(page_id)
 
@@ -290,6 +295,7 @@ class RolloutBuffer:
         """
         async with self._changed:
             while batch_id not in self._leases:
+                self._drop_stale()
                 if self._stopping or self._exhausted():
                     return None
                 if not self._try_lease(batch_id):
@@ -367,6 +373,14 @@ class RolloutBuffer:
         await self._notify()
 
     # -- inside
+
+    def _drop_stale(self) -> None:
+        """Forget groups that no batch may take any more; the caller holds the condition."""
+        stale = self._ledger.drop_stale()
+        for record in stale:
+            del self._groups[record.group_id]
+        if stale:
+            self._changed_now()
 
     def _try_lease(self, batch_id: str) -> bool:
         at_least = 1 if self._drained() else None

@@ -10,10 +10,12 @@ ledger goes back to the snapshot saved with the weights, the incarnation rises, 
 about a group that the snapshot does not hold is ignored.
 
 Staleness bound: while the engines hold step v, at most `(v + 1 + max_staleness) * batch_size`
-groups that were not dropped may have been issued, so that in issue order a group is trained at most
-`max_staleness` versions after the weights that started it. Whatever still turns out older at lease
-time is dropped. With max_staleness 0 the groups of a batch are a pure function of which groups get
-dropped, whatever the order of events: synchronous runs are reproducible.
+groups that were not dropped may have been issued. A batch takes ready groups in issue order, fast
+ones past slow ones, but never past a group that only this batch may still take: it waits for those,
+at most batch_size of them, or long completions would be left to go stale and be missing from what
+is learnt. Whatever still turns out older at lease time (after a restart, say) is dropped. With
+max_staleness 0 the groups of a batch are a pure function of which groups get dropped, whatever the
+order of events: synchronous runs are reproducible.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class GroupRecord:
     page_id: str
     state: GroupState
     version: PolicyVersion | None = None
-    """Oldest weights in it, known once ready."""
+    """Weights that the engines held at its issue; once ready, the oldest weights in it."""
     batch_id: str | None = None
 
 
@@ -99,7 +101,9 @@ class Ledger:
         group_id = f"{epoch}-{index}-{self.version.incarnation}"
         if self.is_used(epoch, index):
             raise ValueError(f"page position ({epoch}, {index}) was issued before")
-        self._live[group_id] = GroupRecord(group_id, epoch, index, page_id, GroupState.ISSUED)
+        self._live[group_id] = GroupRecord(
+            group_id, epoch, index, page_id, GroupState.ISSUED, self.engine_version
+        )
         self._issued_kept += 1
         self._counts["issued"] += 1
         return group_id
@@ -133,7 +137,7 @@ class Ledger:
     # -- what the learner does
 
     def lease(self, batch_id: str, *, at_least: int | None = None) -> list[str] | None:
-        """Take the next batch in issue order, or None while too few groups are ready.
+        """Take the next batch, or None while too few groups are ready or a due one is not.
 
         Groups that the staleness bound no longer admits are dropped first. A batch leased before
         and not committed is handed out again, so that all ranks, and a rank that asks twice, see
@@ -146,26 +150,33 @@ class Ledger:
         again = [r.group_id for r in self._ordered() if r.batch_id == batch_id]
         if again:
             return again
-        for record in self.stale():
-            self.drop(record.group_id, "stale")
-        ready = [r for r in self._ordered() if r.state is GroupState.READY]
+        self.drop_stale()
+        ready = self.open_groups(GroupState.READY)
+        if any(map(self._is_due, self.open_groups(GroupState.ISSUED))):
+            return None
         if len(ready) < (self._batch_size if at_least is None else at_least) or not ready:
             return None
-        taken = ready[: self._batch_size]
+        first = sorted(ready, key=lambda r: not self._is_due(r))[: self._batch_size]
+        taken = sorted(first, key=lambda r: (r.epoch, r.index))
         for record in taken:
             self._live[record.group_id] = replace(
                 record, state=GroupState.LEASED, batch_id=batch_id
             )
         return [record.group_id for record in taken]
 
-    def stale(self) -> list[GroupRecord]:
-        """Ready groups made by weights older than the bound admits."""
+    def drop_stale(self) -> list[GroupRecord]:
+        """Close ready groups made by weights older than the bound admits; gives them."""
         oldest = self.version.step - self._max_staleness
-        return [
-            r
-            for r in self._live.values()
-            if r.state is GroupState.READY and r.version is not None and r.version.step < oldest
-        ]
+        ready = self.open_groups(GroupState.READY)
+        stale = [r for r in ready if r.version is not None and r.version.step < oldest]
+        for record in stale:
+            self.drop(record.group_id, "stale")
+        return stale
+
+    def _is_due(self, record: GroupRecord) -> bool:
+        """Whether the next batch is the last one that may take a group."""
+        assert record.version is not None
+        return record.version.step + self._max_staleness <= self.version.step
 
     def commit(self, batch_id: str, version: PolicyVersion) -> list[GroupRecord]:
         """Close a leased batch: the optimizer step made `version` from it.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from olmrl.guards import GuardFailure
+
 
 class EngineBroken(RuntimeError):
     """The engine's state is unknown (a step or an update failed): it must be replaced."""
 
 
-class WeightMismatch(RuntimeError):
+class WeightMismatch(GuardFailure):
     """Learner and engine hold different weights after a sync."""

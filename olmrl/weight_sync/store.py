@@ -14,7 +14,6 @@ import ray
 from olmrl.types import PolicyVersion, UInt8Array
 from olmrl.weight_sync.publication import Bucket, Publication, payload_bytes, with_data
 
-
 BEFORE_ANY = PolicyVersion(-1, 0)
 """Older than all that is sent."""
 

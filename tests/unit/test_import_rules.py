@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "olmrl"
 
 # room -> rooms it may import, beside itself
-BASE = {"types", "config", "storage", "metrics", "hardware", "events"}
+BASE = {"types", "config", "storage", "metrics", "hardware", "events", "guards"}
 ALLOWED = {
     "types": set(),
     "config": set(),
@@ -19,6 +19,7 @@ ALLOWED = {
     "telemetry": set(),
     "hardware": set(),
     "events": set(),
+    "guards": set(),
     "run_directory": {"types", "storage", "metrics"},
     "stop": {"run_directory"},
     "timeline": {"storage"},

@@ -131,7 +131,8 @@ def test_every_ignored_key_is_reported_with_its_reason():
 
 def test_lora_and_muon():
     text = PUBLIC.replace("use_lora: false", "use_lora: true").replace(
-        "seed: 300", "seed: 300\n  optim: muon\n  muon_momentum: 0.9\n  muon_lr_multiplier_head: 4.4"
+        "seed: 300",
+        "seed: 300\n  optim: muon\n  muon_momentum: 0.9\n  muon_lr_multiplier_head: 4.4",
     )
     config = validate(SftConfig, converted(text).values, "test")
     assert (config.model.lora.rank, config.model.lora.alpha) == (16, 32)

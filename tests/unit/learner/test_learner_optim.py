@@ -40,7 +40,7 @@ def test_an_untied_head_is_no_hidden_matrix():
     model = make_model(tie=False)
     groups = group_parameters(model, model.lm_head)
     assert _names(model, groups.head) == {"lm_head.weight"}
-    assert not groups.head[0] in set(groups.matrices)
+    assert groups.head[0] not in set(groups.matrices)
 
 
 def test_decay_reaches_matrices_and_spares_norms():

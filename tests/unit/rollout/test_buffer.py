@@ -19,7 +19,6 @@ from olmrl.types import (
     VersionSpan,
 )
 
-
 IMAGE = 9
 TOKENS_ONLY = CostModel(1, 0, 0, 0, 0, 0, 0, 0)
 COST = GroupCost(TOKENS_ONLY, VisionTokens(IMAGE, 2), page_once=True)
@@ -54,7 +53,7 @@ async def started(batch_size=2, staleness=0, world=1):
 
 async def fill(buffer, version, count, start=0):
     for index in range(start, start + count):
-        group_id, _ = await buffer.issue(0, index, f"p{index}")
+        group_id, _ = await buffer.issue(version.incarnation, 0, index, f"p{index}")
         assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "ready"
 
 
@@ -97,7 +96,7 @@ def test_ranks_share_by_what_groups_cost_their_images_included():
         version = await buffer.begin(None)
         await buffer.published(version)
         for index in range(9):
-            group_id, _ = await buffer.issue(0, index, f"p{index}")
+            group_id, _ = await buffer.issue(version.incarnation, 0, index, f"p{index}")
             made = group(group_id, [0.0, 1.0], version, length=40)
             if index == 0:
                 made = with_prompt(group(group_id, [0.0, 1.0], version, length=4), large)
@@ -117,7 +116,9 @@ def test_cost_of_a_group_by_hand():
     model = CostModel(
         token=1, pair=10, prediction=100, embed=1000, patch=0, window=0, merger=0, patch_pair=1e6
     )
-    once, dense = (GroupCost(model, VisionTokens(IMAGE, 2), page_once) for page_once in (True, False))
+    once, dense = (
+        GroupCost(model, VisionTokens(IMAGE, 2), page_once) for page_once in (True, False)
+    )
     # 8 + 3 + 4 tokens; pairs 36 + (6 + 24) + (10 + 32); 7 predictions; 24 patches
     assert once(made) == 15 + 10 * 108 + 100 * 7 + 1000 * 24 + 1e6 * 24**2
     assert dense(made) == 23 + 10 * (66 + 78) + 100 * 7 + 2 * (1000 * 24 + 1e6 * 24**2)
@@ -126,7 +127,7 @@ def test_cost_of_a_group_by_hand():
 def test_the_next_epoch_knows_how_long_a_page_was_also_after_a_restart():
     async def run():
         buffer, version = await started(batch_size=1)
-        group_id, seen = await buffer.issue(0, 0, "p0")
+        group_id, seen = await buffer.issue(version.incarnation, 0, 0, "p0")
         assert seen is None
         made = replace(group(group_id, [0.0, 1.0], version, length=6), page_id="p0")
         await buffer.add(made, True)
@@ -135,7 +136,25 @@ def test_the_next_epoch_knows_how_long_a_page_was_also_after_a_restart():
         snapshot, groups = await buffer.snapshot()
         again = await buffer.begin((json.loads(json.dumps(snapshot)), groups))
         await buffer.published(again)
-        assert (await buffer.issue(1, 0, "p0"))[1] == 6.5
+        assert (await buffer.issue(again.incarnation, 1, 0, "p0"))[1] == 6.5
+
+    asyncio.run(run())
+
+
+def test_a_last_group_gone_stale_ends_the_run_and_no_rank_waits_for_ever():
+    async def run():
+        buffer, version = await started(batch_size=1)
+        await fill(buffer, version, 1)
+        await buffer.lease("b0", 0)
+        following = PolicyVersion(version.incarnation, 1)
+        await buffer.commit("b0", following)
+        await buffer.published(following)
+        group_id, _ = await buffer.issue(version.incarnation, 0, 1, "p1")
+        waiting = asyncio.create_task(buffer.lease("b1", 0))
+        assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "ready"
+        await buffer.end_of_pages()
+        assert await asyncio.wait_for(waiting, 1.0) is None
+        assert (await buffer.view()).ready == 0
 
     asyncio.run(run())
 
@@ -143,7 +162,7 @@ def test_the_next_epoch_knows_how_long_a_page_was_also_after_a_restart():
 def test_group_without_signal_is_dropped_and_its_place_refilled():
     async def run():
         buffer, version = await started()
-        group_id, _ = await buffer.issue(0, 0, "p0")
+        group_id, _ = await buffer.issue(version.incarnation, 0, 0, "p0")
         assert await buffer.add(group(group_id, [0.5, 0.5], version), True) == "zero_variance"
         assert (await buffer.view()).issuable == 2
         assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "void"
@@ -170,12 +189,13 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
         await buffer.lease("b0", 0)
         snapshot, groups = await buffer.snapshot()
         await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
-        late, _ = await buffer.issue(0, 2, "p2")
+        late, _ = await buffer.issue(version.incarnation, 0, 2, "p2")
         again = await buffer.begin((json.loads(json.dumps(snapshot)), groups))
         assert again == PolicyVersion(version.incarnation + 1, 0)
         assert await buffer.add(group(late, [0.0, 1.0], version), True) == "void"
         await buffer.published(again)
-        assert await buffer.issue(0, 1, "p1") is None
+        assert await buffer.issue(version.incarnation, 0, 2, "p2") is None  # of the old start
+        assert await buffer.issue(again.incarnation, 0, 1, "p1") is None
         assert [g.group_id for g in (await buffer.lease("c0", 0)).groups] == ["0-0-1"]
         await buffer.commit("c0", PolicyVersion(again.incarnation, 1))
         await buffer.report(1, 0, {})
