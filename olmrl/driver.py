@@ -380,7 +380,7 @@ class Driver:
 
     def _share_gpus(self, view: BufferView) -> None:
         """Let engines sleep while the learner has work, and wake them for its new weights."""
-        if view.sleep_due and self._pool.unfinished == 0:
+        if view.sleep_due and self._pool.settled and self._pool.unfinished == 0:
             self._pool.sleep()
             ray.get(self._buffer.engines_sleep.remote(True))
             self._log_file.write("engines sleep", view.version)

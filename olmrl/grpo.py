@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 
 import ray
 
@@ -43,6 +44,8 @@ COLUMNS = {
     "s/step": ("time/step", ".1f"),
 }
 """Figures of the console line."""
+_COLOCATED_START_S = 1800.0
+"""Longest wait for engines that must be up before the learner."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,7 +77,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     total = total_steps(config, len(train))
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 
-    buffer = (
+    buffer: Any = (
         ray.remote(RolloutBuffer)
         .options(max_concurrency=1000, **cluster.beside_driver())
         .remote(
@@ -103,12 +106,18 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         total_steps=total,
         evaluate=bool(heldout),
     )
+    if config.rollout.colocate:
+        # First the engines, each on a GPU of its own and measuring its memory undisturbed; then
+        # they sleep, so that the learner finds the room to load the model.
+        pool.wait_ready(_COLOCATED_START_S)
+        pool.sleep()
+        ray.get(buffer.engines_sleep.remote(True))
     learner = LearnerGroup(
         "olmrl.learner.worker:grpo_loop",
         task,
         config.learner,
         str(directory.path),
-        gpu_share=config.rollout.gpu_share,
+        gpu_share=config.rollout.learner_gpu_share,
     )
     driver = Driver(
         config,

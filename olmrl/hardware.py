@@ -6,6 +6,7 @@ measures compares with it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 GIB = 2.0**30
@@ -46,5 +47,5 @@ def collective_backend(on_gpu: bool) -> str:
 
 def find_gpu(name: str) -> Gpu | None:
     """The table's entry for a device name such as `NVIDIA H100 80GB HBM3`, or None."""
-    matches = [key for key in GPUS if key in name]
+    matches = [key for key in GPUS if re.search(rf"\b{key}\b", name)]
     return GPUS[max(matches, key=len)] if matches else None

@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def gpus(self) -> float:
-        """GPUs of all processes (colocated roles hold half of one each)."""
+        """GPUs of all processes (colocated roles share them)."""
         return sum(r.count * r.gpus for r in self.roles)
 
     def seats(self, resources: Resources) -> tuple[Seat, ...]:
@@ -124,7 +124,7 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
         config.checkpoint,
         completions,
         with_reference,
-        config.rollout.gpu_share,
+        config.rollout.learner_gpu_share,
     )
     scorer = config.scorer
     scorers = Role(

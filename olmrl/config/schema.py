@@ -122,6 +122,10 @@ class WorkerRange(Section):
     """At most this many are started."""
 
 
+_COLOCATED_SHARE = 0.51
+"""Over a half, or Ray would put two engines on one GPU, and then two ranks on the next."""
+
+
 class RolloutConfig(Section):
     """Engines that generate completions."""
 
@@ -161,8 +165,13 @@ class RolloutConfig(Section):
 
     @property
     def gpu_share(self) -> float:
-        """Part of a GPU that Ray counts for an engine, and for a learner rank beside it."""
-        return 0.5 if self.colocate else 1.0
+        """Part of a GPU that Ray counts for an engine."""
+        return _COLOCATED_SHARE if self.colocate else 1.0
+
+    @property
+    def learner_gpu_share(self) -> float:
+        """Part of a GPU that Ray counts for a learner rank."""
+        return 1.0 - _COLOCATED_SHARE if self.colocate else 1.0
 
     @property
     def min_workers(self) -> int:

@@ -284,9 +284,9 @@ def _compiled_flex() -> Any:
 
 
 def resolve_kernel(
-    wanted: Literal["auto", "sdpa", "flash", "flex"], device: torch.device | str
+    wanted: Literal["auto", "sdpa", "flash", "flex"], device: torch.device | str, dtype: str
 ) -> Kernel:
-    """The attention kernel for a device.
+    """The attention kernel for a device and the dtype of the computation.
 
     Raises:
         ValueError: the wanted kernel cannot run there.
@@ -295,7 +295,13 @@ def resolve_kernel(
     if wanted == "auto":
         if not on_gpu:
             return "sdpa"
-        return "flash" if flash_attn_varlen_func is not None else "flex"
+        flash = flash_attn_varlen_func is not None and dtype != "float32"
+        return "flash" if flash else "flex"
+    if wanted == "flash" and dtype == "float32":
+        raise ValueError(
+            "model.attention: flash computes in half precision; set model.dtype to bfloat16, or "
+            "model.attention to auto"
+        )
     if wanted == "flash" and (flash_attn_varlen_func is None or not on_gpu):
         raise ValueError(
             "model.attention: flash needs a CUDA device and the flash-attn package "

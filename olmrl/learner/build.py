@@ -105,6 +105,8 @@ def build_strategy(
 
     # The reference is loaded once the policy is sharded: two whole models need not fit.
     second = load_reference if with_reference and model.lora is None else None
-    return STRATEGIES[learner.strategy](
+    strategy = STRATEGIES[learner.strategy](
         policy, model, learner, head, total_steps=total_steps, reference=second
     )
+    strategy.release_cache()  # of the whole models that were loaded to be sharded
+    return strategy

@@ -17,6 +17,7 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import MODEL_TYPES, FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.attention import use_packed_attention
+from olmrl.weight_sync.checksum import engine_name
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _ADAPTER_INFIX = re.compile(r"\.base_layer\.")
@@ -171,22 +172,35 @@ def plain_weights(
     Args:
         model: the policy, sharded or not.
         materialise: turns a parameter into its full tensor (a collective where it is sharded).
-        changing_only: leave out what no step changes: frozen parameters without an adapter.
+        changing_only: leave out what no step changes: frozen parameters without an adapter, unless
+            engines keep them in one piece with others (q, k and v; gate and up), which they can
+            only load whole.
     """
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if _ADAPTER_PART.search(name):
-            continue
-        merged = ".base_layer." in name and name.endswith(".weight")
-        if changing_only and not parameter.requires_grad and not merged:
+    parameters = [
+        (name, parameter)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if not _ADAPTER_PART.search(name)
+    ]
+    pieces = {_piece(n) for n, p in parameters if p.requires_grad or _is_adapted(n)}
+    for name, parameter in parameters:
+        if changing_only and _piece(name) not in pieces:
             continue
         tensor = materialise(parameter)
-        if ".base_layer." in name:
+        if _is_adapted(name):
             layer = adapted[name.split(".base_layer.")[0]]
-            if merged:
-                tensor = tensor + _adapter_delta(layer, materialise).to(tensor.dtype)
-            name = _ADAPTER_INFIX.sub(".", name)
-        yield name, tensor
+            tensor = tensor + _adapter_delta(layer, materialise).to(tensor.dtype)
+        yield _ADAPTER_INFIX.sub(".", name), tensor
+
+
+def _is_adapted(name: str) -> bool:
+    """Whether an adapter changes what is sent under this parameter's name."""
+    return ".base_layer." in name and name.endswith(".weight")
+
+
+def _piece(name: str) -> str:
+    """The parameter of an engine that a parameter is part of."""
+    return engine_name(_ADAPTER_INFIX.sub(".", name))
 
 
 def _adapter_delta(layer: Any, materialise: Callable[[Tensor], Tensor]) -> Tensor:

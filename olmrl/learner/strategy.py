@@ -57,6 +57,9 @@ class Strategy(Protocol):
     def forget_features(self) -> None:
         """Drop the image features kept for further passes over the same batches."""
 
+    def release_cache(self) -> None:
+        """Give the device's allocator cache back, for engines on the same GPU."""
+
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
         """Elementwise sum."""
 
@@ -159,6 +162,11 @@ class ShardedPolicy:
     def forget_features(self) -> None:
         """See `Strategy`."""
         self._runner.forget()
+
+    def release_cache(self) -> None:
+        """See `Strategy`."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _slice(self, parameter: Tensor) -> Tensor:
         """This rank's part of a parameter."""

@@ -60,7 +60,7 @@ class DeepspeedStrategy(ShardedPolicy):
         self._deepspeed.init_distributed(
             dist_backend="nccl" if on_gpu else "gloo", dist_init_required=False
         )
-        kernel = resolve_kernel(model_config.attention, self.device)
+        kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
         self.policy = Policy(model, kernel, head)
         self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
         (self._adamw,) = self.optim.optimizers

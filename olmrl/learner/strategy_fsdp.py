@@ -56,7 +56,7 @@ class FsdpStrategy(ShardedPolicy):
         self.trained = model_config
         self._max_norm = learner.optimizer.max_grad_norm
         self._adapted = model_config.lora is not None
-        kernel = resolve_kernel(model_config.attention, self.device)
+        kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
         self.policy = Policy(model, kernel, head)
         compute = TORCH_DTYPES[model_config.dtype]
         master = TORCH_DTYPES[model_config.master_dtype]

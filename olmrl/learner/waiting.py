@@ -18,7 +18,7 @@ _LOOK_EVERY_S = 1.0
 
 
 def await_engines(
-    answer: Any,
+    ask: Callable[[], Any],
     sender: WeightSender,
     publish: Callable[[], Any],
     max_over_ranks: Callable[[Sequence[float]], list[float]],
@@ -28,17 +28,20 @@ def await_engines(
     A collective: every rank waits for an answer of its own, and all leave together.
 
     Args:
-        answer: ObjectRef.
+        ask: gives an ObjectRef of the answer. Asked again after weights were sent, for which
+            engines that share the learner's GPUs have been awake.
         sender: the learner's sender.
         publish: sends the present weights, on every rank.
         max_over_ranks: elementwise maximum.
     """
     if not sender.serves_joiners:
-        return ray.get(answer)
+        return ray.get(ask())
+    answer = ask()
     while True:
         ready, _ = ray.wait([answer], timeout=_LOOK_EVERY_S)
         missing, joined = max_over_ranks([float(not ready), float(sender.pending())])
         if joined:
             publish()
+            answer = ask()
         elif not missing:
             return ray.get(answer)

@@ -10,6 +10,8 @@ issued, so a killed rank, group or job continues from its newest checkpoint as i
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,7 +108,7 @@ class GrpoWorker:
         clock = Clock()
         while self._version.step < task.total_steps:
             batch_id = f"{self._version.incarnation}-{self._version.step}"
-            lease = self._await(task.buffer.lease.remote(batch_id, self._rank))
+            lease = self._await(partial(task.buffer.lease.remote, batch_id, self._rank))
             clock.lap("lease_wait")
             if lease is None:
                 break
@@ -233,7 +235,7 @@ class GrpoWorker:
 
     def _ask_engine(self, group: PromptGroup, completion: Completion) -> Float32Array | None:
         """Log-probs of a completion under the present weights, by an engine that has them."""
-        _, engines = ray.get(self._task.weights.engines.remote())
+        engines = ray.get(self._task.weights.engines.remote())
         late = set(ray.get(self._task.weights.unsynced.remote()))
         synced = [engine for engine in engines if engine.worker_id not in late]
         if not synced:
@@ -255,6 +257,8 @@ class GrpoWorker:
         # of whole fused layers: then all are sent.
         everything = config.rollout.colocate or config.weight_sync.checksum
         if config.rollout.colocate:
+            self._strategy.release_cache()
+            self._any_rank(False)  # all ranks have made room: the first call wakes all engines
             ray.get(self._task.buffer.need_engines.remote())
         named = self._strategy.named_weights(changing_only=not everything)
         measured = self._sender.send(named, self._version)
@@ -262,9 +266,9 @@ class GrpoWorker:
             ray.get(self._task.buffer.published.remote(self._version))
         return measured
 
-    def _await(self, answer: Any) -> Any:
+    def _await(self, ask: Callable[[], Any]) -> Any:
         strategy = self._strategy
-        return await_engines(answer, self._sender, self._publish, strategy.max_over_ranks)
+        return await_engines(ask, self._sender, self._publish, strategy.max_over_ranks)
 
     def _save_if_due(self) -> None:
         every = self._config.checkpoint.every
@@ -294,7 +298,7 @@ class GrpoWorker:
     def _wait_for_evaluation(self) -> None:
         if not self._task.evaluate:
             return
-        score = self._await(self._task.buffer.evaluation_due.remote(self._version.step))
+        score = self._await(partial(self._task.buffer.evaluation_due.remote, self._version.step))
         if self._rank == 0 and score is not None:
             self._store.record_score(self._version.step, score)
 

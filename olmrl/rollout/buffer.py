@@ -282,6 +282,7 @@ class RolloutBuffer:
             self._groups = {group.group_id: group for group in groups}
         self._ledger.restore(snapshot, incarnation)
         self._leases, self._reports = {}, {}
+        self._sleep_due = self._wake_due = False  # of a rank that is no more
         self._since_commit = [measure_group(group) for group in self._groups.values()]
         self._rows, self._committed = [], {}
         self._no_more_pages, self._finished, self._evaluation_due = False, False, None

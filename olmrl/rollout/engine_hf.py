@@ -209,6 +209,8 @@ class HfEngine:
             self._loop.paused = True
             self._decoding_to_waiting()
             self._model.to("cpu")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # what was moved away stays reserved otherwise
 
         self._loop.call(work)
 

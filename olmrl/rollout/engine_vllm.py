@@ -205,9 +205,18 @@ class VllmEngine:
         return self._loop.call(work)
 
     def init_weight_transfer(self, info: Mapping[str, Any]) -> None:
-        """Join the transport (for NCCL: blocks until all ranks have joined)."""
-        self._rpc("shutdown_weight_transfer_engine")
-        self._rpc("init_weight_transfer_engine", dict(info))
+        """Join the transport (for NCCL: blocks until all ranks have joined).
+
+        Raises:
+            EngineBroken: an update was never finished; see `start_weight_update`.
+        """
+
+        def work() -> None:
+            self._refuse_half_updated()
+            self._llm.collective_rpc("shutdown_weight_transfer_engine")
+            self._llm.collective_rpc("init_weight_transfer_engine", args=(dict(info),))
+
+        self._loop.call(work)
 
     def start_weight_update(self) -> None:
         """Stop stepping and make the model loadable.
@@ -218,10 +227,7 @@ class VllmEngine:
         """
 
         def work() -> None:
-            if self._updating_since is not None:
-                error = EngineBroken("the last weight update was never finished")
-                self._loop.break_down(error)
-                raise error
+            self._refuse_half_updated()
             self._loop.paused = True
             self._updating_since = time.monotonic()
             self._llm.collective_rpc("start_weight_update")
@@ -300,6 +306,12 @@ class VllmEngine:
         """Stop the thread and vLLM."""
         self._loop.close()
         self._llm.engine_core.shutdown()
+
+    def _refuse_half_updated(self) -> None:
+        if self._updating_since is not None:
+            error = EngineBroken("the last weight update was never finished")
+            self._loop.break_down(error)
+            raise error
 
     def _rpc(self, method: str, *arguments: Any) -> None:
         self._loop.call(lambda: self._llm.collective_rpc(method, args=arguments))

@@ -12,6 +12,7 @@ owed goes back to the front of the backlog, each completion once.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -154,6 +155,11 @@ class RolloutPool:
         return [worker.pending for worker in self._workers]
 
     @property
+    def settled(self) -> bool:
+        """Whether no engine is coming up."""
+        return self.ready == len(self._workers)
+
+    @property
     def unfinished(self) -> int:
         """Completions submitted and not yet delivered."""
         return sum(group.owed for group in self._groups.values())
@@ -217,24 +223,21 @@ class RolloutPool:
             if mine:
                 worker.handle.abort.remote(mine)
 
-    def score(
-        self, page: Any, token_ids: Any, temperature: float, prompt_text: str | None = None
-    ) -> Any:
-        """Ask a ready worker for the log-probs of a completion (parity guard).
-
-        Returns:
-            ObjectRef of float32 [R].
-        """
-        worker = min(self._ready_workers(), key=lambda w: w.load)
-        return worker.handle.score.remote(page, prompt_text, token_ids, temperature)
-
     def sleep(self) -> None:
-        """All engines release GPU memory (colocated learner); returns when they have."""
-        ray.get([worker.handle.sleep.remote() for worker in self._ready_workers()])
+        """All engines release GPU memory (colocated learner); returns when they have.
+
+        One that dies over it has released its memory too, and is replaced at the next `poll`.
+        """
+        self._of_all("sleep")
 
     def wake(self) -> None:
         """All engines take it back; a weight sync must follow."""
-        ray.get([worker.handle.wake.remote() for worker in self._ready_workers()])
+        self._of_all("wake")
+
+    def _of_all(self, method: str) -> None:
+        for answer in [getattr(w.handle, method).remote() for w in self._ready_workers()]:
+            with contextlib.suppress(*_GONE):
+                ray.get(answer)
 
     def measurements(self) -> Measurements:
         """What was counted since the last call, and how loaded the pool is."""

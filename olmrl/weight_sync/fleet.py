@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar
 
 import ray
 
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
-from olmrl.weight_sync.errors import EngineBroken, WeightMismatch
+from olmrl.weight_sync.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.weight_sync.store import EngineEntry
+
+Result = TypeVar("Result")
+_LOOK_EVERY_S = 0.5
 
 
 class Fleet:
@@ -27,13 +33,18 @@ class Fleet:
         self.in_flight = in_flight
         self._timeout_s = timeout_s
         self.engines: list[EngineEntry] = []
-        self.membership = -1
         self.failed: list[str] = []
 
     def refresh(self) -> None:
         """Ask who is there now."""
         self.failed = []
-        self.membership, self.engines = ray.get(self.store.engines.remote())
+        self.engines = ray.get(self.store.engines.remote())
+        self.call("version")  # those that answer
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Ids of the engines that take part."""
+        return frozenset(engine.worker_id for engine in self.engines)
 
     def start(
         self, method: str, arguments: Callable[[EngineEntry], Sequence[Any]]
@@ -62,6 +73,49 @@ class Fleet:
                 self.failed.append(engine.worker_id)
         self.engines = [engine for engine in self.engines if engine.worker_id in results]
         return results
+
+    def collect_while(self, calls: dict[Any, EngineEntry], work: Callable[[], Result]) -> Result:
+        """Do the learner's part of a collective, then collect the engines' calls.
+
+        Args:
+            calls: the engines' parts, started.
+            work: the learner's, in a thread: it does not end once an engine is gone.
+
+        Returns:
+            What `work` gave.
+
+        Raises:
+            LinkBroken: an engine failed, or the collective took longer than `timeout_s`.
+        """
+        outcome: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(work())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=run, name="collective", daemon=True).start()
+        deadline = time.monotonic() + self._timeout_s
+        while not wait([outcome], timeout=_LOOK_EVERY_S).done:
+            reason = self._failure(calls)
+            if reason is None and time.monotonic() > deadline:
+                reason = f"nothing came of it in {self._timeout_s:.0f} s"
+            if reason is not None:
+                raise LinkBroken(f"a weight transfer was broken off: {reason}")
+        result = outcome.result()
+        self.collect(calls)
+        return result
+
+    def _failure(self, calls: dict[Any, EngineEntry]) -> str | None:
+        """Which engine's call has failed so far, and why."""
+        done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        for reference in done:
+            try:
+                ray.get(reference)
+            except Exception as error:  # whatever it is, this engine takes no further part
+                return f"{calls[reference].worker_id}: {str(error).splitlines()[-1]}"
+        return None
 
     def call(
         self, method: str, arguments: Callable[[EngineEntry], Sequence[Any]] = lambda _: ()

@@ -7,7 +7,7 @@ format is kept: engines run vLLM's own receivers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -19,6 +19,7 @@ from vllm.distributed.weight_transfer.packed_tensor import (
 )
 
 from olmrl.weight_sync.direct_sender import Link
+from olmrl.weight_sync.errors import LinkBroken
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.plan import describe, free_port, merge_handles, rank_plan
 from olmrl.weight_sync.publication import NamedTensor
@@ -35,21 +36,22 @@ class NcclLink:
     """One NCCL group of the sending rank (0) and all ranks of all engines.
 
     The group is made anew when an engine joined or left, which takes seconds and happens rarely.
+    One that dies in the middle of a collective breaks it for good: the learner starts again.
     """
 
     def __init__(self, fleet: Fleet, bucket_bytes: int) -> None:
         self._fleet = fleet
         self._bucket_bytes = bucket_bytes
-        self._membership = -1
+        self._members: frozenset[str] = frozenset()
         self._group: Any = None
 
     def connect(self) -> None:
         """Let every engine join with its own rank offset."""
-        if self._membership == self._fleet.membership:
+        if self._members == self._fleet.members:
             return
         self.close()
-        self._membership = self._fleet.membership
-        if not self._fleet.engines:
+        self._members = self._fleet.members
+        if not self._members:
             return
         world_size, offsets = rank_plan(self._fleet.engines)
         shared = {
@@ -66,23 +68,30 @@ class NcclLink:
             "init_weight_transfer",
             lambda engine: ({**shared, **wire, "rank_offset": offsets[engine.worker_id]},),
         )
-        self._group = trainer_init(shared)
-        self._fleet.collect(joining)
+        self._group = self._fleet.collect_while(joining, _on_this_gpu(lambda: trainer_init(shared)))
 
     def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
         """Broadcast a bucket while the engines receive it."""
         if not sender or self._group is None:
             return
+        if self._members != self._fleet.members:
+            gone = ", ".join(sorted(self._members - self._fleet.members))
+            raise LinkBroken(f"a weight transfer was broken off: {gone} left it")
+
+        def broadcast() -> None:
+            packed_nccl_broadcast_producer(
+                iterator=iter(group),
+                group=self._group,
+                src=0,
+                post_iter_func=lambda item: item[1],
+                buffer_size_bytes=self._bucket_bytes,
+                num_buffers=_NCCL_BUFFERS,
+            )
+
         receiving = self._fleet.start("update_weights", lambda _: (describe(group),))
-        packed_nccl_broadcast_producer(
-            iterator=iter(group),
-            group=self._group,
-            src=0,
-            post_iter_func=lambda item: item[1],
-            buffer_size_bytes=self._bucket_bytes,
-            num_buffers=_NCCL_BUFFERS,
-        )
-        self._fleet.collect(receiving)
+        # It reads on streams of its own, which do not wait for the gathers and casts before them.
+        torch.cuda.current_stream().synchronize()
+        self._fleet.collect_while(receiving, _on_this_gpu(broadcast))
 
     def close(self) -> None:
         """Leave the group."""
@@ -91,18 +100,29 @@ class NcclLink:
             self._group = None
 
 
+def _on_this_gpu(work: Callable[[], Any]) -> Callable[[], Any]:
+    """The same work for another thread: each thread has a current device of its own."""
+    device = torch.cuda.current_device()
+
+    def there() -> Any:
+        torch.cuda.set_device(device)
+        return work()
+
+    return there
+
+
 class IpcLink:
     """CUDA IPC: each learner rank shares its copy of a bucket with the engine on its own GPU."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._membership = -1
+        self._members: frozenset[str] = frozenset()
 
     def connect(self) -> None:
         """Agree on packed buffers."""
-        if self._membership != self._fleet.membership:
+        if self._members != self._fleet.members:
             self._fleet.call("init_weight_transfer", lambda _: ({"packed": True},))
-            self._membership = self._fleet.membership
+            self._members = self._fleet.members
 
     def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
         """Share a bucket and wait until every engine has copied it; a collective of all ranks."""

@@ -73,6 +73,11 @@ def resolve_transport(
             f"weight_sync.transport: {config.transport} needs the vllm engine on GPUs; "
             "use object_store or auto"
         )
+    if config.transport == "nccl" and colocate:
+        raise ValueError(
+            "weight_sync.transport: nccl refuses two processes on one GPU, as with "
+            "rollout.colocate; use ipc or auto"
+        )
     if config.transport == "ipc" and not colocate:
         raise ValueError(
             "weight_sync.transport: ipc needs engines on the learner's GPUs "

@@ -36,7 +36,6 @@ class WeightStore:
         self._engines: dict[str, EngineEntry] = {}
         self._synced: dict[str, PolicyVersion] = {}
         """The newest version each engine is known to have."""
-        self._membership = 0
         self._coming: list[Bucket] = []
         self._latest: Publication | None = None
         self._version: PolicyVersion | None = None
@@ -44,17 +43,15 @@ class WeightStore:
     def register(self, worker_id: str, handle: Any, ranks: int) -> None:
         """Add an engine; it counts as unsynced as soon as any version was sent."""
         self._engines[worker_id] = EngineEntry(worker_id, handle, ranks)
-        self._membership += 1
 
     def unregister(self, worker_id: str) -> None:
         """Forget an engine (dead, stalled or leaving)."""
-        if self._engines.pop(worker_id, None) is not None:
-            self._membership += 1
+        self._engines.pop(worker_id, None)
         self._synced.pop(worker_id, None)
 
-    def engines(self) -> tuple[int, list[EngineEntry]]:
-        """A number that changes with membership, and the engines."""
-        return self._membership, list(self._engines.values())
+    def engines(self) -> list[EngineEntry]:
+        """All of them."""
+        return list(self._engines.values())
 
     def unsynced(self) -> list[str]:
         """Engines that joined and do not have the current weights yet."""

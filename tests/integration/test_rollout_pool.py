@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from olmrl.rollout.worker import WorkerSpec
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
-from olmrl.weight_sync.errors import WeightMismatch
+from olmrl.weight_sync.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.publication import pack
 from olmrl.weight_sync.sender import WeightSender, make_sender
@@ -199,7 +199,7 @@ def test_unequal_weights_are_found_by_checksum(
     pool: RolloutPool, store: Any, model_path: Path
 ) -> None:
     """An engine that says it has a version and holds other weights stops the run."""
-    (_, engines) = ray.get(store.engines.remote())
+    engines = ray.get(store.engines.remote())
     version = PolicyVersion(1, 2)
     ray.get(engines[0].handle.start_weight_update.remote())
     ray.get(engines[0].handle.finish_weight_update.remote(version, "recompute"))
@@ -315,7 +315,7 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
     sender = DirectSender(WeightSyncConfig(), fleet, 0, torch.float32, StoreLink(fleet), 1 << 20)
     version, named = PolicyVersion(1, 0), perturbed(model_path, 0.05)
     assert flatten(sender.send(iter(named), version))["weight_sync/engines"] == 0
-    gate = ray.remote(num_cpus=0, max_concurrency=2)(Gate).remote()
+    gate = ray.remote(num_cpus=0, max_concurrency=4)(Gate).remote()
     published: list[float] = []
 
     def publish() -> None:
@@ -323,9 +323,9 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
         sender.send(iter(named), version)
 
     answers: list[Any] = []
-    answer = gate.wait.remote()
     learner = threading.Thread(
-        target=lambda: answers.append(await_engines(answer, sender, publish, list)), daemon=True
+        target=lambda: answers.append(await_engines(gate.wait.remote, sender, publish, list)),
+        daemon=True,
     )
     learner.start()
     pool = make_pool(model_path, mine, workers=1)
@@ -357,6 +357,25 @@ class Gate:
     def wait(self) -> str:
         self._opened.wait()
         return "a batch"
+
+
+def test_a_collective_is_left_when_an_engine_fails_in_it(store: Any) -> None:
+    @ray.remote(num_cpus=0)
+    class Engine:
+        def receive(self, wait_s: float) -> None:
+            time.sleep(wait_s)
+            raise EngineBroken("out of memory")
+
+    class Entry(NamedTuple):
+        worker_id: str
+        handle: Any
+
+    fleet = Fleet(store, "recompute", 60.0)
+    fleet.engines = [Entry("engine-0.1", Engine.remote())]  # type: ignore[list-item]
+    assert fleet.collect_while({}, lambda: 7) == 7
+    never = threading.Event()
+    with pytest.raises(LinkBroken, match=r"engine-0\.1: .*out of memory"):
+        fleet.collect_while(fleet.start("receive", lambda _: (0.1,)), never.wait)
 
 
 def test_an_engine_that_cannot_start_ends_in_one_sentence(store: Any, tmp_path: Path) -> None:

@@ -61,4 +61,7 @@ def test_gpu_names_find_the_longest_entry():
     assert find_gpu("NVIDIA H100 PCIe") is GPUS["H100 PCIe"]
     assert find_gpu("NVIDIA H100 80GB HBM3") is GPUS["H100"]
     assert find_gpu("NVIDIA L40S") is GPUS["L40S"]
+    assert find_gpu("NVIDIA L4") is GPUS["L4"]
+    assert find_gpu("NVIDIA A100-SXM4-40GB") is GPUS["A100"]
+    assert find_gpu("NVIDIA L40") is None  # neither an L4 nor an L40S
     assert find_gpu("Tesla T4") is None

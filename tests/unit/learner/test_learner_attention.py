@@ -125,8 +125,11 @@ def test_patches_attend_inside_their_own_run():
 
 
 def test_a_kernel_that_cannot_run_is_refused():
-    assert resolve_kernel("auto", "cpu") == "sdpa"
+    assert resolve_kernel("auto", "cpu", "bfloat16") == "sdpa"
+    assert resolve_kernel("auto", "cuda", "float32") == "flex"
+    with pytest.raises(ValueError, match="half precision"):
+        resolve_kernel("flash", "cuda", "float32")
     with pytest.raises(ValueError, match=r"model\.attention: flash needs a CUDA device"):
-        resolve_kernel("flash", "cpu")
+        resolve_kernel("flash", "cpu", "bfloat16")
     with pytest.raises(ValueError, match=r"model\.attention: flex needs a CUDA device"):
-        resolve_kernel("flex", "cpu")
+        resolve_kernel("flex", "cpu", "bfloat16")

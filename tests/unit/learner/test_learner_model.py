@@ -114,6 +114,18 @@ def test_adapters_train_alone_and_merge_into_plain_names():
     assert sorted(sent) == sorted(changed)
 
 
+def test_what_engines_fuse_is_sent_whole_where_an_adapter_changes_a_part_of_it():
+    lora = LoraConfig(rank=2, target_modules=("q_proj", "up_proj"))
+    model = prepare_policy(make_model(), ModelConfig(path="x", lora=lora))
+    sent = [name for name, _ in plain_weights(model, lambda p: p.detach(), changing_only=True)]
+    first = [n.split("layers.0.")[1] for n in sent if "language_model.layers.0." in n]
+    assert sorted(first) == [
+        "mlp.gate_proj.weight", "mlp.up_proj.weight",
+        "self_attn.k_proj.weight", "self_attn.q_proj.weight", "self_attn.v_proj.weight",
+    ]  # fmt: skip
+    assert len(sent) == 2 * len(first)
+
+
 def test_adapter_targets_that_do_not_exist_are_named():
     lora = LoraConfig(target_modules=("nothing_proj",))
     with pytest.raises(ValueError, match=r"model\.lora\.target_modules: .*nothing_proj"):
