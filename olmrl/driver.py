@@ -24,11 +24,13 @@ import ray
 from olmrl import evaluation
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
+from olmrl.data.encode import Encoder
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.page_feed import PageFeed
 from olmrl.data.render import BadPage
 from olmrl.events import EventLog
 from olmrl.metrics import Sink, flatten, merge
+from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.buffer import BufferView
 from olmrl.rollout.engine import GenerationFailure
@@ -58,6 +60,8 @@ class _Opened:
     page: Any
     """ObjectRef of the Page."""
     seeds: tuple[int, ...]
+    image_tokens: int
+    """Features that the model makes of its image."""
     expected: float | None
     """Mean tokens of a completion; None: not known."""
 
@@ -83,6 +87,7 @@ class Driver:
         *,
         sources: Sequence[PageSource],
         heldout: Sequence[PageSource],
+        encoder: Encoder,
         pool: RolloutPool,
         scorers: ScorerPool,
         evaluation_scorers: ScorerPool,
@@ -94,6 +99,7 @@ class Driver:
         self._directory = directory
         self._sources = sources
         self._heldout = heldout
+        self._encoder = encoder
         self._pool = pool
         self._scorers = scorers
         self._evaluation_scorers = evaluation_scorers
@@ -103,6 +109,8 @@ class Driver:
         self._incarnation = -1
         self._feed: PageFeed | None = None
         self._pages: dict[str, Any] = {}
+        self._image_tokens: dict[str, int] = {}
+        """Placeholders that the prompt of each group must hold."""
         self._log_file = EventLog(directory.path, "driver")
         self._times: dict[str, list[float]] = {}
         """When each group was issued and when its newest completion came."""
@@ -115,7 +123,9 @@ class Driver:
         self._changed: Any = None
         """Ref that is there once the buffer is no more as it was seen."""
         self._waiting_for_pages = False
-        self._step_started = time.monotonic()
+        self._step_started = time.time()
+        self._page_wait_s = 0.0
+        """Of the present step: groups might have been issued, had their pages been rendered."""
         sampling = config.rollout.sampling
         self._sampling = SamplingSpec(
             temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens
@@ -164,7 +174,9 @@ class Driver:
             parts = (self._pool, self._scorers, self._evaluation_scorers)
             news = [self._changed, *(ref for part in parts for ref in part.awaited)]
             timeout = _RENDERING_S if self._waiting_for_pages else _IDLE_S
+            asked = time.monotonic()
             ready, _ = ray.wait(news, timeout=timeout)
+            self._page_wait_s += (time.monotonic() - asked) * self._waiting_for_pages
             if self._changed in ready:
                 self._changed = None
         view: BufferView = ray.get(self._buffer.view.remote())
@@ -180,6 +192,7 @@ class Driver:
         for group_id in forgotten:
             self._scorers.forget(group_id)
         self._pages, self._times, self._evaluation, self._ended = {}, {}, None, False
+        self._image_tokens = {}
         self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
@@ -206,6 +219,7 @@ class Driver:
         for place in longest_first([group.expected for group in opened]):
             group = opened[place]
             self._pages[group.group_id] = group.page
+            self._image_tokens[group.group_id] = group.image_tokens
             self._times[group.group_id] = [time.time(), time.time()]
             self._pool.submit(
                 group.group_id,
@@ -234,8 +248,15 @@ class Driver:
                 issued = ray.get(asked)
                 if issued is not None:
                     group_id, seen = issued
-                    seeds, expected = self._seeds(epoch, index), expected_tokens(page, seen)
-                    opened.append(_Opened(group_id, ray.put(page), seeds, expected))
+                    opened.append(
+                        _Opened(
+                            group_id,
+                            ray.put(page),
+                            self._seeds(epoch, index),
+                            self._encoder.image_tokens(page),
+                            expected_tokens(page, seen),
+                        )
+                    )
         return False
 
     def _past_the_end(self, epoch: int, index: int) -> bool:
@@ -294,12 +315,33 @@ class Driver:
         if ref is None:
             return
         self._draw(group, view)
+        self._check_image_tokens(group)
+        algorithm = self._config.algorithm
+        if algorithm.overlong == "shape":
+            group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
         zero = self._config.algorithm.drop_zero_variance
         fate = ray.get(self._buffer.add.remote(group, zero))
         step = view.version.step
         if fate != "void" and self._recorded.get(step, 0) < self._config.logging.rollout_groups:
             self._recorded[step] = self._recorded.get(step, 0) + 1
             self._directory.rollouts(step, group, ray.get(ref), fate)
+
+    def _check_image_tokens(self, group: PromptGroup) -> None:
+        """Refuse what would shift the page under the text before it can be queued.
+
+        Raises:
+            RunStopped: an engine's prompt holds another number of image tokens than the model makes
+                features of the page.
+        """
+        wanted = self._image_tokens.pop(group.group_id)
+        for rollout in group.rollouts:
+            ids = rollout.completion.prompt_token_ids
+            found = int((ids == self._encoder.vision.image_token_id).sum())
+            if found != wanted:
+                raise RunStopped(
+                    f"{group.page_id}: the engine's prompt holds {found} image tokens, the model "
+                    f"makes {wanted} features of the page; they must agree"
+                )
 
     def _draw(self, group: PromptGroup, view: BufferView) -> None:
         issued, generated = self._times.pop(group.group_id)
@@ -314,6 +356,7 @@ class Driver:
         if self._pages.pop(group_id, None) is None:
             return
         self._times.pop(group_id, None)
+        self._image_tokens.pop(group_id, None)
         if group_id.startswith(_EVALUATION):
             raise RunStopped(f"a held-out page cannot be evaluated: {detail}")
         self._directory.dropped_group(group_id, reason, detail)
@@ -374,7 +417,7 @@ class Driver:
             sink.write(current.step, row)
         score = next((row[name] for name in _BEST if name in row), None)
         ray.get(self._buffer.evaluated.remote(current.step, score))
-        self._step_started = time.monotonic()
+        self._step_started = time.time()
 
     # -- engines on the learner's GPUs
 
@@ -396,14 +439,14 @@ class Driver:
             return
         rows = ray.get(self._buffer.rows.remote())
         for finished in rows:
-            now = time.monotonic()
-            seconds, self._step_started = now - self._step_started, now
+            seconds, self._step_started = finished.at - self._step_started, finished.at
             self._directory.trained(finished.step, finished.pages)
             if self._timeline.wants(finished.step):
                 self._timeline.step(finished.spans)
             counted = merge(self._pool.measurements(), self._scorers.measurements())
             row = flatten(merge(finished.measured, counted))
             row["time/step"] = seconds
+            row["time/page_wait"], self._page_wait_s = self._page_wait_s, 0.0
             row["throughput/completion_tokens_per_s"] = row.get("rollout/tokens", 0.0) / seconds
             row["throughput/completions_per_s"] = row.get("rollout/completions", 0.0) / seconds
             row["data/bad_pages"] = float(len(self._bad))

@@ -124,6 +124,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         directory,
         sources=train,
         heldout=heldout,
+        encoder=built,
         pool=pool,
         scorers=scorers,
         evaluation_scorers=evaluators,

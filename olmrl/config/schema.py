@@ -250,7 +250,8 @@ class AlgorithmConfig(Section):
     kl_beta: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the KL term against the reference policy; 0 loads no reference."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """KL estimator (Schulman, 2020)."""
+    """KL estimator (Schulman, 2020). On-policy, k1's gradient is zero in expectation, that of k2 is
+    KL(policy || reference)'s, and that of k3, the published one, KL(reference || policy)'s."""
     correction: CorrectionConfig = CorrectionConfig()
     """Rollout/learner correction."""
     entropy_bonus: Annotated[float, Field(ge=0.0)] = 0.0

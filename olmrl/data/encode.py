@@ -120,6 +120,11 @@ class Encoder:
         """Chat text of an instruction and one image."""
         return chat_text(self.tokenizer, prompt, order or self._order, anchor, self._template)
 
+    def image_tokens(self, page: Page) -> int:
+        """Image features that the model makes of a page: placeholders its prompt must hold."""
+        height, width = page.image.shape[:2]
+        return int(self.vision.count(np.asarray([self._images.grid(height, width)]))[0])
+
     def encode_page(self, page: Page) -> EncodedPage:
         """Encode the prompt of a page.
 

@@ -63,11 +63,18 @@ class ImagePatcher:
                 patches[start : start + band, channel] = values[:, None]
         return patches.reshape(count, -1), (1, rows, columns)
 
+    def grid(self, height: int, width: int) -> tuple[int, int, int]:
+        """The patch grid that an image of so many pixels gets."""
+        new_height, new_width = self._target(height, width)
+        return 1, new_height // self._patch, new_width // self._patch
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        factor = self._patch * self._merge
+        return target_size(height, width, factor, self._min_pixels, self._max_pixels)
+
     def _resized(self, image: UInt8Array) -> UInt8Array:
         height, width = image.shape[:2]
-        new_height, new_width = target_size(
-            height, width, self._patch * self._merge, self._min_pixels, self._max_pixels
-        )
+        new_height, new_width = self._target(height, width)
         if (new_height, new_width) == (height, width):
             return image
         resized = Image.fromarray(image).resize((new_width, new_height), self._resample)

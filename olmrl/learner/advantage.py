@@ -58,21 +58,6 @@ def group_advantages(
     ]
 
 
-def overlong_penalty(length: int, max_tokens: int, buffer: int) -> float:
-    """DAPO's soft punishment of long completions (arXiv 2503.14476, equation 13), in [-1, 0].
-
-    Args:
-        length: completion tokens, the end token included.
-        max_tokens: the limit of completions.
-        buffer: tokens before the limit over which the penalty falls linearly from 0 to -1; 0
-            punishes only what reached the limit.
-    """
-    if length >= max_tokens:
-        return -1.0
-    start = max_tokens - buffer
-    return 0.0 if length <= start else -(length - start) / buffer
-
-
 def token_weights(
     length: int, finish_reason: str, overlong: Literal["keep", "mask", "shape"]
 ) -> Float32Array:

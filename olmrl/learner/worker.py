@@ -28,7 +28,7 @@ from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.data.page import load_page
 from olmrl.events import EventLog
 from olmrl.guards import GuardFailure
-from olmrl.learner.advantage import group_advantages, overlong_penalty, token_weights
+from olmrl.learner.advantage import group_advantages, token_weights
 from olmrl.learner.build import build_grpo
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.parity import ParityGuard, mean_gap_bound
@@ -172,8 +172,7 @@ class GrpoWorker:
     # -- a step
 
     def _train(self, lease: Any, clock: Clock) -> Measurements:
-        rewards = [self._shaped(*pair) for pair in zip(lease.totals, lease.lengths, strict=True)]
-        advantages = group_advantages(rewards, self._config.algorithm.reward_scaling)
+        advantages = group_advantages(list(lease.totals), self._config.algorithm.reward_scaling)
         items = []
         for group, position in zip(lease.groups, lease.positions, strict=True):
             page = self._encoder.encode_page(self._page(group))
@@ -191,15 +190,6 @@ class GrpoWorker:
         measured["throughput/learner_tokens_per_s"] = Sum(packed / clock.parts["learner"])
         measured["learner/micro_batches"] = Max(float(len(batches)))
         return measured
-
-    def _shaped(self, totals: Float32Array, lengths: Any) -> Float32Array:
-        """[G] rewards, with the soft punishment of overlong completions where it is asked for."""
-        algorithm = self._config.algorithm
-        if algorithm.overlong != "shape":
-            return totals
-        limit = self._config.rollout.sampling.max_tokens
-        penalties = [overlong_penalty(int(n), limit, algorithm.overlong_buffer) for n in lengths]
-        return totals + np.asarray(penalties, np.float32)
 
     def _page(self, group: PromptGroup) -> Page:
         if group.page is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -27,7 +28,6 @@ from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.timeline import Span
 from olmrl.types import (
     Float32Array,
-    Int64Array,
     PolicyVersion,
     PromptGroup,
 )
@@ -46,8 +46,6 @@ class Lease:
     """Where those groups stand in the batch."""
     totals: Float32Array
     """[groups in the batch, G] total rewards of the whole batch (batch-level advantage scaling)."""
-    lengths: Int64Array
-    """[groups in the batch, G] completion tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +84,8 @@ class StepRow:
     """Epoch, place in its order and id of each page that was trained on."""
     spans: tuple[tuple[int, tuple[Span, ...]], ...] = ()
     """The parts of the step as each rank timed them, by rank."""
+    at: float = 0.0
+    """When the last rank reported it, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ class RolloutBuffer:
             committed = self._committed.pop(step)
             merged = merge(*(part for _, part, _ in reports), committed.measured)
             timed = tuple((number, laps) for number, _, laps in sorted(reports, key=itemgetter(0)))
-            self._rows.append(replace(committed, measured=merged, spans=timed))
+            self._rows.append(replace(committed, measured=merged, spans=timed, at=time.time()))
             await self._notify()
 
     async def evaluation_due(self, step: int) -> float | None:
@@ -390,12 +390,9 @@ class RolloutBuffer:
             return False
         groups = [self._groups[group_id] for group_id in taken]
         totals = np.stack([g.totals for g in groups])
-        lengths = np.asarray(
-            [[len(r.completion.token_ids) for r in g.rollouts] for g in groups], np.int64
-        )
         shares = balance([self._cost(g) for g in groups], self._world)
         self._leases[batch_id] = [
-            Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals, lengths)
+            Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals)
             for share in shares
         ]
         self._since_commit.append(self._staleness(groups))

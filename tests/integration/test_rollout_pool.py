@@ -315,7 +315,20 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
     sender = DirectSender(WeightSyncConfig(), fleet, 0, torch.float32, StoreLink(fleet), 1 << 20)
     version, named = PolicyVersion(1, 0), perturbed(model_path, 0.05)
     assert flatten(sender.send(iter(named), version))["weight_sync/engines"] == 0
-    gate = ray.remote(num_cpus=0, max_concurrency=4)(Gate).remote()
+
+    @ray.remote(num_cpus=0, max_concurrency=4)
+    class Gate:
+        def __init__(self) -> None:
+            self._opened = threading.Event()
+
+        def open(self) -> None:
+            self._opened.set()
+
+        def wait(self) -> str:
+            self._opened.wait()
+            return "a batch"
+
+    gate = Gate.remote()
     published: list[float] = []
 
     def publish() -> None:
@@ -343,20 +356,6 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
     learner.join(30)
     assert answers == ["a batch"] and len(published) == 2
     pool.close()
-
-
-class Gate:
-    """An answer that comes when the test says so."""
-
-    def __init__(self) -> None:
-        self._opened = threading.Event()
-
-    def open(self) -> None:
-        self._opened.set()
-
-    def wait(self) -> str:
-        self._opened.wait()
-        return "a batch"
 
 
 def test_a_collective_is_left_when_an_engine_fails_in_it(store: Any) -> None:

@@ -65,6 +65,8 @@ def test_equal_to_the_processor_of_transformers(tiny_model, encoder, processor, 
     np.testing.assert_array_equal(got.prompt_ids, expected["input_ids"][0])
     np.testing.assert_array_equal(got.pixel_values, expected["pixel_values"])
     np.testing.assert_array_equal(got.image_grid_thw, expected["image_grid_thw"])
+    image_id = encoder.vision.image_token_id
+    assert encoder.image_tokens(page(image)) == (got.prompt_ids == image_id).sum()
     assert (got.pixel_values.dtype, got.prompt_ids.dtype) == (np.float32, np.int64)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from olmrl.learner.advantage import group_advantages, has_signal, overlong_penalty, token_weights
+from olmrl.learner.advantage import group_advantages, has_signal, token_weights
 
 
 def _rewards(*groups):
@@ -43,18 +43,6 @@ def test_a_failed_reward_is_refused():
     with pytest.raises(ValueError, match="NaN"):
         group_advantages(_rewards([0.0, math.nan]), "group")
     assert group_advantages([], "group") == []
-
-
-@pytest.mark.parametrize(
-    ("length", "penalty"), [(10, 0.0), (80, 0.0), (90, -0.5), (99, -0.95), (100, -1.0), (120, -1.0)]
-)
-def test_overlong_penalty_falls_linearly_over_the_buffer(length, penalty):
-    assert overlong_penalty(length, 100, 20) == pytest.approx(penalty)
-
-
-def test_without_buffer_only_the_limit_is_punished():
-    assert overlong_penalty(99, 100, 0) == 0.0
-    assert overlong_penalty(100, 100, 0) == -1.0
 
 
 def test_only_cut_completions_are_masked_and_only_when_asked():

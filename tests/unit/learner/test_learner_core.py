@@ -238,6 +238,25 @@ def test_infinite_gradients_stop_the_step(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_an_update_that_breaks_the_weights_is_neither_sent_nor_taken_for_unchanged(tmp_path):
+    strategy = _strategy()
+    batches = _batches([[0], [1]])
+    norm = strategy.policy.model.model.language_model.norm.weight
+    (adamw,) = strategy.optim.optimizers
+    learner = GrpoLearner(strategy, AlgorithmConfig(), max_tokens=9, replay_dir=str(tmp_path))
+    learner.step(batches, step=1)
+    hook = adamw.register_step_post_hook(lambda *_: norm.data.fill_(torch.nan))
+    with pytest.raises(NonFiniteStep, match=r"step 2: the update made weights NaN .*neither sent"):
+        learner.step(batches, step=2)
+    hook.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-2-rank-0.npz"]
+    norm.data.fill_(1.0)
+    bad = [replace(b, advantages=np.full_like(b.advantages, np.nan)) for b in batches]
+    with pytest.raises(NonFiniteStep) as caught:
+        learner.step(bad, step=3)
+    assert not caught.value.weights_changed
+
+
 def test_a_step_of_masked_completions_only_is_counted_and_changes_nothing():
     strategy = _strategy()
     (batch,) = _batches([[0]])

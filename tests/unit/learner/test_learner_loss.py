@@ -118,7 +118,13 @@ VARIANTS = list(
     itertools.product(
         ["grpo", "bnpo", "dr_grpo", "dapo", "cispo"],
         ["token", "sequence"],
-        [("none", "mask"), ("token", "truncate"), ("token", "mask"), ("sequence", "mask")],
+        [
+            ("none", "mask"),
+            ("token", "truncate"),
+            ("token", "mask"),
+            ("sequence", "truncate"),
+            ("sequence", "mask"),
+        ],
     )
 )
 
@@ -140,6 +146,15 @@ def test_every_variant_equals_the_slow_one(loss, level, correction, masked):
     expected, clip_fraction = _slow(c, a)
     assert out.loss.item() == pytest.approx(expected, rel=1e-6)
     assert to_measurements(out)["policy/clip_fraction"].value() == pytest.approx(clip_fraction)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo"])
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_every_kl_estimator_equals_the_slow_one_inside_every_loss(loss, estimator):
+    c = _columns((1,))
+    a = AlgorithmConfig(loss=loss, kl_beta=0.7, kl_estimator=estimator)
+    out, _ = _run(c, a)
+    assert out.loss.item() == pytest.approx(_slow(c, a)[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "cispo"])

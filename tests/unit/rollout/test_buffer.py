@@ -68,7 +68,6 @@ def test_lease_waits_for_a_whole_batch():
         taken = await lease
         assert [g.group_id for g in taken.groups] == ["0-0-1", "0-1-1"]
         assert taken.totals.tolist() == [[0.0, 1.0], [0.0, 1.0]]
-        assert taken.lengths.tolist() == [[4, 5], [4, 5]]
 
     asyncio.run(run())
 

@@ -1,0 +1,35 @@
+"""Soft punishment of completions near the length limit (`algorithm.overlong: shape`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from olmrl.types import PromptGroup, RewardResult
+
+NAME = "overlong"
+"""Name of the punishment among a rollout's rewards."""
+
+
+def overlong_penalty(length: int, max_tokens: int, buffer: int) -> float:
+    """DAPO's soft punishment of long completions (arXiv 2503.14476, equation 13), in [-1, 0].
+
+    Args:
+        length: completion tokens, the end token included.
+        max_tokens: the limit of completions.
+        buffer: tokens before the limit over which the penalty falls linearly from 0 to -1; 0
+            punishes only what reached the limit.
+    """
+    if length >= max_tokens:
+        return -1.0
+    start = max_tokens - buffer
+    return 0.0 if length <= start else -(length - start) / buffer
+
+
+def shape(group: PromptGroup, max_tokens: int, buffer: int) -> PromptGroup:
+    """Add the punishment to every total; it may be all that tells a group's rollouts apart."""
+    shaped = []
+    for rollout in group.rollouts:
+        penalty = overlong_penalty(len(rollout.completion.token_ids), max_tokens, buffer)
+        rewards = rollout.rewards | {NAME: RewardResult(penalty)}
+        shaped.append(replace(rollout, rewards=rewards, total=rollout.total + penalty))
+    return replace(group, rollouts=tuple(shaped))

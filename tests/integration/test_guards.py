@@ -1,0 +1,31 @@
+"""A guard that fails ends the run at once, whatever restarts are left."""
+
+import json
+import subprocess
+
+from running import GRPO, ROOT, command, grpo_overrides
+
+from olmrl.checkpoint.folder import CheckpointFolder
+
+
+def test_a_gap_between_engine_and_learner_ends_the_run_with_its_figures(
+    tiny_pages, tiny_model, tmp_path
+):
+    out = tmp_path / "run"
+    overrides = [
+        *grpo_overrides(tiny_pages, tiny_model, out),
+        *GRPO,
+        "run.steps=4",
+        "evaluation.skip_start=true",
+        "guards.max_mean_gap=1e-12",
+        "learner.max_restarts=3",
+    ]
+    done = subprocess.run(
+        command("olmrl.grpo", *overrides), capture_output=True, text=True, timeout=600, cwd=ROOT
+    )
+    assert done.returncode == 1
+    assert "engine and learner log-probs differ by" in done.stderr
+    assert "(allowed 1e-12)" in done.stderr and "Traceback" not in done.stderr
+    log = [json.loads(line) for line in (out / "logs" / "learner-0.jsonl").read_text().splitlines()]
+    assert [row["event"] for row in log].count("begins") == 1, "it was not tried again"
+    assert CheckpointFolder(out / "checkpoints").newest() is None
