@@ -5,7 +5,7 @@
     issue     consumes pages, longest first among those that the ledger's staleness bound admits;
               unblocked by `published`
     collect   consumes completions and scored groups, never waits
-    evaluate  runs held-out pages through the same engines while the learner waits
+    evaluate  starts the HeldoutEvaluator on the same engines while the learner waits
 
 Nothing here decides what is trained: the ledger does. After a learner restart the Driver only
 notices a new incarnation, forgets its work in flight and goes on from the ledger's position.
@@ -16,18 +16,18 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from olmrl import evaluation
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
-from olmrl.data.page import PageSource, load_page
+from olmrl.data.page import PageSource
 from olmrl.data.page_feed import PageFeed
 from olmrl.data.render import BadPage
 from olmrl.events import EventLog
+from olmrl.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.metrics import Sink, flatten, merge
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.buffer import BufferView
@@ -36,7 +36,7 @@ from olmrl.rollout.lengths import expected_tokens, longest_first
 from olmrl.rollout.pool import RolloutPool
 from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.timeline import GroupLanes, Timeline
-from olmrl.types import Completion, Page, PromptGroup, Rollout, SamplingSpec
+from olmrl.types import Completion, PromptGroup
 
 _RENDERING_S = 0.1
 """Longest wait while groups may be issued: pages become ready without a sign."""
@@ -44,10 +44,6 @@ _IDLE_S = 0.5
 """Longest wait else: for a stop of the run, and for deadlines."""
 _CHANGE_S = 30.0
 """The buffer answers at the latest then, changed or not."""
-_SHOWN_PAGES = 4
-_EVALUATION = "evaluation:"
-_BEST = ("eval/greedy/pass_rate", "eval/sampled/pass_rate")
-"""Figures that the best checkpoint is chosen by: the first that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +58,6 @@ class _Opened:
     """Mean tokens of a completion; None: not known."""
 
 
-@dataclass
-class _Evaluation:
-    """Held-out pages in flight."""
-
-    step: int
-    expected: int
-    pages: dict[str, Page] = field(default_factory=dict)
-    modes: dict[str, list[tuple[str, Rollout]]] = field(default_factory=dict)
-    done: int = 0
-
-
 class Driver:
     """Runs the loop of a GRPO run; its parts are given, started and closed by `olmrl.grpo`."""
 
@@ -82,10 +67,9 @@ class Driver:
         directory: RunDirectory,
         *,
         sources: Sequence[PageSource],
-        heldout: Sequence[PageSource],
         pool: RolloutPool,
         scorers: ScorerPool,
-        evaluation_scorers: ScorerPool,
+        heldout: HeldoutEvaluator,
         buffer: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
@@ -93,10 +77,9 @@ class Driver:
         self._config = config
         self._directory = directory
         self._sources = sources
-        self._heldout = heldout
         self._pool = pool
         self._scorers = scorers
-        self._evaluation_scorers = evaluation_scorers
+        self._heldout = heldout
         self._buffer = buffer
         self._sinks = sinks
         self._on_step = on_step
@@ -109,17 +92,13 @@ class Driver:
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
         self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
         self._recorded: dict[int, int] = {}
-        self._evaluation: _Evaluation | None = None
         self._bad = {row["page_id"] for row in directory.bad_pages()}
         self._ended = False
         self._changed: Any = None
         """Ref that is there once the buffer is no more as it was seen."""
         self._waiting_for_pages = False
         self._step_started = time.monotonic()
-        sampling = config.rollout.sampling
-        self._sampling = SamplingSpec(
-            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens
-        )
+        self._sampling = training_sampling(config)
 
     def run(
         self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
@@ -144,8 +123,8 @@ class Driver:
             view = self._view()
             if view.incarnation != self._incarnation:
                 self._restart(view)
-            if view.evaluation_due is not None and self._evaluation is None:
-                self._start_evaluation(view.evaluation_due)
+            if view.evaluation_due is not None and not self._heldout.running:
+                self._heldout.start(view.evaluation_due)
             if not stopping:
                 self._waiting_for_pages = self._issue(view.issuable)
             self._collect(view)
@@ -153,7 +132,7 @@ class Driver:
                 self._log_file.write(version=view.version, **event)
             self._log(view)
             self._share_gpus(view)
-            if view.finished and (stopping or self._evaluation is None):
+            if view.finished and (stopping or not self._heldout.running):
                 break
         if self._feed is not None:
             self._feed.close()
@@ -161,7 +140,7 @@ class Driver:
     def _view(self) -> BufferView:
         """The buffer's state, after waiting until it, an engine or a scorer has news."""
         if self._changed is not None:
-            parts = (self._pool, self._scorers, self._evaluation_scorers)
+            parts = (self._pool, self._scorers, self._heldout)
             news = [self._changed, *(ref for part in parts for ref in part.awaited)]
             timeout = _RENDERING_S if self._waiting_for_pages else _IDLE_S
             ready, _ = ray.wait(news, timeout=timeout)
@@ -179,7 +158,8 @@ class Driver:
         self._pool.abort(forgotten)
         for group_id in forgotten:
             self._scorers.forget(group_id)
-        self._pages, self._times, self._evaluation, self._ended = {}, {}, None, False
+        self._heldout.forget()
+        self._pages, self._times, self._ended = {}, {}, False
         self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
@@ -265,7 +245,9 @@ class Driver:
 
     def _collect(self, view: BufferView) -> None:
         for item in self._pool.poll(0.0):
-            if isinstance(item, GenerationFailure):
+            if self._heldout.owns(item.group_id):
+                self._heldout.take(item)
+            elif isinstance(item, GenerationFailure):
                 self._give_up(item.group_id, "generation_failed", item.reason)
             else:
                 self._take_completion(item)
@@ -274,18 +256,16 @@ class Driver:
                 self._give_up(scored.group_id, "scoring_failed", scored.reason)
             else:
                 self._take_group(scored, view)
-        for scored in self._evaluation_scorers.poll(0.0):
-            self._take_evaluated(scored)
+        evaluated = self._heldout.poll()
+        if evaluated is not None:
+            self._take_evaluated(evaluated)
 
     def _take_completion(self, completion: Completion) -> None:
         ref = self._pages.get(completion.group_id)
         if ref is None:
             return
-        if completion.group_id in self._times:
-            self._times[completion.group_id][1] = time.time()
-        held_out = completion.group_id.startswith(_EVALUATION)
-        scorers = self._evaluation_scorers if held_out else self._scorers
-        scorers.submit(completion.group_id, ref, completion)
+        self._times[completion.group_id][1] = time.time()
+        self._scorers.submit(completion.group_id, ref, completion)
 
     def _take_group(self, group: PromptGroup, view: BufferView) -> None:
         ref = self._pages.pop(group.group_id, None)
@@ -312,66 +292,16 @@ class Driver:
         if self._pages.pop(group_id, None) is None:
             return
         self._times.pop(group_id, None)
-        if group_id.startswith(_EVALUATION):
-            raise RunStopped(f"a held-out page cannot be evaluated: {detail}")
         self._directory.dropped_group(group_id, reason, detail)
         ray.get(self._buffer.drop.remote(group_id, reason))
 
-    # -- held-out evaluation
-
-    def _start_evaluation(self, step: int) -> None:
-        settings = self._config.evaluation
-        sources = self._heldout[: settings.max_pages]
-        modes: dict[str, tuple[SamplingSpec, int]] = {}
-        if settings.greedy:
-            modes["greedy"] = (SamplingSpec(1.0, 1.0, self._sampling.max_tokens, greedy=True), 1)
-        if settings.sampled:
-            modes["sampled"] = (self._sampling, settings.samples_per_page)
-        wanted = sum(count for _, count in modes.values()) * len(sources)
-        self._evaluation = _Evaluation(step, wanted, modes={mode: [] for mode in modes})
-        for number, source in enumerate(sources):
-            try:
-                page = load_page(source, self._config.data.longest_side)
-            except BadPage as error:
-                raise RunStopped(f"held-out page: {error}") from error
-            ref = ray.put(page)
-            self._evaluation.pages[page.page_id] = page
-            for mode, (sampling, count) in modes.items():
-                for sample in range(count):
-                    group_id = f"{_EVALUATION}{step}:{mode}:{number}:{sample}"
-                    self._pages[group_id] = ref
-                    seed = zlib.crc32(f"{self._config.run.seed}/{number}/{sample}".encode())
-                    self._pool.submit(group_id, ref, sampling, (seed,))
-        if not wanted:
-            self._finish_evaluation()
-
-    def _take_evaluated(self, scored: PromptGroup | ScoringFailure) -> None:
-        current = self._evaluation
-        if isinstance(scored, ScoringFailure):
-            self._give_up(scored.group_id, "scoring_failed", scored.reason)
-            return
-        if self._pages.pop(scored.group_id, None) is None or current is None:
-            return
-        mode = scored.group_id.split(":")[2]
-        current.modes[mode] += [(scored.page_id, rollout) for rollout in scored.rollouts]
-        current.done += 1
-        if current.done == current.expected:
-            self._finish_evaluation()
-
-    def _finish_evaluation(self) -> None:
-        current, self._evaluation = self._evaluation, None
-        assert current is not None
-        shown = list(current.pages.values())[:_SHOWN_PAGES]
-        images = {page.page_id: self._directory.page_image(page) for page in shown}
-        ordered = {mode: sorted(rows, key=lambda r: r[0]) for mode, rows in current.modes.items()}
-        value = evaluation.record(current.step, current.pages, images, ordered)
-        self._directory.evaluation(current.step, value)
-        self._log_file.write("evaluated", step=current.step, scores=value["scores"])
-        row = {f"eval/{name}": figure for name, figure in value["scores"].items()}
+    def _take_evaluated(self, evaluated: Evaluated) -> None:
+        step = evaluated.version.step
+        self._log_file.write("evaluated", step=step, scores=evaluated.scores)
+        row = {f"eval/{name}": figure for name, figure in evaluated.scores.items()}
         for sink in self._sinks:
-            sink.write(current.step, row)
-        score = next((row[name] for name in _BEST if name in row), None)
-        ray.get(self._buffer.evaluated.remote(current.step, score))
+            sink.write(step, row)
+        ray.get(self._buffer.evaluated.remote(evaluated.version, evaluated.score))
         self._step_started = time.monotonic()
 
     # -- engines on the learner's GPUs

@@ -289,7 +289,7 @@ class GrpoWorker:
     def _wait_for_evaluation(self) -> None:
         if not self._task.evaluate:
             return
-        score = self._await(self._task.buffer.evaluation_due.remote(self._version.step))
+        score = self._await(self._task.buffer.evaluation_due.remote(self._version))
         if self._rank == 0 and score is not None:
             self._store.record_score(self._version.step, score)
 

@@ -38,8 +38,8 @@ ALLOWED = {
     "cluster": BASE | {"data"},
 }
 ENTRY = {
-    "grpo", "sft", "driver", "sft_driver", "sft_scoring", "transcribe", "console", "quickstart",
-    "__init__",
+    "grpo", "sft", "driver", "heldout", "sft_driver", "sft_scoring", "transcribe", "console",
+    "quickstart", "__init__",
 }  # fmt: skip
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]
 
