@@ -21,6 +21,7 @@ from typing import Any
 
 import ray
 
+from olmrl.bad_pages import BadPages
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
 from olmrl.data.page import PageSource
@@ -34,7 +35,7 @@ from olmrl.rollout.buffer import BufferView
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.lengths import expected_tokens, longest_first
 from olmrl.rollout.pool import RolloutPool
-from olmrl.run_directory import RunDirectory, RunStopped
+from olmrl.run_directory import RunDirectory
 from olmrl.timeline import GroupLanes, Timeline
 from olmrl.types import Completion, PromptGroup
 
@@ -92,7 +93,7 @@ class Driver:
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
         self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
         self._recorded: dict[int, int] = {}
-        self._bad = {row["page_id"] for row in directory.bad_pages()}
+        self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
         self._ended = False
         self._changed: Any = None
         """Ref that is there once the buffer is no more as it was seen."""
@@ -228,18 +229,8 @@ class Driver:
         )
 
     def _skip(self, epoch: int, index: int, bad: BadPage) -> None:
-        page_id = f"{bad.path}::{bad.page_number}"
-        if page_id not in self._bad:
-            self._directory.bad_page(page_id, bad.path, bad.reason)
-            self._bad.add(page_id)
         ray.get(self._buffer.skip_page.remote(epoch, index, "bad_page"))
-        share = len(self._bad) / len(self._sources)
-        if share > self._config.data.max_bad_fraction:
-            raise RunStopped(
-                f"{share:.0%} of {len(self._sources)} pages cannot be read, more than "
-                f"data.max_bad_fraction={self._config.data.max_bad_fraction} allows; "
-                f"see {self._directory.path / 'bad_pages.jsonl'}"
-            )
+        self._bad.add(bad)
 
     # -- completions and groups back
 

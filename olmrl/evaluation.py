@@ -8,14 +8,24 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from olmrl.config.schema import RewardConfig
 from olmrl.markup import front_matter
 from olmrl.run_directory import rollout_row
-from olmrl.types import Page, Rollout
+from olmrl.types import (
+    Completion,
+    Page,
+    PolicyVersion,
+    RewardResult,
+    Rollout,
+    TestVerdict,
+    VersionSpan,
+)
 
 REWARDS = (RewardConfig(name="bench"), RewardConfig(name="edit_distance"))
 """What held-out transcriptions are scored by; pages without tests or reference go without."""
@@ -32,6 +42,38 @@ def words(markdown: str) -> list[str]:
 def reading(text: str, reference: str) -> float:
     """Similarity of the word sequences, 1 - Levenshtein distance / longer length."""
     return Levenshtein.normalized_similarity(words(text), words(reference))
+
+
+def no_completion(group_id: str, version: PolicyVersion) -> Completion:
+    """Stand for what an engine could not make."""
+    nothing = np.zeros(0, np.int32)
+    return Completion(
+        group_id=group_id,
+        index=0,
+        token_ids=nothing,
+        logprobs=np.zeros(0, np.float32),
+        versions=(VersionSpan(version, 0, 0),),
+        finish_reason="abort",
+        text="",
+        prompt_token_ids=nothing,
+    )
+
+
+def failed_rollout(page: Page, completion: Completion, reason: str) -> Rollout:
+    """Make the rollout of what could not be generated or scored: it passes no test, says no word.
+
+    The text is left out: whatever made its scorer fail must not be looked at again.
+    """
+    rewards: dict[str, RewardResult] = {}
+    if page.tests:
+        verdicts = tuple(
+            TestVerdict(str(row.get("id")), str(row.get("type")), file, False, reason)
+            for row, file in zip(page.tests, page.test_files, strict=True)
+        )
+        rewards["bench"] = RewardResult(0.0, verdicts=verdicts)
+    if page.reference is not None:
+        rewards["edit_distance"] = RewardResult(0.0)
+    return Rollout(replace(completion, text=""), rewards, 0.0)
 
 
 def scores(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -> dict[str, float]:

@@ -3,7 +3,8 @@
     start --page--> RolloutPool --completion--> take --> ScorerPool --> poll: Evaluated
 
 The Driver owns the loop: it starts an evaluation when the learner waits for one, and hands over
-what the engines say of it.
+what the engines say of it. Model output cannot end a run here: a transcription that cannot be made
+or scored passes no test, and is listed and counted.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Any
 import ray
 
 from olmrl import evaluation
+from olmrl.bad_pages import BadPages
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.render import BadPage
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.engine import Generated, GenerationFailure
 from olmrl.rollout.pool import RolloutPool
-from olmrl.run_directory import RunDirectory, RunStopped
-from olmrl.types import Page, PolicyVersion, PromptGroup, Rollout, SamplingSpec
+from olmrl.run_directory import RunDirectory
+from olmrl.types import Completion, Page, PolicyVersion, PromptGroup, Rollout, SamplingSpec
 
 _SHOWN_PAGES = 4
 _MARK = "evaluation:"
@@ -37,7 +39,8 @@ class Evaluated:
 
     version: PolicyVersion
     scores: dict[str, float]
-    """Figures by `<mode>/<figure>` (see `evaluation.scores`)."""
+    """Figures by `<mode>/<figure>` (see `evaluation.scores`), and `failed`: transcriptions that
+    could not be made or scored."""
 
     @property
     def score(self) -> float | None:
@@ -45,13 +48,16 @@ class Evaluated:
         return next((self.scores[name] for name in _BEST if name in self.scores), None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
     """One completion that an evaluation waits for."""
 
     mode: str
+    page_id: str
     page: Any
     """ObjectRef of the Page."""
+    completion: Completion | None = None
+    """Once an engine has made it."""
 
 
 @dataclass
@@ -64,6 +70,8 @@ class _Running:
     """(page id, rollout) per mode."""
     asked: dict[str, _Asked] = field(default_factory=dict)
     """By group id, what is not scored yet."""
+    failed: list[dict[str, str]] = field(default_factory=list)
+    """Transcriptions that could not be made or scored, for the record."""
 
 
 class HeldoutEvaluator:
@@ -90,6 +98,9 @@ class HeldoutEvaluator:
         self._sources = sources[: config.evaluation.max_pages]
         self._pool = pool
         self._scorers = scorers
+        self._bad = BadPages(
+            directory, self._sources, config.data.max_bad_fraction, "held-out pages"
+        )
         self._running: _Running | None = None
 
     @property
@@ -113,20 +124,24 @@ class HeldoutEvaluator:
         Args:
             version: of the weights they hold; it names the groups, so that nothing of an evaluation
                 before a learner's restart is taken for one of the same step after it.
+
+        Raises:
+            RunStopped: too many unreadable pages.
         """
         modes = sampling_modes(self._config)
         running = self._running = _Running(version, rollouts={mode: [] for mode in modes})
         for number, source in enumerate(self._sources):
             try:
                 page = load_page(source, self._config.data.longest_side)
-            except BadPage as error:
-                raise RunStopped(f"held-out page: {error}") from error
+            except BadPage as bad:
+                self._bad.add(bad)
+                continue
             ref = ray.put(page)
             running.pages[page.page_id] = page
             for mode, (sampling, count) in modes.items():
                 for sample in range(count):
                     group_id = f"{_MARK}{version}:{mode}:{number}:{sample}"
-                    running.asked[group_id] = _Asked(mode, ref)
+                    running.asked[group_id] = _Asked(mode, page.page_id, ref)
                     seed = zlib.crc32(f"{self._config.run.seed}/{number}/{sample}".encode())
                     self._pool.submit(group_id, ref, sampling, (seed,))
 
@@ -136,8 +151,10 @@ class HeldoutEvaluator:
         if asked is None:
             return
         if isinstance(item, GenerationFailure):
-            raise RunStopped(f"a held-out page cannot be evaluated: {item.reason}")
-        self._scorers.submit(item.group_id, asked.page, item)
+            self._fail(item.group_id, item.reason)
+        else:
+            asked.completion = item
+            self._scorers.submit(item.group_id, asked.page, item)
 
     def poll(self) -> Evaluated | None:
         """Collect scored pages; gives the evaluation once it is whole and written."""
@@ -158,13 +175,25 @@ class HeldoutEvaluator:
         self._running = None
 
     def _take_scored(self, scored: PromptGroup | ScoringFailure) -> None:
-        asked = self._running.asked.pop(scored.group_id, None) if self._running else None
-        if asked is None or self._running is None:
+        running = self._running
+        if running is None or scored.group_id not in running.asked:
             return
         if isinstance(scored, ScoringFailure):
-            raise RunStopped(f"a held-out page cannot be evaluated: {scored.reason}")
-        rows = [(scored.page_id, rollout) for rollout in scored.rollouts]
-        self._running.rollouts[asked.mode] += rows
+            self._fail(scored.group_id, scored.reason)
+            return
+        asked = running.asked.pop(scored.group_id)
+        running.rollouts[asked.mode] += [(asked.page_id, rollout) for rollout in scored.rollouts]
+
+    def _fail(self, group_id: str, reason: str) -> None:
+        running = self._running
+        assert running is not None
+        asked = running.asked.pop(group_id)
+        made = asked.completion or evaluation.no_completion(group_id, running.version)
+        rollout = evaluation.failed_rollout(running.pages[asked.page_id], made, reason)
+        running.rollouts[asked.mode].append((asked.page_id, rollout))
+        running.failed.append(
+            {"page_id": asked.page_id, "mode": asked.mode, "reason": reason, "text": made.text}
+        )
 
     def _finish(self, finished: _Running) -> Evaluated:
         shown = list(finished.pages.values())[:_SHOWN_PAGES]
@@ -172,6 +201,8 @@ class HeldoutEvaluator:
         ordered = {m: sorted(rows, key=lambda r: r[0]) for m, rows in finished.rollouts.items()}
         step = finished.version.step
         value = evaluation.record(step, finished.pages, images, ordered)
+        value["scores"]["failed"] = float(len(finished.failed))
+        value["failed"] = finished.failed
         self._directory.evaluation(step, value)
         return Evaluated(finished.version, value["scores"])
 

@@ -20,6 +20,7 @@ ALLOWED = {
     "hardware": set(),
     "events": set(),
     "run_directory": {"types", "storage", "metrics"},
+    "bad_pages": {"data", "run_directory"},
     "stop": {"run_directory"},
     "timeline": {"storage"},
     "markup": BASE,
