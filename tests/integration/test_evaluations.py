@@ -1,8 +1,10 @@
 """Held-out evaluation inside whole GRPO runs."""
 
 import pytest
-from running import GRPO, Running, grpo_overrides
+from running import GRPO, Running, grpo_overrides, run
 
+from olmrl.checkpoint.folder import CheckpointFolder
+from olmrl.metrics import read_rows
 from olmrl.run_directory import RunDirectory
 
 STEPS = 6
@@ -24,3 +26,18 @@ def test_a_learner_that_goes_back_behind_an_evaluation_goes_on(tiny_pages, tiny_
     running.finish(timeout_s=300)
     directory = RunDirectory(out)
     assert [row["step"] for row in directory.evaluations()] == [0, 2, 4, STEPS]
+
+
+@pytest.mark.slow
+def test_the_best_weights_are_kept_though_no_checkpoint_was_due(tiny_pages, tiny_model, tmp_path):
+    out = tmp_path / "run"
+    run("olmrl.grpo", *grpo_overrides(tiny_pages, tiny_model, out), *SETTINGS)
+    evaluations = RunDirectory(out).evaluations()
+    scores = {row["step"]: row["scores"]["greedy/pass_rate"] for row in evaluations if row["step"]}
+    assert sorted(scores) == [2, 4, STEPS]
+    best = [step for step in scores if scores[step] >= max(scores[s] for s in scores if s <= step)]
+    events = read_rows(out / "logs" / "learner-0.jsonl")
+    saved = [int(r["version"].split(".")[1]) for r in events if r["event"] == "checkpoint"]
+    assert saved == sorted({*best, STEPS})
+    folder = CheckpointFolder(out / "checkpoints")
+    assert folder.best().step == best[-1] and folder.newest().step == STEPS
