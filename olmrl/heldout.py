@@ -80,7 +80,7 @@ class HeldoutEvaluator:
     Args:
         config: the run's.
         directory: gets the evaluations.
-        sources: held-out pages.
+        sources: pages of the held-out bench folder.
         pool: the run's engines.
         scorers: score held-out completions, each a group of its own.
     """
@@ -95,7 +95,7 @@ class HeldoutEvaluator:
     ) -> None:
         self._config = config
         self._directory = directory
-        self._sources = sources[: config.evaluation.max_pages]
+        self._sources = evaluation.with_baselines(sources)[: config.evaluation.max_pages]
         self._pool = pool
         self._scorers = scorers
         self._bad = BadPages(

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import shutil
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ import ray
 
 from olmrl import evaluation
 from olmrl.bad_pages import BadPages
+from olmrl.bench.__main__ import main as bench
 from olmrl.config.load import validate
 from olmrl.config.schema import GrpoConfig, ScorerConfig
 from olmrl.data.page import PageSource, scan_bench
 from olmrl.data.render import BadPage
 from olmrl.heldout import HeldoutEvaluator
+from olmrl.markup import front_matter
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.run_directory import RunDirectory, RunStopped
@@ -168,3 +172,63 @@ def test_nothing_of_a_forgotten_evaluation_enters_the_next(directory, sources, s
         heldout.take(completion(group_id, engines.reference_of(group_id)))
     done = finished(heldout)
     assert done.version == again and done.scores["greedy/pass_rate"] == 1.0
+
+
+def versions_of(reference):
+    """Transcriptions of a page, whole to worthless; training would not reward all that pass."""
+    half = reference[: len(reference) // 2]
+    body = front_matter.strip(reference)
+    head = reference.removesuffix(body)
+    return ["", half, reference, reference + body, head + reference, f"# {body}", body.lower()]
+
+
+def test_figures_are_those_of_the_benchmark_on_the_same_texts(
+    directory, tiny_pages, scorers, version, tmp_path
+):
+    folder = tmp_path / "bench"
+    shutil.copytree(tiny_pages / "heldout", folder)
+    listed = (folder / "baseline.jsonl").read_text().splitlines(keepends=True)
+    (folder / "baseline.jsonl").write_text("".join(listed[:3]))
+    heldout, engines = evaluator(
+        directory, scan_bench(str(folder)), scorers, greedy=False, sampled=True, samples_per_page=3
+    )
+    heldout.start(version)
+    asked = Counter()
+    for place, group_id in enumerate(engines.asked):
+        page = ray.get(engines.asked[group_id])
+        texts = versions_of(page.reference)
+        text = texts[place % len(texts)]
+        asked[page.page_id] += 1
+        stem = page.page_id.replace(".pdf::", "_pg")
+        target = folder / "candidate" / f"{stem}_repeat{asked[page.page_id]}.md"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        heldout.take(completion(group_id, text))
+    scores = finished(heldout).scores
+    out = tmp_path / "result.json"
+    assert bench(["score", str(folder), "--candidate", "candidate", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert 0.2 < result["score"] < 0.9 and "baseline" in result["categories"]
+    assert scores["sampled/category_mean"] == pytest.approx(result["score"])
+    for name, category in result["categories"].items():
+        assert scores[f"sampled/category/{name}"] == pytest.approx(category["score"]), name
+    for kind, score in result["types"].items():
+        assert scores[f"sampled/type/{kind}"] == pytest.approx(score), kind
+
+
+def test_a_pdf_whose_tests_are_of_a_later_page_gets_its_baseline_test_on_the_first():
+    test = {"pdf": "b.pdf", "page": 2, "id": "t", "type": "present", "text": "x"}
+    own = {"pdf": "a.pdf", "page": 1, "id": "mine", "type": "baseline"}
+    given = [
+        PageSource("a.pdf::1", "pdfs/a.pdf", 1, tests=(own,), test_files=("a.jsonl",)),
+        PageSource("b.pdf::2", "pdfs/b.pdf", 2, tests=(test,), test_files=("b.jsonl",)),
+    ]
+    first, added, last = evaluation.with_baselines(given)
+    assert (first, last) == tuple(given)
+    assert (added.page_id, added.pdf_path, added.page_number) == ("b.pdf::1", "pdfs/b.pdf", 1)
+    (row,) = added.tests
+    assert (row["id"], row["type"], added.test_files) == (
+        "b.pdf_baseline",
+        "baseline",
+        ("baseline",),
+    )

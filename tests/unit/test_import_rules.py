@@ -34,7 +34,7 @@ ALLOWED = {
     "checkpoint": BASE | {"data"},
     "rollout": BASE | {"data", "weight_sync", "telemetry", "timeline"},
     "learner": BASE | {"data", "checkpoint", "weight_sync"},
-    "evaluation": BASE | {"markup", "run_directory"},
+    "evaluation": BASE | {"markup", "data", "bench", "run_directory"},
     "samples": {"metrics", "run_directory"},
     "cluster": BASE | {"data"},
 }
