@@ -48,14 +48,23 @@ class Evaluated:
         return next((self.scores[name] for name in _BEST if name in self.scores), None)
 
 
+@dataclass(frozen=True, slots=True)
+class _HeldoutPage:
+    """A page that was rendered, for all evaluations of the run."""
+
+    number: int
+    """Its place among the sources, which seeds its sampling."""
+    page_id: str
+    ref: Any
+    """ObjectRef of the Page."""
+
+
 @dataclass(slots=True)
 class _Asked:
     """One completion that an evaluation waits for."""
 
     mode: str
-    page_id: str
-    page: Any
-    """ObjectRef of the Page."""
+    page: _HeldoutPage
     completion: Completion | None = None
     """Once an engine has made it."""
 
@@ -65,7 +74,6 @@ class _Running:
     """Held-out pages in flight."""
 
     version: PolicyVersion
-    pages: dict[str, Page] = field(default_factory=dict)
     rollouts: dict[str, list[tuple[str, Rollout]]] = field(default_factory=dict)
     """(page id, rollout) per mode."""
     asked: dict[str, _Asked] = field(default_factory=dict)
@@ -101,6 +109,7 @@ class HeldoutEvaluator:
         self._bad = BadPages(
             directory, self._sources, config.data.max_bad_fraction, "held-out pages"
         )
+        self._pages: list[_HeldoutPage] | None = None
         self._running: _Running | None = None
 
     @property
@@ -128,22 +137,17 @@ class HeldoutEvaluator:
         Raises:
             RunStopped: too many unreadable pages.
         """
+        if self._pages is None:
+            self._pages = self._render()
         modes = sampling_modes(self._config)
         running = self._running = _Running(version, rollouts={mode: [] for mode in modes})
-        for number, source in enumerate(self._sources):
-            try:
-                page = load_page(source, self._config.data.longest_side)
-            except BadPage as bad:
-                self._bad.add(bad)
-                continue
-            ref = ray.put(page)
-            running.pages[page.page_id] = page
+        for page in self._pages:
             for mode, (sampling, count) in modes.items():
                 for sample in range(count):
-                    group_id = f"{_MARK}{version}:{mode}:{number}:{sample}"
-                    running.asked[group_id] = _Asked(mode, page.page_id, ref)
-                    seed = zlib.crc32(f"{self._config.run.seed}/{number}/{sample}".encode())
-                    self._pool.submit(group_id, ref, sampling, (seed,))
+                    group_id = f"{_MARK}{version}:{mode}:{page.number}:{sample}"
+                    running.asked[group_id] = _Asked(mode, page)
+                    seed = zlib.crc32(f"{self._config.run.seed}/{page.number}/{sample}".encode())
+                    self._pool.submit(group_id, page.ref, sampling, (seed,))
 
     def take(self, item: Generated) -> None:
         """Pass on what an engine made of a held-out page."""
@@ -154,7 +158,7 @@ class HeldoutEvaluator:
             self._fail(item.group_id, item.reason)
         else:
             asked.completion = item
-            self._scorers.submit(item.group_id, asked.page, item)
+            self._scorers.submit(item.group_id, asked.page.ref, item)
 
     def poll(self) -> Evaluated | None:
         """Collect scored pages; gives the evaluation once it is whole and written."""
@@ -174,6 +178,17 @@ class HeldoutEvaluator:
             self._scorers.forget(group_id)
         self._running = None
 
+    def _render(self) -> list[_HeldoutPage]:
+        pages = []
+        for number, source in enumerate(self._sources):
+            try:
+                page = load_page(source, self._config.data.longest_side)
+            except BadPage as bad:
+                self._bad.add(bad)
+            else:
+                pages.append(_HeldoutPage(number, page.page_id, ray.put(page)))
+        return pages
+
     def _take_scored(self, scored: PromptGroup | ScoringFailure) -> None:
         running = self._running
         if running is None or scored.group_id not in running.asked:
@@ -182,25 +197,30 @@ class HeldoutEvaluator:
             self._fail(scored.group_id, scored.reason)
             return
         asked = running.asked.pop(scored.group_id)
-        running.rollouts[asked.mode] += [(asked.page_id, rollout) for rollout in scored.rollouts]
+        rows = [(asked.page.page_id, rollout) for rollout in scored.rollouts]
+        running.rollouts[asked.mode] += rows
 
     def _fail(self, group_id: str, reason: str) -> None:
         running = self._running
         assert running is not None
         asked = running.asked.pop(group_id)
         made = asked.completion or evaluation.no_completion(group_id, running.version)
-        rollout = evaluation.failed_rollout(running.pages[asked.page_id], made, reason)
-        running.rollouts[asked.mode].append((asked.page_id, rollout))
+        page: Page = ray.get(asked.page.ref)
+        rollout = evaluation.failed_rollout(page, made, reason)
+        running.rollouts[asked.mode].append((page.page_id, rollout))
         running.failed.append(
-            {"page_id": asked.page_id, "mode": asked.mode, "reason": reason, "text": made.text}
+            {"page_id": page.page_id, "mode": asked.mode, "reason": reason, "text": made.text}
         )
 
     def _finish(self, finished: _Running) -> Evaluated:
-        shown = list(finished.pages.values())[:_SHOWN_PAGES]
+        # Views of the object store: no page is copied for this.
+        found: list[Page] = ray.get([page.ref for page in self._pages or ()])
+        pages = {page.page_id: page for page in found}
+        shown = found[:_SHOWN_PAGES]
         images = {page.page_id: self._directory.page_image(page) for page in shown}
         ordered = {m: sorted(rows, key=lambda r: r[0]) for m, rows in finished.rollouts.items()}
         step = finished.version.step
-        value = evaluation.record(step, finished.pages, images, ordered)
+        value = evaluation.record(step, pages, images, ordered)
         value["scores"]["failed"] = float(len(finished.failed))
         value["failed"] = finished.failed
         self._directory.evaluation(step, value)

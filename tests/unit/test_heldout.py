@@ -145,6 +145,17 @@ def test_an_unreadable_held_out_page_is_listed_and_left_out(directory, sources, 
         strict.start(version)
 
 
+def test_pages_are_rendered_once_for_all_evaluations(directory, tiny_pages, scorers, tmp_path):
+    shutil.copytree(tiny_pages / "heldout", tmp_path / "bench")
+    sources = scan_bench(str(tmp_path / "bench"))[:2]
+    heldout, engines = evaluator(directory, sources, scorers)
+    done = [evaluated(heldout, engines, PolicyVersion(next(_incarnations), 0))]
+    shutil.rmtree(tmp_path / "bench")
+    done.append(evaluated(heldout, engines, PolicyVersion(next(_incarnations), 0)))
+    assert done[0].scores == done[1].scores and done[1].scores["greedy/pass_rate"] == 1.0
+    assert not directory.bad_pages()
+
+
 def test_bad_pages_of_another_set_do_not_count(directory):
     mine = [PageSource(f"{n}::1", f"train/{n}.pdf", 1) for n in range(4)]
     for set_, path in [("held-out pages", "held/0.pdf"), ("pages", "train/0.pdf")]:
