@@ -93,6 +93,7 @@ class Driver:
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
         self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
         self._recorded: dict[int, int] = {}
+        """Groups in rollouts/ by step, of steps since the learner's start."""
         self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
         self._ended = False
         self._changed: Any = None
@@ -160,7 +161,7 @@ class Driver:
         for group_id in forgotten:
             self._scorers.forget(group_id)
         self._heldout.forget()
-        self._pages, self._times, self._ended = {}, {}, False
+        self._pages, self._times, self._recorded, self._ended = {}, {}, {}, False
         self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
@@ -265,10 +266,16 @@ class Driver:
         self._draw(group, view)
         zero = self._config.algorithm.drop_zero_variance
         fate = ray.get(self._buffer.add.remote(group, zero))
-        step = view.version.step
-        if fate != "void" and self._recorded.get(step, 0) < self._config.logging.rollout_groups:
-            self._recorded[step] = self._recorded.get(step, 0) + 1
-            self._directory.rollouts(step, group, ray.get(ref), fate)
+        if fate != "void":
+            self._record(view.version.step, group, ref, fate)
+
+    def _record(self, step: int, group: PromptGroup, page: Any, fate: str) -> None:
+        """Write the first groups of a step, those that an earlier start has left counted."""
+        if step not in self._recorded:
+            self._recorded[step] = len(self._directory.rollout_files(step))
+        if self._recorded[step] < self._config.logging.rollout_groups:
+            self._recorded[step] += 1
+            self._directory.rollouts(step, group, ray.get(page), fate)
 
     def _draw(self, group: PromptGroup, view: BufferView) -> None:
         issued, generated = self._times.pop(group.group_id)

@@ -26,6 +26,9 @@ def test_a_learner_that_goes_back_behind_an_evaluation_goes_on(tiny_pages, tiny_
     running.finish(timeout_s=300)
     directory = RunDirectory(out)
     assert [row["step"] for row in directory.evaluations()] == [0, 2, 4, STEPS]
+    # of every step, the repeated ones too
+    recorded = [int(file.name[5:11]) for file in directory.rollout_files()]
+    assert recorded == list(range(STEPS))
 
 
 @pytest.mark.slow
