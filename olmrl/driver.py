@@ -300,6 +300,7 @@ class Driver:
         for sink in self._sinks:
             sink.write(step, row)
         ray.get(self._buffer.evaluated.remote(evaluated.version, evaluated.score))
+        # `time/step` leaves it out; the learner's next row has it as `time/evaluation`.
         self._step_started = time.monotonic()
 
     # -- engines on the learner's GPUs

@@ -88,10 +88,11 @@ class GrpoWorker:
             dtype=config.rollout.dtype,
         )
         self._publish()
+        clock = Clock()
         if self._version.step == 0 and not config.evaluation.skip_start:
             self._evaluate()
+            clock.lap("evaluation")
         started = time.monotonic()
-        clock = Clock()
         while self._version.step < task.total_steps:
             batch_id = f"{self._version.incarnation}-{self._version.step}"
             lease = self._await(task.buffer.lease.remote(batch_id, self._rank))
@@ -111,12 +112,13 @@ class GrpoWorker:
                     self._version.step, self._rank, report, tuple(clock.spans)
                 )
             )
+            # All that is told of the step is out; what follows counts into the next one.
+            clock = Clock()
             every = config.evaluation.every
             is_best = False
             if every and self._version.step % every == 0 and self._version.step < task.total_steps:
                 is_best = self._evaluate()
-            # Saved when all that is told of the step is on disk; its seconds count into the next.
-            clock = Clock()
+                clock.lap("evaluation")
             self._save_if_due(is_best)
             clock.lap("checkpoint")
             limit = config.run.max_seconds

@@ -42,5 +42,8 @@ def test_the_best_weights_are_kept_though_no_checkpoint_was_due(tiny_pages, tiny
     events = read_rows(out / "logs" / "learner-0.jsonl")
     saved = [int(r["version"].split(".")[1]) for r in events if r["event"] == "checkpoint"]
     assert saved == sorted({*best, STEPS})
+    rows = [row for row in read_rows(out / "metrics.jsonl") if "time/step" in row]
+    waited = [row["step"] for row in rows if row.get("time/evaluation", 0.0) > 0.0]
+    assert waited == [1, 3, 5]
     folder = CheckpointFolder(out / "checkpoints")
     assert folder.best().step == best[-1] and folder.newest().step == STEPS
