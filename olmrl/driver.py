@@ -5,7 +5,7 @@
     issue     consumes pages, longest first among those that the ledger's staleness bound admits;
               unblocked by `published`
     collect   consumes completions and scored groups, never waits
-    evaluate  runs held-out pages through the same engines while the learner waits
+    evaluate  starts the HeldoutEvaluator on the same engines while the learner waits
 
 Nothing here decides what is trained: the ledger does. After a learner restart the Driver only
 notices a new incarnation, forgets its work in flight and goes on from the ledger's position.
@@ -16,19 +16,20 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-from olmrl import evaluation
+from olmrl.bad_pages import BadPages
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.dataset import PageStream
 from olmrl.data.encode import Encoder
-from olmrl.data.page import PageSource, load_page
+from olmrl.data.page import PageSource
 from olmrl.data.page_feed import PageFeed
 from olmrl.data.render import BadPage
 from olmrl.events import EventLog
+from olmrl.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.metrics import Sink, flatten, merge
 from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
@@ -36,9 +37,9 @@ from olmrl.rollout.buffer import BufferView
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.lengths import expected_tokens, longest_first
 from olmrl.rollout.pool import RolloutPool
-from olmrl.run_directory import RunDirectory, RunStopped
+from olmrl.run_directory import RunDirectory
 from olmrl.timeline import GroupLanes, Timeline
-from olmrl.types import Completion, Page, PromptGroup, Rollout, SamplingSpec
+from olmrl.types import Completion, PromptGroup
 
 _RENDERING_S = 0.1
 """Longest wait while groups may be issued: pages become ready without a sign."""
@@ -46,15 +47,11 @@ _IDLE_S = 0.5
 """Longest wait else: for a stop of the run, and for deadlines."""
 _CHANGE_S = 30.0
 """The buffer answers at the latest then, changed or not."""
-_SHOWN_PAGES = 4
-_EVALUATION = "evaluation:"
-_BEST = ("eval/greedy/pass_rate", "eval/sampled/pass_rate")
-"""Figures that the best checkpoint is chosen by: the first that was measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A group in the ledger that no engine has been asked for yet."""
+@dataclass(slots=True)
+class _Group:
+    """A group in the ledger that is on its way to the learner."""
 
     group_id: str
     page: Any
@@ -64,17 +61,10 @@ class _Opened:
     """Features that the model makes of its image."""
     expected: float | None
     """Mean tokens of a completion; None: not known."""
-
-
-@dataclass
-class _Evaluation:
-    """Held-out pages in flight."""
-
-    step: int
-    expected: int
-    pages: dict[str, Page] = field(default_factory=dict)
-    modes: dict[str, list[tuple[str, Rollout]]] = field(default_factory=dict)
-    done: int = 0
+    issued: float = 0.0
+    """When engines were asked for it, in seconds since the epoch."""
+    generated: float = 0.0
+    """When its newest completion came."""
 
 
 class Driver:
@@ -86,11 +76,10 @@ class Driver:
         directory: RunDirectory,
         *,
         sources: Sequence[PageSource],
-        heldout: Sequence[PageSource],
         encoder: Encoder,
         pool: RolloutPool,
         scorers: ScorerPool,
-        evaluation_scorers: ScorerPool,
+        heldout: HeldoutEvaluator,
         buffer: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
@@ -98,27 +87,22 @@ class Driver:
         self._config = config
         self._directory = directory
         self._sources = sources
-        self._heldout = heldout
         self._encoder = encoder
         self._pool = pool
         self._scorers = scorers
-        self._evaluation_scorers = evaluation_scorers
+        self._heldout = heldout
         self._buffer = buffer
         self._sinks = sinks
         self._on_step = on_step
         self._incarnation = -1
         self._feed: PageFeed | None = None
-        self._pages: dict[str, Any] = {}
-        self._image_tokens: dict[str, int] = {}
-        """Placeholders that the prompt of each group must hold."""
+        self._groups: dict[str, _Group] = {}
         self._log_file = EventLog(directory.path, "driver")
-        self._times: dict[str, list[float]] = {}
-        """When each group was issued and when its newest completion came."""
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
         self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
         self._recorded: dict[int, int] = {}
-        self._evaluation: _Evaluation | None = None
-        self._bad = {row["page_id"] for row in directory.bad_pages()}
+        """Groups in rollouts/ by step, of steps since the learner's start."""
+        self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
         self._ended = False
         self._changed: Any = None
         """Ref that is there once the buffer is no more as it was seen."""
@@ -126,10 +110,7 @@ class Driver:
         self._step_started = time.time()
         self._page_wait_s = 0.0
         """Of the present step: groups might have been issued, had their pages been rendered."""
-        sampling = config.rollout.sampling
-        self._sampling = SamplingSpec(
-            temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens
-        )
+        self._sampling = training_sampling(config)
 
     def run(
         self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
@@ -154,8 +135,8 @@ class Driver:
             view = self._view()
             if view.incarnation != self._incarnation:
                 self._restart(view)
-            if view.evaluation_due is not None and self._evaluation is None:
-                self._start_evaluation(view.evaluation_due)
+            if view.evaluation_due is not None and not self._heldout.running:
+                self._heldout.start(view.evaluation_due)
             if not stopping:
                 self._waiting_for_pages = self._issue(view.issuable)
             self._collect(view)
@@ -163,7 +144,7 @@ class Driver:
                 self._log_file.write(version=view.version, **event)
             self._log(view)
             self._share_gpus(view)
-            if view.finished and (stopping or self._evaluation is None):
+            if view.finished and (stopping or not self._heldout.running):
                 break
         if self._feed is not None:
             self._feed.close()
@@ -171,7 +152,7 @@ class Driver:
     def _view(self) -> BufferView:
         """The buffer's state, after waiting until it, an engine or a scorer has news."""
         if self._changed is not None:
-            parts = (self._pool, self._scorers, self._evaluation_scorers)
+            parts = (self._pool, self._scorers, self._heldout)
             news = [self._changed, *(ref for part in parts for ref in part.awaited)]
             timeout = _RENDERING_S if self._waiting_for_pages else _IDLE_S
             asked = time.monotonic()
@@ -187,12 +168,12 @@ class Driver:
     # -- pages out
 
     def _restart(self, view: BufferView) -> None:
-        forgotten = list(self._pages)
+        forgotten = list(self._groups)
         self._pool.abort(forgotten)
         for group_id in forgotten:
             self._scorers.forget(group_id)
-        self._pages, self._times, self._evaluation, self._ended = {}, {}, None, False
-        self._image_tokens = {}
+        self._heldout.forget()
+        self._groups, self._recorded, self._ended = {}, {}, False
         self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
@@ -214,13 +195,12 @@ class Driver:
 
     def _issue(self, issuable: int) -> bool:
         """Send out as many groups as may be; says whether it only lacks rendered pages."""
-        opened: list[_Opened] = []
+        opened: list[_Group] = []
         lacking = self._open(issuable, opened)
         for place in longest_first([group.expected for group in opened]):
             group = opened[place]
-            self._pages[group.group_id] = group.page
-            self._image_tokens[group.group_id] = group.image_tokens
-            self._times[group.group_id] = [time.time(), time.time()]
+            self._groups[group.group_id] = group
+            group.issued = group.generated = time.time()
             self._pool.submit(
                 group.group_id,
                 group.page,
@@ -230,7 +210,7 @@ class Driver:
             )
         return lacking
 
-    def _open(self, issuable: int, opened: list[_Opened]) -> bool:
+    def _open(self, issuable: int, opened: list[_Group]) -> bool:
         """Enter groups of the next rendered pages into the ledger; says whether pages lack."""
         assert self._feed is not None
         while len(opened) < issuable and not self._ended:
@@ -249,7 +229,7 @@ class Driver:
                 if issued is not None:
                     group_id, seen = issued
                     opened.append(
-                        _Opened(
+                        _Group(
                             group_id,
                             ray.put(page),
                             self._seeds(epoch, index),
@@ -271,24 +251,16 @@ class Driver:
         )
 
     def _skip(self, epoch: int, index: int, bad: BadPage) -> None:
-        page_id = f"{bad.path}::{bad.page_number}"
-        if page_id not in self._bad:
-            self._directory.bad_page(page_id, bad.path, bad.reason)
-            self._bad.add(page_id)
         ray.get(self._buffer.skip_page.remote(epoch, index, "bad_page"))
-        share = len(self._bad) / len(self._sources)
-        if share > self._config.data.max_bad_fraction:
-            raise RunStopped(
-                f"{share:.0%} of {len(self._sources)} pages cannot be read, more than "
-                f"data.max_bad_fraction={self._config.data.max_bad_fraction} allows; "
-                f"see {self._directory.path / 'bad_pages.jsonl'}"
-            )
+        self._bad.add(bad)
 
     # -- completions and groups back
 
     def _collect(self, view: BufferView) -> None:
         for item in self._pool.poll(0.0):
-            if isinstance(item, GenerationFailure):
+            if self._heldout.owns(item.group_id):
+                self._heldout.take(item)
+            elif isinstance(item, GenerationFailure):
                 self._give_up(item.group_id, "generation_failed", item.reason)
             else:
                 self._take_completion(item)
@@ -297,43 +269,46 @@ class Driver:
                 self._give_up(scored.group_id, "scoring_failed", scored.reason)
             else:
                 self._take_group(scored, view)
-        for scored in self._evaluation_scorers.poll(0.0):
-            self._take_evaluated(scored)
+        evaluated = self._heldout.poll()
+        if evaluated is not None:
+            self._take_evaluated(evaluated)
 
     def _take_completion(self, completion: Completion) -> None:
-        ref = self._pages.get(completion.group_id)
-        if ref is None:
+        group = self._groups.get(completion.group_id)
+        if group is None:
             return
-        if completion.group_id in self._times:
-            self._times[completion.group_id][1] = time.time()
-        held_out = completion.group_id.startswith(_EVALUATION)
-        scorers = self._evaluation_scorers if held_out else self._scorers
-        scorers.submit(completion.group_id, ref, completion)
+        group.generated = time.time()
+        self._scorers.submit(group.group_id, group.page, completion)
 
     def _take_group(self, group: PromptGroup, view: BufferView) -> None:
-        ref = self._pages.pop(group.group_id, None)
-        if ref is None:
+        opened = self._groups.pop(group.group_id, None)
+        if opened is None:
             return
-        self._draw(group, view)
-        self._check_image_tokens(group)
+        self._draw(opened, group.page_id, view)
+        self._check_image_tokens(group, opened.image_tokens)
         algorithm = self._config.algorithm
         if algorithm.overlong == "shape":
             group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
         zero = self._config.algorithm.drop_zero_variance
         fate = ray.get(self._buffer.add.remote(group, zero))
-        step = view.version.step
-        if fate != "void" and self._recorded.get(step, 0) < self._config.logging.rollout_groups:
-            self._recorded[step] = self._recorded.get(step, 0) + 1
-            self._directory.rollouts(step, group, ray.get(ref), fate)
+        if fate != "void":
+            self._record(view.version.step, group, opened.page, fate)
 
-    def _check_image_tokens(self, group: PromptGroup) -> None:
+    def _record(self, step: int, group: PromptGroup, page: Any, fate: str) -> None:
+        """Write the first groups of a step, those that an earlier start has left counted."""
+        if step not in self._recorded:
+            self._recorded[step] = len(self._directory.rollout_files(step))
+        if self._recorded[step] < self._config.logging.rollout_groups:
+            self._recorded[step] += 1
+            self._directory.rollouts(step, group, ray.get(page), fate)
+
+    def _check_image_tokens(self, group: PromptGroup, wanted: int) -> None:
         """Refuse what would shift the page under the text before it can be queued.
 
         Raises:
             RunStopped: an engine's prompt holds another number of image tokens than the model makes
                 features of the page.
         """
-        wanted = self._image_tokens.pop(group.group_id)
         for rollout in group.rollouts:
             ids = rollout.completion.prompt_token_ids
             found = int((ids == self._encoder.vision.image_token_id).sum())
@@ -343,80 +318,29 @@ class Driver:
                     f"makes {wanted} features of the page; they must agree"
                 )
 
-    def _draw(self, group: PromptGroup, view: BufferView) -> None:
-        issued, generated = self._times.pop(group.group_id)
+    def _draw(self, group: _Group, page_id: str, view: BufferView) -> None:
         if not self._timeline.wants(view.version.step + 1):
             return
-        parts = {"engines": (issued, generated), "scorers": (generated, time.time())}
+        generated = group.generated
+        parts = {"engines": (group.issued, generated), "scorers": (generated, time.time())}
         for track, (start, end) in parts.items():
             lane = self._lanes[track].lane(start, end)
-            self._timeline.add(track, (group.page_id, start, end), lane=lane)
+            self._timeline.add(track, (page_id, start, end), lane=lane)
 
     def _give_up(self, group_id: str, reason: str, detail: str) -> None:
-        if self._pages.pop(group_id, None) is None:
+        if self._groups.pop(group_id, None) is None:
             return
-        self._times.pop(group_id, None)
-        self._image_tokens.pop(group_id, None)
-        if group_id.startswith(_EVALUATION):
-            raise RunStopped(f"a held-out page cannot be evaluated: {detail}")
         self._directory.dropped_group(group_id, reason, detail)
         ray.get(self._buffer.drop.remote(group_id, reason))
 
-    # -- held-out evaluation
-
-    def _start_evaluation(self, step: int) -> None:
-        settings = self._config.evaluation
-        sources = self._heldout[: settings.max_pages]
-        modes: dict[str, tuple[SamplingSpec, int]] = {}
-        if settings.greedy:
-            modes["greedy"] = (SamplingSpec(1.0, 1.0, self._sampling.max_tokens, greedy=True), 1)
-        if settings.sampled:
-            modes["sampled"] = (self._sampling, settings.samples_per_page)
-        wanted = sum(count for _, count in modes.values()) * len(sources)
-        self._evaluation = _Evaluation(step, wanted, modes={mode: [] for mode in modes})
-        for number, source in enumerate(sources):
-            try:
-                page = load_page(source, self._config.data.longest_side)
-            except BadPage as error:
-                raise RunStopped(f"held-out page: {error}") from error
-            ref = ray.put(page)
-            self._evaluation.pages[page.page_id] = page
-            for mode, (sampling, count) in modes.items():
-                for sample in range(count):
-                    group_id = f"{_EVALUATION}{step}:{mode}:{number}:{sample}"
-                    self._pages[group_id] = ref
-                    seed = zlib.crc32(f"{self._config.run.seed}/{number}/{sample}".encode())
-                    self._pool.submit(group_id, ref, sampling, (seed,))
-        if not wanted:
-            self._finish_evaluation()
-
-    def _take_evaluated(self, scored: PromptGroup | ScoringFailure) -> None:
-        current = self._evaluation
-        if isinstance(scored, ScoringFailure):
-            self._give_up(scored.group_id, "scoring_failed", scored.reason)
-            return
-        if self._pages.pop(scored.group_id, None) is None or current is None:
-            return
-        mode = scored.group_id.split(":")[2]
-        current.modes[mode] += [(scored.page_id, rollout) for rollout in scored.rollouts]
-        current.done += 1
-        if current.done == current.expected:
-            self._finish_evaluation()
-
-    def _finish_evaluation(self) -> None:
-        current, self._evaluation = self._evaluation, None
-        assert current is not None
-        shown = list(current.pages.values())[:_SHOWN_PAGES]
-        images = {page.page_id: self._directory.page_image(page) for page in shown}
-        ordered = {mode: sorted(rows, key=lambda r: r[0]) for mode, rows in current.modes.items()}
-        value = evaluation.record(current.step, current.pages, images, ordered)
-        self._directory.evaluation(current.step, value)
-        self._log_file.write("evaluated", step=current.step, scores=value["scores"])
-        row = {f"eval/{name}": figure for name, figure in value["scores"].items()}
+    def _take_evaluated(self, evaluated: Evaluated) -> None:
+        step = evaluated.version.step
+        self._log_file.write("evaluated", step=step, scores=evaluated.scores)
+        row = {f"eval/{name}": figure for name, figure in evaluated.scores.items()}
         for sink in self._sinks:
-            sink.write(current.step, row)
-        score = next((row[name] for name in _BEST if name in row), None)
-        ray.get(self._buffer.evaluated.remote(current.step, score))
+            sink.write(step, row)
+        ray.get(self._buffer.evaluated.remote(evaluated.version, evaluated.score))
+        # `time/step` leaves it out; the learner's next row has it as `time/evaluation`.
         self._step_started = time.time()
 
     # -- engines on the learner's GPUs

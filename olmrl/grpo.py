@@ -22,6 +22,7 @@ from olmrl.console import Console, run_command
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, scan_bench
 from olmrl.driver import Driver
+from olmrl.heldout import HeldoutEvaluator
 from olmrl.learner.launch import LearnerGroup
 from olmrl.learner.task import GrpoTask
 from olmrl.report.run import write as write_report
@@ -123,11 +124,10 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config,
         directory,
         sources=train,
-        heldout=heldout,
         encoder=built,
         pool=pool,
         scorers=scorers,
-        evaluation_scorers=evaluators,
+        heldout=HeldoutEvaluator(config, directory, heldout, pool, evaluators),
         buffer=buffer,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("GRPO", total, COLUMNS),

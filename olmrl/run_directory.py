@@ -147,9 +147,10 @@ class RunDirectory:
         files = sorted((self.path / "evaluations").glob("step-*.json"))
         return [json.loads(file.read_text("utf-8")) for file in files]
 
-    def rollout_files(self) -> list[Path]:
-        """Recorded prompt groups, by step."""
-        return sorted((self.path / "rollouts").glob("step-*.json"))
+    def rollout_files(self, step: int | None = None) -> list[Path]:
+        """Recorded prompt groups, by step, or those of one step."""
+        number = "*" if step is None else f"{step:06d}-*"
+        return sorted((self.path / "rollouts").glob(f"step-{number}.json"))
 
 
 def rollout_row(rollout: Rollout) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
     everything = [(pages.name, pages.items) for pages in sets]
     if generate.bench is not None:
         asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
-        found = scan_bench(generate.bench)
+        found = evaluation.with_baselines(scan_bench(generate.bench))
         items = tuple(PageItem(source, asking) for source in found)
         everything.append((folder_name(generate.bench), items))
     drawn = []

@@ -185,7 +185,9 @@ def judge_page(page: BenchPage, texts: list[str], *, compat: bool) -> list[TestR
 
     Without any text every test fails, even those that an empty page would pass.
     """
-    parsed = [ParsedPage(_body(text), compat=compat) for text in texts]
+    # Outside compat mode a ParsedPage strips the front matter by itself, and only once.
+    bodies = [front_matter.strip(text) for text in texts] if compat else texts
+    parsed = [ParsedPage(body, compat=compat) for body in bodies]
     results = []
     for case, category in zip(page.cases, page.files, strict=True):
         verdicts = [case.run_parsed(document) for document in parsed]
@@ -199,10 +201,6 @@ def judge_page(page: BenchPage, texts: list[str], *, compat: bool) -> list[TestR
             TestResult(case.id, case.type, category, case.pdf, page.page, score, explanation)
         )
     return results
-
-
-def _body(text: str) -> str:
-    return front_matter.strip(text)
 
 
 def _with_baselines(pages: Iterable[BenchPage], compat: bool) -> list[BenchPage]:

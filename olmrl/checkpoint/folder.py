@@ -72,11 +72,20 @@ class CheckpointFolder:
             raise CheckpointError(f"{self._root}: no checkpoint of step {step}; complete: {known}")
         return manifest.open_checkpoint(self._path(manifest.folder_name(step)))
 
-    def record_score(self, step: int, score: float) -> None:
-        """Note the evaluation of a checkpoint (any process of the run); `keep_best` goes by it."""
-        scores = {**self._scores(), step: float(score)}
+    def record_score(self, step: int, score: float) -> bool:
+        """Note the evaluation of some weights (any process of the run); `keep_best` goes by it.
+
+        Returns:
+            Whether they are among the `keep_best` best, and so are to be saved if they are not yet.
+        """
         known = set(self._folders())
-        self._write_scores({s: v for s, v in scores.items() if s in known or s >= step})
+        newest = max(known, default=-1)
+        # Newer than the newest checkpoint: one that is being written, asynchronously, has no name
+        # yet. Newer than `step` without a checkpoint: the run went back behind that evaluation.
+        scores = {s: v for s, v in self._scores().items() if s in known or newest < s < step}
+        scores[step] = float(score)
+        self._write_scores(scores)
+        return step in self._rank(scores)[: self._keep_best]
 
     def recover(self) -> None:
         """Remove what killed saves left; only while no save can be running (hold the RunLock)."""
@@ -143,5 +152,9 @@ class CheckpointFolder:
 
     def _by_score(self, steps: list[int]) -> list[int]:
         scores = self._scores()
-        scored = [step for step in steps if not math.isnan(scores.get(step, math.nan))]
+        return self._rank({step: scores[step] for step in steps if step in scores})
+
+    def _rank(self, scores: Mapping[int, float]) -> list[int]:
+        """Steps with a score, the best first; of equal ones the newer."""
+        scored = [step for step, score in scores.items() if not math.isnan(score)]
         return sorted(scored, key=lambda s: (self._best_sign * scores[s], s), reverse=True)

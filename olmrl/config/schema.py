@@ -388,11 +388,12 @@ class CheckpointConfig(Section):
     """What is saved, and when."""
 
     every: Annotated[int, Field(ge=0)] = 50
-    """Save every k optimizer steps; 0: only at the end."""
+    """Save every k optimizer steps; 0: at the end, and what `keep_best` keeps."""
     keep_last: Count = 3
     """Newest checkpoints kept."""
     keep_best: Annotated[int, Field(ge=0)] = 1
-    """Best checkpoints kept by the evaluation metric."""
+    """Best checkpoints kept by the evaluation metric; weights that are evaluated as one of them are
+    saved whatever `every` says."""
     asynchronous: bool = True
     """Write while training goes on."""
     grace_s: Positive = 300.0

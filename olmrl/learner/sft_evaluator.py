@@ -44,12 +44,15 @@ class SftEvaluator:
         self._pack = pack
         self._losses_at = self._transcripts_at = -1
 
-    def run(self, step: int, *, always: bool = False) -> None:
+    def run(self, step: int, *, always: bool = False) -> bool:
         """Evaluate what is due after a step; every rank calls it.
 
         Args:
             step: Optimizer steps in the weights.
             always: At start and end: whatever was not evaluated at this very step.
+
+        Returns:
+            Whether these weights are among the best and so are to be saved, on all ranks alike.
         """
         settings = self._task.config.evaluation
         generate = settings.generate
@@ -58,18 +61,20 @@ class SftEvaluator:
         transcripts = generate is not None and (always or _due(generate.every, step))
         transcripts &= step != self._transcripts_at
         if not losses and not transcripts:
-            return
+            return False
         if self._strategy.rank == 0:
             request = EvaluationRequest(step, losses, transcripts)
             ray.get(self._task.feed.evaluate.remote(request))
+        figures: dict[str, float] = {}
         if losses:
-            self._take_losses(step)
+            figures |= self._take_losses(step)
             self._losses_at = step
         if transcripts:
-            self._read(step)
+            figures |= self._read(step)
             self._transcripts_at = step
+        return self._note(step, figures)
 
-    def _take_losses(self, step: int) -> None:
+    def _take_losses(self, step: int) -> dict[str, float]:
         losses: Measurements = {}
         figures = {}
         for name in self._task.evaluation_sets:
@@ -80,7 +85,7 @@ class SftEvaluator:
         figures["eval/loss"] = sum(figures.values()) / len(figures)
         report = losses | {"eval/loss": Mean(figures["eval/loss"])}
         ray.get(self._task.feed.report.remote(step, report))
-        self._note(step, figures)
+        return figures
 
     def _set_loss(self, channel: str) -> Mean:
         total, index = Mean(0.0, 0.0), 0
@@ -91,7 +96,7 @@ class SftEvaluator:
             total = total.merge(self._learner.evaluate(self._pack(share)))
             index += 1
 
-    def _read(self, step: int) -> None:
+    def _read(self, step: int) -> dict[str, float]:
         feed, config = self._task.feed, self._task.config
         generate = config.evaluation.generate
         assert generate is not None
@@ -113,12 +118,16 @@ class SftEvaluator:
         if self._strategy.device.type == "cuda":
             torch.cuda.empty_cache()
         ray.get(feed.transcribed.remote(step, transcripts))
-        self._note(step, ray.get(feed.scores.remote(step)))
+        scores: dict[str, float] = ray.get(feed.scores.remote(step))
+        return scores
 
-    def _note(self, step: int, figures: dict[str, float]) -> None:
+    def _note(self, step: int, figures: dict[str, float]) -> bool:
+        """Note the score, but for step 0: its weights are the model that the run began with."""
         score = figures.get(self._task.config.evaluation.best_metric)
-        if score is not None and self._strategy.rank == 0:
-            self._store.record_score(step, score)
+        if score is None or step == 0:
+            return False
+        is_best = self._strategy.rank == 0 and self._store.record_score(step, score)
+        return self._strategy.max_over_ranks([float(is_best)])[0] > 0.0
 
 
 def _due(every: int, step: int) -> bool:

@@ -82,11 +82,11 @@ class SftWorker:
             epoch = position[0] + position[1] / task.pages_per_epoch
             measured |= {"data/epoch": Last(epoch)}
             ray.get(task.feed.report.remote(step, {**measured, **clock.measurements()}))
-            self._evaluator.run(step)
+            is_best = self._evaluator.run(step)
             # Saved when all that is told of the step is on disk; its seconds count into the next.
             clock = Clock()
             every = config.checkpoint.every
-            if every and step % every == 0:
+            if is_best or (every and step % every == 0):
                 self._save(step, position)
                 clock.lap("checkpoint")
             limit = config.run.max_seconds

@@ -102,10 +102,11 @@ class GrpoWorker:
             dtype=config.rollout.dtype,
         )
         self._publish()
-        if self._version.step == 0 and not config.evaluation.skip_start:
-            self._wait_for_evaluation()
-        started = time.monotonic()
         clock = Clock()
+        if self._version.step == 0 and not config.evaluation.skip_start:
+            self._evaluate()
+            clock.lap("evaluation")
+        started = time.monotonic()
         while self._version.step < task.total_steps:
             batch_id = f"{self._version.incarnation}-{self._version.step}"
             lease = self._await(partial(task.buffer.lease.remote, batch_id, self._rank))
@@ -131,17 +132,19 @@ class GrpoWorker:
                     self._version.step, self._rank, report, tuple(clock.spans)
                 )
             )
-            every = config.evaluation.every
-            if every and self._version.step % every == 0 and self._version.step < task.total_steps:
-                self._wait_for_evaluation()
-            # Saved when all that is told of the step is on disk; its seconds count into the next.
+            # All that is told of the step is out; what follows counts into the next one.
             clock = Clock()
-            self._save_if_due()
+            every = config.evaluation.every
+            is_best = False
+            if every and self._version.step % every == 0 and self._version.step < task.total_steps:
+                is_best = self._evaluate()
+                clock.lap("evaluation")
+            self._save_if_due(is_best)
             clock.lap("checkpoint")
             limit = config.run.max_seconds
             if limit is not None and self._any_rank(time.monotonic() - started > limit):
                 break
-        self._wait_for_evaluation()
+        self._evaluate()
         self._save()
         self._store.wait()
         if self._rank == 0:
@@ -260,9 +263,9 @@ class GrpoWorker:
         strategy = self._strategy
         return await_engines(ask, self._sender, self._publish, strategy.max_over_ranks)
 
-    def _save_if_due(self) -> None:
+    def _save_if_due(self, is_best: bool) -> None:
         every = self._config.checkpoint.every
-        if every and self._version.step % every == 0:
+        if is_best or (every and self._version.step % every == 0):
             self._save()
 
     def _save(self) -> None:
@@ -285,12 +288,17 @@ class GrpoWorker:
 
     # -- all ranks together
 
-    def _wait_for_evaluation(self) -> None:
+    def _evaluate(self) -> bool:
+        """Wait for the evaluation of the present weights; says whether they are to be kept for it.
+
+        Those of step 0 are not: they are the model that the run began with.
+        """
         if not self._task.evaluate:
-            return
-        score = self._await(partial(self._task.buffer.evaluation_due.remote, self._version.step))
-        if self._rank == 0 and score is not None:
-            self._store.record_score(self._version.step, score)
+            return False
+        step = self._version.step
+        score = self._await(partial(self._task.buffer.evaluation_due.remote, self._version))
+        noted = step > 0 and self._rank == 0 and score is not None
+        return self._any_rank(noted and self._store.record_score(step, score))
 
     def _any_rank(self, flag: bool) -> bool:
         return self._strategy.max_over_ranks([float(flag)])[0] > 0.0

@@ -32,6 +32,8 @@ class Bench:
     """micro: every test weighs the same; macro: every test type of the page weighs the same."""
     types: Sequence[str] | None = None
     """Test types that count; null: all."""
+    integrity: bool = True
+    """False: what is cheap to satisfy counts too, as `python -m olmrl.bench score` counts it."""
     compat: bool = False
     """The public benchmark's verdicts bit for bit: front matter included, no further conditions."""
 
@@ -74,7 +76,7 @@ class Bench:
         self, text: ParsedText, cases: Sequence[tuple[Case, str]], truth: PageTruth
     ) -> RewardResult:
         verdicts = [run(case, file, text) for case, file in cases]
-        if not self.compat:
+        if self.integrity and not self.compat:
             pairs = zip(verdicts, cases, strict=True)
             verdicts = [earned(verdict, case, text, truth) for verdict, (case, _) in pairs]
         by_type = _rates(verdicts, "type")

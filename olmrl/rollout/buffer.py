@@ -60,8 +60,8 @@ class BufferView:
     outstanding: int
     """Groups issued and not yet scored."""
     ready: int
-    evaluation_due: int | None
-    """Step the learner waits at for an evaluation, if any."""
+    evaluation_due: PolicyVersion | None
+    """Weights whose evaluation the learner waits for, if any."""
     finished: bool
     """The learner said that it is done."""
     rows: int
@@ -142,9 +142,9 @@ class RolloutBuffer:
         self._stopping = False
         self._colocated = colocated
         self._asleep = self._sleep_due = self._wake_due = False
-        self._evaluation_due: int | None = None
-        self._evaluated = -1
-        self._score: float | None = None
+        self._evaluation_due: PolicyVersion | None = None
+        self._scores: dict[PolicyVersion, float | None] = {}
+        """Of all weights of this incarnation that were evaluated."""
         self._reports: dict[int, list[tuple[int, Measurements, tuple[Span, ...]]]] = {}
         self._rows: list[StepRow] = []
         self._committed: dict[int, StepRow] = {}
@@ -240,14 +240,18 @@ class RolloutBuffer:
             del self._rows[:count]
             await self._notify()
 
-    async def evaluated(self, step: int, score: float | None) -> None:
-        """Release the learner that waits for the evaluation of a step.
+    async def evaluated(self, version: PolicyVersion, score: float | None) -> None:
+        """Release the learner that waits for an evaluation.
 
         Args:
-            step: of the evaluated weights.
+            version: of the evaluated weights; void when that learner is gone.
             score: what the best checkpoint is chosen by.
         """
-        self._evaluated, self._evaluation_due, self._score = step, None, score
+        version = PolicyVersion(*version)
+        if self._is_present(version):
+            self._scores[version] = score
+        if version == self._evaluation_due:
+            self._evaluation_due = None
         await self._notify()
 
     async def engines_sleep(self, asleep: bool) -> None:
@@ -285,7 +289,8 @@ class RolloutBuffer:
         self._sleep_due = self._wake_due = False  # of a rank that is no more
         self._since_commit = [measure_group(group) for group in self._groups.values()]
         self._rows, self._committed = [], {}
-        self._no_more_pages, self._finished, self._evaluation_due = False, False, None
+        self._no_more_pages, self._finished = False, False
+        self._evaluation_due, self._scores = None, {}
         await self._notify()
         return self._ledger.version
 
@@ -359,14 +364,24 @@ class RolloutBuffer:
             self._rows.append(replace(committed, measured=merged, spans=timed, at=time.time()))
             await self._notify()
 
-    async def evaluation_due(self, step: int) -> float | None:
-        """Wait until the Driver has evaluated the weights of this step; returns their score."""
-        self._evaluation_due = step
-        await self._notify()
+    async def evaluation_due(self, version: PolicyVersion) -> float | None:
+        """Wait until the Driver has evaluated these weights; returns their score.
+
+        Every rank asks, and a run may end right after an evaluation: weights are evaluated once,
+        whoever asks again is answered at once. None as well when the run was asked to end, or for a
+        learner that is gone.
+        """
+        version = PolicyVersion(*version)
+
+        def settled() -> bool:
+            return version in self._scores or self._stopping or not self._is_present(version)
+
         async with self._changed:
-            while self._evaluated < step and not self._stopping:
-                await self._changed.wait()
-            return self._score if self._evaluated == step else None
+            if not settled():
+                self._evaluation_due = version
+                self._changed_now()
+                await self._changed.wait_for(settled)
+            return self._scores.get(version)
 
     async def finish(self) -> None:
         """Say that the learner has made its last step."""
@@ -374,6 +389,9 @@ class RolloutBuffer:
         await self._notify()
 
     # -- inside
+
+    def _is_present(self, version: PolicyVersion) -> bool:
+        return version.incarnation == self._ledger.version.incarnation
 
     def _drop_stale(self) -> None:
         """Forget groups that no batch may take any more; the caller holds the condition."""

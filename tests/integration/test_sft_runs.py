@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from running import ROOT, command, run, sft_overrides
 
+from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.metrics import read_rows
 
 STEPS, CUT = 10, 4
@@ -18,7 +19,7 @@ def overrides(pages, model, out, steps):
         *sft_overrides(pages, model, out),
         f"run.steps={steps}",
         "training.pages_per_step=4",
-        "checkpoint.every=5",
+        "checkpoint.every=0",
         f"evaluation={{every: 5, generate: {generate}, best_metric: eval/held/edit_similarity}}",
     ]
 
@@ -56,6 +57,8 @@ def test_the_best_checkpoint_is_chosen_by_the_transcriptions(whole):
     }
     rows = rows_with(whole, "eval/edit_similarity")
     assert scores == {step: rows[step]["eval/held/edit_similarity"] for step in (5, 10)}
+    # no checkpoint was due at step 5: it is there because it was the best by then
+    assert CheckpointFolder(whole / "checkpoints").steps() == [5, 10]
 
 
 def test_a_row_says_what_a_step_cost(whole):

@@ -21,6 +21,7 @@ ALLOWED = {
     "events": set(),
     "guards": set(),
     "run_directory": {"types", "storage", "metrics"},
+    "bad_pages": {"data", "run_directory"},
     "stop": {"run_directory"},
     "timeline": {"storage"},
     "markup": BASE,
@@ -34,13 +35,13 @@ ALLOWED = {
     "checkpoint": BASE | {"data"},
     "rollout": BASE | {"data", "weight_sync", "telemetry", "timeline"},
     "learner": BASE | {"data", "checkpoint", "weight_sync"},
-    "evaluation": BASE | {"markup", "run_directory"},
+    "evaluation": BASE | {"markup", "data", "bench", "run_directory"},
     "samples": {"metrics", "run_directory"},
     "cluster": BASE | {"data"},
 }
 ENTRY = {
-    "grpo", "sft", "driver", "sft_driver", "sft_scoring", "transcribe", "console", "quickstart",
-    "__init__",
+    "grpo", "sft", "driver", "heldout", "sft_driver", "sft_scoring", "transcribe", "console",
+    "quickstart", "__init__",
 }  # fmt: skip
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]
 

@@ -43,3 +43,12 @@ def test_a_continued_run_tells_no_step_twice(run):
 def test_a_run_without_checkpoint_begins_anew(run):
     run.continue_from(0)
     assert read_rows(run.metrics) == read_rows(run.steps) == run.evaluations() == []
+
+
+def test_recorded_groups_of_a_step(run):
+    for name in ("step-000001-a", "step-000001-b", "step-000012-a"):
+        (run.path / "rollouts" / f"{name}.json").write_text("{}")
+    assert [file.stem for file in run.rollout_files(1)] == ["step-000001-a", "step-000001-b"]
+    assert len(run.rollout_files()) == 3
+    run.continue_from(1)
+    assert len(run.rollout_files(1)) == 2 and not run.rollout_files(12)

@@ -99,6 +99,18 @@ def test_missing_and_unreadable_outputs_fail_their_tests(bench):
     assert failed == {"p2", "own", "n"}
 
 
+def test_a_candidate_is_judged_as_each_test_judges_its_text(bench):
+    """A second head is text in both places."""
+    text = HEAD + HEAD.replace("en", "alpha") + "body"
+    write(bench, "twice", "a_pg1_repeat1.md", text)
+    folder = load_folder(bench)
+    verdicts = {
+        t.id: t.passed for t in evaluate(folder, "twice").tests if t.category == "one.jsonl"
+    }
+    (case,) = [case for case in folder.cases if getattr(case, "text", "") == "alpha"]
+    assert verdicts["p1"] and case.run(text).passed
+
+
 def test_unknown_candidate(bench):
     with pytest.raises(CaseError, match=r"goood.*'good', 'poor'"):
         evaluate(load_folder(bench), "goood")

@@ -113,6 +113,37 @@ def test_keeps_the_last_and_the_best(tmp_path):
     assert store.newest().step == 5
 
 
+def test_weights_are_to_be_saved_when_their_score_is_one_of_the_best(tmp_path):
+    store = CheckpointStore(tmp_path, keep_last=1, keep_best=2)
+    kept = []
+    for step, score in [(1, 0.5), (2, 0.1), (3, 0.3), (4, 0.4), (5, float("nan"))]:
+        if store.record_score(step, score):
+            kept.append(step)
+            store.save(step, Trainee().state(), extra={})
+    assert kept == [1, 2, 3, 4]
+    assert store.steps() == [1, 4]
+    none = CheckpointStore(tmp_path / "none", keep_best=0)
+    assert not none.record_score(1, 0.5)
+
+
+def test_the_score_of_a_save_in_progress_is_kept(tmp_path):
+    store = CheckpointStore(tmp_path, keep_last=1, keep_best=1)
+    store.record_score(1, 0.9)
+    (tmp_path / ".step-1.partial").mkdir()
+    assert not store.record_score(2, 0.5)
+    store.save(1, Trainee().state(), extra={})
+    store.save(2, Trainee().state(), extra={})
+    store.save(3, Trainee().state(), extra={})
+    assert store.steps() == [1, 3] and store.best().step == 1
+
+
+def test_scores_that_a_run_went_back_behind_do_not_count(tmp_path):
+    store = CheckpointStore(tmp_path, keep_last=1, keep_best=1)
+    store.save(1, Trainee().state(), extra={})
+    store.record_score(4, 0.9)
+    assert store.record_score(2, 0.5)
+
+
 def test_a_torn_save_is_never_picked_up(tmp_path):
     store = saved(tmp_path, 1)
     os.rename(tmp_path / "step-1", tmp_path / "keep")

@@ -210,7 +210,7 @@ def test_a_run_that_is_stopped_gives_out_no_new_batch_and_waits_for_no_evaluatio
         buffer, version = await started(batch_size=1, world=2, staleness=1)
         await fill(buffer, version, 1)
         assert await buffer.lease("b0", 0) is not None
-        evaluation = asyncio.create_task(buffer.evaluation_due(0))
+        evaluation = asyncio.create_task(buffer.evaluation_due(version))
         following = asyncio.create_task(buffer.lease("b1", 0))
         await asyncio.sleep(0)
         await buffer.stop()
@@ -244,12 +244,46 @@ def test_engines_on_the_learners_gpus_sleep_between_lease_and_weights():
 
 def test_the_learner_is_told_the_score_of_its_weights():
     async def run():
-        buffer, _ = await started()
-        waiting = asyncio.create_task(buffer.evaluation_due(0))
+        buffer, version = await started()
+        waiting = asyncio.create_task(buffer.evaluation_due(version))
         await asyncio.sleep(0)
-        assert (await buffer.view()).evaluation_due == 0
-        await buffer.evaluated(0, 0.25)
+        assert (await buffer.view()).evaluation_due == version
+        await buffer.evaluated(version, 0.25)
         assert await waiting == 0.25
+
+    asyncio.run(run())
+
+
+def test_weights_are_evaluated_once_whoever_asks_again():
+    """A rank that comes late, and a run that ends right after an evaluation."""
+
+    async def run():
+        buffer, version = await started(world=2)
+        waiting = asyncio.create_task(buffer.evaluation_due(version))
+        await asyncio.sleep(0)
+        await buffer.evaluated(version, 0.25)
+        assert await waiting == 0.25
+        assert await asyncio.wait_for(buffer.evaluation_due(version), 1.0) == 0.25
+        assert (await buffer.view()).evaluation_due is None
+
+    asyncio.run(run())
+
+
+def test_a_learner_that_went_back_has_its_weights_evaluated_anew():
+    async def run():
+        buffer, version = await started()
+        orphan = asyncio.create_task(buffer.evaluation_due(version))
+        await asyncio.sleep(0)
+        again = await buffer.begin(None)
+        assert await asyncio.wait_for(orphan, 1.0) is None
+        assert (await buffer.view()).evaluation_due is None
+        waiting = asyncio.create_task(buffer.evaluation_due(again))
+        await asyncio.sleep(0)
+        await buffer.evaluated(version, 0.25)  # of the learner that is gone
+        await asyncio.sleep(0)
+        assert not waiting.done() and (await buffer.view()).evaluation_due == again
+        await buffer.evaluated(again, 0.5)
+        assert await waiting == 0.5
 
     asyncio.run(run())
 
