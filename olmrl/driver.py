@@ -29,6 +29,7 @@ from olmrl.data.page import PageSource
 from olmrl.data.page_feed import PageFeed
 from olmrl.data.render import BadPage
 from olmrl.events import EventLog
+from olmrl.guards import GuardFailure
 from olmrl.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.metrics import Sink, flatten, merge
 from olmrl.rewards.overlong import shape
@@ -306,14 +307,14 @@ class Driver:
         """Refuse what would shift the page under the text before it can be queued.
 
         Raises:
-            RunStopped: an engine's prompt holds another number of image tokens than the model makes
+            GuardFailure: an engine's prompt holds another number of image tokens than the model makes
                 features of the page.
         """
         for rollout in group.rollouts:
             ids = rollout.completion.prompt_token_ids
             found = int((ids == self._encoder.vision.image_token_id).sum())
             if found != wanted:
-                raise RunStopped(
+                raise GuardFailure(
                     f"{group.page_id}: the engine's prompt holds {found} image tokens, the model "
                     f"makes {wanted} features of the page; they must agree"
                 )

@@ -28,7 +28,8 @@ from olmrl.learner.task import GrpoTask
 from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rewards.registry import build_all
-from olmrl.rollout.buffer import GroupCost, RolloutBuffer
+from olmrl.rollout.buffer import RolloutBuffer
+from olmrl.rollout.groups import GroupCost
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
 from olmrl.run_directory import RunDirectory

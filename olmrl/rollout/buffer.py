@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from olmrl.data.cost import CostModel, balance
-from olmrl.data.mrope import VisionTokens
+from olmrl.data.cost import balance
 from olmrl.metrics import Last, Max, Mean, Measurements, merge
+from olmrl.rollout.groups import ZERO_VARIANCE_RANGE, measure_group
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.timeline import Span
 from olmrl.types import (
@@ -31,8 +31,6 @@ from olmrl.types import (
     PolicyVersion,
     PromptGroup,
 )
-
-ZERO_VARIANCE_RANGE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +84,6 @@ class StepRow:
     """The parts of the step as each rank timed them, by rank."""
     at: float = 0.0
     """When the last rank reported it, in seconds since the epoch."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupCost:
-    """What a group costs the learner, its image included; ranks are balanced by it."""
-
-    model: CostModel
-    vision: VisionTokens
-    page_once: bool
-    """Prompt and image once per group, else once per completion."""
-
-    def __call__(self, group: PromptGroup) -> float:
-        """Operations of one forward pass."""
-        completions = [r.completion for r in group.rollouts]
-        prompt_ids = completions[0].prompt_token_ids
-        lengths = [len(c.token_ids) for c in completions]
-        merged = int((prompt_ids == self.vision.image_token_id).sum())
-        grid = np.asarray([[1, 1, merged * self.vision.merge_size**2]])
-        parts = [lengths] if self.page_once else [[length] for length in lengths]
-        return sum(self.model.page(len(prompt_ids), part, grid) for part in parts)
 
 
 class RolloutBuffer:
@@ -438,33 +416,3 @@ class RolloutBuffer:
         """Wake all who wait; the caller holds the condition."""
         self._serial += 1
         self._changed.notify_all()
-
-
-def measure_group(group: PromptGroup) -> Measurements:
-    """Reward and length statistics of one group, trained or dropped."""
-    totals = group.totals
-    lengths = [len(r.completion.token_ids) for r in group.rollouts]
-    measured: Measurements = {
-        "reward/mean": Mean.of(totals),
-        "reward/std": Mean.of([float(totals.std())]),
-        "reward/frac_zero_std": Mean.of([float(np.ptp(totals) <= ZERO_VARIANCE_RANGE)]),
-        "completion/mean_length": Mean.of(lengths),
-        "completion/max_length": Max(float(max(lengths))),
-        "completion/clipped_fraction": Mean.of(
-            [float(r.completion.finish_reason == "length") for r in group.rollouts]
-        ),
-        "rollout/cached_prompt_fraction": Mean.of(
-            r.completion.cached_tokens / max(1, len(r.completion.prompt_token_ids))
-            for r in group.rollouts
-        ),
-    }
-    for name in group.rollouts[0].rewards:
-        results = [r.rewards[name] for r in group.rollouts]
-        values = np.asarray([r.value for r in results])
-        measured[f"reward/{name}/mean"] = Mean.of(values)
-        measured[f"reward/{name}/std"] = Mean.of([float(values.std())])
-        for part in {key for r in results for key in r.parts}:
-            measured[f"reward/{name}/{part}"] = Mean.of(
-                r.parts[part] for r in results if part in r.parts
-            )
-    return measured

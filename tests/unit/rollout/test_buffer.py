@@ -9,7 +9,8 @@ import pytest
 
 from olmrl.data.cost import CostModel
 from olmrl.data.mrope import VisionTokens
-from olmrl.rollout.buffer import GroupCost, RolloutBuffer
+from olmrl.rollout.buffer import RolloutBuffer
+from olmrl.rollout.groups import GroupCost
 from olmrl.types import (
     Completion,
     PolicyVersion,
