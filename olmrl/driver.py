@@ -307,8 +307,8 @@ class Driver:
         """Refuse what would shift the page under the text before it can be queued.
 
         Raises:
-            GuardFailure: an engine's prompt holds another number of image tokens than the model makes
-                features of the page.
+            GuardFailure: an engine's prompt holds another number of image tokens than the model
+                makes features of the page.
         """
         for rollout in group.rollouts:
             ids = rollout.completion.prompt_token_ids
