@@ -102,7 +102,7 @@ class SftDriver:
                 known, step, position = start
                 self._directory.continue_from(step)
                 self._in_background(self._feed_training, known, step, position)
-            for requested in ray.get(self._feed.requests.remote()):
+            for requested in ray.get(self._feed.requests.remote(known)):
                 if requested.losses:
                     self._in_background(self._feed_evaluation, known, requested.step)
                 if requested.transcripts:

@@ -135,8 +135,14 @@ class StepFeed:
                 self._lengths[channel] = steps
                 self._changed.notify_all()
 
-    async def requests(self) -> list[EvaluationRequest]:
-        """Evaluations that the learner waits for; handed over once."""
+    async def requests(self, known: int) -> list[EvaluationRequest]:
+        """Evaluations that the learner waits for; handed over once.
+
+        None of them to a Driver that does not know the newest start yet: what it would feed for
+        another incarnation is void, and the learner would wait for ever.
+        """
+        if known != self._incarnation:
+            return []
         requests, self._evaluations = self._evaluations, []
         return requests
 
@@ -199,11 +205,16 @@ class StepFeed:
     async def take(self, channel: str, step: int, rank: int) -> Any:
         """Wait for a rank's share of a step: a `StepShare`, or a `PromptShare` of pages to read.
 
-        None, on all ranks alike, beyond the channel's end or when the run was asked to end.
+        None, on all ranks alike, beyond the channel's end or when the run was asked to end; and
+        when a newer learner begins, for then the rank that asked is gone and must not take the
+        share of a living one.
         """
         async with self._changed:
+            incarnation = self._incarnation
             while step not in self._steps.get(channel, {}) and not self._ended(channel, step):
                 await self._changed.wait()
+                if incarnation != self._incarnation:
+                    return None
             if self._ended(channel, step):
                 return None
             share = self._steps[channel][step][rank]

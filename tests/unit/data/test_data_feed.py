@@ -8,7 +8,15 @@ import numpy as np
 
 from olmrl.data.cost import CostModel
 from olmrl.data.example import EncodedExample
-from olmrl.data.feed import EvaluationRequest, PromptShare, StepFeed, Transcript, share_out
+from olmrl.data.feed import (
+    TRAIN,
+    EvaluationRequest,
+    PromptShare,
+    StepFeed,
+    StepShare,
+    Transcript,
+    share_out,
+)
 from olmrl.metrics import Mean
 from olmrl.types import EncodedPage
 
@@ -45,8 +53,8 @@ def test_transcripts_of_all_ranks_come_by_number_and_scores_go_back():
         feed = StepFeed(2, 4)
         incarnation = await feed.begin(0, (0, 0))
         await feed.evaluate(EvaluationRequest(0, True, True))
-        assert await feed.requests() == [EvaluationRequest(0, True, True)]
-        assert await feed.requests() == []
+        assert await feed.requests(incarnation) == [EvaluationRequest(0, True, True)]
+        assert await feed.requests(incarnation) == []
         shares = [PromptShare(()), PromptShare(())]
         assert await feed.put(incarnation, "read/0", 0, shares)
         assert await feed.take("read/0", 0, 1) is shares[1]
@@ -72,11 +80,40 @@ def test_a_learner_that_starts_again_makes_old_evaluations_void():
         await feed.evaluate(EvaluationRequest(0, False, True))
         new = await feed.begin(3, (0, 12))
         assert await waiting is None
-        assert await feed.requests() == []
+        assert await feed.requests(new) == []
         assert not await feed.put(old, "read/0", 0, [PromptShare(())])
         await feed.scored(old, 0, {"eval/reading": 0.5})
         assert await feed.rows() == []
         assert await feed.start(old) == (new, 3, (0, 12))
+
+    asyncio.run(story())
+
+
+def test_a_request_waits_for_a_driver_that_knows_the_start():
+    async def story() -> None:
+        feed = StepFeed(1, 4)
+        assert await feed.start(0) is None  # the Driver asks just before the learner begins
+        new = await feed.begin(0, (0, 0))
+        await feed.evaluate(EvaluationRequest(0, True, False))
+        assert await feed.requests(0) == []
+        assert await feed.start(0) == (new, 0, (0, 0))
+        assert await feed.requests(new) == [EvaluationRequest(0, True, False)]
+
+    asyncio.run(story())
+
+
+def test_a_dead_rank_takes_no_share_of_the_learner_that_follows():
+    async def story() -> None:
+        feed = StepFeed(2, 4)
+        await feed.begin(0, (0, 0))
+        dead = asyncio.create_task(feed.take(TRAIN, 0, 0))
+        assert not await soon(dead)
+        new = await feed.begin(0, (0, 0))
+        assert await dead is None
+        shares = [StepShare((), (0, 4)), StepShare((), (0, 4))]
+        assert await feed.put(new, TRAIN, 0, shares)
+        for rank in range(2):
+            assert await asyncio.wait_for(feed.take(TRAIN, 0, rank), 5) is shares[rank]
 
     asyncio.run(story())
 
