@@ -86,6 +86,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         feed=feed,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("SFT", total, COLUMNS),
+        say=console.say,
     )
     driver.run(learner.error, console.stop.requested)
     learner.join()

@@ -24,11 +24,13 @@ from olmrl.data.examples import ExampleStream, PageItem, SftPages, Tally
 from olmrl.data.feed import TRAIN, PromptShare, share_out
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
-from olmrl.metrics import Sink, flatten
-from olmrl.run_directory import RunDirectory
+from olmrl.metrics import Measurements, Sink, flatten
+from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.samples import log_samples
 
 _POLL_S = 0.1
+_EPOCH = "data/epoch"
+"""Every row of a training step has it, and no row of an evaluation."""
 
 
 class SftDriver:
@@ -44,6 +46,7 @@ class SftDriver:
         feed: StepFeed actor.
         sinks: Where metrics go.
         on_step: Told each step's row, with the newest evaluation's figures.
+        say: Told what the user should know, in a sentence.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class SftDriver:
         feed: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
+        say: Callable[[str], None],
     ) -> None:
         self._config = config
         self._directory = directory
@@ -68,6 +72,7 @@ class SftDriver:
         self._feed = feed
         self._sinks = sinks
         self._on_step = on_step
+        self._say = say
         self.tally = Tally()
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
@@ -76,6 +81,12 @@ class SftDriver:
         """Evaluations whose samples are not logged yet."""
         self._pages: dict[int, list[tuple[int, int, str]]] = {}
         """Pages of each step that was offered."""
+        self._bad = {(bad.path, bad.page_number) for bad in pages.bad}
+        self._evaluated: dict[int, Measurements] = {}
+        """What became of the evaluation pages at each step whose losses are not logged yet."""
+        self._empty: set[str] = set()
+        """Evaluation sets that no page was left of."""
+        self._known_pages = len(self._bad | pages.places())
 
     def run(
         self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
@@ -88,6 +99,7 @@ class SftDriver:
 
         Raises:
             ValueError: no page survives the steps.
+            RunStopped: too many unreadable pages.
         """
         known, stopping = 0, False
         while not ray.get(self._feed.finished.remote()):
@@ -137,6 +149,7 @@ class SftDriver:
         )
         kept: list[EncodedExample] = []
         places: list[tuple[int, int, str]] = []
+        lost = Tally()  # since the last page that was kept, or the epoch began
         size = self._config.training.pages_per_step
         after = position
         for epoch, index, value in stream:
@@ -144,10 +157,13 @@ class SftDriver:
             if self._past_the_end(epoch, index):
                 break
             self.tally.add(value)
+            lost = Tally() if index == 0 else lost
             if not self._keep(value):
-                if self.tally.total >= len(self._train.items):
-                    self.tally.require_some()
+                lost.add(value)
+                if lost.total >= len(self._train.items):
+                    lost.require_some()
                 continue
+            lost = Tally()
             kept.append(value)
             places.append((epoch, index, value.page.page_id))
             if len(kept) == size:
@@ -159,10 +175,12 @@ class SftDriver:
             self._pages[step + 1] = places
             if self._put(incarnation, TRAIN, step, kept, after):
                 step += 1
+        self.tally.require_some()
         ray.get(self._feed.end.remote(incarnation, TRAIN, step))
 
     def _feed_evaluation(self, incarnation: int, step: int) -> None:
         size = self._config.training.pages_per_step
+        counted: Measurements = {}
         for pages in self._evaluation:
             channel = f"eval/{pages.name}/{step}"
             stream = ExampleStream(
@@ -174,13 +192,35 @@ class SftDriver:
                 prefetch=self._config.data.prefetch_pages,
                 resources=self._config.data.resources,
             )
-            kept = (value for _, _, value in stream if self._keep(value))
+            tally = Tally()
+            values = (tally.counted(value) for _, _, value in stream)
+            kept = (value for value in values if self._keep(value))
             chunks = 0
             while chunk := list(itertools.islice(kept, size)):
                 if not self._put(incarnation, channel, chunks, chunk, (0, 0)):
                     return
                 chunks += 1
+            counted |= tally.measurements(f"data/eval/{pages.name}")
+            if not tally.kept:
+                self._explain_empty(pages.name, tally)
+            self._evaluated[step] = counted
             ray.get(self._feed.end.remote(incarnation, channel, chunks))
+
+    def _explain_empty(self, name: str, tally: Tally) -> None:
+        """Say that an evaluation set has no page left, once.
+
+        Raises:
+            ValueError: the best checkpoint could not be chosen without it.
+        """
+        if name in self._empty:
+            return
+        self._empty.add(name)
+        problem = f"evaluation set {name}: {tally.summary()}"
+        metric = self._config.evaluation.best_metric
+        all_empty = metric == "eval/loss" and len(self._empty) == len(self._evaluation)
+        if all_empty or metric == f"eval/{name}/loss":
+            raise ValueError(f"evaluation.best_metric: {metric} cannot be measured; {problem}")
+        self._say(f"{problem}\nit has no loss, and eval/loss is the mean of the other sets")
 
     def _score_transcripts(self, incarnation: int, step: int) -> None:
         pages = sft_scoring.prepare(self._read, self._encoder, self._directory)
@@ -224,7 +264,19 @@ class SftDriver:
         elif isinstance(value, BadPage):
             page_id = f"{value.path}::{value.page_number}"
             self._directory.bad_page(page_id, value.path, value.reason)
+            self._bound_bad(value)
         return isinstance(value, EncodedExample)
+
+    def _bound_bad(self, bad: BadPage) -> None:
+        self._bad.add((bad.path, bad.page_number))
+        share = len(self._bad) / self._known_pages
+        most = self._config.data.max_bad_fraction
+        if share > most:
+            raise RunStopped(
+                f"{share:.0%} of {self._known_pages} pages cannot be used, more than "
+                f"data.max_bad_fraction={most:g} allows; "
+                f"see {self._directory.path / 'bad_pages.jsonl'}"
+            )
 
     # -- metrics
 
@@ -232,14 +284,17 @@ class SftDriver:
         rows = ray.get(self._feed.rows.remote())
         for step, row in rows:
             self._log_samples(before=step)
-            row |= flatten(self.tally.measurements())
+            trained = _EPOCH in row
+            row |= flatten(self.tally.measurements("data"))
+            if not trained:
+                row |= flatten(self._evaluated.pop(step, {}))
             for sink in self._sinks:
                 sink.write(step, row)
-            if any(name.startswith("eval/") for name in row):
-                self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}
-            else:
+            if trained:
                 self._directory.trained(step, self._pages.pop(step))
                 self._on_step(step, self._scores | row)
+            else:
+                self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}
         if rows:
             ray.get(self._feed.rows_written.remote(incarnation, len(rows)))
         self._log_samples()

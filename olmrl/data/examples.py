@@ -62,6 +62,11 @@ class SftPages(NamedTuple):
     opened: int
     """Pairs opened to validate them; the others were known from an earlier run."""
 
+    def places(self) -> set[tuple[str, int]]:
+        """PDF and page number of every usable page of all sets, each once."""
+        items = [item for pages in (self.train, *self.evaluation) for item in pages.items]
+        return {(item.source.pdf_path, item.source.page_number) for item in items}
+
 
 def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     """Scan and validate the configured sets. Needs Ray when there are pairs not seen before.
@@ -290,21 +295,26 @@ class Tally:
         else:
             self.kept += 1
 
+    def counted(self, value: Any) -> Any:
+        """Count a value and give it back."""
+        self.add(value)
+        return value
+
     @property
     def total(self) -> int:
         """Pages counted."""
         return self.kept + len(self.bad) + self.dropped.total()
 
-    def measurements(self) -> Measurements:
-        """Counts by step for metrics."""
+    def measurements(self, room: str) -> Measurements:
+        """Counts for metrics, dropped pages by step; names begin with the room."""
         steps: Counter[str] = Counter()
         for (step, _), count in self.dropped.items():
             steps[step] += count
         measured: Measurements = {
-            "data/pages_kept": Sum(self.kept),
-            "data/pages_bad": Sum(len(self.bad)),
+            f"{room}/pages_kept": Sum(self.kept),
+            f"{room}/pages_bad": Sum(len(self.bad)),
         }
-        return measured | {f"data/dropped/{step}": Sum(n) for step, n in sorted(steps.items())}
+        return measured | {f"{room}/dropped/{step}": Sum(n) for step, n in sorted(steps.items())}
 
     def summary(self) -> str:
         """One line per rule, most frequent first."""

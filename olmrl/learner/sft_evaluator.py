@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import ray
@@ -71,14 +71,14 @@ class SftEvaluator:
 
     def _take_losses(self, step: int) -> None:
         losses: Measurements = {}
-        figures = {}
+        whole: dict[str, Mean] = {}
         for name in self._task.evaluation_sets:
             loss = self._set_loss(f"eval/{name}/{step}")
             losses[f"eval/{name}/loss"] = loss
-            whole = Mean(*self._strategy.sum_over_ranks([loss.total, loss.weight]))
-            figures[f"eval/{name}/loss"] = whole.value()
-        figures["eval/loss"] = sum(figures.values()) / len(figures)
-        report = losses | {"eval/loss": Mean(figures["eval/loss"])}
+            totals = self._strategy.sum_over_ranks([loss.total, loss.weight])
+            whole[f"eval/{name}/loss"] = Mean(*totals)
+        figures = with_mean(whole)
+        report = {name: losses.get(name, Mean(value)) for name, value in figures.items()}
         ray.get(self._task.feed.report.remote(step, report))
         self._note(step, figures)
 
@@ -119,6 +119,16 @@ class SftEvaluator:
         score = figures.get(self._task.config.evaluation.best_metric)
         if score is not None and self._strategy.rank == 0:
             self._store.record_score(step, score)
+
+
+def with_mean(losses: Mapping[str, Mean]) -> dict[str, float]:
+    """Losses of the sets and `eval/loss`, their mean; a set whose pages were all dropped has none.
+
+    Args:
+        losses: over all ranks, by `eval/<set>/loss`.
+    """
+    figures = {name: loss.value() for name, loss in losses.items() if loss.weight}
+    return figures | ({"eval/loss": sum(figures.values()) / len(figures)} if figures else {})
 
 
 def _due(every: int, step: int) -> bool:

@@ -85,4 +85,4 @@ def test_tally_counts_by_rule_and_refuses_an_empty_epoch():
     with pytest.raises(ValueError, match="0 of 4 pages kept, 1 bad"):
         tally.require_some()
     assert tally.summary().splitlines()[1] == "  2 dropped by DatasetTextRuleFilter: markdown table"
-    assert tally.measurements()["data/dropped/DatasetTextRuleFilter"].value() == 3
+    assert tally.measurements("data")["data/dropped/DatasetTextRuleFilter"].value() == 3
