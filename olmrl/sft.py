@@ -25,7 +25,7 @@ from olmrl.learner.task import SftTask
 from olmrl.report.run import write as write_report
 from olmrl.run_directory import RunDirectory
 from olmrl.sft_driver import SftDriver
-from olmrl.sft_scoring import sample_pages
+from olmrl.sft_scoring import asking_pipeline, sample_pages
 
 COLUMNS = {
     "loss": ("loss/sft", ".4f"),
@@ -100,9 +100,11 @@ def describe_data(config: SftConfig) -> str:
     """Pages per set and steps, for `--dry-run`: no page is opened, and Ray is not started.
 
     Raises:
-        ValueError: a step of a pipeline is unknown or misspelt.
+        ValueError: a pipeline cannot work (`check_pipelines`).
     """
     check_pipelines(config.data)
+    if config.evaluation.generate is not None and config.evaluation.generate.bench is not None:
+        asking_pipeline(config)
     counts = count_sets(config.data, str(Path(config.run.dir).parent))
     lines = ["pages"]
     for count in counts:

@@ -19,7 +19,7 @@ from olmrl.data.examples import PageItem, PageSet
 from olmrl.data.feed import Transcript
 from olmrl.data.page import read_reference, scan_bench
 from olmrl.data.render import BadPage
-from olmrl.data.steps import Dropped, StepContext, build_pipeline
+from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.run_directory import RunDirectory
 from olmrl.types import Completion, EncodedPage, Page, PolicyVersion, Rollout, VersionSpan
@@ -61,15 +61,25 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
         return []
     everything = [(pages.name, pages.items) for pages in sets]
     if generate.bench is not None:
-        asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
-        found = scan_bench(generate.bench)
-        items = tuple(PageItem(source, asking) for source in found)
+        asking = asking_pipeline(config)
+        items = tuple(PageItem(source, asking) for source in scan_bench(generate.bench))
         everything.append((folder_name(generate.bench), items))
     drawn = []
     for title, items in everything:
         order = np.random.default_rng(config.run.seed).permutation(len(items))
         drawn += [(title, items[k]) for k in sorted(order[: generate.pages])]
     return drawn
+
+
+def asking_pipeline(config: SftConfig) -> Pipeline:
+    """The steps that pages of `evaluation.generate.bench` go through.
+
+    Raises:
+        ValueError: they lack an image, an instruction or their order, or a prompt.
+    """
+    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
+    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
+    return asking
 
 
 def prepare(
@@ -91,8 +101,8 @@ def prepare(
             directory.dropped_page(sample.page_id, sample.step, sample.rule)
             continue
         image, instruction = sample.image, sample.instruction
-        if image is None or instruction is None or sample.order is None:
-            raise ValueError(f"{title}: its pipeline lacks PDFRenderer, a prompt or user messages")
+        assert image is not None and instruction is not None  # the pipelines were checked
+        assert sample.order is not None
         page = Page(
             page_id=f"{title}/{source.page_id}",
             pdf_path=source.pdf_path,

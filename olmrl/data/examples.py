@@ -16,7 +16,6 @@ from olmrl.data.example import EncodedExample
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
-from olmrl.data.steps.answering import Tokenizer
 from olmrl.data.steps.reading import PDFRenderer
 from olmrl.data.validate import validate, verdicts
 from olmrl.metrics import Measurements, Sum
@@ -102,10 +101,11 @@ def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
 
 
 def check_pipelines(config: SftDataConfig) -> None:
-    """Build every pipeline, and forget them.
+    """Build every pipeline, load what it takes, and forget it.
 
     Raises:
-        ValueError: an unknown or misspelt step, a wrong parameter, or no Tokenizer.
+        ValueError: an unknown or misspelt step, a wrong parameter, a step that lacks an earlier
+            one, or a prompt or package that is not to be had.
     """
     _pipelines(config)
 
@@ -174,8 +174,7 @@ def _pipelines(config: SftDataConfig) -> list[Pipeline]:
             else:
                 where = "data.pipeline"
                 pipeline = shared if key == "train" else shared.for_evaluation()
-            if not any(isinstance(step, Tokenizer) for step in pipeline.steps):
-                raise ValueError(f"{where}: it has no Tokenizer step, so it makes no examples")
+            pipeline.check(f"set {entry.title}, {where}", ["example"])
             built.append(pipeline)
     return built
 
@@ -217,7 +216,7 @@ class ExampleWork:
             return bad
         if isinstance(result, Dropped):
             return result
-        assert result.example is not None  # load_sets saw a Tokenizer
+        assert result.example is not None  # check_pipelines has seen to it
         if result.example.num_tokens > self.max_tokens:
             rule = f"more than {self.max_tokens} tokens"
             return Dropped(source.page_id, source.pdf_path, "Tokenizer", rule)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,11 +123,56 @@ def test_malformed_front_matter_is_a_bad_page_that_names_the_file(tmp_path, mark
     assert reason in caught.value.reason
 
 
-def test_missing_pieces_of_a_pipeline_are_named(tmp_path, encoder):
-    source = pair(tmp_path, HEAD + "x")
-    short = build_pipeline([PUBLISHED[0], PUBLISHED[4], PUBLISHED[9]])
-    with pytest.raises(ValueError, match="no step before it has set instruction, response, order"):
-        short.run(source, StepContext(np.random.default_rng(0), encoder))
+def check(*configs) -> None:
+    build_pipeline(configs).check("set books, data.pipeline", ["example"])
+
+
+def without(name: str) -> list[dict]:
+    return [config for config in PUBLISHED if config["name"] != name]
+
+
+def test_the_published_pipeline_lacks_nothing():
+    check(*PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        (without("Prompt"), "Tokenizer: no step before it sets the instruction (Prompt or "),
+        (without("InstructUserMessages"), "sets the order (InstructUserMessages would)"),
+        (without("FrontMatterOutputFormat"), "the response (JSONOutputFormat or FrontMatterOutput"),
+        (without("PDFRenderer"), "RotationAugmentation: no step before it sets the image (PDFRend"),
+        (
+            without("FrontMatterParser"),
+            "FilterOutRotatedDocuments: no step before it sets the trut",
+        ),
+        (without("Tokenizer"), "data.pipeline: no step sets the example (Tokenizer would)"),
+        (
+            [{"name": "NewYamlFinetuningPromptWithAnchoring"}],
+            "the anchor_text (StaticLengthDocumentAnchoring would)",
+        ),
+    ],
+)
+def test_missing_pieces_of_a_pipeline_are_named(configs, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        check(*configs)
+    assert str(caught.value).startswith("set books, data.pipeline")
+
+
+def test_a_prompt_that_is_not_to_be_had_is_found_before_any_page(tmp_path):
+    v4 = {"name": "NewYamlFinetuningPromptWithNoAnchoring"}
+    (tmp_path / "v4.txt").write_text("not it")
+    with pytest.raises(ValueError, match=r"data\.pipeline, NewYaml.*NoAnchoring: .*sha256"):
+        check({**v4, "prompt": f"olmocr-v4:{tmp_path}/v4.txt"})
+    with pytest.raises(ValueError, match=r"Prompt: .*cannot read it"):
+        check({"name": "Prompt", "prompt": f"file:{tmp_path}/gone.txt"})
+    try:
+        import olmocr  # noqa: F401
+    except ImportError:
+        with pytest.raises(ValueError, match="the olmocr package, which is not installed"):
+            check(v4)
+        with pytest.raises(ValueError, match=r"FinetuningPrompt: .*which is not installed"):
+            check({"name": "StaticLengthDocumentAnchoring"}, {"name": "FinetuningPrompt"})
 
 
 def test_evaluation_keeps_neither_filters_nor_augmentations():
@@ -347,9 +393,8 @@ def test_augraphy_without_its_package_says_what_to_install():
     try:
         import augraphy  # noqa: F401
     except ImportError:
-        given = replace(sample(), image=np.zeros((8, 8, 3), np.uint8))
-        with pytest.raises(ValueError, match=r"olmrl\[augment\]"):
-            run("AugraphyBasicAugmentations", given, probability=1.0)
+        with pytest.raises(ValueError, match=r"AugraphyBasicAug.*: .*install olmrl\[augment\]"):
+            check({"name": "PDFRenderer"}, {"name": "AugraphyBasicAugmentations"})
     else:
         pytest.skip("augraphy is installed here")
 

@@ -239,7 +239,7 @@ def test_unusable_configurations(tmp_path: Path):
     train = [{"root": str(root)}]
     with pytest.raises(ValueError, match=r"data\.pipeline, step 1: unknown step"):
         load_sets(config(tmp_path, train=train, pipeline=[{"name": "X"}]).data, "c")
-    with pytest.raises(ValueError, match="it has no Tokenizer step"):
+    with pytest.raises(ValueError, match=r"set set, data\.pipeline: no step sets the example"):
         load_sets(config(tmp_path, train=train, pipeline=PIPELINE[:3]).data, "c")
     with pytest.raises(ValueError, match=r"data\.train\[0\]\.pipeline, step 1"):
         broken = [{"root": str(root), "pipeline": [{"name": "Y"}]}]
