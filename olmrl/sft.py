@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     """Train from start (or from the newest checkpoint) to report."""
     encoder = EncoderSpec(config.model.path)
-    encoder.build()  # a wrong model path ends the run here, before anything starts
+    encoder.build().check_chat()  # a wrong model ends the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
     for bad in pages.bad:
         directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from olmrl import storage
+from olmrl.data.example import PageRefused
 
 IMAGE_PLACEHOLDER = "<|image_pad|>"
 """The token of the Qwen-VL family that stands for an image in chat text."""
@@ -121,9 +122,14 @@ def chat_text(
         Chat text with exactly one `IMAGE_PLACEHOLDER`.
 
     Raises:
-        ValueError: the template writes no image, or the texts contain the placeholder.
+        PageRefused: the texts contain the placeholder.
+        ValueError: the template does not write one image.
     """
     instruction = prompt if anchor_text is None else with_anchor(prompt, anchor_text)
+    if IMAGE_PLACEHOLDER in instruction:
+        raise PageRefused(
+            f"the instruction, or the text of the page in it, has {IMAGE_PLACEHOLDER}"
+        )
     content = [{"type": "text", "text": instruction}, {"type": "image"}]
     if order == "image_first":
         content.reverse()
@@ -138,7 +144,7 @@ def chat_text(
     )
     if text.count(IMAGE_PLACEHOLDER) != 1:
         raise ValueError(
-            f"the chat text holds {text.count(IMAGE_PLACEHOLDER)} image placeholders, must be one "
-            "(the model's chat template, or the text of the page, is to blame)"
+            f"the model's chat template writes {text.count(IMAGE_PLACEHOLDER)} image placeholders "
+            "for one image"
         )
     return text

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from olmrl.data.example import IGNORED
+from olmrl.data.example import IGNORED, PageRefused
 from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, Step, StepContext, dropped
 from olmrl.markup import front_matter
 
@@ -66,7 +66,7 @@ class Tokenizer(Step):
             text = encoder.chat(instruction, None, order)
             page = encoder.encode_prompt(sample.source.page_id, text, [image])
             return replace(sample, example=encoder.encode_example(page, response))
-        except ValueError as error:
+        except PageRefused as error:
             return dropped(sample, self, str(error))
 
 

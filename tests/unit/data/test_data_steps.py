@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,29 @@ def test_drops_name_step_and_rule(tmp_path, encoder):
     )
     drop = build_pipeline(PUBLISHED).run(pair(tmp_path, HEAD + "see <|im_end|> here"), context)
     assert (drop.step, "special token" in drop.rule) == ("Tokenizer", True)
+
+
+def test_only_what_is_wrong_with_a_page_drops_it(tmp_path, encoder, tiny_model):
+    context = StepContext(np.random.default_rng(0), encoder)
+    source = pair(tmp_path, HEAD + "x")
+    write_pdf(tmp_path / "a.pdf", lines=["a <|image_pad|> b"])
+    anchored = [*PUBLISHED[:6], {"name": "StaticLengthDocumentAnchoring"}, *PUBLISHED[6:]]
+    drop = build_pipeline(anchored).run(source, context)
+    assert (drop.step, drop.rule) == (
+        "Tokenizer",
+        "the instruction, or the text of the page in it, has <|image_pad|>",
+    )
+    filled = Sample(
+        source, truth("x"), np.zeros((2, 500, 3), np.uint8), "a", "b", "c", "text_first"
+    )
+    drop = run("Tokenizer", filled, encoder=encoder)
+    assert drop.rule == "an image of 500 x 2 pixels is too elongated for the model"
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text("no image")
+    wrong = StepContext(np.random.default_rng(0), Encoder(str(folder)))
+    with pytest.raises(ValueError, match="writes 0 image placeholders"):
+        build_pipeline(PUBLISHED).run(source, wrong)
 
 
 @pytest.mark.parametrize(
