@@ -11,7 +11,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -20,10 +20,11 @@ from olmrl.config.schema import SftConfig
 from olmrl.data.cost import CostModel
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.example import EncodedExample
-from olmrl.data.examples import ExampleStream, PageItem, SftPages, Tally
-from olmrl.data.feed import TRAIN, PromptShare, share_out
+from olmrl.data.examples import ExampleStream, PageItem, SftPages
+from olmrl.data.feed import TRAIN, Progress, PromptShare, share_out
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
+from olmrl.data.tally import Tally
 from olmrl.metrics import Measurements, Sink, flatten
 from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.samples import log_samples
@@ -31,6 +32,15 @@ from olmrl.samples import log_samples
 _POLL_S = 0.1
 _EPOCH = "data/epoch"
 """Every row of a training step has it, and no row of an evaluation."""
+
+
+class _Offered(NamedTuple):
+    """What a step holds."""
+
+    places: list[tuple[int, int, str]]
+    """Epoch, place in its order and id of its pages."""
+    tally: Tally
+    """What became of the pages up to its last one."""
 
 
 class SftDriver:
@@ -74,13 +84,18 @@ class SftDriver:
         self._on_step = on_step
         self._say = say
         self.tally = Tally()
+        """What became of the pages up to the newest step that was reported."""
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
         self._read = tuple(read)
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
-        self._pages: dict[int, list[tuple[int, int, str]]] = {}
-        """Pages of each step that was offered."""
+        self._offered: dict[int, _Offered] = {}
+        """What each step holds that was offered and not reported yet."""
+        self._trained = 0
+        """The newest step that was reported."""
+        self._ended: dict[int, Tally] = {}
+        """The whole tally by the last step before the pages ended; some may be lost after it."""
         self._bad = {(bad.path, bad.page_number) for bad in pages.bad}
         self._evaluated: dict[int, Measurements] = {}
         """What became of the evaluation pages at each step whose losses are not logged yet."""
@@ -111,9 +126,10 @@ class SftDriver:
                 raise error
             start = ray.get(self._feed.start.remote(known))
             if start is not None:
-                known, step, position = start
+                known, step, progress = start
                 self._directory.continue_from(step)
-                self._in_background(self._feed_training, known, step, position)
+                self.tally, self._trained = progress.tally, step
+                self._in_background(self._feed_training, known, step, progress)
             for requested in ray.get(self._feed.requests.remote(known)):
                 if requested.losses:
                     self._in_background(self._feed_evaluation, known, requested.step)
@@ -122,6 +138,7 @@ class SftDriver:
             self._log(known)
             threading.Event().wait(_POLL_S)
         self._log(known)
+        self.tally = self._ended.get(self._trained, self.tally)
 
     # -- feeding (own threads: `put` waits while the learner is behind)
 
@@ -134,14 +151,14 @@ class SftDriver:
 
         threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
 
-    def _feed_training(self, incarnation: int, step: int, position: tuple[int, int]) -> None:
+    def _feed_training(self, incarnation: int, step: int, progress: Progress) -> None:
         seed = self._config.training.shuffle_seed
         stream = ExampleStream(
             self._train,
             self._encoder,
             seed=self._config.run.seed if seed is None else seed,
-            start_epoch=position[0],
-            start_index=position[1],
+            start_epoch=progress.position[0],
+            start_index=progress.position[1],
             epochs=None if self._config.run.steps else math.ceil(self._config.run.epochs),
             max_tokens=self._config.data.max_tokens,
             prefetch=self._config.data.prefetch_pages,
@@ -151,12 +168,12 @@ class SftDriver:
         places: list[tuple[int, int, str]] = []
         lost = Tally()  # since the last page that was kept, or the epoch began
         size = self._config.training.pages_per_step
-        after = position
+        after, tally = progress.position, progress.tally.copy()
         for epoch, index, value in stream:
-            after = self._after(epoch, index)
             if self._past_the_end(epoch, index):
                 break
-            self.tally.add(value)
+            after = self._after(epoch, index)
+            tally.add(value)
             lost = Tally() if index == 0 else lost
             if not self._keep(value):
                 lost.add(value)
@@ -167,16 +184,25 @@ class SftDriver:
             kept.append(value)
             places.append((epoch, index, value.page.page_id))
             if len(kept) == size:
-                self._pages[step + 1] = places
-                if not self._put(incarnation, TRAIN, step, kept, after):
+                if not self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
                     return
                 step, kept, places = step + 1, [], []
-        if kept:
-            self._pages[step + 1] = places
-            if self._put(incarnation, TRAIN, step, kept, after):
-                step += 1
-        self.tally.require_some()
+        if kept and self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
+            step += 1
+        tally.require_some()
+        self._ended[step] = tally
         ray.get(self._feed.end.remote(incarnation, TRAIN, step))
+
+    def _offer(
+        self,
+        incarnation: int,
+        step: int,
+        examples: list[EncodedExample],
+        places: list[tuple[int, int, str]],
+        after: Progress,
+    ) -> bool:
+        self._offered[step + 1] = _Offered(places, after.tally)
+        return self._put(incarnation, TRAIN, step, examples, after)
 
     def _feed_evaluation(self, incarnation: int, step: int) -> None:
         size = self._config.training.pages_per_step
@@ -197,7 +223,7 @@ class SftDriver:
             kept = (value for value in values if self._keep(value))
             chunks = 0
             while chunk := list(itertools.islice(kept, size)):
-                if not self._put(incarnation, channel, chunks, chunk, (0, 0)):
+                if not self._put(incarnation, channel, chunks, chunk, Progress()):
                     return
                 chunks += 1
             counted |= tally.measurements(f"data/eval/{pages.name}")
@@ -242,7 +268,7 @@ class SftDriver:
         channel: str,
         step: int,
         examples: list[EncodedExample],
-        after: tuple[int, int],
+        after: Progress,
     ) -> bool:
         shares = share_out(examples, after, self._config.learner.workers, self._cost)
         return bool(ray.get(self._feed.put.remote(incarnation, channel, step, shares)))
@@ -260,10 +286,11 @@ class SftDriver:
 
     def _keep(self, value: EncodedExample | Dropped | BadPage) -> bool:
         if isinstance(value, Dropped):
-            self._directory.dropped_page(value.page_id, value.step, value.rule)
+            self._directory.dropped_page(
+                value.pdf_path, value.page_number, step=value.step, rule=value.rule
+            )
         elif isinstance(value, BadPage):
-            page_id = f"{value.path}::{value.page_number}"
-            self._directory.bad_page(page_id, value.path, value.reason)
+            self._directory.bad_page(f"{value.path}::{value.page_number}", value.path, value.reason)
             self._bound_bad(value)
         return isinstance(value, EncodedExample)
 
@@ -285,13 +312,16 @@ class SftDriver:
         for step, row in rows:
             self._log_samples(before=step)
             trained = _EPOCH in row
+            if trained:
+                offered = self._offered.pop(step)
+                self.tally, self._trained = offered.tally, step
+                self._directory.trained(step, offered.places)
             row |= flatten(self.tally.measurements("data"))
             if not trained:
                 row |= flatten(self._evaluated.pop(step, {}))
             for sink in self._sinks:
                 sink.write(step, row)
             if trained:
-                self._directory.trained(step, self._pages.pop(step))
                 self._on_step(step, self._scores | row)
             else:
                 self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}

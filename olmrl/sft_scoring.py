@@ -95,10 +95,12 @@ def prepare(
             if reference is None:
                 reference = read_reference(source)
         except BadPage as bad:
-            directory.bad_page(source.page_id, bad.path, bad.reason)
+            directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
             continue
         if isinstance(sample, Dropped):
-            directory.dropped_page(sample.page_id, sample.step, sample.rule)
+            directory.dropped_page(
+                sample.pdf_path, sample.page_number, step=sample.step, rule=sample.rule
+            )
             continue
         image, instruction = sample.image, sample.instruction
         assert image is not None and instruction is not None  # the pipelines were checked

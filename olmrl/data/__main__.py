@@ -20,9 +20,10 @@ from olmrl import cluster, storage
 from olmrl.config import SftConfig, load
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.example import IGNORED, EncodedExample
-from olmrl.data.examples import ExampleStream, PageSet, Tally, scan_sets
+from olmrl.data.examples import ExampleStream, PageSet, scan_sets
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, StepContext
+from olmrl.data.tally import Tally
 
 _BIN = 100
 """Tokens per line of the histogram."""

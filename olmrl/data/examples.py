@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.data.steps.reading import PDFRenderer
 from olmrl.data.validate import validate, verdicts
-from olmrl.metrics import Measurements, Sum
 
 _SHOWN = 3
 """Bad pages quoted in an error."""
@@ -219,7 +217,7 @@ class ExampleWork:
         assert result.example is not None  # check_pipelines has seen to it
         if result.example.num_tokens > self.max_tokens:
             rule = f"more than {self.max_tokens} tokens"
-            return Dropped(source.page_id, source.pdf_path, "Tokenizer", rule)
+            return Dropped(source.page_id, source.pdf_path, source.page_number, "Tokenizer", rule)
         return result.example
 
 
@@ -274,59 +272,3 @@ class ExampleStream:
 
     def __iter__(self) -> Iterator[StreamItem]:
         return iter(self._stream)
-
-
-@dataclass
-class Tally:
-    """What became of the pages that a stream gave."""
-
-    kept: int = 0
-    bad: list[BadPage] = field(default_factory=list)
-    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Pages by (step, rule)."""
-
-    def add(self, value: Any) -> None:
-        """Count one value of an `ExampleStream`."""
-        if isinstance(value, Dropped):
-            self.dropped[value.step, value.rule] += 1
-        elif isinstance(value, BadPage):
-            self.bad.append(value)
-        else:
-            self.kept += 1
-
-    def counted(self, value: Any) -> Any:
-        """Count a value and give it back."""
-        self.add(value)
-        return value
-
-    @property
-    def total(self) -> int:
-        """Pages counted."""
-        return self.kept + len(self.bad) + self.dropped.total()
-
-    def measurements(self, room: str) -> Measurements:
-        """Counts for metrics, dropped pages by step; names begin with the room."""
-        steps: Counter[str] = Counter()
-        for (step, _), count in self.dropped.items():
-            steps[step] += count
-        measured: Measurements = {
-            f"{room}/pages_kept": Sum(self.kept),
-            f"{room}/pages_bad": Sum(len(self.bad)),
-        }
-        return measured | {f"{room}/dropped/{step}": Sum(n) for step, n in sorted(steps.items())}
-
-    def summary(self) -> str:
-        """One line per rule, most frequent first."""
-        lines = [f"{self.kept} of {self.total} pages kept, {len(self.bad)} bad"]
-        for (step, rule), count in self.dropped.most_common():
-            lines.append(f"  {count} dropped by {step}: {rule}")
-        return "\n".join(lines)
-
-    def require_some(self) -> None:
-        """Refuse to go on when pages came but none was kept.
-
-        Raises:
-            ValueError: all pages were dropped or bad (says by which rules).
-        """
-        if self.total and not self.kept:
-            raise ValueError(f"no page is left to train on: {self.summary()}")

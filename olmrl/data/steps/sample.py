@@ -49,6 +49,7 @@ class Dropped:
 
     page_id: str
     pdf_path: str
+    page_number: int
     step: str
     """Name of the step."""
     rule: str
@@ -114,4 +115,5 @@ class Step(ABC):
 
 def dropped(sample: Sample, step: Step, rule: str) -> Dropped:
     """Drop a sample for a reason."""
-    return Dropped(sample.source.page_id, sample.source.pdf_path, type(step).__name__, rule)
+    source = sample.source
+    return Dropped(source.page_id, source.pdf_path, source.page_number, type(step).__name__, rule)

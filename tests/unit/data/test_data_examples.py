@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.examples import ExampleWork, Tally, count_sets
+from olmrl.data.examples import ExampleWork, count_sets
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped
+from olmrl.data.tally import Tally
 from olmrl.data.validate import CACHE_NAME, _save, _stamp, check_pair
 
 ROOT = Path(__file__).parents[3]
@@ -80,9 +82,10 @@ def test_augmentation_depends_on_place_and_seed_only(tmp_path: Path, tiny_model:
 def test_tally_counts_by_rule_and_refuses_an_empty_epoch():
     tally = Tally()
     for rule in ("markdown table", "markdown table", "LaTeX table"):
-        tally.add(Dropped("a", "a.pdf", "DatasetTextRuleFilter", rule))
+        tally.add(Dropped("a", "a.pdf", 1, "DatasetTextRuleFilter", rule))
     tally.add(BadPage("b.pdf", 1, "empty"))
     with pytest.raises(ValueError, match="0 of 4 pages kept, 1 bad"):
         tally.require_some()
     assert tally.summary().splitlines()[1] == "  2 dropped by DatasetTextRuleFilter: markdown table"
+    assert Tally.from_json(json.loads(json.dumps(tally.as_json()))) == tally
     assert tally.measurements("data")["data/dropped/DatasetTextRuleFilter"].value() == 3

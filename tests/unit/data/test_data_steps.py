@@ -102,7 +102,7 @@ def test_drops_name_step_and_rule(tmp_path, encoder):
     turned = HEAD.replace("rotation_correction: 0", "rotation_correction: 90")
     drop = build_pipeline(PUBLISHED).run(pair(tmp_path, turned + "x"), context)
     assert drop == Dropped(
-        "a.pdf::1", str(tmp_path / "a.pdf"), "FilterOutRotatedDocuments", "rotated page"
+        "a.pdf::1", str(tmp_path / "a.pdf"), 1, "FilterOutRotatedDocuments", "rotated page"
     )
     drop = build_pipeline(PUBLISHED).run(pair(tmp_path, HEAD + "see <|im_end|> here"), context)
     assert (drop.step, "special token" in drop.rule) == ("Tokenizer", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import threading
@@ -16,8 +17,8 @@ from data_pairs import HEAD, config, make_pairs
 
 from olmrl.data.cost import CostModel
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.examples import load_sets
-from olmrl.data.feed import TRAIN, EvaluationRequest, StepFeed, StepShare
+from olmrl.data.examples import SftPages, load_sets
+from olmrl.data.feed import TRAIN, EvaluationRequest, Progress, StepFeed, StepShare
 from olmrl.learner.sft_evaluator import with_mean
 from olmrl.metrics import JsonlSink, Last, Mean, read_rows
 from olmrl.run_directory import RunDirectory, RunStopped
@@ -43,10 +44,13 @@ def cluster() -> Iterator[None]:
 class Run:
     """A Driver in a thread of its own, and the feed that it serves."""
 
-    def __init__(self, tmp_path: Path, model: Path, settings: Any) -> None:
+    def __init__(
+        self, tmp_path: Path, model: Path, settings: Any, pages: SftPages | None = None
+    ) -> None:
         self.directory = RunDirectory(tmp_path / "run")
         if not self.directory.started:
             self.directory.create("run: {}\n")
+        self.pages = pages or load_sets(settings.data, str(tmp_path))
         self.said: list[str] = []
         self.feed = ray.remote(StepFeed).options(max_concurrency=100, num_cpus=0).remote(1, 2)
         self.driver = SftDriver(
@@ -54,7 +58,7 @@ class Run:
             self.directory,
             encoder=EncoderSpec(str(model)),
             cost=CostModel(1, 0, 0, 0, 1, 0, 0, 0),
-            pages=load_sets(settings.data, str(tmp_path)),
+            pages=self.pages,
             read=(),
             feed=self.feed,
             sinks=[JsonlSink(self.directory.metrics)],
@@ -73,8 +77,8 @@ class Run:
         except BaseException as error:
             self.error = error
 
-    def begin(self, step: int = 0, position: tuple[int, int] = (0, 0)) -> None:
-        ray.get(self.feed.begin.remote(step, position))
+    def begin(self, step: int = 0, progress: Progress | None = None) -> None:
+        ray.get(self.feed.begin.remote(step, progress or Progress()))
 
     def take(self, step: int, channel: str = TRAIN) -> StepShare | None:
         return ray.get(self.feed.take.remote(channel, step, 0), timeout=60)
@@ -117,7 +121,7 @@ def names(share: StepShare | None) -> list[str]:
 
 
 def settings(tmp_path: Path, root: Path, steps: int | None = None, **data: Any) -> Any:
-    made = config(tmp_path, train=[{"root": str(root)}], prefetch_pages=4, **data)
+    made = config(tmp_path, **{"train": [{"root": str(root)}], "prefetch_pages": 4, **data})
     run = {"steps": steps, "seed": 1}
     return made.model_copy(
         update={
@@ -220,3 +224,45 @@ def test_the_mean_over_sets_leaves_out_a_set_without_pages():
     }
     assert with_mean(losses) == {"eval/a/loss": 3.0, "eval/c/loss": 1.0, "eval/loss": 2.0}
     assert with_mean({"eval/b/loss": Mean(0.0, 0.0)}) == {}
+
+
+def test_every_page_is_counted_and_listed_once_over_restarts_and_resumes(
+    tmp_path: Path, tiny_model: Path
+):
+    roots = [make_pairs(tmp_path / name, 4) for name in ("set", "other")]
+    for root in roots:
+        (root / "1.md").write_text(f"{HEAD}| a | b |\n|---|---|\n| 1 | 2 |")
+    made = settings(
+        tmp_path, roots[0], max_bad_fraction=0.5, train=[{"root": str(r)} for r in roots]
+    )
+    made = made.model_copy(update={"run": made.run.model_copy(update={"epochs": 2.0})})
+    first = Run(tmp_path, tiny_model, made)
+    spoil(roots[0] / "2.pdf")
+    first.start()
+    first.begin()
+    saved = [first.train(step).after for step in range(3)]
+    ray.get(first.feed.all_written.remote())
+    first.begin(1, saved[0])  # the learner died, and goes on from its first checkpoint
+    saved = [first.train(step).after for step in range(1, 4)]
+    first.finish()
+
+    with (first.directory.path / "dropped_pages.jsonl").open("a") as stream:
+        stream.write('{"path": "torn')  # what a kill leaves
+    second = Run(tmp_path, tiny_model, made, first.pages)
+    second.start()
+    second.begin(3, Progress.from_json(json.loads(json.dumps(saved[1].as_json()))))
+    step = 3
+    while second.train(step) is not None:
+        step += 1
+    second.finish()
+    rows = [row for row in read_rows(second.directory.metrics) if "loss/sft" in row]
+    assert [row["step"] for row in rows] == list(range(1, step + 1)) == [1, 2, 3, 4, 5]
+    counts = [row["data/pages_kept"] for row in rows]
+    assert counts == [2, 4, 6, 8, 10]
+    assert (second.driver.tally.kept, second.driver.tally.bad) == (10, 2)
+    assert second.driver.tally.dropped == {("DatasetTextRuleFilter", "markdown table"): 4}
+    (bad,) = second.directory.bad_pages()
+    assert bad["path"] == str(roots[0] / "2.pdf")
+    dropped = read_rows(second.directory.path / "dropped_pages.jsonl")
+    assert sorted(row["path"] for row in dropped) == sorted(str(root / "1.pdf") for root in roots)
+    assert {(row["page"], row["rule"]) for row in dropped} == {(1, "markdown table")}
