@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -56,6 +57,12 @@ def load_prompt(name: str) -> str:
     raise ValueError(
         f"prompt {name!r}: unknown; allowed are olmrl-v1, olmocr-v4, olmocr-v4:PATH and file:PATH"
     )
+
+
+def absolute_prompt(name: str) -> str:
+    """The same prompt for a process in any folder: the path of a prompt file made absolute."""
+    kind, _, path = name.partition(":")
+    return f"{kind}:{os.path.abspath(path)}" if path and not storage.is_remote(path) else name
 
 
 def _read(path: str) -> str:
