@@ -8,13 +8,14 @@ import pytest
 from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
+from olmrl.data import validate
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.examples import ExampleWork, count_sets
 from olmrl.data.page import PageSource, scan_pairs
-from olmrl.data.render import BadPage
+from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped
 from olmrl.data.tally import Tally
-from olmrl.data.validate import CACHE_NAME, _save, _stamp, check_pair
+from olmrl.data.validate import CACHE_NAME, _save, _stamp, check_pair, verdicts
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,6 +54,24 @@ def test_pages_are_counted_by_known_verdicts_limits_and_repeats(tmp_path: Path):
     remember(str(cache), sources, ["", "broken", "", "broken", "broken"])
     known = count_sets(settings.data, "unused")
     assert [(c.pages, c.bad, c.unseen) for c in known[:3]] == [(4, 3, 0), (2, 3, 0), (2, 0, 2)]
+
+
+def test_verdicts_of_another_format_do_not_count(tmp_path: Path, monkeypatch):
+    sources = scan_pairs(str(make_pairs(tmp_path / "set", 1))).sources
+    remember(str(tmp_path), sources, ["broken"])
+    assert verdicts(sources, str(tmp_path)) == ["broken"]
+    monkeypatch.setattr(validate, "_FORMAT", validate._FORMAT + 1)
+    assert verdicts(sources, str(tmp_path)) == [None]
+
+
+def test_a_file_that_cannot_be_read_is_no_verdict_on_the_pair(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 2)
+    for name in ("0.pdf", "1.md"):
+        (root / name).unlink()
+        (root / name).symlink_to(name)  # a loop: no process can open it
+    for source in scan_pairs(str(root)).sources:
+        with pytest.raises(UnreadPage):
+            check_pair(source)
 
 
 def remember(cache: str, sources: list[PageSource], reasons: list[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from data_pdfs import write_pdf
 from PIL import Image
 
 from olmrl.data.__main__ import main
+from olmrl.storage import read_jsonl
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
@@ -58,6 +60,37 @@ def test_dropped_pages_name_their_rule_and_evaluation_keeps_them(config: Path, c
     assert "| 1 | 2 |<|im_end|>" in capsys.readouterr().out
     assert main(["show", "--config", str(config), "data.max_tokens=20"]) == 0
     assert "dropped in training: more than data.max_tokens=20" in capsys.readouterr().out
+
+
+def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
+    config: Path, tmp_path: Path, capsys
+):
+    root = tmp_path / "set"
+    write_pdf(root / "c.pdf", pages=2)
+    write_pdf(root / "d.pdf", size=(100, 120))
+    (root / "c.md").write_text(HEAD + "x")
+    (root / "d.md").write_text("no front matter")
+    for name in ("long", "longer"):
+        write_pdf(root / f"{name}.pdf", size=(100, 120))
+        (root / f"{name}.md").write_text(HEAD + "long " * 900)
+    lost = tmp_path / "lost.jsonl"
+    arguments = ["--config", str(config), "--histogram", "--dropped", str(lost)]
+    assert main(["show", *arguments, "data.max_tokens=2000"]) == 0
+    out = capsys.readouterr().out
+    # the scan of `data show` does not open pages, so c is still in; rendering takes its first page
+    assert "2 of 6 pages kept, 1 bad" in out
+    assert "2 dropped by Tokenizer: more than 2000 tokens" in out
+    bins = [line.split() for line in out.splitlines() if line.endswith("#")]
+    assert sum(int(count) for _, count, _ in bins) == 2
+    longest = int(re.search(r"longest (\d+), data.max_tokens 2000", out)[1])
+    low, high = map(int, bins[-1][0].split("-"))
+    assert low <= longest <= high
+    assert "4 dropped and bad pages written to" in out
+    rows = {Path(row["pdf"]).name: row for _, row in read_jsonl(lost)}
+    assert rows["b.pdf"]["step"] == "DatasetTextRuleFilter"
+    assert rows["b.pdf"]["rule"] == "markdown table"
+    assert "front matter is missing" in rows["d.pdf"]["rule"] and rows["d.pdf"]["step"] == ""
+    assert rows["long.pdf"]["rule"] == rows["longer.pdf"]["rule"] == "more than 2000 tokens"
 
 
 @pytest.mark.parametrize(

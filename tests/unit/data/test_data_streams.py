@@ -196,7 +196,7 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
         tmp_path,
         train=[{"root": str(root)}, {"root": str(extra), "repeat": 2}],
         evaluation=[{"root": str(held), "name": "books", "limit": 2}],
-        max_bad_fraction=0.2,
+        max_bad_fraction=0.25,
     )
     loaded = load_sets(settings.data, str(tmp_path))
     assert len(loaded.train.items) == 5 + 2 * 2
@@ -208,6 +208,18 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     assert load_sets(settings.data, str(tmp_path)).opened == 0
     (root / "0.md").write_text(HEAD + "changed")
     assert load_sets(settings.data, str(tmp_path)).opened == 1
+
+    # that a file cannot be read is not remembered
+    text = (root / "3.md").read_text()
+    (root / "3.md").unlink()
+    (root / "3.md").symlink_to("3.md")
+    unread = load_sets(settings.data, str(tmp_path))
+    assert sorted(Path(bad.path).name for bad in unread.bad) == ["3.pdf", "5.pdf"]
+    assert load_sets(settings.data, str(tmp_path)).opened == 1
+    (root / "3.md").unlink()
+    (root / "3.md").write_text(text)
+    assert load_sets(settings.data, str(tmp_path)).opened == 1
+    assert load_sets(settings.data, str(tmp_path)).opened == 0
     (tmp_path / "cache" / CACHE_NAME).write_bytes(b"damaged")
     assert load_sets(settings.data, str(tmp_path)).opened == 11
 
