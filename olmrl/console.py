@@ -72,6 +72,7 @@ class Console:
                 dir=str(self._directory.path),
                 mode=logging_config.wandb,
                 config=parse_yaml((self._directory.path / "config.yaml").read_text(), "config"),
+                id=self._directory.wandb_id(),
                 resume="allow",
                 settings=wandb.Settings(console="off", disable_git=True),
             )

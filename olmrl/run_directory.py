@@ -11,6 +11,7 @@ bad_pages.jsonl   pages that could not be read, each once, with the reason
 dropped_pages.jsonl   SFT: good pages that a data step left out, each once, with step and rule
 checkpoints/      step-N folders
 report.html       what the run did
+wandb_id          id of the run at W&B
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +110,13 @@ class RunDirectory:
     def report(self) -> Path:
         """Path of report.html."""
         return self.path / "report.html"
+
+    def wandb_id(self) -> str:
+        """Id of this run at W&B, the same after a resume."""
+        path = self.path / "wandb_id"
+        if not path.exists():
+            storage.write_text(path, secrets.token_hex(4))
+        return path.read_text("utf-8")
 
     def trained(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
         """List the pages of an optimizer step: epoch, place in its order, page id."""
