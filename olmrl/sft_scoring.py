@@ -25,6 +25,7 @@ from olmrl.run_directory import RunDirectory
 from olmrl.types import Completion, EncodedPage, Page, PolicyVersion, Rollout, VersionSpan
 
 _SHOWN_PAGES = 4
+"""Over all sets, but one of each at least."""
 _POLL_S = 0.5
 _MEANS = ("edit_similarity", "reading", "ended", "pass_rate")
 """Figures whose mean over the sets is a figure of its own."""
@@ -155,13 +156,21 @@ def score(
             figures[f"eval/{name}"] = sum(values) / len(values)
     if failures:
         figures["eval/unscored_pages"] = float(len(failures))
-    shown = [one.page for one in pages][:_SHOWN_PAGES]
-    images = {page.page_id: directory.page_image(page) for page in shown}
+    images = {page.page_id: directory.page_image(page) for page in shown(pages)}
     every = [row for mine in by_title.values() for row in mine]
     record = evaluation.record(step, known, images, {"greedy": every})
     record["scores"] |= {name.removeprefix("eval/"): value for name, value in figures.items()}
     record["unscored"] = failures
     return Scored(figures, record)
+
+
+def shown(pages: Sequence[ReadPage]) -> list[Page]:
+    """The pages whose pictures and transcriptions are kept: the first few of every set."""
+    each = max(1, _SHOWN_PAGES // max(1, len({one.title for one in pages})))
+    by_title: dict[str, list[Page]] = {}
+    for one in pages:
+        by_title.setdefault(one.title, []).append(one.page)
+    return [page for mine in by_title.values() for page in mine[:each]]
 
 
 def _run_rewards(
