@@ -152,11 +152,10 @@ class SftDriver:
         threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
 
     def _feed_training(self, incarnation: int, step: int, progress: Progress) -> None:
-        seed = self._config.training.shuffle_seed
         stream = ExampleStream(
             self._train,
             self._encoder,
-            seed=self._config.run.seed if seed is None else seed,
+            seed=self._config.training.seed(self._config.run),
             start_epoch=progress.position[0],
             start_index=progress.position[1],
             epochs=None if self._config.run.steps else math.ceil(self._config.run.epochs),

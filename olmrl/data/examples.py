@@ -193,6 +193,11 @@ def _bound_bad(bad: Sequence[BadPage], total: int, most: float) -> None:
         )
 
 
+def place_random(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """What augmentation draws from at a place of an epoch, whoever runs it."""
+    return np.random.default_rng([seed, epoch, index])
+
+
 @dataclass(frozen=True, slots=True)
 class ExampleWork:
     """Take one page through its set's pipeline."""
@@ -205,9 +210,8 @@ class ExampleWork:
     def __call__(self, epoch: int, index: int, item: int) -> EncodedExample | Dropped | BadPage:
         """The example, or why there is none."""
         source, pipeline = self.pages.items[item]
-        context = StepContext(
-            np.random.default_rng([self.seed, epoch, index]), self.encoder.build()
-        )
+        random = place_random(self.seed, epoch, index)
+        context = StepContext(random, self.encoder.build())
         try:
             result = pipeline.run(source, context)
         except BadPage as bad:

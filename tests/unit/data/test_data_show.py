@@ -8,7 +8,12 @@ import yaml
 from data_pdfs import write_pdf
 from PIL import Image
 
+from olmrl.config import SftConfig, load
 from olmrl.data.__main__ import main
+from olmrl.data.dataset import order
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.examples import ExampleWork, scan_sets
+from olmrl.data.steps import Dropped
 from olmrl.storage import read_jsonl
 
 HEAD = (
@@ -60,6 +65,32 @@ def test_dropped_pages_name_their_rule_and_evaluation_keeps_them(config: Path, c
     assert "| 1 | 2 |<|im_end|>" in capsys.readouterr().out
     assert main(["show", "--config", str(config), "data.max_tokens=20"]) == 0
     assert "dropped in training: more than data.max_tokens=20" in capsys.readouterr().out
+
+
+def test_a_page_is_shown_as_training_augments_it_in_its_first_epoch(
+    config: Path, tmp_path: Path, tiny_model: Path, capsys
+):
+    root = tmp_path / "set"
+    for name in "cdef":
+        write_pdf(root / f"{name}.pdf", size=(100, 120))
+        (root / f"{name}.md").write_text(HEAD + name)
+    values = yaml.safe_load(config.read_text())
+    values["data"]["pipeline"].insert(3, {"name": "RotationAugmentation", "probability": 0.6})
+    values["training"] = {"shuffle_seed": 5}
+    config.write_text(yaml.safe_dump(values))
+    pages, _ = scan_sets(load(SftConfig, config).data)
+    spec = EncoderSpec(str(tiny_model))
+    work = ExampleWork(pages, spec, 4000, seed=5)
+    turned = 0
+    for place, item in enumerate(order(6, 5, 0).tolist()):
+        assert main(["show", "--config", str(config), "--index", str(item)]) == 0
+        out = capsys.readouterr().out
+        assert f"augmented as at place {place} of epoch 0" in out
+        example = work(0, place, item)
+        if not isinstance(example, Dropped):
+            assert spec.build().tokenizer.decode(example.labels) in out
+            turned += "is_rotation_valid: False" in out
+    assert 1 < turned < 5
 
 
 def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
