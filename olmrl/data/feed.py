@@ -36,7 +36,16 @@ class Progress:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Progress:
-        """What `as_json` gave."""
+        """What `as_json` gave.
+
+        Raises:
+            ValueError: it was written before tallies were saved.
+        """
+        if "tally" not in value:
+            raise ValueError(
+                "the checkpoint holds no tally of its pages: an older olmrl wrote it, which has to "
+                "finish this run"
+            )
         epoch, index = value["position"]
         return cls((epoch, index), Tally.from_json(value["tally"]))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 
 import numpy as np
+import pytest
 
 from olmrl.data.cost import CostModel
 from olmrl.data.example import EncodedExample
@@ -104,6 +107,15 @@ def test_a_request_waits_for_a_driver_that_knows_the_start():
         assert await feed.requests(new) == [EvaluationRequest(0, True, False)]
 
     asyncio.run(story())
+
+
+def test_progress_survives_a_checkpoint_and_an_older_one_is_refused():
+    progress = Progress((1, 5), Tally(kept=3, bad=1, dropped=Counter({("Filter", "rule"): 2})))
+    saved = json.loads(json.dumps(progress.as_json()))
+    assert Progress.from_json(saved) == progress
+    del saved["tally"]
+    with pytest.raises(ValueError, match="an older olmrl wrote it"):
+        Progress.from_json(saved)
 
 
 def test_a_dead_rank_takes_no_share_of_the_learner_that_follows():
