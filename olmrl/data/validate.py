@@ -86,8 +86,8 @@ def validate(
         resources: Custom Ray resources of a task that opens pairs.
     """
     path = storage.join(cache_dir, CACHE_NAME)
-    known = _load(path)
-    stamps = [_stamp(source) for source in sources]
+    known = load_verdicts(path)
+    stamps = [stamp(source) for source in sources]
     unknown = [k for k, stamp in enumerate(stamps) if stamp not in known]
     unread: dict[str, str] = {}
     if unknown:
@@ -97,7 +97,7 @@ def validate(
                 unread[stamps[k]] = found.reason
             else:
                 known[stamps[k]] = found
-        _save(path, known)
+        save_verdicts(path, known)
     everything = known | unread
     reasons = [everything[stamp] for stamp in stamps]
     bad = [
@@ -111,8 +111,8 @@ def validate(
 
 def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
     """What earlier runs found of each pair: empty for a good one, None for one not seen before."""
-    known = _load(storage.join(cache_dir, CACHE_NAME))
-    return [known.get(_stamp(source)) for source in sources]
+    known = load_verdicts(storage.join(cache_dir, CACHE_NAME))
+    return [known.get(stamp(source)) for source in sources]
 
 
 def _check_all(
@@ -131,7 +131,7 @@ def _check_all(
     return (reason for _, _, reason in stream)
 
 
-def _stamp(source: PageSource) -> str:
+def stamp(source: PageSource) -> str:
     """Path, size and modification time of both files; changes whenever one of them does."""
     files = [_file_stamp(source.pdf_path), _file_stamp(source.reference_path)]
     return "|".join([str(_FORMAT), source.pdf_path, *files])
@@ -152,7 +152,7 @@ def _file_stamp(path: str | None) -> str:
     return f"{info['size']}:{changed}"
 
 
-def _load(path: str) -> dict[str, str]:
+def load_verdicts(path: str) -> dict[str, str]:
     """Verdicts of earlier runs by stamp; a damaged file counts as none and is written anew."""
     if not storage.exists(path):
         return {}
@@ -163,7 +163,8 @@ def _load(path: str) -> dict[str, str]:
         return {}
 
 
-def _save(path: str, verdicts: dict[str, str]) -> None:
+def save_verdicts(path: str, verdicts: Mapping[str, str]) -> None:
+    """Write verdicts by stamp, whole or not at all."""
     buffer = io.BytesIO()
     pq.write_table(pa.table({"stamp": list(verdicts), "reason": list(verdicts.values())}), buffer)
     storage.write_bytes(path, buffer.getvalue())

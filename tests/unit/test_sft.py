@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from olmrl.config import SftConfig, load
-from olmrl.sft import describe_data
+from olmrl.sft import describe_data, total_steps
 
 STEPS = [
     "{name: FrontMatterParser}",
@@ -37,3 +37,14 @@ def test_a_dry_run_refuses_a_bench_without_a_pipeline_to_ask_with():
     assert "books" in describe(own, steps=[])
     with pytest.raises(ValueError, match=r"generate\.bench, data\.pipeline: no step sets the imag"):
         describe(own, bench, steps=[])
+
+
+def test_the_schedule_counts_the_pages_that_the_rules_keep():
+    shared = ["model.path=m", "data.train=[{root: books}]", "training.pages_per_step=4"]
+    kept = [True] * 80 + [False] * 20
+
+    def steps(*overrides: str) -> int:
+        return total_steps(load(SftConfig, None, [*shared, *overrides]), kept)
+
+    assert (steps(), steps("run.epochs=3"), steps("run.steps=7")) == (20, 60, 7)
+    assert 5 < steps("run.epochs=0.5") < 13

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -119,6 +120,15 @@ class Pipeline:
     def for_evaluation(self) -> Pipeline:
         """The same without filters and augmentations."""
         return Pipeline(tuple(step for step in self.steps if step.kind == "transform"))
+
+    def text_rules(self) -> Pipeline:
+        """The steps that decide by its text whether a page is kept; none without such a rule.
+
+        Not those behind an augmentation, which may change the text.
+        """
+        fixed = itertools.takewhile(lambda step: step.kind != "augmentation", self.steps)
+        steps = tuple(step for step in fixed if {*step.needs, *step.gives} == {"truth"})
+        return Pipeline(steps if any(step.needs for step in steps) else ())
 
     def for_asking(self) -> Pipeline:
         """Only the steps that make the question, for pages whose answer is not known."""

@@ -15,7 +15,7 @@ from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped
 from olmrl.data.tally import Tally
-from olmrl.data.validate import CACHE_NAME, _save, _stamp, check_pair, verdicts
+from olmrl.data.validate import CACHE_NAME, check_pair, save_verdicts, stamp, verdicts
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,8 +76,8 @@ def test_a_file_that_cannot_be_read_is_no_verdict_on_the_pair(tmp_path: Path):
 
 def remember(cache: str, sources: list[PageSource], reasons: list[str]) -> None:
     """Write the verdicts that a run would have left."""
-    stamps = [_stamp(source) for source in sources]
-    _save(f"{cache}/{CACHE_NAME}", dict(zip(stamps, reasons, strict=True)))
+    stamps = [stamp(source) for source in sources]
+    save_verdicts(f"{cache}/{CACHE_NAME}", dict(zip(stamps, reasons, strict=True)))
 
 
 def test_augmentation_depends_on_place_and_seed_only(tmp_path: Path, tiny_model: Path):

@@ -18,7 +18,7 @@ from olmrl.config import ConfigError
 from olmrl.data.dataset import OrderedStream, PageStream, PreparedPage, order
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.example import EncodedExample
-from olmrl.data.examples import ExampleStream, load_sets
+from olmrl.data.examples import ExampleStream, count_sets, load_sets
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped
@@ -263,3 +263,35 @@ def test_unusable_configurations(tmp_path: Path):
         load_sets(config(tmp_path, train=train).data, "c")
     with pytest.raises(ConfigError):
         config(tmp_path, train=[])
+
+
+def test_rules_on_the_text_are_foreseen_and_remembered(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 4)
+    (root / "1.md").write_text(HEAD + "| a | b |\n|---|---|\n| 1 | 2 |")
+    train = [{"root": str(root), "repeat": 2}, {"root": str(root), "name": "more", "limit": 2}]
+    settings = config(tmp_path, train=train, evaluation=[{"root": str(root), "name": "held"}])
+    rule = "DatasetTextRuleFilter: markdown table"
+    assert [count.dropped for count in count_sets(settings.data, "unused")] == [0, 0, 0]
+    loaded = load_sets(settings.data, str(tmp_path))
+    assert loaded.foreseen == ("", rule, "", "", "", rule, "", "", "", rule)
+    assert [len(count.kept) for count in count_sets(settings.data, "unused")] == [8, 2, 4]
+    assert [count.dropped for count in count_sets(settings.data, "unused")] == [2, 1, 0]
+    # remembered by what judged them: other steps judge anew
+    rotated = HEAD.replace("rotation_correction: 0", "rotation_correction: 90")
+    (root / "2.md").write_text(rotated + "lying")
+    assert [count.dropped for count in count_sets(settings.data, "unused")] == [2, 1, 0]
+    steps = [*PIPELINE[:1], {"name": "FilterOutRotatedDocuments"}, *PIPELINE[1:]]
+    other = config(tmp_path, train=train[:1], pipeline=steps)
+    assert [count.dropped for count in count_sets(other.data, "unused")] == [0]
+    turned = "FilterOutRotatedDocuments: rotated page"
+    assert load_sets(other.data, str(tmp_path)).foreseen == ("", rule, turned, "") * 2
+    assert [count.dropped for count in count_sets(other.data, "unused")] == [4]
+
+
+def test_a_set_whose_pages_are_all_dropped_by_their_text_is_refused(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 3, "| a | b |\n|---|---|\n| 1 | 2 |\n")
+    with pytest.raises(
+        ValueError, match=r"no page is left to train on: 0 of 3 pages kept"
+    ) as found:
+        load_sets(config(tmp_path, train=[{"root": str(root)}]).data, str(tmp_path))
+    assert "3 dropped by DatasetTextRuleFilter: markdown table" in str(found.value)
