@@ -23,6 +23,7 @@ from olmrl.checkpoint.lock import RunLock
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import LoggingConfig
+from olmrl.data.prompts import absolute_prompt
 from olmrl.metrics import JsonlSink, Sink, WandbSink
 from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.stop import StopRequest
@@ -71,6 +72,7 @@ class Console:
                 dir=str(self._directory.path),
                 mode=logging_config.wandb,
                 config=parse_yaml((self._directory.path / "config.yaml").read_text(), "config"),
+                id=self._directory.wandb_id(),
                 resume="allow",
                 settings=wandb.Settings(console="off", disable_git=True),
             )
@@ -279,8 +281,8 @@ def _absolute(config: ConfigType) -> ConfigType:
             return {k: walk(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [walk(v, key) for v in value]
-        if isinstance(value, str) and key == "prompt" and value.startswith("file:"):
-            return "file:" + os.path.abspath(value.removeprefix("file:"))
+        if isinstance(value, str) and key == "prompt":
+            return absolute_prompt(value)
         if isinstance(value, str) and key in _PATH_KEYS and not storage.is_remote(value):
             absolute = os.path.abspath(value)
             return absolute if key == "dir" or os.path.exists(absolute) else value

@@ -8,8 +8,10 @@ evaluations/      one JSON file per held-out evaluation
 pages/            PNG of every page shown in rollouts/ or evaluations/
 logs/             what happened, one file per role and rank
 bad_pages.jsonl   pages that could not be read, each once, with the reason
+dropped_pages.jsonl   SFT: good pages that a data step left out, each once, with step and rule
 checkpoints/      step-N folders
 report.html       what the run did
+wandb_id          id of the run at W&B
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,11 +37,48 @@ class RunStopped(RuntimeError):
     """A run that ended early for a reason the user can act on."""
 
 
+class _Listing:
+    """A JSONL file that lists each thing once, over resumes too; for many threads."""
+
+    def __init__(self, path: Path, key: Sequence[str]) -> None:
+        """Describe the file; nothing is read or written yet.
+
+        Args:
+            path: Where it lies.
+            key: Fields of a row that make it one thing.
+        """
+        self._path = path
+        self._key = key
+        self._known: set[tuple[Any, ...]] | None = None
+        self._lock = threading.Lock()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is listed."""
+        return read_rows(self._path) if self._path.exists() else []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """List a thing, if it is not listed yet."""
+        with self._lock:
+            if self._known is None:
+                rows = self.rows()
+                self._known = {self._name(known) for known in rows}
+                # written anew: a killed run may have left half a row at the end
+                storage.write_jsonl(self._path, rows)
+            if self._name(row) not in self._known:
+                self._known.add(self._name(row))
+                _append(self._path, row)
+
+    def _name(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[field] for field in self._key)
+
+
 class RunDirectory:
     """Paths and writers of one run; local folder."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        self._bad = _Listing(self.path / "bad_pages.jsonl", ["page_id"])
+        self._dropped = _Listing(self.path / "dropped_pages.jsonl", ["path", "page", "rule"])
 
     def create(self, config_text: str) -> None:
         """Make the folder and write the resolved configuration."""
@@ -70,9 +111,16 @@ class RunDirectory:
         """Path of report.html."""
         return self.path / "report.html"
 
+    def wandb_id(self) -> str:
+        """Id of this run at W&B, the same after a resume."""
+        path = self.path / "wandb_id"
+        if not path.exists():
+            storage.write_text(path, secrets.token_hex(4))
+        return path.read_text("utf-8")
+
     def trained(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
         """List the pages of an optimizer step: epoch, place in its order, page id."""
-        self._append(self.steps, {"step": step, "pages": [list(page) for page in pages]})
+        _append(self.steps, {"step": step, "pages": [list(page) for page in pages]})
 
     def continue_from(self, step: int) -> None:
         """Forget what was written after a step, so that a continued run tells no step twice.
@@ -91,29 +139,21 @@ class RunDirectory:
                     file.unlink()
 
     def bad_page(self, page_id: str, path: str, reason: str) -> None:
-        """List an unreadable page."""
-        row = {"page_id": page_id, "path": path, "reason": reason}
-        self._append(self.path / "bad_pages.jsonl", row)
+        """List an unreadable page, once."""
+        self._bad.add({"page_id": page_id, "path": path, "reason": reason})
 
-    def dropped_page(self, page_id: str, step: str, rule: str) -> None:
-        """List a good page that a data step left out."""
-        row = {"page_id": page_id, "step": step, "rule": rule}
-        self._append(self.path / "dropped_pages.jsonl", row)
+    def dropped_page(self, path: str, page_number: int, *, step: str, rule: str) -> None:
+        """List a good page that a data step left out, once for each rule."""
+        self._dropped.add({"path": path, "page": page_number, "step": step, "rule": rule})
 
     def dropped_group(self, group_id: str, reason: str, detail: str) -> None:
         """List a prompt group that could not be generated or scored."""
         row = {"group_id": group_id, "reason": reason, "detail": detail}
-        self._append(self.path / "dropped_groups.jsonl", row)
+        _append(self.path / "dropped_groups.jsonl", row)
 
     def bad_pages(self) -> list[dict[str, Any]]:
         """Pages listed so far, each once."""
-        path = self.path / "bad_pages.jsonl"
-        rows = [row for _, row in storage.read_jsonl(path)] if path.exists() else []
-        return list({row["page_id"]: row for row in rows}.values())
-
-    def _append(self, path: Path, row: dict[str, Any]) -> None:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return self._bad.rows()
 
     def page_image(self, page: Page) -> str:
         """Save a page's picture once; returns its path inside the run directory."""
@@ -151,6 +191,11 @@ class RunDirectory:
         """Recorded prompt groups, by step, or those of one step."""
         number = "*" if step is None else f"{step:06d}-*"
         return sorted((self.path / "rollouts").glob(f"step-{number}.json"))
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def rollout_row(rollout: Rollout) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
@@ -18,14 +19,15 @@ from olmrl import cluster
 from olmrl.config import SftConfig
 from olmrl.console import Console, run_command
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.examples import check_pipelines, count_sets, load_sets
+from olmrl.data.examples import count_sets, load_sets
 from olmrl.data.feed import StepFeed
+from olmrl.data.text_rules import kept_pages
 from olmrl.learner.launch import LearnerGroup
 from olmrl.learner.task import SftTask
 from olmrl.report.run import write as write_report
 from olmrl.run_directory import RunDirectory
 from olmrl.sft_driver import SftDriver
-from olmrl.sft_scoring import sample_pages
+from olmrl.sft_scoring import asking_pipeline, sample_pages
 
 COLUMNS = {
     "loss": ("loss/sft", ".4f"),
@@ -50,15 +52,16 @@ def main(argv: list[str] | None = None) -> int:
 def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     """Train from start (or from the newest checkpoint) to report."""
     encoder = EncoderSpec(config.model.path)
-    encoder.build()  # a wrong model path ends the run here, before anything starts
+    encoder.build().check_chat()  # a wrong model ends the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
     for bad in pages.bad:
         directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
     read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
-    total = total_steps(config, count)
+    total = total_steps(config, [not rule for rule in pages.foreseen])
     held = sum(len(held_out.items) for held_out in pages.evaluation)
-    console.say(f"{count} training pages, {held} for evaluation, {total} steps")
+    lost = sum(bool(rule) for rule in pages.foreseen)
+    console.say(f"{count} training pages{_dropped(lost)}, {held} for evaluation, {total} steps")
     feed = (
         ray.remote(StepFeed)
         .options(max_concurrency=1000, **cluster.beside_driver())
@@ -86,6 +89,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         feed=feed,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("SFT", total, COLUMNS),
+        say=console.say,
     )
     driver.run(learner.error, console.stop.requested)
     learner.join()
@@ -99,31 +103,45 @@ def describe_data(config: SftConfig) -> str:
     """Pages per set and steps, for `--dry-run`: no page is opened, and Ray is not started.
 
     Raises:
-        ValueError: a step of a pipeline is unknown or misspelt.
+        ValueError: a pipeline cannot work.
     """
-    check_pipelines(config.data)
+    if config.evaluation.generate is not None and config.evaluation.generate.bench is not None:
+        asking_pipeline(config)
     counts = count_sets(config.data, str(Path(config.run.dir).parent))
     lines = ["pages"]
     for count in counts:
         kind = "training  " if count.training else "evaluation"
         notes = [f"{count.bad} bad ones left out"] if count.bad else []
         notes += [f"{count.unseen} of its pairs not validated yet"] if count.unseen else []
+        notes += [f"{count.dropped} dropped by text rules"] if count.dropped else []
         note = f" ({', '.join(notes)})" if notes else ""
         amount = f"cannot be counted: {count.problem}" if count.problem else str(count.pages)
         lines.append(f"  {kind}  {count.name:<20} {amount}{note}")
     training = [count for count in counts if count.training]
-    if not any(count.problem for count in training):
-        total = sum(count.pages for count in training)
-        steps = total_steps(config, total)
-        lines.append(f"  {total} training pages an epoch, {steps} steps (filters may drop pages)")
+    if all(count.pages for count in training):
+        kept = [flag for count in training for flag in count.kept]
+        lines.append(
+            f"  {len(kept)} training pages an epoch{_dropped(kept.count(False))}, "
+            f"{total_steps(config, kept)} steps (longer ones than data.max_tokens are dropped too)"
+        )
     return "\n".join(lines)
 
 
-def total_steps(config: SftConfig, pages: int) -> int:
-    """Optimizer steps of the run: `run.steps`, or what the epochs give."""
+def _dropped(count: int) -> str:
+    return f" ({count} of them dropped by text rules)" if count else ""
+
+
+def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
+    """Optimizer steps of the run: `run.steps`, or what the epochs give.
+
+    Args:
+        config: The run.
+        kept: By training page of an epoch: False for one that is known to be dropped.
+    """
     if config.run.steps is not None:
         return config.run.steps
-    return max(1, math.ceil(config.run.epochs * pages / config.training.pages_per_step))
+    pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
+    return max(1, math.ceil(pages / config.training.pages_per_step))
 
 
 if __name__ == "__main__":

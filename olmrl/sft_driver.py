@@ -11,7 +11,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -20,15 +20,27 @@ from olmrl.config.schema import SftConfig
 from olmrl.data.cost import CostModel
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.example import EncodedExample
-from olmrl.data.examples import ExampleStream, PageItem, SftPages, Tally
-from olmrl.data.feed import TRAIN, PromptShare, share_out
+from olmrl.data.examples import ExampleStream, PageItem, SftPages
+from olmrl.data.feed import TRAIN, Progress, PromptShare, share_out
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
-from olmrl.metrics import Sink, flatten
-from olmrl.run_directory import RunDirectory
+from olmrl.data.tally import Tally
+from olmrl.metrics import Measurements, Sink, flatten
+from olmrl.run_directory import RunDirectory, RunStopped
 from olmrl.samples import log_samples
 
 _POLL_S = 0.1
+_EPOCH = "data/epoch"
+"""Every row of a training step has it, and no row of an evaluation."""
+
+
+class _Offered(NamedTuple):
+    """What a step holds."""
+
+    places: list[tuple[int, int, str]]
+    """Epoch, place in its order and id of its pages."""
+    tally: Tally
+    """What became of the pages up to its last one."""
 
 
 class SftDriver:
@@ -44,6 +56,7 @@ class SftDriver:
         feed: StepFeed actor.
         sinks: Where metrics go.
         on_step: Told each step's row, with the newest evaluation's figures.
+        say: Told what the user should know, in a sentence.
     """
 
     def __init__(
@@ -58,6 +71,7 @@ class SftDriver:
         feed: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
+        say: Callable[[str], None],
     ) -> None:
         self._config = config
         self._directory = directory
@@ -68,14 +82,26 @@ class SftDriver:
         self._feed = feed
         self._sinks = sinks
         self._on_step = on_step
+        self._say = say
         self.tally = Tally()
+        """What became of the pages up to the newest step that was reported."""
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
         self._read = tuple(read)
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
-        self._pages: dict[int, list[tuple[int, int, str]]] = {}
-        """Pages of each step that was offered."""
+        self._offered: dict[int, _Offered] = {}
+        """What each step holds that was offered and not reported yet."""
+        self._trained = 0
+        """The newest step that was reported."""
+        self._ended: dict[int, Tally] = {}
+        """The whole tally by the last step before the pages ended; some may be lost after it."""
+        self._bad = {(bad.path, bad.page_number) for bad in pages.bad}
+        self._evaluated: dict[int, Measurements] = {}
+        """What became of the evaluation pages at each step whose losses are not logged yet."""
+        self._empty: set[str] = set()
+        """Evaluation sets that no page was left of."""
+        self._known_pages = len(self._bad | pages.places())
 
     def run(
         self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
@@ -88,6 +114,7 @@ class SftDriver:
 
         Raises:
             ValueError: no page survives the steps.
+            RunStopped: too many unreadable pages.
         """
         known, stopping = 0, False
         while not ray.get(self._feed.finished.remote()):
@@ -99,10 +126,11 @@ class SftDriver:
                 raise error
             start = ray.get(self._feed.start.remote(known))
             if start is not None:
-                known, step, position = start
+                known, step, progress = start
                 self._directory.continue_from(step)
-                self._in_background(self._feed_training, known, step, position)
-            for requested in ray.get(self._feed.requests.remote()):
+                self.tally, self._trained = progress.tally, step
+                self._in_background(self._feed_training, known, step, progress)
+            for requested in ray.get(self._feed.requests.remote(known)):
                 if requested.losses:
                     self._in_background(self._feed_evaluation, known, requested.step)
                 if requested.transcripts:
@@ -110,6 +138,7 @@ class SftDriver:
             self._log(known)
             threading.Event().wait(_POLL_S)
         self._log(known)
+        self.tally = self._ended.get(self._trained, self.tally)
 
     # -- feeding (own threads: `put` waits while the learner is behind)
 
@@ -122,14 +151,13 @@ class SftDriver:
 
         threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
 
-    def _feed_training(self, incarnation: int, step: int, position: tuple[int, int]) -> None:
-        seed = self._config.training.shuffle_seed
+    def _feed_training(self, incarnation: int, step: int, progress: Progress) -> None:
         stream = ExampleStream(
             self._train,
             self._encoder,
-            seed=self._config.run.seed if seed is None else seed,
-            start_epoch=position[0],
-            start_index=position[1],
+            seed=self._config.training.seed(self._config.run),
+            start_epoch=progress.position[0],
+            start_index=progress.position[1],
             epochs=None if self._config.run.steps else math.ceil(self._config.run.epochs),
             max_tokens=self._config.data.max_tokens,
             prefetch=self._config.data.prefetch_pages,
@@ -137,32 +165,47 @@ class SftDriver:
         )
         kept: list[EncodedExample] = []
         places: list[tuple[int, int, str]] = []
+        lost = Tally()  # since the last page that was kept, or the epoch began
         size = self._config.training.pages_per_step
-        after = position
+        after, tally = progress.position, progress.tally.copy()
         for epoch, index, value in stream:
-            after = self._after(epoch, index)
             if self._past_the_end(epoch, index):
                 break
-            self.tally.add(value)
+            after = self._after(epoch, index)
+            tally.add(value)
+            lost = Tally() if index == 0 else lost
             if not self._keep(value):
-                if self.tally.total >= len(self._train.items):
-                    self.tally.require_some()
+                lost.add(value)
+                if lost.total >= len(self._train.items):
+                    lost.require_some()
                 continue
+            lost = Tally()
             kept.append(value)
             places.append((epoch, index, value.page.page_id))
             if len(kept) == size:
-                self._pages[step + 1] = places
-                if not self._put(incarnation, TRAIN, step, kept, after):
+                if not self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
                     return
                 step, kept, places = step + 1, [], []
-        if kept:
-            self._pages[step + 1] = places
-            if self._put(incarnation, TRAIN, step, kept, after):
-                step += 1
+        if kept and self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
+            step += 1
+        tally.require_some()
+        self._ended[step] = tally
         ray.get(self._feed.end.remote(incarnation, TRAIN, step))
+
+    def _offer(
+        self,
+        incarnation: int,
+        step: int,
+        examples: list[EncodedExample],
+        places: list[tuple[int, int, str]],
+        after: Progress,
+    ) -> bool:
+        self._offered[step + 1] = _Offered(places, after.tally)
+        return self._put(incarnation, TRAIN, step, examples, after)
 
     def _feed_evaluation(self, incarnation: int, step: int) -> None:
         size = self._config.training.pages_per_step
+        counted: Measurements = {}
         for pages in self._evaluation:
             channel = f"eval/{pages.name}/{step}"
             stream = ExampleStream(
@@ -174,13 +217,35 @@ class SftDriver:
                 prefetch=self._config.data.prefetch_pages,
                 resources=self._config.data.resources,
             )
-            kept = (value for _, _, value in stream if self._keep(value))
+            tally = Tally()
+            values = (tally.counted(value) for _, _, value in stream)
+            kept = (value for value in values if self._keep(value))
             chunks = 0
             while chunk := list(itertools.islice(kept, size)):
-                if not self._put(incarnation, channel, chunks, chunk, (0, 0)):
+                if not self._put(incarnation, channel, chunks, chunk, Progress()):
                     return
                 chunks += 1
+            counted |= tally.measurements(f"data/eval/{pages.name}")
+            if not tally.kept:
+                self._explain_empty(pages.name, tally)
+            self._evaluated[step] = counted
             ray.get(self._feed.end.remote(incarnation, channel, chunks))
+
+    def _explain_empty(self, name: str, tally: Tally) -> None:
+        """Say that an evaluation set has no page left, once.
+
+        Raises:
+            ValueError: the best checkpoint could not be chosen without it.
+        """
+        if name in self._empty:
+            return
+        self._empty.add(name)
+        problem = f"evaluation set {name}: {tally.summary()}"
+        metric = self._config.evaluation.best_metric
+        all_empty = metric == "eval/loss" and len(self._empty) == len(self._evaluation)
+        if all_empty or metric == f"eval/{name}/loss":
+            raise ValueError(f"evaluation.best_metric: {metric} cannot be measured; {problem}")
+        self._say(f"{problem}\nit has no loss, and eval/loss is the mean of the other sets")
 
     def _score_transcripts(self, incarnation: int, step: int) -> None:
         pages = sft_scoring.prepare(self._read, self._encoder, self._directory)
@@ -202,7 +267,7 @@ class SftDriver:
         channel: str,
         step: int,
         examples: list[EncodedExample],
-        after: tuple[int, int],
+        after: Progress,
     ) -> bool:
         shares = share_out(examples, after, self._config.learner.workers, self._cost)
         return bool(ray.get(self._feed.put.remote(incarnation, channel, step, shares)))
@@ -220,11 +285,24 @@ class SftDriver:
 
     def _keep(self, value: EncodedExample | Dropped | BadPage) -> bool:
         if isinstance(value, Dropped):
-            self._directory.dropped_page(value.page_id, value.step, value.rule)
+            self._directory.dropped_page(
+                value.pdf_path, value.page_number, step=value.step, rule=value.rule
+            )
         elif isinstance(value, BadPage):
-            page_id = f"{value.path}::{value.page_number}"
-            self._directory.bad_page(page_id, value.path, value.reason)
+            self._directory.bad_page(f"{value.path}::{value.page_number}", value.path, value.reason)
+            self._bound_bad(value)
         return isinstance(value, EncodedExample)
+
+    def _bound_bad(self, bad: BadPage) -> None:
+        self._bad.add((bad.path, bad.page_number))
+        share = len(self._bad) / self._known_pages
+        most = self._config.data.max_bad_fraction
+        if share > most:
+            raise RunStopped(
+                f"{share:.0%} of {self._known_pages} pages cannot be used, more than "
+                f"data.max_bad_fraction={most:g} allows; "
+                f"see {self._directory.path / 'bad_pages.jsonl'}"
+            )
 
     # -- metrics
 
@@ -232,14 +310,20 @@ class SftDriver:
         rows = ray.get(self._feed.rows.remote())
         for step, row in rows:
             self._log_samples(before=step)
-            row |= flatten(self.tally.measurements())
+            trained = _EPOCH in row
+            if trained:
+                offered = self._offered.pop(step)
+                self.tally, self._trained = offered.tally, step
+                self._directory.trained(step, offered.places)
+            row |= flatten(self.tally.measurements("data"))
+            if not trained:
+                row |= flatten(self._evaluated.pop(step, {}))
             for sink in self._sinks:
                 sink.write(step, row)
-            if any(name.startswith("eval/") for name in row):
-                self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}
-            else:
-                self._directory.trained(step, self._pages.pop(step))
+            if trained:
                 self._on_step(step, self._scores | row)
+            else:
+                self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}
         if rows:
             ray.get(self._feed.rows_written.remote(incarnation, len(rows)))
         self._log_samples()

@@ -19,12 +19,13 @@ from olmrl.data.examples import PageItem, PageSet
 from olmrl.data.feed import Transcript
 from olmrl.data.page import read_reference, scan_bench
 from olmrl.data.render import BadPage
-from olmrl.data.steps import Dropped, StepContext, build_pipeline
+from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.run_directory import RunDirectory
 from olmrl.types import Completion, EncodedPage, Page, PolicyVersion, Rollout, VersionSpan
 
 _SHOWN_PAGES = 4
+"""Over all sets, but one of each at least."""
 _POLL_S = 0.5
 _MEANS = ("edit_similarity", "reading", "ended", "pass_rate")
 """Figures whose mean over the sets is a figure of its own."""
@@ -61,7 +62,7 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
         return []
     everything = [(pages.name, pages.items) for pages in sets]
     if generate.bench is not None:
-        asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
+        asking = asking_pipeline(config)
         found = evaluation.with_baselines(scan_bench(generate.bench))
         items = tuple(PageItem(source, asking) for source in found)
         everything.append((folder_name(generate.bench), items))
@@ -70,6 +71,17 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
         order = np.random.default_rng(config.run.seed).permutation(len(items))
         drawn += [(title, items[k]) for k in sorted(order[: generate.pages])]
     return drawn
+
+
+def asking_pipeline(config: SftConfig) -> Pipeline:
+    """The steps that pages of `evaluation.generate.bench` go through.
+
+    Raises:
+        ValueError: they lack an image, an instruction or their order, or a prompt.
+    """
+    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
+    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
+    return asking
 
 
 def prepare(
@@ -85,14 +97,16 @@ def prepare(
             if reference is None:
                 reference = read_reference(source)
         except BadPage as bad:
-            directory.bad_page(source.page_id, bad.path, bad.reason)
+            directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
             continue
         if isinstance(sample, Dropped):
-            directory.dropped_page(sample.page_id, sample.step, sample.rule)
+            directory.dropped_page(
+                sample.pdf_path, sample.page_number, step=sample.step, rule=sample.rule
+            )
             continue
         image, instruction = sample.image, sample.instruction
-        if image is None or instruction is None or sample.order is None:
-            raise ValueError(f"{title}: its pipeline lacks PDFRenderer, a prompt or user messages")
+        assert image is not None and instruction is not None  # the pipelines were checked
+        assert sample.order is not None
         page = Page(
             page_id=f"{title}/{source.page_id}",
             pdf_path=source.pdf_path,
@@ -143,13 +157,21 @@ def score(
             figures[f"eval/{name}"] = sum(values) / len(values)
     if failures:
         figures["eval/unscored_pages"] = float(len(failures))
-    shown = [one.page for one in pages][:_SHOWN_PAGES]
-    images = {page.page_id: directory.page_image(page) for page in shown}
+    images = {page.page_id: directory.page_image(page) for page in shown(pages)}
     every = [row for mine in by_title.values() for row in mine]
     record = evaluation.record(step, known, images, {"greedy": every})
     record["scores"] |= {name.removeprefix("eval/"): value for name, value in figures.items()}
     record["unscored"] = failures
     return Scored(figures, record)
+
+
+def shown(pages: Sequence[ReadPage]) -> list[Page]:
+    """The pages whose pictures and transcriptions are kept: the first few of every set."""
+    each = max(1, _SHOWN_PAGES // max(1, len({one.title for one in pages})))
+    by_title: dict[str, list[Page]] = {}
+    for one in pages:
+        by_title.setdefault(one.title, []).append(one.page)
+    return [page for mine in by_title.values() for page in mine[:each]]
 
 
 def _run_rewards(

@@ -158,6 +158,8 @@ def list_files(
 ) -> list[str]:
     """List files below a folder, sorted, as full paths; symlinked folders are followed.
 
+    A folder that several links lead to is listed once, under the first of its paths.
+
     Raises:
         ValueError: the folder does not exist.
     """
@@ -166,7 +168,13 @@ def list_files(
         raise ValueError(f"{root}: no such folder")
     if is_remote(root):
         return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
-    found = []
-    for folder, _, names in os.walk(inner, followlinks=follow_links):
+    found, seen = [], set()
+    for folder, folders, names in os.walk(inner, followlinks=follow_links):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
         found += [os.path.join(folder, name) for name in names if name.endswith(suffix)]
     return sorted(found)

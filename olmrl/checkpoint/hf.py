@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
 from olmrl.checkpoint.weights import ShardWriter
 from olmrl.config.load import parse_yaml
-from olmrl.config.schema import MODEL_TYPES
+from olmrl.config.schema import MODEL_TYPES, SftEvaluationConfig
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
@@ -123,15 +123,29 @@ def run_config(run_dir: str) -> dict[str, Any]:
     return config
 
 
+def best_mode(config: dict[str, Any]) -> Literal["min", "max"]:
+    """Whether a run's best checkpoint has the smallest or the largest score.
+
+    Args:
+        config: resolved configuration of an SFT run, or of a GRPO run, whose scores are rewards.
+    """
+    evaluation = config.get("evaluation", {})
+    if "best_metric" not in evaluation:
+        return "max"
+    return SftEvaluationConfig(
+        best_metric=evaluation["best_metric"], best_mode=evaluation["best_mode"]
+    ).mode
+
+
 def choose(run_dir: str, step: int | None = None, best: bool = False) -> Checkpoint:
     """Open the checkpoint of a run that was asked for: of a step, the best, or the newest.
 
     Raises:
         CheckpointError: there is none.
     """
-    config = run_config(run_dir)
-    mode = config.get("evaluation", {}).get("best_mode", "max")
-    store = CheckpointFolder(storage.join(run_dir, CHECKPOINTS), best_mode=mode)
+    store = CheckpointFolder(
+        storage.join(run_dir, CHECKPOINTS), best_mode=best_mode(run_config(run_dir))
+    )
     if step is not None:
         return store.at(step)
     found = store.best() if best else store.newest()

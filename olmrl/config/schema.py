@@ -573,6 +573,10 @@ class TrainingConfig(Section):
     shuffle_seed: int | None = None
     """Seed of the page order; null takes run.seed."""
 
+    def seed(self, run: RunConfig) -> int:
+        """Seed of page order and augmentation."""
+        return run.seed if self.shuffle_seed is None else self.shuffle_seed
+
 
 class TranscriptionConfig(Section):
     """Evaluation pages that the policy reads, greedily, to be scored.

@@ -18,11 +18,13 @@ from PIL import Image
 
 from olmrl import cluster, storage
 from olmrl.config import SftConfig, load
+from olmrl.data.dataset import first_place
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.example import IGNORED, EncodedExample
-from olmrl.data.examples import ExampleStream, PageSet, Tally, scan_sets
+from olmrl.data.examples import ExampleStream, PageSet, place_random, scan_sets
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, StepContext
+from olmrl.data.tally import Tally
 
 _BIN = 100
 """Tokens per line of the histogram."""
@@ -93,9 +95,10 @@ def _show_page(
 ) -> None:
     source, pipeline = pages.items[index]
     print(f"page {index} of {len(pages.items)} in {pages.name}: {source.pdf_path}")
-    seed = config.training.shuffle_seed
-    random = np.random.default_rng([config.run.seed if seed is None else seed, 0, index])
-    sample = pipeline.run(source, StepContext(random, encoder))
+    seed = config.training.seed(config.run) if pages.name == "train" else None
+    place = first_place(index, len(pages.items), seed)
+    print(f"augmented as at place {place} of epoch 0 (which bad pages in the set would shift)")
+    sample = pipeline.run(source, StepContext(place_random(seed or 0, 0, place), encoder))
     if isinstance(sample, Dropped):
         print(f"dropped by {sample.step}: {sample.rule}")
         return

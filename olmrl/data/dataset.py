@@ -53,6 +53,11 @@ def order(count: int, seed: int, epoch: int) -> Int64Array:
     return np.random.default_rng([seed, epoch]).permutation(count).astype(np.int64)
 
 
+def first_place(item: int, count: int, seed: int | None) -> int:
+    """Place of an item in the order of epoch 0; without a seed the items keep their own order."""
+    return item if seed is None else int(np.flatnonzero(order(count, seed, 0) == item)[0])
+
+
 @lru_cache(maxsize=4)
 def _cached_order(count: int, seed: int, epoch: int) -> Int64Array:
     return order(count, seed, epoch)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import get_args
 
 import numpy as np
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from olmrl.data.anchor import anchor_text
-from olmrl.data.example import EncodedExample
+from olmrl.data.example import EncodedExample, PageRefused
 from olmrl.data.model_files import chat_template, image_settings, vision_tokens
 from olmrl.data.patches import ImagePatcher
 from olmrl.data.prompts import IMAGE_PLACEHOLDER, Order, chat_text, load_prompt
@@ -125,6 +127,19 @@ class Encoder:
         height, width = page.image.shape[:2]
         return int(self.vision.count(np.asarray([self._images.grid(height, width)]))[0])
 
+    def check_chat(self) -> None:
+        """Encode a blank page, so that a wrong chat template shows before any page.
+
+        Raises:
+            ValueError: the template, or the tokenizer, does not give one image (names the model).
+        """
+        blank = np.full((56, 56, 3), 255, np.uint8)
+        try:
+            for order in get_args(Order):
+                self.encode_prompt("a blank page", self.chat("x", order=order), [blank])
+        except (ValueError, TemplateError) as error:
+            raise ValueError(f"{self.model_path}: {error}") from error
+
     def encode_page(self, page: Page) -> EncodedPage:
         """Encode the prompt of a page.
 
@@ -178,14 +193,14 @@ class Encoder:
         """[R] ids of a transcription, the end token last.
 
         Raises:
-            ValueError: the text spells a special token of the model.
+            PageRefused: the text spells a special token of the model.
         """
         ids = np.asarray(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
         if (
             np.isin(ids, self.tokenizer.all_special_ids).any()
             or np.isin(ids, self.banned_ids).any()
         ):
-            raise ValueError("the transcription spells a special token of the model")
+            raise PageRefused("the transcription spells a special token of the model")
         return np.append(ids, self.end_id)
 
     def encode_example(self, page: EncodedPage, response: str) -> EncodedExample:

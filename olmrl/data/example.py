@@ -11,6 +11,10 @@ IGNORED: Final = -100
 """Label of a token that is not learnt."""
 
 
+class PageRefused(ValueError):
+    """A good page that the model cannot be given, whatever the configuration."""
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedExample:
     """A page with its transcription, ready to be learnt."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,10 +15,10 @@ from olmrl.data.example import EncodedExample
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
-from olmrl.data.steps.answering import Tokenizer
 from olmrl.data.steps.reading import PDFRenderer
+from olmrl.data.tally import Tally
+from olmrl.data.text_rules import drop_rules, known_rules
 from olmrl.data.validate import validate, verdicts
-from olmrl.metrics import Measurements, Sum
 
 _SHOWN = 3
 """Bad pages quoted in an error."""
@@ -61,6 +60,13 @@ class SftPages(NamedTuple):
     """.md files without a PDF; they are no pages."""
     opened: int
     """Pairs opened to validate them; the others were known from an earlier run."""
+    foreseen: tuple[str, ...]
+    """By page of `train`: the rule on its text that will drop it, empty for a kept one."""
+
+    def places(self) -> set[tuple[str, int]]:
+        """PDF and page number of every usable page of all sets, each once."""
+        items = [item for pages in (self.train, *self.evaluation) for item in pages.items]
+        return {(item.source.pdf_path, item.source.page_number) for item in items}
 
 
 def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
@@ -71,18 +77,22 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
         cache_dir: Folder of the validation cache (`config.cache_dir` wins).
 
     Raises:
-        ValueError: an unknown step, an empty folder, no usable page, or too many bad ones.
+        ValueError: an unknown step, an empty folder, no usable page, too many bad ones, or a
+            training set whose pages are all dropped by rules on their text.
     """
     pipelines = _pipelines(config)
     scans = [scan_pairs(entry.root) for entry in (*config.train, *config.evaluation)]
     pages = [source for scan in scans for source in scan.sources]
-    checked = validate(pages, config.cache_dir or cache_dir, config.resources)
+    cache_dir = config.cache_dir or cache_dir
+    checked = validate(pages, cache_dir, config.resources)
     _bound_bad(checked.bad, len(pages), config.max_bad_fraction)
     bad = {page.path for page in checked.bad}
     usable = [[s for s in scan.sources if s.pdf_path not in bad] for scan in scans]
     orphans = sum(len(scan.orphans) for scan in scans)
     train, evaluation = _page_sets(config, usable, pipelines)
-    return SftPages(train, evaluation, checked.bad, orphans, checked.opened)
+    rules = drop_rules(train.items, cache_dir, config.resources)
+    _require_kept(rules)
+    return SftPages(train, evaluation, checked.bad, orphans, checked.opened, tuple(rules))
 
 
 def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
@@ -96,52 +106,64 @@ def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
     return _page_sets(config, [scan_pairs(entry.root).sources for entry in entries], pipelines)
 
 
-def check_pipelines(config: SftDataConfig) -> None:
-    """Build every pipeline, and forget them.
-
-    Raises:
-        ValueError: an unknown or misspelt step, a wrong parameter, or no Tokenizer.
-    """
-    _pipelines(config)
-
-
 class SetCount(NamedTuple):
     """Pages of one set, without opening any."""
 
     name: str
     training: bool
-    pages: int
-    """What it gives an epoch, limit and repeats included."""
+    kept: tuple[bool, ...]
+    """By page of an epoch: False where a rule on its text is known to drop it."""
     bad: int
     """Known from an earlier run to be unusable."""
     unseen: int
-    """Not validated yet; counted as good."""
+    """Not validated yet; counted as good and kept."""
     problem: str
     """Why it cannot be counted, empty where it can."""
 
+    @property
+    def pages(self) -> int:
+        """What it gives an epoch, limit and repeats included."""
+        return len(self.kept)
+
+    @property
+    def dropped(self) -> int:
+        """Pages of an epoch that a rule on their text is known to drop."""
+        return self.kept.count(False)
+
 
 def count_sets(config: SftDataConfig, cache_dir: str) -> list[SetCount]:
-    """Count the pages of the configured sets from the validation cache; needs no Ray.
+    """Count the pages of the configured sets from what earlier runs found; needs no Ray.
 
     Args:
         config: The data section.
         cache_dir: As for `load_sets`.
+
+    Raises:
+        ValueError: a pipeline that cannot work, as of `load_sets`.
     """
+    pipelines = _pipelines(config)
     entries = [(entry, True) for entry in config.train]
     entries += [(entry, False) for entry in config.evaluation]
-    return [_count_set(*entry, config.cache_dir or cache_dir) for entry in entries]
+    return [
+        _count_set(*entry, pipeline, config.cache_dir or cache_dir)
+        for entry, pipeline in zip(entries, pipelines, strict=True)
+    ]
 
 
-def _count_set(entry: DatasetConfig, training: bool, cache_dir: str) -> SetCount:
+def _count_set(
+    entry: DatasetConfig, training: bool, pipeline: Pipeline, cache_dir: str
+) -> SetCount:
     try:
         sources = scan_pairs(entry.root).sources
     except (ValueError, OSError) as error:
-        return SetCount(entry.title, training, 0, 0, 0, str(error))
+        return SetCount(entry.title, training, (), 0, 0, str(error))
     found = verdicts(sources, cache_dir)
-    bad = sum(bool(reason) for reason in found)
-    usable = len(sources) - bad
-    pages = min(usable, entry.limit or usable) * entry.repeat
-    return SetCount(entry.title, training, pages, bad, found.count(None), "")
+    usable = [source for source, reason in zip(sources, found, strict=True) if not reason]
+    pages = [(source, pipeline) for source in usable[: entry.limit]]
+    rules = known_rules(pages, cache_dir) if training else [None] * len(pages)
+    kept = tuple(not rule for rule in rules)
+    bad = len(sources) - len(usable)
+    return SetCount(entry.title, training, kept * entry.repeat, bad, found.count(None), "")
 
 
 def _page_sets(
@@ -169,8 +191,7 @@ def _pipelines(config: SftDataConfig) -> list[Pipeline]:
             else:
                 where = "data.pipeline"
                 pipeline = shared if key == "train" else shared.for_evaluation()
-            if not any(isinstance(step, Tokenizer) for step in pipeline.steps):
-                raise ValueError(f"{where}: it has no Tokenizer step, so it makes no examples")
+            pipeline.check(f"set {entry.title}, {where}", ["example"])
             built.append(pipeline)
     return built
 
@@ -182,6 +203,14 @@ def _page_set(entry: DatasetConfig, pages: Sequence[PageSource], pipeline: Pipel
     return PageSet(entry.title, items * entry.repeat)
 
 
+def _require_kept(rules: Sequence[str]) -> None:
+    if all(rules):
+        tally = Tally()
+        for step, _, rule in (found.partition(": ") for found in rules):
+            tally.dropped[step, rule] += 1
+        tally.require_some()
+
+
 def _bound_bad(bad: Sequence[BadPage], total: int, most: float) -> None:
     if len(bad) > most * total:
         shown = "; ".join(str(page) for page in bad[:_SHOWN])
@@ -189,6 +218,11 @@ def _bound_bad(bad: Sequence[BadPage], total: int, most: float) -> None:
             f"{len(bad)} of {total} pages cannot be used, more than data.max_bad_fraction={most:g} "
             f"allows; the first: {shown}"
         )
+
+
+def place_random(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """What augmentation draws from at a place of an epoch, whoever runs it."""
+    return np.random.default_rng([seed, epoch, index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,19 +237,18 @@ class ExampleWork:
     def __call__(self, epoch: int, index: int, item: int) -> EncodedExample | Dropped | BadPage:
         """The example, or why there is none."""
         source, pipeline = self.pages.items[item]
-        context = StepContext(
-            np.random.default_rng([self.seed, epoch, index]), self.encoder.build()
-        )
+        random = place_random(self.seed, epoch, index)
+        context = StepContext(random, self.encoder.build())
         try:
             result = pipeline.run(source, context)
         except BadPage as bad:
             return bad
         if isinstance(result, Dropped):
             return result
-        assert result.example is not None  # load_sets saw a Tokenizer
+        assert result.example is not None  # the pipeline was checked
         if result.example.num_tokens > self.max_tokens:
             rule = f"more than {self.max_tokens} tokens"
-            return Dropped(source.page_id, source.pdf_path, "Tokenizer", rule)
+            return Dropped(source.page_id, source.pdf_path, source.page_number, "Tokenizer", rule)
         return result.example
 
 
@@ -270,54 +303,3 @@ class ExampleStream:
 
     def __iter__(self) -> Iterator[StreamItem]:
         return iter(self._stream)
-
-
-@dataclass
-class Tally:
-    """What became of the pages that a stream gave."""
-
-    kept: int = 0
-    bad: list[BadPage] = field(default_factory=list)
-    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Pages by (step, rule)."""
-
-    def add(self, value: Any) -> None:
-        """Count one value of an `ExampleStream`."""
-        if isinstance(value, Dropped):
-            self.dropped[value.step, value.rule] += 1
-        elif isinstance(value, BadPage):
-            self.bad.append(value)
-        else:
-            self.kept += 1
-
-    @property
-    def total(self) -> int:
-        """Pages counted."""
-        return self.kept + len(self.bad) + self.dropped.total()
-
-    def measurements(self) -> Measurements:
-        """Counts by step for metrics."""
-        steps: Counter[str] = Counter()
-        for (step, _), count in self.dropped.items():
-            steps[step] += count
-        measured: Measurements = {
-            "data/pages_kept": Sum(self.kept),
-            "data/pages_bad": Sum(len(self.bad)),
-        }
-        return measured | {f"data/dropped/{step}": Sum(n) for step, n in sorted(steps.items())}
-
-    def summary(self) -> str:
-        """One line per rule, most frequent first."""
-        lines = [f"{self.kept} of {self.total} pages kept, {len(self.bad)} bad"]
-        for (step, rule), count in self.dropped.most_common():
-            lines.append(f"  {count} dropped by {step}: {rule}")
-        return "\n".join(lines)
-
-    def require_some(self) -> None:
-        """Refuse to go on when pages came but none was kept.
-
-        Raises:
-            ValueError: all pages were dropped or bad (says by which rules).
-        """
-        if self.total and not self.kept:
-            raise ValueError(f"no page is left to train on: {self.summary()}")

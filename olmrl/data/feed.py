@@ -8,12 +8,13 @@ learner that (re)starts says where it begins; what was put for an older start is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from olmrl.data.cost import CostModel, balance
 from olmrl.data.example import EncodedExample
+from olmrl.data.tally import Tally
 from olmrl.metrics import Measurements, flatten, merge
 from olmrl.types import EncodedPage, Int32Array
 
@@ -21,22 +22,51 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """What a run has used of its pages; saved with the weights."""
+
+    position: tuple[int, int] = (0, 0)
+    """(epoch, index) that the next step starts from."""
+    tally: Tally = field(default_factory=Tally)
+    """What became of the pages before it, over all epochs."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON, for a checkpoint."""
+        return {"position": list(self.position), "tally": self.tally.as_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Progress:
+        """What `as_json` gave.
+
+        Raises:
+            ValueError: it was written before tallies were saved.
+        """
+        if "tally" not in value:
+            raise ValueError(
+                "the checkpoint holds no tally of its pages: an older olmrl wrote it, which has to "
+                "finish this run"
+            )
+        epoch, index = value["position"]
+        return cls((epoch, index), Tally.from_json(value["tally"]))
+
+
+@dataclass(frozen=True, slots=True)
 class StepShare:
     """One rank's pages of a step."""
 
     examples: tuple[EncodedExample, ...]
-    position: tuple[int, int]
-    """(epoch, index) that the next step starts from; saved with the weights."""
+    after: Progress
+    """Where the run stands once the step is trained."""
 
 
 def share_out(
-    examples: Sequence[EncodedExample], after: tuple[int, int], ranks: int, cost: CostModel
+    examples: Sequence[EncodedExample], after: Progress, ranks: int, cost: CostModel
 ) -> list[StepShare]:
     """Spread a step's pages over ranks by what each costs, its image included.
 
     Args:
         examples: pages of the step.
-        after: position that the next step starts from.
+        after: where the run stands once they are trained.
         ranks: learner ranks.
         cost: operations of the model.
     """
@@ -91,7 +121,7 @@ class StepFeed:
         self._ahead = ahead
         self._incarnation = 0
         self._step = 0
-        self._position: tuple[int, int] = (0, 0)
+        self._progress = Progress()
         self._steps: dict[str, dict[int, Sequence[Any]]] = {}
         self._taken: dict[tuple[str, int], int] = {}
         self._lengths: dict[str, int] = {}
@@ -106,10 +136,10 @@ class StepFeed:
 
     # -- Driver
 
-    async def start(self, known: int) -> tuple[int, int, tuple[int, int]] | None:
-        """The newest learner start beyond a known one: (incarnation, first step, position)."""
+    async def start(self, known: int) -> tuple[int, int, Progress] | None:
+        """The newest learner start beyond a known one: (incarnation, first step, progress)."""
         newer = self._incarnation > known
-        return (self._incarnation, self._step, self._position) if newer else None
+        return (self._incarnation, self._step, self._progress) if newer else None
 
     async def put(self, incarnation: int, channel: str, step: int, shares: Sequence[Any]) -> bool:
         """Offer each rank's share of a step; waits while `ahead` steps are untaken.
@@ -135,8 +165,14 @@ class StepFeed:
                 self._lengths[channel] = steps
                 self._changed.notify_all()
 
-    async def requests(self) -> list[EvaluationRequest]:
-        """Evaluations that the learner waits for; handed over once."""
+    async def requests(self, known: int) -> list[EvaluationRequest]:
+        """Evaluations that the learner waits for; handed over once.
+
+        None of them to a Driver that does not know the newest start yet: what it would feed for
+        another incarnation is void, and the learner would wait for ever.
+        """
+        if known != self._incarnation:
+            return []
         requests, self._evaluations = self._evaluations, []
         return requests
 
@@ -185,11 +221,11 @@ class StepFeed:
 
     # -- Learner
 
-    async def begin(self, step: int, position: tuple[int, int]) -> int:
-        """Start feeding a step from a page position; returns the incarnation."""
+    async def begin(self, step: int, progress: Progress) -> int:
+        """Start feeding a step from where the run stands; returns the incarnation."""
         async with self._changed:
             self._incarnation += 1
-            self._step, self._position = step, position
+            self._step, self._progress = step, progress
             self._steps, self._taken, self._lengths = {}, {}, {}
             self._evaluations, self._reports, self._rows = [], {}, []
             self._transcripts, self._scores = {}, {}
@@ -199,11 +235,16 @@ class StepFeed:
     async def take(self, channel: str, step: int, rank: int) -> Any:
         """Wait for a rank's share of a step: a `StepShare`, or a `PromptShare` of pages to read.
 
-        None, on all ranks alike, beyond the channel's end or when the run was asked to end.
+        None, on all ranks alike, beyond the channel's end or when the run was asked to end; and
+        when a newer learner begins, for then the rank that asked is gone and must not take the
+        share of a living one.
         """
         async with self._changed:
+            incarnation = self._incarnation
             while step not in self._steps.get(channel, {}) and not self._ended(channel, step):
                 await self._changed.wait()
+                if incarnation != self._incarnation:
+                    return None
             if self._ended(channel, step):
                 return None
             share = self._steps[channel][step][rank]

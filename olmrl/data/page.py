@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from olmrl import storage
-from olmrl.data.render import BadPage, render_page
+from olmrl.data.render import BadPage, UnreadPage, render_page
 from olmrl.types import Page
 
 REFERENCE_FOLDER = "claude_original"
@@ -207,13 +207,16 @@ def read_reference(source: PageSource) -> str | None:
     """Read the truth of a page, or None where there is none.
 
     Raises:
-        BadPage: the file cannot be read or is not UTF-8.
+        UnreadPage: the file cannot be read.
+        BadPage: it is not UTF-8.
     """
     if source.reference_path is None:
         return None
     try:
         return storage.read_text(source.reference_path)
-    except (OSError, ValueError) as error:
-        raise BadPage(
-            source.pdf_path, source.page_number, f"reference unusable: {error}"
-        ) from error
+    except OSError as error:
+        reason = f"reference unusable: {error}"
+        raise UnreadPage(source.pdf_path, source.page_number, reason) from error
+    except ValueError as error:
+        reason = f"reference unusable: {error}"
+        raise BadPage(source.pdf_path, source.page_number, reason) from error

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from olmrl.data.example import PageRefused
 from olmrl.types import Float32Array, UInt8Array
 
 _MOST_ELONGATED = 200
@@ -89,10 +90,10 @@ def target_size(
     Keeps the aspect ratio as well as that allows (the Qwen2-VL rule, arXiv 2409.12191).
 
     Raises:
-        ValueError: one side is more than 200 times the other.
+        PageRefused: one side is more than 200 times the other.
     """
     if max(height, width) > _MOST_ELONGATED * min(height, width):
-        raise ValueError(f"an image of {width} x {height} pixels is too elongated for the model")
+        raise PageRefused(f"an image of {width} x {height} pixels is too elongated for the model")
     rows, columns = round(height / factor), round(width / factor)
     area = rows * columns * factor * factor
     if area > max_pixels:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from functools import lru_cache
 from typing import Any, Literal
 
 from olmrl import storage
+from olmrl.data.example import PageRefused
 
 IMAGE_PLACEHOLDER = "<|image_pad|>"
 """The token of the Qwen-VL family that stands for an image in chat text."""
@@ -55,6 +57,12 @@ def load_prompt(name: str) -> str:
     raise ValueError(
         f"prompt {name!r}: unknown; allowed are olmrl-v1, olmocr-v4, olmocr-v4:PATH and file:PATH"
     )
+
+
+def absolute_prompt(name: str) -> str:
+    """The same prompt for a process in any folder: the path of a prompt file made absolute."""
+    kind, _, path = name.partition(":")
+    return f"{kind}:{os.path.abspath(path)}" if path and not storage.is_remote(path) else name
 
 
 def _read(path: str) -> str:
@@ -121,9 +129,14 @@ def chat_text(
         Chat text with exactly one `IMAGE_PLACEHOLDER`.
 
     Raises:
-        ValueError: the template writes no image, or the texts contain the placeholder.
+        PageRefused: the texts contain the placeholder.
+        ValueError: the template does not write one image.
     """
     instruction = prompt if anchor_text is None else with_anchor(prompt, anchor_text)
+    if IMAGE_PLACEHOLDER in instruction:
+        raise PageRefused(
+            f"the instruction, or the text of the page in it, has {IMAGE_PLACEHOLDER}"
+        )
     content = [{"type": "text", "text": instruction}, {"type": "image"}]
     if order == "image_first":
         content.reverse()
@@ -138,7 +151,7 @@ def chat_text(
     )
     if text.count(IMAGE_PLACEHOLDER) != 1:
         raise ValueError(
-            f"the chat text holds {text.count(IMAGE_PLACEHOLDER)} image placeholders, must be one "
-            "(the model's chat template, or the text of the page, is to blame)"
+            f"the model's chat template writes {text.count(IMAGE_PLACEHOLDER)} image placeholders "
+            "for one image"
         )
     return text

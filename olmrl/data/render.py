@@ -44,6 +44,10 @@ class BadPage(ValueError):
         return f"{self.path}, page {self.page_number}: {self.reason}"
 
 
+class UnreadPage(BadPage):
+    """A page whose file could not be read this time; nothing is known of what it holds."""
+
+
 @contextmanager
 def open_pdf(pdf_path: str, page_number: int = 1) -> Iterator[pdfium.PdfDocument]:
     """Open a local or remote PDF with at least one page, and close it afterwards.
@@ -53,14 +57,16 @@ def open_pdf(pdf_path: str, page_number: int = 1) -> Iterator[pdfium.PdfDocument
         page_number: Page the caller is after, for the message only.
 
     Raises:
-        BadPage: no such file, empty, encrypted, not a PDF or truncated, zero pages.
+        UnreadPage: no such file, no permission, or another failure of the storage.
+        BadPage: empty, encrypted, not a PDF or truncated, zero pages.
     """
     source = _source(pdf_path, page_number)
     try:
         document = pdfium.PdfDocument(source)
     except pdfium.PdfiumError as error:
         reason = _LOAD_REASONS.get(error.err_code, f"PDFium cannot read it ({error})")
-        raise BadPage(pdf_path, page_number, reason) from error
+        kind = UnreadPage if error.err_code == pdfium_raw.FPDF_ERR_FILE else BadPage
+        raise kind(pdf_path, page_number, reason) from error
     try:
         if len(document) == 0:  # most such files fail to load already
             raise BadPage(pdf_path, page_number, "the PDF has zero pages")
@@ -74,8 +80,8 @@ def _source(pdf_path: str, page_number: int) -> str | bytes:
     if storage.is_remote(pdf_path):
         try:
             data = storage.read_bytes(pdf_path)
-        except FileNotFoundError as error:
-            raise BadPage(pdf_path, page_number, "no such file") from error
+        except OSError as error:
+            raise UnreadPage(pdf_path, page_number, _why_unread(error)) from error
         if not data:
             raise BadPage(pdf_path, page_number, "the file is empty")
         return data
@@ -83,13 +89,16 @@ def _source(pdf_path: str, page_number: int) -> str | bytes:
     try:
         size = os.stat(path).st_size
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise BadPage(pdf_path, page_number, reason) from error
+        raise UnreadPage(pdf_path, page_number, _why_unread(error)) from error
     if not os.path.isfile(path):
         raise BadPage(pdf_path, page_number, "not a file")
     if size == 0:
         raise BadPage(pdf_path, page_number, "the file is empty")
     return path
+
+
+def _why_unread(error: OSError) -> str:
+    return "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
 
 
 def page_count(pdf_path: str) -> int:

@@ -2,7 +2,8 @@
 
 A pair is good when its PDF opens and has exactly one page and its .md file parses. Verdicts are
 kept in one Parquet file by path, size and modification time of both files, so that only new and
-changed pairs are opened again; those are opened in parallel by Ray Data.
+changed pairs are opened again; those are opened in parallel by Ray Data. That a file could not be
+read is no verdict: the pair is bad in this run, and opened again by the next.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import pyarrow.parquet as pq
 from olmrl import storage
 from olmrl.data.dataset import OrderedStream
 from olmrl.data.page import PageSource, read_reference
-from olmrl.data.render import BadPage, page_count
+from olmrl.data.render import BadPage, UnreadPage, page_count
 from olmrl.markup import front_matter
 
 CACHE_NAME = "validation.parquet"
 
 _PAIRS_PER_TASK = 64
+
+_FORMAT = 1
+"""Part of every key; raised when pairs are judged in another way, so that no old verdict counts."""
 
 
 class Validation(NamedTuple):
@@ -37,12 +41,18 @@ class Validation(NamedTuple):
 
 
 def check_pair(source: PageSource) -> str:
-    """Why a pair cannot be used, empty for a good one."""
+    """Why a pair cannot be used, empty for a good one.
+
+    Raises:
+        UnreadPage: a file of it could not be read.
+    """
     try:
         pages = page_count(source.pdf_path)
         if pages != 1:
             return f"the PDF has {pages} pages, a page pair has exactly one"
         text = read_reference(source)
+    except UnreadPage:
+        raise
     except BadPage as bad:
         return bad.reason
     if text is None:
@@ -58,8 +68,11 @@ def check_pair(source: PageSource) -> str:
 class _CheckWork:
     sources: tuple[PageSource, ...]
 
-    def __call__(self, epoch: int, index: int, item: int) -> str:
-        return check_pair(self.sources[item])
+    def __call__(self, epoch: int, index: int, item: int) -> str | UnreadPage:
+        try:
+            return check_pair(self.sources[item])
+        except UnreadPage as unread:
+            return unread
 
 
 def validate(
@@ -73,15 +86,20 @@ def validate(
         resources: Custom Ray resources of a task that opens pairs.
     """
     path = storage.join(cache_dir, CACHE_NAME)
-    known = _load(path)
-    stamps = [_stamp(source) for source in sources]
+    known = load_verdicts(path)
+    stamps = [stamp(source) for source in sources]
     unknown = [k for k, stamp in enumerate(stamps) if stamp not in known]
+    unread: dict[str, str] = {}
     if unknown:
         missing = tuple(sources[k] for k in unknown)
-        for k, reason in zip(unknown, _check_all(missing, resources), strict=True):
-            known[stamps[k]] = reason
-        _save(path, known)
-    reasons = [known[stamp] for stamp in stamps]
+        for k, found in zip(unknown, _check_all(missing, resources), strict=True):
+            if isinstance(found, UnreadPage):
+                unread[stamps[k]] = found.reason
+            else:
+                known[stamps[k]] = found
+        save_verdicts(path, known)
+    everything = known | unread
+    reasons = [everything[stamp] for stamp in stamps]
     bad = [
         BadPage(source.pdf_path, source.page_number, reason)
         for source, reason in zip(sources, reasons, strict=True)
@@ -93,13 +111,13 @@ def validate(
 
 def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
     """What earlier runs found of each pair: empty for a good one, None for one not seen before."""
-    known = _load(storage.join(cache_dir, CACHE_NAME))
-    return [known.get(_stamp(source)) for source in sources]
+    known = load_verdicts(storage.join(cache_dir, CACHE_NAME))
+    return [known.get(stamp(source)) for source in sources]
 
 
 def _check_all(
     sources: tuple[PageSource, ...], resources: Mapping[str, float] | None
-) -> Iterable[str]:
+) -> Iterable[str | UnreadPage]:
     stream = OrderedStream(
         _CheckWork(sources),
         len(sources),
@@ -113,11 +131,10 @@ def _check_all(
     return (reason for _, _, reason in stream)
 
 
-def _stamp(source: PageSource) -> str:
+def stamp(source: PageSource) -> str:
     """Path, size and modification time of both files; changes whenever one of them does."""
-    return "|".join(
-        [source.pdf_path, _file_stamp(source.pdf_path), _file_stamp(source.reference_path)]
-    )
+    files = [_file_stamp(source.pdf_path), _file_stamp(source.reference_path)]
+    return "|".join([str(_FORMAT), source.pdf_path, *files])
 
 
 def _file_stamp(path: str | None) -> str:
@@ -135,7 +152,7 @@ def _file_stamp(path: str | None) -> str:
     return f"{info['size']}:{changed}"
 
 
-def _load(path: str) -> dict[str, str]:
+def load_verdicts(path: str) -> dict[str, str]:
     """Verdicts of earlier runs by stamp; a damaged file counts as none and is written anew."""
     if not storage.exists(path):
         return {}
@@ -146,7 +163,8 @@ def _load(path: str) -> dict[str, str]:
         return {}
 
 
-def _save(path: str, verdicts: dict[str, str]) -> None:
+def save_verdicts(path: str, verdicts: Mapping[str, str]) -> None:
+    """Write verdicts by stamp, whole or not at all."""
     buffer = io.BytesIO()
     pq.write_table(pa.table({"stamp": list(verdicts), "reason": list(verdicts.values())}), buffer)
     storage.write_bytes(path, buffer.getvalue())

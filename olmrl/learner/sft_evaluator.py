@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import ray
@@ -76,14 +76,14 @@ class SftEvaluator:
 
     def _take_losses(self, step: int) -> dict[str, float]:
         losses: Measurements = {}
-        figures = {}
+        whole: dict[str, Mean] = {}
         for name in self._task.evaluation_sets:
             loss = self._set_loss(f"eval/{name}/{step}")
             losses[f"eval/{name}/loss"] = loss
-            whole = Mean(*self._strategy.sum_over_ranks([loss.total, loss.weight]))
-            figures[f"eval/{name}/loss"] = whole.value()
-        figures["eval/loss"] = sum(figures.values()) / len(figures)
-        report = losses | {"eval/loss": Mean(figures["eval/loss"])}
+            totals = self._strategy.sum_over_ranks([loss.total, loss.weight])
+            whole[f"eval/{name}/loss"] = Mean(*totals)
+        figures = with_mean(whole)
+        report = {name: losses.get(name, Mean(value)) for name, value in figures.items()}
         ray.get(self._task.feed.report.remote(step, report))
         return figures
 
@@ -128,6 +128,16 @@ class SftEvaluator:
             return False
         is_best = self._strategy.rank == 0 and self._store.record_score(step, score)
         return self._strategy.max_over_ranks([float(is_best)])[0] > 0.0
+
+
+def with_mean(losses: Mapping[str, Mean]) -> dict[str, float]:
+    """Losses of the sets and `eval/loss`, their mean; a set whose pages were all dropped has none.
+
+    Args:
+        losses: over all ranks, by `eval/<set>/loss`.
+    """
+    figures = {name: loss.value() for name, loss in losses.items() if loss.weight}
+    return figures | ({"eval/loss": sum(figures.values()) / len(figures)} if figures else {})
 
 
 def _due(every: int, step: int) -> bool:

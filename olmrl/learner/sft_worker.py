@@ -1,6 +1,6 @@
 """The SFT LearnerWorker: one rank under Ray Train, a thin shell around the learner core.
 
-begin    newest checkpoint -> weights, page position
+begin    newest checkpoint -> weights, progress over the pages
 step     take -> pack -> learner step -> report, save, evaluate
 """
 
@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from olmrl.checkpoint.hf import export
 from olmrl.checkpoint.state import CheckpointStore
-from olmrl.data.feed import TRAIN, StepShare
+from olmrl.data.feed import TRAIN, Progress, StepShare
 from olmrl.data.pack import pack_examples
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
@@ -64,7 +64,7 @@ class SftWorker:
     def run(self) -> None:
         """Train until the steps or the pages are used up."""
         task, config = self._task, self._config
-        step, position = self._begin()
+        step, progress = self._begin()
         if step == 0:
             self._evaluator.run(step, always=True)
         started = time.monotonic()
@@ -78,16 +78,16 @@ class SftWorker:
             if step + 1 < task.total_steps:
                 ahead = self._ask(step + 1)
             measured = self._train(share, step, clock)
-            step, position = step + 1, share.position
-            epoch = position[0] + position[1] / task.pages_per_epoch
-            measured |= {"data/epoch": Last(epoch)}
+            step, progress = step + 1, share.after
+            epoch, index = progress.position
+            measured |= {"data/epoch": Last(epoch + index / task.pages_per_epoch)}
             ray.get(task.feed.report.remote(step, {**measured, **clock.measurements()}))
             is_best = self._evaluator.run(step)
             # Saved when all that is told of the step is on disk; its seconds count into the next.
             clock = Clock()
             every = config.checkpoint.every
             if is_best or (every and step % every == 0):
-                self._save(step, position)
+                self._save(step, progress)
                 clock.lap("checkpoint")
             limit = config.run.max_seconds
             if limit is not None and self._any_rank(time.monotonic() - started > limit):
@@ -95,7 +95,7 @@ class SftWorker:
         stopping = self._any_rank(ray.get(task.feed.stopping.remote()))
         if not stopping:
             self._evaluator.run(step, always=True)
-        self._save(step, position)
+        self._save(step, progress)
         self._store.wait()
         if self._rank == 0:
             if not stopping:
@@ -108,19 +108,19 @@ class SftWorker:
         ray.wait([share], timeout=0)
         return share
 
-    def _begin(self) -> tuple[int, tuple[int, int]]:
-        step, position = 0, (0, 0)
+    def _begin(self) -> tuple[int, Progress]:
+        step, progress = 0, Progress()
         newest = self._store.newest()
         if newest is not None:
             restored = self._store.load(newest, self._strategy.state_dict())
             self._strategy.load_state_dict(restored.state)
-            step, position = newest.step, tuple(restored.extra["position"])
+            step, progress = newest.step, Progress.from_json(restored.extra)
             self._saved_step = step
         if self._rank == 0:
-            ray.get(self._task.feed.begin.remote(step, position))
+            ray.get(self._task.feed.begin.remote(step, progress))
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.barrier()
-        return step, position
+        return step, progress
 
     def _train(self, share: StepShare, step: int, clock: Clock) -> Measurements:
         batches = self._pack(share)
@@ -137,12 +137,12 @@ class SftWorker:
     def _pack(self, share: StepShare) -> list[PackedBatch]:
         return pack_examples(share.examples, self._config.learner.token_budget, self._vision)
 
-    def _save(self, step: int, position: tuple[int, int]) -> None:
+    def _save(self, step: int, progress: Progress) -> None:
         if step == self._saved_step:
             return
         if self._rank == 0:
             ray.get(self._task.feed.all_written.remote())
-        extra = {"position": list(position), "config": self._config.model_dump(mode="json")}
+        extra = {**progress.as_json(), "config": self._config.model_dump(mode="json")}
         self._store.save(step, self._strategy.state_dict(), extra=extra)
         self._saved_step = step
 

@@ -94,7 +94,8 @@ def test_a_killed_sft_run_equals_an_uninterrupted_one(tiny_pages, tiny_model, tm
     overrides = [*sft_overrides(tiny_pages, tiny_model, killed), *settings]
     steps = len(trained(whole))
     killed_run("olmrl.sft", overrides, seed, ["learner", "driver", "node"], steps)
-    assert_same_run(killed, whole, ["loss/sft", "policy/grad_norm", "policy/lr"])
+    names = ["loss/sft", "policy/grad_norm", "policy/lr", "data/pages_kept"]
+    assert_same_run(killed, whole, names)
     pages = len(list((tiny_pages / "sft").rglob("*.pdf")))
     assert_epochs_closed_once(killed, EPOCHS, pages)
 

@@ -40,6 +40,11 @@ def test_a_continued_run_tells_no_step_twice(run):
     assert all(json.loads(line) for line in run.metrics.read_text().splitlines())
 
 
+def test_a_resumed_run_keeps_its_name_at_wandb(run):
+    first = run.wandb_id()
+    assert len(first) == 8 and RunDirectory(run.path).wandb_id() == first
+
+
 def test_a_run_without_checkpoint_begins_anew(run):
     run.continue_from(0)
     assert read_rows(run.metrics) == read_rows(run.steps) == run.evaluations() == []

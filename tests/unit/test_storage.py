@@ -41,6 +41,17 @@ def test_listing_follows_symlinked_folders_in_order(tmp_path):
         storage.list_files(tmp_path / "nowhere")
 
 
+def test_links_that_lead_in_a_circle_are_walked_once(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.md").touch()
+    (tmp_path / "a" / "other").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "other").symlink_to(tmp_path / "a")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    names = [p.removeprefix(str(tmp_path)) for p in storage.list_files(tmp_path)]
+    assert names == ["/a/a.md", "/a/other/b.md"]
+
+
 def test_remote_paths_work_through_fsspec():
     storage.write_json("memory://box/a.json", {"x": 1})
     assert storage.exists("memory://box/a.json")

@@ -10,16 +10,17 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from olmrl.data.example import IGNORED
-from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, StepContext, dropped
+from olmrl.data.example import IGNORED, PageRefused
+from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, Step, StepContext, dropped
 from olmrl.markup import front_matter
 
 
 @dataclass(frozen=True, config=STRICT)
-class JSONOutputFormat:
+class JSONOutputFormat(Step):
     """The answer as a JSON object of six fields (legacy models)."""
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("truth",)
+    gives: ClassVar[tuple[str, ...]] = ("response",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `response`, where there is a truth."""
@@ -29,10 +30,11 @@ class JSONOutputFormat:
 
 
 @dataclass(frozen=True, config=STRICT)
-class FrontMatterOutputFormat:
+class FrontMatterOutputFormat(Step):
     """The answer as front matter and markdown; a missing language is written `null`."""
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("truth",)
+    gives: ClassVar[tuple[str, ...]] = ("response",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `response`, where there is a truth."""
@@ -42,10 +44,11 @@ class FrontMatterOutputFormat:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Tokenizer:
+class Tokenizer(Step):
     """Token ids and patches; labels mask the prompt, the end of the message is learnt."""
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("image", "instruction", "response", "order")
+    gives: ClassVar[tuple[str, ...]] = ("example",)
 
     masking_index: Literal[-100] = IGNORED
     """Label of tokens that are not learnt."""
@@ -53,36 +56,26 @@ class Tokenizer:
     """The token that ends the answer."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample | Dropped:
-        """Set `example`; needs image, instruction, order and response.
-
-        Raises:
-            ValueError: an earlier step is missing from the pipeline.
-        """
+        """Set `example`."""
         image, order = sample.image, sample.order
         instruction, response = sample.instruction, sample.response
-        if image is None or instruction is None or response is None or order is None:
-            have = {
-                "image": image,
-                "instruction": instruction,
-                "response": response,
-                "order": order,
-            }
-            missing = ", ".join(name for name, value in have.items() if value is None)
-            raise ValueError(f"Tokenizer: no step before it has set {missing}")
+        assert image is not None and order is not None  # Pipeline.check has seen to it
+        assert instruction is not None and response is not None
         encoder = context.needed_encoder()
         try:
             text = encoder.chat(instruction, None, order)
             page = encoder.encode_prompt(sample.source.page_id, text, [image])
             return replace(sample, example=encoder.encode_example(page, response))
-        except ValueError as error:
+        except PageRefused as error:
             return dropped(sample, self, str(error))
 
 
 @dataclass(frozen=True, config=STRICT)
-class RandomTokenFlipper:
+class RandomTokenFlipper(Step):
     """Shows the model a wrong token now and then, and does not teach it (robust decoding)."""
 
     kind: ClassVar[Kind] = "augmentation"
+    needs: ClassVar[tuple[str, ...]] = ("example",)
 
     token_flip_rate: Annotated[float, Field(ge=0, le=1)] = 1e-4
     """Chance of each target token, the end token included."""

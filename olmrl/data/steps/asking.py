@@ -8,14 +8,14 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from olmrl.data.prompts import load_prompt, olmocr_prompt, with_anchor
-from olmrl.data.steps.sample import STRICT, Kind, Sample, StepContext
+from olmrl.data.steps.sample import STRICT, Sample, Step, StepContext
 
 
 @dataclass(frozen=True, config=STRICT)
-class Prompt:
+class Prompt(Step):
     """Any named prompt of olmrl, with the anchor text behind it where there is one."""
 
-    kind: ClassVar[Kind] = "transform"
+    gives: ClassVar[tuple[str, ...]] = ("instruction",)
 
     prompt: str = "olmrl-v1"
     """Prompt name: olmrl-v1, olmocr-v4, olmocr-v4:PATH or file:PATH."""
@@ -27,12 +27,20 @@ class Prompt:
             text = with_anchor(text, sample.anchor_text)
         return replace(sample, instruction=text)
 
+    def load(self) -> None:
+        """Read the prompt.
+
+        Raises:
+            ValueError: it is not to be had (`load_prompt`).
+        """
+        load_prompt(self.prompt)
+
 
 @dataclass(frozen=True, config=STRICT)
-class NewYamlFinetuningPromptWithNoAnchoring:
+class NewYamlFinetuningPromptWithNoAnchoring(Step):
     """The prompt of the released olmOCR-2 checkpoints."""
 
-    kind: ClassVar[Kind] = "transform"
+    gives: ClassVar[tuple[str, ...]] = ("instruction",)
 
     prompt: str = "olmocr-v4"
     """Where its text comes from: olmocr-v4 (the installed package) or olmocr-v4:PATH."""
@@ -41,12 +49,21 @@ class NewYamlFinetuningPromptWithNoAnchoring:
         """Set `instruction`."""
         return replace(sample, instruction=load_prompt(self.prompt))
 
+    def load(self) -> None:
+        """Read the prompt.
+
+        Raises:
+            ValueError: it is not to be had (`load_prompt`).
+        """
+        load_prompt(self.prompt)
+
 
 @dataclass(frozen=True, config=STRICT)
-class NewYamlFinetuningPromptWithAnchoring:
+class NewYamlFinetuningPromptWithAnchoring(Step):
     """olmrl's own prompt with anchor text; the public text of this name is not to be had."""
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("anchor_text",)
+    gives: ClassVar[tuple[str, ...]] = ("instruction",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `instruction`, where there is anchor text."""
@@ -57,10 +74,11 @@ class NewYamlFinetuningPromptWithAnchoring:
 
 
 @dataclass(frozen=True, config=STRICT)
-class FinetuningPrompt:
+class FinetuningPrompt(Step):
     """The legacy JSON prompt with anchor text, from the installed olmocr package."""
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("anchor_text",)
+    gives: ClassVar[tuple[str, ...]] = ("instruction",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `instruction`, where there is anchor text."""
@@ -68,12 +86,20 @@ class FinetuningPrompt:
             return sample
         return replace(sample, instruction=olmocr_prompt("finetuning", sample.anchor_text))
 
+    def load(self) -> None:
+        """Build the prompt of an empty page.
+
+        Raises:
+            ValueError: olmocr is not installed, or has no such prompt.
+        """
+        olmocr_prompt("finetuning", "")
+
 
 @dataclass(frozen=True, config=STRICT)
-class InstructUserMessages:
+class InstructUserMessages(Step):
     """Puts instruction and image into one user message."""
 
-    kind: ClassVar[Kind] = "transform"
+    gives: ClassVar[tuple[str, ...]] = ("order",)
 
     prompt_first: bool = False
     """Whether the instruction stands before the image."""

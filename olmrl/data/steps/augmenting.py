@@ -15,14 +15,14 @@ from PIL import Image
 from pydantic.dataclasses import dataclass
 
 from olmrl.config.schema import Fraction
-from olmrl.data.steps.sample import STRICT, Kind, Sample, StepContext
+from olmrl.data.steps.sample import STRICT, Kind, Sample, Step, StepContext
 from olmrl.types import UInt8Array
 
 _WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True, config=STRICT)
-class RotationAugmentation:
+class RotationAugmentation(Step):
     """Turns the page by 90, 180 or 270 degrees counter-clockwise, and labels what undoes it.
 
     The label is the counter-clockwise turn that makes the page upright again, which is how the
@@ -30,6 +30,7 @@ class RotationAugmentation:
     """
 
     kind: ClassVar[Kind] = "augmentation"
+    needs: ClassVar[tuple[str, ...]] = ("image", "truth")
 
     probability: Fraction = 0.5
     """Chance of a page."""
@@ -52,20 +53,17 @@ class RotationAugmentation:
 
 
 @dataclass(frozen=True, config=STRICT)
-class AugraphyBasicAugmentations:
+class AugraphyBasicAugmentations(Step):
     """Makes the page look printed and scanned: a slight tilt, worn ink, brightness or JPEG."""
 
     kind: ClassVar[Kind] = "augmentation"
+    needs: ClassVar[tuple[str, ...]] = ("image",)
 
     probability: Fraction = 0.5
     """Chance of a page."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
-        """Change `image`; its size stays.
-
-        Raises:
-            ValueError: augraphy is not installed.
-        """
+        """Change `image`; its size stays."""
         ink = _scanner()
         if sample.image is None or context.random.random() >= self.probability:
             return sample
@@ -76,6 +74,14 @@ class AugraphyBasicAugmentations:
             worn = np.asarray(ink(image), np.uint8)
         # some effects add a margin; such a page would no longer fit its labels
         return replace(sample, image=worn if worn.shape == image.shape else image)
+
+    def load(self) -> None:
+        """Import augraphy.
+
+        Raises:
+            ValueError: it is not installed.
+        """
+        _scanner()
 
 
 def _tilt(image: UInt8Array, generator: np.random.Generator) -> UInt8Array:
@@ -106,10 +112,7 @@ def _scanner() -> Any:
     try:
         augraphy = importlib.import_module("augraphy")
     except ImportError as error:
-        raise ValueError(
-            "AugraphyBasicAugmentations: the package augraphy is not installed; "
-            "install olmrl[augment]"
-        ) from error
+        raise ValueError("the package augraphy is not installed; install olmrl[augment]") from error
     ink = augraphy.OneOf(
         [
             augraphy.InkBleed(p=1),

@@ -10,7 +10,7 @@ from typing import ClassVar
 from pydantic.dataclasses import dataclass
 
 from olmrl.data.steps.rewriting import MATH, TABLE, text_of
-from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, StepContext, dropped
+from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, Step, StepContext, dropped
 from olmrl.markup import equations
 
 _BARE_SYMBOLS = re.compile(
@@ -39,10 +39,11 @@ _OPTIONAL_END = frozenset(("td", "th", "tr", "thead", "tbody", "tfoot", "li", "p
 
 
 @dataclass(frozen=True, config=STRICT)
-class FilterOutRotatedDocuments:
+class FilterOutRotatedDocuments(Step):
     """Leaves out pages that are not upright; silver labels of those are not to be trusted."""
 
     kind: ClassVar[Kind] = "filter"
+    needs: ClassVar[tuple[str, ...]] = ("truth",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample | Dropped:
         """Drop rotated pages."""
@@ -53,10 +54,11 @@ class FilterOutRotatedDocuments:
 
 
 @dataclass(frozen=True, config=STRICT)
-class DatasetTextRuleFilter:
+class DatasetTextRuleFilter(Step):
     """Leaves out pages whose text breaks the conventions of the training data."""
 
     kind: ClassVar[Kind] = "filter"
+    needs: ClassVar[tuple[str, ...]] = ("truth",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample | Dropped:
         """Drop a page by the first rule its text breaks."""

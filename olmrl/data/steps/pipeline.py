@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
@@ -91,9 +92,43 @@ class Pipeline:
             sample = result
         return sample
 
+    def check(self, where: str, wanted: Collection[str]) -> None:
+        """See that every step finds what it needs, on the page and elsewhere.
+
+        Args:
+            where: Set and key in the configuration, for messages.
+            wanted: Fields of the sample that the steps must set.
+
+        Raises:
+            ValueError: a field is not set in time, or a prompt or package is not to be had.
+        """
+        given: set[str] = set()
+        for step in self.steps:
+            place = f"{where}, {type(step).__name__}"
+            for field in step.needs:
+                if field not in given:
+                    raise ValueError(f"{place}: no step before it sets {_explain_field(field)}")
+            try:
+                step.load()
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from error
+            given |= set(step.gives)
+        for field in wanted:
+            if field not in given:
+                raise ValueError(f"{where}: no step sets {_explain_field(field)}")
+
     def for_evaluation(self) -> Pipeline:
         """The same without filters and augmentations."""
         return Pipeline(tuple(step for step in self.steps if step.kind == "transform"))
+
+    def text_rules(self) -> Pipeline:
+        """The steps that decide by its text whether a page is kept; none without such a rule.
+
+        Not those behind an augmentation, which may change the text.
+        """
+        fixed = itertools.takewhile(lambda step: step.kind != "augmentation", self.steps)
+        steps = tuple(step for step in fixed if {*step.needs, *step.gives} == {"truth"})
+        return Pipeline(steps if any(step.needs for step in steps) else ())
 
     def for_asking(self) -> Pipeline:
         """Only the steps that make the question, for pages whose answer is not known."""
@@ -116,6 +151,11 @@ def build_pipeline(configs: Sequence[Mapping[str, Any]], where: str = "pipeline"
         if config.get("enabled", True):
             steps.append(step)
     return Pipeline(tuple(steps))
+
+
+def _explain_field(field: str) -> str:
+    makers = [name for name, step in STEPS.items() if field in step.gives]
+    return f"the {field} ({' or '.join(makers)} would)"
 
 
 def _build_step(config: Mapping[str, Any], where: str) -> Step:

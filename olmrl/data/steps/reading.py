@@ -11,15 +11,15 @@ from pydantic.dataclasses import dataclass
 from olmrl.data.anchor import anchor_text
 from olmrl.data.page import read_reference
 from olmrl.data.render import BadPage, render_page
-from olmrl.data.steps.sample import STRICT, Kind, Sample, StepContext
+from olmrl.data.steps.sample import STRICT, Sample, Step, StepContext
 from olmrl.markup import front_matter
 
 
 @dataclass(frozen=True, config=STRICT)
-class FrontMatterParser:
+class FrontMatterParser(Step):
     """Reads the .md file into a typed record; a file that does not parse is a bad page."""
 
-    kind: ClassVar[Kind] = "transform"
+    gives: ClassVar[tuple[str, ...]] = ("truth",)
 
     front_matter_class: Literal["PageResponse"] = "PageResponse"
     """The one record there is; public configurations name it."""
@@ -40,10 +40,10 @@ class FrontMatterParser:
 
 
 @dataclass(frozen=True, config=STRICT)
-class PDFRenderer:
+class PDFRenderer(Step):
     """Draws the page."""
 
-    kind: ClassVar[Kind] = "transform"
+    gives: ClassVar[tuple[str, ...]] = ("image",)
 
     target_longest_image_dim: Annotated[int, Field(ge=1)] = 1024
     """Pixels of the longer side."""
@@ -56,10 +56,10 @@ class PDFRenderer:
 
 
 @dataclass(frozen=True, config=STRICT)
-class StaticLengthDocumentAnchoring:
+class StaticLengthDocumentAnchoring(Step):
     """Collects what the PDF itself says is on the page."""
 
-    kind: ClassVar[Kind] = "transform"
+    gives: ClassVar[tuple[str, ...]] = ("anchor_text",)
 
     target_anchor_text_len: int = 6000
     """Most characters; -1 gives one full-page image line."""

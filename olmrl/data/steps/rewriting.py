@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from pydantic.dataclasses import dataclass
 
-from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, StepContext, dropped
+from olmrl.data.steps.sample import STRICT, Dropped, Sample, Step, StepContext, dropped
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.tables import Table, parse_html_tables
 from olmrl.markup.text import WorkLimitError
@@ -37,13 +37,13 @@ def text_of(sample: Sample) -> str | None:
 
 
 @dataclass(frozen=True, config=STRICT)
-class LatexBracketNormalizer:
+class LatexBracketNormalizer(Step):
     r"""Writes `$$x$$` as `\[x\]`, then `$x$` as `\(x\)`.
 
     Every pair of dollars counts, two prices on a page included, as in the public step.
     """
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("truth",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Change the text."""
@@ -55,10 +55,10 @@ class LatexBracketNormalizer:
 
 
 @dataclass(frozen=True, config=STRICT)
-class ReformatLatexBoldItalic:
+class ReformatLatexBoldItalic(Step):
     r"""Writes `\textbf{x}` as `**x**` and `\textit{x}` as `*x*` outside formulas."""
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("truth",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Change the text."""
@@ -104,10 +104,10 @@ def _closing_brace(text: str, start: int) -> int:
 
 
 @dataclass(frozen=True, config=STRICT)
-class TableTransformation:
+class TableTransformation(Step):
     """Notes the size of each HTML table, or a sample row, inside its markup."""
 
-    kind: ClassVar[Kind] = "transform"
+    needs: ClassVar[tuple[str, ...]] = ("truth",)
 
     transformation: Literal["annotate_dims", "firstrowpreview"]
     """Attributes data-totalrows and data-totalcols, or a comment with one full row."""

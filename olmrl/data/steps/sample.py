@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -48,6 +49,7 @@ class Dropped:
 
     page_id: str
     pdf_path: str
+    page_number: int
     step: str
     """Name of the step."""
     rule: str
@@ -85,12 +87,17 @@ class StepContext:
         return self.encoder
 
 
-class Step(Protocol):
+class Step(ABC):
     """One step; a frozen dataclass whose fields are its parameters."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[Kind] = "transform"
     """Filters and augmentations are left out of evaluation sets that inherit their pipeline."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Fields of the sample that an earlier step must have set."""
+    gives: ClassVar[tuple[str, ...]] = ()
+    """Fields of the sample that it sets."""
 
+    @abstractmethod
     def __call__(self, sample: Sample, context: StepContext) -> Sample | Dropped:
         """Give the next sample, or drop it.
 
@@ -98,7 +105,15 @@ class Step(Protocol):
             BadPage: the page cannot be used.
         """
 
+    def load(self) -> None:  # noqa: B027  (most steps load nothing)
+        """Load what it takes from elsewhere, so that a lack of it shows before any page.
+
+        Raises:
+            ValueError: a prompt or a package is not to be had.
+        """
+
 
 def dropped(sample: Sample, step: Step, rule: str) -> Dropped:
     """Drop a sample for a reason."""
-    return Dropped(sample.source.page_id, sample.source.pdf_path, type(step).__name__, rule)
+    source = sample.source
+    return Dropped(source.page_id, source.pdf_path, source.page_number, type(step).__name__, rule)

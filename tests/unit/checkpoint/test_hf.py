@@ -12,6 +12,7 @@ from olmrl.checkpoint import hf
 from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.checkpoint.state import CheckpointStore
 from olmrl.checkpoint.weights import ModelFolder
+from olmrl.config import SftConfig, dump
 from olmrl.config.schema import ModelConfig
 from olmrl.learner.model import load_policy
 from olmrl.synth.model import make_model
@@ -91,6 +92,26 @@ def test_choice_of_the_checkpoint(tmp_path, tiny):
     assert hf.choose(str(tmp_path), step=1).step == 1
     with pytest.raises(CheckpointError, match="no checkpoint of step 7; complete: 1, 2"):
         hf.choose(str(tmp_path), step=7)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "best"),
+    [
+        ({"best_metric": "eval/edit_similarity"}, 3),
+        ({"best_metric": "eval/edit_similarity", "best_mode": "min"}, 1),
+        ({"best_metric": "eval/loss"}, 1),
+        ({"best_metric": "eval/loss", "best_mode": "max"}, 3),
+    ],
+)
+def test_the_best_checkpoint_of_an_sft_run_goes_by_its_resolved_config(tmp_path, evaluation, best):
+    data = {"train": [{"root": "a"}], "evaluation": [{"root": "b"}]}
+    values = {"model": {"path": "x"}, "data": data, "evaluation": {"generate": {}, **evaluation}}
+    (tmp_path / "config.yaml").write_text(dump(SftConfig.model_validate(values)))
+    store = CheckpointStore(tmp_path / "checkpoints", keep_last=9)
+    for step in (1, 2, 3):
+        store.save(step, {"model": {"w": torch.zeros(1)}}, extra={})
+        store.record_score(step, step / 10)
+    assert hf.choose(str(tmp_path), best=True).step == best
 
 
 def test_a_resumed_run_replaces_its_export(tmp_path, tiny):

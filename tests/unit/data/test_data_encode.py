@@ -181,6 +181,27 @@ def test_paths_that_are_no_vision_language_model(tiny_model: Path, tmp_path: Pat
         Encoder(str(copy))
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[0].content[0].text }}", "chat template writes 0 image placeholders for one"),
+        ("<|image_pad|><|image_pad|>", "chat template writes 2 image placeholders for one"),
+        ("{{ raise_exception('no roles here') }}", "no roles here"),
+        ("{% if %}", "Expected an expression"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_found_before_any_page(
+    tiny_model: Path, tmp_path: Path, template: str, message: str
+):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(ValueError, match=message) as caught:
+        Encoder(str(folder)).check_chat()
+    assert str(caught.value).startswith(f"{folder}: ")
+    Encoder(str(tiny_model)).check_chat()
+
+
 def test_pages_whose_text_spells_the_placeholder_are_bad(tiny_model: Path, tmp_path: Path):
     from data_pdfs import write_pdf
 
@@ -190,5 +211,5 @@ def test_pages_whose_text_spells_the_placeholder_are_bad(tiny_model: Path, tmp_p
     path = write_pdf(tmp_path / "a.pdf", lines=["an <|image_pad|> in the text"])
     loaded = load_page(PageSource("a.pdf::1", str(path), 1), 100)
     anchored = Encoder(str(tiny_model), anchor_text_len=500)
-    with pytest.raises(BadPage, match="2 image placeholders"):
+    with pytest.raises(BadPage, match=r"the text of the page in it, has <\|image_pad\|>"):
         anchored.encode_page(loaded)

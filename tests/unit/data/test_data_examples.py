@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
+from olmrl.data import validate
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.examples import ExampleWork, Tally, count_sets
+from olmrl.data.examples import ExampleWork, count_sets
 from olmrl.data.page import PageSource, scan_pairs
-from olmrl.data.render import BadPage
+from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped
-from olmrl.data.validate import CACHE_NAME, _save, _stamp, check_pair
+from olmrl.data.tally import Tally
+from olmrl.data.validate import CACHE_NAME, check_pair, save_verdicts, stamp, verdicts
 
 ROOT = Path(__file__).parents[3]
 
@@ -53,10 +56,28 @@ def test_pages_are_counted_by_known_verdicts_limits_and_repeats(tmp_path: Path):
     assert [(c.pages, c.bad, c.unseen) for c in known[:3]] == [(4, 3, 0), (2, 3, 0), (2, 0, 2)]
 
 
+def test_verdicts_of_another_format_do_not_count(tmp_path: Path, monkeypatch):
+    sources = scan_pairs(str(make_pairs(tmp_path / "set", 1))).sources
+    remember(str(tmp_path), sources, ["broken"])
+    assert verdicts(sources, str(tmp_path)) == ["broken"]
+    monkeypatch.setattr(validate, "_FORMAT", validate._FORMAT + 1)
+    assert verdicts(sources, str(tmp_path)) == [None]
+
+
+def test_a_file_that_cannot_be_read_is_no_verdict_on_the_pair(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 2)
+    for name in ("0.pdf", "1.md"):
+        (root / name).unlink()
+        (root / name).symlink_to(name)  # a loop: no process can open it
+    for source in scan_pairs(str(root)).sources:
+        with pytest.raises(UnreadPage):
+            check_pair(source)
+
+
 def remember(cache: str, sources: list[PageSource], reasons: list[str]) -> None:
     """Write the verdicts that a run would have left."""
-    stamps = [_stamp(source) for source in sources]
-    _save(f"{cache}/{CACHE_NAME}", dict(zip(stamps, reasons, strict=True)))
+    stamps = [stamp(source) for source in sources]
+    save_verdicts(f"{cache}/{CACHE_NAME}", dict(zip(stamps, reasons, strict=True)))
 
 
 def test_augmentation_depends_on_place_and_seed_only(tmp_path: Path, tiny_model: Path):
@@ -80,9 +101,10 @@ def test_augmentation_depends_on_place_and_seed_only(tmp_path: Path, tiny_model:
 def test_tally_counts_by_rule_and_refuses_an_empty_epoch():
     tally = Tally()
     for rule in ("markdown table", "markdown table", "LaTeX table"):
-        tally.add(Dropped("a", "a.pdf", "DatasetTextRuleFilter", rule))
+        tally.add(Dropped("a", "a.pdf", 1, "DatasetTextRuleFilter", rule))
     tally.add(BadPage("b.pdf", 1, "empty"))
     with pytest.raises(ValueError, match="0 of 4 pages kept, 1 bad"):
         tally.require_some()
     assert tally.summary().splitlines()[1] == "  2 dropped by DatasetTextRuleFilter: markdown table"
-    assert tally.measurements()["data/dropped/DatasetTextRuleFilter"].value() == 3
+    assert Tally.from_json(json.loads(json.dumps(tally.as_json()))) == tally
+    assert tally.measurements("data")["data/dropped/DatasetTextRuleFilter"].value() == 3

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from olmrl.data.prompts import load_prompt, olmocr_prompt
+from olmrl.data.prompts import absolute_prompt, load_prompt, olmocr_prompt
 
 
 def test_own_prompt_names_the_five_keys_and_the_formats():
@@ -33,6 +33,14 @@ def test_prompt_from_a_file(tmp_path: Path):
 def test_unknown_names_list_what_is_allowed(name: str):
     with pytest.raises(ValueError, match="allowed are olmrl-v1"):
         load_prompt(name)
+
+
+def test_prompt_files_are_found_from_any_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_prompt("file:a/p.txt") == f"file:{tmp_path}/a/p.txt"
+    assert absolute_prompt("olmocr-v4:v4.txt") == f"olmocr-v4:{tmp_path}/v4.txt"
+    for name in ("olmrl-v1", "olmocr-v4", "file:s3://box/p.txt", "olmocr-v4:hf://a/b.txt"):
+        assert absolute_prompt(name) == name
 
 
 def test_unusable_files(tmp_path: Path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,13 @@ import yaml
 from data_pdfs import write_pdf
 from PIL import Image
 
+from olmrl.config import SftConfig, load
 from olmrl.data.__main__ import main
+from olmrl.data.dataset import order
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.examples import ExampleWork, scan_sets
+from olmrl.data.steps import Dropped
+from olmrl.storage import read_jsonl
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
@@ -58,6 +65,63 @@ def test_dropped_pages_name_their_rule_and_evaluation_keeps_them(config: Path, c
     assert "| 1 | 2 |<|im_end|>" in capsys.readouterr().out
     assert main(["show", "--config", str(config), "data.max_tokens=20"]) == 0
     assert "dropped in training: more than data.max_tokens=20" in capsys.readouterr().out
+
+
+def test_a_page_is_shown_as_training_augments_it_in_its_first_epoch(
+    config: Path, tmp_path: Path, tiny_model: Path, capsys
+):
+    root = tmp_path / "set"
+    for name in "cdef":
+        write_pdf(root / f"{name}.pdf", size=(100, 120))
+        (root / f"{name}.md").write_text(HEAD + name)
+    values = yaml.safe_load(config.read_text())
+    values["data"]["pipeline"].insert(3, {"name": "RotationAugmentation", "probability": 0.6})
+    values["training"] = {"shuffle_seed": 5}
+    config.write_text(yaml.safe_dump(values))
+    pages, _ = scan_sets(load(SftConfig, config).data)
+    spec = EncoderSpec(str(tiny_model))
+    work = ExampleWork(pages, spec, 4000, seed=5)
+    turned = 0
+    for place, item in enumerate(order(6, 5, 0).tolist()):
+        assert main(["show", "--config", str(config), "--index", str(item)]) == 0
+        out = capsys.readouterr().out
+        assert f"augmented as at place {place} of epoch 0" in out
+        example = work(0, place, item)
+        if not isinstance(example, Dropped):
+            assert spec.build().tokenizer.decode(example.labels) in out
+            turned += "is_rotation_valid: False" in out
+    assert 1 < turned < 5
+
+
+def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
+    config: Path, tmp_path: Path, capsys
+):
+    root = tmp_path / "set"
+    write_pdf(root / "c.pdf", pages=2)
+    write_pdf(root / "d.pdf", size=(100, 120))
+    (root / "c.md").write_text(HEAD + "x")
+    (root / "d.md").write_text("no front matter")
+    for name in ("long", "longer"):
+        write_pdf(root / f"{name}.pdf", size=(100, 120))
+        (root / f"{name}.md").write_text(HEAD + "long " * 900)
+    lost = tmp_path / "lost.jsonl"
+    arguments = ["--config", str(config), "--histogram", "--dropped", str(lost)]
+    assert main(["show", *arguments, "data.max_tokens=2000"]) == 0
+    out = capsys.readouterr().out
+    # the scan of `data show` does not open pages, so c is still in; rendering takes its first page
+    assert "2 of 6 pages kept, 1 bad" in out
+    assert "2 dropped by Tokenizer: more than 2000 tokens" in out
+    bins = [line.split() for line in out.splitlines() if line.endswith("#")]
+    assert sum(int(count) for _, count, _ in bins) == 2
+    longest = int(re.search(r"longest (\d+), data.max_tokens 2000", out)[1])
+    low, high = map(int, bins[-1][0].split("-"))
+    assert low <= longest <= high
+    assert "4 dropped and bad pages written to" in out
+    rows = {Path(row["pdf"]).name: row for _, row in read_jsonl(lost)}
+    assert rows["b.pdf"]["step"] == "DatasetTextRuleFilter"
+    assert rows["b.pdf"]["rule"] == "markdown table"
+    assert "front matter is missing" in rows["d.pdf"]["rule"] and rows["d.pdf"]["step"] == ""
+    assert rows["long.pdf"]["rule"] == rows["longer.pdf"]["rule"] == "more than 2000 tokens"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,10 +102,33 @@ def test_drops_name_step_and_rule(tmp_path, encoder):
     turned = HEAD.replace("rotation_correction: 0", "rotation_correction: 90")
     drop = build_pipeline(PUBLISHED).run(pair(tmp_path, turned + "x"), context)
     assert drop == Dropped(
-        "a.pdf::1", str(tmp_path / "a.pdf"), "FilterOutRotatedDocuments", "rotated page"
+        "a.pdf::1", str(tmp_path / "a.pdf"), 1, "FilterOutRotatedDocuments", "rotated page"
     )
     drop = build_pipeline(PUBLISHED).run(pair(tmp_path, HEAD + "see <|im_end|> here"), context)
     assert (drop.step, "special token" in drop.rule) == ("Tokenizer", True)
+
+
+def test_only_what_is_wrong_with_a_page_drops_it(tmp_path, encoder, tiny_model):
+    context = StepContext(np.random.default_rng(0), encoder)
+    source = pair(tmp_path, HEAD + "x")
+    write_pdf(tmp_path / "a.pdf", lines=["a <|image_pad|> b"])
+    anchored = [*PUBLISHED[:6], {"name": "StaticLengthDocumentAnchoring"}, *PUBLISHED[6:]]
+    drop = build_pipeline(anchored).run(source, context)
+    assert (drop.step, drop.rule) == (
+        "Tokenizer",
+        "the instruction, or the text of the page in it, has <|image_pad|>",
+    )
+    filled = Sample(
+        source, truth("x"), np.zeros((2, 500, 3), np.uint8), "a", "b", "c", "text_first"
+    )
+    drop = run("Tokenizer", filled, encoder=encoder)
+    assert drop.rule == "an image of 500 x 2 pixels is too elongated for the model"
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text("no image")
+    wrong = StepContext(np.random.default_rng(0), Encoder(str(folder)))
+    with pytest.raises(ValueError, match="writes 0 image placeholders"):
+        build_pipeline(PUBLISHED).run(source, wrong)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +147,56 @@ def test_malformed_front_matter_is_a_bad_page_that_names_the_file(tmp_path, mark
     assert reason in caught.value.reason
 
 
-def test_missing_pieces_of_a_pipeline_are_named(tmp_path, encoder):
-    source = pair(tmp_path, HEAD + "x")
-    short = build_pipeline([PUBLISHED[0], PUBLISHED[4], PUBLISHED[9]])
-    with pytest.raises(ValueError, match="no step before it has set instruction, response, order"):
-        short.run(source, StepContext(np.random.default_rng(0), encoder))
+def check(*configs) -> None:
+    build_pipeline(configs).check("set books, data.pipeline", ["example"])
+
+
+def without(name: str) -> list[dict]:
+    return [config for config in PUBLISHED if config["name"] != name]
+
+
+def test_the_published_pipeline_lacks_nothing():
+    check(*PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("configs", "message"),
+    [
+        (without("Prompt"), "Tokenizer: no step before it sets the instruction (Prompt or "),
+        (without("InstructUserMessages"), "sets the order (InstructUserMessages would)"),
+        (without("FrontMatterOutputFormat"), "the response (JSONOutputFormat or FrontMatterOutput"),
+        (without("PDFRenderer"), "RotationAugmentation: no step before it sets the image (PDFRend"),
+        (
+            without("FrontMatterParser"),
+            "FilterOutRotatedDocuments: no step before it sets the trut",
+        ),
+        (without("Tokenizer"), "data.pipeline: no step sets the example (Tokenizer would)"),
+        (
+            [{"name": "NewYamlFinetuningPromptWithAnchoring"}],
+            "the anchor_text (StaticLengthDocumentAnchoring would)",
+        ),
+    ],
+)
+def test_missing_pieces_of_a_pipeline_are_named(configs, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        check(*configs)
+    assert str(caught.value).startswith("set books, data.pipeline")
+
+
+def test_a_prompt_that_is_not_to_be_had_is_found_before_any_page(tmp_path):
+    v4 = {"name": "NewYamlFinetuningPromptWithNoAnchoring"}
+    (tmp_path / "v4.txt").write_text("not it")
+    with pytest.raises(ValueError, match=r"data\.pipeline, NewYaml.*NoAnchoring: .*sha256"):
+        check({**v4, "prompt": f"olmocr-v4:{tmp_path}/v4.txt"})
+    with pytest.raises(ValueError, match=r"Prompt: .*cannot read it"):
+        check({"name": "Prompt", "prompt": f"file:{tmp_path}/gone.txt"})
+    try:
+        import olmocr  # noqa: F401
+    except ImportError:
+        with pytest.raises(ValueError, match="the olmocr package, which is not installed"):
+            check(v4)
+        with pytest.raises(ValueError, match=r"FinetuningPrompt: .*which is not installed"):
+            check({"name": "StaticLengthDocumentAnchoring"}, {"name": "FinetuningPrompt"})
 
 
 def test_evaluation_keeps_neither_filters_nor_augmentations():
@@ -347,9 +417,8 @@ def test_augraphy_without_its_package_says_what_to_install():
     try:
         import augraphy  # noqa: F401
     except ImportError:
-        given = replace(sample(), image=np.zeros((8, 8, 3), np.uint8))
-        with pytest.raises(ValueError, match=r"olmrl\[augment\]"):
-            run("AugraphyBasicAugmentations", given, probability=1.0)
+        with pytest.raises(ValueError, match=r"AugraphyBasicAug.*: .*install olmrl\[augment\]"):
+            check({"name": "PDFRenderer"}, {"name": "AugraphyBasicAugmentations"})
     else:
         pytest.skip("augraphy is installed here")
 

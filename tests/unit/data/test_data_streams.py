@@ -18,7 +18,7 @@ from olmrl.config import ConfigError
 from olmrl.data.dataset import OrderedStream, PageStream, PreparedPage, order
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.example import EncodedExample
-from olmrl.data.examples import ExampleStream, load_sets
+from olmrl.data.examples import ExampleStream, count_sets, load_sets
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped
@@ -196,7 +196,7 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
         tmp_path,
         train=[{"root": str(root)}, {"root": str(extra), "repeat": 2}],
         evaluation=[{"root": str(held), "name": "books", "limit": 2}],
-        max_bad_fraction=0.2,
+        max_bad_fraction=0.25,
     )
     loaded = load_sets(settings.data, str(tmp_path))
     assert len(loaded.train.items) == 5 + 2 * 2
@@ -208,6 +208,18 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     assert load_sets(settings.data, str(tmp_path)).opened == 0
     (root / "0.md").write_text(HEAD + "changed")
     assert load_sets(settings.data, str(tmp_path)).opened == 1
+
+    # that a file cannot be read is not remembered
+    text = (root / "3.md").read_text()
+    (root / "3.md").unlink()
+    (root / "3.md").symlink_to("3.md")
+    unread = load_sets(settings.data, str(tmp_path))
+    assert sorted(Path(bad.path).name for bad in unread.bad) == ["3.pdf", "5.pdf"]
+    assert load_sets(settings.data, str(tmp_path)).opened == 1
+    (root / "3.md").unlink()
+    (root / "3.md").write_text(text)
+    assert load_sets(settings.data, str(tmp_path)).opened == 1
+    assert load_sets(settings.data, str(tmp_path)).opened == 0
     (tmp_path / "cache" / CACHE_NAME).write_bytes(b"damaged")
     assert load_sets(settings.data, str(tmp_path)).opened == 11
 
@@ -239,7 +251,7 @@ def test_unusable_configurations(tmp_path: Path):
     train = [{"root": str(root)}]
     with pytest.raises(ValueError, match=r"data\.pipeline, step 1: unknown step"):
         load_sets(config(tmp_path, train=train, pipeline=[{"name": "X"}]).data, "c")
-    with pytest.raises(ValueError, match="it has no Tokenizer step"):
+    with pytest.raises(ValueError, match=r"set set, data\.pipeline: no step sets the example"):
         load_sets(config(tmp_path, train=train, pipeline=PIPELINE[:3]).data, "c")
     with pytest.raises(ValueError, match=r"data\.train\[0\]\.pipeline, step 1"):
         broken = [{"root": str(root), "pipeline": [{"name": "Y"}]}]
@@ -251,3 +263,35 @@ def test_unusable_configurations(tmp_path: Path):
         load_sets(config(tmp_path, train=train).data, "c")
     with pytest.raises(ConfigError):
         config(tmp_path, train=[])
+
+
+def test_rules_on_the_text_are_foreseen_and_remembered(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 4)
+    (root / "1.md").write_text(HEAD + "| a | b |\n|---|---|\n| 1 | 2 |")
+    train = [{"root": str(root), "repeat": 2}, {"root": str(root), "name": "more", "limit": 2}]
+    settings = config(tmp_path, train=train, evaluation=[{"root": str(root), "name": "held"}])
+    rule = "DatasetTextRuleFilter: markdown table"
+    assert [count.dropped for count in count_sets(settings.data, "unused")] == [0, 0, 0]
+    loaded = load_sets(settings.data, str(tmp_path))
+    assert loaded.foreseen == ("", rule, "", "", "", rule, "", "", "", rule)
+    assert [len(count.kept) for count in count_sets(settings.data, "unused")] == [8, 2, 4]
+    assert [count.dropped for count in count_sets(settings.data, "unused")] == [2, 1, 0]
+    # remembered by what judged them: other steps judge anew
+    rotated = HEAD.replace("rotation_correction: 0", "rotation_correction: 90")
+    (root / "2.md").write_text(rotated + "lying")
+    assert [count.dropped for count in count_sets(settings.data, "unused")] == [2, 1, 0]
+    steps = [*PIPELINE[:1], {"name": "FilterOutRotatedDocuments"}, *PIPELINE[1:]]
+    other = config(tmp_path, train=train[:1], pipeline=steps)
+    assert [count.dropped for count in count_sets(other.data, "unused")] == [0]
+    turned = "FilterOutRotatedDocuments: rotated page"
+    assert load_sets(other.data, str(tmp_path)).foreseen == ("", rule, turned, "") * 2
+    assert [count.dropped for count in count_sets(other.data, "unused")] == [4]
+
+
+def test_a_set_whose_pages_are_all_dropped_by_their_text_is_refused(tmp_path: Path):
+    root = make_pairs(tmp_path / "set", 3, "| a | b |\n|---|---|\n| 1 | 2 |\n")
+    with pytest.raises(
+        ValueError, match=r"no page is left to train on: 0 of 3 pages kept"
+    ) as found:
+        load_sets(config(tmp_path, train=[{"root": str(root)}]).data, str(tmp_path))
+    assert "3 dropped by DatasetTextRuleFilter: markdown table" in str(found.value)

@@ -267,6 +267,38 @@ def test_a_step_of_masked_completions_only_is_counted_and_changes_nothing():
     assert _gap(before, _weights(strategy)) == 0
 
 
+def _train_sft(cut):
+    """As `_train`, on pages whose transcriptions differ much in length."""
+    lengths = [2, 31, 7, 1]
+    model = make_model()
+    pages = [make_group(i, (4, 4 + 2 * i), [n]) for i, n in enumerate(lengths)]
+    batches = [pack(model, [pages[i] for i in part], page_once=False) for part in cut]
+    strategy = _strategy()
+    learner = SftLearner(strategy)
+    share = batches[strategy.rank :: strategy.world_size]
+    return _weights(strategy), [learner.step(share) for _ in range(3)], _weights(strategy)
+
+
+def test_sft_on_one_worker_two_workers_and_by_accumulation_learns_the_same(ranks):
+    start, rows, whole = _train_sft([[0, 1, 2, 3]])
+    assert _gap(whole, start) > 1e-3
+    _, piece_rows, pieces = _train_sft([[0], [1], [2], [3]])
+    assert _gap(whole, pieces) < 2e-4
+    # 33 tokens on rank 0, 8 on rank 1; then 2 + 1 on rank 0, 38 on rank 1 in one forward pass
+    for cut in ([[0, 1], [2, 3]], [[0], [1, 2], [3]]):
+        (_, first_rows, first), (_, second_rows, second) = ranks(_train_sft, cut)
+        assert _gap(first, second) == 0
+        assert _gap(whole, first) < 2e-4
+        for step in range(3):
+            expected = flatten(rows[step])
+            merged = flatten(merge(first_rows[step], second_rows[step]))
+            for found in (flatten(piece_rows[step]), merged):
+                assert found["loss/sft"] == pytest.approx(expected["loss/sft"], rel=1e-4)
+                assert found["tokens/trained"] == 41
+            norm = flatten(first_rows[step])["policy/grad_norm"]
+            assert norm == pytest.approx(expected["policy/grad_norm"], rel=1e-3)
+
+
 def _evaluate(cut):
     strategy = _strategy()
     batches = _batches(cut)[strategy.rank :: strategy.world_size]

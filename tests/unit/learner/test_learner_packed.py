@@ -14,6 +14,7 @@ from olmrl.learner.loss import StepCounts, grpo_loss, sft_loss
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.packed import prepare_inputs
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.metrics import merge
 
 TEMPERATURE = 0.8
 SHAPES = {
@@ -129,34 +130,55 @@ def test_page_once_equals_dense_under_fsdp_on_two_ranks(wrap, ranks):
         _same(found, _dense("two image sizes"))
 
 
-def _sft_batches(model, packed):
+def _sft_pages():
     """Pages as SFT sees them: every group one page and its transcription."""
-    groups = [make_group(i, (4, 4 + 2 * i), [4 + 3 * i]) for i in range(3)]
+    return [make_group(i, (4, 4 + 2 * i), [4 + 3 * i]) for i in range(3)]
+
+
+def _sft_batches(model, packed):
+    groups = _sft_pages()
     if packed:
         return [pack(model, groups, page_once=False)]
     return [pack(model, [g], page_once=False) for g in groups]
 
 
-def test_packed_sft_equals_pages_one_by_one():
-    results = []
-    for packed in (True, False):
-        model = make_model()
-        batches = _sft_batches(model, packed)
-        strategy = _strategy(model, LearnerConfig(use_gpu=False, optimizer={"lr": 1e-3}))
-        measured = SftLearner(strategy).step(batches)
-        weights = {n: w.numpy().copy() for n, w in strategy.named_weights()}
-        results.append(
-            (measured["loss/sft"].value(), measured["policy/grad_norm"].value(), weights)
-        )
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
-    assert results[0][1] == pytest.approx(results[1][1], rel=1e-4)
+def _sft_gradients(packed):
+    """Loss and every gradient of one step over the pages, before the optimizer."""
+    model = make_model()
+    batches = _sft_batches(model, packed)
+    strategy = _strategy(model)
+    counts = StepCounts(float(sum(len(batch.targets) for batch in batches)), 3.0)
+    parts = [strategy.forward_backward(batch, sft_loss(counts)) for batch in batches]
+    grads = {n: p.grad.numpy() for n, p in strategy.policy.model.named_parameters()}
+    return merge(*parts)["loss/sft"].value(), grads
+
+
+def _dense_sft():
+    """The same from transformers' forward, one page at a time: the mean over all tokens."""
+    model = make_model()
+    pages = [(group, group.completions[0]) for group in _sft_pages()]
+    logps = [dense_logprobs(model, group, tokens, TEMPERATURE)[0] for group, tokens in pages]
+    loss = -torch.cat(logps).mean()
+    loss.backward()
+    return loss.item(), {n: p.grad.numpy() for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "one by one"])
+def test_sft_equals_dense_pages_in_loss_and_every_gradient(packed):
+    _same(_sft_gradients(packed), _dense_sft())
+
+
+def test_the_sft_learner_steps_by_those_gradients():
+    model = make_model()
+    _, grads = _dense_sft()
+    strategy = _strategy(model, LearnerConfig(use_gpu=False, optimizer={"lr": 1e-3}))
+    measured = SftLearner(strategy).step(_sft_batches(model, packed=True))
+    norm = np.sqrt(sum(np.square(gradient, dtype=np.float64).sum() for gradient in grads.values()))
+    assert measured["policy/grad_norm"].value() == pytest.approx(norm, rel=1e-4)
     start = dict(make_model().named_parameters())
-    moved = [
-        np.abs(w - start[n].detach().numpy()).max() for n, w in results[0][2].items() if n in start
-    ]
-    assert min(moved) > 1e-4
-    for name, weight in results[0][2].items():
-        np.testing.assert_allclose(weight, results[1][2][name], atol=2e-4, err_msg=name)
+    for name, weight in strategy.named_weights():
+        if name in start:
+            assert np.abs(weight.numpy() - start[name].detach().numpy()).max() > 1e-4, name
 
 
 def test_a_batch_without_images_runs_and_trains_the_language_model():
