@@ -40,7 +40,7 @@ from olmrl.rollout.lengths import expected_tokens, longest_first
 from olmrl.rollout.pool import RolloutPool
 from olmrl.run_directory import RunDirectory
 from olmrl.timeline import GroupLanes, Timeline
-from olmrl.types import Completion, PromptGroup
+from olmrl.types import Completion, Page, PromptGroup
 
 _RENDERING_S = 0.1
 """Longest wait while groups may be issued: pages become ready without a sign."""
@@ -58,8 +58,6 @@ class _Group:
     page: Any
     """ObjectRef of the Page."""
     seeds: tuple[int, ...]
-    image_tokens: int
-    """Features that the model makes of its image."""
     expected: float | None
     """Mean tokens of a completion; None: not known."""
     issued: float = 0.0
@@ -234,7 +232,6 @@ class Driver:
                             group_id,
                             ray.put(page),
                             self._seeds(epoch, index),
-                            self._encoder.image_tokens(page),
                             expected_tokens(page, seen),
                         )
                     )
@@ -286,7 +283,7 @@ class Driver:
         if opened is None:
             return
         self._draw(opened, group.page_id, view)
-        self._check_image_tokens(group, opened.image_tokens)
+        self._check_image_tokens(group, ray.get(opened.page))
         algorithm = self._config.algorithm
         if algorithm.overlong == "shape":
             group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
@@ -303,13 +300,14 @@ class Driver:
             self._recorded[step] += 1
             self._directory.rollouts(step, group, ray.get(page), fate)
 
-    def _check_image_tokens(self, group: PromptGroup, wanted: int) -> None:
+    def _check_image_tokens(self, group: PromptGroup, page: Page) -> None:
         """Refuse what would shift the page under the text before it can be queued.
 
         Raises:
             GuardFailure: an engine's prompt holds another number of image tokens than the model
                 makes features of the page.
         """
+        wanted = self._encoder.image_tokens(page)
         for rollout in group.rollouts:
             ids = rollout.completion.prompt_token_ids
             found = int((ids == self._encoder.vision.image_token_id).sum())
