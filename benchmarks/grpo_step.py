@@ -177,6 +177,10 @@ def olmrl_figures(rows: list[dict[str, float]], samples: int, engines: int) -> d
     def mean(name: str) -> float:
         return statistics.mean(row.get(name, 0.0) for row in rows)
 
+    # Run ahead, some steps see no group scored and others several: totals, not means of means.
+    tokens = sum(row.get("rollout/tokens", 0.0) for row in rows)
+    completions = sum(row.get("rollout/completions", 0.0) for row in rows)
+    scored = [row["time/score"] for row in rows if "time/score" in row]
     step = mean("time/step")
     engine = (mean("time/engine_busy") + mean("time/engine_sync")) / engines
     scorer = mean("reward/scorer_busy_seconds")
@@ -187,11 +191,11 @@ def olmrl_figures(rows: list[dict[str, float]], samples: int, engines: int) -> d
         "learner_s": round(mean("time/learner"), 3),
         "weight_sync_s": round(mean("time/weight_sync"), 3),
         "scoring_s": round(scorer, 3),
-        "scoring_latency_s": round(mean("time/score"), 3),
+        "scoring_latency_s": round(statistics.mean(scored), 3),
         "idle_engines": round(1.0 - engine / step, 3),
         "idle_learner": round(mean("time/lease_wait") / step, 3),
         "idle_scorer": round(1.0 - scorer / step, 3),
-        "mean_completion_tokens": round(mean("completion/mean_length"), 1),
+        "mean_completion_tokens": round(tokens / completions, 1),
         "staleness_mean": round(mean("policy/staleness_mean"), 2),
         "steps": len(rows),
     }
