@@ -1,9 +1,10 @@
-"""A guard that fails ends the run at once, whatever restarts are left."""
+"""A guard that fails ends the run at once, whatever restarts are left; equal runs are equal."""
 
 import json
 import subprocess
 
-from running import GRPO, ROOT, command, grpo_overrides
+import pytest
+from running import GRPO, ROOT, command, grpo_overrides, run
 
 from olmrl.checkpoint.folder import CheckpointFolder
 
@@ -29,3 +30,20 @@ def test_a_gap_between_engine_and_learner_ends_the_run_with_its_figures(
     log = [json.loads(line) for line in (out / "logs" / "learner-0.jsonl").read_text().splitlines()]
     assert [row["event"] for row in log].count("begins") == 1, "it was not tried again"
     assert CheckpointFolder(out / "checkpoints").newest() is None
+
+
+@pytest.mark.slow
+def test_synchronous_runs_on_the_hf_engine_give_the_same_bits(tiny_pages, tiny_model, tmp_path):
+    weights = []
+    for name in ("one", "two"):
+        out = tmp_path / name
+        run(
+            "olmrl.grpo",
+            *grpo_overrides(tiny_pages, tiny_model, out),
+            *GRPO,
+            "run.steps=4",
+            "evaluation.skip_start=true",
+        )
+        weights.append((out / "model" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != (tiny_model / "model.safetensors").read_bytes()
