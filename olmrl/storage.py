@@ -158,7 +158,7 @@ def list_files(
 ) -> list[str]:
     """List files below a folder, sorted, as full paths; symlinked folders are followed.
 
-    A folder that several links lead to is listed once, under the first of its paths.
+    A link back to a folder that it lies in is not followed: that would never end.
 
     Raises:
         ValueError: the folder does not exist.
@@ -168,13 +168,14 @@ def list_files(
         raise ValueError(f"{root}: no such folder")
     if is_remote(root):
         return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
-    found, seen = [], set()
+    found = []
+    lines: dict[str, frozenset[str]] = {}  # real paths of a folder and of those it lies in
     for folder, folders, names in os.walk(inner, followlinks=follow_links):
+        above = lines.get(os.path.dirname(folder), frozenset())
         real = os.path.realpath(folder)
-        if real in seen:
+        if real in above:
             folders.clear()
             continue
-        seen.add(real)
-        folders.sort()
+        lines[folder] = above | {real}
         found += [os.path.join(folder, name) for name in names if name.endswith(suffix)]
     return sorted(found)

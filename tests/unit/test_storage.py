@@ -41,7 +41,7 @@ def test_listing_follows_symlinked_folders_in_order(tmp_path):
         storage.list_files(tmp_path / "nowhere")
 
 
-def test_links_that_lead_in_a_circle_are_walked_once(tmp_path):
+def test_links_back_to_a_folder_they_lie_in_are_not_followed(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{name}.md").touch()
@@ -49,7 +49,7 @@ def test_links_that_lead_in_a_circle_are_walked_once(tmp_path):
     (tmp_path / "b" / "other").symlink_to(tmp_path / "a")
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     names = [p.removeprefix(str(tmp_path)) for p in storage.list_files(tmp_path)]
-    assert names == ["/a/a.md", "/a/other/b.md"]
+    assert names == ["/a/a.md", "/a/other/b.md", "/b/b.md", "/b/other/a.md"]
 
 
 def test_remote_paths_work_through_fsspec():
