@@ -173,9 +173,11 @@ def run_command(
         os.environ["OLMRL_EQUATIONS_RENDERER"] = config.markup.equations.renderer
         plan = planner(config)
         if arguments.dry_run:
+            refusal = _show_plan(plan, arguments.cluster)
             if describe_data is not None:
-                sys.stdout.write(describe_data(config) + "\n")
-            _show_plan(plan, arguments.cluster)
+                sys.stdout.write("\n" + describe_data(config) + "\n")
+            if refusal is not None:
+                raise refusal
             return 0
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
@@ -237,13 +239,11 @@ def _parse(name: str, argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _show_plan(plan: cluster.Plan, spec: str | None) -> None:
+def _show_plan(plan: cluster.Plan, spec: str | None) -> cluster.PlanError | None:
+    """Print the plan; gives why the cluster that was named cannot hold it."""
     resources = cluster.parse_cluster(spec) if spec else None
     sys.stdout.write(cluster.describe(plan, resources) + "\n")
-    if resources is not None:
-        error = cluster.refusal(plan, resources)
-        if error is not None:
-            raise error
+    return None if resources is None else cluster.refusal(plan, resources)
 
 
 def _prepare(

@@ -64,6 +64,8 @@ class Fleet:
         Raises:
             Exception: whatever else an engine raised (a weight it does not have).
         """
+        if not calls:
+            return {}
         ray.wait(list(calls), num_returns=len(calls), timeout=self._timeout_s)
         results: dict[str, Any] = {}
         for reference, engine in calls.items():
@@ -109,6 +111,8 @@ class Fleet:
 
     def _failure(self, calls: dict[Any, EngineEntry]) -> str | None:
         """Which engine's call has failed so far, and why."""
+        if not calls:
+            return None
         done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=0)
         for reference in done:
             try:
@@ -121,7 +125,7 @@ class Fleet:
         self, method: str, arguments: Callable[[EngineEntry], Sequence[Any]] = lambda _: ()
     ) -> dict[str, Any]:
         """Start and collect."""
-        return self.collect(self.start(method, arguments)) if self.engines else {}
+        return self.collect(self.start(method, arguments))
 
     def mark_synced(self, version: PolicyVersion) -> None:
         """Tell the store which engines have the version."""
