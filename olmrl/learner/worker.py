@@ -228,6 +228,8 @@ class GrpoWorker:
 
     def _ask_engine(self, group: PromptGroup, completion: Completion) -> Float32Array | None:
         """Log-probs of a completion under the present weights, by an engine that has them."""
+        if self._config.rollout.colocate:
+            return None  # they sleep while the learner works
         engines = ray.get(self._task.weights.engines.remote())
         late = set(ray.get(self._task.weights.unsynced.remote()))
         synced = [engine for engine in engines if engine.worker_id not in late]
