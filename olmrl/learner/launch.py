@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,19 @@ def _run_loop(settings: dict[str, Any]) -> None:
     # Name and reference instead of function and task: Ray Train's controller unpickles this too,
     # and would import the whole learner (12 CPU seconds) to do nothing with it.
     module, name = settings["loop"].split(":")
+    loop = getattr(importlib.import_module(module), name)
+    guarded(loop, ray.get(settings["task"]), settings["verdict"])
+
+
+def guarded(loop: Callable[[Any], None], task: Any, verdict: str) -> None:
+    """Run a loop; what a guard says of it is written down where the Driver looks.
+
+    Ray Train retries whatever is raised, and would go on past the fault.
+    """
     try:
-        getattr(importlib.import_module(module), name)(ray.get(settings["task"]))
+        loop(task)
     except GuardFailure as error:
-        # Ray Train retries whatever is raised, and would go on past the fault.
-        storage.write_text(settings["verdict"], str(error))
+        storage.write_text(verdict, str(error))
         raise
 
 

@@ -9,6 +9,7 @@ from running import GRPO, ROOT, command, grpo_overrides, run
 from olmrl.checkpoint.folder import CheckpointFolder
 
 
+@pytest.mark.slow
 def test_a_gap_between_engine_and_learner_ends_the_run_with_its_figures(
     tiny_pages, tiny_model, tmp_path
 ):

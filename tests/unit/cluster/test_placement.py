@@ -70,7 +70,7 @@ def test_custom_resources_bind_a_role_to_its_nodes():
     [
         (RolloutConfig(workers=2, tensor_parallel_size=4), True, [{"CPU": 1.0, "GPU": 4.0}] * 2),
         (RolloutConfig(workers={"min": 1, "max": 3}), True, [{"CPU": 1.0, "GPU": 1.0}]),
-        (RolloutConfig(colocate=True), True, [{"CPU": 1.0, "GPU": 0.5}]),
+        (RolloutConfig(colocate=True), True, [{"CPU": 1.0, "GPU": 0.51}]),
         (RolloutConfig(resources={"fast": 1.0}), False, [{"CPU": 1.0, "fast": 1.0}]),
     ],
 )
