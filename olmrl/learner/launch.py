@@ -76,7 +76,7 @@ class LearnerGroup:
 
     def error(self) -> BaseException | None:
         """The failure, once the group has given up or a guard has ended the run."""
-        if self._error is None and self._verdict.exists():
+        if self._verdict.exists():
             self._error = LearnerFailed(self._verdict.read_text("utf-8"))
         return self._error
 
@@ -114,7 +114,7 @@ def guarded(loop: Callable[[Any], None], task: Any, verdict: str) -> None:
 def last_sentence(text: str) -> str:
     """The exception line of a nested traceback, without its class name."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    pattern = re.compile(r"^[A-Za-z_.]*(?:Error|Exception|Stopped|Failed)\b:?\s*(.*)")
+    pattern = re.compile(r"^[A-Za-z_.]*(?:Error|Exception|Stopped|Failed|Failure)\b:?\s*(.*)")
     for line in reversed(lines):
         match = pattern.match(line)
         if match and match.group(1):
