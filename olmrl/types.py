@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+NO_SIGNAL_RANGE = 1e-6
+"""A group whose total rewards lie closer than this teaches nothing (design.md section 4)."""
+
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 Float32Array = NDArray[np.float32]

@@ -10,12 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from olmrl.types import Float32Array
+from olmrl.types import NO_SIGNAL_RANGE, Float32Array
 
 STD_FLOOR = 1e-4
 """Added to the standard deviation (spec D4)."""
-NO_SIGNAL_RANGE = 1e-6
-"""A group whose rewards lie closer than this teaches nothing (design.md section 4)."""
 
 
 def has_signal(rewards_G: Float32Array) -> bool:

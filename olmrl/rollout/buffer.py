@@ -23,10 +23,11 @@ import numpy as np
 
 from olmrl.data.cost import balance
 from olmrl.metrics import Last, Max, Mean, Measurements, merge
-from olmrl.rollout.groups import ZERO_VARIANCE_RANGE, measure_group
+from olmrl.rollout.groups import measure_group
 from olmrl.rollout.ledger import GroupState, Ledger
 from olmrl.timeline import Span
 from olmrl.types import (
+    NO_SIGNAL_RANGE,
     Float32Array,
     PolicyVersion,
     PromptGroup,
@@ -183,7 +184,7 @@ class RolloutBuffer:
         """Take a scored group: `ready`, `zero_variance` (dropped) or `void` (unknown by now)."""
         measured = measure_group(group)
         totals = group.totals
-        if drop_zero_variance and float(np.ptp(totals)) <= ZERO_VARIANCE_RANGE:
+        if drop_zero_variance and float(np.ptp(totals)) <= NO_SIGNAL_RANGE:
             verdict = "zero_variance"
             if not self._ledger.drop(group.group_id, verdict):
                 return "void"

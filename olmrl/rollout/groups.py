@@ -9,10 +9,7 @@ import numpy as np
 from olmrl.data.cost import CostModel
 from olmrl.data.mrope import VisionTokens
 from olmrl.metrics import Max, Mean, Measurements
-from olmrl.types import PromptGroup
-
-ZERO_VARIANCE_RANGE = 1e-6
-"""A group whose totals lie closer than this carries no signal (design.md section 4)."""
+from olmrl.types import NO_SIGNAL_RANGE, PromptGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ def measure_group(group: PromptGroup) -> Measurements:
     measured: Measurements = {
         "reward/mean": Mean.of(totals),
         "reward/std": Mean.of([float(totals.std())]),
-        "reward/frac_zero_std": Mean.of([float(np.ptp(totals) <= ZERO_VARIANCE_RANGE)]),
+        "reward/frac_zero_std": Mean.of([float(np.ptp(totals) <= NO_SIGNAL_RANGE)]),
         "completion/mean_length": Mean.of(lengths),
         "completion/max_length": Max(float(max(lengths))),
         "completion/clipped_fraction": Mean.of(
