@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,8 @@ from olmrl.data.steps.sample import STRICT, Kind, Sample, Step, StepContext
 from olmrl.types import UInt8Array
 
 _WHITE = (255, 255, 255)
+_KEPT_CONTRAST = 0.5
+"""Share of a page\'s contrast (standard deviation of its pixels) that an effect must leave."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -64,16 +65,18 @@ class AugraphyBasicAugmentations(Step):
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Change `image`; its size stays."""
-        ink = _scanner()
+        augraphy = _augraphy()  # before anything is seeded: its import draws numbers
         if sample.image is None or context.random.random() >= self.probability:
             return sample
         image = sample.image
         if context.random.random() < 0.5:
             image = _tilt(image, context.random)
         with _global_seed(int(context.random.integers(2**31))):
-            worn = np.asarray(ink(image), np.uint8)
-        # some effects add a margin; such a page would no longer fit its labels
-        return replace(sample, image=worn if worn.shape == image.shape else image)
+            worn = np.asarray(_scanner(augraphy)(image), np.uint8)
+        # Some effects add a margin, some rub the text out (letterpress, on small pages): such a
+        # page would no longer fit its labels.
+        fits = worn.shape == image.shape and worn.std() >= _KEPT_CONTRAST * image.std()
+        return replace(sample, image=worn if fits else image)
 
     def load(self) -> None:
         """Import augraphy.
@@ -81,7 +84,7 @@ class AugraphyBasicAugmentations(Step):
         Raises:
             ValueError: it is not installed.
         """
-        _scanner()
+        _augraphy()
 
 
 def _tilt(image: UInt8Array, generator: np.random.Generator) -> UInt8Array:
@@ -106,13 +109,18 @@ def _tilt(image: UInt8Array, generator: np.random.Generator) -> UInt8Array:
     return np.asarray(turned)
 
 
-@lru_cache(maxsize=1)
-def _scanner() -> Any:
-    """Augraphy's pipeline of one ink effect and one post-processing effect."""
+def _augraphy() -> Any:
     try:
-        augraphy = importlib.import_module("augraphy")
+        return importlib.import_module("augraphy")
     except ImportError as error:
         raise ValueError("the package augraphy is not installed; install olmrl[augment]") from error
+
+
+def _scanner(augraphy: Any) -> Any:
+    """Augraphy's pipeline of one ink effect and one post-processing effect.
+
+    To be made anew for every page: `OneOf` chooses when it is made, not when it is called.
+    """
     ink = augraphy.OneOf(
         [
             augraphy.InkBleed(p=1),

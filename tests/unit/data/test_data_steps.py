@@ -423,6 +423,19 @@ def test_augraphy_without_its_package_says_what_to_install():
         pytest.skip("augraphy is installed here")
 
 
+def test_augraphy_wears_pages_differently_reproducibly_and_legibly(tmp_path):
+    pytest.importorskip("augraphy", reason="the augment extra is not installed")
+    source = pair(tmp_path, HEAD + "words")
+    clean = run("PDFRenderer", Sample(source), target_longest_image_dim=400)
+    name = "AugraphyBasicAugmentations"
+    worn = [run(name, clean, seed, probability=1.0).image for seed in range(30)]
+    again = [run(name, clean, seed, probability=1.0).image for seed in range(30)]
+    assert all(np.array_equal(one, other) for one, other in zip(worn, again, strict=True))
+    assert len({image.tobytes() for image in worn}) > 20
+    assert all(image.shape == clean.image.shape for image in worn)
+    assert min(image.std() for image in worn) >= 0.5 * clean.image.std()
+
+
 # -- asking and answering
 
 
