@@ -15,15 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from olmrl import storage
-from olmrl.data.dataset import OrderedStream, order
+from olmrl.data.dataset import order
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext
-from olmrl.data.validate import load_verdicts, save_verdicts, stamp
+from olmrl.data.validate import judge_all, load_verdicts, save_verdicts, stamp
 
 CACHE_NAME = "text_rules.parquet"
 
-_PAGES_PER_TASK = 64
 _FORMAT = 1
 """Part of every key; raised when the same steps judge in another way."""
 
@@ -55,17 +54,7 @@ def drop_rules(
         if key is not None and key not in found
     }
     if unknown:
-        stream = OrderedStream(
-            _JudgeWork(tuple(unknown.values())),
-            len(unknown),
-            seed=None,
-            item_bytes=1024,
-            epochs=1,
-            prefetch=16 * 1024,
-            task_resources=resources,
-            most_per_task=_PAGES_PER_TASK,
-        )
-        verdicts = (verdict for _, _, verdict in stream)
+        verdicts = judge_all(_JudgeWork(tuple(unknown.values())), len(unknown), resources)
         judged = zip(unknown, verdicts, strict=True)
         found |= {key: verdict for key, verdict in judged if verdict is not None}
         save_verdicts(path, found)

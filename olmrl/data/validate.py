@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -92,7 +92,9 @@ def validate(
     unread: dict[str, str] = {}
     if unknown:
         missing = tuple(sources[k] for k in unknown)
-        for k, found in zip(unknown, _check_all(missing, resources), strict=True):
+        for k, found in zip(
+            unknown, judge_all(_CheckWork(missing), len(missing), resources), strict=True
+        ):
             if isinstance(found, UnreadPage):
                 unread[stamps[k]] = found.reason
             else:
@@ -115,12 +117,13 @@ def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
     return [known.get(stamp(source)) for source in sources]
 
 
-def _check_all(
-    sources: tuple[PageSource, ...], resources: Mapping[str, float] | None
-) -> Iterable[str | UnreadPage]:
+def judge_all(
+    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
+) -> Iterable[Any]:
+    """What `work` says of each item, in order, many items to a task of Ray Data."""
     stream = OrderedStream(
-        _CheckWork(sources),
-        len(sources),
+        work,
+        count,
         seed=None,
         item_bytes=1024,
         epochs=1,
@@ -128,7 +131,7 @@ def _check_all(
         task_resources=resources,
         most_per_task=_PAIRS_PER_TASK,
     )
-    return (reason for _, _, reason in stream)
+    return (verdict for _, _, verdict in stream)
 
 
 def stamp(source: PageSource) -> str:
