@@ -15,10 +15,11 @@ from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.data.steps.reading import PDFRenderer
-from olmrl.data.streams import OrderedStream, StreamItem, image_bytes
+from olmrl.data.streams import Made, OrderedStream, StreamItem, patch_bytes
 from olmrl.data.tally import Tally
 from olmrl.data.text_rules import drop_rules, known_rules
 from olmrl.data.validate import validate, verdicts
+from olmrl.types import Int64Array
 
 _SHOWN = 3
 """Bad pages quoted in an error."""
@@ -226,6 +227,22 @@ def place_random(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True, slots=True)
+class ExampleNote:
+    """What is told of an example that stays in the object store."""
+
+    page_id: str
+    prompt_tokens: int
+    response_tokens: int
+    image_grid_thw: Int64Array
+    """[I, 3]"""
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and response."""
+        return self.prompt_tokens + self.response_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class ExampleWork:
     """Take one page through its set's pipeline."""
 
@@ -234,7 +251,16 @@ class ExampleWork:
     max_tokens: int
     seed: int
 
-    def __call__(self, epoch: int, index: int, item: int) -> EncodedExample | Dropped | BadPage:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
+        """A note of the example and the `EncodedExample`; or why there is none."""
+        made = self.example(epoch, index, item)
+        if not isinstance(made, EncodedExample):
+            return Made(made)
+        page = made.page
+        lengths = len(page.prompt_ids), len(made.response_ids)
+        return Made(ExampleNote(page.page_id, *lengths, page.image_grid_thw), made)
+
+    def example(self, epoch: int, index: int, item: int) -> EncodedExample | Dropped | BadPage:
         """The example, or why there is none."""
         source, pipeline = self.pages.items[item]
         random = place_random(self.seed, epoch, index)
@@ -253,10 +279,11 @@ class ExampleWork:
 
 
 class ExampleStream:
-    """Examples of a set in an exact order: yields (epoch, index, value).
+    """Examples of a set in an exact order.
 
-    The value is an `EncodedExample`, or a `Dropped` or `BadPage` in the place of a page without
-    one; every page of an epoch has its place, so positions are exact whatever is dropped.
+    The note of an item is an `ExampleNote` and its payload the `EncodedExample`; in the place of a
+    page without one the note is a `Dropped` or `BadPage`. Every page of an epoch has its place, so
+    positions are exact whatever is dropped.
 
     Args:
         pages: The pages of one epoch.
@@ -292,7 +319,7 @@ class ExampleStream:
             work=ExampleWork(pages, encoder, max_tokens, seed or 0),
             count=len(pages.items),
             seed=seed,
-            item_bytes=image_bytes(pages.longest_side, page=False, encoded=True),
+            item_bytes=patch_bytes(pages.longest_side),
             start_epoch=start_epoch,
             start_index=start_index,
             epochs=epochs,

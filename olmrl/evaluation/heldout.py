@@ -17,7 +17,9 @@ from typing import Any
 import ray
 
 from olmrl.config.schema import GrpoConfig
+from olmrl.data.encode import Encoder
 from olmrl.data.page import PageSource, load_page
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.evaluation import figures
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
@@ -57,6 +59,8 @@ class _HeldoutPage:
     page_id: str
     ref: Any
     """ObjectRef of the Page."""
+    block: Any
+    """ObjectRef of the block of its EncodedPage."""
 
 
 @dataclass(slots=True)
@@ -89,6 +93,7 @@ class HeldoutEvaluator:
         config: the run's.
         directory: gets the evaluations.
         sources: pages of the held-out bench folder.
+        encoder: the model's.
         pool: the run's engines.
         scorers: score held-out completions, each a group of its own.
     """
@@ -98,12 +103,14 @@ class HeldoutEvaluator:
         config: GrpoConfig,
         directory: RunDirectory,
         sources: Sequence[PageSource],
+        encoder: Encoder,
         pool: RolloutPool,
         scorers: ScorerPool,
     ) -> None:
         self._config = config
         self._directory = directory
         self._sources = figures.with_baselines(sources)[: config.evaluation.max_pages]
+        self._encoder = encoder
         self._pool = pool
         self._scorers = scorers
         self._bad = BadPages(
@@ -147,7 +154,7 @@ class HeldoutEvaluator:
                     group_id = f"{_MARK}{version}:{mode}:{page.number}:{sample}"
                     running.asked[group_id] = _Asked(mode, page)
                     seed = zlib.crc32(f"{self._config.run.seed}/{page.number}/{sample}".encode())
-                    self._pool.submit(group_id, page.ref, sampling, (seed,))
+                    self._pool.submit(group_id, page.block, sampling, (seed,))
 
     def take(self, item: Generated) -> None:
         """Pass on what an engine made of a held-out page."""
@@ -182,11 +189,13 @@ class HeldoutEvaluator:
         pages = []
         for number, source in enumerate(self._sources):
             try:
-                page = load_page(source, self._config.data.longest_side)
+                rendered = load_page(source, self._config.data.longest_side)
+                block = pack_block(self._encoder.encode_page(rendered))
             except BadPage as bad:
                 self._bad.add(bad)
             else:
-                pages.append(_HeldoutPage(number, page.page_id, ray.put(page)))
+                page = rendered.page
+                pages.append(_HeldoutPage(number, page.page_id, ray.put(page), ray.put(block)))
         return pages
 
     def _take_scored(self, scored: PromptGroup | ScoringFailure) -> None:
@@ -213,11 +222,9 @@ class HeldoutEvaluator:
         )
 
     def _finish(self, finished: _Running) -> Evaluated:
-        # Views of the object store: no page is copied for this.
-        found: list[Page] = ray.get([page.ref for page in self._pages or ()])
-        pages = {page.page_id: page for page in found}
-        shown = found[:_SHOWN_PAGES]
-        images = {page.page_id: self._directory.page_image(page) for page in shown}
+        rendered = self._pages or []
+        pages = {page.page_id: page for page in ray.get([one.ref for one in rendered])}
+        images = {one.page_id: self._image(one) for one in rendered[:_SHOWN_PAGES]}
         ordered = {m: sorted(rows, key=lambda r: r[0]) for m, rows in finished.rollouts.items()}
         step = finished.version.step
         value = figures.record(step, pages, images, ordered)
@@ -225,6 +232,11 @@ class HeldoutEvaluator:
         value["failed"] = finished.failed
         self._directory.evaluation(step, value)
         return Evaluated(finished.version, value["scores"])
+
+    def _image(self, page: _HeldoutPage) -> str:
+        return self._directory.page_image(
+            page.page_id, lambda: self._encoder.picture(unpack_block(ray.get(page.block)))
+        )
 
 
 def training_sampling(config: GrpoConfig) -> SamplingSpec:

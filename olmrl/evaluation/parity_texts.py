@@ -13,11 +13,11 @@ from olmrl.data.encode import Encoder
 from olmrl.export import weights
 from olmrl.rollout.engine import GenerationFailure, GenerationRequest
 from olmrl.rollout.environment import engine_environment
-from olmrl.types import Completion, Page, SamplingSpec
+from olmrl.types import Completion, EncodedPage, SamplingSpec
 
 
 def transcribe(
-    model: str, pages: list[Page], prompt: str, max_tokens: int, dtype: Dtype
+    model: str, pages: list[EncodedPage], max_tokens: int, dtype: Dtype
 ) -> list[Completion]:
     """Greedy transcriptions by vLLM, in a process of its own: it changes torch for good.
 
@@ -36,7 +36,7 @@ def transcribe(
     here, there = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("spawn").Process(
         target=_transcribe_in_child,
-        args=(there, model, pages, prompt, max_tokens, config),
+        args=(there, model, pages, max_tokens, config),
         daemon=True,
     )
     child.start()
@@ -60,23 +60,20 @@ def _longest(model: str) -> int:
 def _transcribe_in_child(
     to: Connection,
     model: str,
-    pages: list[Page],
-    prompt: str,
+    pages: list[EncodedPage],
     max_tokens: int,
     config: RolloutConfig,
 ) -> None:
     from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415  only where vLLM runs
 
-    encoder = Encoder(model, prompt=prompt)
     try:
-        engine = VllmEngine(encoder, config)
+        engine = VllmEngine(Encoder(model), config)
     except ValueError as error:
         to.send(str(error))
         return
     sampling = SamplingSpec(temperature=1.0, top_p=1.0, max_tokens=max_tokens, greedy=True)
     for number, page in enumerate(pages):
-        text = encoder.prompt_text(page)
-        engine.submit(GenerationRequest(str(number), page, text, sampling, seeds=(0,)))
+        engine.submit(GenerationRequest(str(number), page, sampling, seeds=(0,)))
     done: dict[int, Completion] = {}
     while len(done) < len(pages):
         for item in engine.poll(1.0):

@@ -19,14 +19,15 @@ import ray
 
 from olmrl import storage
 from olmrl.config.schema import RolloutConfig
-from olmrl.data.encode import EncoderSpec
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import PageSource, load_page
+from olmrl.data.payload import pack_block
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
-from olmrl.types import Completion, Page, SamplingSpec
+from olmrl.types import Completion, RenderedPage, SamplingSpec
 from olmrl.weight_sync.store import start_store
 
 LADDER = (0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 1.0)
@@ -72,7 +73,9 @@ class _Task:
     source: PageSource
     target: str
     repeat: int
-    page: Page
+    rendered: RenderedPage
+    block: Any
+    """ObjectRef of the block of its EncodedPage."""
     attempt: int = 0
     turned: int = 0
     """Degrees counter-clockwise the page has been turned by."""
@@ -107,7 +110,7 @@ def transcribe(
     try:
         pool.start()
         pool.wait_ready(_START_TIMEOUT_S)
-        return _Transcriber(pool, config, sources, out, settings, on_page).run()
+        return _Transcriber(pool, spec.build(), config, sources, out, settings, on_page).run()
     finally:
         pool.close()
 
@@ -116,6 +119,7 @@ class _Transcriber:
     def __init__(
         self,
         pool: RolloutPool,
+        encoder: Encoder,
         config: RolloutConfig,
         sources: Sequence[PageSource],
         out: str,
@@ -123,6 +127,7 @@ class _Transcriber:
         on_page: Callable[[Outcome], None],
     ) -> None:
         self._pool = pool
+        self._encoder = encoder
         self._config = config
         self._settings = settings
         self._on_page = on_page
@@ -153,11 +158,15 @@ class _Transcriber:
             self._outcome.kept += 1
             return
         try:
-            page = load_page(source, self._settings.longest_side)
+            rendered = load_page(source, self._settings.longest_side)
+            block = self._block(rendered)
         except BadPage as error:
             self._outcome.failed.append((source.page_id, str(error)))
             return
-        self._submit(_Task(source, target, repeat, page))
+        self._submit(_Task(source, target, repeat, rendered, block))
+
+    def _block(self, rendered: RenderedPage) -> Any:
+        return ray.put(pack_block(self._encoder.encode_page(rendered)))
 
     def _submit(self, task: _Task) -> None:
         settings = self._settings
@@ -172,7 +181,7 @@ class _Transcriber:
         seed = zlib.crc32(f"{settings.seed}/{name}/{task.attempt}/{task.turned}".encode())
         group_id = f"{name}#{task.attempt}#{task.turned}"
         self._tasks[group_id] = task
-        self._pool.submit(group_id, ray.put(task.page), sampling, (seed,))
+        self._pool.submit(group_id, task.block, sampling, (seed,))
 
     def _judge(self, task: _Task, completion: Completion) -> None:
         answer = read_answer(completion)
@@ -183,8 +192,9 @@ class _Transcriber:
                 return
             turn = answer.rotation_correction
             task.turned = (task.turned + turn) % 360
-            pixels = np.ascontiguousarray(np.rot90(task.page.image, k=turn // 90))
-            task.page = replace(task.page, image=pixels)
+            pixels = np.ascontiguousarray(np.rot90(task.rendered.image, k=turn // 90))
+            task.rendered = replace(task.rendered, image=pixels)
+            task.block = self._block(task.rendered)
         task.attempt += 1
         if task.attempt < len(self._settings.temperatures):
             self._submit(task)

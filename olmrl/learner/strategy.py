@@ -19,7 +19,7 @@ from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import plain_weights
 from olmrl.learner.packed import Policy, PolicyOutput, prepare_inputs
 from olmrl.metrics import Measurements
-from olmrl.types import Float32Array, PackedBatch
+from olmrl.types import Float32Array, PackedBatch, UInt8Array
 
 
 class Strategy(Protocol):
@@ -89,16 +89,16 @@ class PolicyRunner:
         self._call = call
         self._device = device
         self._keep = keep_features
-        self._features: dict[int, tuple[Float32Array, Tensor]] = {}
+        self._features: dict[int, tuple[UInt8Array, Tensor]] = {}
 
     def run(self, batch: PackedBatch) -> PolicyOutput:
         """One forward pass; with a frozen vision tower the same pixels run only once."""
         inputs = prepare_inputs(batch, self._policy.model.config, self._policy.kernel, self._device)
-        known = self._features.get(id(batch.pixel_values))
+        known = self._features.get(id(batch.patches))
         out: PolicyOutput = self._call(inputs, None if known is None else known[1])
         if self._keep and known is None:
             # the array is kept too, or a new one could take over its id
-            self._features[id(batch.pixel_values)] = (batch.pixel_values, out.features.detach())
+            self._features[id(batch.patches)] = (batch.patches, out.features.detach())
         return out
 
     def forget(self) -> None:

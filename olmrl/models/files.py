@@ -10,7 +10,7 @@ from transformers.utils import cached_file
 
 from olmrl.config.schema import MODEL_TYPES
 from olmrl.models.mrope import VisionTokens
-from olmrl.models.patches import ImageSettings
+from olmrl.models.patches import ImageSettings, Normalisation
 
 
 def model_config(model_path: str) -> dict[str, Any]:
@@ -56,10 +56,23 @@ def image_settings(model_path: str) -> ImageSettings:
         "min_pixels": values.get("min_pixels") or size.get("shortest_edge"),
         "max_pixels": values.get("max_pixels") or size.get("longest_edge"),
     }
-    names = ("patch_size", "merge_size", "temporal_patch_size", "resample", "rescale_factor")
-    given: dict[str, Any] = {name: values.get(name) for name in names} | bounds
-    given |= {name: tuple(values[name]) for name in ("image_mean", "image_std") if name in values}
-    return ImageSettings(**{k: v for k, v in given.items() if v is not None})
+    norm = {
+        "rescale_factor": values.get("rescale_factor"),
+        "mean": _numbers(values.get("image_mean")),
+        "std": _numbers(values.get("image_std")),
+        "frames": values.get("temporal_patch_size"),
+    }
+    given = {name: values.get(name) for name in ("patch_size", "merge_size", "resample")} | bounds
+    return ImageSettings(**_set(given), normalisation=Normalisation(**_set(norm)))
+
+
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    """What is given at all; the rest is as the family has it."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def chat_template(model_path: str) -> str | None:
