@@ -12,8 +12,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import ray
-
 from olmrl import cluster
 from olmrl.config import SftConfig
 from olmrl.data.encode import EncoderSpec
@@ -22,7 +20,7 @@ from olmrl.data.text_rules import kept_pages
 from olmrl.report.run import write as write_report
 from olmrl.run.console import Console, run_command
 from olmrl.run.directory import RunDirectory
-from olmrl.run.launch import LearnerGroup
+from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.sft.driver import SftDriver
 from olmrl.sft.feed import StepFeed
 from olmrl.sft.scoring import asking_pipeline, sample_pages
@@ -61,21 +59,17 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     held = sum(len(held_out.items) for held_out in pages.evaluation)
     lost = sum(bool(rule) for rule in pages.foreseen)
     console.say(f"{count} training pages{_dropped(lost)}, {held} for evaluation, {total} steps")
-    feed = (
-        ray.remote(StepFeed)
-        .options(max_concurrency=1000, **cluster.beside_driver())
-        .remote(config.learner.workers, _STEPS_AHEAD)
-    )
+    feed = start_actor(StepFeed, config.learner.workers, _STEPS_AHEAD)
     task = SftTask(
         config=config,
         run_dir=str(directory.path),
         encoder=encoder,
-        feed=feed,
+        actor=feed,
         evaluation_sets=tuple(held_out.name for held_out in pages.evaluation),
         pages_per_epoch=count,
         total_steps=total,
     )
-    learner = LearnerGroup("olmrl.sft.worker:sft_loop", task, config.learner, str(directory.path))
+    learner = LearnerGroup("olmrl.sft.worker:SftWorker", task, config.learner, str(directory.path))
     driver = SftDriver(
         config,
         directory,

@@ -90,7 +90,7 @@ class Run:
         share = self.take(step)
         if share is not None:
             row = {"loss/sft": Mean(1.0), "data/epoch": Last(0.0)}
-            ray.get(self.feed.report.remote(step + 1, row))
+            ray.get(self.feed.report.remote(step + 1, 0, row))
         return share
 
     def evaluate(self, step: int, *sets: str) -> list[int]:
@@ -101,7 +101,7 @@ class Run:
             shares = iter(lambda: self.take(next(places), f"eval/{name}/{step}"), None)  # noqa: B023
             places = itertools.count()
             counts.append(sum(len(share.examples) for share in shares))
-        ray.get(self.feed.report.remote(step, {"eval/loss": Mean(1.0)}))
+        ray.get(self.feed.report.remote(step, 0, {"eval/loss": Mean(1.0)}))
         return counts
 
     def finish(self) -> None:
