@@ -10,7 +10,6 @@ the parts, starts the learner, runs the Driver's loop, and leaves the run direct
 
 from __future__ import annotations
 
-import math
 import sys
 
 import ray
@@ -165,8 +164,5 @@ def limited(sources: list[PageSource], config: GrpoConfig) -> list[PageSource]:
 
 
 def total_steps(config: GrpoConfig, pages: int) -> int:
-    """Optimizer steps of the run: `run.steps`, or what the epochs give."""
-    if config.run.steps is not None:
-        return config.run.steps
-    updates = config.algorithm.pages_per_step
-    return max(1, math.ceil(config.run.epochs * pages / updates))
+    """Steps of the run, by the pages of an epoch."""
+    return config.run.total_steps(config.run.epochs * pages, config.algorithm.pages_per_step)

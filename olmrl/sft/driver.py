@@ -22,11 +22,11 @@ from olmrl.data.page_sets import ExampleStream, PageItem, SftPages
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
 from olmrl.data.tally import Tally
-from olmrl.errors import RunStopped
 from olmrl.evaluation.samples import log_samples
 from olmrl.metrics import Measurements, Sink, flatten
 from olmrl.models.cost import CostModel
 from olmrl.run.actor import StepRow
+from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
 from olmrl.run.driver import Driver
 from olmrl.sft import scoring
@@ -54,6 +54,7 @@ class SftDriver(Driver[FeedView]):
         encoder: Model and tokenizer.
         cost: Operations of the model; ranks are balanced by them.
         pages: Training and evaluation sets.
+        bad: Those that cannot be used.
         read: Pages that evaluations transcribe (`scoring.sample_pages`).
         feed: StepFeed actor.
         sinks: Where metrics go.
@@ -69,6 +70,7 @@ class SftDriver(Driver[FeedView]):
         encoder: EncoderSpec,
         cost: CostModel,
         pages: SftPages,
+        bad: BadPages,
         read: Sequence[tuple[str, PageItem]],
         feed: Any,
         sinks: Sequence[Sink],
@@ -95,12 +97,11 @@ class SftDriver(Driver[FeedView]):
         """The newest step that was reported."""
         self._ended: dict[int, Tally] = {}
         """The whole tally by the last step before the pages ended; some may be lost after it."""
-        self._bad = {(bad.path, bad.page_number) for bad in pages.bad}
+        self._bad = bad
         self._evaluated: dict[int, Measurements] = {}
         """What became of the evaluation pages at each step whose losses are not logged yet."""
         self._empty: set[str] = set()
         """Evaluation sets that no page was left of."""
-        self._known_pages = len(self._bad | pages.places())
 
     def _begin(self, view: FeedView) -> None:
         if view.incarnation > 0:
@@ -272,20 +273,8 @@ class SftDriver(Driver[FeedView]):
                 value.pdf_path, value.page_number, step=value.step, rule=value.rule
             )
         elif isinstance(value, BadPage):
-            self._directory.bad_page(f"{value.path}::{value.page_number}", value.path, value.reason)
-            self._bound_bad(value)
+            self._bad.add(value)
         return isinstance(value, EncodedExample)
-
-    def _bound_bad(self, bad: BadPage) -> None:
-        self._bad.add((bad.path, bad.page_number))
-        share = len(self._bad) / self._known_pages
-        most = self._config.data.max_bad_fraction
-        if share > most:
-            raise RunStopped(
-                f"{share:.0%} of {self._known_pages} pages cannot be used, more than "
-                f"data.max_bad_fraction={most:g} allows; "
-                f"see {self._directory.path / 'bad_pages.jsonl'}"
-            )
 
     # -- metrics
 

@@ -8,7 +8,6 @@ ray job submit --working-dir . -- python -m olmrl.sft --config configs/sft/tiny_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.page_sets import count_sets, load_sets
 from olmrl.data.text_rules import kept_pages
 from olmrl.report.run import write as write_report
+from olmrl.run.bad_pages import BadPages
 from olmrl.run.console import Console, run_command
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
@@ -51,8 +51,9 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     encoder = EncoderSpec(config.model.path)
     encoder.build().check_chat()  # a wrong model ends the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
-    for bad in pages.bad:
-        directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+    bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)
+    for _, page in pages.bad:
+        bad.list(page)
     read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
     total = total_steps(config, [not rule for rule in pages.foreseen])
@@ -76,6 +77,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         encoder=encoder,
         cost=cluster.operations(config.model.path),
         pages=pages,
+        bad=bad,
         read=read,
         feed=feed,
         sinks=console.sinks(config.logging),
@@ -123,13 +125,11 @@ def _dropped(count: int) -> str:
 
 
 def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
-    """Optimizer steps of the run: `run.steps`, or what the epochs give.
+    """Steps of the run.
 
     Args:
         config: The run.
         kept: By training page of an epoch: False for one that is known to be dropped.
     """
-    if config.run.steps is not None:
-        return config.run.steps
     pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
-    return max(1, math.ceil(pages / config.training.pages_per_step))
+    return config.run.total_steps(pages, config.training.pages_per_step)
