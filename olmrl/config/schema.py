@@ -7,6 +7,7 @@ default lives here and nowhere else. Numbers of the published recipe come from s
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -267,6 +268,11 @@ class AlgorithmConfig(Section):
     max_length_for_dr_grpo: Count | None = None
     """Constant normaliser of dr_grpo; null takes sampling.max_tokens."""
 
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates that a batch is used for."""
+        return self.epochs_per_batch * self.minibatches
+
 
 class LrMultipliers(Section):
     """Factors on `lr` (public Muon recipes use 11, 30 and 2, spec C6)."""
@@ -468,11 +474,20 @@ class RunConfig(Section):
     seed: int = 42
     """Seed of page order, sampling and initialisation."""
     steps: Count | None = None
-    """Optimizer steps; null: as many as `epochs` gives."""
+    """Steps, each learning from one batch of pages; null: as many as `epochs` gives."""
     epochs: Positive = 1.0
     """Passes over the pages, where steps is null."""
     max_seconds: Positive | None = None
     """Stop (and save) after this many seconds of training."""
+
+    def total_steps(self, pages: float, pages_per_step: int) -> int:
+        """Steps of a whole run: `steps`, or what the pages of all epochs give.
+
+        Args:
+            pages: Pages of all epochs together.
+            pages_per_step: Pages that a step takes.
+        """
+        return self.steps or max(1, math.ceil(pages / pages_per_step))
 
 
 class GrpoConfig(Section):

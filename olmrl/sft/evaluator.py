@@ -44,7 +44,7 @@ class SftEvaluator:
         self._pack = pack
         self._losses_at = self._transcripts_at = -1
 
-    def run(self, step: int, *, always: bool = False) -> bool:
+    def run(self, step: int, *, always: bool = False) -> bool | None:
         """Evaluate what is due after a step; every rank calls it.
 
         Args:
@@ -52,7 +52,8 @@ class SftEvaluator:
             always: At start and end: whatever was not evaluated at this very step.
 
         Returns:
-            Whether these weights are among the best and so are to be saved, on all ranks alike.
+            Whether these weights are among the best and so are to be saved, on all ranks alike;
+            None where nothing was due.
         """
         settings = self._task.config.evaluation
         generate = settings.generate
@@ -61,10 +62,10 @@ class SftEvaluator:
         transcripts = generate is not None and (always or _due(generate.every, step))
         transcripts &= step != self._transcripts_at
         if not losses and not transcripts:
-            return False
+            return None
         if self._strategy.rank == 0:
             request = EvaluationRequest(step, losses, transcripts)
-            ray.get(self._task.feed.evaluate.remote(request))
+            ray.get(self._task.actor.evaluate.remote(request))
         figures: dict[str, float] = {}
         if losses:
             figures |= self._take_losses(step)
@@ -84,23 +85,23 @@ class SftEvaluator:
             whole[f"eval/{name}/loss"] = Mean(*totals)
         figures = with_mean(whole)
         report = {name: losses.get(name, Mean(value)) for name, value in figures.items()}
-        ray.get(self._task.feed.report.remote(step, report))
+        ray.get(self._task.actor.report.remote(step, self._strategy.rank, report))
         return figures
 
     def _set_loss(self, channel: str) -> Mean:
         total, index = Mean(0.0, 0.0), 0
         while True:
-            share = ray.get(self._task.feed.take.remote(channel, index, self._strategy.rank))
+            share = ray.get(self._task.actor.take.remote(channel, index, self._strategy.rank))
             if share is None:
                 return total
             total = total.merge(self._learner.evaluate(self._pack(share)))
             index += 1
 
     def _read(self, step: int) -> dict[str, float]:
-        feed, config = self._task.feed, self._task.config
+        actor, config = self._task.actor, self._task.config
         generate = config.evaluation.generate
         assert generate is not None
-        share: PromptShare = ray.get(feed.take.remote(f"read/{step}", 0, self._strategy.rank))
+        share: PromptShare = ray.get(actor.take.remote(f"read/{step}", 0, self._strategy.rank))
         model = whole_copy(self._strategy, config.model)
         encoder = self._task.encoder.build()
         read = transcribe(
@@ -117,8 +118,8 @@ class SftEvaluator:
         del model, read
         if self._strategy.device.type == "cuda":
             torch.cuda.empty_cache()
-        ray.get(feed.transcribed.remote(step, transcripts))
-        scores: dict[str, float] = ray.get(feed.scores.remote(step))
+        ray.get(actor.transcribed.remote(step, transcripts))
+        scores: dict[str, float] = ray.get(actor.scores.remote(step))
         return scores
 
     def _note(self, step: int, figures: dict[str, float]) -> bool:

@@ -97,7 +97,7 @@ def prepare(
             if reference is None:
                 reference = read_reference(source)
         except BadPage as bad:
-            directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+            directory.bad_page(source.page_id, bad.path, bad.reason)
             continue
         if isinstance(sample, Dropped):
             directory.dropped_page(
