@@ -23,8 +23,9 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, load_page
-from olmrl.data.payload import pack_block, unpack_block
+from olmrl.data.payload import IMAGE_CALLS, PAGE_BYTES, pack_block, unpack_block
 from olmrl.data.render import BadPage
+from olmrl.metrics import Mean, Measurements
 from olmrl.models.patches import images_encoded
 from olmrl.types import Int64Array
 
@@ -65,6 +66,15 @@ class StreamItem(NamedTuple):
     payload_bytes: int
     image_calls: int
     """Images that were cut into patches for it."""
+
+
+def moved(items: Sequence[StreamItem]) -> Measurements:
+    """How heavy pages were, and how often their images were processed on the way."""
+    count = float(len(items))
+    return {
+        PAGE_BYTES: Mean(float(sum(item.payload_bytes for item in items)), count),
+        IMAGE_CALLS: Mean(float(sum(item.image_calls for item in items)), count),
+    }
 
 
 class Work(Protocol):
