@@ -12,8 +12,7 @@ import pytest
 from olmrl.data.page_sets import ExampleNote
 from olmrl.data.streams import StreamItem
 from olmrl.data.tally import Tally
-from olmrl.metrics import flatten
-from olmrl.metrics import Mean
+from olmrl.metrics import Mean, flatten
 from olmrl.models.cost import CostModel
 from olmrl.sft.feed import (
     TRAIN,
