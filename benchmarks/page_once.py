@@ -28,13 +28,13 @@ import transformers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
-from olmrl.data.cost import CostModel
-from olmrl.data.mrope import VisionTokens
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.models.cost import CostModel
+from olmrl.models.mrope import VisionTokens
 from olmrl.types import EncodedPage
 
 RESULTS = Path(__file__).parent / "results" / "page_once.json"

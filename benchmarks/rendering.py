@@ -36,8 +36,8 @@ from transformers import AutoImageProcessor
 
 from olmrl import cluster
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.examples import ExampleStream, ExampleWork, PageItem, PageSet
 from olmrl.data.page import scan_pairs
+from olmrl.data.page_sets import ExampleStream, ExampleWork, PageItem, PageSet
 from olmrl.data.render import render_page
 from olmrl.data.steps import build_pipeline
 from olmrl.synth.model import make_model

@@ -27,13 +27,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from olmrl.cluster import ModelShape
 from olmrl.cluster.memory import Row, learner_memory, total
 from olmrl.config.schema import LearnerConfig, ModelConfig
-from olmrl.data.example import EncodedExample
-from olmrl.data.mrope import VisionTokens
+from olmrl.data.encoded import EncodedExample
 from olmrl.data.pack import pack_examples
 from olmrl.learner.core import SftLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.models.mrope import VisionTokens
 from olmrl.types import EncodedPage
 
 RESULTS = Path(__file__).parent / "results" / "sft_gpu.json"

@@ -47,10 +47,10 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 from olmrl import cluster
 from olmrl.config.schema import LearnerConfig, ModelConfig, OptimizerConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.example import IGNORED, EncodedExample
-from olmrl.data.examples import ExampleStream, ExampleWork, PageItem, PageSet
+from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.pack import pack_examples
 from olmrl.data.page import scan_pairs
+from olmrl.data.page_sets import ExampleStream, ExampleWork, PageItem, PageSet
 from olmrl.data.steps import StepContext, build_pipeline
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner

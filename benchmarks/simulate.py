@@ -31,9 +31,9 @@ from matplotlib.figure import Figure
 
 from olmrl.cluster import make_plan, model_shape, parse_cluster
 from olmrl.cluster.advise import Change, changed, engine_sequences, predict, speeds_for, splits
-from olmrl.cluster.calibrate import Rows, calibrate, lengths_of
-from olmrl.cluster.simulate import simulate
-from olmrl.cluster.speeds import Speeds, costs_of, setup_of
+from olmrl.cluster.simulation.calibrate import Rows, calibrate, lengths_of
+from olmrl.cluster.simulation.loop import simulate
+from olmrl.cluster.simulation.speeds import Speeds, costs_of, setup_of
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config import GrpoConfig, load
 
@@ -207,7 +207,7 @@ def main() -> None:
     seconds = time.process_time() - begin
     record = {
         "benchmark": "simulate",
-        "simulated": "GPU speeds are assumed: data sheet times shares, see olmrl/cluster/speeds.py",
+        "simulated": "assumed GPU speeds: data sheet times shares (cluster/simulation/speeds.py)",
         "command": " ".join(["python", "benchmarks/simulate.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
         "hardware": {

@@ -1,4 +1,4 @@
-"""Typed metric reductions, and the sinks they go to.
+"""Typed metric reductions, and what sinks of them are.
 
 A quantity chooses how it is reduced where it is measured (`Mean`, `Sum`, `Max`, `Last`); `merge`
 combines parts and ranks, and sinks take one flat row per step: `metrics.jsonl` always, W&B and the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -144,53 +145,12 @@ class Sink(Protocol):
         """Flush and release."""
 
 
-class JsonlSink:
-    """`metrics.jsonl`: one JSON object a step.
+def gauge_name(key: str) -> str:
+    """Name of a metric in Ray: `reward/bench/mean` -> `olmrl_reward_bench_mean`.
 
-    The file is opened for each row: `RunDirectory.continue_from` may replace it in between.
+    Ray puts `ray_` in front of it on the way out.
     """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Append one row; NaN and infinities become null, which JSON can carry."""
-        clean = {k: (v if math.isfinite(v) else None) for k, v in row.items()}
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **clean}) + "\n")
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class WandbSink:
-    """Weights & Biases, offline unless a key is set.
-
-    A failure to start is an error (the user asked for it); a failure later is counted and never
-    takes the run down.
-    """
-
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self.failures = 0
-
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Log one row."""
-        self._log(step, dict(row))
-
-    def show(self, step: int, name: str, value: Any) -> None:
-        """Log a table or picture of W&B's own."""
-        self._log(step, {name: value})
-
-    def _log(self, step: int, values: dict[str, Any]) -> None:
-        try:
-            self._run.log(values, step=step)
-        except Exception:  # a tracker must never stop training; counted and shown at the end
-            self.failures += 1
-
-    def close(self) -> None:
-        """Finish the W&B run."""
-        self._run.finish()
+    return "olmrl_" + re.sub(r"[^A-Za-z0-9_]+", "_", key)
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -55,3 +55,13 @@ def tiny_model(tiny_pages, tmp_path_factory):
 
     texts = gather_texts([tiny_pages / "sft"])
     return make_model(texts, tmp_path_factory.mktemp("model") / "tiny", vocab_size=512)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A tiny true Qwen2.5-VL of little vocabulary."""
+    from olmrl.synth.model import make_model
+
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    make_model(["# Title\n\nthe quick brown fox | a | b |\n"] * 4, folder)
+    return str(folder)

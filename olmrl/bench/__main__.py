@@ -24,12 +24,12 @@ from olmrl.bench.evaluate import BenchResult, TestResult, compare, evaluate, fin
 from olmrl.bench.folder import BenchFolder, load_folder, untested_pages
 from olmrl.cluster import start_ray
 from olmrl.config.schema import RolloutConfig, SamplingConfig
-from olmrl.console import quiet_libraries
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import scan_bench
 from olmrl.data.render import render_page
+from olmrl.evaluation.transcribe import LADDER, TranscribeSettings, transcribe
 from olmrl.report import html
-from olmrl.transcribe import LADDER, TranscribeSettings, transcribe
+from olmrl.run.console import quiet_libraries
 
 PICTURE_SIDE = 1024
 """Longest side of page pictures in the report, px."""

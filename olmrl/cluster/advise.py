@@ -10,8 +10,8 @@ from typing import Any
 from olmrl.cluster.memory import kv_bytes_per_token
 from olmrl.cluster.plan import ENGINE, Plan, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.simulate import Outcome, simulate
-from olmrl.cluster.speeds import MEASURED_CPU, Speeds, assumed, costs_of, setup_of
+from olmrl.cluster.simulation.loop import Outcome, simulate
+from olmrl.cluster.simulation.speeds import MEASURED_CPU, Speeds, assumed, costs_of, setup_of
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig, SftConfig
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from olmrl.cluster.advise import (
-    better_split,
-    engine_sequences,
-    predict,
-    remedy,
-    speeds_for,
-    staler,
-)
+from olmrl.cluster.advise import better_split, engine_sequences, predict, remedy, speeds_for, staler
 from olmrl.cluster.memory import RUNTIME_BYTES, Memory, total
 from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.simulate import Outcome
-from olmrl.cluster.speeds import Speeds
+from olmrl.cluster.simulation.loop import Outcome
+from olmrl.cluster.simulation.speeds import Speeds
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
 from olmrl.hardware import GIB

@@ -10,8 +10,8 @@ from typing import Any
 
 from olmrl.cluster.resources import PlanError
 from olmrl.config.schema import MODEL_TYPES, ModelConfig
-from olmrl.data.cost import CostModel, language_matrices, vision_matrices
-from olmrl.data.model_files import model_config
+from olmrl.models.cost import CostModel, language_matrices, vision_matrices
+from olmrl.models.files import model_config
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from PIL import Image
 
 from olmrl import cluster, storage
 from olmrl.config import SftConfig, load
-from olmrl.data.dataset import first_place
 from olmrl.data.encode import Encoder, EncoderSpec
-from olmrl.data.example import IGNORED, EncodedExample
-from olmrl.data.examples import ExampleStream, PageSet, place_random, scan_sets
+from olmrl.data.encoded import IGNORED, EncodedExample
+from olmrl.data.page_sets import ExampleStream, PageSet, place_random, scan_sets
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, StepContext
+from olmrl.data.streams import first_place
 from olmrl.data.tally import Tally
 
 _BIN = 100

@@ -17,11 +17,12 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from olmrl.data.anchor import anchor_text
-from olmrl.data.example import EncodedExample, PageRefused
-from olmrl.data.model_files import chat_template, image_settings, vision_tokens
-from olmrl.data.patches import ImagePatcher
+from olmrl.data.encoded import EncodedExample
 from olmrl.data.prompts import IMAGE_PLACEHOLDER, Order, chat_text, load_prompt
 from olmrl.data.render import BadPage
+from olmrl.errors import PageRefused
+from olmrl.models.files import chat_template, image_settings, vision_tokens
+from olmrl.models.patches import ImagePatcher
 from olmrl.types import EncodedPage, Int32Array, Int64Array, Page, UInt8Array
 
 _END_TOKEN = "<|im_end|>"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from olmrl.data.example import IGNORED, EncodedExample
-from olmrl.data.mrope import VisionTokens, text_positions
+from olmrl.data.encoded import IGNORED, EncodedExample
+from olmrl.models.mrope import VisionTokens, text_positions
 from olmrl.types import EncodedPage, Float32Array, Int32Array, Int64Array, PackedBatch
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from olmrl import storage
-from olmrl.data.example import PageRefused
+from olmrl.errors import PageRefused
 
 IMAGE_PLACEHOLDER = "<|image_pad|>"
 """The token of the Qwen-VL family that stands for an image in chat text."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from olmrl import storage
-from olmrl.data.dataset import order
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext
+from olmrl.data.streams import order
 from olmrl.data.validate import judge_all, load_verdicts, save_verdicts, stamp
 
 CACHE_NAME = "text_rules.parquet"

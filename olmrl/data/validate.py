@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from olmrl import storage
-from olmrl.data.dataset import OrderedStream
 from olmrl.data.page import PageSource, read_reference
 from olmrl.data.render import BadPage, UnreadPage, page_count
+from olmrl.data.streams import OrderedStream
 from olmrl.markup import front_matter
 
 CACHE_NAME = "validation.parquet"

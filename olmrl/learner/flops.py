@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from olmrl.config.schema import LoraConfig, ModelConfig
-from olmrl.data.cost import CostModel, language_matrices, vision_matrices
 from olmrl.hardware import find_gpu
 from olmrl.metrics import Mean, Measurements, Sum
+from olmrl.models.cost import CostModel, language_matrices, vision_matrices
 from olmrl.types import PackedBatch
 
 _Matrices = Mapping[str, tuple[int, int]]

@@ -16,7 +16,7 @@ from transformers import SchedulerType, get_scheduler
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from olmrl.config.schema import OptimizerConfig
-from olmrl.guards import GuardFailure
+from olmrl.errors import GuardFailure
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, Qwen2_5_VLRMSNorm)
 _NO_LAMBDA = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}

@@ -15,7 +15,7 @@ import numpy as np
 
 from olmrl.config.schema import Dtype, GuardConfig
 from olmrl.data.pack import GroupItem
-from olmrl.guards import GuardFailure
+from olmrl.errors import GuardFailure
 from olmrl.learner.packed import blank_batch
 from olmrl.learner.strategy import Strategy
 from olmrl.metrics import Max, Mean, Measurements

@@ -21,7 +21,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from olmrl.data.render import BadPage
 
@@ -35,6 +35,17 @@ MEMORY_BYTES = 8 << 30
 """Address space of one child; more than any sane page needs, less than the machine has."""
 
 _MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter", "olmrl.mix.hub_work")
+
+
+class Call(NamedTuple):
+    """One call of a function of `olmrl.mix.pdf` (or `pdf_filter`)."""
+
+    function: str
+    """Its name, or `module:name`."""
+    path: str
+    """The PDF."""
+    arguments: tuple[Any, ...] = ()
+    """What follows the path."""
 
 
 class PdfPool:
@@ -84,6 +95,14 @@ class PdfPool:
         """End all children."""
         for child in self._children:
             child.stop()
+
+
+def outcome_of(pool: PdfPool, call: Call) -> Any:
+    """The value of a call, or its `BadPage` as a value."""
+    try:
+        return pool.call(call.function, call.path, *call.arguments)
+    except BadPage as bad:
+        return bad
 
 
 class _Child:

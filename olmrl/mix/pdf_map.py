@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from olmrl.data.render import BadPage
-from olmrl.mix.pdf_child import DEADLINE_S, PdfPool
+from olmrl.mix.pdf_child import DEADLINE_S, Call, PdfPool, outcome_of
 from olmrl.mix.run import in_order
-
-
-class Call(NamedTuple):
-    """One call of a function of `olmrl.mix.pdf` (or `pdf_filter`)."""
-
-    function: str
-    """Its name, or `module:name`."""
-    path: str
-    """The PDF."""
-    arguments: tuple[Any, ...] = ()
-    """What follows the path."""
 
 
 def map_pdfs(
@@ -39,19 +26,12 @@ def map_pdfs(
         The value of each call, or the `BadPage` that it ended in.
     """
     if ray_address is not None:
-        ray_map = importlib.import_module("olmrl.mix.ray_map")  # Ray takes seconds to import
-        yield from ray_map.map_on_ray(calls, workers, ray_address, deadline_s)
+        from olmrl.mix.ray_map import map_on_ray  # noqa: PLC0415  Ray takes seconds to import
+
+        yield from map_on_ray(calls, workers, ray_address, deadline_s)
         return
     with PdfPool(workers, deadline_s) as pool:
         yield from in_order(lambda call: outcome_of(pool, call), calls, workers=workers)
-
-
-def outcome_of(pool: PdfPool, call: Call) -> Any:
-    """The value of a call, or its `BadPage` as a value."""
-    try:
-        return pool.call(call.function, call.path, *call.arguments)
-    except BadPage as bad:
-        return bad
 
 
 def add_ray_argument(parser: argparse.ArgumentParser) -> None:

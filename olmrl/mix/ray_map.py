@@ -10,8 +10,7 @@ import numpy as np
 import ray
 import ray.data
 
-from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.pdf_map import Call, outcome_of
+from olmrl.mix.pdf_child import Call, PdfPool, outcome_of
 
 BATCH = 8
 """Calls per Ray Data batch; results are a megabyte or so each."""

@@ -7,7 +7,7 @@ import sys
 
 from olmrl import storage
 from olmrl.report.run import compare, write
-from olmrl.run_directory import RunDirectory
+from olmrl.run.directory import RunDirectory
 
 
 def main(argv: list[str] | None = None) -> int:

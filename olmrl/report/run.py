@@ -10,7 +10,7 @@ from typing import Any
 from olmrl import storage
 from olmrl.metrics import read_rows
 from olmrl.report.html import Curves, Sample, Section, Table, Text, Transcript, page, picture
-from olmrl.run_directory import RunDirectory
+from olmrl.run.directory import RunDirectory
 
 _CHARTS = {
     "reward": ("reward/mean", "reward/bench/mean", "reward/std"),

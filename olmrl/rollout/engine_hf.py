@@ -20,6 +20,7 @@ from transformers import AutoModelForImageTextToText
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
+from olmrl.errors import EngineBroken
 from olmrl.rollout.engine import (
     BASE_VERSION,
     EngineStats,
@@ -41,7 +42,6 @@ from olmrl.types import (
     VersionSpan,
 )
 from olmrl.weight_sync.checksum import Checksums, checksums
-from olmrl.weight_sync.errors import EngineBroken
 from olmrl.weight_sync.publication import unpack
 
 

@@ -36,6 +36,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
+from olmrl.errors import EngineBroken
 from olmrl.rollout.engine import (
     BASE_VERSION,
     EngineStats,
@@ -44,9 +45,9 @@ from olmrl.rollout.engine import (
     GenerationRequest,
     InFlight,
 )
+from olmrl.rollout.gauges import EngineGauges
 from olmrl.rollout.loop import EngineLoop
 from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
-from olmrl.telemetry import EngineGauges
 from olmrl.types import (
     Completion,
     EncodedPage,
@@ -57,7 +58,6 @@ from olmrl.types import (
     VersionSpan,
 )
 from olmrl.weight_sync.checksum import Checksums, merge_shards
-from olmrl.weight_sync.errors import EngineBroken
 
 _CPU_BLOCK = 32
 """KV block on CPU; vLLM's default of 128 would never share a prompt shorter than that."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from olmrl.weight_sync.errors import EngineBroken
+from olmrl.errors import EngineBroken
 
 Result = TypeVar("Result")
 Output = TypeVar("Output")

@@ -22,11 +22,11 @@ from typing import Any
 
 import ray
 
+from olmrl.errors import EngineBroken
 from olmrl.metrics import Last, Measurements, Sum, merge
 from olmrl.rollout.engine import EngineStats, Generated, GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, SamplingSpec
-from olmrl.weight_sync.errors import EngineBroken
 
 _LONG_POLL_S = 1.0
 _MAX_ATTEMPTS = 5

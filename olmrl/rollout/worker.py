@@ -16,13 +16,7 @@ from typing import Any
 import ray
 
 from olmrl.config.schema import RolloutConfig
-from olmrl.rollout.engine import (
-    Engine,
-    EngineStats,
-    Generated,
-    GenerationRequest,
-    InFlight,
-)
+from olmrl.rollout.engine import Engine, EngineStats, Generated, GenerationRequest, InFlight
 from olmrl.rollout.environment import engine_environment, pin_to_cores, quiet
 from olmrl.types import Float32Array, Int32Array, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.checksum import Checksums

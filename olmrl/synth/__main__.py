@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from olmrl.console import quiet_libraries
+from olmrl.run.console import quiet_libraries
 from olmrl.synth import derive
 from olmrl.synth.labels import RATES
 from olmrl.synth.pages import write_data_set

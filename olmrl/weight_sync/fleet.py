@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import ray
 
+from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
-from olmrl.weight_sync.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.weight_sync.store import EngineEntry
 
 Result = TypeVar("Result")

@@ -18,8 +18,8 @@ from vllm.distributed.weight_transfer.packed_tensor import (
     packed_nccl_broadcast_producer,
 )
 
+from olmrl.errors import LinkBroken
 from olmrl.weight_sync.direct_sender import Link
-from olmrl.weight_sync.errors import LinkBroken
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.plan import describe, free_port, merge_handles, rank_plan
 from olmrl.weight_sync.publication import NamedTensor

@@ -5,7 +5,7 @@ from running import GRPO, Running, grpo_overrides, run
 
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.metrics import read_rows
-from olmrl.run_directory import RunDirectory
+from olmrl.run.directory import RunDirectory
 
 STEPS = 6
 SETTINGS = [

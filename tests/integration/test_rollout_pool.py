@@ -19,7 +19,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import RolloutConfig, WeightSyncConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.learner.waiting import await_engines
+from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
+from olmrl.grpo.waiting import await_engines
 from olmrl.metrics import flatten
 from olmrl.rollout.engine import BASE_VERSION, Generated, GenerationFailure
 from olmrl.rollout.pool import EnginesFailed, RolloutPool
@@ -27,7 +28,6 @@ from olmrl.rollout.worker import WorkerSpec
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
-from olmrl.weight_sync.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.publication import pack
 from olmrl.weight_sync.sender import WeightSender, make_sender

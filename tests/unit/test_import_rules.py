@@ -1,76 +1,111 @@
-"""Import directions of design.md section 2: lower rooms never import higher ones."""
+"""Import directions: lower rooms never import higher ones, and no modules import in a circle."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2] / "olmrl"
 
-# room -> rooms it may import, beside itself
-BASE = {"types", "config", "storage", "metrics", "hardware", "events", "guards"}
+# room -> rooms it may import, beside itself; a room stands below every room that names it
+GROUND = {"types", "errors", "storage", "metrics", "hardware"}
 ALLOWED = {
     "types": set(),
-    "config": set(),
+    "errors": set(),
     "storage": set(),
     "metrics": set(),
-    "telemetry": set(),
     "hardware": set(),
-    "events": set(),
-    "guards": set(),
-    "run_directory": {"types", "storage", "metrics"},
-    "bad_pages": {"data", "run_directory"},
-    "stop": {"run_directory"},
-    "timeline": {"storage"},
-    "markup": BASE,
-    "data": BASE | {"markup"},
-    "report": BASE | {"run_directory"},
-    "bench": BASE | {"markup", "data", "report"},
-    "mix": BASE | {"markup", "data", "bench", "report"},
-    "synth": BASE | {"markup", "data", "bench", "report"},
-    "rewards": BASE | {"markup", "data", "bench"},
-    "weight_sync": BASE,
-    "checkpoint": BASE | {"data"},
-    "rollout": BASE | {"data", "weight_sync", "telemetry", "timeline"},
-    "learner": BASE | {"data", "checkpoint", "weight_sync"},
-    "evaluation": BASE | {"markup", "data", "bench", "run_directory"},
-    "samples": {"metrics", "run_directory"},
-    "cluster": BASE | {"data"},
+    "config": set(),
+    "markup": set(),
+    "models": GROUND | {"config"},
+    "data": GROUND | {"config", "models", "markup"},
+    "bench": GROUND | {"markup", "data"},
+    "rewards": GROUND | {"config", "markup", "bench"},
+    "mix": GROUND | {"markup", "data"},
+    "synth": GROUND | {"markup", "data", "bench"},
+    "weight_sync": GROUND | {"config", "models"},
+    "rollout": GROUND | {"config", "models", "data", "weight_sync"},
+    "learner": GROUND | {"config", "models", "data", "weight_sync"},
+    "checkpoint": GROUND,
+    "export": GROUND | {"config", "models", "data", "checkpoint"},
+    "cluster": GROUND | {"config", "models"},
+    "run": GROUND | {"config", "data", "checkpoint", "cluster", "learner"},
+    "report": GROUND | {"run"},
+    "evaluation": GROUND
+    | {"config", "markup", "data", "bench", "rewards", "weight_sync", "rollout", "export", "run"},
+    "sft": GROUND
+    | {"config", "models", "data", "learner", "checkpoint", "export", "cluster", "rewards"}
+    | {"run", "report", "evaluation"},
+    "grpo": GROUND
+    | {"config", "models", "data", "rewards", "weight_sync", "rollout", "learner", "checkpoint"}
+    | {"export", "cluster", "run", "report", "evaluation"},
+    "quickstart": set(),
 }
-ENTRY = {
-    "grpo", "sft", "driver", "heldout", "sft_driver", "sft_scoring", "transcribe", "console",
-    "quickstart", "__init__",
-}  # fmt: skip
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_rooms(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+FILES = sorted(ROOT.rglob("*.py"))
+MODULES = {name_of(path): path for path in FILES}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def imports(path: Path, *, deferred: bool) -> set[str]:
+    """Modules of olmrl that a file imports; `deferred`: inside functions too."""
+    tree = ast.parse(path.read_text("utf-8"))
+    nodes = ast.walk(tree) if deferred else tree.body
+    found = set()
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            if node.module == "olmrl":
-                names |= {f"olmrl.{alias.name}" for alias in node.names}
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in names}
         elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {n.split(".")[1] for n in names if n.startswith("olmrl.")}
+            found |= {alias.name for alias in node.names}
+    return found & MODULES.keys()
 
 
-FILES = sorted(p for p in ROOT.rglob("*.py") if p.name != "__main__.py" and room(p) not in ENTRY)
+LIBRARY = {m: p for m, p in MODULES.items() if p.name != "__main__.py" and m != "olmrl"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_lower_rooms_never_import_higher_ones(path):
-    mine = room(path)
+@pytest.mark.parametrize("module", sorted(LIBRARY))
+def test_lower_rooms_never_import_higher_ones(module):
+    mine = room(module)
     assert mine in ALLOWED, f"{mine}: give the new room its place in this test"
-    too_high = imported_rooms(path) - ALLOWED[mine] - {mine}
-    assert not too_high, f"{path.relative_to(ROOT)} imports {sorted(too_high)}"
+    found = {room(m) for m in imports(MODULES[module], deferred=True) if m != "olmrl"}
+    too_high = found - ALLOWED[mine] - {mine}
+    assert not too_high, f"{module} imports {sorted(too_high)}"
+
+
+def test_the_rooms_stand_in_one_order():
+    assert set(ALLOWED) == {room(m) for m in LIBRARY}
+    list(TopologicalSorter(ALLOWED).static_order())  # raises CycleError
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {m: imports(p, deferred=True) - {m} for m, p in LIBRARY.items()}
+    list(TopologicalSorter(graph).static_order())
+
+
+def test_no_import_hides_behind_a_string():
+    hidden = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(("import_module", "__import__"))
+        and any(isinstance(a, ast.Constant) and "olmrl" in str(a.value) for a in node.args)
+    ]
+    assert hidden == []
 
 
 def test_light_rooms_need_no_torch():

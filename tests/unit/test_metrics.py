@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from olmrl.metrics import JsonlSink, Last, Max, Mean, Sum, flatten, merge, read_rows
+from olmrl.metrics import Last, Max, Mean, Sum, flatten, merge, read_rows
+from olmrl.run.sinks import JsonlSink
 
 
 def test_means_merge_by_weight():

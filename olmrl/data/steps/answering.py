@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from olmrl.data.example import IGNORED, PageRefused
+from olmrl.data.encoded import IGNORED
 from olmrl.data.steps.sample import STRICT, Dropped, Kind, Sample, Step, StepContext, dropped
+from olmrl.errors import PageRefused
 from olmrl.markup import front_matter
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from pydantic import ConfigDict
 
-from olmrl.data.example import EncodedExample
+from olmrl.data.encoded import EncodedExample
 from olmrl.data.page import PageSource
 from olmrl.data.prompts import Order
 from olmrl.markup.front_matter import PageResponse

@@ -19,7 +19,8 @@ from olmrl import storage
 from olmrl.data.render import BadPage
 from olmrl.mix import files, prompts
 from olmrl.mix.pdf import PageImage
-from olmrl.mix.pdf_map import Call, add_ray_argument, map_pdfs
+from olmrl.mix.pdf_child import Call
+from olmrl.mix.pdf_map import add_ray_argument, map_pdfs
 from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
 
 MAX_REQUESTS = 50_000

@@ -9,12 +9,12 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from olmrl.cluster import ModelShape
 from olmrl.cluster.memory import Row
 from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
-from olmrl.data.mrope import VisionTokens
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.models.mrope import VisionTokens
 from olmrl.synth.model import ModelSize, make_config, make_tokenizer
 from olmrl.types import EncodedPage
 

@@ -149,7 +149,7 @@ def test_frozen_parts_are_not_trained(part):
 def test_operations_are_the_learners_own(tiny_model):
     from transformers import AutoConfig
 
-    from olmrl.data.cost import CostModel
+    from olmrl.models.cost import CostModel
 
     shape = cluster.ModelShape.from_config(json.loads((tiny_model / "config.json").read_text()))
     assert shape.cost() == CostModel.from_config(AutoConfig.from_pretrained(tiny_model))

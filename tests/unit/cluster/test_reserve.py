@@ -7,7 +7,7 @@ from ray.cluster_utils import Cluster
 from olmrl.cluster import PlanError, plan_grpo, reserve, reserve_engines
 from olmrl.cluster.resources import from_ray
 from olmrl.config import GrpoConfig, load
-from olmrl.data.dataset import OrderedStream
+from olmrl.data.streams import OrderedStream
 
 
 @pytest.fixture(scope="module")

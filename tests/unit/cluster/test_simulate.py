@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from olmrl.cluster.batching import Costs, Lengths
-from olmrl.cluster.simulate import Setup, _Run, simulate
-from olmrl.rollout.ledger import Ledger
+from olmrl.cluster.simulation.batching import Costs, Lengths
+from olmrl.cluster.simulation.loop import Setup, _Run, simulate
+from olmrl.grpo.ledger import Ledger
 from olmrl.types import PolicyVersion
 
 EVEN = Lengths(100, 0, 1000)

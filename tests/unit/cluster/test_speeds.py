@@ -7,9 +7,9 @@ import pytest
 
 from olmrl.cluster import PUBLISHED_SHAPES, make_plan, parse_cluster
 from olmrl.cluster.advise import Change, changed, engine_sequences, predict, speeds_for, splits
-from olmrl.cluster.batching import Lengths
-from olmrl.cluster.calibrate import calibrate, lengths_of
-from olmrl.cluster.speeds import MEASURED_CPU, costs_of, page_operations
+from olmrl.cluster.simulation.batching import Lengths
+from olmrl.cluster.simulation.calibrate import calibrate, lengths_of
+from olmrl.cluster.simulation.speeds import MEASURED_CPU, costs_of, page_operations
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config import GrpoConfig, load
 

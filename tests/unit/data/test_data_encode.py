@@ -19,7 +19,7 @@ from transformers import (
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from olmrl.data.encode import Encoder, EncoderSpec
-from olmrl.data.mrope import VisionTokens
+from olmrl.models.mrope import VisionTokens
 from olmrl.types import Page
 
 SIZES = [(56, 56), (140, 84), (300, 201), (29, 700), (997, 641), (1288, 996)]

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from olmrl.data.example import IGNORED, EncodedExample
-from olmrl.data.mrope import VisionTokens
+from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.pack import GroupItem, ScoredCompletion, muted, pack_examples, pack_groups
+from olmrl.models.mrope import VisionTokens
 from olmrl.types import EncodedPage, PackedBatch
 
 IMAGE = 7

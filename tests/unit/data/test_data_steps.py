@@ -13,7 +13,7 @@ from data_pdfs import write_pdf
 from PIL import Image
 
 from olmrl.data.encode import Encoder
-from olmrl.data.example import IGNORED
+from olmrl.data.encoded import IGNORED
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
 from olmrl.data.steps import STEPS, Dropped, Sample, StepContext, build_pipeline

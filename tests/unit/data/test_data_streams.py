@@ -15,13 +15,13 @@ from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
 from olmrl.config import ConfigError
-from olmrl.data.dataset import OrderedStream, PageStream, PreparedPage, order
 from olmrl.data.encode import Encoder, EncoderSpec
-from olmrl.data.example import EncodedExample
-from olmrl.data.examples import ExampleStream, count_sets, load_sets
+from olmrl.data.encoded import EncodedExample
 from olmrl.data.page import PageSource
+from olmrl.data.page_sets import ExampleStream, count_sets, load_sets
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped
+from olmrl.data.streams import OrderedStream, PageStream, PreparedPage, order
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray.dashboard.modules.metrics.dashboards import default_dashboard_panels
 
-from olmrl.telemetry import gauge_name
+from olmrl.metrics import gauge_name
 
 OWN = "ray_olmrl_"
 

@@ -101,5 +101,5 @@ def test_data_runs_and_environments_are_not_uploaded(runtime_env, tmp_path):
 
 def test_the_upload_is_small_and_complete(runtime_env, launch, tmp_path):
     names = package(launch.parent, runtime_env, tmp_path / "a.zip")
-    assert {"olmrl/grpo.py", "olmrl/data/page.py", "configs/grpo/tiny_cpu.yaml"} <= names
+    assert {"olmrl/grpo/training.py", "olmrl/data/page.py", "configs/grpo/tiny_cpu.yaml"} <= names
     assert (tmp_path / "a.zip").stat().st_size < 5e6

@@ -8,9 +8,9 @@ import torch.distributed.checkpoint as dcp
 import yaml
 from learner_tiny import BANNED, make_group, make_model, pack
 
-from olmrl.checkpoint import hf
 from olmrl.checkpoint.state import CheckpointStore
 from olmrl.config.schema import LearnerConfig, ModelConfig, OptimizerConfig
+from olmrl.export import hf
 from olmrl.learner.core import SftLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
-from olmrl.data.cost import CostModel
 from olmrl.learner.flops import adapter_cost, backward_cost, step_flops
 from olmrl.learner.model import add_adapters, freeze
+from olmrl.models.cost import CostModel
 
 GRID = np.array([[1, 16, 12]])
 TEXT = 40

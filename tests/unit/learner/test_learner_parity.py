@@ -5,20 +5,13 @@ import pytest
 from learner_tiny import BANNED, IMAGE, make_group, make_model
 
 from olmrl.config.schema import GuardConfig, LearnerConfig, ModelConfig
-from olmrl.data.mrope import VisionTokens
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.parity import ParityError, ParityGuard, fresh_tokens
 from olmrl.learner.strategy_fsdp import FsdpStrategy
-from olmrl.types import (
-    Completion,
-    EncodedPage,
-    PolicyVersion,
-    PromptGroup,
-    Rollout,
-    VersionSpan,
-)
+from olmrl.models.mrope import VisionTokens
+from olmrl.types import Completion, EncodedPage, PolicyVersion, PromptGroup, Rollout, VersionSpan
 
 OLD, NOW = PolicyVersion(1, 3), PolicyVersion(1, 4)
 LENGTHS = [5, 8]

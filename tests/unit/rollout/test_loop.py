@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from olmrl.errors import EngineBroken
 from olmrl.rollout.loop import EngineLoop
-from olmrl.weight_sync.errors import EngineBroken
 
 
 class Countdown:

@@ -1,0 +1,1 @@
+"""Simulated step times of a plan."""

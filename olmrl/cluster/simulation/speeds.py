@@ -1,0 +1,212 @@
+"""How fast a machine does each part, and where every figure comes from; then seconds per part.
+
+Two kinds of figures, never mixed without saying so: *measured* ones, fitted to the metrics of a
+real run (`calibrate`), and *assumed* ones for GPUs, data-sheet peaks times the shares below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token
+from olmrl.cluster.shape import ModelShape
+from olmrl.cluster.simulation.batching import Costs, Lengths
+from olmrl.cluster.simulation.loop import Setup
+from olmrl.cluster.workload import Workload, grpo_workload
+from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
+from olmrl.hardware import Gpu
+from olmrl.models.cost import CostModel
+
+LENGTH_SPREAD = 0.6
+"""Assumed: standard deviation of log completion length (a few times the mean at the tail)."""
+SCORE_S = 1 / 396
+"""Measured on one CPU core: benchmarks/results/rewards.json (completions_per_cpu_second, ours)."""
+ENCODE_S = 0.042
+"""Measured: a 1288 px page to ids and patches, benchmarks/results/rendering.json (pipeline)."""
+
+PREFILL_SHARE = 0.5
+"""Assumed: of a GPU's peak, in a vLLM prefill."""
+DECODE_SHARE = 0.7
+"""Assumed: of a GPU's memory bandwidth, in a decode step."""
+DECODE_STEP_S = 0.004
+"""Assumed: vLLM's own work per step, outputs and sampling included."""
+LEARNER_SHARE = 0.35
+"""Assumed MFU of the learner, recomputation not counted (best published for this task: 0.19, with
+prompts repeated; text-only RL: 0.36)."""
+LINK_SHARE = 0.5
+"""Assumed: of a link's bandwidth, in collectives and weight transfer."""
+NODE_BANDWIDTH = 50e9
+"""Assumed: bytes per second of a GPU to another node (400 Gb/s)."""
+SYNC_S = 0.3
+"""Assumed: fixed part of a weight update (pause, calls per engine, resume)."""
+STORE_BANDWIDTH = 2.5e8
+"""Measured: object store to one engine, 60 MB, benchmarks/results/weight_sync.json."""
+CPU_MEMORY_BANDWIDTH = 1e10
+"""Measured: memcpy on one core, benchmarks/results/weight_sync.json."""
+HANDOVER_S = 0.05
+"""Assumed: one hand-over through the Driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """What one engine GPU, one learner rank and one scorer do per second."""
+
+    source: str
+    """Where the figures come from, for print."""
+    measured: bool
+    prefill_flops: float
+    """Operations per second of a prefill."""
+    decode_flops: float
+    """Operations per second of a decode step's arithmetic."""
+    memory_bandwidth: float
+    """Bytes per second at which a decode step reads weights, keys and values."""
+    decode_step_s: float
+    """Fixed part of a decode step."""
+    learner_flops: float
+    """Model operations per second of a training pass, recomputation not counted."""
+    learner_step_s: float
+    """Fixed part of an optimizer step."""
+    link_bandwidth: float
+    """Bytes per second between learner ranks, and from them to the engines."""
+    sync_s: float
+    """Fixed part of a weight update."""
+    score_s: float
+    """One completion on one scorer."""
+    encode_s: float
+    """One page to ids and patches in the learner."""
+    handover_s: float
+    """One hand-over through the Driver."""
+
+
+def assumed(gpu: Gpu, name: str, one_node: bool) -> Speeds:
+    """Speeds of a GPU that nobody has measured here."""
+    link = gpu.link_bandwidth if one_node else min(gpu.link_bandwidth, NODE_BANDWIDTH)
+    return Speeds(
+        source=(
+            f"{name}: data sheet times assumed shares (prefill {PREFILL_SHARE:.0%} and learner "
+            f"{LEARNER_SHARE:.0%} of peak, decode {DECODE_SHARE:.0%} of memory bandwidth); scoring "
+            "and encoding measured on a CPU core"
+        ),
+        measured=False,
+        prefill_flops=gpu.flops * PREFILL_SHARE,
+        decode_flops=gpu.flops * PREFILL_SHARE,
+        memory_bandwidth=gpu.memory_bandwidth * DECODE_SHARE,
+        decode_step_s=DECODE_STEP_S,
+        learner_flops=gpu.flops * LEARNER_SHARE,
+        learner_step_s=0.1,
+        link_bandwidth=link * LINK_SHARE,
+        sync_s=SYNC_S,
+        score_s=SCORE_S,
+        encode_s=ENCODE_S,
+        handover_s=HANDOVER_S,
+    )
+
+
+def setup_of(config: GrpoConfig, work: Workload, sequences: int) -> Setup:
+    """The layout of a configured run.
+
+    Args:
+        config: the run.
+        work: an average page.
+        sequences: most that the KV cache of one engine holds.
+    """
+    rollout, algorithm = config.rollout, config.algorithm
+    return Setup(
+        engines=rollout.max_workers,
+        slots=max(1, min(rollout.max_num_seqs, sequences)),
+        learners=config.learner.workers,
+        scorers=config.scorer.workers,
+        pages_per_step=algorithm.pages_per_step,
+        group_size=rollout.group_size,
+        lengths=Lengths(work.completion, LENGTH_SPREAD, work.limit),
+        prompt=work.prompt,
+        oversample=rollout.oversample,
+        max_staleness=algorithm.max_staleness,
+    )
+
+
+def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
+    """Seconds of every part of a configured run."""
+    work = grpo_workload(config, shape)
+    cost = shape.cost()
+    engine, split = config.rollout, config.rollout.tensor_parallel_size
+    prompt = page_operations(cost, work, work.prompt, 0.0)
+    token = token_operations(cost, work)
+    page, learn_token = _learning(config, work, cost, speeds)
+    bytes_sent = shape.parameters * BYTES[engine.dtype]
+    bandwidth = speeds.memory_bandwidth * split
+    return Costs(
+        prefill=prompt / (speeds.prefill_flops * split),
+        refill_token=token / (speeds.prefill_flops * split),
+        decode_step=speeds.decode_step_s,
+        decode_weights=shape.language_parameters * BYTES[engine.dtype] / bandwidth,
+        decode_context=kv_bytes_per_token(shape, engine.dtype) / bandwidth,
+        decode_sequence=(cost.token + cost.prediction) / (speeds.decode_flops * split),
+        score=speeds.score_s,
+        learn_page=page + speeds.encode_s,
+        learn_token=learn_token,
+        learn_step=speeds.learner_step_s + _gathering(config.model, config.learner, shape, speeds),
+        sync=speeds.sync_s + bytes_sent / speeds.link_bandwidth,
+        handover=speeds.handover_s,
+    )
+
+
+def page_operations(cost: CostModel, work: Workload, tokens: float, predictions: float) -> float:
+    """Operations of one page's prompt, image included."""
+    side = work.patches**0.5
+    pairs = tokens * (tokens + 1) / 2
+    return cost.parts(int(tokens), pairs, int(predictions), np.asarray([[1, side, side]]))
+
+
+def token_operations(cost: CostModel, work: Workload) -> float:
+    """Operations of a completion token, its attention taken in the middle of the completion."""
+    return cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
+
+
+def _learning(
+    config: GrpoConfig, work: Workload, cost: CostModel, speeds: Speeds
+) -> tuple[float, float]:
+    """Seconds per page and per completion token on one rank, over all passes."""
+    algorithm, learner = config.algorithm, config.learner
+    updates = algorithm.epochs_per_batch * algorithm.minibatches
+    observed = (updates > 1) + (algorithm.kl_beta > 0)
+    passes = 3 * algorithm.epochs_per_batch + observed
+    tokens = config.rollout.group_size * work.completion
+    room = max(work.completion, learner.token_budget - work.prompt)
+    prompts = max(1.0, tokens / room) if learner.page_once else config.rollout.group_size
+    page = prompts * page_operations(cost, work, work.prompt, 0.0)
+    token = token_operations(cost, work)
+    return passes * page / speeds.learner_flops, passes * token / speeds.learner_flops
+
+
+def _gathering(
+    model: ModelConfig, learner: LearnerConfig, shape: ModelShape, speeds: Speeds
+) -> float:
+    """Seconds that one optimizer step's collectives take where nothing hides them.
+
+    Those of a micro-batch overlap with its arithmetic; what stays bare is the first gathering and
+    the last reduction.
+    """
+    if not is_sharded(model, learner) or learner.workers == 1:
+        return 0.0
+    return shape.parameters * (BYTES[model.dtype] + 4) / speeds.link_bandwidth
+
+
+MEASURED_CPU = Speeds(
+    source="measured on 2 x86 cores with the quick start's 0.7 M model (benchmarks/simulate.py)",
+    measured=True,
+    prefill_flops=3.6e9,
+    decode_flops=3.6e9,
+    memory_bandwidth=CPU_MEMORY_BANDWIDTH,
+    decode_step_s=0.0008,
+    learner_flops=3.8e10,
+    learner_step_s=0.0085,
+    link_bandwidth=STORE_BANDWIDTH,
+    sync_s=0.066,
+    score_s=0.001,
+    encode_s=0.0015,
+    handover_s=0.16,
+)
+"""Fitted by `calibrate` to the run that benchmarks/results/simulate.json names."""

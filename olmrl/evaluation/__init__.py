@@ -1,0 +1,1 @@
+"""Held-out pages: transcribed, scored, and their figures."""

@@ -1,0 +1,214 @@
+"""Scores of held-out transcriptions: unit-test pass rates and honest reading figures beside them.
+
+Pure functions on scored rollouts; the Driver generates them through the same engines as training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from olmrl.bench.evaluate import BASELINE, TestResult, summarize
+from olmrl.config.schema import RewardConfig
+from olmrl.data.page import PageSource
+from olmrl.markup import front_matter
+from olmrl.run.directory import rollout_row
+from olmrl.types import (
+    Completion,
+    Page,
+    PolicyVersion,
+    RewardResult,
+    Rollout,
+    TestVerdict,
+    VersionSpan,
+)
+
+REWARDS = (
+    RewardConfig(name="bench", options={"integrity": False}),
+    RewardConfig(name="edit_distance"),
+)
+"""What held-out transcriptions are scored by; pages without tests or reference go without."""
+
+_WORD = re.compile(r"\w+")
+_TAG = re.compile(r"<[^>]*>")
+
+
+def words(markdown: str) -> list[str]:
+    """Words of a transcription's body, whatever its layout: tags and front matter left out."""
+    return _WORD.findall(_TAG.sub(" ", front_matter.strip(markdown)))
+
+
+def reading(text: str, reference: str) -> float:
+    """Similarity of the word sequences, 1 - Levenshtein distance / longer length."""
+    return Levenshtein.normalized_similarity(words(text), words(reference))
+
+
+def with_baselines(sources: Sequence[PageSource]) -> list[PageSource]:
+    """Give page 1 of each PDF that has no baseline test one, as the benchmark does (spec E5).
+
+    Args:
+        sources: of a whole bench folder, sorted by page id.
+
+    Returns:
+        The pages in that order, with the first page of a PDF where only others had tests.
+    """
+    pages = {source.page_id: source for source in sources}
+    pdfs = {_pdf(source): source.pdf_path for source in sources}
+    tested = {_pdf(s) for s in sources if any(row.get("type") == "baseline" for row in s.tests)}
+    for pdf in pdfs.keys() - tested:
+        page_id = f"{pdf}::1"
+        page = pages.get(page_id) or PageSource(page_id, pdfs[pdf], 1)
+        row = {"type": "baseline", "pdf": pdf, "page": 1, "id": f"{pdf}_baseline"}
+        tests, files = (*page.tests, row), (*page.test_files, BASELINE)
+        pages[page_id] = replace(page, tests=tests, test_files=files)
+    return sorted(pages.values(), key=lambda source: source.page_id)
+
+
+def _pdf(source: PageSource) -> str:
+    return source.page_id.rpartition("::")[0]
+
+
+def no_completion(group_id: str, version: PolicyVersion) -> Completion:
+    """Stand for what an engine could not make."""
+    nothing = np.zeros(0, np.int32)
+    return Completion(
+        group_id=group_id,
+        index=0,
+        token_ids=nothing,
+        logprobs=np.zeros(0, np.float32),
+        versions=(VersionSpan(version, 0, 0),),
+        finish_reason="abort",
+        text="",
+        prompt_token_ids=nothing,
+    )
+
+
+def failed_rollout(page: Page, completion: Completion, reason: str) -> Rollout:
+    """Make the rollout of what could not be generated or scored: it passes no test, says no word.
+
+    The text is left out: whatever made its scorer fail must not be looked at again.
+    """
+    rewards: dict[str, RewardResult] = {}
+    if page.tests:
+        verdicts = tuple(
+            TestVerdict(str(row.get("id")), str(row.get("type")), file, False, reason)
+            for row, file in zip(page.tests, page.test_files, strict=True)
+        )
+        rewards["bench"] = RewardResult(0.0, verdicts=verdicts)
+    if page.reference is not None:
+        rewards["edit_distance"] = RewardResult(0.0)
+    return Rollout(replace(completion, text=""), rewards, 0.0)
+
+
+def scores(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -> dict[str, float]:
+    """Held-out figures of (page id, rollout) pairs.
+
+    Tests are judged by the rules of `olmrl.bench`, not by the stricter ones of a reward in
+    training. What could not be generated or scored counts as a text that passes nothing.
+
+    Returns:
+        As `python -m olmrl.bench score` gives them on the same texts, baseline tests that were
+        added to PDFs without one included: `category_mean` (its score, the mean over categories),
+        `category/<file or "baseline">` (share of the tests that most transcriptions of their page
+        pass), `type/<test type>` (share of passes).
+        Of the folder's own tests: `pass_rate` (passed / run), `page_exact` (all of the page's
+        passed).
+        Of the texts: `reading` (similarity of the words alone), `ended` (finished by the end
+        token), `tokens` (mean length), `reward/<name>` (means of `REWARDS`).
+    """
+    repeats: dict[tuple[str, str, str], list[TestVerdict]] = defaultdict(list)
+    rewards: dict[str, list[float]] = defaultdict(list)
+    exact, read, ended, lengths, passes = [], [], [], [], []
+    for page_id, rollout in rollouts:
+        verdicts = [v for result in rollout.rewards.values() for v in result.verdicts]
+        for verdict in verdicts:
+            repeats[page_id, verdict.file, verdict.test_id].append(verdict)
+        own = [verdict.passed for verdict in verdicts if verdict.file != BASELINE]
+        passes += own
+        for name, result in rollout.rewards.items():
+            if not result.failed:
+                rewards[name].append(result.value)
+        if own:
+            exact.append(all(own))
+        reference = pages[page_id].reference
+        if reference is not None:
+            read.append(reading(rollout.completion.text, reference))
+        ended.append(rollout.completion.finish_reason == "stop")
+        lengths.append(len(rollout.completion.token_ids))
+    figures = {
+        "page_exact": _mean(exact),
+        "reading": _mean(read),
+        "ended": _mean(ended),
+        "tokens": _mean(lengths),
+        "pass_rate": _mean(passes),
+    }
+    if repeats:
+        figures |= _benchmark(pages, repeats)
+    figures |= {f"reward/{name}": _mean(values) for name, values in sorted(rewards.items())}
+    return {name: value for name, value in figures.items() if value == value}
+
+
+def _benchmark(
+    pages: Mapping[str, Page], repeats: Mapping[tuple[str, str, str], Sequence[TestVerdict]]
+) -> dict[str, float]:
+    tests = [
+        TestResult(
+            id=test_id,
+            type=verdicts[0].type,
+            category=file,
+            pdf=pages[page_id].pdf_path,
+            page=pages[page_id].page_number,
+            score=sum(verdict.passed for verdict in verdicts) / len(verdicts),
+            explanation="",
+        )
+        for (page_id, file, test_id), verdicts in repeats.items()
+    ]
+    result = summarize("held out", tests, samples=1)
+    figures = {"category_mean": result.score}
+    figures |= {f"type/{name}": score for name, score in result.types.items()}
+    figures |= {f"category/{name}": category.score for name, category in result.categories.items()}
+    return figures
+
+
+def record(
+    step: int,
+    pages: Mapping[str, Page],
+    images: Mapping[str, str],
+    modes: Mapping[str, Sequence[tuple[str, Rollout]]],
+) -> dict[str, Any]:
+    """An evaluation as plain JSON: figures of every mode, and the transcriptions of shown pages.
+
+    Args:
+        step: optimizer steps in the weights.
+        pages: held-out pages by id.
+        images: picture path of the pages whose transcriptions are kept.
+        modes: `greedy` and `sampled` rollouts as (page id, rollout).
+    """
+    figures = {
+        f"{mode}/{name}": value
+        for mode, rollouts in modes.items()
+        for name, value in scores(pages, rollouts).items()
+    }
+    shown = [
+        {
+            "page_id": page_id,
+            "image": image,
+            "reference": pages[page_id].reference,
+            "rollouts": {
+                mode: [rollout_row(r) for p, r in rollouts if p == page_id]
+                for mode, rollouts in modes.items()
+            },
+        }
+        for page_id, image in images.items()
+    ]
+    return {"step": step, "scores": figures, "pages": shown}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

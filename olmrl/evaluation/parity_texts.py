@@ -1,0 +1,88 @@
+"""What vLLM writes of some pages, for the parity check of an exported model."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+
+import torch
+
+from olmrl.config.schema import Dtype, RolloutConfig
+from olmrl.data.encode import Encoder
+from olmrl.export import weights
+from olmrl.rollout.engine import GenerationFailure, GenerationRequest
+from olmrl.rollout.environment import engine_environment
+from olmrl.types import Completion, Page, SamplingSpec
+
+
+def transcribe(
+    model: str, pages: list[Page], prompt: str, max_tokens: int, dtype: Dtype
+) -> list[Completion]:
+    """Greedy transcriptions by vLLM, in a process of its own: it changes torch for good.
+
+    Raises:
+        ValueError: vLLM refuses the model or a page.
+    """
+    on_gpu = torch.cuda.is_available()
+    config = RolloutConfig(
+        group_size=1,
+        dtype=dtype,
+        max_num_seqs=16,
+        max_model_len=_longest(model),
+        kv_cache_gb=None if on_gpu else 1.0,
+    )
+    os.environ.update(engine_environment(config, use_gpu=on_gpu))
+    here, there = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("spawn").Process(
+        target=_transcribe_in_child,
+        args=(there, model, pages, prompt, max_tokens, config),
+        daemon=True,
+    )
+    child.start()
+    while not here.poll(1.0):
+        if not child.is_alive():
+            raise ValueError(f"{model}: vLLM's process ended without an answer; see its log above")
+    answer = here.recv()
+    child.join()
+    if isinstance(answer, str):
+        raise ValueError(f"{model}: {answer}")
+    return list(answer)
+
+
+def _longest(model: str) -> int:
+    """Tokens a parity run admits: the model's own bound, up to what pages ever need."""
+    text = weights.read_json(os.path.join(model, weights.CONFIG))
+    text = text.get("text_config", text)
+    return min(int(text.get("max_position_embeddings", 16384)), 16384)
+
+
+def _transcribe_in_child(
+    to: Connection,
+    model: str,
+    pages: list[Page],
+    prompt: str,
+    max_tokens: int,
+    config: RolloutConfig,
+) -> None:
+    from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415  only where vLLM runs
+
+    encoder = Encoder(model, prompt=prompt)
+    try:
+        engine = VllmEngine(encoder, config)
+    except ValueError as error:
+        to.send(str(error))
+        return
+    sampling = SamplingSpec(temperature=1.0, top_p=1.0, max_tokens=max_tokens, greedy=True)
+    for number, page in enumerate(pages):
+        text = encoder.prompt_text(page)
+        engine.submit(GenerationRequest(str(number), page, text, sampling, seeds=(0,)))
+    done: dict[int, Completion] = {}
+    while len(done) < len(pages):
+        for item in engine.poll(1.0):
+            if isinstance(item, GenerationFailure):
+                to.send(f"{pages[int(item.group_id)].page_id}: {item.reason}")
+                return
+            done[int(item.group_id)] = item
+    to.send([done[number] for number in range(len(pages))])
+    engine.close()

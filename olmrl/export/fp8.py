@@ -1,0 +1,197 @@
+"""8-bit models for serving, in the compressed-tensors format that vLLM reads.
+
+Data-free recipes stream: one tensor in memory, then the next, so a 7B model needs a few GiB.
+Recipes with static scales first run calibration pages through the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from olmrl import storage
+from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.data.encode import Encoder
+from olmrl.export import weights
+from olmrl.export.emulate import ProbedModel, Ranges, Scored, module_name
+from olmrl.export.recipes import BLOCK, Recipe, is_target, quantization_config, recipe_of
+from olmrl.export.rounding import (
+    FP8,
+    Codes,
+    block_codes,
+    channel_codes,
+    decode,
+    relative_error,
+    static_scale,
+)
+from olmrl.export.samples import Sample, load_samples
+from olmrl.export.weights import ModelFolder, ShardWriter
+
+_SHARD_BYTES = 2**30
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class PageSet:
+    """Pages that calibrate and judge a quantised model."""
+
+    folder: str
+    """Bench folder or folder of page pairs, with reference transcriptions."""
+    limit: int = 16
+    """Pages used."""
+    longest_side: int = 1288
+    """Pixels of the longer side."""
+    max_tokens: int = 1024
+    """Tokens of each transcription."""
+    prompt: str = "olmrl-v1"
+    """Prompt name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Quantised against full precision, on the same tokens of the same pages."""
+
+    tokens: int
+    mean: float
+    """Mean |log-prob difference|."""
+    largest: float
+    same_top: float
+    """Share of places where both would choose the same token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What quantising did."""
+
+    recipe: str
+    bytes_before: int
+    bytes_after: int
+    errors: dict[str, float]
+    """||rounded - weight|| / ||weight|| of each quantised tensor."""
+    gap: Gap | None
+    """None without pages."""
+
+
+def quantise(
+    model: str,
+    out: str,
+    recipe_name: str = "w8a8_dynamic",
+    *,
+    pages: PageSet | None = None,
+    dtype: str = "bfloat16",
+) -> Report:
+    """Write an 8-bit copy of a model.
+
+    Args:
+        model: model folder in safetensors form, local or remote.
+        out: new folder.
+        recipe_name: a key of `recipes.RECIPES`.
+        pages: calibration pages where the recipe needs them; measures the log-prob gap anywhere.
+            The model must then be local, and fits memory once.
+        dtype: precision of what stays unquantised, and of the gap's reference.
+
+    Raises:
+        CheckpointError: damaged, quantised or unfitting model, or pages missing.
+    """
+    recipe = recipe_of(recipe_name)
+    described = quantization_config(recipe)
+    weights.refuse_full_folder(out)
+    folder = ModelFolder(model)
+    targets = _targets(folder, recipe)
+    if recipe.needs_pages and pages is None:
+        raise CheckpointError(f"recipe {recipe_name}: has static scales; give it --pages")
+    probe = ProbedModel(model, _DTYPES[dtype]) if pages else None
+    samples = _samples(model, pages) if pages else []
+    ranges = probe.observe(samples) if probe and recipe.needs_pages else None
+    exact = [probe.score(sample) for sample in samples] if probe else []
+    errors: dict[str, float] = {}
+    with ShardWriter(out, _SHARD_BYTES) as writer:
+        for name, tensor in folder.tensors():
+            if name in targets:
+                quantised = _codes(tensor, recipe)
+                errors[name] = relative_error(tensor, decode(quantised))
+                writer.add(name, quantised.codes)
+                writer.add(f"{name}_scale", quantised.scale)
+            else:
+                writer.add(name, _keep(tensor, _DTYPES[dtype]))
+        for name, scale in _static_scales(targets, recipe, ranges):
+            writer.add(name, torch.tensor([scale], dtype=torch.float32))
+    weights.copy_companions(model, out)
+    # config.json last: a folder without it is not taken for a model.
+    config = weights.with_dtype(folder.config, dtype) | {"quantization_config": described}
+    storage.write_json(storage.join(out, weights.CONFIG), config)
+    rounded = ModelFolder(out)
+    gap = None
+    if probe:
+        probe.become(rounded, recipe, ranges)
+        gap = compare(exact, [probe.score(sample) for sample in samples])
+    return Report(recipe_name, folder.num_bytes, rounded.num_bytes, errors, gap)
+
+
+def compare(exact: list[Scored], rounded: list[Scored]) -> Gap:
+    """Compare two models' views of the same samples."""
+    before = np.concatenate([s.logprobs for s in exact])
+    after = np.concatenate([s.logprobs for s in rounded])
+    same = np.concatenate([a.top_ids == b.top_ids for a, b in zip(exact, rounded, strict=True)])
+    gaps = np.abs(before - after)
+    return Gap(len(gaps), float(gaps.mean()), float(gaps.max()), float(same.mean()))
+
+
+def _samples(model: str, pages: PageSet) -> list[Sample]:
+    return load_samples(
+        pages.folder,
+        Encoder(model, prompt=pages.prompt),
+        limit=pages.limit,
+        longest_side=pages.longest_side,
+        max_tokens=pages.max_tokens,
+    )
+
+
+def _targets(folder: ModelFolder, recipe: Recipe) -> set[str]:
+    if "quantization_config" in folder.config:
+        raise CheckpointError(f"{folder.path}: is quantised already")
+    targets = {name for name in folder.entries if is_target(name)}
+    if not targets:
+        raise CheckpointError(
+            f"{folder.path}: has no language-tower linear layers of the Qwen2.5-VL family "
+            f"(model_type {folder.config.get('model_type')})"
+        )
+    for name in sorted(targets) if recipe.blocks else ():
+        shape = folder.entries[name].shape
+        if any(side % BLOCK for side in shape):
+            raise CheckpointError(
+                f"{folder.path}: {name} has shape {list(shape)}; w8a8_block needs multiples of "
+                f"{BLOCK}, use w8a8_dynamic"
+            )
+    return targets
+
+
+def _codes(tensor: Tensor, recipe: Recipe) -> Codes:
+    if recipe.blocks:
+        return block_codes(tensor, BLOCK)
+    return channel_codes(tensor, torch.int8 if recipe.number == "int" else FP8)
+
+
+def _keep(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _static_scales(
+    targets: set[str], recipe: Recipe, ranges: Ranges | None
+) -> Iterator[tuple[str, float]]:
+    if ranges is None:
+        return
+    for name in sorted(targets):
+        if recipe.activations == "tensor":
+            number = torch.int8 if recipe.number == "int" else FP8
+            largest = ranges.inputs[module_name(name)]
+            yield name.replace(".weight", ".input_scale"), static_scale(largest, number)
+        if recipe.kv_cache and name.endswith(".k_proj.weight"):
+            attention = name.removesuffix(".k_proj.weight")
+            layer = int(attention.rsplit(".", 2)[1])
+            yield f"{attention}.k_scale", static_scale(ranges.keys[layer], FP8)
+            yield f"{attention}.v_scale", static_scale(ranges.values[layer], FP8)

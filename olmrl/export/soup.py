@@ -1,0 +1,104 @@
+"""Model soups (Wortsman et al., arXiv 2203.05482): the mean of several checkpoints' weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from olmrl import storage
+from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.export import weights
+from olmrl.export.weights import ModelFolder, ShardWriter
+
+
+def soup(
+    sources: Sequence[str], out: str, source_weights: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Average models by tensor name into a new model folder, one tensor at a time.
+
+    Sums are float32 and end in the first model's dtype. Integer tensors must be equal. Config and
+    processor come from the first model.
+
+    Args:
+        sources: model folders of equal tensor names, shapes and dtypes, in any shard layout.
+        out: new folder; paths may be remote.
+        source_weights: share of each source, summing to 1; None: uniform.
+
+    Returns:
+        Relative distance of each source to the average, ||source - mean|| / ||mean||.
+
+    Raises:
+        CheckpointError: damaged or mismatched models (names the first differing tensor).
+    """
+    if len(sources) < 2:
+        raise CheckpointError(f"soup: needs at least two models, got {len(sources)}")
+    shares = _shares(len(sources), source_weights)
+    weights.refuse_full_folder(out)
+    folders = [ModelFolder(source) for source in sources]
+    for folder in folders[1:]:
+        _check_alike(folders[0], folder)
+    distances = [0.0] * len(folders)
+    norm = 0.0
+    with ShardWriter(out) as writer:
+        for name, first in folders[0].tensors():
+            parts = [first, *(folder.read(name) for folder in folders[1:])]
+            if not first.is_floating_point():
+                _check_equal(name, parts, folders)
+                writer.add(name, first)
+                continue
+            mean = torch.zeros(first.shape, dtype=torch.float32)
+            for share, part in zip(shares, parts, strict=True):
+                mean.add_(part.float(), alpha=share)
+            norm += mean.square().sum().item()
+            for i, part in enumerate(parts):
+                distances[i] += (part.float() - mean).square().sum().item()
+            writer.add(name, mean.to(first.dtype))
+    weights.copy_companions(folders[0].path, out)
+    storage.write_json(storage.join(out, weights.CONFIG), folders[0].config)
+    return {
+        source: math.sqrt(distance / norm) if norm else 0.0
+        for source, distance in zip(sources, distances, strict=True)
+    }
+
+
+def _shares(count: int, given: Sequence[float] | None) -> list[float]:
+    if given is None:
+        return [1.0 / count] * count
+    if len(given) != count:
+        raise CheckpointError(f"soup: {len(given)} weights for {count} models")
+    if not all(math.isfinite(w) for w in given) or not math.isclose(sum(given), 1.0, abs_tol=1e-3):
+        raise CheckpointError(f"soup: weights must sum to 1, got {list(given)}")
+    return list(given)
+
+
+def _check_alike(first: ModelFolder, other: ModelFolder) -> None:
+    if first.config.get("architectures") != other.config.get("architectures"):
+        raise CheckpointError(
+            f"{other.path}: is a {other.config.get('architectures')}, "
+            f"{first.path} a {first.config.get('architectures')}"
+        )
+    if "quantization_config" in first.config or "quantization_config" in other.config:
+        raise CheckpointError("soup: average before quantising; one of the models is quantised")
+    for name, entry in first.entries.items():
+        if name not in other.entries:
+            raise CheckpointError(f"{other.path}: lacks tensor {name} of {first.path}")
+        theirs = other.entries[name]
+        if (theirs.shape, theirs.dtype) != (entry.shape, entry.dtype):
+            raise CheckpointError(
+                f"{other.path}: tensor {name} is {theirs.dtype} {list(theirs.shape)}, "
+                f"in {first.path} {entry.dtype} {list(entry.shape)}"
+            )
+    for name in other.entries:
+        if name not in first.entries:
+            raise CheckpointError(f"{first.path}: lacks tensor {name} of {other.path}")
+
+
+def _check_equal(name: str, parts: list[torch.Tensor], folders: list[ModelFolder]) -> None:
+    for part, folder in zip(parts[1:], folders[1:], strict=True):
+        if not torch.equal(part, parts[0]):
+            raise CheckpointError(
+                f"{folder.path}: integer tensor {name} differs from {folders[0].path}; "
+                "integers cannot be averaged"
+            )

@@ -1,0 +1,1 @@
+"""GRPO: `python -m olmrl.grpo`; start reading at `training.run`."""

@@ -1,0 +1,379 @@
+"""The Driver: moves pages to engines, completions to scorers, groups to the learner.
+
+    PageFeed --page--> RolloutPool --completion--> ScorerPool --group--> RolloutBuffer --> learner
+
+    issue     consumes pages, longest first among those that the ledger's staleness bound admits;
+              unblocked by `published`
+    collect   consumes completions and scored groups, never waits
+    evaluate  starts the HeldoutEvaluator on the same engines while the learner waits
+
+Nothing here decides what is trained: the ledger does. After a learner restart the Driver only
+notices a new incarnation, forgets its work in flight and goes on from the ledger's position.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from olmrl.config.schema import GrpoConfig
+from olmrl.data.encode import Encoder
+from olmrl.data.page import PageSource
+from olmrl.data.render import BadPage
+from olmrl.data.streams import PageStream
+from olmrl.errors import GuardFailure
+from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
+from olmrl.grpo.buffer import BufferView
+from olmrl.grpo.lengths import expected_tokens, longest_first
+from olmrl.grpo.pages_ahead import PageFeed
+from olmrl.metrics import Sink, flatten, merge
+from olmrl.rewards.overlong import shape
+from olmrl.rewards.pool import ScorerPool, ScoringFailure
+from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.pool import RolloutPool
+from olmrl.run.bad_pages import BadPages
+from olmrl.run.directory import RunDirectory
+from olmrl.run.events import EventLog
+from olmrl.run.timeline import GroupLanes, Timeline
+from olmrl.types import Completion, Page, PromptGroup
+
+_RENDERING_S = 0.1
+"""Longest wait while groups may be issued: pages become ready without a sign."""
+_IDLE_S = 0.5
+"""Longest wait else: for a stop of the run, and for deadlines."""
+_CHANGE_S = 30.0
+"""The buffer answers at the latest then, changed or not."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group in the ledger that is on its way to the learner."""
+
+    group_id: str
+    page: Any
+    """ObjectRef of the Page."""
+    seeds: tuple[int, ...]
+    expected: float | None
+    """Mean tokens of a completion; None: not known."""
+    issued: float = 0.0
+    """When engines were asked for it, in seconds since the epoch."""
+    generated: float = 0.0
+    """When its newest completion came."""
+
+
+class Driver:
+    """Runs the loop of a GRPO run; its parts are given, started and closed by `olmrl.grpo`."""
+
+    def __init__(
+        self,
+        config: GrpoConfig,
+        directory: RunDirectory,
+        *,
+        sources: Sequence[PageSource],
+        encoder: Encoder,
+        pool: RolloutPool,
+        scorers: ScorerPool,
+        heldout: HeldoutEvaluator,
+        buffer: Any,
+        sinks: Sequence[Sink],
+        on_step: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._sources = sources
+        self._encoder = encoder
+        self._pool = pool
+        self._scorers = scorers
+        self._heldout = heldout
+        self._buffer = buffer
+        self._sinks = sinks
+        self._on_step = on_step
+        self._incarnation = -1
+        self._feed: PageFeed | None = None
+        self._groups: dict[str, _Group] = {}
+        self._log_file = EventLog(directory.path, "driver")
+        self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
+        self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
+        self._recorded: dict[int, int] = {}
+        """Groups in rollouts/ by step, of steps since the learner's start."""
+        self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
+        self._ended = False
+        self._changed: Any = None
+        """Ref that is there once the buffer is no more as it was seen."""
+        self._waiting_for_pages = False
+        self._step_started = time.time()
+        self._page_wait_s = 0.0
+        """Of the present step: groups might have been issued, had their pages been rendered."""
+        self._sampling = training_sampling(config)
+
+    def run(
+        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
+    ) -> None:
+        """Loop until the learner has finished.
+
+        Args:
+            learner_error: gives the learner's failure, if it has failed.
+            stop: says whether the run was asked to save and end.
+
+        Raises:
+            RunStopped: too many unreadable pages.
+        """
+        stopping = False
+        while True:
+            error = learner_error()
+            if error is not None:
+                raise error
+            if stop() and not stopping:
+                stopping = True
+                ray.get(self._buffer.stop.remote())
+            view = self._view()
+            if view.incarnation != self._incarnation:
+                self._restart(view)
+            if view.evaluation_due is not None and not self._heldout.running:
+                self._heldout.start(view.evaluation_due)
+            if not stopping:
+                self._waiting_for_pages = self._issue(view.issuable)
+            self._collect(view)
+            for event in self._pool.take_events():
+                self._log_file.write(version=view.version, **event)
+            self._log(view)
+            self._share_gpus(view)
+            if view.finished and (stopping or not self._heldout.running):
+                break
+        if self._feed is not None:
+            self._feed.close()
+
+    def _view(self) -> BufferView:
+        """The buffer's state, after waiting until it, an engine or a scorer has news."""
+        if self._changed is not None:
+            parts = (self._pool, self._scorers, self._heldout)
+            news = [self._changed, *(ref for part in parts for ref in part.awaited)]
+            timeout = _RENDERING_S if self._waiting_for_pages else _IDLE_S
+            asked = time.monotonic()
+            ready, _ = ray.wait(news, timeout=timeout)
+            self._page_wait_s += (time.monotonic() - asked) * self._waiting_for_pages
+            if self._changed in ready:
+                self._changed = None
+        view: BufferView = ray.get(self._buffer.view.remote())
+        if self._changed is None:
+            self._changed = self._buffer.view.remote(view.serial, _CHANGE_S)
+        return view
+
+    # -- pages out
+
+    def _restart(self, view: BufferView) -> None:
+        forgotten = list(self._groups)
+        self._pool.abort(forgotten)
+        for group_id in forgotten:
+            self._scorers.forget(group_id)
+        self._heldout.forget()
+        self._groups, self._recorded, self._ended = {}, {}, False
+        self._incarnation = view.incarnation
+        if self._feed is not None:
+            self._feed.close()
+        if view.incarnation > 0:  # 0: no learner yet, pages are rendered ahead of it
+            self._directory.continue_from(view.version.step)
+            self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
+        epoch, index = ray.get(self._buffer.next_position.remote(len(self._sources)))
+        stream = PageStream(
+            self._sources,
+            seed=self._config.run.seed,
+            longest_side=self._config.data.longest_side,
+            start_epoch=epoch,
+            start_index=index,
+            prefetch=self._config.data.prefetch_pages,
+            render_cpus=self._config.data.render_cpus,
+            resources=self._config.data.resources,
+        )
+        self._feed = PageFeed(stream, self._config.data.prefetch_pages)
+
+    def _issue(self, issuable: int) -> bool:
+        """Send out as many groups as may be; says whether it only lacks rendered pages."""
+        opened: list[_Group] = []
+        lacking = self._open(issuable, opened)
+        for place in longest_first([group.expected for group in opened]):
+            group = opened[place]
+            self._groups[group.group_id] = group
+            group.issued = group.generated = time.time()
+            self._pool.submit(
+                group.group_id,
+                group.page,
+                self._sampling,
+                group.seeds,
+                needed=self._config.rollout.group_size,
+            )
+        return lacking
+
+    def _open(self, issuable: int, opened: list[_Group]) -> bool:
+        """Enter groups of the next rendered pages into the ledger; says whether pages lack."""
+        assert self._feed is not None
+        while len(opened) < issuable and not self._ended:
+            item = self._feed.take()
+            if item is None:
+                return True
+            epoch, index, page = item
+            if self._past_the_end(epoch, index):
+                self._ended = True
+                ray.get(self._buffer.end_of_pages.remote())
+            elif isinstance(page, BadPage):
+                self._skip(epoch, index, page)
+            else:
+                asked = self._buffer.issue.remote(self._incarnation, epoch, index, page.page_id)
+                issued = ray.get(asked)
+                if issued is not None:
+                    group_id, seen = issued
+                    opened.append(
+                        _Group(
+                            group_id,
+                            ray.put(page),
+                            self._seeds(epoch, index),
+                            expected_tokens(page, seen),
+                        )
+                    )
+        return False
+
+    def _past_the_end(self, epoch: int, index: int) -> bool:
+        if self._config.run.steps is not None:
+            return False
+        return epoch * len(self._sources) + index >= self._config.run.epochs * len(self._sources)
+
+    def _seeds(self, epoch: int, index: int) -> tuple[int, ...]:
+        size = self._config.rollout.group_size + self._config.rollout.oversample
+        return tuple(
+            zlib.crc32(f"{self._config.run.seed}/{epoch}/{index}/{g}".encode()) for g in range(size)
+        )
+
+    def _skip(self, epoch: int, index: int, bad: BadPage) -> None:
+        ray.get(self._buffer.skip_page.remote(epoch, index, "bad_page"))
+        self._bad.add(bad)
+
+    # -- completions and groups back
+
+    def _collect(self, view: BufferView) -> None:
+        for item in self._pool.poll(0.0):
+            if self._heldout.owns(item.group_id):
+                self._heldout.take(item)
+            elif isinstance(item, GenerationFailure):
+                self._give_up(item.group_id, "generation_failed", item.reason)
+            else:
+                self._take_completion(item)
+        for scored in self._scorers.poll(0.0):
+            if isinstance(scored, ScoringFailure):
+                self._give_up(scored.group_id, "scoring_failed", scored.reason)
+            else:
+                self._take_group(scored, view)
+        evaluated = self._heldout.poll()
+        if evaluated is not None:
+            self._take_evaluated(evaluated)
+
+    def _take_completion(self, completion: Completion) -> None:
+        group = self._groups.get(completion.group_id)
+        if group is None:
+            return
+        group.generated = time.time()
+        self._scorers.submit(group.group_id, group.page, completion)
+
+    def _take_group(self, group: PromptGroup, view: BufferView) -> None:
+        opened = self._groups.pop(group.group_id, None)
+        if opened is None:
+            return
+        self._draw(opened, group.page_id, view)
+        self._check_image_tokens(group, ray.get(opened.page))
+        algorithm = self._config.algorithm
+        if algorithm.overlong == "shape":
+            group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
+        zero = self._config.algorithm.drop_zero_variance
+        fate = ray.get(self._buffer.add.remote(group, zero))
+        if fate != "void":
+            self._record(view.version.step, group, opened.page, fate)
+
+    def _record(self, step: int, group: PromptGroup, page: Any, fate: str) -> None:
+        """Write the first groups of a step, those that an earlier start has left counted."""
+        if step not in self._recorded:
+            self._recorded[step] = len(self._directory.rollout_files(step))
+        if self._recorded[step] < self._config.logging.rollout_groups:
+            self._recorded[step] += 1
+            self._directory.rollouts(step, group, ray.get(page), fate)
+
+    def _check_image_tokens(self, group: PromptGroup, page: Page) -> None:
+        """Refuse what would shift the page under the text before it can be queued.
+
+        Raises:
+            GuardFailure: an engine's prompt holds another number of image tokens than the model
+                makes features of the page.
+        """
+        wanted = self._encoder.image_tokens(page)
+        for rollout in group.rollouts:
+            ids = rollout.completion.prompt_token_ids
+            found = int((ids == self._encoder.vision.image_token_id).sum())
+            if found != wanted:
+                raise GuardFailure(
+                    f"{group.page_id}: the engine's prompt holds {found} image tokens, the model "
+                    f"makes {wanted} features of the page; they must agree"
+                )
+
+    def _draw(self, group: _Group, page_id: str, view: BufferView) -> None:
+        if not self._timeline.wants(view.version.step + 1):
+            return
+        generated = group.generated
+        parts = {"engines": (group.issued, generated), "scorers": (generated, time.time())}
+        for track, (start, end) in parts.items():
+            lane = self._lanes[track].lane(start, end)
+            self._timeline.add(track, (page_id, start, end), lane=lane)
+
+    def _give_up(self, group_id: str, reason: str, detail: str) -> None:
+        if self._groups.pop(group_id, None) is None:
+            return
+        self._directory.dropped_group(group_id, reason, detail)
+        ray.get(self._buffer.drop.remote(group_id, reason))
+
+    def _take_evaluated(self, evaluated: Evaluated) -> None:
+        step = evaluated.version.step
+        self._log_file.write("evaluated", step=step, scores=evaluated.scores)
+        row = {f"eval/{name}": figure for name, figure in evaluated.scores.items()}
+        for sink in self._sinks:
+            sink.write(step, row)
+        ray.get(self._buffer.evaluated.remote(evaluated.version, evaluated.score))
+        # `time/step` leaves it out; the learner's next row has it as `time/evaluation`.
+        self._step_started = time.time()
+
+    # -- engines on the learner's GPUs
+
+    def _share_gpus(self, view: BufferView) -> None:
+        """Let engines sleep while the learner has work, and wake them for its new weights."""
+        if view.sleep_due and self._pool.settled and self._pool.unfinished == 0:
+            self._pool.sleep()
+            ray.get(self._buffer.engines_sleep.remote(True))
+            self._log_file.write("engines sleep", view.version)
+        elif view.wake_due:
+            self._pool.wake()
+            ray.get(self._buffer.engines_sleep.remote(False))
+            self._log_file.write("engines wake", view.version)
+
+    # -- metrics
+
+    def _log(self, view: BufferView) -> None:
+        if not view.rows:
+            return
+        rows = ray.get(self._buffer.rows.remote())
+        for finished in rows:
+            seconds, self._step_started = finished.at - self._step_started, finished.at
+            self._directory.trained(finished.step, finished.pages)
+            if self._timeline.wants(finished.step):
+                self._timeline.step(finished.spans)
+            counted = merge(self._pool.measurements(), self._scorers.measurements())
+            row = flatten(merge(finished.measured, counted))
+            row["time/step"] = seconds
+            row["time/page_wait"], self._page_wait_s = self._page_wait_s, 0.0
+            row["throughput/completion_tokens_per_s"] = row.get("rollout/tokens", 0.0) / seconds
+            row["throughput/completions_per_s"] = row.get("rollout/completions", 0.0) / seconds
+            row["data/bad_pages"] = float(len(self._bad))
+            for sink in self._sinks:
+                sink.write(finished.step, row)
+            self._on_step(finished.step, row)
+        ray.get(self._buffer.rows_written.remote(view.incarnation, len(rows)))

@@ -1,0 +1,65 @@
+"""The Driver's supply of rendered pages: a thread that stays a few of them ahead."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Generator
+from typing import Any
+
+from olmrl.data.render import BadPage
+from olmrl.data.streams import PageStream
+from olmrl.types import Page
+
+_CLOSING_S = 5.0
+
+
+class PageFeed:
+    """Rendered pages in the order of the seed, fetched by a thread ahead of their use."""
+
+    def __init__(self, stream: PageStream, depth: int) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(iter(stream),), name="page-feed", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, pages: Generator[Any, None, None]) -> None:
+        try:
+            # Closed here: left to the garbage collector it would speak to Ray after Ray is gone.
+            with contextlib.closing(pages):
+                for item in pages:
+                    if not self._put(item):
+                        return
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, item: Any) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def take(self) -> tuple[int, int, Page | BadPage] | None:
+        """The next page; None while none is rendered yet.
+
+        Raises:
+            Exception: what stopped the rendering.
+        """
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        """Stop rendering; waits a moment for the pages in work."""
+        self._stop.set()
+        self._thread.join(_CLOSING_S)

@@ -1,0 +1,178 @@
+"""`python -m olmrl.grpo --config FILE [key=value ...]`: GRPO with unit-test rewards.
+
+The front door of olmrl. Reads the configuration, checks that the cluster holds the plan, builds
+the parts, starts the learner, runs the Driver's loop, and leaves the run directory.
+
+    python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml rollout.group_size=8
+    ray job submit --working-dir . -- python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml
+    python -m olmrl.grpo --replay RUN --step N       (one learner step again, without engines)
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+import ray
+
+from olmrl import cluster
+from olmrl.config import GrpoConfig
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.page import PageSource, scan_bench
+from olmrl.evaluation import figures
+from olmrl.evaluation.heldout import HeldoutEvaluator
+from olmrl.grpo.buffer import RolloutBuffer
+from olmrl.grpo.driver import Driver
+from olmrl.grpo.group_cost import GroupCost
+from olmrl.grpo.task import GrpoTask
+from olmrl.report.run import write as write_report
+from olmrl.rewards.pool import ScorerPool
+from olmrl.rewards.registry import build_all
+from olmrl.rollout.pool import RolloutPool
+from olmrl.rollout.worker import WorkerSpec
+from olmrl.run.console import Console, run_command
+from olmrl.run.directory import RunDirectory
+from olmrl.run.launch import LearnerGroup
+from olmrl.weight_sync.sender import resolve_transport
+from olmrl.weight_sync.store import start_store
+
+COLUMNS = {
+    "reward": ("reward/mean", ".3f"),
+    "tests": ("reward/bench/mean", ".3f"),
+    "length": ("completion/mean_length", ".0f"),
+    "entropy": ("policy/entropy", ".3f"),
+    "mismatch": ("mismatch/logprob_mean_abs", ".1e"),
+    "grad": ("policy/grad_norm", ".2f"),
+    "s/step": ("time/step", ".1f"),
+}
+"""Figures of the console line."""
+_COLOCATED_START_S = 1800.0
+"""Longest wait for engines that must be up before the learner."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if "--replay" in arguments:
+        # Deferred: it needs torch and the model's code, which the Driver of a run does not.
+        from olmrl.grpo import replay  # noqa: PLC0415
+
+        return replay.main(arguments)
+    return run_command("grpo", GrpoConfig, cluster.plan_grpo, run, argv)
+
+
+def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
+    """Run GRPO from start (or from the newest checkpoint) to report."""
+    train = limited(scan_bench(config.data.train, config.data.file_pattern), config)
+    heldout = scan_bench(config.data.heldout) if config.data.heldout else []
+    encoder = EncoderSpec(
+        config.model.path,
+        config.data.prompt,
+        config.data.prompt_order,
+        config.data.anchor_text_len,
+    )
+    # A wrong model path, prompt or reward ends the run here, before anything starts.
+    built = encoder.build()
+    for reward in build_all(config.rewards):
+        if reward.curriculum is not None:
+            reward.curriculum.check_files(name for page in train for name in page.test_files)
+    total = total_steps(config, len(train))
+    console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
+
+    buffer: Any = (
+        ray.remote(RolloutBuffer)
+        .options(max_concurrency=1000, **cluster.beside_driver())
+        .remote(
+            config.algorithm.pages_per_step,
+            config.algorithm.max_staleness,
+            config.learner.workers,
+            GroupCost(
+                cluster.operations(config.model.path), built.vision, config.learner.page_once
+            ),
+            config.rollout.colocate,
+        )
+    )
+    weights = start_store(**cluster.beside_driver())
+    seats = cluster.reserve_engines(config)
+    pool = RolloutPool(worker_spec(config, encoder), weights, actor_options=seats.options)
+    pool.start()
+    scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
+    evaluators = ScorerPool(figures.REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)
+    task = GrpoTask(
+        config=config,
+        run_dir=str(directory.path),
+        sources={source.page_id: source for source in train},
+        encoder=encoder,
+        buffer=buffer,
+        weights=weights,
+        total_steps=total,
+        evaluate=bool(heldout),
+    )
+    if config.rollout.colocate:
+        # First the engines, each on a GPU of its own and measuring its memory undisturbed; then
+        # they sleep, so that the learner finds the room to load the model.
+        pool.wait_ready(_COLOCATED_START_S)
+        pool.sleep()
+        ray.get(buffer.engines_sleep.remote(True))
+    learner = LearnerGroup(
+        "olmrl.grpo.worker:grpo_loop",
+        task,
+        config.learner,
+        str(directory.path),
+        gpu_share=config.rollout.learner_gpu_share,
+    )
+    driver = Driver(
+        config,
+        directory,
+        sources=train,
+        encoder=built,
+        pool=pool,
+        scorers=scorers,
+        heldout=HeldoutEvaluator(config, directory, heldout, pool, evaluators),
+        buffer=buffer,
+        sinks=console.sinks(config.logging),
+        on_step=console.step_line("GRPO", total, COLUMNS),
+    )
+    try:
+        driver.run(learner.error, console.stop.requested)
+        learner.join()
+    finally:
+        for part in (pool, scorers, evaluators):
+            part.close()
+        seats.release()
+    if console.stop.requested():
+        return
+    console.summary(directory, write_report(directory))
+
+
+def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
+    """What each engine process builds."""
+    transport = resolve_transport(
+        config.weight_sync,
+        engine=config.rollout.engine,
+        use_gpu=config.learner.use_gpu,
+        colocate=config.rollout.colocate,
+    )
+    return WorkerSpec(
+        encoder,
+        config.rollout,
+        config.learner.use_gpu,
+        transport,
+        seed=config.run.seed,
+        trust_remote_code=config.model.trust_remote_code,
+        prometheus=config.logging.prometheus,
+    )
+
+
+def limited(sources: list[PageSource], config: GrpoConfig) -> list[PageSource]:
+    """The pages that `data.max_pages` leaves."""
+    return sources[: config.data.max_pages]
+
+
+def total_steps(config: GrpoConfig, pages: int) -> int:
+    """Optimizer steps of the run: `run.steps`, or what the epochs give."""
+    if config.run.steps is not None:
+        return config.run.steps
+    updates = config.algorithm.pages_per_step
+    return max(1, math.ceil(config.run.epochs * pages / updates))

@@ -1,0 +1,1 @@
+"""Model families: everything that olmrl knows of one architecture, one module each."""

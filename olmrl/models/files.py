@@ -1,0 +1,96 @@
+"""What a model folder or Hub repository says of itself in JSON, read without building anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from transformers.utils import cached_file
+
+from olmrl.config.schema import MODEL_TYPES
+from olmrl.models.mrope import VisionTokens
+from olmrl.models.patches import ImageSettings
+
+
+def model_config(model_path: str) -> dict[str, Any]:
+    """A model's config.json.
+
+    Raises:
+        ValueError: no such model, or not of the Qwen2.5-VL class.
+    """
+    config = _read(model_path, "config.json")
+    if config is None:
+        raise ValueError(f"{model_path}: no model can be loaded from there (no config.json)")
+    model_type = config.get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise ValueError(
+            f"{model_path}: model_type is {model_type!r}, not a Qwen2.5-VL-class model "
+            f"(allowed: {', '.join(MODEL_TYPES)})"
+        )
+    return dict(config)
+
+
+def vision_tokens(model_path: str) -> VisionTokens:
+    """How a model writes images into its token stream; see `model_config` for errors."""
+    config = model_config(model_path)
+    merge = config["vision_config"].get("spatial_merge_size", ImageSettings().merge_size)
+    return VisionTokens(int(config["image_token_id"]), int(merge))
+
+
+def image_settings(model_path: str) -> ImageSettings:
+    """Settings of the image processor, from either form in which transformers writes them.
+
+    Raises:
+        ValueError: the model has no image processor.
+    """
+    processor = _read(model_path, "processor_config.json") or {}
+    values = processor.get("image_processor") or _read(model_path, "preprocessor_config.json")
+    if values is None:
+        raise ValueError(
+            f"{model_path}: no image processor (preprocessor_config.json or processor_config.json)"
+        )
+    size = values.get("size") or {}
+    # Older files name the bounds min_pixels and max_pixels; where both forms stand, those win.
+    bounds = {
+        "min_pixels": values.get("min_pixels") or size.get("shortest_edge"),
+        "max_pixels": values.get("max_pixels") or size.get("longest_edge"),
+    }
+    names = ("patch_size", "merge_size", "temporal_patch_size", "resample", "rescale_factor")
+    given: dict[str, Any] = {name: values.get(name) for name in names} | bounds
+    given |= {name: tuple(values[name]) for name in ("image_mean", "image_std") if name in values}
+    return ImageSettings(**{k: v for k, v in given.items() if v is not None})
+
+
+def chat_template(model_path: str) -> str | None:
+    """Chat template of the processor, which may differ from the tokenizer's own."""
+    jinja = _file(model_path, "chat_template.jinja")
+    if jinja is not None:
+        with open(jinja, encoding="utf-8") as stream:
+            return stream.read()
+    legacy = _read(model_path, "chat_template.json")
+    return str(legacy["chat_template"]) if legacy is not None else None
+
+
+def _read(model_path: str, name: str) -> Any:
+    path = _file(model_path, name)
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as stream:
+        try:
+            return json.load(stream)
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def _file(model_path: str, name: str) -> str | None:
+    if model_path.startswith(("/", ".", "~")) and not os.path.isdir(model_path):
+        raise ValueError(f"{model_path}: no such folder")
+    try:
+        found: str | None = cached_file(
+            model_path, name, _raise_exceptions_for_missing_entries=False
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{model_path}: no model can be loaded from there ({reason})") from error
+    return found

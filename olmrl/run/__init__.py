@@ -1,0 +1,1 @@
+"""One run on Ray: its directory, console and sinks, its stop, and what its processes share."""

@@ -1,0 +1,222 @@
+"""The run directory: one shape for SFT and GRPO, everything a run leaves behind.
+
+config.yaml       resolved configuration
+metrics.jsonl     one row per step
+steps.jsonl       which pages each step was trained on
+rollouts/         sampled prompt groups before any drop, one JSON file a group
+evaluations/      one JSON file per held-out evaluation
+pages/            PNG of every page shown in rollouts/ or evaluations/
+logs/             what happened, one file per role and rank
+bad_pages.jsonl   pages that could not be read, each once, with the reason
+dropped_pages.jsonl   SFT: good pages that a data step left out, each once, with step and rule
+checkpoints/      step-N folders
+report.html       what the run did
+wandb_id          id of the run at W&B
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from olmrl import storage
+from olmrl.metrics import read_rows
+from olmrl.types import Page, PromptGroup, Rollout
+
+
+class _Listing:
+    """A JSONL file that lists each thing once, over resumes too; for many threads."""
+
+    def __init__(self, path: Path, key: Sequence[str]) -> None:
+        """Describe the file; nothing is read or written yet.
+
+        Args:
+            path: Where it lies.
+            key: Fields of a row that make it one thing.
+        """
+        self._path = path
+        self._key = key
+        self._known: set[tuple[Any, ...]] | None = None
+        self._lock = threading.Lock()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is listed."""
+        return read_rows(self._path) if self._path.exists() else []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """List a thing, if it is not listed yet."""
+        with self._lock:
+            if self._known is None:
+                rows = self.rows()
+                self._known = {self._name(known) for known in rows}
+                # written anew: a killed run may have left half a row at the end
+                storage.write_jsonl(self._path, rows)
+            if self._name(row) not in self._known:
+                self._known.add(self._name(row))
+                _append(self._path, row)
+
+    def _name(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[field] for field in self._key)
+
+
+class RunDirectory:
+    """Paths and writers of one run; local folder."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self._bad = _Listing(self.path / "bad_pages.jsonl", ["page_id"])
+        self._dropped = _Listing(self.path / "dropped_pages.jsonl", ["path", "page", "rule"])
+
+    def create(self, config_text: str) -> None:
+        """Make the folder and write the resolved configuration."""
+        for name in ("rollouts", "evaluations", "pages", "checkpoints"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+        storage.write_text(self.path / "config.yaml", config_text)
+
+    @property
+    def started(self) -> bool:
+        """Say whether a run has written here."""
+        return (self.path / "config.yaml").exists()
+
+    @property
+    def metrics(self) -> Path:
+        """Path of metrics.jsonl."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def steps(self) -> Path:
+        """Path of steps.jsonl."""
+        return self.path / "steps.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """Path of report.html."""
+        return self.path / "report.html"
+
+    def wandb_id(self) -> str:
+        """Id of this run at W&B, the same after a resume."""
+        path = self.path / "wandb_id"
+        if not path.exists():
+            storage.write_text(path, secrets.token_hex(4))
+        return path.read_text("utf-8")
+
+    def trained(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
+        """List the pages of an optimizer step: epoch, place in its order, page id."""
+        _append(self.steps, {"step": step, "pages": [list(page) for page in pages]})
+
+    def continue_from(self, step: int) -> None:
+        """Forget what was written after a step, so that a continued run tells no step twice.
+
+        Args:
+            step: of the checkpoint the run goes on from; 0: it begins anew.
+        """
+        for path in (self.metrics, self.steps):
+            if not path.exists():
+                continue
+            kept = [row for row in read_rows(path) if step and row["step"] <= step]
+            storage.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        for folder in ("rollouts", "evaluations"):
+            for file in (self.path / folder).glob("step-*.json"):
+                if not step or int(file.name[5:11]) > step:
+                    file.unlink()
+
+    def bad_page(self, page_id: str, path: str, reason: str) -> None:
+        """List an unreadable page, once."""
+        self._bad.add({"page_id": page_id, "path": path, "reason": reason})
+
+    def dropped_page(self, path: str, page_number: int, *, step: str, rule: str) -> None:
+        """List a good page that a data step left out, once for each rule."""
+        self._dropped.add({"path": path, "page": page_number, "step": step, "rule": rule})
+
+    def dropped_group(self, group_id: str, reason: str, detail: str) -> None:
+        """List a prompt group that could not be generated or scored."""
+        row = {"group_id": group_id, "reason": reason, "detail": detail}
+        _append(self.path / "dropped_groups.jsonl", row)
+
+    def bad_pages(self) -> list[dict[str, Any]]:
+        """Pages listed so far, each once."""
+        return self._bad.rows()
+
+    def page_image(self, page: Page) -> str:
+        """Save a page's picture once; returns its path inside the run directory."""
+        name = hashlib.sha1(page.page_id.encode()).hexdigest()[:16] + ".png"
+        target = self.path / "pages" / name
+        if not target.exists():
+            temporary = target.with_suffix(".tmp.png")
+            Image.fromarray(page.image).save(temporary)
+            os.replace(temporary, target)
+        return f"pages/{name}"
+
+    def rollouts(self, step: int, group: PromptGroup, page: Page, fate: str) -> None:
+        """Write one scored prompt group with the fate it met (ready, zero_variance, ...)."""
+        value = {
+            "step": step,
+            "fate": fate,
+            "page_id": page.page_id,
+            "image": self.page_image(page),
+            "reference": page.reference,
+            "rollouts": [rollout_row(r) for r in group.rollouts],
+        }
+        name = f"step-{step:06d}-{hashlib.sha1(group.group_id.encode()).hexdigest()[:8]}.json"
+        storage.write_json(self.path / "rollouts" / name, value)
+
+    def evaluation(self, step: int, value: dict[str, Any]) -> None:
+        """Write one held-out evaluation."""
+        storage.write_json(self.path / "evaluations" / f"step-{step:06d}.json", value)
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """All evaluations, by step."""
+        files = sorted((self.path / "evaluations").glob("step-*.json"))
+        return [json.loads(file.read_text("utf-8")) for file in files]
+
+    def rollout_files(self, step: int | None = None) -> list[Path]:
+        """Recorded prompt groups, by step, or those of one step."""
+        number = "*" if step is None else f"{step:06d}-*"
+        return sorted((self.path / "rollouts").glob(f"step-{number}.json"))
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def rollout_row(rollout: Rollout) -> dict[str, Any]:
+    """A rollout as plain JSON: text, rewards, verdicts."""
+    completion = rollout.completion
+    return {
+        "text": completion.text,
+        "finish_reason": completion.finish_reason,
+        "tokens": len(completion.token_ids),
+        "version": str(completion.oldest_version),
+        "total": None if math.isnan(rollout.total) else rollout.total,
+        "rewards": {
+            name: None if result.failed else result.value
+            for name, result in rollout.rewards.items()
+        },
+        "errors": {n: r.error for n, r in rollout.rewards.items() if r.failed},
+        "verdicts": [
+            {
+                "id": v.test_id,
+                "type": v.type,
+                "file": v.file,
+                "passed": v.passed,
+                "explanation": v.explanation,
+            }
+            for result in rollout.rewards.values()
+            for v in result.verdicts
+        ],
+    }

@@ -1,0 +1,122 @@
+"""The LearnerGroup: LearnerWorkers under Ray Train, in a thread beside the Driver."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from olmrl import storage
+from olmrl.config.schema import LearnerConfig
+from olmrl.errors import GuardFailure
+from olmrl.hardware import collective_backend
+
+
+class LearnerFailed(ValueError):
+    """The learner gave up; the message is its own last sentence."""
+
+
+class LearnerGroup:
+    """Runs a training loop on every rank; Ray Train restarts the whole group when a rank dies."""
+
+    def __init__(
+        self, loop: str, task: Any, config: LearnerConfig, run_dir: str, gpu_share: float = 1.0
+    ) -> None:
+        """Start the group.
+
+        Args:
+            loop: `module:function` that each rank calls with the task.
+            task: picklable description of the work.
+            config: number of ranks, devices, restarts.
+            run_dir: where Ray Train keeps its own state (`ray_train/`), and a guard that ended the
+                run its reason (`stopped.txt`).
+            gpu_share: part of a GPU that a rank asks for; below 1 an engine shares it.
+        """
+        self._verdict = Path(run_dir) / "stopped.txt"
+        self._verdict.unlink(missing_ok=True)
+        resources = {"CPU": config.cpus_per_worker, **config.resources}
+        if config.use_gpu:
+            resources["GPU"] = gpu_share
+        self._trainer = TorchTrainer(
+            _run_loop,
+            train_loop_config={
+                "loop": loop,
+                "task": ray.put(task),
+                "verdict": str(self._verdict),
+            },
+            torch_config=TorchConfig(backend=collective_backend(config.use_gpu)),
+            scaling_config=ScalingConfig(
+                num_workers=config.workers,
+                use_gpu=config.use_gpu,
+                resources_per_worker=resources,
+            ),
+            run_config=RunConfig(
+                name="ray_train",
+                storage_path=run_dir,
+                failure_config=FailureConfig(max_failures=config.max_restarts),
+            ),
+        )
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._fit, name="learner", daemon=True)
+        self._thread.start()
+
+    def _fit(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:
+            self._error = LearnerFailed(last_sentence(str(error)))
+            self._error.__cause__ = error
+
+    def error(self) -> BaseException | None:
+        """The failure, once the group has given up or a guard has ended the run."""
+        if self._verdict.exists():
+            self._error = LearnerFailed(self._verdict.read_text("utf-8"))
+        return self._error
+
+    def join(self) -> None:
+        """Wait for the end of the loop.
+
+        Raises:
+            LearnerFailed: it failed.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
+def _run_loop(settings: dict[str, Any]) -> None:
+    # Name and reference instead of function and task: Ray Train's controller unpickles this too,
+    # and would import the whole learner (12 CPU seconds) to do nothing with it.
+    module, name = settings["loop"].split(":")
+    loop = getattr(importlib.import_module(module), name)
+    guarded(loop, ray.get(settings["task"]), settings["verdict"])
+
+
+def guarded(loop: Callable[[Any], None], task: Any, verdict: str) -> None:
+    """Run a loop; what a guard says of it is written down where the Driver looks.
+
+    Ray Train retries whatever is raised, and would go on past the fault.
+    """
+    try:
+        loop(task)
+    except GuardFailure as error:
+        storage.write_text(verdict, str(error))
+        raise
+
+
+def last_sentence(text: str) -> str:
+    """The exception line of a nested traceback, without its class name."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    pattern = re.compile(r"^[A-Za-z_.]*(?:Error|Exception|Stopped|Failed|Failure)\b:?\s*(.*)")
+    for line in reversed(lines):
+        match = pattern.match(line)
+        if match and match.group(1):
+            return match.group(1)
+    return lines[-1] if lines else text

@@ -1,0 +1,59 @@
+"""Where a run's rows of metrics go: `metrics.jsonl` always, W&B when asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class JsonlSink:
+    """`metrics.jsonl`: one JSON object a step.
+
+    The file is opened for each row: `RunDirectory.continue_from` may replace it in between.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Append one row; NaN and infinities become null, which JSON can carry."""
+        clean = {k: (v if math.isfinite(v) else None) for k, v in row.items()}
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **clean}) + "\n")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class WandbSink:
+    """Weights & Biases, offline unless a key is set.
+
+    A failure to start is an error (the user asked for it); a failure later is counted and never
+    takes the run down.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self.failures = 0
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """Log one row."""
+        self._log(step, dict(row))
+
+    def show(self, step: int, name: str, value: Any) -> None:
+        """Log a table or picture of W&B's own."""
+        self._log(step, {name: value})
+
+    def _log(self, step: int, values: dict[str, Any]) -> None:
+        try:
+            self._run.log(values, step=step)
+        except Exception:  # a tracker must never stop training; counted and shown at the end
+            self.failures += 1
+
+    def close(self) -> None:
+        """Finish the W&B run."""
+        self._run.finish()

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: `python -m olmrl.sft`; start reading at `training.run`."""

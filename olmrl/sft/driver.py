@@ -1,0 +1,336 @@
+"""The SFT Driver: assembles steps of whole pages from the data stream and feeds the learner.
+
+A step holds `pages_per_step` kept pages; dropped and unreadable pages are counted and listed, and
+never shorten a step. Every page position of an epoch is consumed exactly once: the position after a
+step is saved with its weights, and a learner that restarts is fed from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import ray
+
+from olmrl.config.schema import SftConfig
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.encoded import EncodedExample
+from olmrl.data.page_sets import ExampleStream, PageItem, SftPages
+from olmrl.data.render import BadPage
+from olmrl.data.steps.sample import Dropped
+from olmrl.data.tally import Tally
+from olmrl.errors import RunStopped
+from olmrl.evaluation.samples import log_samples
+from olmrl.metrics import Measurements, Sink, flatten
+from olmrl.models.cost import CostModel
+from olmrl.run.directory import RunDirectory
+from olmrl.sft import scoring
+from olmrl.sft.feed import TRAIN, Progress, PromptShare, share_out
+
+_POLL_S = 0.1
+_EPOCH = "data/epoch"
+"""Every row of a training step has it, and no row of an evaluation."""
+
+
+class _Offered(NamedTuple):
+    """What a step holds."""
+
+    places: list[tuple[int, int, str]]
+    """Epoch, place in its order and id of its pages."""
+    tally: Tally
+    """What became of the pages up to its last one."""
+
+
+class SftDriver:
+    """Runs the loop of an SFT run beside the learner.
+
+    Args:
+        config: The run.
+        directory: Takes what the run leaves behind.
+        encoder: Model and tokenizer.
+        cost: Operations of the model; ranks are balanced by them.
+        pages: Training and evaluation sets.
+        read: Pages that evaluations transcribe (`scoring.sample_pages`).
+        feed: StepFeed actor.
+        sinks: Where metrics go.
+        on_step: Told each step's row, with the newest evaluation's figures.
+        say: Told what the user should know, in a sentence.
+    """
+
+    def __init__(
+        self,
+        config: SftConfig,
+        directory: RunDirectory,
+        *,
+        encoder: EncoderSpec,
+        cost: CostModel,
+        pages: SftPages,
+        read: Sequence[tuple[str, PageItem]],
+        feed: Any,
+        sinks: Sequence[Sink],
+        on_step: Callable[[int, dict[str, float]], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._encoder = encoder
+        self._cost = cost
+        self._train = pages.train
+        self._evaluation = pages.evaluation
+        self._feed = feed
+        self._sinks = sinks
+        self._on_step = on_step
+        self._say = say
+        self.tally = Tally()
+        """What became of the pages up to the newest step that was reported."""
+        self._errors: list[BaseException] = []
+        self._scores: dict[str, float] = {}
+        self._read = tuple(read)
+        self._records: list[tuple[int, dict[str, Any]]] = []
+        """Evaluations whose samples are not logged yet."""
+        self._offered: dict[int, _Offered] = {}
+        """What each step holds that was offered and not reported yet."""
+        self._trained = 0
+        """The newest step that was reported."""
+        self._ended: dict[int, Tally] = {}
+        """The whole tally by the last step before the pages ended; some may be lost after it."""
+        self._bad = {(bad.path, bad.page_number) for bad in pages.bad}
+        self._evaluated: dict[int, Measurements] = {}
+        """What became of the evaluation pages at each step whose losses are not logged yet."""
+        self._empty: set[str] = set()
+        """Evaluation sets that no page was left of."""
+        self._known_pages = len(self._bad | pages.places())
+
+    def run(
+        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
+    ) -> None:
+        """Feed the learner until it has finished.
+
+        Args:
+            learner_error: gives the learner's failure, if it has failed.
+            stop: says whether the run was asked to save and end.
+
+        Raises:
+            ValueError: no page survives the steps.
+            RunStopped: too many unreadable pages.
+        """
+        known, stopping = 0, False
+        while not ray.get(self._feed.finished.remote()):
+            if stop() and not stopping:
+                stopping = True
+                ray.get(self._feed.stop.remote())
+            error = learner_error() or (self._errors[0] if self._errors else None)
+            if error is not None:
+                raise error
+            start = ray.get(self._feed.start.remote(known))
+            if start is not None:
+                known, step, progress = start
+                self._directory.continue_from(step)
+                self.tally, self._trained = progress.tally, step
+                self._in_background(self._feed_training, known, step, progress)
+            for requested in ray.get(self._feed.requests.remote(known)):
+                if requested.losses:
+                    self._in_background(self._feed_evaluation, known, requested.step)
+                if requested.transcripts:
+                    self._in_background(self._score_transcripts, known, requested.step)
+            self._log(known)
+            threading.Event().wait(_POLL_S)
+        self._log(known)
+        self.tally = self._ended.get(self._trained, self.tally)
+
+    # -- feeding (own threads: `put` waits while the learner is behind)
+
+    def _in_background(self, work: Callable[..., None], *arguments: Any) -> None:
+        def guarded() -> None:
+            try:
+                work(*arguments)
+            except BaseException as error:
+                self._errors.append(error)
+
+        threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
+
+    def _feed_training(self, incarnation: int, step: int, progress: Progress) -> None:
+        stream = ExampleStream(
+            self._train,
+            self._encoder,
+            seed=self._config.training.seed(self._config.run),
+            start_epoch=progress.position[0],
+            start_index=progress.position[1],
+            epochs=None if self._config.run.steps else math.ceil(self._config.run.epochs),
+            max_tokens=self._config.data.max_tokens,
+            prefetch=self._config.data.prefetch_pages,
+            resources=self._config.data.resources,
+        )
+        kept: list[EncodedExample] = []
+        places: list[tuple[int, int, str]] = []
+        lost = Tally()  # since the last page that was kept, or the epoch began
+        size = self._config.training.pages_per_step
+        after, tally = progress.position, progress.tally.copy()
+        for epoch, index, value in stream:
+            if self._past_the_end(epoch, index):
+                break
+            after = self._after(epoch, index)
+            tally.add(value)
+            lost = Tally() if index == 0 else lost
+            if not self._keep(value):
+                lost.add(value)
+                if lost.total >= len(self._train.items):
+                    lost.require_some()
+                continue
+            lost = Tally()
+            kept.append(value)
+            places.append((epoch, index, value.page.page_id))
+            if len(kept) == size:
+                if not self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
+                    return
+                step, kept, places = step + 1, [], []
+        if kept and self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
+            step += 1
+        tally.require_some()
+        self._ended[step] = tally
+        ray.get(self._feed.end.remote(incarnation, TRAIN, step))
+
+    def _offer(
+        self,
+        incarnation: int,
+        step: int,
+        examples: list[EncodedExample],
+        places: list[tuple[int, int, str]],
+        after: Progress,
+    ) -> bool:
+        self._offered[step + 1] = _Offered(places, after.tally)
+        return self._put(incarnation, TRAIN, step, examples, after)
+
+    def _feed_evaluation(self, incarnation: int, step: int) -> None:
+        size = self._config.training.pages_per_step
+        counted: Measurements = {}
+        for pages in self._evaluation:
+            channel = f"eval/{pages.name}/{step}"
+            stream = ExampleStream(
+                pages,
+                self._encoder,
+                seed=None,
+                epochs=1,
+                max_tokens=self._config.data.max_tokens,
+                prefetch=self._config.data.prefetch_pages,
+                resources=self._config.data.resources,
+            )
+            tally = Tally()
+            values = (tally.counted(value) for _, _, value in stream)
+            kept = (value for value in values if self._keep(value))
+            chunks = 0
+            while chunk := list(itertools.islice(kept, size)):
+                if not self._put(incarnation, channel, chunks, chunk, Progress()):
+                    return
+                chunks += 1
+            counted |= tally.measurements(f"data/eval/{pages.name}")
+            if not tally.kept:
+                self._explain_empty(pages.name, tally)
+            self._evaluated[step] = counted
+            ray.get(self._feed.end.remote(incarnation, channel, chunks))
+
+    def _explain_empty(self, name: str, tally: Tally) -> None:
+        """Say that an evaluation set has no page left, once.
+
+        Raises:
+            ValueError: the best checkpoint could not be chosen without it.
+        """
+        if name in self._empty:
+            return
+        self._empty.add(name)
+        problem = f"evaluation set {name}: {tally.summary()}"
+        metric = self._config.evaluation.best_metric
+        all_empty = metric == "eval/loss" and len(self._empty) == len(self._evaluation)
+        if all_empty or metric == f"eval/{name}/loss":
+            raise ValueError(f"evaluation.best_metric: {metric} cannot be measured; {problem}")
+        self._say(f"{problem}\nit has no loss, and eval/loss is the mean of the other sets")
+
+    def _score_transcripts(self, incarnation: int, step: int) -> None:
+        pages = scoring.prepare(self._read, self._encoder, self._directory)
+        prompts = [(number, one.prompt) for number, one in enumerate(pages)]
+        ranks = self._config.learner.workers
+        shares = [PromptShare(tuple(prompts[rank::ranks])) for rank in range(ranks)]
+        ray.get(self._feed.put.remote(incarnation, f"read/{step}", 0, shares))
+        transcripts = ray.get(self._feed.transcripts.remote(incarnation, step))
+        if transcripts is None:
+            return
+        scored = scoring.score(step, pages, transcripts, self._encoder, self._directory)
+        self._directory.evaluation(step, scored.record)
+        self._records.append((step, scored.record))
+        ray.get(self._feed.scored.remote(incarnation, step, scored.figures))
+
+    def _put(
+        self,
+        incarnation: int,
+        channel: str,
+        step: int,
+        examples: list[EncodedExample],
+        after: Progress,
+    ) -> bool:
+        shares = share_out(examples, after, self._config.learner.workers, self._cost)
+        return bool(ray.get(self._feed.put.remote(incarnation, channel, step, shares)))
+
+    def _after(self, epoch: int, index: int) -> tuple[int, int]:
+        return (epoch, index + 1) if index + 1 < len(self._train.items) else (epoch + 1, 0)
+
+    def _past_the_end(self, epoch: int, index: int) -> bool:
+        if self._config.run.steps is not None:
+            return False
+        size = len(self._train.items)
+        return epoch * size + index >= self._config.run.epochs * size
+
+    # -- pages that are not trained on
+
+    def _keep(self, value: EncodedExample | Dropped | BadPage) -> bool:
+        if isinstance(value, Dropped):
+            self._directory.dropped_page(
+                value.pdf_path, value.page_number, step=value.step, rule=value.rule
+            )
+        elif isinstance(value, BadPage):
+            self._directory.bad_page(f"{value.path}::{value.page_number}", value.path, value.reason)
+            self._bound_bad(value)
+        return isinstance(value, EncodedExample)
+
+    def _bound_bad(self, bad: BadPage) -> None:
+        self._bad.add((bad.path, bad.page_number))
+        share = len(self._bad) / self._known_pages
+        most = self._config.data.max_bad_fraction
+        if share > most:
+            raise RunStopped(
+                f"{share:.0%} of {self._known_pages} pages cannot be used, more than "
+                f"data.max_bad_fraction={most:g} allows; "
+                f"see {self._directory.path / 'bad_pages.jsonl'}"
+            )
+
+    # -- metrics
+
+    def _log(self, incarnation: int) -> None:
+        rows = ray.get(self._feed.rows.remote())
+        for step, row in rows:
+            self._log_samples(before=step)
+            trained = _EPOCH in row
+            if trained:
+                offered = self._offered.pop(step)
+                self.tally, self._trained = offered.tally, step
+                self._directory.trained(step, offered.places)
+            row |= flatten(self.tally.measurements("data"))
+            if not trained:
+                row |= flatten(self._evaluated.pop(step, {}))
+            for sink in self._sinks:
+                sink.write(step, row)
+            if trained:
+                self._on_step(step, self._scores | row)
+            else:
+                self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}
+        if rows:
+            ray.get(self._feed.rows_written.remote(incarnation, len(rows)))
+        self._log_samples()
+
+    def _log_samples(self, before: float = math.inf) -> None:
+        """Log the samples of earlier steps; W&B takes steps in their order only."""
+        while self._records and self._records[0][0] < before:
+            step, record = self._records.pop(0)
+            log_samples(self._sinks, step, self._directory, record)

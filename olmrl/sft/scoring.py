@@ -1,0 +1,216 @@
+"""Evaluation pages of an SFT run as the policy reads them: prompts out, scores of the texts back.
+
+Scores come from the same rewards, in the same guarded worker processes, as the held-out figures of
+GRPO: closeness to the answer that the set's pipeline makes, and unit tests where a page has some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from olmrl.config.schema import ScorerConfig, SftConfig, folder_name
+from olmrl.data.encode import EncoderSpec
+from olmrl.data.page import read_reference, scan_bench
+from olmrl.data.page_sets import PageItem, PageSet
+from olmrl.data.render import BadPage
+from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
+from olmrl.evaluation import figures
+from olmrl.rewards.pool import ScorerPool, ScoringFailure
+from olmrl.run.directory import RunDirectory
+from olmrl.sft.feed import Transcript
+from olmrl.types import Completion, EncodedPage, Page, PolicyVersion, Rollout, VersionSpan
+
+_SHOWN_PAGES = 4
+"""Over all sets, but one of each at least."""
+_POLL_S = 0.5
+_MEANS = ("edit_similarity", "reading", "ended", "pass_rate")
+"""Figures whose mean over the sets is a figure of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPage:
+    """A page to be read, with what its text is compared to."""
+
+    title: str
+    """The evaluation set."""
+    page: Page
+    """Named `<set>/<page>`; its reference is the answer that training would teach."""
+    prompt: EncodedPage
+
+
+class Scored(NamedTuple):
+    """An evaluation by transcriptions."""
+
+    figures: dict[str, float]
+    """`eval/<set>/<figure>` and the means `eval/<figure>`."""
+    record: dict[str, Any]
+    """For `evaluations/` (`figures.record`)."""
+
+
+def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, PageItem]]:
+    """Draw the pages to read: (set, page), the same ones at every call.
+
+    Raises:
+        ValueError: the bench folder is none, or there is no pipeline to ask with.
+    """
+    generate = config.evaluation.generate
+    if generate is None:
+        return []
+    everything = [(pages.name, pages.items) for pages in sets]
+    if generate.bench is not None:
+        asking = asking_pipeline(config)
+        found = figures.with_baselines(scan_bench(generate.bench))
+        items = tuple(PageItem(source, asking) for source in found)
+        everything.append((folder_name(generate.bench), items))
+    drawn = []
+    for title, items in everything:
+        order = np.random.default_rng(config.run.seed).permutation(len(items))
+        drawn += [(title, items[k]) for k in sorted(order[: generate.pages])]
+    return drawn
+
+
+def asking_pipeline(config: SftConfig) -> Pipeline:
+    """The steps that pages of `evaluation.generate.bench` go through.
+
+    Raises:
+        ValueError: they lack an image, an instruction or their order, or a prompt.
+    """
+    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
+    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
+    return asking
+
+
+def prepare(
+    drawn: Sequence[tuple[str, PageItem]], spec: EncoderSpec, directory: RunDirectory
+) -> list[ReadPage]:
+    """Render and encode pages; one that cannot be read is listed and left out."""
+    encoder = spec.build()
+    pages = []
+    for title, (source, pipeline) in drawn:
+        try:
+            sample = pipeline.run(source, StepContext(np.random.default_rng(0), encoder))
+            reference = None if isinstance(sample, Dropped) else sample.response
+            if reference is None:
+                reference = read_reference(source)
+        except BadPage as bad:
+            directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+            continue
+        if isinstance(sample, Dropped):
+            directory.dropped_page(
+                sample.pdf_path, sample.page_number, step=sample.step, rule=sample.rule
+            )
+            continue
+        image, instruction = sample.image, sample.instruction
+        assert image is not None and instruction is not None  # the pipelines were checked
+        assert sample.order is not None
+        page = Page(
+            page_id=f"{title}/{source.page_id}",
+            pdf_path=source.pdf_path,
+            page_number=source.page_number,
+            image=image,
+            reference=reference,
+            tests=source.tests,
+            test_files=source.test_files,
+        )
+        text = encoder.chat(instruction, None, sample.order)
+        pages.append(ReadPage(title, page, encoder.encode_prompt(page.page_id, text, [image])))
+    return pages
+
+
+def score(
+    step: int,
+    pages: Sequence[ReadPage],
+    transcripts: Sequence[Transcript],
+    spec: EncoderSpec,
+    directory: RunDirectory,
+) -> Scored:
+    """Score transcripts. Needs Ray.
+
+    Args:
+        step: Optimizer steps in the weights.
+        pages: What `prepare` gave.
+        transcripts: One per page, by number.
+        spec: Decodes them.
+        directory: Takes the pictures of the pages that are shown.
+    """
+    encoder = spec.build()
+    completions = [
+        _completion(step, pages[one.number], one, encoder.decode(one.token_ids))
+        for one in transcripts
+    ]
+    rollouts, failures = _run_rewards(pages, completions)
+    by_title: dict[str, list[tuple[str, Rollout]]] = {}
+    for number, rollout in rollouts:
+        by_title.setdefault(pages[number].title, []).append((pages[number].page.page_id, rollout))
+    known = {one.page.page_id: one.page for one in pages}
+    named_figures: dict[str, float] = {}
+    for title, mine in by_title.items():
+        named = _renamed(figures.scores(known, mine))
+        named_figures |= {f"eval/{title}/{name}": value for name, value in named.items()}
+    for name in _MEANS:
+        values = [named_figures[k] for t in by_title if (k := f"eval/{t}/{name}") in named_figures]
+        if values:
+            named_figures[f"eval/{name}"] = sum(values) / len(values)
+    if failures:
+        named_figures["eval/unscored_pages"] = float(len(failures))
+    images = {page.page_id: directory.page_image(page) for page in shown(pages)}
+    every = [row for mine in by_title.values() for row in mine]
+    record = figures.record(step, known, images, {"greedy": every})
+    record["scores"] |= {name.removeprefix("eval/"): value for name, value in named_figures.items()}
+    record["unscored"] = failures
+    return Scored(named_figures, record)
+
+
+def shown(pages: Sequence[ReadPage]) -> list[Page]:
+    """The pages whose pictures and transcriptions are kept: the first few of every set."""
+    each = max(1, _SHOWN_PAGES // max(1, len({one.title for one in pages})))
+    by_title: dict[str, list[Page]] = {}
+    for one in pages:
+        by_title.setdefault(one.title, []).append(one.page)
+    return [page for mine in by_title.values() for page in mine[:each]]
+
+
+def _run_rewards(
+    pages: Sequence[ReadPage], completions: Sequence[Completion]
+) -> tuple[list[tuple[int, Rollout]], dict[str, str]]:
+    """(number, rollout) of every page that was scored, in order; page and reason of the others."""
+    pool = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
+    try:
+        for completion in completions:
+            pool.submit(completion.group_id, pages[int(completion.group_id)].page, completion)
+        rollouts: list[tuple[int, Rollout]] = []
+        failures: dict[str, str] = {}
+        while len(rollouts) + len(failures) < len(completions):
+            for item in pool.poll(_POLL_S):
+                if isinstance(item, ScoringFailure):
+                    failures[pages[int(item.group_id)].page.page_id] = item.reason
+                else:
+                    rollouts.append((int(item.group_id), item.rollouts[0]))
+        return sorted(rollouts, key=lambda row: row[0]), failures
+    finally:
+        pool.close()
+
+
+def _completion(step: int, page: ReadPage, transcript: Transcript, text: str) -> Completion:
+    return Completion(
+        group_id=str(transcript.number),
+        index=0,
+        token_ids=transcript.token_ids,
+        logprobs=np.zeros(0, np.float32),
+        versions=(VersionSpan(PolicyVersion(0, step), 0, len(transcript.token_ids)),),
+        finish_reason="stop" if transcript.ended else "length",
+        text=text,
+        prompt_token_ids=page.prompt.prompt_ids.astype(np.int32),
+    )
+
+
+def _renamed(scores: dict[str, float]) -> dict[str, float]:
+    """Figures of a set; the share of tests passed is `pass_rate`, not a second time a reward."""
+    named = {n: v for n, v in scores.items() if not n.startswith("reward/")}
+    if "reward/edit_distance" in scores:
+        named["edit_similarity"] = scores["reward/edit_distance"]
+    return named

@@ -1,0 +1,37 @@
+"""What a guard says ends a run; any other failure is Ray Train's to retry."""
+
+import pytest
+
+from olmrl.errors import GuardFailure, LinkBroken, WeightMismatch
+from olmrl.learner.optim import NonFiniteStep
+from olmrl.learner.parity import ParityError
+from olmrl.run.launch import guarded, last_sentence
+
+
+def raising(error):
+    def loop(task):
+        assert task == "task"
+        raise error
+
+    return loop
+
+
+@pytest.mark.parametrize("kind", [GuardFailure, NonFiniteStep, ParityError, WeightMismatch])
+def test_a_guards_reason_is_left_for_the_driver(tmp_path, kind):
+    verdict = tmp_path / "stopped.txt"
+    with pytest.raises(kind):
+        guarded(raising(kind("the gap is 0.3")), "task", str(verdict))
+    assert verdict.read_text() == "the gap is 0.3"
+
+
+@pytest.mark.parametrize("kind", [OSError, ValueError, LinkBroken])
+def test_other_failures_are_left_to_the_restart(tmp_path, kind):
+    verdict = tmp_path / "stopped.txt"
+    with pytest.raises(kind):
+        guarded(raising(kind("a rank died")), "task", str(verdict))
+    assert not verdict.exists()
+
+
+def test_the_sentence_of_a_nested_traceback():
+    text = "Traceback ...\n  File x\nolmrl.guards.GuardFailure: it is blind\n"
+    assert last_sentence(text) == "it is blind"

@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from olmrl.metrics import read_rows
+from olmrl.run.directory import RunDirectory
+from olmrl.run.sinks import JsonlSink
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    """Three steps and two evaluations; killed while the row of step 4 was written."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.create("run: {}\n")
+    sink = JsonlSink(directory.metrics)
+    for step in (0, 1, 2, 3):
+        sink.write(step, {"x": float(step)})
+    for step in (1, 2, 3):
+        directory.trained(step, [(0, step - 1, f"page-{step}")])
+    for step in (0, 3):
+        directory.evaluation(step, {"step": step})
+    with directory.metrics.open("a") as stream:
+        stream.write('{"step": 4, "x"')
+    return directory
+
+
+def test_a_continued_run_tells_no_step_twice(run):
+    run.continue_from(2)
+    JsonlSink(run.metrics).write(3, {"x": 30.0})
+    run.trained(3, [(0, 2, "page-3")])
+    assert [(r["step"], r["x"]) for r in read_rows(run.metrics)] == [
+        (0, 0),
+        (1, 1),
+        (2, 2),
+        (3, 30),
+    ]
+    assert [r["pages"] for r in read_rows(run.steps)] == [
+        [[0, i, f"page-{i + 1}"]] for i in range(3)
+    ]
+    assert [e["step"] for e in run.evaluations()] == [0]
+    assert all(json.loads(line) for line in run.metrics.read_text().splitlines())
+
+
+def test_a_resumed_run_keeps_its_name_at_wandb(run):
+    first = run.wandb_id()
+    assert len(first) == 8 and RunDirectory(run.path).wandb_id() == first
+
+
+def test_a_run_without_checkpoint_begins_anew(run):
+    run.continue_from(0)
+    assert read_rows(run.metrics) == read_rows(run.steps) == run.evaluations() == []
+
+
+def test_recorded_groups_of_a_step(run):
+    for name in ("step-000001-a", "step-000001-b", "step-000012-a"):
+        (run.path / "rollouts" / f"{name}.json").write_text("{}")
+    assert [file.stem for file in run.rollout_files(1)] == ["step-000001-a", "step-000001-b"]
+    assert len(run.rollout_files()) == 3
+    run.continue_from(1)
+    assert len(run.rollout_files(1)) == 2 and not run.rollout_files(12)
