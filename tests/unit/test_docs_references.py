@@ -6,10 +6,10 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("olmrl", "tests", "configs", "launch", "benchmarks", "docs")
+FOLDERS = (".ci", "olmrl", "tests", "configs", "launch", "benchmarks", "docs")
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".sh", ".sbatch", ".html", ".js", ".txt", ""}
 FILES = sorted(
-    [path for path in ROOT.iterdir() if path.is_file() and path.suffix in {".md", ".toml", ""}]
+    [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("Makefile"), *ROOT.glob(".*.yaml")]
     + [
         path
         for folder in FOLDERS
@@ -24,7 +24,7 @@ MENTION = re.compile(r"(?<![\w/.])(docs/[\w/-]+\.\w+)(?:#([\w-]+))?")
 LINK = re.compile(r"\]\((?!\w+:)([^()#\s]*)(?:#([^()\s]+))?\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 OUTSIDE = re.compile(
-    # a code of a paper that only its writers have: "sp" "ec B2", "(C" "12)", "design.md" alone
+    # codes of papers that only their writers had
     r"\bspec(?:s|ification)? (?:sections? )?[A-J]\d{0,2}\b|\([A-J]\d{1,2}\)"
     r"|(?<![\w/.(\[])(?:design|formats|olmocr2|style)\.md\b|\.\./shared/|/work/"
 )
