@@ -2,8 +2,8 @@
 
 One attempt per page, or the public pipeline's ladder (docs/formats.md#inference-ladder): further
 attempts at rising temperature until an answer is whole, and a page that the model calls rotated is
-turned and read again. Pages are rendered and answers written as engines finish them; a page whose file exists is
-not generated again, so a killed call continues.
+turned and read again. Pages are rendered and answers written as engines finish them; a page whose
+file exists is not generated again, so a killed call continues.
 """
 
 from __future__ import annotations
