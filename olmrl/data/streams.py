@@ -40,8 +40,8 @@ _PAUSE_S = 0.02
 _MOST_PAGES_PER_TASK = 8
 """Pages that one task renders."""
 
-_SMALLEST_BLOCK = 2048
-"""Bytes beyond which Ray Data ends a block; every row of ours is larger, so each is a block."""
+_SMALLEST_BLOCK = 4096
+"""Fewest bytes of a block of ours."""
 
 
 class Made(NamedTuple):
@@ -53,7 +53,8 @@ class Made(NamedTuple):
     """Heavy: stays in the object store, and the consumer gets a reference. None: there is none."""
 
 
-class StreamItem(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StreamItem:
     """An item of the stream, with its exact place."""
 
     epoch: int
@@ -143,14 +144,16 @@ class OrderedStream:
         while end is None or position < end:
             stop = position + per_task * _TASKS_PER_EXECUTION
             stop = stop if end is None else min(stop, end)
-            yield from self._execute(shared, position, stop, -(-(stop - position) // per_task))
+            yield from self._execute(shared, position, stop, per_task)
             position = stop
 
     def _execute(
-        self, shared: ray.ObjectRef, first: int, stop: int, blocks: int
+        self, shared: ray.ObjectRef, first: int, stop: int, per_task: int
     ) -> Iterator[StreamItem]:
-        dataset = ray.data.range(stop - first, override_num_blocks=blocks).map_batches(
-            _Task(shared, first),
+        tasks = -(-(stop - first) // per_task)
+        room = max(_SMALLEST_BLOCK, 32 * per_task)
+        dataset = ray.data.range(stop - first, override_num_blocks=tasks).map_batches(
+            _Task(shared, first, room),
             batch_size=None,
             num_cpus=self.task_cpus,
             resources=dict(self.task_resources or {}),
@@ -164,21 +167,23 @@ class OrderedStream:
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             object_store_memory=self.prefetch * self.item_bytes
         )
-        context.target_max_block_size = _SMALLEST_BLOCK
+        # Ray Data ends a block beyond so many bytes: each of ours, but not the 8-byte numbers of
+        # the items that a task works on.
+        context.target_max_block_size = room // 2
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
         blocks = (
             entry for bundle in dataset.iter_internal_ref_bundles() for entry in bundle.blocks
         )
         for block in blocks:
-            assert block.metadata.num_rows == 1, "a note and its payload are blocks of their own"
-            position, note, has_payload, image_calls = unpack_block(ray.get(block.ref))
-            epoch, index = divmod(position, self.count)
-            payload, size = None, 0
-            if has_payload:
-                heavy = next(blocks)
-                payload, size = heavy.ref, heavy.metadata.size_bytes
-            yield StreamItem(epoch, index, note, payload, size, image_calls)
+            for position, note, has_payload, image_calls in unpack_block(ray.get(block.ref)):
+                epoch, index = divmod(position, self.count)
+                payload, size = None, 0
+                if has_payload:
+                    heavy = next(blocks)
+                    assert heavy.metadata.num_rows == 1, "a payload is a block of its own"
+                    payload, size = heavy.ref, heavy.metadata.size_bytes
+                yield StreamItem(epoch, index, note, payload, size, image_calls)
 
 
 class _Unhurried(ExecutionCallback):
@@ -203,26 +208,30 @@ class _Unhurried(ExecutionCallback):
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The function of one Ray Data task: some positions to their values."""
+    """The function of one Ray Data task: some positions to notes and payloads."""
 
     shared: Any
     """ObjectRef of (work, count, seed)."""
     first: int
+    room: int
+    """Fewest bytes of a block."""
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
-        """Give a note of each position, followed by its payload if it has one."""
+        """Give the notes of all positions as one block, then a block for each payload."""
         work, count, seed = _fetch(self.shared)
         positions = batch["id"].astype(np.int64) + self.first
+        notes, payloads = [], []
         for position in positions.tolist():
             epoch, index = divmod(position, count)
             item = index if seed is None else int(_cached_order(count, seed, epoch)[index])
             before = images_encoded()
             note, payload = work(epoch, index, item)
-            calls = images_encoded() - before
-            told = (position, note, payload is not None, calls)
-            yield pack_block(told, room=2 * _SMALLEST_BLOCK)
+            notes.append((position, note, payload is not None, images_encoded() - before))
             if payload is not None:
-                yield pack_block(payload, room=2 * _SMALLEST_BLOCK)
+                payloads.append(pack_block(payload, room=self.room))
+            del payload
+        yield pack_block(notes, room=self.room)
+        yield from payloads
 
 
 @lru_cache(maxsize=2)
@@ -250,7 +259,7 @@ class PageWork:
 
 def patch_bytes(longest_side: int) -> int:
     """Most bytes that a page of so many pixels takes as patches."""
-    return max(4 * _SMALLEST_BLOCK, 3 * longest_side**2)
+    return max(2 * _SMALLEST_BLOCK, 3 * longest_side**2)
 
 
 class PageStream:

@@ -20,7 +20,7 @@ from olmrl import storage
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext
-from olmrl.data.streams import order
+from olmrl.data.streams import Made, order
 from olmrl.data.validate import judge_all, load_verdicts, save_verdicts, stamp
 
 CACHE_NAME = "text_rules.parquet"
@@ -82,7 +82,10 @@ def kept_pages(kept: Sequence[bool], epochs: float, seed: int) -> int:
 class _JudgeWork:
     pages: tuple[Judged, ...]
 
-    def __call__(self, epoch: int, index: int, item: int) -> str | None:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
+        return Made(self._rule(item))
+
+    def _rule(self, item: int) -> str | None:
         source, pipeline = self.pages[item]
         context = StepContext(np.random.default_rng(0))
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from olmrl import storage
 from olmrl.data.page import PageSource, read_reference
 from olmrl.data.render import BadPage, UnreadPage, page_count
-from olmrl.data.streams import OrderedStream
+from olmrl.data.streams import Made, OrderedStream, Work
 from olmrl.markup import front_matter
 
 CACHE_NAME = "validation.parquet"
@@ -70,11 +70,11 @@ def check_pair(source: PageSource) -> str:
 class _CheckWork:
     sources: tuple[PageSource, ...]
 
-    def __call__(self, epoch: int, index: int, item: int) -> str | UnreadPage:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
         try:
-            return check_pair(self.sources[item])
+            return Made(check_pair(self.sources[item]))
         except UnreadPage as unread:
-            return unread
+            return Made(unread)
 
 
 def validate(
@@ -119,10 +119,8 @@ def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
     return [known.get(stamp(source)) for source in sources]
 
 
-def judge_all(
-    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
-) -> Iterable[Any]:
-    """What `work` says of each item, in order, many items to a task of Ray Data."""
+def judge_all(work: Work, count: int, resources: Mapping[str, float] | None) -> Iterable[Any]:
+    """What `work` notes of each item, in order, many items to a task of Ray Data."""
     stream = OrderedStream(
         work,
         count,
@@ -133,7 +131,7 @@ def judge_all(
         task_resources=resources,
         most_per_task=_PAIRS_PER_TASK,
     )
-    return (verdict for _, _, verdict in stream)
+    return (item.note for item in stream)
 
 
 def stamp(source: PageSource) -> str:

@@ -89,9 +89,10 @@ def all_ready(pool: RolloutPool, number: int) -> None:
         pool.poll(0.5)
 
 
-def page(seed: int, side: int = 110) -> Any:
+def page(encoder: Encoder, seed: int, side: int = 110) -> Any:
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    return ray.put(Page(f"page-{seed}::1", "page.pdf", 1, pixels))
+    rendered = RenderedPage(Page(f"page-{seed}::1", "page.pdf", 1), pixels)
+    return ray.put(pack_block(encoder.encode_page(rendered)))
 
 
 def gather(

@@ -31,7 +31,9 @@ ROOT = HERE.parents[2]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    python_path = os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")])
+    python_path = os.pathsep.join(
+        [str(ROOT), str(HERE), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
+    )
     ray.init(
         num_cpus=2,
         include_dashboard=False,
@@ -72,7 +74,7 @@ def payload(item: StreamItem) -> Any:
 
 def test_pages_come_in_order_with_bad_ones_in_place(sources, spec):
     items = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2))
-    assert [item[:2] for item in items] == [(e, i) for e in range(2) for i in range(9)]
+    assert [(item.epoch, item.index) for item in items] == [(e, i) for e in range(2) for i in range(9)]
     for item in items:
         source = sources[order(9, 3, item.epoch)[item.index]]
         if source.page_id == "4.pdf::1":
@@ -90,7 +92,7 @@ def test_stream_resumes_at_any_place(sources, spec):
         start = {"start_epoch": epoch, "start_index": index}
         rest = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2, **start))
         expected = whole[epoch * 9 + index :]
-        assert [r[:2] for r in rest] == [e[:2] for e in expected]
+        assert [(r.epoch, r.index) for r in rest] == [(e.epoch, e.index) for e in expected]
         for got, wanted in zip(rest, expected, strict=True):
             if not isinstance(wanted.note, BadPage):
                 assert got.note == wanted.note
@@ -99,7 +101,7 @@ def test_stream_resumes_at_any_place(sources, spec):
 
 def test_stream_goes_on_for_ever_and_can_keep_file_order(sources, spec):
     taken = list(itertools.islice(PageStream(sources, spec, seed=None, longest_side=30), 20))
-    assert [item[:2] for item in taken] == [(k // 9, k % 9) for k in range(20)]
+    assert [(item.epoch, item.index) for item in taken] == [(k // 9, k % 9) for k in range(20)]
     assert taken[10].note.page_id == "1.pdf::1"
 
 
@@ -246,7 +248,7 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     spec = EncoderSpec(str(tiny_model))
     options = {"max_tokens": 2000, "seed": 7, "epochs": 2}
     whole = list(ExampleStream(loaded.train, spec, **options))
-    assert [item[:2] for item in whole] == [(e, i) for e in range(2) for i in range(9)]
+    assert [(item.epoch, item.index) for item in whole] == [(e, i) for e in range(2) for i in range(9)]
     first = [item.note for item in whole if item.epoch == 0]
     drops = {(v.page_id, v.rule) for v in first if isinstance(v, Dropped)}
     assert drops == {("1.pdf::1", "markdown table"), ("2.pdf::1", "more than 2000 tokens")}
