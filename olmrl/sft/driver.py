@@ -55,7 +55,7 @@ class SftDriver(Driver[FeedView]):
         cost: Operations of the model; ranks are balanced by them.
         pages: Training and evaluation sets.
         bad: Those that cannot be used.
-        read: Pages that evaluations transcribe (`scoring.sample_pages`).
+        read: Pages that evaluations have the policy read (`scoring.sample_pages`).
         feed: StepFeed actor.
         sinks: Where metrics go.
         on_step: Told each step's row, with the newest evaluation's figures.
@@ -113,8 +113,8 @@ class SftDriver(Driver[FeedView]):
     def _evaluate(self, request: EvaluationRequest) -> None:
         if request.losses:
             self._in_background(self._feed_evaluation, self._incarnation, request.step)
-        if request.transcripts:
-            self._in_background(self._score_transcripts, self._incarnation, request.step)
+        if request.pages:
+            self._in_background(self._score_pages, self._incarnation, request.step)
 
     def _turn(self, view: FeedView) -> None:
         if self._errors:
@@ -231,16 +231,16 @@ class SftDriver(Driver[FeedView]):
             raise ValueError(f"evaluation.best_metric: {metric} cannot be measured; {problem}")
         self._say(f"{problem}\nit has no loss, and eval/loss is the mean of the other sets")
 
-    def _score_transcripts(self, incarnation: int, step: int) -> None:
+    def _score_pages(self, incarnation: int, step: int) -> None:
         pages = scoring.prepare(self._read, self._encoder, self._directory)
-        prompts = [(number, one.prompt) for number, one in enumerate(pages)]
+        prompts = [(str(number), one.prompt) for number, one in enumerate(pages)]
         ranks = self._config.learner.workers
         shares = [PromptShare(tuple(prompts[rank::ranks])) for rank in range(ranks)]
         ray.get(self._actor.put.remote(incarnation, f"read/{step}", 0, shares))
-        transcripts = ray.get(self._actor.transcripts.remote(incarnation, step))
-        if transcripts is None:
+        readings = ray.get(self._actor.readings.remote(incarnation, step))
+        if readings is None:
             return
-        scored = scoring.score(step, pages, transcripts, self._encoder, self._directory)
+        scored = scoring.score(step, pages, readings, self._directory)
         self._directory.evaluation(step, scored.record)
         self._records.append((step, scored.record))
         ray.get(self._actor.scored.remote(incarnation, step, scored.figures))
