@@ -8,7 +8,7 @@ letters: P prompt tokens, R response tokens, V patches, I images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import get_args
 
@@ -136,6 +136,15 @@ class Encoder:
         """[H, W, 3] pixels of a page with one image, as the model sees it."""
         (grid,) = page.image_grid_thw.tolist()
         return self._images.picture(page.patches, grid)
+
+    def turned(self, page: EncodedPage, degrees: int) -> EncodedPage:
+        """A page with one image turned counter-clockwise by 90, 180 or 270 degrees.
+
+        The prompt stays as it is: the image has as many tokens as before.
+        """
+        pixels = np.ascontiguousarray(np.rot90(self.picture(page), k=degrees // 90))
+        patches, grid = self._images.encode(pixels)
+        return replace(page, patches=patches, image_grid_thw=np.array([grid], np.int64))
 
     def check_chat(self) -> None:
         """Encode a blank page, so that a wrong chat template shows before any page.

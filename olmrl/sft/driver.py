@@ -55,7 +55,7 @@ class SftDriver(Driver[FeedView]):
         cost: Operations of the model; ranks are balanced by them.
         pages: Training and evaluation sets.
         bad: Those that cannot be used.
-        read: Pages that evaluations transcribe (`scoring.sample_pages`).
+        read: Pages that evaluations have the policy read (`scoring.sample_pages`).
         feed: StepFeed actor.
         sinks: Where metrics go.
         on_step: Told each step's row, with the newest evaluation's figures.
@@ -89,6 +89,8 @@ class SftDriver(Driver[FeedView]):
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
         self._read = tuple(read)
+        self._prepared: list[scoring.ReadPage] | None = None
+        """The same, rendered and encoded once for all evaluations of the run."""
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
         self._offered: dict[int, _Offered] = {}
@@ -113,8 +115,8 @@ class SftDriver(Driver[FeedView]):
     def _evaluate(self, request: EvaluationRequest) -> None:
         if request.losses:
             self._in_background(self._feed_evaluation, self._incarnation, request.step)
-        if request.transcripts:
-            self._in_background(self._score_transcripts, self._incarnation, request.step)
+        if request.pages:
+            self._in_background(self._score_pages, self._incarnation, request.step)
 
     def _turn(self, view: FeedView) -> None:
         if self._errors:
@@ -230,16 +232,18 @@ class SftDriver(Driver[FeedView]):
             raise ValueError(f"evaluation.best_metric: {metric} cannot be measured; {problem}")
         self._say(f"{problem}\nit has no loss, and eval/loss is the mean of the other sets")
 
-    def _score_transcripts(self, incarnation: int, step: int) -> None:
-        pages = scoring.prepare(self._read, self._encoder, self._directory)
-        prompts = [(number, one.prompt) for number, one in enumerate(pages)]
+    def _score_pages(self, incarnation: int, step: int) -> None:
+        if self._prepared is None:
+            self._prepared = scoring.prepare(self._read, self._encoder, self._directory)
+        pages = self._prepared
+        prompts = [(str(number), one.block) for number, one in enumerate(pages)]
         ranks = self._config.learner.workers
         shares = [PromptShare(tuple(prompts[rank::ranks])) for rank in range(ranks)]
         ray.get(self._actor.put.remote(incarnation, f"read/{step}", 0, shares))
-        transcripts = ray.get(self._actor.transcripts.remote(incarnation, step))
-        if transcripts is None:
+        readings = ray.get(self._actor.readings.remote(incarnation, step))
+        if readings is None:
             return
-        scored = scoring.score(step, pages, transcripts, self._encoder, self._directory)
+        scored = scoring.score(step, pages, readings, self._encoder, self._directory)
         self._directory.evaluation(step, scored.record)
         self._records.append((step, scored.record))
         ray.get(self._actor.scored.remote(incarnation, step, scored.figures))

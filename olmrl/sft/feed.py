@@ -6,8 +6,8 @@ What travels here are references: pages stay in the object store until a rank fe
 learner that (re)starts says where it begins; what was put for an older start is void. Beside what
 `run.actor` gives every run:
 
-    Driver   -> put, end, transcripts, scored
-    Learner  -> begin, take, evaluate, transcribed, scores
+    Driver   -> put, end, readings, scored
+    Learner  -> begin, take, evaluate, have_read, scores
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from olmrl.data.page_sets import ExampleNote
 from olmrl.data.streams import StreamItem, moved
 from olmrl.data.tally import Tally
+from olmrl.evaluation.reading import Reading
 from olmrl.metrics import Last, Measurements
 from olmrl.models.cost import CostModel, balance
 from olmrl.run.actor import RunActor, StepRow, View
-from olmrl.types import EncodedPage, Int32Array
 
 TRAIN = "train"
 
@@ -87,22 +87,10 @@ def share_out(
 
 @dataclass(frozen=True, slots=True)
 class PromptShare:
-    """One rank's pages to transcribe."""
+    """One rank's pages to read."""
 
-    prompts: tuple[tuple[int, EncodedPage], ...]
-    """(number in the evaluation, page)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """A page as the policy read it."""
-
-    number: int
-    """Number of the page in the evaluation."""
-    token_ids: Int32Array
-    """[R] ids, the end token included where there is one."""
-    ended: bool
-    """Whether it ends with the end token; else it was cut at the most tokens."""
+    prompts: tuple[tuple[str, Any], ...]
+    """(number in the evaluation, ObjectRef of the block of the `EncodedPage`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +100,7 @@ class EvaluationRequest:
     step: int
     losses: bool
     """The channels `eval/<set>/<step>`."""
-    transcripts: bool
+    pages: bool
     """The channel `read/<step>`, and then the scores."""
 
 
@@ -139,7 +127,7 @@ class StepFeed(RunActor):
         self._steps: dict[str, dict[int, Sequence[Any]]] = {}
         self._taken: dict[tuple[str, int], int] = {}
         self._lengths: dict[str, int] = {}
-        self._transcripts: dict[int, list[list[Transcript]]] = {}
+        self._readings: dict[int, list[list[Reading]]] = {}
         self._scores: dict[int, dict[str, float]] = {}
 
     # -- Driver
@@ -165,18 +153,18 @@ class StepFeed(RunActor):
             self._lengths[channel] = steps
             self._notify()
 
-    async def transcripts(self, incarnation: int, step: int) -> list[Transcript] | None:
-        """Wait for what all ranks read at a step, by number; None when it is void."""
+    async def readings(self, incarnation: int, step: int) -> list[Reading] | None:
+        """Wait for what all ranks read at a step, in page order; None when it is void."""
         await self._until(
-            lambda: self._void(incarnation) or len(self._transcripts.get(step, [])) == self._world
+            lambda: self._void(incarnation) or len(self._readings.get(step, [])) == self._world
         )
         if self._void(incarnation):
             return None
-        found = [one for share in self._transcripts.pop(step) for one in share]
-        return sorted(found, key=lambda one: one.number)
+        found = [one for share in self._readings.pop(step) for one in share]
+        return sorted(found, key=lambda one: int(one.name))
 
     async def scored(self, incarnation: int, step: int, figures: dict[str, float]) -> None:
-        """Give the learner the scores of a step's transcripts; they make a row of metrics."""
+        """Give the learner the scores of what it read; they make a row of metrics."""
         if not self._void(incarnation):
             self._scores[step] = figures
             self._add_row(StepRow(step, {name: Last(value) for name, value in figures.items()}))
@@ -187,7 +175,7 @@ class StepFeed(RunActor):
         """Start feeding a step from where the run stands; returns the incarnation."""
         self._progress = progress
         self._steps, self._taken, self._lengths = {}, {}, {}
-        self._transcripts, self._scores = {}, {}
+        self._readings, self._scores = {}, {}
         return self._begin(step)
 
     async def take(self, channel: str, step: int, rank: int) -> Any:
@@ -212,13 +200,13 @@ class StepFeed(RunActor):
         """Ask the Driver to feed the evaluation channels of a step."""
         self._request(request)
 
-    async def transcribed(self, step: int, transcripts: list[Transcript]) -> None:
+    async def have_read(self, step: int, readings: list[Reading]) -> None:
         """Hand over what one rank read."""
-        self._transcripts.setdefault(step, []).append(transcripts)
+        self._readings.setdefault(step, []).append(readings)
         self._notify()
 
     async def scores(self, step: int) -> dict[str, float]:
-        """Wait for the scores of a step's transcripts; every rank may ask."""
+        """Wait for the scores of what was read at a step; every rank may ask."""
         await self._until(lambda: step in self._scores)
         return self._scores.get(step, {})
 

@@ -1,28 +1,32 @@
 """Evaluation pages of an SFT run as the policy reads them: prompts out, scores of the texts back.
 
-Scores come from the same rewards, in the same guarded worker processes, as the held-out figures of
-GRPO: closeness to the answer that the set's pipeline makes, and unit tests where a page has some.
+Scores come from the same rewards, by the same rules, as the held-out figures of GRPO: closeness to
+the answer that the set's pipeline makes, and unit tests where a page has some.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import ray
 
 from olmrl.config.schema import ScorerConfig, SftConfig, folder_name
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import read_reference, scan_bench
 from olmrl.data.page_sets import PageItem, PageSet
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.evaluation import figures
-from olmrl.rewards.pool import ScorerPool, ScoringFailure
+from olmrl.evaluation.judging import Judge, Judged
+from olmrl.evaluation.reading import Reading
+from olmrl.rewards.pool import ScorerPool
 from olmrl.run.directory import RunDirectory
-from olmrl.sft.feed import Transcript
-from olmrl.types import Completion, EncodedPage, Page, PolicyVersion, Rollout, VersionSpan
+from olmrl.types import Page, Rollout, UInt8Array
 
 _SHOWN_PAGES = 4
 """Over all sets, but one of each at least."""
@@ -39,10 +43,11 @@ class ReadPage:
     """The evaluation set."""
     page: Page
     """Named `<set>/<page>`; its reference is the answer that training would teach."""
-    prompt: EncodedPage
+    block: Any
+    """ObjectRef of the block of its `EncodedPage`."""
 
 
-class Scored(NamedTuple):
+class Scores(NamedTuple):
     """An evaluation by transcriptions."""
 
     figures: dict[str, float]
@@ -87,7 +92,7 @@ def asking_pipeline(config: SftConfig) -> Pipeline:
 def prepare(
     drawn: Sequence[tuple[str, PageItem]], spec: EncoderSpec, directory: RunDirectory
 ) -> list[ReadPage]:
-    """Render and encode pages; one that cannot be read is listed and left out."""
+    """Render and encode pages; one that cannot be read is listed and left out. Needs Ray."""
     encoder = spec.build()
     pages = []
     for title, (source, pipeline) in drawn:
@@ -111,41 +116,41 @@ def prepare(
             page_id=f"{title}/{source.page_id}",
             pdf_path=source.pdf_path,
             page_number=source.page_number,
-            image=image,
             reference=reference,
             tests=source.tests,
             test_files=source.test_files,
         )
         text = encoder.chat(instruction, None, sample.order)
-        pages.append(ReadPage(title, page, encoder.encode_prompt(page.page_id, text, [image])))
+        block = pack_block(encoder.encode_prompt(page.page_id, text, [image]))
+        pages.append(ReadPage(title, page, ray.put(block)))
     return pages
 
 
 def score(
     step: int,
     pages: Sequence[ReadPage],
-    transcripts: Sequence[Transcript],
+    readings: Sequence[Reading],
     spec: EncoderSpec,
     directory: RunDirectory,
-) -> Scored:
-    """Score transcripts. Needs Ray.
+) -> Scores:
+    """Score what the policy read. Needs Ray.
 
     Args:
-        step: Optimizer steps in the weights.
+        step: Steps in the weights.
         pages: What `prepare` gave.
-        transcripts: One per page, by number.
-        spec: Decodes them.
+        readings: One per page, under its number.
+        spec: What the pages were encoded by.
         directory: Takes the pictures of the pages that are shown.
     """
-    encoder = spec.build()
-    completions = [
-        _completion(step, pages[one.number], one, encoder.decode(one.token_ids))
-        for one in transcripts
-    ]
-    rollouts, failures = _run_rewards(pages, completions)
+
+    def picture(page: ReadPage) -> UInt8Array:
+        return spec.build().picture(unpack_block(ray.get(page.block)))
+
+    judged = _judge(pages, readings)
     by_title: dict[str, list[tuple[str, Rollout]]] = {}
-    for number, rollout in rollouts:
-        by_title.setdefault(pages[number].title, []).append((pages[number].page.page_id, rollout))
+    for one in judged:
+        page = pages[one.name]
+        by_title.setdefault(page.title, []).append((page.page.page_id, one.rollout))
     known = {one.page.page_id: one.page for one in pages}
     named_figures: dict[str, float] = {}
     for title, mine in by_title.items():
@@ -155,57 +160,44 @@ def score(
         values = [named_figures[k] for t in by_title if (k := f"eval/{t}/{name}") in named_figures]
         if values:
             named_figures[f"eval/{name}"] = sum(values) / len(values)
+    failures = {pages[one.name].page.page_id: one.failure for one in judged if one.failure}
     if failures:
         named_figures["eval/unscored_pages"] = float(len(failures))
-    images = {page.page_id: directory.page_image(page) for page in shown(pages)}
+    images = {
+        one.page.page_id: directory.page_image(one.page.page_id, partial(picture, one))
+        for one in shown(pages)
+    }
     every = [row for mine in by_title.values() for row in mine]
     record = figures.record(step, known, images, {"greedy": every})
     record["scores"] |= {name.removeprefix("eval/"): value for name, value in named_figures.items()}
     record["unscored"] = failures
-    return Scored(named_figures, record)
+    return Scores(named_figures, record)
 
 
-def shown(pages: Sequence[ReadPage]) -> list[Page]:
+def shown(pages: Sequence[ReadPage]) -> list[ReadPage]:
     """The pages whose pictures and transcriptions are kept: the first few of every set."""
     each = max(1, _SHOWN_PAGES // max(1, len({one.title for one in pages})))
-    by_title: dict[str, list[Page]] = {}
+    by_title: dict[str, list[ReadPage]] = {}
     for one in pages:
-        by_title.setdefault(one.title, []).append(one.page)
+        by_title.setdefault(one.title, []).append(one)
     return [page for mine in by_title.values() for page in mine[:each]]
 
 
-def _run_rewards(
-    pages: Sequence[ReadPage], completions: Sequence[Completion]
-) -> tuple[list[tuple[int, Rollout]], dict[str, str]]:
-    """(number, rollout) of every page that was scored, in order; page and reason of the others."""
-    pool = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
+def _judge(pages: Sequence[ReadPage], readings: Sequence[Reading]) -> list[Judged]:
+    """What was read of every page with its scores, by number."""
+    scorers = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
     try:
-        for completion in completions:
-            pool.submit(completion.group_id, pages[int(completion.group_id)].page, completion)
-        rollouts: list[tuple[int, Rollout]] = []
-        failures: dict[str, str] = {}
-        while len(rollouts) + len(failures) < len(completions):
-            for item in pool.poll(_POLL_S):
-                if isinstance(item, ScoringFailure):
-                    failures[pages[int(item.group_id)].page.page_id] = item.reason
-                else:
-                    rollouts.append((int(item.group_id), item.rollouts[0]))
-        return sorted(rollouts, key=lambda row: row[0]), failures
+        judge = Judge(scorers)
+        for reading in readings:
+            assert reading.completion is not None  # the policy itself never gives up
+            number = int(reading.name)
+            judge.submit(number, ray.put(pages[number].page), reading.completion)
+        judged: list[Judged] = []
+        while len(judge):
+            judged += judge.poll(_POLL_S)
+        return sorted(judged, key=lambda one: one.name)
     finally:
-        pool.close()
-
-
-def _completion(step: int, page: ReadPage, transcript: Transcript, text: str) -> Completion:
-    return Completion(
-        group_id=str(transcript.number),
-        index=0,
-        token_ids=transcript.token_ids,
-        logprobs=np.zeros(0, np.float32),
-        versions=(VersionSpan(PolicyVersion(0, step), 0, len(transcript.token_ids)),),
-        finish_reason="stop" if transcript.ended else "length",
-        text=text,
-        prompt_token_ids=page.prompt.prompt_ids.astype(np.int32),
-    )
+        scorers.close()
 
 
 def _renamed(scores: dict[str, float]) -> dict[str, float]:

@@ -106,5 +106,4 @@ class SftWorker(LearnerWorker[SftTask]):
     # -- evaluation
 
     def _evaluate(self, *, last: bool) -> bool | None:
-        step = self._version.step
-        return self._evaluator.run(step, always=last or step == 0)
+        return self._evaluator.run(self._version, always=last or self._version.step == 0)

@@ -74,7 +74,9 @@ def payload(item: StreamItem) -> Any:
 
 def test_pages_come_in_order_with_bad_ones_in_place(sources, spec):
     items = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2))
-    assert [(item.epoch, item.index) for item in items] == [(e, i) for e in range(2) for i in range(9)]
+    assert [(item.epoch, item.index) for item in items] == [
+        (e, i) for e in range(2) for i in range(9)
+    ]
     for item in items:
         source = sources[order(9, 3, item.epoch)[item.index]]
         if source.page_id == "4.pdf::1":
@@ -248,7 +250,9 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     spec = EncoderSpec(str(tiny_model))
     options = {"max_tokens": 2000, "seed": 7, "epochs": 2}
     whole = list(ExampleStream(loaded.train, spec, **options))
-    assert [(item.epoch, item.index) for item in whole] == [(e, i) for e in range(2) for i in range(9)]
+    assert [(item.epoch, item.index) for item in whole] == [
+        (e, i) for e in range(2) for i in range(9)
+    ]
     first = [item.note for item in whole if item.epoch == 0]
     drops = {(v.page_id, v.rule) for v in first if isinstance(v, Dropped)}
     assert drops == {("1.pdf::1", "markdown table"), ("2.pdf::1", "more than 2000 tokens")}

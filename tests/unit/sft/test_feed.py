@@ -12,6 +12,7 @@ import pytest
 from olmrl.data.page_sets import ExampleNote
 from olmrl.data.streams import StreamItem
 from olmrl.data.tally import Tally
+from olmrl.evaluation.reading import Reading
 from olmrl.metrics import Mean, flatten
 from olmrl.models.cost import CostModel
 from olmrl.sft.feed import (
@@ -21,13 +22,12 @@ from olmrl.sft.feed import (
     PromptShare,
     StepFeed,
     StepShare,
-    Transcript,
     share_out,
 )
 
 
-def transcript(number: int) -> Transcript:
-    return Transcript(number, np.asarray([number], np.int32), True)
+def reading(number: int) -> Reading:
+    return Reading(str(number), None, "not read")
 
 
 def item(name: str, response: int, side: int) -> StreamItem:
@@ -55,7 +55,7 @@ async def soon(waiting: asyncio.Task) -> bool:
     return waiting.done()
 
 
-def test_transcripts_of_all_ranks_come_by_number_and_scores_go_back():
+def test_readings_of_all_ranks_come_by_number_and_scores_go_back():
     async def story() -> None:
         feed = StepFeed(2, 4)
         incarnation = await feed.begin(0, Progress())
@@ -65,12 +65,12 @@ def test_transcripts_of_all_ranks_come_by_number_and_scores_go_back():
         shares = [PromptShare(()), PromptShare(())]
         assert await feed.put(incarnation, "read/0", 0, shares)
         assert await feed.take("read/0", 0, 1) is shares[1]
-        waiting = asyncio.create_task(feed.transcripts(incarnation, 0))
+        waiting = asyncio.create_task(feed.readings(incarnation, 0))
         scores = [asyncio.create_task(feed.scores(0)) for _ in range(2)]
-        await feed.transcribed(0, [transcript(1), transcript(2)])
+        await feed.have_read(0, [reading(10), reading(2)])
         assert not await soon(waiting)
-        await feed.transcribed(0, [transcript(0)])
-        assert [one.number for one in await waiting] == [0, 1, 2]
+        await feed.have_read(0, [reading(0)])
+        assert [one.name for one in await waiting] == ["0", "2", "10"]
         assert not await soon(scores[0])
         await feed.scored(incarnation, 0, {"eval/reading": 0.5})
         assert await asyncio.gather(*scores) == [{"eval/reading": 0.5}] * 2
@@ -84,7 +84,7 @@ def test_a_learner_that_starts_again_makes_old_evaluations_void():
     async def story() -> None:
         feed = StepFeed(1, 4)
         old = await feed.begin(0, Progress())
-        waiting = asyncio.create_task(feed.transcripts(old, 0))
+        waiting = asyncio.create_task(feed.readings(old, 0))
         await feed.evaluate(EvaluationRequest(0, False, True))
         progress = Progress((0, 12), Tally(kept=12))
         new = await feed.begin(3, progress)
