@@ -111,7 +111,7 @@ class VllmEngine:
         loggers: Any = [EngineGauges] if prometheus else None
         # Its outputs are typed for every task vLLM serves; here they are always completions.
         self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
-        self._dtype: torch.dtype = self._llm.model_config.dtype
+        self._dtype: Any = self._llm.model_config.dtype
         self._llm.collective_rpc("olmrl_install_sampler", args=(list(encoder.banned_ids),))
         self._llm.set_weight_version(str(BASE_VERSION))
         self._version = BASE_VERSION

@@ -70,6 +70,8 @@ def test_a_row_says_what_a_step_cost(whole):
         assert row["flops/step"] > 0 and row["throughput/learner_tokens_per_s"] > 0
         assert row["tokens/trained"] < row["tokens/packed"]
         assert row["time/data_wait"] >= 0
+        assert row["data/image_calls_per_page"] == 1.0
+        assert 0 < row["data/page_bytes"] < 4 * 168**2
     assert {"eval/held/loss", "eval/loss"} <= set(rows_with(whole, "eval/loss")[STEPS])
 
 
