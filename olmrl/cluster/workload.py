@@ -36,7 +36,7 @@ class Workload:
     limit: int
     """Most completion tokens."""
     image_bytes: int
-    """Rendered pixels."""
+    """Its pixels, as the object store holds them."""
 
     def pages_in(self, tokens: int, completions: int) -> int:
         """Pages that a packed row of so many tokens holds, at least one."""

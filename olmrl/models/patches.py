@@ -85,7 +85,9 @@ class ImagePatcher:
         _encoded += 1
         pixels = self._resized(image)
         rows, columns = pixels.shape[0] // self._patch, pixels.shape[1] // self._patch
-        blocks = pixels.reshape(self._blocks(rows, columns))
+        merge, patch = self._merge, self._patch
+        shape = (rows // merge, merge, patch, columns // merge, merge, patch, _CHANNELS)
+        blocks = pixels.reshape(shape)
         cut = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, -1)
         return np.ascontiguousarray(cut), (1, rows, columns)
 
@@ -97,22 +99,11 @@ class ImagePatcher:
         pixels = patches.reshape(shape).transpose(0, 2, 5, 1, 3, 6, 4)
         return np.ascontiguousarray(pixels).reshape(rows * patch, columns * patch, _CHANNELS)
 
-    def _blocks(self, rows: int, columns: int) -> tuple[int, ...]:
-        merge, patch = self._merge, self._patch
-        return rows // merge, merge, patch, columns // merge, merge, patch, _CHANNELS
-
-    def grid(self, height: int, width: int) -> tuple[int, int, int]:
-        """The patch grid that an image of so many pixels gets."""
-        new_height, new_width = self._target(height, width)
-        return 1, new_height // self._patch, new_width // self._patch
-
-    def _target(self, height: int, width: int) -> tuple[int, int]:
-        factor = self._patch * self._merge
-        return target_size(height, width, factor, self._min_pixels, self._max_pixels)
-
     def _resized(self, image: UInt8Array) -> UInt8Array:
         height, width = image.shape[:2]
-        new_height, new_width = self._target(height, width)
+        new_height, new_width = target_size(
+            height, width, self._patch * self._merge, self._min_pixels, self._max_pixels
+        )
         if (new_height, new_width) == (height, width):
             return image
         resized = Image.fromarray(image).resize((new_width, new_height), self._resample)
