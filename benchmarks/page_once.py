@@ -143,7 +143,7 @@ def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: in
     """One whole learner step of a group, twice after a warm-up; the faster counts."""
     batches = pack_groups([item], budget, page_once, VisionTokens(IMAGE_TOKEN, 2))
     learner = GrpoLearner(strategy, AlgorithmConfig(), max_tokens=8192)
-    cost = CostModel.from_config(strategy.model_config)
+    cost = CostModel.of(strategy.shape)
     on_gpu = strategy.device.type == "cuda"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     learner.step(batches)

@@ -24,7 +24,6 @@ import torch
 import transformers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from olmrl.cluster import ModelShape
 from olmrl.cluster.memory import Row, learner_memory, total
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encoded import EncodedExample
@@ -34,6 +33,7 @@ from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.models.mrope import VisionTokens
+from olmrl.models.registry import family_of
 from olmrl.types import EncodedPage
 
 RESULTS = Path(__file__).parent / "results" / "sft_gpu.json"
@@ -137,7 +137,7 @@ def measure(arguments: argparse.Namespace, budget: int) -> dict[str, float]:
     tokens = sum(row.num_tokens for row in rows)
     step_s = float(np.median(seconds[1:]))
     largest = max(rows, key=lambda row: row.num_tokens)
-    shape = ModelShape.from_config(config.to_dict())
+    shape = family_of(config).shape(config.to_dict())
     planned = Row(
         largest.num_tokens, len(largest.pixel_values), len(largest.targets), largest.num_tokens
     )

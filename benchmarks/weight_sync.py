@@ -26,20 +26,23 @@ import numpy as np
 import ray
 import torch
 import transformers
-from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from olmrl.config.schema import RolloutConfig, WeightSyncConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.metrics import flatten
+from olmrl.models.family import TinySize
+from olmrl.models.registry import FAMILIES
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
-from olmrl.synth.model import ModelSize, make_config, make_processor, make_tokenizer
+from olmrl.synth.model import make_config, make_processor, make_tokenizer
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.store import start_store
 
 RESULT = Path(__file__).parent / "results" / "weight_sync.json"
-SIZE = ModelSize(512, 8, 8, 4, 1536, 256, 4, 4, 512)
+FAMILY = FAMILIES["qwen2_5_vl"]
+SIZE = TinySize(512, 8, 8, 4, 1536, 256, 4, 4, 512)
 
 
 class Learner:
@@ -62,7 +65,9 @@ class Learner:
             last = number == rounds + 1
             config = WeightSyncConfig(bucket_mb=bucket_mb, checksum=last)
             if number == 1 or last:
-                sender = make_sender(config, store, 0, transport=transport, dtype=self._dtype)
+                sender = make_sender(
+                    config, store, 0, transport=transport, dtype=self._dtype, family=FAMILY
+                )
             with torch.no_grad():
                 for parameter in self._model.parameters():
                     parameter.add_(1e-4)
@@ -75,9 +80,9 @@ class Learner:
 
 def make_model(folder: Path, dtype: str) -> str:
     tokenizer = make_tokenizer(["a page of words and 1 2 3 numbers"] * 5)
-    model = Qwen2_5_VLForConditionalGeneration(make_config(tokenizer, SIZE, 0.02))
+    model = FAMILY.model_class()(make_config(tokenizer, SIZE, 0.02, FAMILY))
     model.to(getattr(torch, dtype)).save_pretrained(folder)
-    make_processor(tokenizer).save_pretrained(folder)
+    make_processor(tokenizer, FAMILY).save_pretrained(folder)
     return str(folder)
 
 

@@ -22,10 +22,11 @@ from olmrl.cluster.memory import (
 )
 from olmrl.cluster.placement import Bundle, Seat, bundle, place
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.shape import ModelShape, model_shape
+from olmrl.cluster.shape import model_shape
 from olmrl.cluster.workload import Workload, grpo_workload, sft_workload
 from olmrl.config.schema import CheckpointConfig, GrpoConfig, LearnerConfig, ModelConfig, SftConfig
 from olmrl.hardware import GIB
+from olmrl.models.shape import ModelShape
 
 ENGINE, LEARNER, SCORER, DATA = "RolloutWorker", "LearnerWorker", "Scorer", "data worker"
 _PROCESS_BYTES = {LEARNER: 0.65 * GIB, SCORER: 0.15 * GIB, DATA: 0.3 * GIB}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from olmrl.cluster.shape import ModelShape
 from olmrl.config.schema import GrpoConfig, SftConfig
+from olmrl.models.shape import ModelShape
 
 _LETTER = 8.5 / 11
 """Width over height of the page that stands for all."""

@@ -51,15 +51,11 @@ class FreezeConfig(Section):
     """Freeze the language model."""
 
 
-MODEL_TYPES = ("qwen2_5_vl",)
-"""Values of `model_type` in a model's config.json that olmrl trains and serves."""
-
-
 class ModelConfig(Section):
     """The policy."""
 
     path: str
-    """Hugging Face name or folder of a Qwen2.5-VL-class model."""
+    """Hugging Face name or folder of a vision-language model of a family that olmrl trains."""
     dtype: Dtype = "bfloat16"
     """Precision of the forward and backward computation."""
     master_dtype: Dtype = "float32"

@@ -99,6 +99,7 @@ class GrpoWorker:
                 colocate=config.rollout.colocate,
             ),
             dtype=config.rollout.dtype,
+            family=self._encoder.family,
         )
         self._publish()
         clock = Clock()

@@ -157,9 +157,9 @@ class Family(ABC):
     def model_class(self) -> type[PreTrainedModel]:
         """The class of transformers."""
 
-    def config_class(self) -> type[PreTrainedConfig]:
+    def config_class(self) -> Any:
         """Its configuration."""
-        return self.model_class().config_class  # type: ignore[return-value]
+        return self.model_class().config_class
 
     def language(self, model: Any) -> Any:
         """The language model of a loaded model: `embed_tokens`, `layers`, `norm`."""

@@ -6,7 +6,7 @@ Most vision blocks attend inside windows of 112 pixels, four of them to the whol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from olmrl.models.family import TinySize, VisionLayout
 from olmrl.models.qwen_vl import (
@@ -54,13 +54,13 @@ class Qwen25VL(QwenVL):
 
     model_type = "qwen2_5_vl"
     title = "Qwen2.5-VL"
-    published = {
+    published: ClassVar = {
         "Qwen/Qwen2.5-VL-3B-Instruct": _published(2048, 36, 11008, 16, 2),
         "Qwen/Qwen2.5-VL-7B-Instruct": _published(3584, 28, 18944, 28, 4),
         "Qwen/Qwen2.5-VL-32B-Instruct": _published(5120, 64, 27648, 40, 8),
         "Qwen/Qwen2.5-VL-72B-Instruct": _published(8192, 80, 29568, 64, 8),
     }
-    fine_tunes = {"olmOCR-2-7B": "Qwen/Qwen2.5-VL-7B-Instruct"}
+    fine_tunes: ClassVar = {"olmOCR-2-7B": "Qwen/Qwen2.5-VL-7B-Instruct"}
 
     def shape(self, config: Mapping[str, Any]) -> ModelShape:
         """See `Family`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from olmrl.models.family import TinySize, VisionLayout
 from olmrl.models.qwen_vl import (
@@ -42,12 +42,12 @@ class Qwen2VL(QwenVL):
 
     model_type = "qwen2_vl"
     title = "Qwen2-VL"
-    published = {
+    published: ClassVar = {
         "Qwen/Qwen2-VL-2B-Instruct": _published(1536, 28, 8960, 12, 2),
         "Qwen/Qwen2-VL-7B-Instruct": _published(3584, 28, 18944, 28, 4),
         "Qwen/Qwen2-VL-72B-Instruct": _published(8192, 80, 29568, 64, 8),
     }
-    fine_tunes = {"olmOCR-7B-0225": "Qwen/Qwen2-VL-7B-Instruct"}
+    fine_tunes: ClassVar = {"olmOCR-7B-0225": "Qwen/Qwen2-VL-7B-Instruct"}
 
     def shape(self, config: Mapping[str, Any]) -> ModelShape:
         """See `Family`."""

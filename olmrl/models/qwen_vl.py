@@ -7,7 +7,7 @@ arXiv 2502.13923) and of their classes in transformers and vLLM.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from olmrl.models.family import Family, TinySize
 from olmrl.models.shape import Blocks, Linear
@@ -25,7 +25,7 @@ class QwenVL(Family):
         "<|vision_start|>",
         "<|vision_end|>",
     )
-    parts = {
+    parts: ClassVar = {
         "model.visual.": "tower",
         "model.visual.merger.": "projector",
         "model.language_model.": "language",

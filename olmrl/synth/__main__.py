@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from olmrl.models.registry import FAMILIES
 from olmrl.run.console import quiet_libraries
 from olmrl.synth import derive
 from olmrl.synth.labels import RATES
@@ -30,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=RATE",
         help="how often a habit shows in the labels of sft/ (repeatable), e.g. endless=0",
     )
-    model = verbs.add_parser("model", help="a tiny, randomly initialised Qwen2.5-VL")
+    model = verbs.add_parser("model", help="a tiny, randomly initialised model")
     model.add_argument("out", help="folder to write")
     model.add_argument(
         "--texts",
@@ -40,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         help="files or folders whose .md and .txt texts the tokenizer learns from",
     )
     model.add_argument("--size", default="tiny", help="tiny or small")
+    model.add_argument(
+        "--family", default="qwen2_5_vl", help=f"one of {', '.join(FAMILIES)} (default qwen2_5_vl)"
+    )
     model.add_argument("--vocab-size", type=int, default=640)
     model.add_argument("--seed", type=int, default=0)
     verbs.add_parser("tests", help="unit tests from pages whose truth is known", add_help=False)
@@ -87,8 +91,9 @@ def _model(options: argparse.Namespace) -> str:
         size=options.size,
         vocab_size=options.vocab_size,
         seed=options.seed,
+        family=options.family,
     )
-    return f"{folder}: a {options.size} Qwen2.5-VL"
+    return f"{folder}: a {options.size} {FAMILIES[options.family].title}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

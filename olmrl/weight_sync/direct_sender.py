@@ -77,7 +77,8 @@ class DirectSender:
             self._link.connect()
             self._fleet.call("start_weight_update")
         sent = 0
-        for group in groups(checksum.cast_and_count(named, self._wire, sums), self._bucket_bytes):
+        stream = checksum.cast_and_count(named, self._wire, sums, self._fleet.family)
+        for group in groups(stream, self._bucket_bytes):
             sent += sum(tensor.numel() * tensor.element_size() for _, tensor in group)
             self._link.send(group, sender)
         if not sender:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import ray
 
 from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
+from olmrl.models.family import Family
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.store import EngineEntry
@@ -26,11 +27,13 @@ class Fleet:
         store: The WeightStore actor.
         in_flight: What running requests do at an update.
         timeout_s: Longest wait for one call.
+        family: The model's; it knows the engines' names of weights.
     """
 
-    def __init__(self, store: Any, in_flight: str, timeout_s: float) -> None:
+    def __init__(self, store: Any, in_flight: str, timeout_s: float, family: Family) -> None:
         self.store = store
         self.in_flight = in_flight
+        self.family = family
         self._timeout_s = timeout_s
         self.engines: list[EngineEntry] = []
         self.failed: list[str] = []
@@ -138,7 +141,7 @@ class Fleet:
             WeightMismatch: naming the engine and the first differing weights.
         """
         for worker_id, found in self.call("checksums").items():
-            different = checksum.differences(expected, found)
+            different = checksum.differences(expected, found, self.family)
             if different:
                 raise WeightMismatch(
                     f"engine {worker_id}: {len(different)} of {len(expected)} weights differ from "

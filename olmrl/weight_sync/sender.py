@@ -18,6 +18,7 @@ import torch
 
 from olmrl.config.schema import WeightSyncConfig
 from olmrl.metrics import Measurements, Sum
+from olmrl.models.family import Family
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.direct_sender import DirectSender
@@ -93,6 +94,7 @@ def make_sender(
     *,
     transport: Transport,
     dtype: str,
+    family: Family,
     timeout_s: float = 600.0,
 ) -> WeightSender:
     """The sender for a transport; call it on every learner rank.
@@ -103,9 +105,10 @@ def make_sender(
         rank: This learner rank; 0 sends.
         transport: From `resolve_transport`.
         dtype: The engines' precision, which travels.
+        family: The model's; it knows the engines' names of weights.
         timeout_s: An engine that does not take the weights in this time is left to the pool.
     """
-    fleet = Fleet(store, config.in_flight, timeout_s)
+    fleet = Fleet(store, config.in_flight, timeout_s, family)
     wire = getattr(torch, dtype)
     if transport == "object_store":
         return ObjectStoreSender(config, fleet, rank, wire)
@@ -141,7 +144,7 @@ class ObjectStoreSender:
         store = self._fleet.store
         store.begin.remote()
         adding: list[Any] = []
-        stream = checksum.cast_and_count(named, self._wire, sums)
+        stream = checksum.cast_and_count(named, self._wire, sums, self._fleet.family)
         for bucket in pack(stream, int(self._config.bucket_mb * _MIB)):
             adding.append(store.add.remote(with_data(bucket, None), bucket.data))
             if len(adding) > _PUTS_IN_AIR:

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 
 from olmrl.cluster.memory import BYTES
-from olmrl.cluster.shape import ModelShape
 from olmrl.cluster.simulation.batching import Lengths
 from olmrl.cluster.simulation.speeds import (
     CPU_MEMORY_BANDWIDTH,
@@ -20,6 +19,8 @@ from olmrl.cluster.simulation.speeds import (
 )
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
+from olmrl.models.cost import CostModel
+from olmrl.models.shape import ModelShape
 
 Rows = Sequence[Mapping[str, float]]
 """Rows of metrics.jsonl that have `time/step`."""
@@ -60,7 +61,7 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
     """
     if len(rows) < 5:
         raise ValueError(f"metrics: {len(rows)} steps are too few to fit speeds, 5 are needed")
-    cost, work = shape.cost(), grpo_workload(config, shape)
+    cost, work = CostModel.of(shape), grpo_workload(config, shape)
     bytes_sent = shape.parameters * BYTES[config.rollout.dtype]
 
     def median(name: str) -> float:

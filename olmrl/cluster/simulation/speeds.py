@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token
-from olmrl.cluster.shape import ModelShape
 from olmrl.cluster.simulation.batching import Costs, Lengths
 from olmrl.cluster.simulation.loop import Setup
 from olmrl.cluster.workload import Workload, grpo_workload
 from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
 from olmrl.hardware import Gpu
 from olmrl.models.cost import CostModel
+from olmrl.models.shape import ModelShape
 
 LENGTH_SPREAD = 0.6
 """Assumed: standard deviation of log completion length (a few times the mean at the tail)."""
@@ -130,7 +130,7 @@ def setup_of(config: GrpoConfig, work: Workload, sequences: int) -> Setup:
 def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
     """Seconds of every part of a configured run."""
     work = grpo_workload(config, shape)
-    cost = shape.cost()
+    cost = CostModel.of(shape)
     engine, split = config.rollout, config.rollout.tensor_parallel_size
     prompt = page_operations(cost, work, work.prompt, 0.0)
     token = token_operations(cost, work)

@@ -9,6 +9,7 @@ from torch import nn
 
 from olmrl.config.schema import OptimizerConfig
 from olmrl.learner.optim import NonFiniteStep, build_optim, clip_gradients, group_parameters
+from olmrl.models.registry import family_of
 
 
 def _names(model, parameters):
@@ -18,7 +19,7 @@ def _names(model, parameters):
 
 def test_norms_and_biases_are_exempt_from_decay_by_type():
     model = make_model()
-    groups = group_parameters(model, model.lm_head)
+    groups = group_parameters(model, model.lm_head, family_of(model.config))
     exempt = _names(model, groups.exempt)
     expected = {
         n
@@ -38,7 +39,7 @@ def test_norms_and_biases_are_exempt_from_decay_by_type():
 
 def test_an_untied_head_is_no_hidden_matrix():
     model = make_model(tie=False)
-    groups = group_parameters(model, model.lm_head)
+    groups = group_parameters(model, model.lm_head, family_of(model.config))
     assert _names(model, groups.head) == {"lm_head.weight"}
     assert groups.head[0] not in set(groups.matrices)
 
@@ -64,7 +65,9 @@ def test_muon_takes_the_matrices_and_adamw_the_rest():
     assert {g["lr"] for g in muon.param_groups} == {2e-3}
     assert {g["lr"] for g in adamw.param_groups} == {1e-3}
     taken = {id(p) for g in muon.param_groups for p in g["params"]}
-    assert taken == {id(p) for p in group_parameters(model, model.lm_head).matrices}
+    assert taken == {
+        id(p) for p in group_parameters(model, model.lm_head, family_of(model.config)).matrices
+    }
     assert id(model.model.language_model.embed_tokens.weight) not in taken
 
 
