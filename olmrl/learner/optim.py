@@ -17,7 +17,6 @@ from transformers import SchedulerType, get_scheduler
 from olmrl.config.schema import OptimizerConfig
 from olmrl.errors import GuardFailure
 from olmrl.models.family import Family
-from olmrl.models.registry import family_of
 
 _NO_LAMBDA = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
 
@@ -119,16 +118,19 @@ class Optim:
                 group["lr"] = base * factor(steps)
 
 
-def build_optim(model: Any, head: nn.Module, config: OptimizerConfig, total_steps: int) -> Optim:
+def build_optim(
+    model: nn.Module, head: nn.Module, family: Family, config: OptimizerConfig, total_steps: int
+) -> Optim:
     """Optimizers and schedule for a model that is already sharded.
 
     Args:
         model: the policy.
         head: its output head.
+        family: the model's.
         config: rates, decay, schedule.
         total_steps: optimizer steps of the whole run, for warm-up and decay.
     """
-    groups = group_parameters(model, head, family_of(model.config))
+    groups = group_parameters(model, head, family)
     factors, decay = config.lr_multipliers, config.weight_decay
     matrices = [] if config.name == "muon" else groups.matrices
     adamw_groups: list[dict[str, Any]] = [

@@ -54,7 +54,8 @@ class DeepspeedStrategy(ShardedPolicy):
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = model.device
         self.model_config = model.config
-        self.shape = family_of(model.config).shape(model.config.to_dict())
+        family = family_of(model.config)
+        self.shape = family.shape(model.config.to_dict())
         self.trained = model_config
         self._stage = learner.zero_stage
         self._adapted = model_config.lora is not None
@@ -63,7 +64,7 @@ class DeepspeedStrategy(ShardedPolicy):
         )
         kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
         self.policy = Policy(model, kernel, head)
-        self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
+        self.optim = build_optim(model, model.lm_head, family, learner.optimizer, total_steps)
         (self._adamw,) = self.optim.optimizers
         self._adamw.register_step_pre_hook(_refuse_non_finite)
         settings = zero_settings(model_config, learner)

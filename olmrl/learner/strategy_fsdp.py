@@ -53,7 +53,8 @@ class FsdpStrategy(ShardedPolicy):
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.device = model.device
         self.model_config = model.config
-        self.shape = family_of(model.config).shape(model.config.to_dict())
+        family = family_of(model.config)
+        self.shape = family.shape(model.config.to_dict())
         self.trained = model_config
         self._max_norm = learner.optimizer.max_grad_norm
         self._adapted = model_config.lora is not None
@@ -71,7 +72,7 @@ class FsdpStrategy(ShardedPolicy):
             offload = learner.cpu_offload or learner.reference_offload
             shard(frozen, compute, held, learner, self.world_size, offload)
             self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
-        self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
+        self.optim = build_optim(model, model.lm_head, family, learner.optimizer, total_steps)
 
     def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
         """See `Strategy`."""
