@@ -14,7 +14,7 @@ from olmrl.cluster.describe import describe, refusal
 from olmrl.cluster.plan import Plan, Role, check, make_plan, plan_grpo, plan_sft
 from olmrl.cluster.reserve import EngineSeats, reserve_engines
 from olmrl.cluster.resources import Node, PlanError, Resources, parse_cluster
-from olmrl.cluster.shape import model_shape, operations, published_shape
+from olmrl.cluster.shape import model_shape, operations
 
 __all__ = [
     "EngineSeats",
@@ -33,7 +33,6 @@ __all__ = [
     "parse_cluster",
     "plan_grpo",
     "plan_sft",
-    "published_shape",
     "refusal",
     "reserve_engines",
     "start_ray",

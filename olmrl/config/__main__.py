@@ -15,6 +15,7 @@ from olmrl.config.convert import Conversion, convert
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
 from olmrl.data.steps import build_pipeline
+from olmrl.models.registry import described
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +39,10 @@ def _convert(file: str, output: str | None) -> None:
         raise ValueError(f"{output}: exists already and is not overwritten")
     conversion = convert(parse_yaml(Path(file).read_text("utf-8"), file), file)
     config = validate(SftConfig, conversion.values, file)
+    try:
+        described(config.model.path)
+    except ValueError as error:
+        raise ValueError(f"{file}: model.name: {error}") from error
     for entry in (*config.data.train, *config.data.evaluation):
         steps = config.data.pipeline if entry.pipeline is None else entry.pipeline
         build_pipeline(steps, f"{file}: pipeline of {entry.root}")

@@ -8,7 +8,7 @@ from olmrl.cluster.advise import fits
 from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.hardware import GIB
 
-SEVEN_B = cluster.published_shape("Qwen/Qwen2.5-VL-7B-Instruct")
+SEVEN_B = cluster.model_shape("Qwen/Qwen2.5-VL-7B-Instruct")
 
 
 def config(*overrides):

@@ -9,7 +9,7 @@ from learner_peak import Case, Step
 from live_bytes import LiveBytes
 from reading_peak import Reading
 
-from olmrl.cluster import published_shape
+from olmrl.cluster import model_shape
 from olmrl.cluster.memory import (
     Row,
     at_rest,
@@ -30,7 +30,7 @@ from olmrl.config.schema import (
 from olmrl.models.family import TinySize
 from olmrl.synth.model import SIZES
 
-SEVEN_B = published_shape("Qwen/Qwen2.5-VL-7B-Instruct")
+SEVEN_B = model_shape("Qwen/Qwen2.5-VL-7B-Instruct")
 WIDE = TinySize(256, 4, 4, 2, 768, 128, 3, 4, 256)
 TOLERANCE = 0.10
 PAGE = Workload(patches=6624, prompt=1826, completion=1000, limit=3000, image_bytes=0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from olmrl.cluster import make_plan, parse_cluster, published_shape
+from olmrl.cluster import make_plan, model_shape, parse_cluster
 from olmrl.cluster.advise import Change, changed, engine_sequences, predict, speeds_for, splits
 from olmrl.cluster.simulation.batching import Lengths
 from olmrl.cluster.simulation.calibrate import calibrate, lengths_of
@@ -14,7 +14,7 @@ from olmrl.cluster.workload import grpo_workload
 from olmrl.config import GrpoConfig, load
 from olmrl.models.cost import CostModel
 
-SEVEN_B = published_shape("Qwen/Qwen2.5-VL-7B-Instruct")
+SEVEN_B = model_shape("Qwen/Qwen2.5-VL-7B-Instruct")
 H100 = parse_cluster("1x8xH100-80G")
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from olmrl.cluster.shape import model_shape, published_shape
+from olmrl.cluster.shape import model_shape
 from olmrl.config.schema import FreezeConfig, LearnerConfig, LoraConfig, ModelConfig
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossOutput
@@ -23,7 +23,7 @@ from olmrl.learner.optim import group_parameters
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.models.cost import CostModel
 from olmrl.models.family import UnknownPart
-from olmrl.models.registry import FAMILIES, family, published_family
+from olmrl.models.registry import FAMILIES, described, family
 from olmrl.synth.model import make_model
 
 TEMPERATURE = 0.8
@@ -176,15 +176,23 @@ def test_names_lead_from_modules_to_files_and_back(known, tmp_path):
         ("Qwen/Qwen2-VL-7B-Instruct", 8.291),
     ],
 )
-def test_published_shapes_have_the_published_parameter_counts(name, billions):
-    assert published_shape(name).parameters == pytest.approx(billions * 1e9, rel=2e-3)
+def test_model_shapes_have_the_published_parameter_counts(name, billions):
+    assert model_shape(name).parameters == pytest.approx(billions * 1e9, rel=2e-3)
 
 
 def test_fine_tunes_have_the_shape_of_their_base():
-    assert published_family("allenai/olmOCR-2-7B-1025")[0].model_type == "qwen2_5_vl"
-    assert published_family("nobody/knows-this") is None
+    assert described("allenai/olmOCR-2-7B-1025")[0].model_type == "qwen2_5_vl"
+    assert described("nobody/knows-this") is None
 
 
 def test_an_unknown_model_type_is_refused_with_the_supported_ones():
     with pytest.raises(ValueError, match=r"'llama', which olmrl cannot train; it trains Qwen2"):
         family("llama", "model.path: x")
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen3-VL-8B-Instruct", "Qwen/Qwen3.5-9B", "llava-hf/llava-1.5-7b-hf"]
+)
+def test_the_name_of_another_family_is_refused_unseen(name):
+    with pytest.raises(ValueError, match=r"cannot train; it trains Qwen2\.5-VL"):
+        described(name)
