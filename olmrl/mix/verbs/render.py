@@ -74,7 +74,7 @@ def find(source: str) -> list[Document]:
 
 
 def render(document: Document, pool: PdfPool, options: argparse.Namespace) -> Outcome:
-    """Render the wanted pages of one PDF."""
+    """Render the requested pages of one PDF."""
     try:
         count = pool.call("count_pages", document.path)
         pages = [options.page] if options.page else range(1, count + 1)
