@@ -1,4 +1,4 @@
-"""The test on formulas (spec E2, E4)."""
+"""The formula test (spec E2, E4)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from olmrl.markup.text import WorkLimitError
 
 @dataclass(frozen=True, kw_only=True)
 class MathCase(Case):
-    """Passes when some formula of the page shows the reference formula."""
+    """Passes if some formula of the page shows the reference formula."""
 
     type = "math"
 
