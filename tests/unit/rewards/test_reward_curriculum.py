@@ -98,7 +98,7 @@ def test_only_named_tests_change():
         ("bench", {"type/zzz": {0: 1}}, "allowed are"),
         ("bench", {"table": {0: 1}}, "write type/TYPE or file/NAME.jsonl"),
         ("bench", {"file/": {0: 1}}, "no category"),
-        ("eos", {"type/table": {0: 1}}, "is for bench"),
+        ("eos", {"type/table": {0: 1}}, "only possible for bench"),
     ],
 )
 def test_wrong_categories_are_explained(name, curriculum, words):
