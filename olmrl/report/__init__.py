@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: what a run did, what a bench candidate failed, what a mix holds."""
+"""Self-contained HTML pages: what a run did, what a bench candidate failed, what a mix contains."""
 
 from olmrl.report.html import Curves, Sample, Table, Text, page
 

@@ -61,7 +61,7 @@ def improvement(evaluations: Sequence[Mapping[str, Any]]) -> Table:
               f"step {evaluations[-1]['step']}", "change")  # fmt: skip
     note = (
         "pass_rate: share of unit tests passed; type/*: the same per test type; reading: "
-        "similarity of the words alone, whatever their layout."
+        "similarity of the words alone, regardless of layout."
     )
     return Table("Before and after", header, rows, note)
 
@@ -72,7 +72,7 @@ def _prominence(name: str) -> tuple[bool, bool, str]:
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Curves:
-    """The charts of one run, or of several runs over each other."""
+    """The charts of one run, or of several runs overlaid."""
     charts: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for title, names in _CHARTS.items():
         for label, rows in runs.items():
@@ -86,7 +86,7 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Curves:
 
 
 def page_samples(directory: RunDirectory, evaluations: Sequence[Mapping[str, Any]]) -> list[Sample]:
-    """Held-out pages with their transcription before and after."""
+    """Held-out pages with their transcriptions before and after."""
     if not evaluations:
         return []
     first, last = evaluations[0], evaluations[-1]
@@ -150,7 +150,7 @@ def bad_pages(directory: RunDirectory) -> Section:
 
 
 def compare(directories: Sequence[RunDirectory]) -> str:
-    """One HTML page with the curves of several runs over each other."""
+    """One HTML page with the curves of several runs overlaid."""
     runs = {d.path.name: read_rows(d.metrics) for d in directories}
     tables: list[Section] = [
         Table(f"{d.path.name}: before and after", t.header, t.rows, t.note)
