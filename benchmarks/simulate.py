@@ -179,7 +179,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             "batch as published (7 pages x 28)" if batch == "published" else "7 pages per 8 GPUs"
         )
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("completions learnt per second, simulated")
+    axes[0].set_ylabel("completions trained on per second, simulated")
     axes[0].legend()
     figure.savefig(path, dpi=110)
 

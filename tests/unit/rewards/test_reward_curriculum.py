@@ -95,7 +95,7 @@ def test_only_named_tests_change():
     ("name", "curriculum", "words"),
     [
         ("bench", {"type/tabel": {0: 1}}, "did you mean 'table'"),
-        ("bench", {"type/zzz": {0: 1}}, "allowed are"),
+        ("bench", {"type/zzz": {0: 1}}, "allowed: "),
         ("bench", {"table": {0: 1}}, "write type/TYPE or file/NAME.jsonl"),
         ("bench", {"file/": {0: 1}}, "no category"),
         ("eos", {"type/table": {0: 1}}, "only possible for bench"),

@@ -80,7 +80,7 @@ def test_habits_come_at_their_rates_and_wrong_ones_are_refused():
     assert draw_habits(rng, {}) == Habits()
     with pytest.raises(ValueError, match="'sloppy' is unknown"):
         draw_habits(rng, {"sloppy": 0.5})
-    with pytest.raises(ValueError, match="endless: rate 2 must lie"):
+    with pytest.raises(ValueError, match="endless: rate is 2, must be in 0..1"):
         draw_habits(rng, {"endless": 2})
 
 
