@@ -96,8 +96,8 @@ def test_only_named_tests_change():
     [
         ("bench", {"type/tabel": {0: 1}}, "did you mean 'table'"),
         ("bench", {"type/zzz": {0: 1}}, "allowed: "),
-        ("bench", {"table": {0: 1}}, "write type/TYPE or file/NAME.jsonl"),
-        ("bench", {"file/": {0: 1}}, "no category"),
+        ("bench", {"table": {0: 1}}, "use type/TYPE or file/NAME.jsonl"),
+        ("bench", {"file/": {0: 1}}, "not a category"),
         ("eos", {"type/table": {0: 1}}, "only possible for bench"),
     ],
 )
