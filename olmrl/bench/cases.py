@@ -48,7 +48,7 @@ def load_case(test: Mapping[str, Any] | str, *, compat: bool = False) -> Case:
     """
     parsed = _read_json(test) if isinstance(test, str) else test
     if not isinstance(parsed, Mapping):
-        raise CaseError(f"is a {type(parsed).__name__}, must be a JSON object")
+        raise CaseError(f"not a JSON object: got {type(parsed).__name__}")
     row = dict(parsed)
     label = f"test {row['id']!r}" if "id" in row else "a test without an id"
     name = row.pop("type", None)

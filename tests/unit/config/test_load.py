@@ -34,7 +34,7 @@ def test_configs_are_shipped_for_both_commands():
         ("rolout.group_size=3", "did you mean 'rollout'"),
         ("rewards=[{name: bench, wieght: 2}]", "did you mean 'weight'"),
         ("rollout.group_size=many", "rollout.group_size"),
-        ("rollout.group_size=1", "an advantage needs siblings"),
+        ("rollout.group_size=1", "as advantages compare completions"),
         ("rewards=[]", "at least one reward"),
         ("rewards=[{name: eos},{name: eos}]", "occurs twice"),
         ("algorithm.loss=ppo", "algorithm.loss"),
