@@ -1,4 +1,7 @@
-"""`load_case`: turns a row of a bench JSONL file into the case of its type (spec A4)."""
+"""`load_case`: turns a row of a bench JSONL file into the case of its type.
+
+Rows: docs/formats.md#bench-tests.
+"""
 
 import dataclasses
 import difflib

@@ -1,4 +1,6 @@
-"""Scores a candidate's markdown on a bench folder, as the public benchmark does (spec E5).
+"""Scores a candidate's markdown on a bench folder, as the public benchmark does.
+
+The rules are in docs/formats.md#scoring-a-bench-folder.
 
 The score is the mean over categories of the share of tests passed. A category is a JSONL file, or
 the baseline tests that are added. A candidate may have several repeats of a page; a test counts as

@@ -1,4 +1,4 @@
-"""The formula test (spec E2, E4)."""
+"""The formula test (docs/formats.md#formulas)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The table test: a cell and what surrounds it (spec E2, E3)."""
+"""The table test: a cell and what surrounds it (docs/formats.md#tables)."""
 
 from dataclasses import dataclass
 from functools import cached_property

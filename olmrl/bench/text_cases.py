@@ -1,4 +1,7 @@
-"""The text tests: present, absent, order, format, footnote, baseline (spec E2)."""
+"""The text tests: present, absent, order, format, footnote, baseline.
+
+Their pass rules: docs/formats.md#pass-rules.
+"""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where a text nearly contains a needle, with a bound on the work (spec E2, order tests).
+"""Where a text nearly contains a needle, with a bound on the work (order tests).
 
 The rules are those of the fuzzysearch package, which the public bench uses. The search itself is
 about 40 times faster: it starts from exact slices of the needle and extends them with rapidfuzz. It

@@ -1,4 +1,4 @@
-"""Building training mixes: `python -m olmrl.mix VERB`, every data tool of olmOCR (spec A5, A6, B).
+"""Building training mixes: `python -m olmrl.mix VERB`, every data tool of olmOCR.
 
 A verb plans work items, processes each one idempotently, writes each output atomically and records
 it in a journal (`run.py`, `journal.py`): to resume a killed verb, start it again. PDFs are

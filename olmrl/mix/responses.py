@@ -1,4 +1,7 @@
-"""A labelling model's answer -> `PageResponse`: where silver labels enter (spec B9, C4)."""
+"""A labelling model's answer -> `PageResponse`: where silver labels enter.
+
+See docs/formats.md#labelling-answers.
+"""
 
 from __future__ import annotations
 

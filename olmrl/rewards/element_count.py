@@ -1,4 +1,4 @@
-"""Whether there are as many tables and formulas as in the reference (spec D3)."""
+"""Whether there are as many tables and formulas as in the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the completion end with the end token? (spec D3)."""
+"""Does the completion end with the end token?."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the head of the transcription present, readable and correct? (spec D3)."""
+"""Is the head of the transcription present, readable and correct?."""
 
 from __future__ import annotations
 

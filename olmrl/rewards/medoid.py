@@ -1,4 +1,4 @@
-"""Agreement within a group: the completion nearest to all others is most often right (spec D3)."""
+"""Agreement within a group: the completion nearest to all others is most often right."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An HTML page as truth: its markdown with front matter, and its running headers and footers.
 
-Reads pages as the public pipeline reads its own (spec F3): headers, footers, line numbers and
+Reads pages as the public pipeline reads its own: headers, footers, line numbers and
 watermarks are not content, tables stay HTML, headings become `#`, links are unwrapped.
 """
 

@@ -1,9 +1,11 @@
-"""Batch results + PDFs -> page pairs (spec B9).
+"""Batch results + PDFs -> page pairs.
 
 Every good answer becomes OUTPUT/<custom_id>.md with front matter, next to a copy of its PDF.
 Answers that are truncated, refused, malformed or missing are listed in OUTPUT/retry.jsonl for
 `openai-build --only`. The exit code is 1 as long as there are such answers.
 """
+
+# See docs/formats.md#labelling-answers
 
 from __future__ import annotations
 

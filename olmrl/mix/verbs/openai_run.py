@@ -1,4 +1,4 @@
-"""Batch request files -> results: upload, track, collect, retry (spec B5).
+"""Batch request files -> results: upload, track, collect, retry.
 
 For every INPUT/*.jsonl, OUTPUT gets a file of the same name with one result line per request, in
 the order of the requests. Requests that expired, were rate-limited or got lost are sent again in
@@ -6,6 +6,8 @@ another batch, up to --attempts batches in all. It can be killed and restarted a
 that was created is found on the server and never paid for twice. New request files are picked up
 while it runs. The server's error files are kept in OUTPUT/errors/.
 """
+
+# See docs/formats.md#batch-jobs
 
 from __future__ import annotations
 

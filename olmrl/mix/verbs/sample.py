@@ -1,10 +1,12 @@
-"""Crawl list of PDFs -> single-page PDFs (spec B4, B13).
+"""Crawl list of PDFs -> single-page PDFs.
 
 Draws PDFs with a seeded reservoir, drops those that the filter rejects, takes some pages of each
 (always the first --first-pages, then random ones) and stops once --docs PDFs have yielded pages.
 Writes OUTPUT/<sha1[:4]>/<sha1[4:]>-<page>.pdf, urls.jsonl (id, source) and pages.jsonl. The same
 seed and list give the same pages with any number of workers.
 """
+
+# See docs/formats.md#sampling-a-crawl
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Results of the olmOCR pipeline (a workspace) -> page pairs (spec A6, B12).
+"""Results of the olmOCR pipeline (a workspace) -> page pairs.
 
 Every page of WORKSPACE/results/*.jsonl becomes OUTPUT/<id[:4]>/<id>_page<N>.{md,pdf}. Sources may
 be local, remote, or members of a tarball (`x.tar.gz::member.pdf`). Pages for which the pipeline
 fell back to plain text extraction are left out. It only records how many there were, not which
 ones, so in a document that has any, all pages without a language are left out.
 """
+
+# See docs/formats.md#workspace-results
 
 from __future__ import annotations
 
