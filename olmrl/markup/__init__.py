@@ -1,4 +1,4 @@
 """What a transcription says: its front matter, text, tables and equations.
 
-This package parses and compares; bench tests and rewards are built on it, and it knows neither.
+This room parses and compares; bench tests and rewards are built on it, and it knows neither.
 """
