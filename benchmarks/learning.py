@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py --seeds 1 2 3 --work /tmp/learning
 
-Each seed makes its own pages, model, two SFT warm-ups and GRPO run through the product's commands.
+Each seed makes its own pages, model, two SFT warm-ups and GRPO run with olmrl's own commands.
 Writes benchmarks/results/learning.json and learning.png. A finished seed is not run again.
 """
 
