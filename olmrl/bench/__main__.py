@@ -267,7 +267,7 @@ def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
 
 def _page_section(
     folder: BenchFolder, candidate: str, pdf: str, page: int, tests: list[TestResult]
-) -> html.Sample:
+) -> html.PageCard:
     outputs = find_outputs(folder.path / candidate, pdf, page)
     text = outputs[0].read_text("utf-8", errors="replace") if outputs else "(no output)"
     rows = {
@@ -284,8 +284,8 @@ def _page_section(
         image: str | None = _picture(folder.path / "pdfs" / pdf, page)
     except ValueError as error:
         image, text = None, f"({error})\n\n{text}"
-    transcript = html.Transcript(f"{len(tests)} failed tests", text, checks=checks)
-    return html.Sample(f"{pdf}, page {page}", image, None, (transcript,))
+    transcript = html.Transcription(f"{len(tests)} failed tests", text, checks=checks)
+    return html.PageCard(f"{pdf}, page {page}", image, None, (transcript,))
 
 
 def _describe(test: TestResult, row: dict[str, Any]) -> str:

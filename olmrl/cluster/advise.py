@@ -10,7 +10,7 @@ from typing import Any
 from olmrl.cluster.memory import kv_bytes_per_token
 from olmrl.cluster.plan import ENGINE, Plan, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.simulation.loop import Outcome, simulate
+from olmrl.cluster.simulation.loop import Forecast, simulate
 from olmrl.cluster.simulation.speeds import MEASURED_CPU, Speeds, assumed, costs_of, setup_of
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig, SftConfig
@@ -43,7 +43,7 @@ class Split:
 
     engines: int
     learners: int
-    outcome: Outcome
+    outcome: Forecast
 
 
 def changed(config: Any, *changes: Change) -> Any:
@@ -65,7 +65,7 @@ def speeds_for(config: GrpoConfig, resources: Resources | None) -> Speeds | None
     return assumed(resources.gpu, " and ".join(sorted(names)), gpu_nodes == 1)
 
 
-def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Outcome | None:
+def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Forecast | None:
     """Simulate a GRPO plan; None if the model's shape is unknown."""
     config, shape = plan.config, plan.shape
     if shape is None or not isinstance(config, GrpoConfig):
@@ -118,7 +118,7 @@ def better_split(plan: Plan, resources: Resources, speeds: Speeds) -> tuple[Spli
     return (candidates[0], gain) if gain > _WORTH_SAYING else None
 
 
-def staler(plan: Plan, speeds: Speeds) -> tuple[int, Outcome] | None:
+def staler(plan: Plan, speeds: Speeds) -> tuple[int, Forecast] | None:
     """The outcome with one more version of staleness, if that is a tenth faster."""
     now = predict(plan, speeds)
     if now is None or not isinstance(plan.config, GrpoConfig) or plan.config.rollout.colocate:

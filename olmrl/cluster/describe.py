@@ -8,7 +8,7 @@ from olmrl.cluster.advise import better_split, engine_sequences, predict, remedy
 from olmrl.cluster.memory import RUNTIME_BYTES, Memory, total
 from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.simulation.loop import Outcome
+from olmrl.cluster.simulation.loop import Forecast
 from olmrl.cluster.simulation.speeds import Speeds
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
@@ -130,7 +130,7 @@ def _time(plan: Plan, resources: Resources | None) -> list[str]:
     return lines
 
 
-def _outcome(outcome: Outcome) -> list[str]:
+def _outcome(outcome: Forecast) -> list[str]:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items())
     return [
         f"step, simulated: {outcome.step_s:.1f} s; the learner's time goes into {shares}",

@@ -60,7 +60,7 @@ class Curves:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcription:
     """One transcription of a page."""
 
     title: str
@@ -72,18 +72,18 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class PageCard:
     """A page image next to its truth and transcriptions."""
 
     title: str
     image: str | None
     """Data URL."""
     truth: str | None
-    transcripts: tuple[Transcript, ...] = field(default_factory=tuple)
+    transcripts: tuple[Transcription, ...] = field(default_factory=tuple)
     kind: str = "sample"
 
 
-Section: TypeAlias = Text | Table | Curves | Sample
+Section: TypeAlias = Text | Table | Curves | PageCard
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:

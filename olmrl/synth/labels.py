@@ -61,7 +61,7 @@ def draw_habits(rng: random.Random, rates: dict[str, float]) -> Habits:
     return Habits(**{name: rng.random() < rates.get(name, 0.0) for name in HABIT_NAMES})
 
 
-def transcribe(sheet: Sheet, habits: Habits | None = None) -> str:
+def write_label(sheet: Sheet, habits: Habits | None = None) -> str:
     """Write front matter and body of a sheet as a labeller with these habits would."""
     habits = habits or Habits()
     blocks = _blocks(sheet, habits)

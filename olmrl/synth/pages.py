@@ -16,7 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from olmrl.synth.labels import RATES, draw_habits, transcribe
+from olmrl.synth.labels import RATES, draw_habits, write_label
 from olmrl.synth.sheet import STYLES, Sheet, Style, draw, invent
 from olmrl.synth.truth import FILES, TestRow, make_tests
 
@@ -53,7 +53,7 @@ def write_bench(out: Path, split: str, count: int, *, seed: int, difficulty: int
         name = f"sheet_{index:05d}"
         (pdfs / f"{name}.pdf").write_bytes(pdf)
         reference = references / f"{name}_page1_pg1_repeat1.md"
-        reference.write_text(transcribe(sheet), encoding="utf-8")
+        reference.write_text(write_label(sheet), encoding="utf-8")
         for row in make_tests(sheet, f"{FOLDER}/{name}.pdf", rng):
             tests[FILES[row["type"]]].append(row)
     for file, rows in tests.items():
@@ -96,7 +96,7 @@ def write_pairs(
         habits = draw_habits(rng, rates or {})
         name = f"sheet_{index:05d}"
         (folder / f"{name}.pdf").write_bytes(pdf)
-        (folder / f"{name}.md").write_text(transcribe(sheet, habits), encoding="utf-8")
+        (folder / f"{name}.md").write_text(write_label(sheet, habits), encoding="utf-8")
         records.append({"name": name, **asdict(habits)})
     if rates:
         text = "".join(json.dumps(record) + "\n" for record in records)

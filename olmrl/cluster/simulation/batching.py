@@ -93,7 +93,7 @@ class Group:
         return sum(self.lengths)
 
 
-class Engine:
+class SimulatedEngine:
     """One engine; see the module's docstring."""
 
     def __init__(self, costs: Costs, slots: int, prompt: int) -> None:

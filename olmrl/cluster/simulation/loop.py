@@ -14,7 +14,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from olmrl.cluster.simulation.batching import Costs, Engine, Group, Lengths
+from olmrl.cluster.simulation.batching import Costs, Group, Lengths, SimulatedEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Forecast:
     """Means over the steps after the warm-up."""
 
     step_s: float
@@ -83,7 +83,9 @@ class _Run:
     def __init__(self, setup: Setup, costs: Costs, seed: int) -> None:
         self.setup, self.costs = setup, costs
         self.rng = random.Random(seed)
-        self.engines = [Engine(costs, setup.slots, setup.prompt) for _ in range(setup.engines)]
+        self.engines = [
+            SimulatedEngine(costs, setup.slots, setup.prompt) for _ in range(setup.engines)
+        ]
         self.scorers = [0.0] * setup.scorers
         self.events: list[tuple[float, int, str, object, int]] = []
         self.serial = [0]
@@ -91,7 +93,7 @@ class _Run:
         self.ready: list[Group] = []
         self.open: dict[int, Group] = {}
         """Groups issued but not yet scored, by number."""
-        self.owner: dict[int, Engine] = {}
+        self.owner: dict[int, SimulatedEngine] = {}
         self.now = 0.0
         self.engine_version = self.version = 0
         self.kept = 0
@@ -135,7 +137,7 @@ class _Run:
             engine.waiting.extend((length, group) for length in group.lengths)
             self.plan(engine, now)
 
-    def plan(self, engine: Engine, now: float) -> None:
+    def plan(self, engine: SimulatedEngine, now: float) -> None:
         """Schedule the engine's next event; earlier ones become invalid."""
         engine.admit(self.engine_version, self.serial)
         engine.stamp += 1
@@ -145,7 +147,7 @@ class _Run:
 
     # -- completions to scorers, groups to the learner
 
-    def generated(self, engine: Engine, now: float) -> None:
+    def generated(self, engine: SimulatedEngine, now: float) -> None:
         engine.advance(now)
         for group in engine.leave():
             engine.load -= 1
@@ -162,7 +164,7 @@ class _Run:
         self.plan(engine, now)
         self.dispatch(now)
 
-    def complete(self, engine: Engine, group: Group, now: float) -> None:
+    def complete(self, engine: SimulatedEngine, group: Group, now: float) -> None:
         group.generated_at = now
         del self.owner[group.number]
         if self.setup.oversample:
@@ -245,7 +247,7 @@ class _Run:
             self.issue(0.0)
         while self.version < version:
             self.now, _, kind, item, stamp = heapq.heappop(self.events)
-            if isinstance(item, Engine):
+            if isinstance(item, SimulatedEngine):
                 if stamp == item.stamp:
                     self.generated(item, self.now)
             elif isinstance(item, Group):
@@ -268,7 +270,7 @@ class _Run:
         )
 
 
-def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> Outcome:
+def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> Forecast:
     """Run a number of optimizer steps; the first fifth is warm-up and does not count.
 
     Args:
@@ -285,7 +287,7 @@ def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> O
     return _outcome(run, before, run.measure(), steps - warm)
 
 
-def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Outcome:
+def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Forecast:
     seconds = after.at - before.at
     setup = run.setup
 
@@ -296,7 +298,7 @@ def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Outcome:
     spent = {name: after.shares[name] - before.shares[name] for name in after.shares}
     whole = sum(spent.values()) or 1.0
     gone = run.counts["committed"] + run.counts["dropped"]
-    return Outcome(
+    return Forecast(
         step_s=seconds / steps,
         engines_idle=idle("engines", setup.engines),
         learners_idle=idle("learners", setup.learners),

@@ -188,7 +188,10 @@ def test_wrong_arguments_are_one_sentence(tmp_path, mix, capsys):
     for arguments, expected in (
         (("--dataset-path", "/nowhere", "--split", "train"), "neither a local folder nor a hub id"),
         (("--dataset-path", tmp_path / "x", "--split", "train"), "--subset is missing"),
-        (("--dataset-path", tmp_path / "x", "--subset", "s", "--split", "t"), "does not contain s_t.parquet"),
+        (
+            ("--dataset-path", tmp_path / "x", "--subset", "s", "--split", "t"),
+            "does not contain s_t.parquet",
+        ),
     ):
         assert mix("hub-prepare", *arguments, "--destination", tmp_path / expected[:3]) == 1
         assert expected in capsys.readouterr().err
