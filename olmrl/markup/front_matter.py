@@ -119,7 +119,7 @@ def parse(text: str, *, compat: bool = False) -> PageResponse:
         raise ValueError("front matter is missing or is not a YAML mapping between two '---' lines")
     for key in head:
         if key not in HEAD_FIELDS:
-            raise ValueError(f"front matter has unknown key {key!r}, allowed are {HEAD_FIELDS}")
+            raise ValueError(f"front matter has unknown key {key!r}, allowed: {HEAD_FIELDS}")
     for name in HEAD_FIELDS:
         if name not in head:
             raise ValueError(f"front matter lacks the key {name!r}")

@@ -77,7 +77,7 @@ def silver_prompt(name: str) -> str:
         return _read(path)
     if kind == "olmocr-silver-v3":
         return _checked(_read(path) if path else _from_olmocr(), name)
-    raise ValueError(f"prompt {name!r}: unknown; allowed are {SILVER_NAMES}")
+    raise ValueError(f"prompt {name!r}: unknown; allowed: {SILVER_NAMES}")
 
 
 def fill(template: str, width: int, height: int) -> str:

@@ -55,7 +55,7 @@ def draw_habits(rng: random.Random, rates: dict[str, float]) -> Habits:
     """
     for name, rate in rates.items():
         if name not in HABIT_NAMES:
-            raise ValueError(f"habit {name!r} is unknown, allowed are {', '.join(HABIT_NAMES)}")
+            raise ValueError(f"habit {name!r} is unknown, allowed: {', '.join(HABIT_NAMES)}")
         if not 0 <= rate <= 1:
             raise ValueError(f"habit {name}: rate is {rate}, must be in 0..1")
     return Habits(**{name: rng.random() < rates.get(name, 0.0) for name in HABIT_NAMES})

@@ -32,7 +32,7 @@ def _page(seed: int, split: str, index: int, style: Style) -> tuple[Sheet, bytes
 
 def _style(difficulty: int) -> Style:
     if difficulty not in STYLES:
-        raise ValueError(f"difficulty: {difficulty} is unknown, allowed are {sorted(STYLES)}")
+        raise ValueError(f"difficulty: {difficulty} is unknown, allowed: {sorted(STYLES)}")
     return STYLES[difficulty]
 
 

@@ -230,7 +230,7 @@ def test_more_pages_leave_the_first_ones_as_they_are(data_set, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--train", "-1"], "train: -1 pages"),
+        (["--train", "-1"], "train is -1"),
         (["--train", "0", "--heldout", "0"], "nothing to write"),
         (["--difficulty", "9"], "difficulty: 9 is unknown"),
         (["--sft", "3", "--habit", "endless"], "expected NAME=RATE"),
