@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SHOWN = ("pass_rate", "reading", "page_exact", "ended")
 
 
 def run_seed(seed: int, work: Path, overrides: list[str]) -> Path:
