@@ -2,11 +2,10 @@
 
     python benchmarks/sft_gpu.py [--layers 14] [--dtype-of-masters float32]
 
-The learner's own core, without Ray: pages of 1288 px (1,656 image tokens) with transcriptions of
+The learner's core, without Ray: pages of 1288 px (1,656 image tokens) with transcriptions of
 `--response` tokens go through `SftLearner.step`, packed to `--budget` tokens a row and one page a
-row. Full float32 masters and moments of 28 layers need 139 GiB; take half of the layers, or
-bfloat16 masters. `--size tiny` runs the same on a CPU, to see that the script works; its figures
-say nothing.
+row. Full float32 masters and moments of 28 layers need 139 GiB; use half of the layers, or bfloat16
+masters. `--size tiny` runs the same on a CPU to check the script; its figures are meaningless.
 Writes results/sft_gpu.json.
 """
 
@@ -100,7 +99,7 @@ def make_example(number: int, response: int) -> EncodedExample:
 
 
 def measure(arguments: argparse.Namespace, budget: int) -> dict[str, float]:
-    """Median of the steps after the first; a fresh model each."""
+    """Median of the steps after the first, with a fresh model."""
     device = "cpu" if arguments.size == "tiny" else "cuda"
     model_config = ModelConfig(
         path="random", dtype="bfloat16", master_dtype=arguments.dtype_of_masters
@@ -160,7 +159,7 @@ def measure(arguments: argparse.Namespace, budget: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="7b")
-    parser.add_argument("--layers", type=int, help="language layers, where not the size's own")
+    parser.add_argument("--layers", type=int, help="language layers; default: those of --size")
     parser.add_argument("--dtype-of-masters", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--budget", type=int, default=16384)

@@ -1,11 +1,11 @@
-"""Weight sync per transport, against plain memcpy: bytes, seconds, GB/s, and where they go.
+"""Weight sync per transport, against plain memcpy: bytes, seconds, GB/s, and a breakdown.
 
     python benchmarks/weight_sync.py [--model FOLDER] [--engines 1] [--engine vllm] [--rounds 5]
 
-A learner process sends its weights to real engines, round after round, as training does; each round
-has new values, and the last one is proven by checksum. Without --model a 31 M parameter Qwen2.5-VL
-is made up. Transports: object_store always; nccl where every engine and the learner have a GPU of
-their own; ipc where there is one GPU to share. Writes benchmarks/results/weight_sync.json.
+A learner process sends its weights to real engines, round after round, as in training; each round
+has new values, and the last one is verified by checksum. Without --model, a random Qwen2.5-VL with
+31 M parameters is used. Transports: object_store always; nccl if the learner and every engine have
+their own GPU; ipc if there is one GPU to share. Writes benchmarks/results/weight_sync.json.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Learner:
     def run(
         self, store: Any, transport: str, rounds: int, bucket_mb: float
     ) -> list[dict[str, Any]]:
-        """Send `rounds` versions; the first one, which sets things up, is reported as well."""
+        """Send `rounds` versions; the first one, which includes set-up, is reported too."""
         rows = []
         for number in range(1, rounds + 2):
             last = number == rounds + 1
@@ -98,12 +98,12 @@ def memcpy_gb_per_s(megabytes: int = 256, rounds: int = 5) -> float:
 
 
 def transports(engines: int) -> dict[str, str]:
-    """Transport -> why it is left out ('' when it runs)."""
+    """Transport -> why it is left out ('' if it runs)."""
     gpus = torch.cuda.device_count()
     return {
         "object_store": "",
-        "nccl": "" if gpus > engines else f"needs {engines + 1} GPUs, {gpus} are here",
-        "ipc": "" if gpus and engines == 1 else f"needs a GPU and one engine, {gpus} are here",
+        "nccl": "" if gpus > engines else f"needs {engines + 1} GPUs, there are {gpus}",
+        "ipc": "" if gpus and engines == 1 else f"needs a GPU and one engine, there are {gpus}",
     }
 
 
@@ -155,7 +155,7 @@ def summary(rows: list[dict[str, Any]], engines: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="checkpoint folder; default: a made-up 31 M one")
+    parser.add_argument("--model", help="checkpoint folder; default: random, 31 M")
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm")
     parser.add_argument("--rounds", type=int, default=5)

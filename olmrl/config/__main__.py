@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True)
     converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
     converting.add_argument("file", help="olmocr training configuration")
-    converting.add_argument("-o", "--output", help="file to write; standard output without it")
+    converting.add_argument("-o", "--output", help="file to write; default: standard output")
     arguments = parser.parse_args(argv)
     try:
         _convert(arguments.file, arguments.output)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(file: str, output: str | None) -> None:
     if output is not None and os.path.exists(output):
-        raise ValueError(f"{output}: exists already and is not overwritten")
+        raise ValueError(f"{output}: already exists and is not overwritten")
     conversion = convert(parse_yaml(Path(file).read_text("utf-8"), file), file)
     config = validate(SftConfig, conversion.values, file)
     try:

@@ -1,4 +1,4 @@
-"""What changed between the configuration of a checkpoint and the one it is resumed with."""
+"""What differs between a checkpoint's configuration and the one it is resumed with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def config_diff(
 
     Args:
         old: `model_dump(mode="json")` of the configuration in the checkpoint.
-        new: that of the run that wants to continue.
+        new: the same for the run that is to continue.
         ignore: keys or whole sections (`logging`, `run.steps`) whose change does not matter.
     """
     return [
@@ -38,7 +38,7 @@ def _changes(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples and lists are one thing here: JSON cannot tell them apart."""
+    """Treat tuples and lists alike: JSON does not distinguish them."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

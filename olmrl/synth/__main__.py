@@ -1,4 +1,4 @@
-"""`python -m olmrl.synth VERB`: pages and tests of known truth, a tiny model to read them."""
+"""`python -m olmrl.synth VERB`: pages and tests with known truth, a tiny model to read them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=RATE",
-        help="how often a habit shows in the labels of sft/ (repeatable), e.g. endless=0",
+        help="how often a habit appears in the labels of sft/ (repeatable), e.g. endless=0",
     )
     model = verbs.add_parser("model", help="a tiny, randomly initialised model")
     model.add_argument("out", help="folder to write")
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         "--pages",
         nargs="+",
         required=True,
-        help="files or folders whose .md and .txt texts the tokenizer learns from",
+        help="files or folders with .md and .txt texts to train the tokenizer on",
     )
     model.add_argument("--size", default="tiny", help="tiny or small")
     model.add_argument(
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--vocab-size", type=int, default=640)
     model.add_argument("--seed", type=int, default=0)
-    verbs.add_parser("tests", help="unit tests from pages whose truth is known", add_help=False)
+    verbs.add_parser("tests", help="unit tests from pages with known truth", add_help=False)
     return parser
 
 
@@ -97,7 +97,7 @@ def _model(options: argparse.Namespace) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; a user's mistake ends in one sentence and exit code 2."""
+    """Run one verb; a user error ends in one sentence and exit code 2."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["tests"]:
         return derive.main(given[1:])

@@ -89,7 +89,7 @@ def test_a_colocated_engine_leaves_the_learner_its_states():
     plan = cluster.make_plan(run, resources)
     assert plan.gpus == 1
     # 15.4 GiB of weights stay: (80 - 15.5 - 2) / 80
-    with pytest.raises(cluster.PlanError, match=r"finds 78% of a GPU .* 15 GiB; lower .* to 0.78"):
+    with pytest.raises(cluster.PlanError, match=r"has 78% of a GPU .* 15 GiB; lower .* to 0.78"):
         cluster.check(plan, resources)
     assert "it fits with rollout.gpu_memory_utilization=0.6" in str(
         cluster.refusal(plan, resources)

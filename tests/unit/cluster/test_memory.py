@@ -167,10 +167,6 @@ def test_a_larger_budget_costs_half_a_megabyte_per_token():
     assert (large - small) / 10000 == pytest.approx(inputs + block + ends, rel=0.01)
 
 
-HEAD = 128
-"""Width of an attention head of the 7B."""
-
-
 def test_kv_cache_is_counted_as_vllm_counts_it():
     torch = pytest.importorskip("torch")
     interface = pytest.importorskip("vllm.v1.kv_cache_interface")
@@ -178,8 +174,8 @@ def test_kv_cache_is_counted_as_vllm_counts_it():
     for dtype in ("float32", "bfloat16"):
         spec = interface.FullAttentionSpec(
             block_size=32,
-            num_kv_heads=shape.language.keys // HEAD,
-            head_size=HEAD,
+            num_kv_heads=CASES[0].size.kv_heads,
+            head_size=CASES[0].size.hidden // CASES[0].size.heads,
             dtype=getattr(torch, dtype),
         )
         assert kv_bytes_per_token(shape, dtype) == shape.language.count * spec.page_size_bytes / 32

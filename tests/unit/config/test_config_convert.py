@@ -151,7 +151,7 @@ def test_lora_and_muon():
         ("flash_attention_2", "magic", "attn_implementation is 'magic'"),
         ("${run_name}", "${nothing.here}", "names no key"),
         ("${run_name}", "${model}", "names a section"),
-        ("run_name: first", "run_name: ${run_name}x", "leads to itself"),
+        ("run_name: first", "run_name: ${run_name}x", "refers to itself"),
         ("root_dir: /data/letters", "rootdir: /data/letters", r"train\[1\]: needs a root_dir"),
         ("seed: 300", "optim: sgd", "allowed: adamw_torch, muon"),
     ],

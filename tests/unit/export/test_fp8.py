@@ -150,7 +150,7 @@ def test_refusals(tmp_path, tiny, bench):
     quantise(tiny, str(tmp_path / "q"))
     with pytest.raises(CheckpointError, match="is quantised already"):
         quantise(str(tmp_path / "q"), str(tmp_path / "r"))
-    with pytest.raises(CheckpointError, match="holds a model already"):
+    with pytest.raises(CheckpointError, match="already holds a model"):
         quantise(tiny, str(tmp_path / "q"))
     other = tmp_path / "other"
     other.mkdir()
