@@ -8,6 +8,7 @@ docs/formats.md#published-sft-recipe and docs/formats.md#published-grpo-recipe.
 
 from __future__ import annotations
 
+import math
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -264,6 +265,11 @@ class AlgorithmConfig(Section):
     max_length_for_dr_grpo: Count | None = None
     """Constant normaliser of dr_grpo; null takes sampling.max_tokens."""
 
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates that a batch is used for."""
+        return self.epochs_per_batch * self.minibatches
+
 
 class LrMultipliers(Section):
     """Factors on `lr` (public Muon recipes use 11, 30 and 2)."""
@@ -465,11 +471,20 @@ class RunConfig(Section):
     seed: int = 42
     """Seed of page order, sampling and initialisation."""
     steps: Count | None = None
-    """Optimizer steps; null: as many as `epochs` gives."""
+    """Steps, each learning from one batch of pages; null: as many as `epochs` gives."""
     epochs: Positive = 1.0
     """Passes over the pages, if steps is null."""
     max_seconds: Positive | None = None
     """Stop (and save) after this many seconds of training."""
+
+    def total_steps(self, pages: float, pages_per_step: int) -> int:
+        """Steps of a whole run: `steps`, or what the pages of all epochs give.
+
+        Args:
+            pages: Pages of all epochs together.
+            pages_per_step: Pages that a step takes.
+        """
+        return self.steps or max(1, math.ceil(pages / pages_per_step))
 
 
 class GrpoConfig(Section):

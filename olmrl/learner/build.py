@@ -46,7 +46,7 @@ def build_grpo(
     Args:
         config: the run.
         banned_ids: ids that the engines never sample.
-        total_steps: learner steps of the whole run.
+        total_steps: steps of the whole run.
         device: this rank's device.
         replay_dir: where batches go that stop a step, or that are asked for.
     """
@@ -55,7 +55,7 @@ def build_grpo(
         config.model,
         config.learner,
         head_spec(config.learner, sampling.temperature, banned_ids),
-        total_steps=total_steps * algorithm.epochs_per_batch * algorithm.minibatches,
+        total_steps=total_steps * algorithm.updates_per_step,
         device=device,
         with_reference=algorithm.kl_beta > 0,
     )

@@ -170,7 +170,7 @@ def _learning(
 ) -> tuple[float, float]:
     """Seconds per page and per completion token on one rank, over all passes."""
     algorithm, learner = config.algorithm, config.learner
-    updates = algorithm.epochs_per_batch * algorithm.minibatches
+    updates = algorithm.updates_per_step
     observed = (updates > 1) + (algorithm.kl_beta > 0)
     passes = 3 * algorithm.epochs_per_batch + observed
     tokens = config.rollout.group_size * work.completion
