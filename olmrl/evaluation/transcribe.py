@@ -71,7 +71,7 @@ def transcribe(
     use_gpu: bool,
     on_page: Callable[[Transcribed], None] = lambda so_far: None,
 ) -> Transcribed:
-    """Transcribe pages into `OUT/<sub>/<name>_pg{P}_repeat{R}.md` (spec A3). Needs Ray.
+    """Transcribe pages into `OUT/<sub>/<name>_pg{P}_repeat{R}.md`. Needs Ray.
 
     Args:
         spec: Model and prompt.
