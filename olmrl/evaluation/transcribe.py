@@ -26,7 +26,7 @@ from olmrl.rollout.worker import WorkerSpec
 from olmrl.weight_sync.store import start_store
 
 LADDER = (0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 1.0)
-"""Temperatures of the public pipeline's attempts (spec C12)."""
+"""Temperatures of the public pipeline's attempts."""
 
 _START_TIMEOUT_S = 900.0
 _AHEAD = 4
@@ -145,7 +145,7 @@ def write_readings(
 
 
 def target_path(out: str, source: PageSource, repeat: int) -> str:
-    """Where a transcription goes (spec A3)."""
+    """Where a transcription goes."""
     pdf = PurePosixPath(source.page_id.rpartition("::")[0])
     name = f"{pdf.stem}_pg{source.page_number}_repeat{repeat}.md"
     return storage.join(out, *pdf.parent.parts, name)

@@ -97,7 +97,10 @@ def make_group(seed: int, grid: tuple[int, int], lengths: list[int], text: int =
     return Group(
         grid=grid,
         prompt=prompt.astype(np.int64),
-        patches=rng.integers(0, 256, (grid[0] * grid[1], PATCH_BYTES), np.uint8),
+        # about a standard normal once it is normalised
+        patches=(rng.normal(size=(grid[0] * grid[1], PATCH_BYTES)) * 68 + 117)
+        .clip(0, 255)
+        .astype(np.uint8),
         completions=[rng.integers(8, VOCAB, n).astype(np.int64) for n in lengths],
         advantages=rng.normal(size=len(lengths)).tolist(),
     )
