@@ -34,7 +34,7 @@ class Engines:
 
     def __init__(self, sources):
         self.asked = {}
-        self.sources = {source.page_id: source for source in sources}
+        self.references = {source.page_id: read_reference(source) for source in sources}
 
     def submit(self, group_id, page, sampling, seeds):
         assert group_id not in self.asked
@@ -45,7 +45,7 @@ class Engines:
             self.asked.pop(group_id, None)
 
     def reference_of(self, group_id):
-        return read_reference(self.sources[self.page_id_of(group_id)])
+        return self.references[self.page_id_of(group_id)]
 
     def page_id_of(self, group_id):
         return unpack_block(ray.get(self.asked[group_id])).page_id

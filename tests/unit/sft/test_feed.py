@@ -116,7 +116,7 @@ def test_a_dead_rank_takes_no_share_of_the_learner_that_follows():
         assert not await soon(dead)
         new = await feed.begin(0, Progress())
         assert await dead is None
-        shares = [StepShare((), Progress((0, 4))), StepShare((), Progress((0, 4)))]
+        shares = [StepShare((), Progress((0, 4)), {}), StepShare((), Progress((0, 4)), {})]
         assert await feed.put(new, TRAIN, 0, shares)
         for rank in range(2):
             assert await asyncio.wait_for(feed.take(TRAIN, 0, rank), 5) is shares[rank]
