@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
@@ -29,17 +27,9 @@ ROOT = HERE.parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    python_path = os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1"}},
-    )
-    yield
-    ray.shutdown()
+def cluster(ray_job) -> Iterator[None]:
+    with ray_job(cpus=2):
+        yield
 
 
 @pytest.fixture(scope="module")
