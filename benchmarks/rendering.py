@@ -37,8 +37,9 @@ from transformers import AutoImageProcessor
 from olmrl import cluster
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import scan_pairs
-from olmrl.data.page_sets import ExampleStream, ExampleWork, PageItem, PageSet
+from olmrl.data.page_sets import ExampleStream, ExampleWork
 from olmrl.data.render import render_page
+from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import build_pipeline
 from olmrl.synth.model import make_model
 

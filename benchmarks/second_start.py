@@ -28,7 +28,8 @@ from rendering import STEPS, write_pages
 from olmrl import cluster
 from olmrl.config.schema import SftDataConfig
 from olmrl.data import text_rules, validate
-from olmrl.data.page_sets import load_sets, scan_sets
+from olmrl.data.page_sets import load_sets
+from olmrl.data.sets import scan_sets
 
 RESULTS = Path(__file__).parent / "results" / "second_start.json"
 MODELS, FOLDER = 20, 1000

@@ -50,7 +50,8 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.pack import pack_examples
 from olmrl.data.page import scan_pairs
-from olmrl.data.page_sets import ExampleStream, ExampleWork, PageItem, PageSet
+from olmrl.data.page_sets import ExampleStream, ExampleWork
+from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import StepContext, build_pipeline
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner

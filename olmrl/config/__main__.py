@@ -1,4 +1,4 @@
-"""`python -m olmrl.config convert FILE [-o OUT]`: a public olmocr training YAML for olmrl."""
+"""Convert a public olmocr training YAML for olmrl."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from olmrl.config.schema import SftConfig
 from olmrl.data.steps import build_pipeline
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
     """Command line entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m olmrl.config", description=__doc__)
+    parser = argparse.ArgumentParser(prog, description=__doc__)
     commands = parser.add_subparsers(required=True)
     converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
     converting.add_argument("file", help="olmocr training configuration")

@@ -1,4 +1,4 @@
-"""`python -m olmrl.quickstart`: pages, a tiny model, SFT warm-up, GRPO, report, on two CPU cores.
+"""Pages, a tiny model, SFT warm-up, GRPO, report, on two CPU cores.
 
 Runs the same commands a user would run, one after the other, each in its own process, and ends by
 saying what improved. Pages and the warmed-up model are kept under data/quickstart and reused; every
@@ -23,12 +23,12 @@ RUNS = Path("runs")
 SETTINGS = Path("configs/quickstart.yaml")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart") -> int:
     """Command line entry."""
-    parser = argparse.ArgumentParser(prog="python -m olmrl.quickstart", description=__doc__)
+    parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make pages and warm-up model again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for the GRPO run")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     started = time.monotonic()
     settings = yaml.safe_load(SETTINGS.read_text("utf-8"))
     run = new_run("quickstart")
