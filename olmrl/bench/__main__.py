@@ -41,7 +41,7 @@ def _check(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> int:
     # Deferred: parsing, drawing and above all engines take seconds of CPU to load.
     if options.verb == "run":
-        from olmrl.bench.transcription import transcribe_folder
+        from olmrl.bench.engine_commands import transcribe_folder
 
         transcribe_folder(options)
     from olmrl.bench import commands

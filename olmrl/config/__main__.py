@@ -14,7 +14,6 @@ from olmrl import storage
 from olmrl.config.convert import Conversion, convert
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
-from olmrl.data.steps import build_pipeline
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
@@ -36,6 +35,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config"
 def _convert(file: str, output: str | None) -> None:
     if output is not None and os.path.exists(output):
         raise ValueError(f"{output}: exists already and is not overwritten")
+    # Deferred: half a second of CPU.
+    from olmrl.data.steps import build_pipeline
+
     conversion = convert(parse_yaml(Path(file).read_text("utf-8"), file), file)
     config = validate(SftConfig, conversion.values, file)
     for entry in (*config.data.train, *config.data.evaluation):

@@ -6,27 +6,16 @@ joins late must still find the weights. It does no work itself; bytes stay in Ra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from olmrl.types import PolicyVersion, UInt8Array
+from olmrl.weight_sync.plan import EngineEntry
 from olmrl.weight_sync.publication import Bucket, Publication, payload_bytes, with_data
 
 BEFORE_ANY = PolicyVersion(-1, 0)
 """Older than all that is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineEntry:
-    """One engine that must get new weights."""
-
-    worker_id: str
-    handle: Any
-    """Ray actor handle of a RolloutWorker."""
-    ranks: int
-    """GPUs of the engine: its ranks in an NCCL group."""
 
 
 class WeightStore:
