@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from olmrl.run.sinks import WandbSink, open_sinks
 from olmrl.run.stop import StopRequest
 
 _LINE_EVERY_S = 0.5
+_PLAIN_LINE_EVERY_S = 10.0
+"""Shortest time between two lines of steps on a terminal, and in a file or log."""
 _MODES = ("greedy", "sampled")
 _SHOWN_SCORES = ("pass_rate", "reading", "page_exact", "ended")
 
@@ -60,7 +63,8 @@ class Console:
     ) -> Callable[[int, Mapping[str, float]], None]:
         """Start a bar and give a function that prints one line per step.
 
-        Steps that follow each other within half a second share a line; metrics.jsonl has them all.
+        Steps that follow each other within half a second (ten seconds where there is no terminal)
+        share a line; metrics.jsonl has them all.
 
         Args:
             title: what the bar counts.
@@ -68,13 +72,15 @@ class Console:
             columns: label -> (metric name, format).
         """
         advance = self.progress(title, total)
-        started = printed = time.monotonic()
+        pause = _LINE_EVERY_S if self._out.is_terminal else _PLAIN_LINE_EVERY_S
+        started = time.monotonic()
+        printed = -math.inf
 
         def show(step: int, row: Mapping[str, float]) -> None:
             nonlocal printed
             advance(step)
             now = time.monotonic()
-            if now - printed < _LINE_EVERY_S and step != total:
+            if now - printed < pause and step != total:
                 return
             printed = now
             figures = "  ".join(
