@@ -90,6 +90,8 @@ def run_command(
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
             _prepare(config, directory, arguments)
+            sys.stdout.write(f"run directory: {directory.path}\n")
+            sys.stdout.flush()
             return start(config, plan, directory)
     except (ConfigError, cluster.PlanError) as error:
         return complain(name, error, 2)

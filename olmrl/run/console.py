@@ -71,6 +71,7 @@ class Console:
             total: steps expected.
             columns: label -> (metric name, format).
         """
+        self.say("loading the model; the first step is the slowest")
         advance = self.progress(title, total)
         pause = _LINE_EVERY_S if self._out.is_terminal else _PLAIN_LINE_EVERY_S
         started = time.monotonic()

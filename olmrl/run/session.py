@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -38,6 +39,8 @@ def run_session(
     """
     stop = StopRequest(config.checkpoint.grace_s)
     console = Console(directory, stop)
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    console.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
     connect(
         config.cluster.address,
         config.cluster.local_cpus,

@@ -12,7 +12,7 @@ import ray
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.cluster_utils import Cluster
 
-from olmrl.cluster import Plan, Role
+from olmrl.cluster import Plan, PlanError, Role
 from olmrl.cluster.connect import connect
 
 TYPES = {
@@ -88,7 +88,7 @@ def plan(learners):
 @pytest.mark.slow
 def test_nodes_come_when_a_run_asks_and_go_when_it_does_not(address):
     lines = []
-    with pytest.raises(cluster.PlanError, match=r"cluster has 0; .* set cluster.wait_s"):
+    with pytest.raises(PlanError, match=r"cluster has 0; .* set cluster.wait_s"):
         connect(address, None, plan(2), False)
     ray.shutdown()
     resources = connect(address, None, plan(2), False, 300, lines.append)
@@ -98,6 +98,6 @@ def test_nodes_come_when_a_run_asks_and_go_when_it_does_not(address):
         assert time.monotonic() < deadline, "idle nodes stay"
         time.sleep(1)
     ray.shutdown()
-    with pytest.raises(cluster.PlanError, match=r"cluster.wait_s: .* 13 GPUs .* after \d+ s"):
+    with pytest.raises(PlanError, match=r"cluster.wait_s: .* 13 GPUs .* after \d+ s"):
         connect(address, None, plan(9), False, 20, lines.append)
     assert any("waiting for nodes: needs 13 GPUs and 11 CPUs" in line for line in lines)
