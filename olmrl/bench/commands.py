@@ -21,7 +21,7 @@ from olmrl.data.render import render_page
 from olmrl.report import html
 
 PICTURE_SIDE = 1024
-"""Longest side of page pictures in the report, px."""
+"""Longest side of the page images in the report, px."""
 
 
 def _load(options: argparse.Namespace) -> BenchFolder:
@@ -126,7 +126,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
-    """A self-contained HTML page: scores, then each page with failed tests beside its picture."""
+    """A self-contained HTML page: scores, then each page with failed tests next to its image."""
     failed: dict[tuple[str, int], list[TestResult]] = defaultdict(list)
     for test in result.tests:
         if not test.passed:
@@ -147,7 +147,7 @@ def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
 
 def _page_section(
     folder: BenchFolder, candidate: str, pdf: str, page: int, tests: list[TestResult]
-) -> html.Sample:
+) -> html.PageCard:
     outputs = find_outputs(folder.path / candidate, pdf, page)
     text = outputs[0].read_text("utf-8", errors="replace") if outputs else "(no output)"
     rows = {
@@ -164,8 +164,8 @@ def _page_section(
         image: str | None = _picture(folder.path / "pdfs" / pdf, page)
     except ValueError as error:
         image, text = None, f"({error})\n\n{text}"
-    transcript = html.Transcript(f"{len(tests)} failed tests", text, checks=checks)
-    return html.Sample(f"{pdf}, page {page}", image, None, (transcript,))
+    transcript = html.Transcription(f"{len(tests)} failed tests", text, checks=checks)
+    return html.PageCard(f"{pdf}, page {page}", image, None, (transcript,))
 
 
 def _describe(test: TestResult, row: dict[str, Any]) -> str:

@@ -50,8 +50,8 @@ def transcribe_folder(options: argparse.Namespace) -> None:
             on_page=lambda done: progress.update(bar, completed=done.written + done.kept),
         )
     console.print(
-        f"{outcome.written} pages transcribed, {outcome.kept} kept from before, "
-        f"{len(outcome.invalid)} never whole, {len(outcome.failed)} failed"
+        f"{outcome.written} pages transcribed, {outcome.kept} already there, "
+        f"{len(outcome.invalid)} without a valid answer, {len(outcome.failed)} failed"
     )
     for page_id, reason in outcome.failed[:10]:
         console.print(f"failed: {page_id}: {reason}", markup=False, highlight=False)

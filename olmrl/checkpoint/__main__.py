@@ -15,7 +15,7 @@ from olmrl.run.quiet import quiet_libraries
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.checkpoint") -> int:
-    """Run one verb; user errors end in one sentence and exit code 2."""
+    """Run one verb; a user error ends in one sentence and exit code 2."""
     options = _parser(prog).parse_args(arguments)
     quiet_libraries()
     try:
@@ -49,7 +49,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     which = export.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
     which.add_argument("--best", action="store_true", help="the best by evaluation")
-    export.add_argument("--base", help="where config and processor come from, if model.path moved")
+    export.add_argument("--base", help="source of config and processor, if model.path has moved")
     export.add_argument("--dtype", choices=get_args(Dtype), help="default: the run's model.dtype")
 
     average = verbs.add_parser("soup", help="average of models")

@@ -2,7 +2,7 @@
 
 plan = plan_grpo(config)                    what a run starts, and what each process holds
 describe(plan, parse_cluster(text))         placement, memory, step time, a better split
-refusal(plan, resources)                    why it does not fit, and the keys that make it fit
+refusal(plan, resources)                    why it does not fit, and which keys to change
 operations(path)                            what pages cost the learner, to balance its ranks
 
 `connect` (join or start Ray) and `reserve` (the engines' placement group) talk to Ray, and are
@@ -12,11 +12,9 @@ imported by name.
 from olmrl.cluster.describe import describe, refusal
 from olmrl.cluster.plan import Plan, Role, check, make_plan, plan_grpo, plan_sft
 from olmrl.cluster.resources import Node, PlanError, Resources, parse_cluster
-from olmrl.cluster.shape import PUBLISHED_SHAPES, ModelShape, model_shape, operations
+from olmrl.cluster.shape import model_shape, operations
 
 __all__ = [
-    "PUBLISHED_SHAPES",
-    "ModelShape",
     "Node",
     "Plan",
     "PlanError",

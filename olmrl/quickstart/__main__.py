@@ -1,8 +1,8 @@
 """Pages, a tiny model, SFT warm-up, GRPO, report, on two CPU cores.
 
-Runs the same commands a user would run, one after the other, each in its own process, and ends by
-saying what improved. Pages and the warmed-up model are kept under data/quickstart and reused; one
-that was stopped while it made them goes on where it was. Every call leaves a new run directory
+Runs the commands that a user would run, one after the other, each in its own process, and finally
+says what improved. Pages and the warmed-up model are kept under data/quickstart and reused; one
+that was stopped while it made them goes on where it was. Every call creates a new run directory
 under runs/.
 """
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     """Command line entry."""
     parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make pages and warm-up model again")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for the GRPO run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO run")
     arguments = parser.parse_intermixed_args(argv)
     started = time.monotonic()
     settings = yaml.safe_load(SETTINGS.read_text("utf-8"))
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
 
 
 def prepare(settings: dict[str, Any], fresh: bool) -> None:
-    """Make what is missing: pages, random model, warmed-up model."""
+    """Make what is missing of pages, random model and warmed-up model."""
     journal = DATA / "made.json"
     made = json.loads(journal.read_text("utf-8")) if journal.exists() else {}
     if fresh or made.get("settings") != settings:
@@ -61,7 +61,7 @@ def prepare(settings: dict[str, Any], fresh: bool) -> None:
             shutil.rmtree(folder)
         storage.write_json(journal, made)
     if len(made["done"]) == len(stages(settings)):
-        sys.stdout.write(f"Pages and warmed-up model: {DATA} (--fresh makes them again)\n")
+        sys.stdout.write(f"Pages and warmed-up model: {DATA} (--fresh recreates them)\n")
     for title, module, arguments in stages(settings):
         if title not in made["done"]:
             step(title, module, arguments)
@@ -101,7 +101,7 @@ class Stopped(Exception):
 
 
 def step(title: str, module: str, arguments: list[str]) -> None:
-    """Run one command, with its name above it.
+    """Print a heading and run one command.
 
     Raises:
         Stopped: it did not end well.

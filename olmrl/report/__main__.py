@@ -13,8 +13,8 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
     """Command line entry."""
     parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("runs", nargs="+", help="run directories")
-    parser.add_argument("--compare", action="store_true", help="one page over all runs")
-    parser.add_argument("-o", "--output", default="compare.html", help="file of --compare")
+    parser.add_argument("--compare", action="store_true", help="one page that overlays all runs")
+    parser.add_argument("-o", "--output", default="compare.html", help="output file of --compare")
     arguments = parser.parse_args(argv)
     directories = [RunDirectory(run) for run in arguments.runs]
     for directory in directories:

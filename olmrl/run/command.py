@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from olmrl import cluster, storage
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
-from olmrl.config.changes import config_diff
+from olmrl.config.changes import config_changes
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
 from olmrl.errors import RunStopped
@@ -157,13 +157,16 @@ def _prepare(
     checkpoints.recover()
     newest = checkpoints.newest()
     saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
-    changes = config_diff(saved, parse_yaml(text, "configuration"))
-    if changes and newest is not None and not arguments.allow_config_change:
+    changes = config_changes(saved, parse_yaml(text, "configuration"))
+    if changes.learning and newest is not None and not arguments.allow_config_change:
         raise ConfigError(
             f"{directory.path}: the configuration changed since the run began:\n"
-            + "\n".join(f"  {change}" for change in changes)
+            + "\n".join(f"  {change}" for change in changes.learning)
             + "\ncontinue with --allow-config-change, or undo the change"
         )
+    if changes.free:
+        free = "; ".join(changes.free)
+        sys.stdout.write(f"changed since the run began, not what it learns: {free}\n")
     directory.create(text)
 
 

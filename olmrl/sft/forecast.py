@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,16 +45,14 @@ def drop_note(count: int) -> str:
 
 
 def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
-    """Optimizer steps of the run: `run.steps`, or what the epochs give.
+    """Steps of the run.
 
     Args:
         config: The run.
         kept: By training page of an epoch: False for one that is known to be dropped.
     """
-    if config.run.steps is not None:
-        return config.run.steps
     pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
-    return max(1, math.ceil(pages / config.training.pages_per_step))
+    return config.run.total_steps(pages, config.training.pages_per_step)
 
 
 def asking_pipeline(config: SftConfig) -> Pipeline:

@@ -5,17 +5,15 @@ page pairs -> Ray Data (steps, encode) -> StepFeed -> LearnerWorker x M
 
 from __future__ import annotations
 
-import ray
-
 from olmrl.cluster import Plan, operations
-from olmrl.cluster.connect import beside_driver
 from olmrl.config import SftConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page_sets import load_sets
 from olmrl.report.run import write as write_report
+from olmrl.run.bad_pages import BadPages
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
-from olmrl.run.launch import LearnerGroup
+from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.run.session import run_session
 from olmrl.sft.driver import SftDriver
 from olmrl.sft.feed import StepFeed
@@ -48,35 +46,33 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     encoder = EncoderSpec(config.model.path)
     encoder.build().check_chat()  # a wrong model ends the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
-    for bad in pages.bad:
-        directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+    bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)
+    for _, page in pages.bad:
+        bad.list(page)
     read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
     total = total_steps(config, [not rule for rule in pages.foreseen])
     held = sum(len(held_out.items) for held_out in pages.evaluation)
     lost = sum(bool(rule) for rule in pages.foreseen)
     console.say(f"{count} training pages{drop_note(lost)}, {held} for evaluation, {total} steps")
-    feed = (
-        ray.remote(StepFeed)
-        .options(max_concurrency=1000, **beside_driver())
-        .remote(config.learner.workers, _STEPS_AHEAD)
-    )
+    feed = start_actor(StepFeed, config.learner.workers, _STEPS_AHEAD)
     task = SftTask(
         config=config,
         run_dir=str(directory.path),
         encoder=encoder,
-        feed=feed,
+        actor=feed,
         evaluation_sets=tuple(held_out.name for held_out in pages.evaluation),
         pages_per_epoch=count,
         total_steps=total,
     )
-    learner = LearnerGroup("olmrl.sft.worker:sft_loop", task, config.learner, str(directory.path))
+    learner = LearnerGroup("olmrl.sft.worker:SftWorker", task, config.learner, str(directory.path))
     driver = SftDriver(
         config,
         directory,
         encoder=encoder,
         cost=operations(config.model.path),
         pages=pages,
+        bad=bad,
         read=read,
         feed=feed,
         sinks=console.sinks(config.logging),

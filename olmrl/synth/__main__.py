@@ -1,4 +1,4 @@
-"""Pages and tests of known truth, and a tiny model to read them."""
+"""Pages and tests with known truth, and a tiny model to read them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from itertools import islice
 
+from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
 
 
@@ -27,25 +28,28 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=RATE",
-        help="how often a habit shows in the labels of sft/ (repeatable), e.g. endless=0",
+        help="how often a habit appears in the labels of sft/ (repeatable), e.g. endless=0",
     )
-    model = verbs.add_parser("model", help="a tiny, randomly initialised Qwen2.5-VL")
+    model = verbs.add_parser("model", help="a tiny, randomly initialised model")
     model.add_argument("out", help="folder to write")
     model.add_argument(
         "--texts",
         "--pages",
         nargs="+",
         required=True,
-        help="files or folders whose .md and .txt texts the tokenizer learns from",
+        help="files or folders with .md and .txt texts to train the tokenizer on",
     )
     model.add_argument("--size", default="tiny", help="tiny or small")
+    model.add_argument(
+        "--family", default="qwen2_5_vl", help=f"one of {', '.join(FAMILIES)} (default qwen2_5_vl)"
+    )
     model.add_argument("--vocab-size", type=int, default=640)
     model.add_argument("--seed", type=int, default=0)
-    tests = verbs.add_parser("tests", help="unit tests from pages whose truth is known")
+    tests = verbs.add_parser("tests", help="unit tests from pages with known truth")
     tests.add_argument("pairs", help="folder with X.pdf + X.md or X.html, searched recursively")
     tests.add_argument("out", help="bench folder to write")
     tests.add_argument("--seed", type=int, default=0)
-    tests.add_argument("--max-tests", type=int, default=40, help="most tests per page")
+    tests.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
     tests.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     return parser
 
@@ -99,8 +103,9 @@ def _model(options: argparse.Namespace) -> str:
         size=options.size,
         vocab_size=options.vocab_size,
         seed=options.seed,
+        family=options.family,
     )
-    return f"{folder}: a {options.size} Qwen2.5-VL"
+    return f"{folder}: a {options.size} {FAMILIES[options.family].title}"
 
 
 def _tests(options: argparse.Namespace) -> str:
@@ -120,7 +125,7 @@ def _tests(options: argparse.Namespace) -> str:
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.synth") -> int:
-    """Run one verb; a user's mistake ends in one sentence and exit code 2."""
+    """Run one verb; a user error ends in one sentence and exit code 2."""
     options = _parser(prog).parse_args(arguments)
     quiet_libraries()
     try:
