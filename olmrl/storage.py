@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import fsspec
-from fsspec.core import url_to_fs
+if TYPE_CHECKING:
+    import fsspec
 
 _EXTRA_OF_SCHEME = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 
@@ -32,6 +32,9 @@ def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem,
     Raises:
         ValueError: the scheme is unknown or its package is not installed.
     """
+    # Deferred: 0.15 s of CPU, which a command that touches no page need not spend.
+    from fsspec.core import url_to_fs  # noqa: PLC0415
+
     text = os.fspath(path)
     try:
         return url_to_fs(text)

@@ -15,11 +15,13 @@ from data_pdfs import write_pdf
 from olmrl.config import ConfigError
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.encoded import EncodedExample
+from olmrl.data.order import order
 from olmrl.data.page import PageSource
-from olmrl.data.page_sets import ExampleStream, count_sets, load_sets
+from olmrl.data.page_sets import ExampleStream, load_sets
 from olmrl.data.render import BadPage
+from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import OrderedStream, PageStream, PreparedPage, order
+from olmrl.data.streams import OrderedStream, PageStream, PreparedPage
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent
