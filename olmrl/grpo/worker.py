@@ -36,7 +36,8 @@ from olmrl.learner.parity import ParityGuard, mean_gap_bound
 from olmrl.metrics import Clock, Max, Measurements, Sum
 from olmrl.run.events import EventLog
 from olmrl.types import Completion, Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup
-from olmrl.weight_sync.sender import make_sender, resolve_transport
+from olmrl.weight_sync.sender import make_sender
+from olmrl.weight_sync.transport import resolve_transport
 
 
 def grpo_loop(task: GrpoTask) -> None:
