@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from olmrl import storage
 from olmrl.data.page import PageSource, read_reference
 from olmrl.data.render import BadPage, UnreadPage, page_count
-from olmrl.data.streams import OrderedStream
+from olmrl.data.streams import OrderedStream, Work
 from olmrl.markup import front_matter
 
 CACHE_NAME = "validation.parquet"
@@ -117,9 +117,7 @@ def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
     return [known.get(stamp(source)) for source in sources]
 
 
-def judge_all(
-    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
-) -> Iterable[Any]:
+def judge_all(work: Work, count: int, resources: Mapping[str, float] | None) -> Iterable[Any]:
     """What `work` says of each item, in order, many items to a task of Ray Data."""
     stream = OrderedStream(
         work,
