@@ -40,7 +40,7 @@ class Registry:
             return name
         near = suggestion(str(name), known)
         raise ValueError(
-            f"unknown {self.kind} {name!r}; {near}known are {', '.join(known)}, "
+            f"unknown {self.kind} {name!r}; {near}allowed: {', '.join(known)}, "
             "or your own as package.module:callable"
         )
 

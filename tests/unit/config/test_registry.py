@@ -48,15 +48,15 @@ def load_grpo(*overrides: str) -> GrpoConfig:
         (GrpoConfig, "rewards=[{name: edit_distanse}]", "rewards.0.name: unknown reward"),
         (GrpoConfig, "rewards=[{name: edit_distanse}]", "did you mean 'edit_distance'?"),
         (GrpoConfig, "algorithm.loss=drgrpo", "did you mean 'dr_grpo'?"),
-        (GrpoConfig, "algorithm.loss=ppo", "known are grpo, bnpo, dr_grpo, dapo, cispo"),
+        (GrpoConfig, "algorithm.loss=ppo", "allowed: grpo, bnpo, dr_grpo, dapo, cispo"),
         (GrpoConfig, "algorithm.loss=3", "algorithm.loss"),
         (GrpoConfig, "weight_sync.transport=ncl", "did you mean 'nccl'?"),
-        (GrpoConfig, "weight_sync.transport=rdma", "known are auto, object_store, nccl, ipc"),
+        (GrpoConfig, "weight_sync.transport=rdma", "allowed: auto, object_store, nccl, ipc"),
         (GrpoConfig, "weight_sync.transport='my:'", "package.module:callable"),
         (SftConfig, "data.pipeline=[{name: Prompt}, {name: Tokeniser}]", "data.pipeline.1: unkno"),
         (SftConfig, "data.pipeline=[{name: Tokeniser}]", "did you mean 'Tokenizer'?"),
         (SftConfig, "data.pipeline=[{prompt: x}]", "unknown step None"),
-        (SftConfig, "data.train=[{root: d, pipeline: [{name: X}]}]", "known are FrontMatterPars"),
+        (SftConfig, "data.train=[{root: d, pipeline: [{name: X}]}]", "allowed: FrontMatterPars"),
     ],
 )
 def test_an_unknown_name_is_refused_when_the_configuration_is_read(schema, override, message):

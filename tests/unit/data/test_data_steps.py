@@ -242,7 +242,7 @@ def test_disabled_steps_are_left_out_but_checked():
     ("config", "message"),
     [
         ({"name": "RotationAugmentatoin"}, "did you mean 'RotationAugmentation'"),
-        ({"name": "Zzz"}, "known are FrontMatterParser"),
+        ({"name": "Zzz"}, "allowed: FrontMatterParser"),
         ({}, "unknown step None"),
         ({"name": "PDFRenderer", "dim": 3}, r"unknown parameter 'dim' \(parameters: target_long"),
         ({"name": "JSONOutputFormat", "x": 3}, "it has none"),
