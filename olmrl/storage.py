@@ -38,7 +38,8 @@ def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem,
 
     text = os.fspath(path)
     try:
-        return url_to_fs(text)
+        fs, inner = url_to_fs(text)
+        return fs, str(inner)
     except (ImportError, ValueError) as error:
         scheme = text.split("://", 1)[0]
         package = _EXTRA_OF_SCHEME.get(scheme, "a package for fsspec")

@@ -16,6 +16,7 @@ from olmrl.grpo.buffer import RolloutBuffer
 from olmrl.grpo.driver import GrpoDriver
 from olmrl.grpo.group_cost import GroupCost
 from olmrl.grpo.task import GrpoTask
+from olmrl.learner.loss import policy_loss
 from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rewards.registry import build_all
@@ -25,8 +26,8 @@ from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.run.session import run_session
-from olmrl.weight_sync.sender import resolve_transport
 from olmrl.weight_sync.store import start_store
+from olmrl.weight_sync.transport import resolve_transport
 
 COLUMNS = {
     "reward": ("reward/mean", ".3f"),
@@ -57,8 +58,10 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.prompt_order,
         config.data.anchor_text_len,
     )
-    # A wrong model path, prompt or reward ends the run here, before anything starts.
+    # A wrong model path, prompt, loss, transport or reward ends the run here.
     built = encoder.build()
+    policy_loss(config.algorithm)
+    engine = worker_spec(config, encoder)
     for reward in build_all(config.rewards):
         if reward.curriculum is not None:
             reward.curriculum.check_files(name for page in train for name in page.test_files)
@@ -75,7 +78,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     )
     weights = start_store(**beside_driver())
     seats = reserve_engines(config)
-    pool = RolloutPool(worker_spec(config, encoder), weights, actor_options=seats.options)
+    pool = RolloutPool(engine, weights, actor_options=seats.options)
     pool.start()
     scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
     evaluators = ScorerPool(figures.REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)

@@ -31,8 +31,9 @@ from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.publication import pack
-from olmrl.weight_sync.sender import WeightSender, make_sender
+from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.store import start_store
+from olmrl.weight_sync.transport import WeightSender
 
 DRAW = SamplingSpec(temperature=0.8, top_p=1.0, max_tokens=24)
 FAMILY = FAMILIES["qwen2_5_vl"]

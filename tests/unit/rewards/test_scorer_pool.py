@@ -8,10 +8,10 @@ import pytest
 import ray
 from reward_pages import HEAD, completion, group, page, test_row
 
+from olmrl.config.registered import REWARDS
 from olmrl.config.schema import RewardConfig, ScorerConfig
 from olmrl.metrics import flatten
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
-from olmrl.rewards.registry import REGISTERED
 from olmrl.types import PolicyVersion, PromptGroup, VersionSpan
 
 REFERENCE = "the quick brown fox"
@@ -32,7 +32,7 @@ def cluster(ray_job):
 @pytest.fixture(scope="module")
 def all_rewards(cluster):
     """Every reward of olmrl, two workers, groups of three."""
-    pool = make({name: {} for name in REGISTERED}, group_size=3, workers=2, max_memory_gb=1.0)
+    pool = make({name: {} for name in REWARDS.paths}, group_size=3, workers=2, max_memory_gb=1.0)
     yield pool
     pool.close()
 
