@@ -23,7 +23,7 @@ ROOT = SUPPORT.parents[1]
 
 
 def start_head() -> Cluster:
-    """A head on loopback, with neither autoscaler nor log forwarding: no test looks at those."""
+    """A head with neither autoscaler nor log forwarding: no test looks at those."""
     # Ray's workers come with the first task of their environment; those it starts in advance have
     # none and would never be used.
     # (Ray reads these names as they are written.)
@@ -33,7 +33,6 @@ def start_head() -> Cluster:
         "include_dashboard": False,
         "no_monitor": True,
         "include_log_monitor": False,
-        "node_ip_address": "127.0.0.1",
         "_system_config": {"metrics_report_interval_ms": 500},
     }
     return Cluster(initialize_head=True, head_node_args=head)
