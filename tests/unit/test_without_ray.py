@@ -17,6 +17,7 @@ SHELLS = {
     "data.commands",
     "data.streams",
     "evaluation.heldout",
+    "evaluation.judging",
     "evaluation.transcribe",
     "grpo.driver",
     "grpo.training",
@@ -28,11 +29,13 @@ SHELLS = {
     "rollout.gauges",
     "rollout.pool",
     "rollout.worker",
+    "run.driver",
     "run.launch",
     "run.prometheus",
+    "run.worker",
     "sft.driver",
     "sft.evaluator",
-    "sft.training",
+    "sft.scoring",
     "sft.worker",
     "weight_sync.direct_sender",
     "weight_sync.fleet",
@@ -47,7 +50,7 @@ ABOVE = {
     "data.page_sets",
     "grpo.pages_ahead",
     "run.session",
-    "sft.scoring",
+    "sft.training",
 }
 """Modules that import one of those."""
 
