@@ -1,34 +1,62 @@
-"""What changed between the configuration of a checkpoint and the one it is resumed with."""
+"""What differs between a checkpoint's configuration and the one it is resumed with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+FREE_TO_CHANGE = (
+    "run.dir",
+    "run.max_seconds",
+    "data.cache_dir",
+    "data.prefetch_pages",
+    "data.render_cpus",
+    "data.resources",
+    "rollout.resources",
+    "rollout.stall_timeout_s",
+    "scorer.workers",
+    "scorer.cpus_per_worker",
+    "scorer.resources",
+    "learner.resources",
+    "learner.max_restarts",
+    "guards.save_batch_every",
+    "checkpoint",
+    "logging",
+    "cluster",
+)
+"""Keys and whole sections that say where and how a run works, not what it learns: a resumed run may
+change them."""
 
 _ABSENT = "(absent)"
 
 
-def config_diff(
-    old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str] = ()
-) -> list[str]:
-    """List changed keys as `section.key: old -> new`, in the order of the keys.
+class Changes(NamedTuple):
+    """Changed keys as `section.key: old -> new`, in the order of the keys."""
+
+    learning: list[str]
+    """Those that may change what is learnt."""
+    free: list[str]
+    """Those that cannot."""
+
+
+def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
+    """Compare two configurations.
 
     Args:
-        old: `model_dump(mode="json")` of the configuration in the checkpoint.
-        new: that of the run that wants to continue.
-        ignore: keys or whole sections (`logging`, `run.steps`) whose change does not matter.
+        old: `model_dump(mode="json")` of the configuration in the run directory.
+        new: the same for the run that is to continue.
     """
-    return [
-        f"{key}: {before!r} -> {after!r}"
-        for key, before, after in _changes("", old, new)
-        if not any(key == i or key.startswith(f"{i}.") for i in ignore)
-    ]
+    changes = Changes([], [])
+    for key, before, after in _changed("", old, new):
+        free = any(key == name or key.startswith(f"{name}.") for name in FREE_TO_CHANGE)
+        (changes.free if free else changes.learning).append(f"{key}: {before!r} -> {after!r}")
+    return changes
 
 
-def _changes(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+def _changed(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
-            yield from _changes(
+            yield from _changed(
                 f"{prefix}.{key}" if prefix else str(key),
                 old.get(key, _ABSENT),
                 new.get(key, _ABSENT),
@@ -38,7 +66,7 @@ def _changes(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples and lists are one thing here: JSON cannot tell them apart."""
+    """Treat tuples and lists alike: JSON does not distinguish them."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

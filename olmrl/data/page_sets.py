@@ -16,7 +16,7 @@ from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.data.steps.reading import PDFRenderer
 from olmrl.data.streams import OrderedStream, StreamItem, image_bytes
-from olmrl.data.tally import Tally
+from olmrl.data.tally import Tally, excess_bad
 from olmrl.data.text_rules import drop_rules, known_rules
 from olmrl.data.validate import validate, verdicts
 
@@ -54,7 +54,7 @@ class SftPages(NamedTuple):
     train: PageSet
     """The training sets, concatenated."""
     evaluation: tuple[PageSet, ...]
-    bad: list[BadPage]
+    bad: list[tuple[PageSource, BadPage]]
     """Pages that cannot be used, over all sets."""
     orphans: int
     """.md files without a PDF; they are no pages."""
@@ -63,10 +63,10 @@ class SftPages(NamedTuple):
     foreseen: tuple[str, ...]
     """By page of `train`: the rule on its text that will drop it, empty for a kept one."""
 
-    def places(self) -> set[tuple[str, int]]:
-        """PDF and page number of every usable page of all sets, each once."""
+    def sources(self) -> list[PageSource]:
+        """Every page of all sets, bad ones included."""
         items = [item for pages in (self.train, *self.evaluation) for item in pages.items]
-        return {(item.source.pdf_path, item.source.page_number) for item in items}
+        return [item.source for item in items] + [source for source, _ in self.bad]
 
 
 def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
@@ -85,14 +85,19 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     pages = [source for scan in scans for source in scan.sources]
     cache_dir = config.cache_dir or cache_dir
     checked = validate(pages, cache_dir, config.resources)
-    _bound_bad(checked.bad, len(pages), config.max_bad_fraction)
+    problem = excess_bad(len(checked.bad), len(pages), config.max_bad_fraction)
+    if problem:
+        shown = "; ".join(str(page) for page in checked.bad[:_SHOWN])
+        raise ValueError(f"{problem}; the first: {shown}")
     bad = {page.path for page in checked.bad}
     usable = [[s for s in scan.sources if s.pdf_path not in bad] for scan in scans]
     orphans = sum(len(scan.orphans) for scan in scans)
     train, evaluation = _page_sets(config, usable, pipelines)
     rules = drop_rules(train.items, cache_dir, config.resources)
     _require_kept(rules)
-    return SftPages(train, evaluation, checked.bad, orphans, checked.opened, tuple(rules))
+    by_path = {source.pdf_path: source for source in pages}
+    found = [(by_path[page.path], page) for page in checked.bad]
+    return SftPages(train, evaluation, found, orphans, checked.opened, tuple(rules))
 
 
 def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
@@ -209,15 +214,6 @@ def _require_kept(rules: Sequence[str]) -> None:
         for step, _, rule in (found.partition(": ") for found in rules):
             tally.dropped[step, rule] += 1
         tally.require_some()
-
-
-def _bound_bad(bad: Sequence[BadPage], total: int, most: float) -> None:
-    if len(bad) > most * total:
-        shown = "; ".join(str(page) for page in bad[:_SHOWN])
-        raise ValueError(
-            f"{len(bad)} of {total} pages cannot be used, more than data.max_bad_fraction={most:g} "
-            f"allows; the first: {shown}"
-        )
 
 
 def place_random(seed: int, epoch: int, index: int) -> np.random.Generator:

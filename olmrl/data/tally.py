@@ -81,3 +81,19 @@ class Tally:
         """
         if self.total and not self.kept:
             raise ValueError(f"no page is left to train on: {self.summary()}")
+
+
+def excess_bad(bad: int, total: int, most: float, title: str = "pages") -> str | None:
+    """Why a set has too many bad pages, if it has.
+
+    Args:
+        bad: How many there are.
+        total: Pages of the set, bad ones included.
+        most: `data.max_bad_fraction`.
+        title: What the set's pages are called.
+    """
+    if bad <= most * total:
+        return None
+    return (
+        f"{bad} of {total} {title} cannot be used, more than data.max_bad_fraction={most:g} allows"
+    )

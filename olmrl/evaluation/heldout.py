@@ -1,15 +1,13 @@
 """Held-out pages through the engines of the run, while the learner waits for their score.
 
-    start --page--> RolloutPool --completion--> take --> ScorerPool --> poll: Evaluated
+    start --page--> RolloutPool --completion--> take --> Judge --> poll: Evaluated
 
 The Driver owns the loop: it starts an evaluation when the learner waits for one, and hands over
-what the engines say of it. Model output cannot end a run here: a transcription that cannot be made
-or scored passes no test, and is listed and counted.
+what the engines say of it.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,12 +18,14 @@ from olmrl.config.schema import GrpoConfig
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.render import BadPage
 from olmrl.evaluation import figures
-from olmrl.rewards.pool import ScorerPool, ScoringFailure
-from olmrl.rollout.engine import Generated, GenerationFailure
+from olmrl.evaluation.judging import Judge, Judged, fail
+from olmrl.evaluation.reading import Reading, Readings, ReadingSpec
+from olmrl.rewards.pool import ScorerPool
+from olmrl.rollout.engine import Generated
 from olmrl.rollout.pool import RolloutPool
 from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
-from olmrl.types import Completion, Page, PolicyVersion, PromptGroup, Rollout, SamplingSpec
+from olmrl.types import Page, PolicyVersion, Rollout, SamplingSpec
 
 _SHOWN_PAGES = 4
 _MARK = "evaluation:"
@@ -48,36 +48,15 @@ class Evaluated:
         return next((self.scores[name] for name in _BEST if name in self.scores), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _HeldoutPage:
-    """A page that was rendered, for all evaluations of the run."""
-
-    number: int
-    """Its place among the sources, which seeds its sampling."""
-    page_id: str
-    ref: Any
-    """ObjectRef of the Page."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """One completion that an evaluation waits for."""
-
-    mode: str
-    page: _HeldoutPage
-    completion: Completion | None = None
-    """Once an engine has made it."""
-
-
 @dataclass
 class _Running:
     """Held-out pages in flight."""
 
     version: PolicyVersion
-    rollouts: dict[str, list[tuple[str, Rollout]]] = field(default_factory=dict)
+    readings: dict[str, Readings]
+    """By mode."""
+    rollouts: dict[str, list[tuple[str, Rollout]]]
     """(page id, rollout) per mode."""
-    asked: dict[str, _Asked] = field(default_factory=dict)
-    """By group id, what is not scored yet."""
     failed: list[dict[str, str]] = field(default_factory=list)
     """Transcriptions that could not be made or scored, for the record."""
 
@@ -105,11 +84,12 @@ class HeldoutEvaluator:
         self._directory = directory
         self._sources = figures.with_baselines(sources)[: config.evaluation.max_pages]
         self._pool = pool
-        self._scorers = scorers
+        self._judge = Judge(scorers)
         self._bad = BadPages(
             directory, self._sources, config.data.max_bad_fraction, "held-out pages"
         )
-        self._pages: list[_HeldoutPage] | None = None
+        self._pages: dict[str, Any] | None = None
+        """ObjectRefs by page id, once for all evaluations of the run."""
         self._running: _Running | None = None
 
     @property
@@ -119,8 +99,8 @@ class HeldoutEvaluator:
 
     @property
     def awaited(self) -> list[Any]:
-        """Refs of the answers that come next: once one is there, `poll` has something to do."""
-        return self._scorers.awaited
+        """Refs that resolve when `poll` has something to do."""
+        return self._judge.awaited
 
     @staticmethod
     def owns(group_id: str) -> bool:
@@ -139,82 +119,72 @@ class HeldoutEvaluator:
         """
         if self._pages is None:
             self._pages = self._render()
-        modes = sampling_modes(self._config)
-        running = self._running = _Running(version, rollouts={mode: [] for mode in modes})
-        for page in self._pages:
-            for mode, (sampling, count) in modes.items():
+        modes = reading_modes(self._config)
+        readings = {
+            mode: Readings(self._pool, spec, prefix=f"{_MARK}{version}:{mode}:")
+            for mode, (spec, _) in modes.items()
+        }
+        self._running = _Running(version, readings, {mode: [] for mode in modes})
+        for page_id, page in self._pages.items():
+            for mode, (_, count) in modes.items():
                 for sample in range(count):
-                    group_id = f"{_MARK}{version}:{mode}:{page.number}:{sample}"
-                    running.asked[group_id] = _Asked(mode, page)
-                    seed = zlib.crc32(f"{self._config.run.seed}/{page.number}/{sample}".encode())
-                    self._pool.submit(group_id, page.ref, sampling, (seed,))
+                    readings[mode].ask(f"{page_id}#{sample}", page)
 
     def take(self, item: Generated) -> None:
         """Pass on what an engine made of a held-out page."""
-        asked = self._running.asked.get(item.group_id) if self._running else None
-        if asked is None:
-            return
-        if isinstance(item, GenerationFailure):
-            self._fail(item.group_id, item.reason)
-        else:
-            asked.completion = item
-            self._scorers.submit(item.group_id, asked.page.ref, item)
+        for mode, readings in self._running.readings.items() if self._running else ():
+            reading = readings.take(item)
+            if reading is not None:
+                self._score(mode, reading)
 
     def poll(self) -> Evaluated | None:
         """Collect scored pages; gives the evaluation once it is whole and written."""
-        for scored in self._scorers.poll(0.0):
-            self._take_scored(scored)
-        if self._running is None or self._running.asked:
+        for judged in self._judge.poll(0.0):
+            self._note(judged)
+        running = self._running
+        if running is None or len(self._judge) or any(map(len, running.readings.values())):
             return None
-        finished, self._running = self._running, None
-        return self._finish(finished)
+        self._running = None
+        return self._finish(running)
 
     def forget(self) -> None:
         """Drop the evaluation in flight: the learner that waited for it is gone."""
-        if self._running is None:
-            return
-        self._pool.abort(list(self._running.asked))
-        for group_id in self._running.asked:
-            self._scorers.forget(group_id)
+        for readings in self._running.readings.values() if self._running else ():
+            self._pool.abort(readings.group_ids)
+        self._judge.forget()
         self._running = None
 
-    def _render(self) -> list[_HeldoutPage]:
-        pages = []
-        for number, source in enumerate(self._sources):
+    def _render(self) -> dict[str, Any]:
+        pages = {}
+        for source in self._sources:
             try:
-                page = load_page(source, self._config.data.longest_side)
+                pages[source.page_id] = ray.put(load_page(source, self._config.data.longest_side))
             except BadPage as bad:
                 self._bad.add(bad)
-            else:
-                pages.append(_HeldoutPage(number, page.page_id, ray.put(page)))
         return pages
 
-    def _take_scored(self, scored: PromptGroup | ScoringFailure) -> None:
-        running = self._running
-        if running is None or scored.group_id not in running.asked:
-            return
-        if isinstance(scored, ScoringFailure):
-            self._fail(scored.group_id, scored.reason)
-            return
-        asked = running.asked.pop(scored.group_id)
-        rows = [(asked.page.page_id, rollout) for rollout in scored.rollouts]
-        running.rollouts[asked.mode] += rows
+    def _score(self, mode: str, reading: Reading) -> None:
+        assert self._running is not None and self._pages is not None
+        page_id = reading.name.rpartition("#")[0]
+        page = self._pages[page_id]
+        if reading.completion is not None:
+            self._judge.submit((mode, page_id), page, reading.completion)
+        else:
+            nothing = figures.no_completion(reading.name, self._running.version)
+            self._note(fail((mode, page_id), page, nothing, reading.failure))
 
-    def _fail(self, group_id: str, reason: str) -> None:
-        running = self._running
-        assert running is not None
-        asked = running.asked.pop(group_id)
-        made = asked.completion or figures.no_completion(group_id, running.version)
-        page: Page = ray.get(asked.page.ref)
-        rollout = figures.failed_rollout(page, made, reason)
-        running.rollouts[asked.mode].append((page.page_id, rollout))
-        running.failed.append(
-            {"page_id": page.page_id, "mode": asked.mode, "reason": reason, "text": made.text}
-        )
+    def _note(self, judged: Judged) -> None:
+        assert self._running is not None
+        mode, page_id = judged.name
+        self._running.rollouts[mode].append((page_id, judged.rollout))
+        if judged.failure:
+            failed = {"page_id": page_id, "mode": mode, "reason": judged.failure}
+            self._running.failed.append(failed | {"text": judged.text})
 
     def _finish(self, finished: _Running) -> Evaluated:
+        assert self._pages is not None
         # Views of the object store: no page is copied for this.
-        found: list[Page] = ray.get([page.ref for page in self._pages or ()])
+        found: list[Page] = ray.get(list(self._pages.values()))
         pages = {page.page_id: page for page in found}
         shown = found[:_SHOWN_PAGES]
         images = {page.page_id: self._directory.page_image(page) for page in shown}
@@ -235,12 +205,13 @@ def training_sampling(config: GrpoConfig) -> SamplingSpec:
     )
 
 
-def sampling_modes(config: GrpoConfig) -> Mapping[str, tuple[SamplingSpec, int]]:
-    """How held-out pages are read: mode -> (sampling, transcriptions of each page)."""
-    settings, trained = config.evaluation, training_sampling(config)
-    modes: dict[str, tuple[SamplingSpec, int]] = {}
+def reading_modes(config: GrpoConfig) -> Mapping[str, tuple[ReadingSpec, int]]:
+    """How held-out pages are read: mode -> (how, transcriptions of each page)."""
+    settings, trained, seed = config.evaluation, config.rollout.sampling, config.run.seed
+    modes: dict[str, tuple[ReadingSpec, int]] = {}
     if settings.greedy:
-        modes["greedy"] = (SamplingSpec(1.0, 1.0, trained.max_tokens, greedy=True), 1)
+        modes["greedy"] = (ReadingSpec(trained.max_tokens, seed=seed), 1)
     if settings.sampled:
-        modes["sampled"] = (trained, settings.samples_per_page)
+        sampled = ReadingSpec(trained.max_tokens, (trained.temperature,), trained.top_p, seed)
+        modes["sampled"] = (sampled, settings.samples_per_page)
     return modes

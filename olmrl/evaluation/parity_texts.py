@@ -10,8 +10,9 @@ import torch
 
 from olmrl.config.schema import Dtype, RolloutConfig
 from olmrl.data.encode import Encoder
+from olmrl.evaluation.reading import ReadingSpec, read
 from olmrl.export import weights
-from olmrl.rollout.engine import GenerationFailure, GenerationRequest
+from olmrl.rollout.engine import Engine, Generated, GenerationRequest
 from olmrl.rollout.environment import engine_environment
 from olmrl.types import Completion, Page, SamplingSpec
 
@@ -35,7 +36,7 @@ def transcribe(
     os.environ.update(engine_environment(config, use_gpu=on_gpu))
     here, there = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("spawn").Process(
-        target=_transcribe_in_child,
+        target=_read_in_child,
         args=(there, model, pages, prompt, max_tokens, config),
         daemon=True,
     )
@@ -57,7 +58,7 @@ def _longest(model: str) -> int:
     return min(int(text.get("max_position_embeddings", 16384)), 16384)
 
 
-def _transcribe_in_child(
+def _read_in_child(
     to: Connection,
     model: str,
     pages: list[Page],
@@ -73,16 +74,29 @@ def _transcribe_in_child(
     except ValueError as error:
         to.send(str(error))
         return
-    sampling = SamplingSpec(temperature=1.0, top_p=1.0, max_tokens=max_tokens, greedy=True)
-    for number, page in enumerate(pages):
-        text = encoder.prompt_text(page)
-        engine.submit(GenerationRequest(str(number), page, text, sampling, seeds=(0,)))
-    done: dict[int, Completion] = {}
-    while len(done) < len(pages):
-        for item in engine.poll(1.0):
-            if isinstance(item, GenerationFailure):
-                to.send(f"{pages[int(item.group_id)].page_id}: {item.reason}")
-                return
-            done[int(item.group_id)] = item
-    to.send([done[number] for number in range(len(pages))])
+    done: dict[str, Completion] = {}
+    by_name = {str(number): page for number, page in enumerate(pages)}
+    for reading in read(_OneEngine(engine, encoder), by_name.items(), ReadingSpec(max_tokens)):
+        if reading.completion is None:
+            to.send(f"{by_name[reading.name].page_id}: {reading.failure}")
+            return
+        done[reading.name] = reading.completion
+    to.send([done[name] for name in by_name])
     engine.close()
+
+
+class _OneEngine:
+    """An engine that is asked for pages without a pool around it."""
+
+    def __init__(self, engine: Engine, encoder: Encoder) -> None:
+        self._engine = engine
+        self._encoder = encoder
+
+    def submit(
+        self, group_id: str, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...]
+    ) -> None:
+        text = self._encoder.prompt_text(page)
+        self._engine.submit(GenerationRequest(group_id, page, text, sampling, seeds))
+
+    def poll(self, timeout_s: float) -> list[Generated]:
+        return self._engine.poll(timeout_s)

@@ -1,15 +1,12 @@
-"""Pages to markdown through the same engines that training uses: `python -m olmrl.bench run`.
+"""Pages to markdown files through the same engines that training uses: `python -m olmrl.bench run`.
 
-One attempt per page, or the public pipeline's ladder (docs/formats.md#inference-ladder): further
-attempts at rising temperature until an answer is whole, and a page that the model calls rotated is
-turned and read again. Pages are rendered and answers written as engines finish them; a page whose
-file exists is not generated again, so a killed call continues.
+Pages are rendered and answers written as engines finish them; a page whose file exists is not
+generated again, so a killed call continues.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -22,11 +19,11 @@ from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.render import BadPage
+from olmrl.evaluation.reading import Generator, ReadingSpec, read, whole_answer
 from olmrl.markup import front_matter
-from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
-from olmrl.types import Completion, Page, SamplingSpec
+from olmrl.types import Page
 from olmrl.weight_sync.store import start_store
 
 LADDER = (0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 1.0)
@@ -38,7 +35,7 @@ _AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class TranscribeSettings:
-    """How pages are read."""
+    """How pages become files."""
 
     longest_side: int = 1288
     """Pixels of the longer side."""
@@ -53,7 +50,7 @@ class TranscribeSettings:
 
 
 @dataclass
-class Outcome:
+class Transcribed:
     """What became of the pages."""
 
     written: int = 0
@@ -65,20 +62,6 @@ class Outcome:
     """(page id, reason): nothing was written."""
 
 
-@dataclass
-class _Task:
-    """One transcription under way."""
-
-    source: PageSource
-    target: str
-    repeat: int
-    page: Page
-    attempt: int = 0
-    turned: int = 0
-    """Degrees counter-clockwise the page has been turned by."""
-    last_valid: str | None = None
-
-
 def transcribe(
     spec: EncoderSpec,
     config: RolloutConfig,
@@ -87,8 +70,8 @@ def transcribe(
     settings: TranscribeSettings,
     *,
     use_gpu: bool,
-    on_page: Callable[[Outcome], None] = lambda outcome: None,
-) -> Outcome:
+    on_page: Callable[[Transcribed], None] = lambda so_far: None,
+) -> Transcribed:
     """Transcribe pages into `OUT/<sub>/<name>_pg{P}_repeat{R}.md`. Needs Ray.
 
     Args:
@@ -107,106 +90,61 @@ def transcribe(
     try:
         pool.start()
         pool.wait_ready(_START_TIMEOUT_S)
-        return _Transcriber(pool, config, sources, out, settings, on_page).run()
+        return write_readings(pool, config, sources, out, settings, on_page)
     finally:
         pool.close()
 
 
-class _Transcriber:
-    def __init__(
-        self,
-        pool: RolloutPool,
-        config: RolloutConfig,
-        sources: Sequence[PageSource],
-        out: str,
-        settings: TranscribeSettings,
-        on_page: Callable[[Outcome], None],
-    ) -> None:
-        self._pool = pool
-        self._config = config
-        self._settings = settings
-        self._on_page = on_page
-        self._outcome = Outcome()
-        self._tasks: dict[str, _Task] = {}
-        self._waiting = [
-            (source, target_path(out, source, repeat), repeat)
-            for source in sources
-            for repeat in range(1, settings.repeats + 1)
-        ][::-1]
+def write_readings(
+    generator: Generator,
+    config: RolloutConfig,
+    sources: Sequence[PageSource],
+    out: str,
+    settings: TranscribeSettings,
+    on_page: Callable[[Transcribed], None] = lambda so_far: None,
+) -> Transcribed:
+    """As `transcribe`, by engines that are up: `generator` takes ObjectRefs of pages."""
+    done = Transcribed()
+    spec = ReadingSpec(
+        config.sampling.max_tokens, settings.temperatures, settings.top_p, settings.seed
+    )
+    at_once = config.max_num_seqs * config.max_workers * _AHEAD
+    wanted = {
+        f"{source.page_id}#{repeat}": (source, target_path(out, source, repeat))
+        for source in sources
+        for repeat in range(1, settings.repeats + 1)
+    }
 
-    def run(self) -> Outcome:
-        limit = self._config.max_num_seqs * self._config.max_workers * _AHEAD
-        while self._waiting or self._tasks:
-            while self._waiting and len(self._tasks) < limit:
-                self._begin(*self._waiting.pop())
-            for item in self._pool.poll(0.5):
-                task = self._tasks.pop(item.group_id)
-                if isinstance(item, GenerationFailure):
-                    self._outcome.failed.append((task.source.page_id, item.reason))
-                    self._on_page(self._outcome)
-                else:
-                    self._judge(task, item)
-        return self._outcome
+    def pages() -> Iterator[tuple[str, Any]]:
+        for name, (source, target) in wanted.items():
+            if storage.exists(target):
+                done.kept += 1
+                continue
+            try:
+                page = load_page(source, settings.longest_side)
+            except BadPage as error:
+                done.failed.append((source.page_id, str(error)))
+                continue
+            yield name, ray.put(page)
 
-    def _begin(self, source: PageSource, target: str, repeat: int) -> None:
-        if storage.exists(target):
-            self._outcome.kept += 1
-            return
-        try:
-            page = load_page(source, self._settings.longest_side)
-        except BadPage as error:
-            self._outcome.failed.append((source.page_id, str(error)))
-            return
-        self._submit(_Task(source, target, repeat, page))
-
-    def _submit(self, task: _Task) -> None:
-        settings = self._settings
-        temperature = settings.temperatures[task.attempt]
-        sampling = SamplingSpec(
-            temperature=temperature or 1.0,
-            top_p=settings.top_p,
-            max_tokens=self._config.sampling.max_tokens,
-            greedy=temperature == 0.0,
-        )
-        name = f"{task.source.page_id}#{task.repeat}"
-        seed = zlib.crc32(f"{settings.seed}/{name}/{task.attempt}/{task.turned}".encode())
-        group_id = f"{name}#{task.attempt}#{task.turned}"
-        self._tasks[group_id] = task
-        self._pool.submit(group_id, ray.put(task.page), sampling, (seed,))
-
-    def _judge(self, task: _Task, completion: Completion) -> None:
-        answer = read_answer(completion)
-        if answer is not None:
-            task.last_valid = completion.text
-            if answer.is_rotation_valid or not self._settings.correct_rotation:
-                self._write(task, completion.text)
-                return
-            turn = answer.rotation_correction
-            task.turned = (task.turned + turn) % 360
-            pixels = np.ascontiguousarray(np.rot90(task.page.image, k=turn // 90))
-            task.page = replace(task.page, image=pixels)
-        task.attempt += 1
-        if task.attempt < len(self._settings.temperatures):
-            self._submit(task)
-            return
-        if task.last_valid is None:
-            self._outcome.invalid.append(task.source.page_id)
-        self._write(task, task.last_valid or completion.text)
-
-    def _write(self, task: _Task, text: str) -> None:
-        storage.write_text(task.target, front_matter.strip(text))
-        self._outcome.written += 1
-        self._on_page(self._outcome)
+    turn = _turned if settings.correct_rotation else None
+    for reading in read(generator, pages(), spec, at_once=at_once, turn=turn):
+        source, target = wanted[reading.name]
+        if reading.completion is None:
+            done.failed.append((source.page_id, reading.failure))
+        else:
+            if whole_answer(reading.completion) is None:
+                done.invalid.append(source.page_id)
+            storage.write_text(target, front_matter.strip(reading.completion.text))
+            done.written += 1
+        on_page(done)
+    return done
 
 
-def read_answer(completion: Completion) -> Any:
-    """The answer as a PageResponse; None when it was cut or its front matter does not parse."""
-    if completion.finish_reason != "stop":
-        return None
-    try:
-        return front_matter.parse(completion.text)
-    except (ValueError, TypeError):
-        return None
+def _turned(page: Any, degrees: int) -> Any:
+    upright: Page = ray.get(page)
+    pixels = np.ascontiguousarray(np.rot90(upright.image, k=degrees // 90))
+    return ray.put(replace(upright, image=pixels))
 
 
 def target_path(out: str, source: PageSource, repeat: int) -> str:

@@ -1,4 +1,4 @@
-"""The Driver: moves pages to engines, completions to scorers, groups to the learner.
+"""The GRPO Driver: moves pages to engines, completions to scorers, groups to the learner.
 
     PageFeed --page--> RolloutPool --completion--> ScorerPool --group--> RolloutBuffer --> learner
 
@@ -7,8 +7,8 @@
     collect   consumes completions and scored groups, never waits
     evaluate  starts the HeldoutEvaluator on the same engines while the learner waits
 
-Nothing here decides what is trained: the ledger does. After a learner restart the Driver only
-notices a new incarnation, forgets its work in flight and goes on from the ledger's position.
+Nothing here decides what is trained: the ledger does. After a learner restart the Driver forgets
+its work in flight and goes on from the ledger's position.
 """
 
 from __future__ import annotations
@@ -36,18 +36,16 @@ from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.pool import RolloutPool
+from olmrl.run.actor import StepRow
 from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
+from olmrl.run.driver import Driver
 from olmrl.run.events import EventLog
 from olmrl.run.timeline import GroupLanes, Timeline
-from olmrl.types import Completion, Page, PromptGroup
+from olmrl.types import Completion, Page, PolicyVersion, PromptGroup
 
 _RENDERING_S = 0.1
-"""Longest wait while groups may be issued: pages become ready without a sign."""
-_IDLE_S = 0.5
-"""Longest wait else: for a stop of the run, and for deadlines."""
-_CHANGE_S = 30.0
-"""The buffer answers at the latest then, changed or not."""
+"""Longest sleep while groups may be issued: nothing tells when the next page is rendered."""
 
 
 @dataclass(slots=True)
@@ -66,7 +64,7 @@ class _Group:
     """When its newest completion came."""
 
 
-class Driver:
+class GrpoDriver(Driver[BufferView]):
     """Runs the loop of a GRPO run; its parts are given, started and closed by `olmrl.grpo`."""
 
     def __init__(
@@ -83,17 +81,13 @@ class Driver:
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
     ) -> None:
+        super().__init__(directory, actor=buffer, sinks=sinks, on_step=on_step)
         self._config = config
-        self._directory = directory
         self._sources = sources
         self._encoder = encoder
         self._pool = pool
         self._scorers = scorers
         self._heldout = heldout
-        self._buffer = buffer
-        self._sinks = sinks
-        self._on_step = on_step
-        self._incarnation = -1
         self._feed: PageFeed | None = None
         self._groups: dict[str, _Group] = {}
         self._log_file = EventLog(directory.path, "driver")
@@ -103,83 +97,49 @@ class Driver:
         """Groups in rollouts/ by step, of steps since the learner's start."""
         self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
         self._ended = False
-        self._changed: Any = None
-        """Ref that is there once the buffer is no more as it was seen."""
         self._waiting_for_pages = False
         self._step_started = time.time()
         self._page_wait_s = 0.0
-        """Of the present step: groups might have been issued, had their pages been rendered."""
+        """Seconds of the present step in which groups waited for their pages to be rendered."""
         self._sampling = training_sampling(config)
 
-    def run(
-        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
-    ) -> None:
-        """Loop until the learner has finished.
+    def _turn(self, view: BufferView) -> None:
+        self._page_wait_s += self._slept_s * self._waiting_for_pages
+        if not self._stopping:
+            self._waiting_for_pages = self._issue(view.issuable)
+        self._collect(view)
+        for event in self._pool.take_events():
+            self._log_file.write(version=view.version, **event)
+        self._share_gpus(view)
 
-        Args:
-            learner_error: gives the learner's failure, if it has failed.
-            stop: says whether the run was asked to save and end.
+    def _awaited(self) -> list[Any]:
+        parts = (self._pool, self._scorers, self._heldout)
+        return [ref for part in parts for ref in part.awaited]
 
-        Raises:
-            RunStopped: too many unreadable pages.
-        """
-        stopping = False
-        while True:
-            error = learner_error()
-            if error is not None:
-                raise error
-            if stop() and not stopping:
-                stopping = True
-                ray.get(self._buffer.stop.remote())
-            view = self._view()
-            if view.incarnation != self._incarnation:
-                self._restart(view)
-            if view.evaluation_due is not None and not self._heldout.running:
-                self._heldout.start(view.evaluation_due)
-            if not stopping:
-                self._waiting_for_pages = self._issue(view.issuable)
-            self._collect(view)
-            for event in self._pool.take_events():
-                self._log_file.write(version=view.version, **event)
-            self._log(view)
-            self._share_gpus(view)
-            if view.finished and (stopping or not self._heldout.running):
-                break
+    def _longest_sleep(self) -> float:
+        return _RENDERING_S if self._waiting_for_pages else super()._longest_sleep()
+
+    def _may_end(self) -> bool:
+        return self._stopping or not self._heldout.running
+
+    def _close(self) -> None:
         if self._feed is not None:
             self._feed.close()
 
-    def _view(self) -> BufferView:
-        """The buffer's state, after waiting until it, an engine or a scorer has news."""
-        if self._changed is not None:
-            parts = (self._pool, self._scorers, self._heldout)
-            news = [self._changed, *(ref for part in parts for ref in part.awaited)]
-            timeout = _RENDERING_S if self._waiting_for_pages else _IDLE_S
-            asked = time.monotonic()
-            ready, _ = ray.wait(news, timeout=timeout)
-            self._page_wait_s += (time.monotonic() - asked) * self._waiting_for_pages
-            if self._changed in ready:
-                self._changed = None
-        view: BufferView = ray.get(self._buffer.view.remote())
-        if self._changed is None:
-            self._changed = self._buffer.view.remote(view.serial, _CHANGE_S)
-        return view
-
     # -- pages out
 
-    def _restart(self, view: BufferView) -> None:
+    def _begin(self, view: BufferView) -> None:
         forgotten = list(self._groups)
         self._pool.abort(forgotten)
         for group_id in forgotten:
             self._scorers.forget(group_id)
         self._heldout.forget()
         self._groups, self._recorded, self._ended = {}, {}, False
-        self._incarnation = view.incarnation
         if self._feed is not None:
             self._feed.close()
-        if view.incarnation > 0:  # 0: no learner yet, pages are rendered ahead of it
-            self._directory.continue_from(view.version.step)
+        if view.incarnation > 0:  # before the first, pages are rendered ahead of it
             self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
-        epoch, index = ray.get(self._buffer.next_position.remote(len(self._sources)))
+        epoch, index = ray.get(self._actor.next_position.remote(len(self._sources)))
         stream = PageStream(
             self._sources,
             seed=self._config.run.seed,
@@ -219,11 +179,11 @@ class Driver:
             epoch, index, page = item
             if self._past_the_end(epoch, index):
                 self._ended = True
-                ray.get(self._buffer.end_of_pages.remote())
+                ray.get(self._actor.end_of_pages.remote())
             elif isinstance(page, BadPage):
                 self._skip(epoch, index, page)
             else:
-                asked = self._buffer.issue.remote(self._incarnation, epoch, index, page.page_id)
+                asked = self._actor.issue.remote(self._incarnation, epoch, index, page.page_id)
                 issued = ray.get(asked)
                 if issued is not None:
                     group_id, seen = issued
@@ -249,10 +209,13 @@ class Driver:
         )
 
     def _skip(self, epoch: int, index: int, bad: BadPage) -> None:
-        ray.get(self._buffer.skip_page.remote(epoch, index, "bad_page"))
+        ray.get(self._actor.skip_page.remote(epoch, index, "bad_page"))
         self._bad.add(bad)
 
     # -- completions and groups back
+
+    def _evaluate(self, request: PolicyVersion) -> None:
+        self._heldout.start(request)
 
     def _collect(self, view: BufferView) -> None:
         for item in self._pool.poll(0.0):
@@ -288,7 +251,7 @@ class Driver:
         if algorithm.overlong == "shape":
             group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
         zero = self._config.algorithm.drop_zero_variance
-        fate = ray.get(self._buffer.add.remote(group, zero))
+        fate = ray.get(self._actor.add.remote(group, zero))
         if fate != "void":
             self._record(view.version.step, group, opened.page, fate)
 
@@ -330,15 +293,13 @@ class Driver:
         if self._groups.pop(group_id, None) is None:
             return
         self._directory.dropped_group(group_id, reason, detail)
-        ray.get(self._buffer.drop.remote(group_id, reason))
+        ray.get(self._actor.drop.remote(group_id, reason))
 
     def _take_evaluated(self, evaluated: Evaluated) -> None:
         step = evaluated.version.step
         self._log_file.write("evaluated", step=step, scores=evaluated.scores)
-        row = {f"eval/{name}": figure for name, figure in evaluated.scores.items()}
-        for sink in self._sinks:
-            sink.write(step, row)
-        ray.get(self._buffer.evaluated.remote(evaluated.version, evaluated.score))
+        self._write(step, {f"eval/{name}": figure for name, figure in evaluated.scores.items()})
+        ray.get(self._actor.evaluated.remote(evaluated.version, evaluated.score))
         # `time/step` leaves it out; the learner's next row has it as `time/evaluation`.
         self._step_started = time.time()
 
@@ -348,32 +309,26 @@ class Driver:
         """Let engines sleep while the learner has work, and wake them for its new weights."""
         if view.sleep_due and self._pool.settled and self._pool.unfinished == 0:
             self._pool.sleep()
-            ray.get(self._buffer.engines_sleep.remote(True))
+            ray.get(self._actor.engines_sleep.remote(True))
             self._log_file.write("engines sleep", view.version)
         elif view.wake_due:
             self._pool.wake()
-            ray.get(self._buffer.engines_sleep.remote(False))
+            ray.get(self._actor.engines_sleep.remote(False))
             self._log_file.write("engines wake", view.version)
 
     # -- metrics
 
-    def _log(self, view: BufferView) -> None:
-        if not view.rows:
-            return
-        rows = ray.get(self._buffer.rows.remote())
-        for finished in rows:
-            seconds, self._step_started = finished.at - self._step_started, finished.at
-            self._directory.trained(finished.step, finished.pages)
-            if self._timeline.wants(finished.step):
-                self._timeline.step(finished.spans)
-            counted = merge(self._pool.measurements(), self._scorers.measurements())
-            row = flatten(merge(finished.measured, counted))
-            row["time/step"] = seconds
-            row["time/page_wait"], self._page_wait_s = self._page_wait_s, 0.0
-            row["throughput/completion_tokens_per_s"] = row.get("rollout/tokens", 0.0) / seconds
-            row["throughput/completions_per_s"] = row.get("rollout/completions", 0.0) / seconds
-            row["data/bad_pages"] = float(len(self._bad))
-            for sink in self._sinks:
-                sink.write(finished.step, row)
-            self._on_step(finished.step, row)
-        ray.get(self._buffer.rows_written.remote(view.incarnation, len(rows)))
+    def _write_row(self, row: StepRow) -> None:
+        seconds, self._step_started = row.at - self._step_started, row.at
+        self._directory.trained(row.step, row.pages)
+        if self._timeline.wants(row.step):
+            self._timeline.step(row.spans)
+        counted = merge(self._pool.measurements(), self._scorers.measurements())
+        figures = flatten(merge(row.measured, counted))
+        figures["time/step"] = seconds
+        figures["time/page_wait"], self._page_wait_s = self._page_wait_s, 0.0
+        figures["throughput/completion_tokens_per_s"] = figures.get("rollout/tokens", 0.0) / seconds
+        figures["throughput/completions_per_s"] = figures.get("rollout/completions", 0.0) / seconds
+        figures["data/bad_pages"] = float(len(self._bad))
+        self._write(row.step, figures)
+        self._on_step(row.step, figures)

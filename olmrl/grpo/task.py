@@ -1,4 +1,4 @@
-"""What GRPO's LearnerWorkers are told: picklable, and light enough for processes without torch."""
+"""What GRPO's LearnerWorkers are told."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from olmrl.config.schema import GrpoConfig
-from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource
+from olmrl.run.task import Task
 
 
-@dataclass(frozen=True)
-class GrpoTask:
-    """What a rank of `olmrl.grpo.worker` needs to know."""
+@dataclass(frozen=True, kw_only=True)
+class GrpoTask(Task):
+    """What a rank of `olmrl.grpo.worker` needs to know; its actor is the RolloutBuffer."""
 
     config: GrpoConfig
-    run_dir: str
     sources: dict[str, PageSource]
     """Training pages by id: groups out of a checkpoint read their page again."""
-    encoder: EncoderSpec
-    buffer: Any
-    """RolloutBuffer actor."""
     weights: Any
     """Weight store actor (engines, last publication)."""
-    total_steps: int
     evaluate: bool
     """Wait for held-out evaluations."""

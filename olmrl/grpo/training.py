@@ -10,9 +10,7 @@ the parts, starts the learner, runs the Driver's loop, and leaves the run direct
 
 from __future__ import annotations
 
-import math
 import sys
-from typing import Any
 
 import ray
 
@@ -23,7 +21,7 @@ from olmrl.data.page import PageSource, scan_bench
 from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
 from olmrl.grpo.buffer import RolloutBuffer
-from olmrl.grpo.driver import Driver
+from olmrl.grpo.driver import GrpoDriver
 from olmrl.grpo.group_cost import GroupCost
 from olmrl.grpo.task import GrpoTask
 from olmrl.learner.loss import policy_loss
@@ -34,7 +32,7 @@ from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
 from olmrl.run.console import Console, run_command
 from olmrl.run.directory import RunDirectory
-from olmrl.run.launch import LearnerGroup
+from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.weight_sync.store import start_store
 from olmrl.weight_sync.transport import resolve_transport
 
@@ -83,18 +81,13 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     total = total_steps(config, len(train))
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 
-    buffer: Any = (
-        ray.remote(RolloutBuffer)
-        .options(max_concurrency=1000, **cluster.beside_driver())
-        .remote(
-            config.algorithm.pages_per_step,
-            config.algorithm.max_staleness,
-            config.learner.workers,
-            GroupCost(
-                cluster.operations(config.model.path), built.vision, config.learner.page_once
-            ),
-            config.rollout.colocate,
-        )
+    buffer = start_actor(
+        RolloutBuffer,
+        config.algorithm.pages_per_step,
+        config.algorithm.max_staleness,
+        config.learner.workers,
+        GroupCost(cluster.operations(config.model.path), built.vision, config.learner.page_once),
+        config.rollout.colocate,
     )
     weights = start_store(**cluster.beside_driver())
     seats = cluster.reserve_engines(config)
@@ -107,7 +100,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         run_dir=str(directory.path),
         sources={source.page_id: source for source in train},
         encoder=encoder,
-        buffer=buffer,
+        actor=buffer,
         weights=weights,
         total_steps=total,
         evaluate=bool(heldout),
@@ -119,13 +112,13 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         pool.sleep()
         ray.get(buffer.engines_sleep.remote(True))
     learner = LearnerGroup(
-        "olmrl.grpo.worker:grpo_loop",
+        "olmrl.grpo.worker:GrpoWorker",
         task,
         config.learner,
         str(directory.path),
         gpu_share=config.rollout.learner_gpu_share,
     )
-    driver = Driver(
+    driver = GrpoDriver(
         config,
         directory,
         sources=train,
@@ -174,8 +167,5 @@ def limited(sources: list[PageSource], config: GrpoConfig) -> list[PageSource]:
 
 
 def total_steps(config: GrpoConfig, pages: int) -> int:
-    """Optimizer steps of the run: `run.steps`, or what the epochs give."""
-    if config.run.steps is not None:
-        return config.run.steps
-    updates = config.algorithm.pages_per_step
-    return max(1, math.ceil(config.run.epochs * pages / updates))
+    """Steps of the run, by the pages of an epoch."""
+    return config.run.total_steps(config.run.epochs * pages, config.algorithm.pages_per_step)

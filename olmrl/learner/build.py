@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
 from olmrl.learner.core import GrpoLearner
@@ -45,7 +46,7 @@ def build_grpo(
     Args:
         config: the run.
         banned_ids: ids that the engines never sample.
-        total_steps: learner steps of the whole run.
+        total_steps: steps of the whole run.
         device: this rank's device.
         replay_dir: where batches go that stop a step, or that are asked for.
     """
@@ -54,7 +55,7 @@ def build_grpo(
         config.model,
         config.learner,
         head_spec(config.learner, sampling.temperature, banned_ids),
-        total_steps=total_steps * algorithm.epochs_per_batch * algorithm.minibatches,
+        total_steps=total_steps * algorithm.updates_per_step,
         device=device,
         with_reference=algorithm.kl_beta > 0,
     )
@@ -99,7 +100,7 @@ def build_strategy(
         compile_blocks=learner.compile,
     )
 
-    def load_reference() -> Qwen2_5_VLForConditionalGeneration:
+    def load_reference() -> Any:
         frozen = model.model_copy(update={"master_dtype": learner.reference_dtype(model)})
         return load_policy(frozen, device=device, compile_blocks=learner.compile)
 

@@ -1,4 +1,4 @@
-"""From a name in the configuration to a reward: the registered class is its own configuration."""
+"""From a name in the configuration to a reward; a registered class is its own configuration."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _GIVEN = 2
 
 @dataclass(frozen=True)
 class WeightedReward:
-    """A reward under the name and weight it has in a run."""
+    """A reward with its name and weight in a run."""
 
     name: str
     weight: float
     reward: Reward
     curriculum: Curriculum | None = None
-    """Of unit tests: what each category counts at a step."""
+    """Weights of unit-test categories by step."""
 
     def share(self, result: RewardResult, step: int) -> float:
-        """What a result adds to the total at a step; NaN when it failed."""
+        """What a result adds to the total at a step; NaN if it failed."""
         if self.curriculum is None or result.failed:
             return self.weight * result.value
         return self.weight * self.curriculum.value(result.verdicts, step)
@@ -39,8 +39,8 @@ class WeightedReward:
 
 @dataclass(frozen=True)
 class FunctionReward:
-    """A user's function as a reward: `function(page, completions, **options)` gives one number
-    (or `RewardResult`) per completion. It gets whole groups, unless the function object says
+    """A user's function as a reward: `function(page, completions, **options)` returns one number
+    (or `RewardResult`) per completion. It gets whole groups, unless the function object has
     `needs_group = False`."""
 
     function: Callable[..., Sequence[float | RewardResult]]
@@ -48,7 +48,7 @@ class FunctionReward:
 
     @property
     def needs_group(self) -> bool:
-        """Whole groups unless the function says otherwise: right for any function."""
+        """True unless the function says otherwise: whole groups are correct for any function."""
         return bool(getattr(self.function, "needs_group", True))
 
     def missing(self, page: Page) -> str:
@@ -62,12 +62,12 @@ class FunctionReward:
 
 
 def build(config: RewardConfig) -> WeightedReward:
-    """Make one configured reward.
+    """Build one configured reward.
 
     Raises:
-        ValueError: unknown name (with the nearest known one), an import path that leads nowhere, an
-            option the reward does not have or cannot use, a weight that is no number, a curriculum
-            of what are no unit tests or of an unknown category.
+        ValueError: an unknown name (suggests the nearest one), an import path that does not
+            resolve, an unknown or invalid option, a weight that is not a finite number, or a
+            curriculum for rewards without unit tests or with an unknown category.
     """
     if not math.isfinite(config.weight):
         raise ValueError(f"reward {config.name}: weight {config.weight} is not a finite number")
@@ -76,7 +76,7 @@ def build(config: RewardConfig) -> WeightedReward:
     if not callable(target):
         raise ValueError(f"{where}: is not callable, must be a function or a class")
     if config.curriculum and target is not Bench:
-        raise ValueError(f"{where}: a curriculum is for bench, whose tests have types")
+        raise ValueError(f"{where}: a curriculum is only possible for bench")
     if not inspect.isclass(target):
         check_options(where, target, config.options, _GIVEN)
         return WeightedReward(config.name, config.weight, FunctionReward(target, config.options))
@@ -100,5 +100,5 @@ def _curriculum(config: RewardConfig, reward: Reward) -> Curriculum | None:
 
 
 def build_all(configs: Iterable[RewardConfig]) -> tuple[WeightedReward, ...]:
-    """Make all configured rewards; see `build`."""
+    """Build all configured rewards; see `build`."""
     return tuple(build(config) for config in configs)

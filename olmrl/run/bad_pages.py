@@ -1,58 +1,56 @@
-"""Pages of one set that cannot be read: left out, listed once, their share bounded."""
+"""Pages of a run that cannot be used: left out, listed once, their share bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
+from olmrl.data.tally import excess_bad
 from olmrl.errors import RunStopped
-from olmrl.run.directory import RunDirectory
+from olmrl.run.directory import RunDirectory, bad_page_place
 
 
 class BadPages:
-    """Those of one set, the ones that a resumed run listed before included.
+    """Those of one set; a resumed run knows the ones that it listed before.
 
     Args:
-        directory: lists them.
-        sources: the whole set.
+        directory: Lists them; one file has those of all sets.
+        sources: The whole set.
         max_fraction: `data.max_bad_fraction`.
-        title: what the set's pages are called in a message.
+        title: What the set's pages are called in a message.
     """
 
     def __init__(
         self,
         directory: RunDirectory,
-        sources: Sequence[PageSource],
+        sources: Iterable[PageSource],
         max_fraction: float,
         title: str = "pages",
     ) -> None:
         self._directory = directory
-        self._total = len(sources)
         self._max_fraction = max_fraction
         self._title = title
-        # One file lists those of all sets.
-        mine = {f"{source.pdf_path}::{source.page_number}" for source in sources}
-        self._found = mine & {row["page_id"] for row in directory.bad_pages()}
+        self._ids = {(source.pdf_path, source.page_number): source.page_id for source in sources}
+        self._found = self._ids.keys() & {bad_page_place(row) for row in directory.bad_pages()}
 
     def __len__(self) -> int:
         """How many there are."""
         return len(self._found)
 
+    def list(self, bad: BadPage) -> None:
+        """List a page of the set."""
+        place = (bad.path, bad.page_number)
+        self._directory.bad_page(self._ids[place], bad.path, bad.reason)
+        self._found.add(place)
+
     def add(self, bad: BadPage) -> None:
-        """List one.
+        """List a page of the set, unless there are too many by now.
 
         Raises:
-            RunStopped: too many of the set.
+            RunStopped: Too many.
         """
-        page_id = f"{bad.path}::{bad.page_number}"
-        if page_id not in self._found:
-            self._directory.bad_page(page_id, bad.path, bad.reason)
-            self._found.add(page_id)
-        share = len(self._found) / self._total
-        if share > self._max_fraction:
-            raise RunStopped(
-                f"{share:.0%} of {self._total} {self._title} cannot be read, more than "
-                f"data.max_bad_fraction={self._max_fraction} allows; "
-                f"see {self._directory.path / 'bad_pages.jsonl'}"
-            )
+        self.list(bad)
+        problem = excess_bad(len(self._found), len(self._ids), self._max_fraction, self._title)
+        if problem:
+            raise RunStopped(f"{problem}; see {self._directory.path / 'bad_pages.jsonl'}")

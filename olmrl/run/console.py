@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from olmrl import cluster, storage
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
-from olmrl.config.changes import config_diff
+from olmrl.config.changes import config_changes
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import LoggingConfig
 from olmrl.data.prompts import absolute_prompt
@@ -265,13 +265,15 @@ def _prepare(
     checkpoints.recover()
     newest = checkpoints.newest()
     saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
-    changes = config_diff(saved, parse_yaml(text, "configuration"))
-    if changes and newest is not None and not arguments.allow_config_change:
+    changes = config_changes(saved, parse_yaml(text, "configuration"))
+    if changes.learning and newest is not None and not arguments.allow_config_change:
         raise ConfigError(
             f"{directory.path}: the configuration changed since the run began:\n"
-            + "\n".join(f"  {change}" for change in changes)
+            + "\n".join(f"  {change}" for change in changes.learning)
             + "\ncontinue with --allow-config-change, or undo the change"
         )
+    if changes.free:
+        _print_line(f"changed since the run began, not what it learns: {'; '.join(changes.free)}")
     directory.create(text)
 
 

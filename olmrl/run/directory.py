@@ -7,7 +7,7 @@ rollouts/         sampled prompt groups before any drop, one JSON file a group
 evaluations/      one JSON file per held-out evaluation
 pages/            PNG of every page shown in rollouts/ or evaluations/
 logs/             what happened, one file per role and rank
-bad_pages.jsonl   pages that could not be read, each once, with the reason
+bad_pages.jsonl   pages that could not be used, each once, with the reason
 dropped_pages.jsonl   SFT: good pages that a data step left out, each once, with step and rule
 checkpoints/      step-N folders
 report.html       what the run did
@@ -22,7 +22,8 @@ import math
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,12 @@ from olmrl.types import Page, PromptGroup, Rollout
 class _Listing:
     """A JSONL file that lists each thing once, over resumes too; for many threads."""
 
-    def __init__(self, path: Path, key: Sequence[str]) -> None:
+    def __init__(self, path: Path, key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
         """Describe the file; nothing is read or written yet.
 
         Args:
             path: Where it lies.
-            key: Fields of a row that make it one thing.
+            key: What of a row makes it one thing.
         """
         self._path = path
         self._key = key
@@ -57,15 +58,12 @@ class _Listing:
         with self._lock:
             if self._known is None:
                 rows = self.rows()
-                self._known = {self._name(known) for known in rows}
+                self._known = {self._key(known) for known in rows}
                 # written anew: a killed run may have left half a row at the end
                 storage.write_jsonl(self._path, rows)
-            if self._name(row) not in self._known:
-                self._known.add(self._name(row))
+            if self._key(row) not in self._known:
+                self._known.add(self._key(row))
                 _append(self._path, row)
-
-    def _name(self, row: dict[str, Any]) -> tuple[Any, ...]:
-        return tuple(row[field] for field in self._key)
 
 
 class RunDirectory:
@@ -73,8 +71,10 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self._bad = _Listing(self.path / "bad_pages.jsonl", ["page_id"])
-        self._dropped = _Listing(self.path / "dropped_pages.jsonl", ["path", "page", "rule"])
+        self._bad = _Listing(self.path / "bad_pages.jsonl", bad_page_place)
+        self._dropped = _Listing(
+            self.path / "dropped_pages.jsonl", itemgetter("path", "page", "rule")
+        )
 
     def create(self, config_text: str) -> None:
         """Make the folder and write the resolved configuration."""
@@ -135,7 +135,7 @@ class RunDirectory:
                     file.unlink()
 
     def bad_page(self, page_id: str, path: str, reason: str) -> None:
-        """List an unreadable page, once."""
+        """List a page that cannot be used, once."""
         self._bad.add({"page_id": page_id, "path": path, "reason": reason})
 
     def dropped_page(self, path: str, page_number: int, *, step: str, rule: str) -> None:
@@ -187,6 +187,15 @@ class RunDirectory:
         """Recorded prompt groups, by step, or those of one step."""
         number = "*" if step is None else f"{step:06d}-*"
         return sorted((self.path / "rollouts").glob(f"step-{number}.json"))
+
+
+def bad_page_place(row: Mapping[str, Any]) -> tuple[str, int]:
+    """PDF and page number of a row of bad_pages.jsonl.
+
+    Pages of two sets may share an id, and files of older runs hold ids that begin with the PDF's
+    whole path.
+    """
+    return row["path"], int(row["page_id"].rpartition("::")[2])
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""The LearnerGroup: LearnerWorkers under Ray Train, in a thread beside the Driver."""
+"""What a Driver starts: the run's actor on its own node, and the LearnerGroup.
+
+The LearnerGroup runs LearnerWorkers under Ray Train, in a thread beside the Driver.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,20 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from olmrl import storage
+from olmrl import cluster, storage
 from olmrl.config.schema import LearnerConfig
 from olmrl.errors import GuardFailure
 from olmrl.hardware import collective_backend
+from olmrl.run.actor import RunActor
+
+_MAX_CALLS = 1000
+"""Calls that may wait inside the run's actor at once."""
+
+
+def start_actor(kind: type[RunActor], *arguments: Any) -> Any:
+    """Start the run's actor beside the Driver, whose fate it shares; returns its handle."""
+    options = {"max_concurrency": _MAX_CALLS, **cluster.beside_driver()}
+    return ray.remote(kind).options(**options).remote(*arguments)
 
 
 class LearnerFailed(ValueError):
@@ -27,12 +40,12 @@ class LearnerGroup:
     """Runs a training loop on every rank; Ray Train restarts the whole group when a rank dies."""
 
     def __init__(
-        self, loop: str, task: Any, config: LearnerConfig, run_dir: str, gpu_share: float = 1.0
+        self, worker: str, task: Any, config: LearnerConfig, run_dir: str, gpu_share: float = 1.0
     ) -> None:
         """Start the group.
 
         Args:
-            loop: `module:function` that each rank calls with the task.
+            worker: `module:class` of the LearnerWorker that each rank makes of the task and runs.
             task: picklable description of the work.
             config: number of ranks, devices, restarts.
             run_dir: where Ray Train keeps its own state (`ray_train/`), and a guard that ended the
@@ -45,9 +58,9 @@ class LearnerGroup:
         if config.use_gpu:
             resources["GPU"] = gpu_share
         self._trainer = TorchTrainer(
-            _run_loop,
+            _run_rank,
             train_loop_config={
-                "loop": loop,
+                "worker": worker,
                 "task": ray.put(task),
                 "verdict": str(self._verdict),
             },
@@ -91,21 +104,21 @@ class LearnerGroup:
             raise self._error
 
 
-def _run_loop(settings: dict[str, Any]) -> None:
-    # Name and reference instead of function and task: Ray Train's controller unpickles this too,
-    # and would import the whole learner (12 CPU seconds) to do nothing with it.
-    module, name = settings["loop"].split(":")
-    loop = getattr(importlib.import_module(module), name)
-    guarded(loop, ray.get(settings["task"]), settings["verdict"])
+def _run_rank(settings: dict[str, Any]) -> None:
+    # Name and reference instead of class and task: Ray Train's controller unpickles this too, and
+    # would import the whole learner (12 CPU seconds) to do nothing with it.
+    module, name = settings["worker"].split(":")
+    worker = getattr(importlib.import_module(module), name)
+    guarded(lambda: worker(ray.get(settings["task"])).run(), settings["verdict"])
 
 
-def guarded(loop: Callable[[Any], None], task: Any, verdict: str) -> None:
-    """Run a loop; what a guard says of it is written down where the Driver looks.
+def guarded(work: Callable[[], None], verdict: str) -> None:
+    """Do a rank's work; if a guard ends it, leave the reason where the Driver looks.
 
     Ray Train retries whatever is raised, and would go on past the fault.
     """
     try:
-        loop(task)
+        work()
     except GuardFailure as error:
         storage.write_text(verdict, str(error))
         raise

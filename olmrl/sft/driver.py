@@ -22,15 +22,16 @@ from olmrl.data.page_sets import ExampleStream, PageItem, SftPages
 from olmrl.data.render import BadPage
 from olmrl.data.steps.sample import Dropped
 from olmrl.data.tally import Tally
-from olmrl.errors import RunStopped
 from olmrl.evaluation.samples import log_samples
 from olmrl.metrics import Measurements, Sink, flatten
 from olmrl.models.cost import CostModel
+from olmrl.run.actor import StepRow
+from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
+from olmrl.run.driver import Driver
 from olmrl.sft import scoring
-from olmrl.sft.feed import TRAIN, Progress, PromptShare, share_out
+from olmrl.sft.feed import TRAIN, EvaluationRequest, FeedView, Progress, PromptShare, share_out
 
-_POLL_S = 0.1
 _EPOCH = "data/epoch"
 """Every row of a training step has it, and no row of an evaluation."""
 
@@ -44,7 +45,7 @@ class _Offered(NamedTuple):
     """What became of the pages up to its last one."""
 
 
-class SftDriver:
+class SftDriver(Driver[FeedView]):
     """Runs the loop of an SFT run beside the learner.
 
     Args:
@@ -53,7 +54,8 @@ class SftDriver:
         encoder: Model and tokenizer.
         cost: Operations of the model; ranks are balanced by them.
         pages: Training and evaluation sets.
-        read: Pages that evaluations transcribe (`scoring.sample_pages`).
+        bad: Those that cannot be used.
+        read: Pages that evaluations have the policy read (`scoring.sample_pages`).
         feed: StepFeed actor.
         sinks: Where metrics go.
         on_step: Told each step's row, with the newest evaluation's figures.
@@ -68,21 +70,19 @@ class SftDriver:
         encoder: EncoderSpec,
         cost: CostModel,
         pages: SftPages,
+        bad: BadPages,
         read: Sequence[tuple[str, PageItem]],
         feed: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
         say: Callable[[str], None],
     ) -> None:
+        super().__init__(directory, actor=feed, sinks=sinks, on_step=on_step)
         self._config = config
-        self._directory = directory
         self._encoder = encoder
         self._cost = cost
         self._train = pages.train
         self._evaluation = pages.evaluation
-        self._feed = feed
-        self._sinks = sinks
-        self._on_step = on_step
         self._say = say
         self.tally = Tally()
         """What became of the pages up to the newest step that was reported."""
@@ -97,48 +97,31 @@ class SftDriver:
         """The newest step that was reported."""
         self._ended: dict[int, Tally] = {}
         """The whole tally by the last step before the pages ended; some may be lost after it."""
-        self._bad = {(bad.path, bad.page_number) for bad in pages.bad}
+        self._bad = bad
         self._evaluated: dict[int, Measurements] = {}
         """What became of the evaluation pages at each step whose losses are not logged yet."""
         self._empty: set[str] = set()
         """Evaluation sets that no page was left of."""
-        self._known_pages = len(self._bad | pages.places())
 
-    def run(
-        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
-    ) -> None:
-        """Feed the learner until it has finished.
+    def _begin(self, view: FeedView) -> None:
+        if view.incarnation > 0:
+            self.tally, self._trained = view.progress.tally, view.first_step
+            self._in_background(
+                self._feed_training, view.incarnation, view.first_step, view.progress
+            )
 
-        Args:
-            learner_error: gives the learner's failure, if it has failed.
-            stop: says whether the run was asked to save and end.
+    def _evaluate(self, request: EvaluationRequest) -> None:
+        if request.losses:
+            self._in_background(self._feed_evaluation, self._incarnation, request.step)
+        if request.pages:
+            self._in_background(self._score_pages, self._incarnation, request.step)
 
-        Raises:
-            ValueError: no page survives the steps.
-            RunStopped: too many unreadable pages.
-        """
-        known, stopping = 0, False
-        while not ray.get(self._feed.finished.remote()):
-            if stop() and not stopping:
-                stopping = True
-                ray.get(self._feed.stop.remote())
-            error = learner_error() or (self._errors[0] if self._errors else None)
-            if error is not None:
-                raise error
-            start = ray.get(self._feed.start.remote(known))
-            if start is not None:
-                known, step, progress = start
-                self._directory.continue_from(step)
-                self.tally, self._trained = progress.tally, step
-                self._in_background(self._feed_training, known, step, progress)
-            for requested in ray.get(self._feed.requests.remote(known)):
-                if requested.losses:
-                    self._in_background(self._feed_evaluation, known, requested.step)
-                if requested.transcripts:
-                    self._in_background(self._score_transcripts, known, requested.step)
-            self._log(known)
-            threading.Event().wait(_POLL_S)
-        self._log(known)
+    def _turn(self, view: FeedView) -> None:
+        if self._errors:
+            raise self._errors[0]
+
+    def _close(self) -> None:
+        self._log_samples()
         self.tally = self._ended.get(self._trained, self.tally)
 
     # -- feeding (own threads: `put` waits while the learner is behind)
@@ -191,7 +174,7 @@ class SftDriver:
             step += 1
         tally.require_some()
         self._ended[step] = tally
-        ray.get(self._feed.end.remote(incarnation, TRAIN, step))
+        ray.get(self._actor.end.remote(incarnation, TRAIN, step))
 
     def _offer(
         self,
@@ -230,7 +213,7 @@ class SftDriver:
             if not tally.kept:
                 self._explain_empty(pages.name, tally)
             self._evaluated[step] = counted
-            ray.get(self._feed.end.remote(incarnation, channel, chunks))
+            ray.get(self._actor.end.remote(incarnation, channel, chunks))
 
     def _explain_empty(self, name: str, tally: Tally) -> None:
         """Say that an evaluation set has no page left, once.
@@ -248,19 +231,19 @@ class SftDriver:
             raise ValueError(f"evaluation.best_metric: {metric} cannot be measured; {problem}")
         self._say(f"{problem}\nit has no loss, and eval/loss is the mean of the other sets")
 
-    def _score_transcripts(self, incarnation: int, step: int) -> None:
+    def _score_pages(self, incarnation: int, step: int) -> None:
         pages = scoring.prepare(self._read, self._encoder, self._directory)
-        prompts = [(number, one.prompt) for number, one in enumerate(pages)]
+        prompts = [(str(number), one.prompt) for number, one in enumerate(pages)]
         ranks = self._config.learner.workers
         shares = [PromptShare(tuple(prompts[rank::ranks])) for rank in range(ranks)]
-        ray.get(self._feed.put.remote(incarnation, f"read/{step}", 0, shares))
-        transcripts = ray.get(self._feed.transcripts.remote(incarnation, step))
-        if transcripts is None:
+        ray.get(self._actor.put.remote(incarnation, f"read/{step}", 0, shares))
+        readings = ray.get(self._actor.readings.remote(incarnation, step))
+        if readings is None:
             return
-        scored = scoring.score(step, pages, transcripts, self._encoder, self._directory)
+        scored = scoring.score(step, pages, readings, self._directory)
         self._directory.evaluation(step, scored.record)
         self._records.append((step, scored.record))
-        ray.get(self._feed.scored.remote(incarnation, step, scored.figures))
+        ray.get(self._actor.scored.remote(incarnation, step, scored.figures))
 
     def _put(
         self,
@@ -271,7 +254,7 @@ class SftDriver:
         after: Progress,
     ) -> bool:
         shares = share_out(examples, after, self._config.learner.workers, self._cost)
-        return bool(ray.get(self._feed.put.remote(incarnation, channel, step, shares)))
+        return bool(ray.get(self._actor.put.remote(incarnation, channel, step, shares)))
 
     def _after(self, epoch: int, index: int) -> tuple[int, int]:
         return (epoch, index + 1) if index + 1 < len(self._train.items) else (epoch + 1, 0)
@@ -290,44 +273,26 @@ class SftDriver:
                 value.pdf_path, value.page_number, step=value.step, rule=value.rule
             )
         elif isinstance(value, BadPage):
-            self._directory.bad_page(f"{value.path}::{value.page_number}", value.path, value.reason)
-            self._bound_bad(value)
+            self._bad.add(value)
         return isinstance(value, EncodedExample)
-
-    def _bound_bad(self, bad: BadPage) -> None:
-        self._bad.add((bad.path, bad.page_number))
-        share = len(self._bad) / self._known_pages
-        most = self._config.data.max_bad_fraction
-        if share > most:
-            raise RunStopped(
-                f"{share:.0%} of {self._known_pages} pages cannot be used, more than "
-                f"data.max_bad_fraction={most:g} allows; "
-                f"see {self._directory.path / 'bad_pages.jsonl'}"
-            )
 
     # -- metrics
 
-    def _log(self, incarnation: int) -> None:
-        rows = ray.get(self._feed.rows.remote())
-        for step, row in rows:
-            self._log_samples(before=step)
-            trained = _EPOCH in row
-            if trained:
-                offered = self._offered.pop(step)
-                self.tally, self._trained = offered.tally, step
-                self._directory.trained(step, offered.places)
-            row |= flatten(self.tally.measurements("data"))
-            if not trained:
-                row |= flatten(self._evaluated.pop(step, {}))
-            for sink in self._sinks:
-                sink.write(step, row)
-            if trained:
-                self._on_step(step, self._scores | row)
-            else:
-                self._scores |= {k: v for k, v in row.items() if k.startswith("eval/")}
-        if rows:
-            ray.get(self._feed.rows_written.remote(incarnation, len(rows)))
-        self._log_samples()
+    def _write_row(self, row: StepRow) -> None:
+        step, trained = row.step, _EPOCH in row.measured
+        self._log_samples(before=step)
+        if trained:
+            offered = self._offered.pop(step)
+            self.tally, self._trained = offered.tally, step
+            self._directory.trained(step, offered.places)
+        figures = flatten(row.measured) | flatten(self.tally.measurements("data"))
+        if not trained:
+            figures |= flatten(self._evaluated.pop(step, {}))
+        self._write(step, figures)
+        if trained:
+            self._on_step(step, self._scores | figures)
+        else:
+            self._scores |= {k: v for k, v in figures.items() if k.startswith("eval/")}
 
     def _log_samples(self, before: float = math.inf) -> None:
         """Log the samples of earlier steps; W&B takes steps in their order only."""

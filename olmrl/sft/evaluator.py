@@ -1,21 +1,22 @@
-"""One rank's part of the evaluations of an SFT run: losses per set, and transcriptions."""
+"""One rank's part of the evaluations of an SFT run: losses per set, and pages that it reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import ray
 import torch
 
 from olmrl.checkpoint.state import CheckpointStore
+from olmrl.evaluation.reading import ReadingSpec, read
 from olmrl.learner.core import SftLearner
-from olmrl.learner.generation import transcribe, whole_copy
+from olmrl.learner.generation import whole_copy
 from olmrl.learner.strategy import Strategy
 from olmrl.metrics import Mean, Measurements
-from olmrl.sft.feed import EvaluationRequest, PromptShare, StepShare, Transcript
+from olmrl.sft.feed import EvaluationRequest, PromptShare, StepShare
+from olmrl.sft.policy_generator import PolicyGenerator
 from olmrl.sft.task import SftTask
-from olmrl.types import PackedBatch
+from olmrl.types import PackedBatch, PolicyVersion
 
 
 class SftEvaluator:
@@ -42,36 +43,37 @@ class SftEvaluator:
         self._learner = learner
         self._store = store
         self._pack = pack
-        self._losses_at = self._transcripts_at = -1
+        self._losses_at = self._read_at = -1
 
-    def run(self, step: int, *, always: bool = False) -> bool:
+    def run(self, version: PolicyVersion, *, always: bool = False) -> bool | None:
         """Evaluate what is due after a step; every rank calls it.
 
         Args:
-            step: Optimizer steps in the weights.
+            version: Of the weights.
             always: At start and end: whatever was not evaluated at this very step.
 
         Returns:
-            Whether these weights are among the best and so are to be saved, on all ranks alike.
+            Whether these weights are among the best and so are to be saved, on all ranks alike;
+            None where nothing was due.
         """
         settings = self._task.config.evaluation
-        generate = settings.generate
+        generate, step = settings.generate, version.step
         losses = bool(self._task.evaluation_sets) and (always or _due(settings.every, step))
         losses &= step != self._losses_at
-        transcripts = generate is not None and (always or _due(generate.every, step))
-        transcripts &= step != self._transcripts_at
-        if not losses and not transcripts:
-            return False
+        pages = generate is not None and (always or _due(generate.every, step))
+        pages &= step != self._read_at
+        if not losses and not pages:
+            return None
         if self._strategy.rank == 0:
-            request = EvaluationRequest(step, losses, transcripts)
-            ray.get(self._task.feed.evaluate.remote(request))
+            request = EvaluationRequest(step, losses, pages)
+            ray.get(self._task.actor.evaluate.remote(request))
         figures: dict[str, float] = {}
         if losses:
             figures |= self._take_losses(step)
             self._losses_at = step
-        if transcripts:
-            figures |= self._read(step)
-            self._transcripts_at = step
+        if pages:
+            figures |= self._read_pages(version)
+            self._read_at = step
         return self._note(step, figures)
 
     def _take_losses(self, step: int) -> dict[str, float]:
@@ -84,41 +86,31 @@ class SftEvaluator:
             whole[f"eval/{name}/loss"] = Mean(*totals)
         figures = with_mean(whole)
         report = {name: losses.get(name, Mean(value)) for name, value in figures.items()}
-        ray.get(self._task.feed.report.remote(step, report))
+        ray.get(self._task.actor.report.remote(step, self._strategy.rank, report))
         return figures
 
     def _set_loss(self, channel: str) -> Mean:
         total, index = Mean(0.0, 0.0), 0
         while True:
-            share = ray.get(self._task.feed.take.remote(channel, index, self._strategy.rank))
+            share = ray.get(self._task.actor.take.remote(channel, index, self._strategy.rank))
             if share is None:
                 return total
             total = total.merge(self._learner.evaluate(self._pack(share)))
             index += 1
 
-    def _read(self, step: int) -> dict[str, float]:
-        feed, config = self._task.feed, self._task.config
+    def _read_pages(self, version: PolicyVersion) -> dict[str, float]:
+        actor, config, step = self._task.actor, self._task.config, version.step
         generate = config.evaluation.generate
         assert generate is not None
-        share: PromptShare = ray.get(feed.take.remote(f"read/{step}", 0, self._strategy.rank))
+        share: PromptShare = ray.get(actor.take.remote(f"read/{step}", 0, self._strategy.rank))
         model = whole_copy(self._strategy, config.model)
-        encoder = self._task.encoder.build()
-        read = transcribe(
-            model,
-            [page for _, page in share.prompts],
-            encoder,
-            max_tokens=generate.max_tokens,
-            batch_pages=generate.batch_pages,
-        )
-        transcripts = [
-            Transcript(number, ids, bool(np.isin(encoder.end_id, ids)))
-            for (number, _), ids in zip(share.prompts, read, strict=True)
-        ]
-        del model, read
+        policy = PolicyGenerator(model, self._task.encoder.build(), version, generate.batch_pages)
+        readings = list(read(policy, share.prompts, ReadingSpec(generate.max_tokens)))
+        del model, policy
         if self._strategy.device.type == "cuda":
             torch.cuda.empty_cache()
-        ray.get(feed.transcribed.remote(step, transcripts))
-        scores: dict[str, float] = ray.get(feed.scores.remote(step))
+        ray.get(actor.have_read.remote(step, readings))
+        scores: dict[str, float] = ray.get(actor.scores.remote(step))
         return scores
 
     def _note(self, step: int, figures: dict[str, float]) -> bool:

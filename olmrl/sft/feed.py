@@ -2,21 +2,26 @@
 
 One Ray actor with named channels: `train`, and one per evaluation. The Driver puts whole steps,
 already shared out over ranks by cost, and waits when it is far enough ahead; ranks take theirs. A
-learner that (re)starts says where it begins; what was put for an older start is void.
+learner that (re)starts says where it begins; what was put for an older start is void. Beside what
+`run.actor` gives every run:
+
+    Driver   -> put, end, readings, scored
+    Learner  -> begin, take, evaluate, have_read, scores
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.tally import Tally
-from olmrl.metrics import Measurements, flatten, merge
+from olmrl.evaluation.reading import Reading
+from olmrl.metrics import Last
 from olmrl.models.cost import CostModel, balance
-from olmrl.types import EncodedPage, Int32Array
+from olmrl.run.actor import RunActor, StepRow, View
+from olmrl.types import EncodedPage
 
 TRAIN = "train"
 
@@ -79,22 +84,10 @@ def share_out(
 
 @dataclass(frozen=True, slots=True)
 class PromptShare:
-    """One rank's pages to transcribe."""
+    """One rank's pages to read."""
 
-    prompts: tuple[tuple[int, EncodedPage], ...]
+    prompts: tuple[tuple[str, EncodedPage], ...]
     """(number in the evaluation, page)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """A page as the policy read it."""
-
-    number: int
-    """Number of the page in the evaluation."""
-    token_ids: Int32Array
-    """[R] ids, the end token included where there is one."""
-    ended: bool
-    """Whether it ends with the end token; else it was cut at the most tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,42 +97,37 @@ class EvaluationRequest:
     step: int
     losses: bool
     """The channels `eval/<set>/<step>`."""
-    transcripts: bool
+    pages: bool
     """The channel `read/<step>`, and then the scores."""
 
 
-class StepFeed:
-    """Async Ray actor (num_cpus=0).
+@dataclass(frozen=True, slots=True)
+class FeedView(View):
+    """What the Driver of an SFT run needs to know beside it."""
 
-    Driver: `start`, `put`, `end`, `rows`, `rows_written`, `requests`, `transcripts`, `scored`.
-    Learner: `begin`, `take`, `evaluate`, `transcribed`, `scores`, `report`, `all_written`,
-    `finish`.
+    progress: Progress
+    """What the run had used of its pages when this incarnation began."""
+
+
+class StepFeed(RunActor):
+    """Async Ray actor (num_cpus=0); see the module docstring for who calls what.
+
+    Args:
+        world_size: Learner ranks.
+        ahead: Steps that a channel may hold.
     """
 
     def __init__(self, world_size: int, ahead: int) -> None:
-        self._world = world_size
+        super().__init__(world_size)
         self._ahead = ahead
-        self._incarnation = 0
-        self._step = 0
         self._progress = Progress()
         self._steps: dict[str, dict[int, Sequence[Any]]] = {}
         self._taken: dict[tuple[str, int], int] = {}
         self._lengths: dict[str, int] = {}
-        self._evaluations: list[EvaluationRequest] = []
-        self._transcripts: dict[int, list[list[Transcript]]] = {}
+        self._readings: dict[int, list[list[Reading]]] = {}
         self._scores: dict[int, dict[str, float]] = {}
-        self._reports: dict[int, list[Measurements]] = {}
-        self._rows: list[tuple[int, dict[str, float]]] = []
-        self._finished = False
-        self._stopping = False
-        self._changed = asyncio.Condition()
 
     # -- Driver
-
-    async def start(self, known: int) -> tuple[int, int, Progress] | None:
-        """The newest learner start beyond a known one: (incarnation, first step, progress)."""
-        newer = self._incarnation > known
-        return (self._incarnation, self._step, self._progress) if newer else None
 
     async def put(self, incarnation: int, channel: str, step: int, shares: Sequence[Any]) -> bool:
         """Offer each rank's share of a step; waits while `ahead` steps are untaken.
@@ -147,149 +135,82 @@ class StepFeed:
         Returns:
             False when it is void.
         """
-        async with self._changed:
-            while len(self._steps.get(channel, {})) >= self._ahead:
-                if self._void(incarnation):
-                    return False
-                await self._changed.wait()
-            if self._void(incarnation):
-                return False
-            self._steps.setdefault(channel, {})[step] = shares
-            self._changed.notify_all()
-            return True
+        await self._until(
+            lambda: self._void(incarnation) or len(self._steps.get(channel, {})) < self._ahead
+        )
+        if self._void(incarnation):
+            return False
+        self._steps.setdefault(channel, {})[step] = shares
+        self._notify()
+        return True
 
     async def end(self, incarnation: int, channel: str, steps: int) -> None:
         """Say that a channel holds exactly so many steps."""
-        async with self._changed:
-            if incarnation == self._incarnation:
-                self._lengths[channel] = steps
-                self._changed.notify_all()
+        if incarnation == self._incarnation:
+            self._lengths[channel] = steps
+            self._notify()
 
-    async def requests(self, known: int) -> list[EvaluationRequest]:
-        """Evaluations that the learner waits for; handed over once.
-
-        None of them to a Driver that does not know the newest start yet: what it would feed for
-        another incarnation is void, and the learner would wait for ever.
-        """
-        if known != self._incarnation:
-            return []
-        requests, self._evaluations = self._evaluations, []
-        return requests
-
-    async def transcripts(self, incarnation: int, step: int) -> list[Transcript] | None:
-        """Wait for what all ranks read at a step, by number; None when it is void."""
-        async with self._changed:
-            while len(self._transcripts.get(step, [])) < self._world:
-                if self._void(incarnation):
-                    return None
-                await self._changed.wait()
-            found = [one for share in self._transcripts.pop(step) for one in share]
-            return sorted(found, key=lambda one: one.number)
+    async def readings(self, incarnation: int, step: int) -> list[Reading] | None:
+        """Wait for what all ranks read at a step, in page order; None when it is void."""
+        await self._until(
+            lambda: self._void(incarnation) or len(self._readings.get(step, [])) == self._world
+        )
+        if self._void(incarnation):
+            return None
+        found = [one for share in self._readings.pop(step) for one in share]
+        return sorted(found, key=lambda one: int(one.name))
 
     async def scored(self, incarnation: int, step: int, figures: dict[str, float]) -> None:
-        """Give the learner the scores of a step's transcripts; they make a row of metrics."""
-        async with self._changed:
-            if not self._void(incarnation):
-                self._scores[step] = figures
-                self._rows.append((step, figures))
-                self._changed.notify_all()
-
-    async def rows(self) -> list[tuple[int, dict[str, float]]]:
-        """Metric rows of finished steps and evaluations that are not written yet."""
-        return list(self._rows)
-
-    async def rows_written(self, incarnation: int, count: int) -> None:
-        """Forget the first rows: they are on disk."""
-        async with self._changed:
-            if incarnation == self._incarnation:
-                del self._rows[:count]
-                self._changed.notify_all()
-
-    async def finished(self) -> bool:
-        """Whether the learner is done."""
-        return self._finished
-
-    async def stop(self) -> None:
-        """Let the learner save and end: training steps that no rank has taken are void."""
-        async with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-
-    async def stopping(self) -> bool:
-        """Whether the run was asked to end."""
-        return self._stopping
+        """Give the learner the scores of what it read; they make a row of metrics."""
+        if not self._void(incarnation):
+            self._scores[step] = figures
+            self._add_row(StepRow(step, {name: Last(value) for name, value in figures.items()}))
 
     # -- Learner
 
     async def begin(self, step: int, progress: Progress) -> int:
         """Start feeding a step from where the run stands; returns the incarnation."""
-        async with self._changed:
-            self._incarnation += 1
-            self._step, self._progress = step, progress
-            self._steps, self._taken, self._lengths = {}, {}, {}
-            self._evaluations, self._reports, self._rows = [], {}, []
-            self._transcripts, self._scores = {}, {}
-            self._changed.notify_all()
-            return self._incarnation
+        self._progress = progress
+        self._steps, self._taken, self._lengths = {}, {}, {}
+        self._readings, self._scores = {}, {}
+        return self._begin(step)
 
     async def take(self, channel: str, step: int, rank: int) -> Any:
         """Wait for a rank's share of a step: a `StepShare`, or a `PromptShare` of pages to read.
 
         None, on all ranks alike, beyond the channel's end or when the run was asked to end; and
-        when a newer learner begins, for then the rank that asked is gone and must not take the
-        share of a living one.
+        when a newer learner begins.
         """
-        async with self._changed:
-            incarnation = self._incarnation
-            while step not in self._steps.get(channel, {}) and not self._ended(channel, step):
-                await self._changed.wait()
-                if incarnation != self._incarnation:
-                    return None
-            if self._ended(channel, step):
-                return None
-            share = self._steps[channel][step][rank]
-            self._taken[channel, step] = self._taken.get((channel, step), 0) + 1
-            if self._taken[channel, step] == self._world:
-                del self._steps[channel][step], self._taken[channel, step]
-                self._changed.notify_all()
-            return share
+        present = await self._until(
+            lambda: step in self._steps.get(channel, {}) or self._ended(channel, step)
+        )
+        if not present or self._ended(channel, step):
+            return None
+        share = self._steps[channel][step][rank]
+        self._taken[channel, step] = self._taken.get((channel, step), 0) + 1
+        if self._taken[channel, step] == self._world:
+            del self._steps[channel][step], self._taken[channel, step]
+            self._notify()
+        return share
 
     async def evaluate(self, request: EvaluationRequest) -> None:
         """Ask the Driver to feed the evaluation channels of a step."""
-        self._evaluations.append(request)
+        self._request(request)
 
-    async def transcribed(self, step: int, transcripts: list[Transcript]) -> None:
+    async def have_read(self, step: int, readings: list[Reading]) -> None:
         """Hand over what one rank read."""
-        async with self._changed:
-            self._transcripts.setdefault(step, []).append(transcripts)
-            self._changed.notify_all()
+        self._readings.setdefault(step, []).append(readings)
+        self._notify()
 
     async def scores(self, step: int) -> dict[str, float]:
-        """Wait for the scores of a step's transcripts; every rank may ask."""
-        async with self._changed:
-            while step not in self._scores:
-                await self._changed.wait()
-            return self._scores[step]
-
-    async def report(self, step: int, measured: Measurements) -> None:
-        """One rank's measurements; the row is complete when all ranks reported."""
-        waiting = self._reports.setdefault(step, [])
-        waiting.append(measured)
-        if len(waiting) == self._world:
-            self._rows.append((step, flatten(merge(*self._reports.pop(step)))))
-
-    async def all_written(self) -> None:
-        """Wait until all rows are on disk, so that no checkpoint is ahead of them."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._rows and not self._reports)
-
-    async def finish(self) -> None:
-        """The learner has made its last step."""
-        async with self._changed:
-            self._finished = True
-            self._changed.notify_all()
+        """Wait for the scores of what was read at a step; every rank may ask."""
+        await self._until(lambda: step in self._scores)
+        return self._scores.get(step, {})
 
     # -- inside
+
+    def _view(self) -> FeedView:
+        return FeedView(**self._common_view(), progress=self._progress)
 
     def _void(self, incarnation: int) -> bool:
         """Whether a newer learner, or none, is there."""

@@ -1,7 +1,7 @@
 """Evaluation pages of an SFT run as the policy reads them: prompts out, scores of the texts back.
 
-Scores come from the same rewards, in the same guarded worker processes, as the held-out figures of
-GRPO: closeness to the answer that the set's pipeline makes, and unit tests where a page has some.
+Scores come from the same rewards, by the same rules, as the held-out figures of GRPO: closeness to
+the answer that the set's pipeline makes, and unit tests where a page has some.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import ray
 
 from olmrl.config.schema import ScorerConfig, SftConfig, folder_name
 from olmrl.data.encode import EncoderSpec
@@ -19,10 +20,11 @@ from olmrl.data.page_sets import PageItem, PageSet
 from olmrl.data.render import BadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
 from olmrl.evaluation import figures
-from olmrl.rewards.pool import ScorerPool, ScoringFailure
+from olmrl.evaluation.judging import Judge, Judged
+from olmrl.evaluation.reading import Reading
+from olmrl.rewards.pool import ScorerPool
 from olmrl.run.directory import RunDirectory
-from olmrl.sft.feed import Transcript
-from olmrl.types import Completion, EncodedPage, Page, PolicyVersion, Rollout, VersionSpan
+from olmrl.types import EncodedPage, Page, Rollout
 
 _SHOWN_PAGES = 4
 """Over all sets, but one of each at least."""
@@ -42,7 +44,7 @@ class ReadPage:
     prompt: EncodedPage
 
 
-class Scored(NamedTuple):
+class Scores(NamedTuple):
     """An evaluation by transcriptions."""
 
     figures: dict[str, float]
@@ -97,7 +99,7 @@ def prepare(
             if reference is None:
                 reference = read_reference(source)
         except BadPage as bad:
-            directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+            directory.bad_page(source.page_id, bad.path, bad.reason)
             continue
         if isinstance(sample, Dropped):
             directory.dropped_page(
@@ -122,30 +124,21 @@ def prepare(
 
 
 def score(
-    step: int,
-    pages: Sequence[ReadPage],
-    transcripts: Sequence[Transcript],
-    spec: EncoderSpec,
-    directory: RunDirectory,
-) -> Scored:
-    """Score transcripts. Needs Ray.
+    step: int, pages: Sequence[ReadPage], readings: Sequence[Reading], directory: RunDirectory
+) -> Scores:
+    """Score what the policy read. Needs Ray.
 
     Args:
-        step: Optimizer steps in the weights.
+        step: Steps in the weights.
         pages: What `prepare` gave.
-        transcripts: One per page, by number.
-        spec: Decodes them.
+        readings: One per page, under its number.
         directory: Takes the pictures of the pages that are shown.
     """
-    encoder = spec.build()
-    completions = [
-        _completion(step, pages[one.number], one, encoder.decode(one.token_ids))
-        for one in transcripts
-    ]
-    rollouts, failures = _run_rewards(pages, completions)
+    judged = _judge(pages, readings)
     by_title: dict[str, list[tuple[str, Rollout]]] = {}
-    for number, rollout in rollouts:
-        by_title.setdefault(pages[number].title, []).append((pages[number].page.page_id, rollout))
+    for one in judged:
+        page = pages[one.name]
+        by_title.setdefault(page.title, []).append((page.page.page_id, one.rollout))
     known = {one.page.page_id: one.page for one in pages}
     named_figures: dict[str, float] = {}
     for title, mine in by_title.items():
@@ -155,6 +148,7 @@ def score(
         values = [named_figures[k] for t in by_title if (k := f"eval/{t}/{name}") in named_figures]
         if values:
             named_figures[f"eval/{name}"] = sum(values) / len(values)
+    failures = {pages[one.name].page.page_id: one.failure for one in judged if one.failure}
     if failures:
         named_figures["eval/unscored_pages"] = float(len(failures))
     images = {page.page_id: directory.page_image(page) for page in shown(pages)}
@@ -162,7 +156,7 @@ def score(
     record = figures.record(step, known, images, {"greedy": every})
     record["scores"] |= {name.removeprefix("eval/"): value for name, value in named_figures.items()}
     record["unscored"] = failures
-    return Scored(named_figures, record)
+    return Scores(named_figures, record)
 
 
 def shown(pages: Sequence[ReadPage]) -> list[Page]:
@@ -174,38 +168,21 @@ def shown(pages: Sequence[ReadPage]) -> list[Page]:
     return [page for mine in by_title.values() for page in mine[:each]]
 
 
-def _run_rewards(
-    pages: Sequence[ReadPage], completions: Sequence[Completion]
-) -> tuple[list[tuple[int, Rollout]], dict[str, str]]:
-    """(number, rollout) of every page that was scored, in order; page and reason of the others."""
-    pool = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
+def _judge(pages: Sequence[ReadPage], readings: Sequence[Reading]) -> list[Judged]:
+    """What was read of every page with its scores, by number."""
+    scorers = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
     try:
-        for completion in completions:
-            pool.submit(completion.group_id, pages[int(completion.group_id)].page, completion)
-        rollouts: list[tuple[int, Rollout]] = []
-        failures: dict[str, str] = {}
-        while len(rollouts) + len(failures) < len(completions):
-            for item in pool.poll(_POLL_S):
-                if isinstance(item, ScoringFailure):
-                    failures[pages[int(item.group_id)].page.page_id] = item.reason
-                else:
-                    rollouts.append((int(item.group_id), item.rollouts[0]))
-        return sorted(rollouts, key=lambda row: row[0]), failures
+        judge = Judge(scorers)
+        for reading in readings:
+            assert reading.completion is not None  # the policy itself never gives up
+            number = int(reading.name)
+            judge.submit(number, ray.put(pages[number].page), reading.completion)
+        judged: list[Judged] = []
+        while len(judge):
+            judged += judge.poll(_POLL_S)
+        return sorted(judged, key=lambda one: one.name)
     finally:
-        pool.close()
-
-
-def _completion(step: int, page: ReadPage, transcript: Transcript, text: str) -> Completion:
-    return Completion(
-        group_id=str(transcript.number),
-        index=0,
-        token_ids=transcript.token_ids,
-        logprobs=np.zeros(0, np.float32),
-        versions=(VersionSpan(PolicyVersion(0, step), 0, len(transcript.token_ids)),),
-        finish_reason="stop" if transcript.ended else "length",
-        text=text,
-        prompt_token_ids=page.prompt.prompt_ids.astype(np.int32),
-    )
+        scorers.close()
 
 
 def _renamed(scores: dict[str, float]) -> dict[str, float]:

@@ -1,24 +1,18 @@
-"""What SFT's LearnerWorkers are told: picklable, and light enough for processes without torch."""
+"""What SFT's LearnerWorkers are told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from olmrl.config.schema import SftConfig
-from olmrl.data.encode import EncoderSpec
+from olmrl.run.task import Task
 
 
-@dataclass(frozen=True)
-class SftTask:
-    """What a rank of `olmrl.sft.worker` needs to know."""
+@dataclass(frozen=True, kw_only=True)
+class SftTask(Task):
+    """What a rank of `olmrl.sft.worker` needs to know; its actor is the StepFeed."""
 
     config: SftConfig
-    run_dir: str
-    encoder: EncoderSpec
-    feed: Any
-    """StepFeed actor."""
     evaluation_sets: tuple[str, ...]
     """Names; each has a channel `eval/<name>/<step>`."""
     pages_per_epoch: int
-    total_steps: int

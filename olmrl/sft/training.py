@@ -8,11 +8,8 @@ ray job submit --working-dir . -- python -m olmrl.sft --config configs/sft/tiny_
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-
-import ray
 
 from olmrl import cluster
 from olmrl.config import SftConfig
@@ -20,9 +17,10 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.page_sets import count_sets, load_sets
 from olmrl.data.text_rules import kept_pages
 from olmrl.report.run import write as write_report
+from olmrl.run.bad_pages import BadPages
 from olmrl.run.console import Console, run_command
 from olmrl.run.directory import RunDirectory
-from olmrl.run.launch import LearnerGroup
+from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.sft.driver import SftDriver
 from olmrl.sft.feed import StepFeed
 from olmrl.sft.scoring import asking_pipeline, sample_pages
@@ -53,35 +51,33 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     encoder = EncoderSpec(config.model.path)
     encoder.build().check_chat()  # a wrong model ends the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
-    for bad in pages.bad:
-        directory.bad_page(f"{bad.path}::{bad.page_number}", bad.path, bad.reason)
+    bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)
+    for _, page in pages.bad:
+        bad.list(page)
     read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
     total = total_steps(config, [not rule for rule in pages.foreseen])
     held = sum(len(held_out.items) for held_out in pages.evaluation)
     lost = sum(bool(rule) for rule in pages.foreseen)
     console.say(f"{count} training pages{_dropped(lost)}, {held} for evaluation, {total} steps")
-    feed = (
-        ray.remote(StepFeed)
-        .options(max_concurrency=1000, **cluster.beside_driver())
-        .remote(config.learner.workers, _STEPS_AHEAD)
-    )
+    feed = start_actor(StepFeed, config.learner.workers, _STEPS_AHEAD)
     task = SftTask(
         config=config,
         run_dir=str(directory.path),
         encoder=encoder,
-        feed=feed,
+        actor=feed,
         evaluation_sets=tuple(held_out.name for held_out in pages.evaluation),
         pages_per_epoch=count,
         total_steps=total,
     )
-    learner = LearnerGroup("olmrl.sft.worker:sft_loop", task, config.learner, str(directory.path))
+    learner = LearnerGroup("olmrl.sft.worker:SftWorker", task, config.learner, str(directory.path))
     driver = SftDriver(
         config,
         directory,
         encoder=encoder,
         cost=cluster.operations(config.model.path),
         pages=pages,
+        bad=bad,
         read=read,
         feed=feed,
         sinks=console.sinks(config.logging),
@@ -129,13 +125,11 @@ def _dropped(count: int) -> str:
 
 
 def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
-    """Optimizer steps of the run: `run.steps`, or what the epochs give.
+    """Steps of the run.
 
     Args:
         config: The run.
         kept: By training page of an epoch: False for one that is known to be dropped.
     """
-    if config.run.steps is not None:
-        return config.run.steps
     pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
-    return max(1, math.ceil(pages / config.training.pages_per_step))
+    return config.run.total_steps(pages, config.training.pages_per_step)

@@ -60,7 +60,7 @@ class ObjectStoreSender:
         store = self._fleet.store
         store.begin.remote()
         adding: list[Any] = []
-        stream = checksum.cast_and_count(named, self._wire, sums)
+        stream = checksum.cast_and_count(named, self._wire, sums, self._fleet.family)
         for bucket in pack(stream, int(self._config.bucket_mb * _MIB)):
             adding.append(store.add.remote(with_data(bucket, None), bucket.data))
             if len(adding) > _PUTS_IN_AIR:
@@ -81,8 +81,8 @@ class ObjectStoreSender:
         }
 
     def pending(self) -> bool:
-        """Late joiners read the store's publication by themselves."""
+        """Engines that join late read the store's publication themselves."""
         return False
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Nothing to release."""

@@ -201,7 +201,7 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     loaded = load_sets(settings.data, str(tmp_path))
     assert len(loaded.train.items) == 5 + 2 * 2
     assert [(s.name, len(s.items)) for s in loaded.evaluation] == [("books", 2)]
-    assert [Path(bad.path).name for bad in loaded.bad] == ["5.pdf"]
+    assert [Path(bad.path).name for _, bad in loaded.bad] == ["5.pdf"]
     assert loaded.opened == 11
 
     # known pairs are not opened again, changed ones are
@@ -214,7 +214,7 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     (root / "3.md").unlink()
     (root / "3.md").symlink_to("3.md")
     unread = load_sets(settings.data, str(tmp_path))
-    assert sorted(Path(bad.path).name for bad in unread.bad) == ["3.pdf", "5.pdf"]
+    assert sorted(Path(bad.path).name for _, bad in unread.bad) == ["3.pdf", "5.pdf"]
     assert load_sets(settings.data, str(tmp_path)).opened == 1
     (root / "3.md").unlink()
     (root / "3.md").write_text(text)

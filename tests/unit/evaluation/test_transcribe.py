@@ -5,7 +5,7 @@ import pytest
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.page import scan_bench
-from olmrl.evaluation.transcribe import LADDER, TranscribeSettings, _Transcriber, target_path
+from olmrl.evaluation.transcribe import LADDER, TranscribeSettings, target_path, write_readings
 from olmrl.types import Completion, PolicyVersion, VersionSpan
 
 HEAD = (
@@ -42,14 +42,15 @@ class ToyPool:
 
 @pytest.fixture
 def no_ray(monkeypatch):
-    monkeypatch.setattr("olmrl.evaluation.transcribe.ray.put", lambda page: page)
+    for name in ("put", "get"):
+        monkeypatch.setattr(f"olmrl.evaluation.transcribe.ray.{name}", lambda page: page)
 
 
 def transcribe(tiny_pages, tmp_path, settings, *answers):
     sources = scan_bench(str(tiny_pages / "heldout"))[:1]
     pool = ToyPool(*answers)
     config = RolloutConfig()
-    outcome = _Transcriber(pool, config, sources, str(tmp_path), settings, lambda done: None).run()
+    outcome = write_readings(pool, config, sources, str(tmp_path), settings)
     target = target_path(str(tmp_path), sources[0], 1)
     return pool, outcome, open(target).read()
 

@@ -147,7 +147,7 @@ def test_a_last_group_gone_stale_ends_the_run_and_no_rank_waits_for_ever():
         assert await buffer.add(group(group_id, [0.0, 1.0], version), True) == "ready"
         await buffer.end_of_pages()
         assert await asyncio.wait_for(waiting, 1.0) is None
-        assert (await buffer.view()).ready == 0
+        assert await buffer.lease("b2", 0) is None
 
     asyncio.run(run())
 
@@ -192,7 +192,7 @@ def test_a_restart_keeps_ready_groups_and_voids_the_rest():
         assert [g.group_id for g in (await buffer.lease("c0", 0)).groups] == ["0-0-1"]
         await buffer.commit("c0", PolicyVersion(again.incarnation, 1))
         await buffer.report(1, 0, {})
-        (row,) = await buffer.rows()
+        (row,) = await buffer.rows(again.incarnation)
         # of the group that was ready in the checkpoint
         assert row.measured["reward/mean"].value() == pytest.approx(0.5)
 
@@ -241,7 +241,8 @@ def test_the_learner_is_told_the_score_of_its_weights():
         buffer, version = await started()
         waiting = asyncio.create_task(buffer.evaluation_due(version))
         await asyncio.sleep(0)
-        assert (await buffer.view()).evaluation_due == version
+        assert (await buffer.view()).requests == 1
+        assert await buffer.requests(version.incarnation) == [version]
         await buffer.evaluated(version, 0.25)
         assert await waiting == 0.25
 
@@ -252,13 +253,16 @@ def test_weights_are_evaluated_once_whoever_asks_again():
     """A rank that comes late, and a run that ends right after an evaluation."""
 
     async def run():
-        buffer, version = await started(world=2)
-        waiting = asyncio.create_task(buffer.evaluation_due(version))
+        buffer, version = await started(world=3)
+        waiting = [asyncio.create_task(buffer.evaluation_due(version))]
+        await asyncio.sleep(0)
+        assert await buffer.requests(version.incarnation) == [version]
+        waiting += [asyncio.create_task(buffer.evaluation_due(version))]  # while it is under way
         await asyncio.sleep(0)
         await buffer.evaluated(version, 0.25)
-        assert await waiting == 0.25
+        assert await asyncio.gather(*waiting) == [0.25, 0.25]
         assert await asyncio.wait_for(buffer.evaluation_due(version), 1.0) == 0.25
-        assert (await buffer.view()).evaluation_due is None
+        assert await buffer.requests(version.incarnation) == []
 
     asyncio.run(run())
 
@@ -270,33 +274,33 @@ def test_a_learner_that_went_back_has_its_weights_evaluated_anew():
         await asyncio.sleep(0)
         again = await buffer.begin(None)
         assert await asyncio.wait_for(orphan, 1.0) is None
-        assert (await buffer.view()).evaluation_due is None
+        assert await buffer.requests(again.incarnation) == []
         waiting = asyncio.create_task(buffer.evaluation_due(again))
         await asyncio.sleep(0)
         await buffer.evaluated(version, 0.25)  # of the learner that is gone
         await asyncio.sleep(0)
-        assert not waiting.done() and (await buffer.view()).evaluation_due == again
+        assert not waiting.done() and await buffer.requests(again.incarnation) == [again]
         await buffer.evaluated(again, 0.5)
         assert await waiting == 0.5
 
     asyncio.run(run())
 
 
-def test_view_waits_for_a_change():
+def test_a_rank_that_died_leases_nothing_from_the_learner_that_follows():
     async def run():
-        buffer, version = await started()
-        known = (await buffer.view()).serial
-        waiting = asyncio.create_task(buffer.view(known, 5.0))
+        buffer, _ = await started(batch_size=1)
+        dead = asyncio.create_task(buffer.lease("1-0", 0))
         await asyncio.sleep(0)
-        assert not waiting.done()
-        await fill(buffer, version, 1)
-        assert (await waiting).ready == 1
-        assert (await buffer.view((await buffer.view()).serial, 0.01)).ready == 1
+        again = await buffer.begin(None)
+        await buffer.published(again)
+        await fill(buffer, again, 1)
+        assert await asyncio.wait_for(dead, 1.0) is None
+        assert len((await buffer.lease("2-0", 0)).groups) == 1
 
     asyncio.run(run())
 
 
-def test_rows_are_complete_when_all_ranks_reported():
+def test_a_row_holds_what_the_commit_and_all_ranks_say_of_a_step():
     async def run():
         from olmrl.metrics import Sum
 
@@ -305,9 +309,9 @@ def test_rows_are_complete_when_all_ranks_reported():
         await buffer.lease("b0", 0)
         await buffer.commit("b0", PolicyVersion(version.incarnation, 1))
         await buffer.report(1, 1, {"tokens": Sum(3)})
-        assert await buffer.rows() == []
+        assert await buffer.rows(version.incarnation) == []
         await buffer.report(1, 0, {"tokens": Sum(4)}, (("learner", 1.0, 2.0),))
-        (row,) = await buffer.rows()
+        (row,) = await buffer.rows(version.incarnation)
         assert (row.step, row.measured["tokens"].value()) == (1, 7)
         assert row.measured["reward/mean"].value() == pytest.approx(0.5)
         assert row.measured["reward/frac_zero_std"].value() == 0.0
@@ -330,7 +334,7 @@ def test_a_checkpoint_waits_for_the_rows_of_its_step():
         await buffer.rows_written(version.incarnation - 1, 1)  # of a learner that is gone
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        await buffer.rows_written(version.incarnation, len(await buffer.rows()))
+        await buffer.rows_written(version.incarnation, len(await buffer.rows(version.incarnation)))
         await asyncio.wait_for(waiting, 5.0)
 
     asyncio.run(run())

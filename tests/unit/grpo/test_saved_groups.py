@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from olmrl.checkpoint.manifest import CheckpointError
-from olmrl.config.changes import config_diff
 from olmrl.grpo.saved_groups import decode_groups, encode_groups
 from olmrl.types import (
     Completion,
@@ -62,13 +61,3 @@ def test_damaged_and_pickled_bytes_are_refused():
     for damaged in (data[: len(data) // 2], b"", b"rubbish", evil.getvalue()):
         with pytest.raises(CheckpointError, match="damaged"):
             decode_groups(damaged)
-
-
-def test_config_diff_names_keys_and_ignores_sections():
-    old = {"run": {"steps": 5, "seed": 1}, "betas": (0.9, 0.99), "logging": {"wandb": "off"}}
-    new = {"run": {"steps": 9, "seed": 2}, "betas": [0.9, 0.99], "logging": {"wandb": "on"}, "x": 1}
-    assert config_diff(old, new, ignore=("logging", "run.steps")) == [
-        "run.seed: 1 -> 2",
-        "x: '(absent)' -> 1",
-    ]
-    assert config_diff(old, old) == []

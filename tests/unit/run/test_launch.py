@@ -9,18 +9,17 @@ from olmrl.run.launch import guarded, last_sentence
 
 
 def raising(error):
-    def loop(task):
-        assert task == "task"
+    def work():
         raise error
 
-    return loop
+    return work
 
 
 @pytest.mark.parametrize("kind", [GuardFailure, NonFiniteStep, ParityError, WeightMismatch])
 def test_a_guards_reason_is_left_for_the_driver(tmp_path, kind):
     verdict = tmp_path / "stopped.txt"
     with pytest.raises(kind):
-        guarded(raising(kind("the gap is 0.3")), "task", str(verdict))
+        guarded(raising(kind("the gap is 0.3")), str(verdict))
     assert verdict.read_text() == "the gap is 0.3"
 
 
@@ -28,7 +27,7 @@ def test_a_guards_reason_is_left_for_the_driver(tmp_path, kind):
 def test_other_failures_are_left_to_the_restart(tmp_path, kind):
     verdict = tmp_path / "stopped.txt"
     with pytest.raises(kind):
-        guarded(raising(kind("a rank died")), "task", str(verdict))
+        guarded(raising(kind("a rank died")), str(verdict))
     assert not verdict.exists()
 
 

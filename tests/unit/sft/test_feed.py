@@ -11,7 +11,8 @@ import pytest
 
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.tally import Tally
-from olmrl.metrics import Mean
+from olmrl.evaluation.reading import Reading
+from olmrl.metrics import flatten
 from olmrl.models.cost import CostModel
 from olmrl.sft.feed import (
     TRAIN,
@@ -20,14 +21,13 @@ from olmrl.sft.feed import (
     PromptShare,
     StepFeed,
     StepShare,
-    Transcript,
     share_out,
 )
 from olmrl.types import EncodedPage
 
 
-def transcript(number: int) -> Transcript:
-    return Transcript(number, np.asarray([number], np.int32), True)
+def reading(number: int) -> Reading:
+    return Reading(str(number), None, "not read")
 
 
 def example(name: str, response: int, side: int) -> EncodedExample:
@@ -54,7 +54,7 @@ async def soon(waiting: asyncio.Task) -> bool:
     return waiting.done()
 
 
-def test_transcripts_of_all_ranks_come_by_number_and_scores_go_back():
+def test_readings_of_all_ranks_come_by_number_and_scores_go_back():
     async def story() -> None:
         feed = StepFeed(2, 4)
         incarnation = await feed.begin(0, Progress())
@@ -64,16 +64,17 @@ def test_transcripts_of_all_ranks_come_by_number_and_scores_go_back():
         shares = [PromptShare(()), PromptShare(())]
         assert await feed.put(incarnation, "read/0", 0, shares)
         assert await feed.take("read/0", 0, 1) is shares[1]
-        waiting = asyncio.create_task(feed.transcripts(incarnation, 0))
+        waiting = asyncio.create_task(feed.readings(incarnation, 0))
         scores = [asyncio.create_task(feed.scores(0)) for _ in range(2)]
-        await feed.transcribed(0, [transcript(1), transcript(2)])
+        await feed.have_read(0, [reading(10), reading(2)])
         assert not await soon(waiting)
-        await feed.transcribed(0, [transcript(0)])
-        assert [one.number for one in await waiting] == [0, 1, 2]
+        await feed.have_read(0, [reading(0)])
+        assert [one.name for one in await waiting] == ["0", "2", "10"]
         assert not await soon(scores[0])
         await feed.scored(incarnation, 0, {"eval/reading": 0.5})
         assert await asyncio.gather(*scores) == [{"eval/reading": 0.5}] * 2
-        assert await feed.rows() == [(0, {"eval/reading": 0.5})]
+        (row,) = await feed.rows(incarnation)
+        assert (row.step, flatten(row.measured)) == (0, {"eval/reading": 0.5})
 
     asyncio.run(story())
 
@@ -82,7 +83,7 @@ def test_a_learner_that_starts_again_makes_old_evaluations_void():
     async def story() -> None:
         feed = StepFeed(1, 4)
         old = await feed.begin(0, Progress())
-        waiting = asyncio.create_task(feed.transcripts(old, 0))
+        waiting = asyncio.create_task(feed.readings(old, 0))
         await feed.evaluate(EvaluationRequest(0, False, True))
         progress = Progress((0, 12), Tally(kept=12))
         new = await feed.begin(3, progress)
@@ -90,21 +91,9 @@ def test_a_learner_that_starts_again_makes_old_evaluations_void():
         assert await feed.requests(new) == []
         assert not await feed.put(old, "read/0", 0, [PromptShare(())])
         await feed.scored(old, 0, {"eval/reading": 0.5})
-        assert await feed.rows() == []
-        assert await feed.start(old) == (new, 3, progress)
-
-    asyncio.run(story())
-
-
-def test_a_request_waits_for_a_driver_that_knows_the_start():
-    async def story() -> None:
-        feed = StepFeed(1, 4)
-        assert await feed.start(0) is None  # the Driver asks just before the learner begins
-        new = await feed.begin(0, Progress())
-        await feed.evaluate(EvaluationRequest(0, True, False))
-        assert await feed.requests(0) == []
-        assert await feed.start(0) == (new, 0, Progress())
-        assert await feed.requests(new) == [EvaluationRequest(0, True, False)]
+        assert await feed.rows(new) == []
+        view = await feed.view()
+        assert (view.incarnation, view.first_step, view.progress) == (new, 3, progress)
 
     asyncio.run(story())
 
@@ -130,35 +119,5 @@ def test_a_dead_rank_takes_no_share_of_the_learner_that_follows():
         assert await feed.put(new, TRAIN, 0, shares)
         for rank in range(2):
             assert await asyncio.wait_for(feed.take(TRAIN, 0, rank), 5) is shares[rank]
-
-    asyncio.run(story())
-
-
-def test_a_row_is_whole_when_all_ranks_have_reported():
-    async def story() -> None:
-        feed = StepFeed(2, 4)
-        await feed.begin(0, Progress())
-        await feed.report(1, {"loss/sft": Mean(6.0, 2.0)})
-        assert await feed.rows() == []
-        await feed.report(1, {"loss/sft": Mean(1.0, 1.0)})
-        assert await feed.rows() == [(1, {"loss/sft": 7.0 / 3.0})]
-
-    asyncio.run(story())
-
-
-def test_a_checkpoint_waits_for_the_rows_of_its_step():
-    async def story() -> None:
-        feed = StepFeed(2, 4)
-        incarnation = await feed.begin(0, Progress())
-        await feed.report(1, {"loss/sft": Mean(6.0, 2.0)})
-        waiting = asyncio.create_task(feed.all_written())
-        assert not await soon(waiting)  # the other rank has not reported
-        await feed.report(1, {"loss/sft": Mean(1.0, 1.0)})
-        assert not await soon(waiting)
-        await feed.rows_written(incarnation - 1, 1)  # of a learner that is gone
-        assert not await soon(waiting)
-        await feed.rows_written(incarnation, 1)
-        await waiting
-        assert await feed.rows() == []
 
     asyncio.run(story())

@@ -20,6 +20,7 @@ from olmrl.data.page_sets import SftPages, load_sets
 from olmrl.errors import RunStopped
 from olmrl.metrics import Last, Mean, read_rows
 from olmrl.models.cost import CostModel
+from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
 from olmrl.run.sinks import JsonlSink
 from olmrl.sft.driver import SftDriver
@@ -61,6 +62,7 @@ class Run:
             encoder=EncoderSpec(str(model)),
             cost=CostModel(1, 0, 0, 0, 1, 0, 0, 0),
             pages=self.pages,
+            bad=BadPages(self.directory, self.pages.sources(), settings.data.max_bad_fraction),
             read=(),
             feed=self.feed,
             sinks=[JsonlSink(self.directory.metrics)],
@@ -90,7 +92,7 @@ class Run:
         share = self.take(step)
         if share is not None:
             row = {"loss/sft": Mean(1.0), "data/epoch": Last(0.0)}
-            ray.get(self.feed.report.remote(step + 1, row))
+            ray.get(self.feed.report.remote(step + 1, 0, row))
         return share
 
     def evaluate(self, step: int, *sets: str) -> list[int]:
@@ -101,7 +103,7 @@ class Run:
             shares = iter(lambda: self.take(next(places), f"eval/{name}/{step}"), None)  # noqa: B023
             places = itertools.count()
             counts.append(sum(len(share.examples) for share in shares))
-        ray.get(self.feed.report.remote(step, {"eval/loss": Mean(1.0)}))
+        ray.get(self.feed.report.remote(step, 0, {"eval/loss": Mean(1.0)}))
         return counts
 
     def finish(self) -> None:
@@ -149,7 +151,7 @@ def test_pages_that_turn_bad_while_training_stop_the_run(tmp_path: Path, tiny_mo
         run.feed.take.remote(TRAIN, step, 0)
     error = run.failure()
     assert isinstance(error, RunStopped)
-    assert "38% of 8 pages cannot be used, more than data.max_bad_fraction=0.3" in str(error)
+    assert "3 of 8 pages cannot be used, more than data.max_bad_fraction=0.3" in str(error)
     assert "bad_pages.jsonl" in str(error)
 
 
@@ -264,7 +266,9 @@ def test_every_page_is_counted_and_listed_once_over_restarts_and_resumes(
     assert (second.driver.tally.kept, second.driver.tally.bad) == (10, 2)
     assert second.driver.tally.dropped == {("DatasetTextRuleFilter", "markdown table"): 4}
     (bad,) = second.directory.bad_pages()
-    assert bad["path"] == str(roots[0] / "2.pdf")
+    assert (bad["page_id"], bad["path"]) == ("2.pdf::1", str(roots[0] / "2.pdf"))
+    places = [page for row in read_rows(second.directory.steps) for page in row["pages"]]
+    assert {page_id for _, _, page_id in places} == {"0.pdf::1", "2.pdf::1", "3.pdf::1"}
     dropped = read_rows(second.directory.path / "dropped_pages.jsonl")
     assert sorted(row["path"] for row in dropped) == sorted(str(root / "1.pdf") for root in roots)
     assert {(row["page"], row["rule"]) for row in dropped} == {(1, "markdown table")}

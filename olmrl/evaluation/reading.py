@@ -1,0 +1,201 @@
+"""Pages read by a model: attempts, rotation and failures, whoever generates the text.
+
+    page --ask--> Generator --Completion | GenerationFailure--> take --> Reading
+
+`bench run`, held-out evaluation, SFT's evaluation and the parity check read pages through this;
+they differ in who generates: the engines of a run, one engine, or the policy in this process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from olmrl.markup import front_matter
+from olmrl.markup.front_matter import PageResponse
+from olmrl.rollout.engine import Generated, GenerationFailure
+from olmrl.types import Completion, SamplingSpec
+
+_POLL_S = 0.5
+
+
+class Generator(Protocol):
+    """What makes completions of pages; `rollout.pool.RolloutPool` is one."""
+
+    def submit(
+        self, group_id: str, page: Any, sampling: SamplingSpec, seeds: tuple[int, ...]
+    ) -> None:
+        """Ask for a completion; `page` is whatever this generator takes for a page."""
+
+    def poll(self, timeout_s: float) -> Sequence[Generated]:
+        """What was finished since the last call; waits up to `timeout_s` for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingSpec:
+    """How a page is read."""
+
+    max_tokens: int
+    """Most tokens of a transcription, the end token included."""
+    temperatures: tuple[float, ...] = (0.0,)
+    """One per attempt; 0 is greedy. Attempts go on until an answer is whole."""
+    top_p: float = 1.0
+    seed: int = 0
+
+    def sampling(self, attempt: int) -> SamplingSpec:
+        """How the text of an attempt is drawn."""
+        temperature = self.temperatures[attempt]
+        greedy = temperature == 0.0
+        return SamplingSpec(temperature or 1.0, self.top_p, self.max_tokens, greedy=greedy)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A page that was read, or could not be."""
+
+    name: str
+    """What it was asked for under."""
+    completion: Completion | None
+    """The last whole answer; without one, what the last attempt gave. None: an engine gave up."""
+    failure: str = ""
+    """Why an engine gave up."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A page that is being read."""
+
+    name: str
+    page: Any
+    attempt: int = 0
+    turned: int = 0
+    """Degrees counter-clockwise that the page has been turned by."""
+    whole: Completion | None = None
+    """The last whole answer."""
+
+
+class Readings:
+    """Pages that are being read.
+
+    Args:
+        generator: Makes the completions.
+        spec: How pages are read.
+        prefix: Begins the group ids of these readings, to tell them from others of the generator.
+        turn: Gives a page turned counter-clockwise by so many degrees (90, 180, 270): a page that
+            the answer calls rotated is turned and read again. None: what answers say of rotation
+            is not heeded.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        spec: ReadingSpec,
+        *,
+        prefix: str = "",
+        turn: Callable[[Any, int], Any] | None = None,
+    ) -> None:
+        self._generator = generator
+        self._spec = spec
+        self._prefix = prefix
+        self._turn = turn
+        self._open: dict[str, _Open] = {}
+
+    def __len__(self) -> int:
+        """How many pages are not read yet."""
+        return len(self._open)
+
+    @property
+    def group_ids(self) -> list[str]:
+        """What the generator is asked for now."""
+        return list(self._open)
+
+    def ask(self, name: str, page: Any) -> None:
+        """Have a page read.
+
+        Args:
+            name: Unique among these readings; seeds the sampling.
+            page: As the generator takes it.
+        """
+        self._submit(_Open(name, page))
+
+    def take(self, item: Generated) -> Reading | None:
+        """Look at what the generator made; gives the page's reading once it is settled.
+
+        None as well for a group that these readings did not ask for.
+        """
+        page = self._open.pop(item.group_id, None)
+        if page is None:
+            return None
+        if isinstance(item, GenerationFailure):
+            return Reading(page.name, None, item.reason)
+        if self._is_settled(page, item):
+            return Reading(page.name, page.whole or item)
+        page.attempt += 1
+        self._submit(page)
+        return None
+
+    def _is_settled(self, page: _Open, completion: Completion) -> bool:
+        """Whether this was the last attempt; turns the page for the next one if need be."""
+        if len(self._spec.temperatures) == 1:
+            return True  # whole or not, nothing would follow from it
+        answer = whole_answer(completion)
+        is_last = page.attempt + 1 == len(self._spec.temperatures)
+        if answer is None:
+            return is_last
+        page.whole = completion
+        if is_last or self._turn is None or answer.is_rotation_valid:
+            return True
+        page.turned = (page.turned + answer.rotation_correction) % 360
+        page.page = self._turn(page.page, answer.rotation_correction)
+        return False
+
+    def _submit(self, page: _Open) -> None:
+        group_id = f"{self._prefix}{page.name}#{page.attempt}#{page.turned}"
+        text = f"{self._spec.seed}/{page.name}/{page.attempt}/{page.turned}"
+        self._open[group_id] = page
+        sampling = self._spec.sampling(page.attempt)
+        self._generator.submit(group_id, page.page, sampling, (zlib.crc32(text.encode()),))
+
+
+def read(
+    generator: Generator,
+    pages: Iterable[tuple[str, Any]],
+    spec: ReadingSpec,
+    *,
+    at_once: int | None = None,
+    turn: Callable[[Any, int], Any] | None = None,
+) -> Iterator[Reading]:
+    """Read pages; yields them as they are settled.
+
+    Args:
+        generator: Makes the completions.
+        pages: (name, page as the generator takes it), taken as there is room.
+        spec: How they are read.
+        at_once: Pages under way at a time; None: all.
+        turn: As for `Readings`.
+    """
+    readings = Readings(generator, spec, turn=turn)
+    waiting = iter(pages)
+    while True:
+        room = None if at_once is None else at_once - len(readings)
+        for name, page in itertools.islice(waiting, room):
+            readings.ask(name, page)
+        if not len(readings):
+            return
+        for item in generator.poll(_POLL_S):
+            reading = readings.take(item)
+            if reading is not None:
+                yield reading
+
+
+def whole_answer(completion: Completion) -> PageResponse | None:
+    """The answer; None when it was cut or its front matter does not parse."""
+    if completion.finish_reason != "stop":
+        return None
+    try:
+        return front_matter.parse(completion.text)
+    except (ValueError, TypeError):
+        return None
