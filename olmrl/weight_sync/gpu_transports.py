@@ -42,9 +42,7 @@ class Nccl(_Direct):
 
     def obstacle(self, placement: Placement) -> str:
         """NCCL takes one process per GPU."""
-        shared = (
-            "refuses two processes on one GPU, as with rollout.colocate; use ipc or auto"
-        )
+        shared = "refuses two processes on one GPU, as with rollout.colocate; use ipc or auto"
         return super().obstacle(placement) or (shared if placement.colocate else "")
 
 
