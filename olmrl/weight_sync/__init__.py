@@ -4,6 +4,6 @@
 
 `publication` and `checksum` are pure; `store` is the Ray actor that knows the engines and owns the
 latest publication; `transport` says what a transport is and which one a run uses; `sender` is the
-learner's side; `vllm_backend` is the engine's side of `object_store`. That of the GPU transports is
-vLLM's own (`nccl`, `ipc`).
+learner's side; `vllm_backend` is the engine's side of `object_store`. The GPU transports use vLLM's
+own (`nccl`, `ipc`).
 """

@@ -1,6 +1,6 @@
 """The learner's side of weight sync.
 
-    sender = make_sender(config.weight_sync, store, rank, transport=..., dtype=...)
+    sender = make_sender(config.weight_sync, store, rank, transport=..., dtype=..., family=...)
     measurements = sender.send(strategy.named_weights(), version)      # on every rank
 
 All ranks iterate over the weights, because gathering a sharded tensor is a collective; only rank 0

@@ -48,10 +48,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Any]:
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    yield start_store()
-    ray.shutdown()
+def store(ray_job: Any) -> Iterator[Any]:
+    with ray_job(cpus=4):
+        yield start_store()
 
 
 def make_pool(model_path: Path, store: Any, **changes: Any) -> RolloutPool:

@@ -4,7 +4,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from olmrl.cluster import PlanError, plan_grpo, reserve, reserve_engines
+from olmrl.cluster import PlanError, plan_grpo, reserve
+from olmrl.cluster.reserve import reserve_engines
 from olmrl.cluster.resources import from_ray
 from olmrl.config import GrpoConfig, load
 from olmrl.data.streams import OrderedStream

@@ -1,9 +1,7 @@
 """The pool of scorer processes: whole groups, deadlines that kill, retries, shared work."""
 
 import dataclasses
-import os
 import time
-from pathlib import Path
 
 import hostile_texts
 import pytest
@@ -26,12 +24,9 @@ def make(rewards, group_size=2, **scorer):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster():
-    with pytest.MonkeyPatch.context() as patch:  # workers must find own_rewards too
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+def cluster(ray_job):
+    with ray_job(cpus=4):
+        yield
 
 
 @pytest.fixture(scope="module")
