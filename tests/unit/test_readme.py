@@ -59,15 +59,29 @@ class Parsed(BaseException):
 
 @pytest.fixture
 def only_parse(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop_after(method):
+    """Ends a command once its own parser, and those of its verbs, are through."""
+    depth = 0
+
+    def end_after(method):
         def parse(self, args=None, namespace=None):
-            raise Parsed(method(self, args, namespace))
+            nonlocal depth
+            depth += 1
+            try:
+                parsed = method(self, args, namespace)
+            finally:
+                depth -= 1
+            if depth:
+                return parsed
+            others = parsed[1] if isinstance(parsed, tuple) else []
+            if any(word.startswith("-") for word in others):
+                self.error(f"unrecognized arguments: {others}")
+            raise Parsed
 
         return parse
 
-    for name in ("parse_args", "parse_intermixed_args"):
+    for name in ("parse_args", "parse_intermixed_args", "parse_known_args"):
         method = getattr(argparse.ArgumentParser, name)
-        monkeypatch.setattr(argparse.ArgumentParser, name, stop_after(method))
+        monkeypatch.setattr(argparse.ArgumentParser, name, end_after(method))
 
 
 def test_there_are_commands_to_look_at():
