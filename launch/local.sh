@@ -2,8 +2,8 @@
 # Sets up everything on a fresh Linux machine with Python 3.11 or newer, then runs
 #   bash launch/local.sh            the quick start: pages, SFT warm-up, GRPO, report
 #   bash launch/local.sh test       the test suite (extra arguments go to pytest)
-#   bash launch/local.sh check      lint, format and types, which change nothing
-#   bash launch/local.sh format     formats the code and fixes what the linter can
+#   bash launch/local.sh check      lint, format and types; changes nothing
+#   bash launch/local.sh format     format the code and fix what the linter can
 #   bash launch/local.sh setup      the environment only
 # OLMRL_PYTHON picks the interpreter, OLMRL_VENV the environment's folder (default .venv).
 set -euo pipefail

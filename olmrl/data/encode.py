@@ -235,7 +235,8 @@ def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
 
     try:
-        return PreTrainedTokenizerFast.from_pretrained(model_path)
+        found: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(model_path)
+        return found
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{model_path}: its tokenizer cannot be loaded ({reason})") from error

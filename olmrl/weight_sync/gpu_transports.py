@@ -27,7 +27,7 @@ class _Direct(Transport):
         self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
     ) -> WeightSender:
         """Send bucket by bucket over the link of this transport."""
-        # vLLM patches torch when it is imported, so only learners that need its links import it.
+        # importing vLLM patches torch, so only learners that need its transports import it
         from olmrl.weight_sync.gpu_links import make_link  # noqa: PLC0415
 
         bucket_bytes = int(config.bucket_mb * _MIB)

@@ -81,8 +81,8 @@ class ObjectStoreSender:
         }
 
     def pending(self) -> bool:
-        """Late joiners read the store's publication by themselves."""
+        """Engines that join late read the store's publication themselves."""
         return False
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Nothing to release."""

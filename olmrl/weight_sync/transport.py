@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class WeightSender(Protocol):
-    """Sends one policy version to every engine. Same calls on all learner ranks."""
+    """Sends a policy version to every engine. All learner ranks make the same calls."""
 
     def send(self, named: Iterable[NamedTensor], version: PolicyVersion) -> Measurements:
         """Publish the weights and return when every living engine has them.
 
         Args:
-            named: HF names and full tensors in the same order on all ranks; parts that never
-                change (frozen ones) may be left out. A tied LM head must be included.
+            named: HF names and full tensors, in the same order on all ranks; frozen parts may be
+                left out. A tied LM head must be included.
             version: Stamps every token made from these weights.
 
         Raises:
@@ -43,10 +43,10 @@ class WeightSender(Protocol):
         """
 
     serves_joiners: bool
-    """Whether engines that join between two sends get their weights from here alone (nccl, ipc)."""
+    """Whether engines that join between two sends can only get weights from here (nccl, ipc)."""
 
     def pending(self) -> bool:
-        """Whether such engines are there: then `send` again. On rank 0; elsewhere False."""
+        """Whether there are such engines, so that `send` must be repeated; False off rank 0."""
 
     def close(self) -> None:
         """Release communicators."""
@@ -100,10 +100,10 @@ def load_transport(name: str) -> Transport:
 def resolve_transport(
     config: WeightSyncConfig, *, engine: str, use_gpu: bool, colocate: bool
 ) -> str:
-    """The name of the transport that `auto` stands for, or of the one that was asked for.
+    """Name of the transport that `auto` stands for, or of the requested one.
 
     Raises:
-        ValueError: no transport, or one that the hardware or the engine cannot do.
+        ValueError: no transport, or one that the hardware or the engine does not support.
     """
     if config.transport == "auto":
         if engine != "vllm" or not use_gpu:
