@@ -12,7 +12,7 @@ class PageRefused(ValueError):
 
 
 class GuardFailure(ValueError):
-    """Training on would be blind (design.md, principle 4): no restart may go past this."""
+    """Training on would be blind: no restart may go past this."""
 
 
 class WeightMismatch(GuardFailure):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_SIGNAL_RANGE = 1e-6
-"""A group whose total rewards lie closer than this teaches nothing (design.md section 4)."""
+"""A group whose total rewards lie closer than this teaches nothing."""
 
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
@@ -25,7 +25,7 @@ UInt8Array = NDArray[np.uint8]
 
 
 class PolicyVersion(NamedTuple):
-    """Which weights made a token: ordered, never reused (design.md, commit protocol).
+    """Which weights made a token: ordered, never reused (docs/design.md#the-commit-protocol).
 
     Example: `PolicyVersion(1, 17)` is the weights after step 17 of the learner's second start.
     """
@@ -60,7 +60,7 @@ class Page:
     reference: str | None = None
     """Truth: front matter and markdown body, or None where only unit tests exist."""
     tests: tuple[dict[str, Any], ...] = ()
-    """olmOCR-bench rows of this page, gathered over all JSONL files (spec A4)."""
+    """olmOCR-bench rows of this page from all JSONL files (docs/formats.md#bench-tests)."""
     test_files: tuple[str, ...] = ()
     """The JSONL file (scoring category) of each row of `tests`."""
 
@@ -156,7 +156,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class PromptGroup:
-    """All G rollouts of one page: complete, or it does not exist (design.md principle 3)."""
+    """All G rollouts of one page: complete, or it does not exist."""
 
     group_id: str
     page_id: str

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--max-model-len", type=int, default=16384)
     made.add_argument("--repeats", type=int, default=1, help="transcriptions per page")
     made.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
-    made.add_argument("--ladder", action="store_true", help="retry at rising temperatures (C12)")
+    made.add_argument("--ladder", action="store_true", help="retry at rising temperatures")
     made.add_argument("--rotate", action="store_true", help="turn pages the answer calls rotated")
     made.add_argument("--workers", type=int, default=1, help="engines")
     made.add_argument("--engine", choices=("vllm", "hf"), default="vllm")

@@ -1,4 +1,7 @@
-"""What all tests of the bench share: common fields, their validation, and running (spec A4)."""
+"""What all tests of the bench share: common fields, their validation, and running.
+
+Fields and types: docs/formats.md#bench-tests.
+"""
 
 import dataclasses
 import types

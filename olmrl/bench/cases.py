@@ -1,4 +1,7 @@
-"""`load_case`: from a row of a bench JSONL file to the case of its type (spec A4)."""
+"""`load_case`: from a row of a bench JSONL file to the case of its type.
+
+Rows: docs/formats.md#bench-tests.
+"""
 
 import dataclasses
 import difflib

@@ -1,4 +1,6 @@
-"""Scores a candidate's markdown on a bench folder, as the public benchmark does (spec E5).
+"""Scores a candidate's markdown on a bench folder, as the public benchmark does.
+
+The rules are in docs/formats.md#scoring-a-bench-folder.
 
 The score is the mean over categories (JSONL files, and the baseline tests that are added) of the
 share of tests passed. A candidate may have several repeats of a page; a test counts as passed when

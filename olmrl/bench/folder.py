@@ -1,4 +1,6 @@
-"""Reads a bench folder: all tests of all JSONL files, grouped by page (spec A3).
+"""Reads a bench folder: all tests of all JSONL files, grouped by page.
+
+Layout (docs/formats.md#bench-folder):
 
 bench_data/
   <category>.jsonl             tests, one per line
@@ -109,7 +111,7 @@ def load_folder(
 
 
 def untested_pages(folder: BenchFolder, baselines: bool) -> list[str]:
-    """Pages of the PDFs below `pdfs/` that no test looks at, as `name.pdf page 2` (spec E5).
+    """Pages of the PDFs below `pdfs/` that no test looks at, as `name.pdf page 2`.
 
     Args:
         folder: The loaded tests.

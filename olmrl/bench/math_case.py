@@ -1,4 +1,4 @@
-"""The test on formulas (spec E2, E4)."""
+"""The test on formulas (docs/formats.md#formulas)."""
 
 from dataclasses import dataclass
 

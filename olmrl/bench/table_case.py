@@ -1,4 +1,4 @@
-"""The test on tables: a cell and what stands around it (spec E2, E3)."""
+"""The test on tables: a cell and what stands around it (docs/formats.md#tables)."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,7 @@
-"""The tests on running text: present, absent, order, format, footnote, baseline (spec E2)."""
+"""The tests on running text: present, absent, order, format, footnote, baseline.
+
+Their pass rules: docs/formats.md#pass-rules.
+"""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""A public olmocr training YAML (spec C7) as an olmrl SFT configuration.
+"""A public olmocr training YAML as an olmrl SFT configuration.
+
+The public keys and defaults are in docs/formats.md#public-sft-configurations.
 
 Every key ends in one of three places: the converted values, the list of ignored keys (with the
 reason), or an error. Absent keys take the public defaults where olmrl's own differ.

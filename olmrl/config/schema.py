@@ -2,7 +2,8 @@
 
 `SftConfig` and `GrpoConfig` are what `python -m olmrl.sft` and `python -m olmrl.grpo` read.
 Keys are strict (an unknown key is an error), values are checked, instances are frozen, and each
-default lives here and nowhere else. Numbers of the published recipe come from spec sections C8, D4.
+default lives here and nowhere else. Numbers of the published recipes come from
+docs/formats.md#published-sft-recipe and docs/formats.md#published-grpo-recipe.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class DataConfig(Section):
     """Pages of a GRPO run."""
 
     train: str
-    """Bench folder of training pages (pdfs/, *.jsonl, spec A3)."""
+    """Bench folder of training pages (pdfs/ and *.jsonl)."""
     heldout: str | None = None
     """Bench folder scored before, during and after training."""
     longest_side: Count = 1288
@@ -88,7 +89,7 @@ class DataConfig(Section):
     prompt_order: Literal["text_first", "image_first"] = "text_first"
     """Whether the instruction stands before or after the page image."""
     anchor_text_len: Annotated[int, Field(ge=0)] = 0
-    """Characters of PDF anchor text put into the prompt (spec B2); 0: none."""
+    """Characters of PDF anchor text put into the prompt; 0: none."""
     max_pages: Count | None = None
     """Use at most this many training pages."""
     file_pattern: str | None = None
@@ -275,7 +276,7 @@ class AlgorithmConfig(Section):
 
 
 class LrMultipliers(Section):
-    """Factors on `lr` (public Muon recipes use 11, 30 and 2, spec C6)."""
+    """Factors on `lr` (public Muon recipes use 11, 30 and 2)."""
 
     head: Positive = 1.0
     """Output head, where it is not tied to the embedding."""
@@ -470,7 +471,7 @@ class RunConfig(Section):
     """Identity of the run."""
 
     dir: str = "runs/run"
-    """Run directory (design.md section 6)."""
+    """Run directory."""
     seed: int = 42
     """Seed of page order, sampling and initialisation."""
     steps: Count | None = None
@@ -543,7 +544,7 @@ class DatasetConfig(Section):
     """One set of page pairs."""
 
     root: str
-    """Folder of .pdf/.md pairs, searched recursively (spec A1)."""
+    """Folder of .pdf/.md pairs, searched recursively."""
     name: str | None = None
     """Name in metrics; null takes the folder's name."""
     repeat: Count = 1
@@ -567,7 +568,7 @@ class SftDataConfig(Section):
     evaluation: tuple[DatasetConfig, ...] = ()
     """Evaluation sets; neither augmented nor filtered unless their own pipeline says so."""
     pipeline: tuple[dict[str, Any], ...] = ()
-    """Steps applied to each page, in order (spec C2)."""
+    """Steps applied to each page, in order."""
     max_tokens: Count = 8192
     """Longer pages are dropped and counted, never cut."""
     max_bad_fraction: Fraction = 0.05
@@ -609,7 +610,7 @@ class TranscriptionConfig(Section):
     batch_pages: Count = 8
     """Pages that a rank reads side by side."""
     bench: str | None = None
-    """Bench folder (spec A3) whose pages are read too and scored by their unit tests."""
+    """Bench folder whose pages are read too and scored by their unit tests."""
 
 
 class SftEvaluationConfig(Section):

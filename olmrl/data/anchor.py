@@ -1,4 +1,6 @@
-"""Anchor text: what the PDF itself says is on the page, with coordinates (spec B2).
+"""Anchor text: what the PDF itself says is on the page, with coordinates.
+
+The format is in docs/formats.md#anchor-text.
 
 Legacy prompts carry it. Deterministic, unlike the public code: where the text is too long, the
 elements that stay are drawn by a hash of their content, not at random.

@@ -1,4 +1,6 @@
-"""Which pages a folder holds: bench folders (spec A3, A4) and folders of page pairs (spec A1).
+"""Which pages a folder holds: bench folders and folders of page pairs.
+
+Formats: docs/formats.md#bench-folder and docs/formats.md#page-pairs.
 
 Scanning reads names and JSON lines only. Pages are opened later, one at a time, by `load_page`.
 """
@@ -44,7 +46,7 @@ class PairScan(NamedTuple):
     sources: list[PageSource]
     """One per .md with a .pdf beside it, sorted by the .md path."""
     orphans: list[str]
-    """.md files without a .pdf beside them; they are no pages (spec A1)."""
+    """.md files without a .pdf beside them; they are no pages."""
 
 
 def scan_bench(folder: str, file_pattern: str | None = None) -> list[PageSource]:
@@ -144,7 +146,7 @@ def _references(folder: str) -> dict[str, str]:
 
 
 def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None:
-    """Look a page's reference up under the public name, then under the bench's plain one (A3)."""
+    """Look a page's reference up under the public name, then under the bench's plain one."""
     relative = PurePosixPath(pdf)
     stem = relative.name.removesuffix(".pdf")
     split = _PAGE_SUFFIX.fullmatch(stem)
@@ -155,7 +157,7 @@ def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None
 
 
 def scan_pairs(root: str, limit: int | None = None) -> PairScan:
-    """Find the page pairs below a folder (spec A1), symlinked folders and files followed.
+    """Find the page pairs below a folder, symlinked folders and files followed.
 
     Args:
         root: Folder searched recursively.

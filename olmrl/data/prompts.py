@@ -1,4 +1,7 @@
-"""The instruction that stands beside the page image, and the chat text it becomes (spec B17)."""
+"""The instruction that stands beside the page image, and the chat text it becomes.
+
+Which prompts there are: docs/formats.md#prompts.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,7 @@ def olmocr_prompt(kind: str, *arguments: str) -> str:
 
 
 def with_anchor(prompt: str, anchor_text: str) -> str:
-    """Append the text that the PDF itself carries (spec B2) to an instruction."""
+    """Append the text that the PDF itself carries to an instruction."""
     return f"{prompt}\n\nText found in the PDF, with its position:\n{anchor_text}"
 
 

@@ -1,4 +1,6 @@
-"""One PDF page to RGB pixels, in process (pypdfium2), the page area of the public recipe (spec B1).
+"""One PDF page to RGB pixels, in process (pypdfium2), the page area of the public recipe.
+
+See docs/formats.md#page-rendering.
 
 The whole MediaBox is drawn, whatever the CropBox says; /Rotate is honoured; the longer side gets
 exactly the asked number of pixels and the shorter one is rounded up, as poppler does.

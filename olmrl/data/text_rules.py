@@ -1,4 +1,6 @@
-"""Which pages the rules on their text will drop, known before training (spec C2, C3).
+"""Which pages the rules on their text will drop, known before training.
+
+The rules are in docs/formats.md#text-rules.
 
 A schedule needs the number of steps, so the number of pages that are kept. Rules on the text need
 no image: they run beside the validation, in parallel by Ray Data, and their verdicts are remembered

@@ -1,4 +1,6 @@
-"""Which page pairs can be used at all, remembered between runs (spec C1).
+"""Which page pairs can be used at all, remembered between runs.
+
+See docs/formats.md#validation-of-page-pairs.
 
 A pair is good when its PDF opens and has exactly one page and its .md file parses. Verdicts are
 kept in one Parquet file by path, size and modification time of both files, so that only new and

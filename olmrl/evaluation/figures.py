@@ -50,7 +50,7 @@ def reading(text: str, reference: str) -> float:
 
 
 def with_baselines(sources: Sequence[PageSource]) -> list[PageSource]:
-    """Give page 1 of each PDF that has no baseline test one, as the benchmark does (spec E5).
+    """Give page 1 of each PDF that has no baseline test one, as the benchmark does.
 
     Args:
         sources: of a whole bench folder, sorted by page id.

@@ -1,7 +1,9 @@
 """Pages to markdown files through the same engines that training uses: `python -m olmrl.bench run`.
 
-Pages are rendered and answers written as engines finish them; a page whose file exists is not
-generated again, so a killed call continues.
+One attempt per page, or the public pipeline's ladder (docs/formats.md#inference-ladder): further
+attempts at rising temperature until an answer is whole, and a page that the model calls rotated is
+turned and read again. Pages are rendered and answers written as engines finish them; a page whose
+file exists is not generated again, so a killed call continues.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from olmrl.types import Page
 from olmrl.weight_sync.store import start_store
 
 LADDER = (0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 1.0)
-"""Temperatures of the public pipeline's attempts (spec C12)."""
+"""Temperatures of the public pipeline's attempts."""
 
 _START_TIMEOUT_S = 900.0
 _AHEAD = 4
@@ -72,7 +74,7 @@ def transcribe(
     use_gpu: bool,
     on_page: Callable[[Transcribed], None] = lambda so_far: None,
 ) -> Transcribed:
-    """Transcribe pages into `OUT/<sub>/<name>_pg{P}_repeat{R}.md` (spec A3). Needs Ray.
+    """Transcribe pages into `OUT/<sub>/<name>_pg{P}_repeat{R}.md`. Needs Ray.
 
     Args:
         spec: Model and prompt.
@@ -148,7 +150,7 @@ def _turned(page: Any, degrees: int) -> Any:
 
 
 def target_path(out: str, source: PageSource, repeat: int) -> str:
-    """Where a transcription goes (spec A3)."""
+    """Where a transcription goes."""
     pdf = PurePosixPath(source.page_id.rpartition("::")[0])
     name = f"{pdf.stem}_pg{source.page_number}_repeat{repeat}.md"
     return storage.join(out, *pdf.parent.parts, name)

@@ -1,7 +1,8 @@
 """The 8-bit recipes, and how compressed-tensors (the format vLLM reads) calls them.
 
 Only the linear layers of the language tower are quantised: a page is read by the vision tower, and
-the output head decides between look-alike tokens, so both keep their precision (spec C10).
+the output head decides between look-alike tokens, so both keep their precision
+(docs/formats.md#8-bit-recipes).
 """
 
 from __future__ import annotations

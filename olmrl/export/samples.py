@@ -22,7 +22,7 @@ class Sample:
 
 
 def find_pages(folder: str) -> list[PageSource]:
-    """List the pages of a bench folder (spec A3) or of a folder of page pairs (spec A1).
+    """List the pages of a bench folder or of a folder of page pairs.
 
     Raises:
         ValueError: neither.

@@ -1,4 +1,4 @@
-"""The account of who owns which prompt group (design.md, "The commit protocol").
+"""The account of who owns which prompt group (docs/design.md#the-commit-protocol).
 
     issued -> ready -> leased(batch) -> committed
        \\________\\__________\\--------> dropped(reason)

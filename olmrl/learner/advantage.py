@@ -1,7 +1,9 @@
 """Advantages of a prompt group's rollouts: pure functions on small arrays.
 
-GRPO's advantage is a rollout's reward less its group's mean, divided by a standard deviation (spec
-D4). Shape letters: B groups, G rollouts of a group, R completion tokens.
+GRPO's advantage is a rollout's reward less its group's mean, divided by a standard deviation
+(docs/formats.md#published-grpo-recipe).
+
+Shape letters: B groups, G rollouts of a group, R completion tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from olmrl.types import NO_SIGNAL_RANGE, Float32Array
 
 STD_FLOOR = 1e-4
-"""Added to the standard deviation (spec D4)."""
+"""Added to the standard deviation, as in the published recipe."""
 
 
 def has_signal(rewards_G: Float32Array) -> bool:

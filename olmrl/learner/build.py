@@ -78,7 +78,7 @@ def build_strategy(
     device: torch.device | str = "cpu",
     with_reference: bool = False,
 ) -> Strategy:
-    """Load the policy, shard it, and build its optimizer (in that order, spec C6).
+    """Load the policy, shard it, and build its optimizer, in that order.
 
     Call on every rank, after the process group exists where there is more than one.
 

@@ -252,7 +252,7 @@ def aggregate(
 def mismatch(
     learner_N: Tensor, inputs: LossInputs, outlier_gap: float
 ) -> tuple[dict[str, Tensor], dict[str, Tensor | float]]:
-    """How far the engine's log-probs lie from the learner's own (design.md principle 4)."""
+    """How far the engine's log-probs lie from the learner's own."""
     assert inputs.behaviour_N is not None
     kept_N = (inputs.weight_N > 0).float()
     gap_N = (learner_N - inputs.behaviour_N) * kept_N

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules.
 
 AdamW for everything, or Muon for the matrices inside blocks and AdamW for the rest. Weight decay
-spares norms and biases by module type, never by name (spec C6 lists what name matching gets wrong).
+spares norms and biases by module type, never by name (docs/formats.md#optimizer-groups).
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The packed forward pass: a `PackedBatch` through vision tower and language model, once.
 
 In a page-once group the page's patches and prompt are computed a single time for all completions
-(design.md section 5); SFT pages and dense rollouts take the same path. Shape letters: T packed
-tokens, N predicted tokens, V patches, D patch width, F image features, H hidden width.
+(docs/design.md#page-once-forward); SFT pages and dense rollouts take the same path.
+
+Shape letters: T packed tokens, N predicted tokens, V patches, D patch width, F image features, H
+hidden width.
 """
 
 from __future__ import annotations

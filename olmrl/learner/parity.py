@@ -1,10 +1,10 @@
 """The parity guard: engine and learner must give the same tokens the same log-probability.
 
 Compares what the engine reported when it sampled with what the learner computes under the same
-weights (design.md principle 4); where rollouts run ahead and no token was sampled under these
-weights, an engine scores a completion anew. A larger gap means that one of them sees another
-prompt, image, mask, temperature or set of weights; training on would optimise noise, so the run
-stops.
+weights (docs/design.md#4-fail-closed-on-mismatch); where rollouts run ahead and no token was
+sampled under these weights, an engine scores a completion anew. A larger gap means that one of them
+sees another prompt, image, mask, temperature or set of weights; training on would optimise noise,
+so the run stops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-r"""What a LaTeX formula looks like, and whether one formula shows another (spec E4).
+r"""What a LaTeX formula looks like, and whether one formula shows another.
+
+The rule is in docs/formats.md#formulas.
 
     render(r"\frac{a}{b}").mathml
     equivalent(r"\frac{a}{b}", r"x = \frac a b")     # True: the reference is in there

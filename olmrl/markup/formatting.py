@@ -1,4 +1,7 @@
-"""The headings, bold and italic pieces of a transcription, from markdown and HTML (spec E2)."""
+"""The headings, bold and italic pieces of a transcription, from markdown and HTML.
+
+What counts is in docs/formats.md#pass-rules.
+"""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Finds the LaTeX formulas of a transcription (spec E2, math)."""
+"""Finds the LaTeX formulas of a transcription (docs/formats.md#pass-rules)."""
 
 
 def extract_formulas(text: str, *, dollars: bool = True) -> list[str]:

@@ -1,4 +1,6 @@
-"""The YAML head of a page transcription and the typed record it holds (spec A2).
+"""The YAML head of a page transcription and the typed record it holds.
+
+The format is in docs/formats.md#front-matter.
 
 A transcription, on disk and as model output, is ``---``, five ``key: value`` lines, ``---`` and the
 body. Both files and model output pass through here, so the head is untrusted input: its size and
@@ -102,7 +104,7 @@ def strip(text: str) -> str:
 
 
 def parse(text: str, *, compat: bool = False) -> PageResponse:
-    """Reads a whole transcription into a `PageResponse` (spec A2, edge table).
+    """Reads a whole transcription into a `PageResponse`.
 
     Args:
         text: The transcription, head and body.

@@ -1,4 +1,4 @@
-"""Where a text nearly contains a needle, with a bound on the work (spec E2, order tests).
+"""Where a text nearly contains a needle, with a bound on the work (order tests).
 
 The rules are those of the fuzzysearch package, which the public bench uses; the search itself is
 seeded with exact slices of the needle and grown in rapidfuzz, about 40 times faster, and gives up

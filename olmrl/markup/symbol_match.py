@@ -1,4 +1,6 @@
-"""Whether the symbols of one formula stand in another one in the same arrangement (spec E4).
+"""Whether the symbols of one formula stand in another one in the same arrangement.
+
+The rule is in docs/formats.md#formulas.
 
 Every symbol of the reference must map to its own symbol of the hypothesis with the same character
 and, in each of the four directions, a matching nearest neighbour. The search backtracks, so its

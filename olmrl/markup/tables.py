@@ -1,4 +1,4 @@
-"""Tables of a transcription as grids, from HTML and from markdown (spec E3).
+"""Tables of a transcription as grids, from HTML and from markdown (docs/formats.md#tables).
 
 `parse_html_tables` and `parse_markdown_tables` return `Table` objects: cells with their spans, who
 their neighbours are, and which headings stand over them. `compat=True` keeps every quirk of the

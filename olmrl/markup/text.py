@@ -1,4 +1,7 @@
-"""Text as the bench compares it: one normal form and two similarities (spec E1, E2)."""
+"""Text as the bench compares it: one normal form and two similarities.
+
+See docs/formats.md#normalised-text and docs/formats.md#pass-rules.
+"""
 
 import re
 import unicodedata
@@ -39,7 +42,7 @@ class WorkLimitError(RuntimeError):
 
 
 def normalize(text: str) -> str:
-    """Returns the form in which the bench compares text (spec E1).
+    """Returns the form in which the bench compares text (docs/formats.md#normalised-text).
 
     Line-break tags become spaces, bold and italic marks go, whitespace runs become one space, the
     text is NFC, and typographic quotes and dashes become ASCII. The ends are not stripped, and any

@@ -1,4 +1,4 @@
-"""Building training mixes: `python -m olmrl.mix VERB`, every data tool of olmOCR (spec A5, A6, B).
+"""Building training mixes: `python -m olmrl.mix VERB`, every data tool of olmOCR.
 
 A verb plans work items, does each of them idempotently, writes each output whole or not at all and
 notes it in a journal (`run.py`, `journal.py`), so that a killed verb is simply started again. PDFs

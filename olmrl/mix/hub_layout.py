@@ -1,4 +1,4 @@
-"""The two layouts of olmOCR-mix on Hugging Face (spec A5): names, columns, ids, safe unpacking."""
+"""The two layouts of olmOCR-mix on Hugging Face: names, columns, ids, safe unpacking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of one request file at a batch API, safe against kill -9 and dropped answers (spec B5).
+"""The life of one request file at a batch API, safe against kill -9 and dropped answers.
 
     seen -> uploaded -> created -> ended -> fetched      (one attempt; events in the run's journal)
                                               |-> next attempt with the requests that may still work

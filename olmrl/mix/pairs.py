@@ -1,4 +1,4 @@
-"""Page pairs on disk: `X.md` beside `X.pdf` (spec A1)."""
+"""Page pairs on disk: `X.md` beside `X.pdf` (docs/formats.md#page-pairs)."""
 
 from __future__ import annotations
 

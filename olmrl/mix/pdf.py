@@ -28,7 +28,7 @@ MAX_PIXELS = 400_000_000
 """Largest downloaded image that is decoded (20,000 x 20,000); larger ones are refused."""
 
 MAX_JPEG_BYTES = 1_500_000
-"""Bytes aimed at when a TIFF or JPEG 2000 becomes a JPEG (spec B7)."""
+"""Bytes aimed at when a TIFF or JPEG 2000 becomes a JPEG."""
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
@@ -46,7 +46,7 @@ class PageImage:
 
 
 def page_image(path: str, page: int, side: int, form: str = "png") -> PageImage:
-    """Render one page so that its longer side has `side` pixels (spec B1)."""
+    """Render one page so that its longer side has `side` pixels."""
     pixels = render_page(path, page, side)
     return PageImage(encode_image(pixels, form), pixels.shape[1], pixels.shape[0])
 
@@ -154,7 +154,7 @@ def _page_has_field(form: pdfium.PdfFormEnv | None, page: pdfium.PdfPage) -> boo
 
 
 def choose_pages(count: int, first: int, most: int, seed: str) -> tuple[int, ...]:
-    """Pages to take from a PDF: the first `first`, then random others, `most` in all (spec B4).
+    """Pages to take from a PDF: the first `first`, then random others, `most` in all.
 
     Args:
         count: Pages the PDF has.
@@ -175,7 +175,7 @@ def image_to_pdf(data: bytes, name: str) -> bytes:
     """Wrap one page image into a one-page PDF; JPEG and PNG bytes are kept as they are.
 
     TIFF and JPEG 2000 become RGB JPEG: quality 98, down by 5 while above `MAX_JPEG_BYTES` and at
-    least 70 (spec B7).
+    least 70.
 
     Raises:
         BadPage: not an image, too many pixels, or several frames.

@@ -1,4 +1,6 @@
-"""Which PDFs of a crawl are worth sampling, and which of their pages (spec B4, B13).
+"""Which PDFs of a crawl are worth sampling, and which of their pages.
+
+The rules are in docs/formats.md#filtering-pdfs.
 
 Runs in child processes (`pdf_child`); the language models load with the first text that needs them.
 """

@@ -1,4 +1,6 @@
-"""What the labelling models are asked, with versions, and the JSON they must answer in (spec B17).
+"""What the labelling models are asked, with versions, and the JSON they must answer in.
+
+See docs/formats.md#prompts.
 
 The texts are olmrl's own. The public silver prompt can be used instead: it is read from the
 installed olmocr package or from a file, and its sha256 is checked.

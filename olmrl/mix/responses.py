@@ -1,4 +1,7 @@
-"""A labelling model's answer -> `PageResponse`: where silver labels come in (spec B9, C4)."""
+"""A labelling model's answer -> `PageResponse`: where silver labels come in.
+
+See docs/formats.md#labelling-answers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""olmOCR-bench unit tests as a reward (spec D2)."""
+"""olmOCR-bench unit tests as a reward (docs/formats.md#bench-reward)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closeness of the whole transcription, front matter included, to the reference (spec D3)."""
+"""Closeness of the whole transcription, front matter included, to the reference."""
 
 from __future__ import annotations
 

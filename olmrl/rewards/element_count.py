@@ -1,4 +1,4 @@
-"""As many tables and formulas as the reference has (spec D3)."""
+"""As many tables and formulas as the reference has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the completion end by itself? (spec D3)."""
+"""Does the completion end by itself?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the head of the transcription there, readable and right? (spec D3)."""
+"""Is the head of the transcription there, readable and right?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agreement inside a group: the completion nearest to all others is right most often (spec D3)."""
+"""Agreement inside a group: the completion nearest to all others is right most often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the HTML tables rectangular, without holes in their grid? (spec D3)."""
+"""Are the HTML tables rectangular, without holes in their grid?"""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ assert vllm_backend.BACKEND  # imported for the registration it does
 
 
 class PolicySampler(Sampler):
-    """Samples as vLLM does; reports log-probs as design.md section 4 defines them.
+    """Samples as vLLM does; reports log-probs by docs/design.md#log-probabilities.
 
     Banned ids are masked before anything else. Log-probs are those of the tempered distribution
     over the full vocabulary, not renormalised to the nucleus, which vLLM's own `processed_logprobs`

@@ -1,7 +1,7 @@
 """`python -m olmrl.synth tests PAIRS OUT`: unit tests from truth, so that GRPO runs on any pages.
 
-PAIRS holds page pairs (X.pdf + X.md, spec A1) or HTML pages (X.pdf + X.html), in any folders.
-OUT becomes a bench folder (spec A3): pdfs/, claude_original/ with the truth, one JSONL file per
+PAIRS holds page pairs (X.pdf + X.md) or HTML pages (X.pdf + X.html), in any folders.
+OUT becomes a bench folder: pdfs/, claude_original/ with the truth, one JSONL file per
 test type, and derive_report.json, which says what was derived and why pages yielded nothing.
 
 A test is kept when it passes on the page's truth and fails on a seeded corruption of it. The same

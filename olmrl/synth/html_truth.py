@@ -1,7 +1,8 @@
 """An HTML page as truth: its markdown with front matter, and its running headers and footers.
 
-Follows the public pipeline's reading of its own pages (spec F3): headers, footers, line numbers and
-watermarks are no content, tables stay HTML, headings become `#`, links are unwrapped.
+Follows the public pipeline's reading of its own pages (docs/formats.md#html-pages-as-truth):
+headers, footers, line numbers and watermarks are no content, tables stay HTML, headings become
+`#`, links are unwrapped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writing folders of synthetic pages: bench folders to train and test on, page pairs to start from.
 
-    OUT/train, OUT/heldout   bench folders (spec A3): pdfs/, *.jsonl, true claude_original/
-    OUT/sft_clean            page pairs (spec A1) with true labels, to learn reading from
+    OUT/train, OUT/heldout   bench folders: pdfs/, *.jsonl, true claude_original/
+    OUT/sft_clean            page pairs with true labels, to learn reading from
     OUT/sft                  page pairs whose labels have a labeller's habits
     OUT/sft_heldout          the held-out pages as page pairs with true labels
 

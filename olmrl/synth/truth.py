@@ -1,4 +1,4 @@
-"""A sheet's truth as olmOCR-bench unit tests (spec A4).
+"""A sheet's truth as olmOCR-bench unit tests (docs/formats.md#bench-tests).
 
 Every test holds for the true transcription by construction: the words of a page differ from one
 another, and running heads and page numbers share no word with the body.

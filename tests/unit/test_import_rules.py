@@ -1,4 +1,4 @@
-"""Import directions: lower rooms never import higher ones, and no modules import in a circle."""
+"""Import directions (docs/design.md#import-directions): never upwards, never in a circle."""
 
 import ast
 import subprocess

@@ -1,4 +1,7 @@
-"""Steps that write the answer and turn the page into token ids (spec C2, C5)."""
+"""Steps that write the answer and turn the page into token ids.
+
+See docs/formats.md#tokens-and-labels.
+"""
 
 from __future__ import annotations
 

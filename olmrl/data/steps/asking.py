@@ -1,4 +1,4 @@
-"""Steps that write the question: instruction and message order (spec B17, C2)."""
+"""Steps that write the question: instruction and message order (docs/formats.md#prompts)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that disturb the page image (spec C2, C4)."""
+"""Steps that disturb the page image (docs/formats.md#data-steps)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RotationAugmentation(Step):
     """Turns the page by 90, 180 or 270 degrees counter-clockwise, and labels what undoes it.
 
     The label is the counter-clockwise turn that makes the page upright again, which is how the
-    released models are read (spec C4).
+    released models are read (docs/formats.md#rotation).
     """
 
     kind: ClassVar[Kind] = "augmentation"

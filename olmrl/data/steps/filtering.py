@@ -1,4 +1,4 @@
-"""Steps that leave pages out (spec C2, C3)."""
+"""Steps that leave pages out (docs/formats.md#text-rules)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A list of steps from the configuration, checked and run in order (spec C2)."""
+"""A list of steps from the configuration, checked and run in order.
+
+The steps are listed in docs/formats.md#data-steps.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Steps that read: front matter, page image, anchor text (spec A2, B1, B2)."""
+"""Steps that read: front matter, page image, anchor text.
+
+They are described in docs/formats.md#data-steps.
+"""
 
 from __future__ import annotations
 

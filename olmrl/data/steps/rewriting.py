@@ -1,4 +1,4 @@
-r"""Steps that rewrite the text: brackets, bold and italic, tables (spec C2)."""
+r"""Steps that rewrite the text: brackets, bold and italic, tables (docs/formats.md#data-steps)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Human transcripts + page images -> clean page pairs through the chat API (spec B8).
+"""Human transcripts + page images -> clean page pairs through the chat API.
 
 Takes page pairs (front matter or raw transcripts) and writes to OUTPUT the cleaned markdown, a link
 to the PDF and to the original (.md.orig), and a .json with confidence, corrections and cost. Pages
 that are there are never asked for again. --base-url takes any OpenAI-compatible
 server.
 """
+
+# See docs/formats.md#cleaning-transcripts
 
 from __future__ import annotations
 

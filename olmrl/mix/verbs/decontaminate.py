@@ -1,10 +1,12 @@
-"""Page pairs x a bench folder -> the pages that occur in the bench (spec B15).
+"""Page pairs x a bench folder -> the pages that occur in the bench.
 
 A page is contaminated when its url is in the bench, its PDF has the same bytes as a bench PDF, or
 its text shares at least --threshold of its 8-word runs with a bench page (text layer or reference).
 Lists them in OUTPUT/contaminated.jsonl; --move-to sets them aside, `filter --drop` leaves them out.
 Exit code 1 while contaminated pages are in place.
 """
+
+# See docs/formats.md#contamination
 
 from __future__ import annotations
 

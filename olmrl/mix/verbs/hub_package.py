@@ -1,8 +1,10 @@
-"""Page pairs -> a Hugging Face data set: parquet, tarballs of at most 1 GiB, manifest (spec B11).
+"""Page pairs -> a Hugging Face data set: parquet, tarballs of at most 1 GiB, manifest.
 
 The inverse of `hub-prepare`, byte for byte: a markdown that is not in canonical form is kept whole
 in the column raw_markdown. Written in the order of the ids; equal input gives equal files.
 """
+
+# See docs/formats.md#olmocr-mix-on-the-hub
 
 from __future__ import annotations
 

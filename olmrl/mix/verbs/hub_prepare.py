@@ -1,9 +1,11 @@
-"""A Hugging Face data set (0225 or 1025 layout) -> page pairs for training (spec B10).
+"""A Hugging Face data set (0225 or 1025 layout) -> page pairs for training.
 
 Reads a local copy in place or downloads what the subset needs, unpacks the tarballs safely, and
 writes DESTINATION/processed_<subset>_<split>/ with markdown and linked PDFs, urls.jsonl, and
 extras.jsonl for what has no place in the front matter.
 """
+
+# See docs/formats.md#olmocr-mix-on-the-hub
 
 from __future__ import annotations
 

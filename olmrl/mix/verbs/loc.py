@@ -1,8 +1,10 @@
-"""Library of Congress "By the People" transcripts -> page pairs (spec B6).
+"""Library of Congress "By the People" transcripts -> page pairs.
 
 Reads the CSV files of the published transcription data sets, fetches each completed page's image at
 full size, and writes OUTPUT/<csv name>/<asset>.{md,pdf}. The next step is `clean`.
 """
+
+# See docs/formats.md#library-of-congress-transcripts
 
 from __future__ import annotations
 

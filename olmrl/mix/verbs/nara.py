@@ -1,9 +1,11 @@
-"""National Archives catalog records with transcripts -> page pairs (spec B7).
+"""National Archives catalog records with transcripts -> page pairs.
 
 Reads catalog *.jsonl, keeps unrestricted records without machine-made tags, takes the latest human
 transcription of every page image, and writes OUTPUT/<folder>/<file>/<naId>-<objectId>-page-<n>.
 The next step is `clean`.
 """
+
+# See docs/formats.md#national-archives-transcripts
 
 from __future__ import annotations
 

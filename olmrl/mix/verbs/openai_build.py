@@ -1,8 +1,10 @@
-"""Single-page PDFs -> OpenAI batch request files (spec B3, B4).
+"""Single-page PDFs -> OpenAI batch request files.
 
 Writes OUTPUT/batch_requests_NNNN.jsonl, each below --max-bytes and 50,000 requests, in the order of
 the sorted PDFs, and OUTPUT/index/<same name> with one row per request: its custom_id and PDF.
 """
+
+# See docs/formats.md#labelling-requests
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""Batch results + PDFs -> page pairs (spec B9).
+"""Batch results + PDFs -> page pairs.
 
 Every good answer becomes OUTPUT/<custom_id>.md with front matter, beside a copy of its PDF. Answers
 that are truncated, refused, malformed or missing are listed in OUTPUT/retry.jsonl, which
 `openai-build --only` takes. Exit code 1 while there are such answers.
 """
+
+# See docs/formats.md#labelling-answers
 
 from __future__ import annotations
 

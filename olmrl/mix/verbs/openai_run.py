@@ -1,4 +1,4 @@
-"""Batch request files -> results: upload, track, collect, ask again (spec B5).
+"""Batch request files -> results: upload, track, collect, ask again.
 
 For every INPUT/*.jsonl, OUTPUT gets a file of the same name with one result line per request, in
 the order of the requests. Requests that expired, were rate-limited or lost are sent again in a
@@ -6,6 +6,8 @@ further batch, --attempts times in all. Kill it at any time and start it again: 
 created is found again at the server and never paid twice. New request files are picked up while
 it runs. The server's error files stay in OUTPUT/errors/.
 """
+
+# See docs/formats.md#batch-jobs
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""PDF pages -> PNG or WEBP images at a given longer side (spec B1).
+"""PDF pages -> PNG or WEBP images at a given longer side.
 
 A folder of PDFs becomes OUTPUT/<path>-<page>.png; a single PDF with `-` as OUTPUT prints one page
 as base64. The size of a rendered PNG can be read from its header: `olmrl.mix.pdf.png_size`.
 """
+
+# See docs/formats.md#page-rendering
 
 from __future__ import annotations
 

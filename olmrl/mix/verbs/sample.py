@@ -1,10 +1,12 @@
-"""Crawl list of PDFs -> single-page PDFs (spec B4, B13).
+"""Crawl list of PDFs -> single-page PDFs.
 
 Draws PDFs by a seeded reservoir, drops what the filter rejects, takes some pages of each (always
 the first --first-pages, then random ones) and stops when --docs PDFs gave pages. Writes
 OUTPUT/<sha1[:4]>/<sha1[4:]>-<page>.pdf, urls.jsonl (id, source) and pages.jsonl. The same seed and
 list give the same pages on any number of workers.
 """
+
+# See docs/formats.md#sampling-a-crawl
 
 from __future__ import annotations
 

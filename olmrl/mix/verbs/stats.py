@@ -42,7 +42,7 @@ PUBLISHED = {
     "03_national_archives_train": 9_828,
     "03_national_archives_eval": 169,
 }
-"""Pages of the published mix-1025 (spec A5)."""
+"""Pages of the published mix-1025."""
 
 
 class PageFacts(NamedTuple):

@@ -1,10 +1,12 @@
-"""Results of the olmOCR pipeline (a workspace) -> page pairs (spec A6, B12).
+"""Results of the olmOCR pipeline (a workspace) -> page pairs.
 
 Every page of WORKSPACE/results/*.jsonl becomes OUTPUT/<id[:4]>/<id>_page<N>.{md,pdf}. Sources may
 be local, remote, or members of a tarball (`x.tar.gz::member.pdf`). Pages that the pipeline could
 only fall back on plain text extraction for are left out: it does not say which they were, only how
 many, so in documents that have any, all pages without a language are left out.
 """
+
+# See docs/formats.md#workspace-results
 
 from __future__ import annotations
 

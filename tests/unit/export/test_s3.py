@@ -6,8 +6,8 @@ import pytest
 import s3fs
 import torch
 from moto.server import ThreadedMotoServer
-from test_state import Trainee
 from test_weights_soup import variant
+from trainee import Trainee
 
 from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.checkpoint.state import CheckpointStore

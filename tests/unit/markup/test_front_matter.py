@@ -1,4 +1,4 @@
-"""The front matter's edge table (spec A2) and its bounds."""
+"""The front matter's edge table (docs/formats.md#front-matter) and its bounds."""
 
 import pytest
 

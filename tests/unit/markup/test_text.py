@@ -1,4 +1,4 @@
-"""Normalisation and similarity, against slow restatements of the rules (spec E1, E2)."""
+"""Normalisation and similarity, against slow restatements of the rules."""
 
 import random
 import re

@@ -11,7 +11,7 @@ from olmrl.markup import front_matter
 
 
 def document(source, pages, fallback=0, **attributes):
-    """A Dolma document as spec A6 writes it; a page is its text or None."""
+    """A Dolma document as the pipeline writes it; a page is its text or None."""
     text, spans = "", []
     for number, page in enumerate(pages, start=1):
         start = len(text)

@@ -1,4 +1,4 @@
-"""Ways to fool the rewards (spec section J): none beats an honest, imperfect transcription.
+"""Ways to fool the rewards: none beats an honest, imperfect transcription.
 
 Every probe carries perfect metadata and ends properly, so that only the unit tests tell.
 """
