@@ -39,7 +39,7 @@ class Checkpoint:
     path: str
     """Its folder, local or remote."""
     step: int
-    """Optimizer steps in the weights."""
+    """Steps in the weights."""
     world: int
     """Ranks that wrote it."""
     files: Mapping[str, int]

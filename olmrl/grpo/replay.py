@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m olmrl.grpo --replay", description=__doc__)
     parser.add_argument("--replay", required=True, metavar="RUN", type=Path, help="run directory")
-    parser.add_argument("--step", required=True, type=int, help="optimizer steps before it")
+    parser.add_argument("--step", required=True, type=int, help="steps before it")
     arguments = parser.parse_args(argv)
     try:
         for name, value in rerun(arguments.replay, arguments.step).items():
