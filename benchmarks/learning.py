@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py --seeds 1 2 3 --work /tmp/learning
 
-Each seed makes its own pages, model, two SFT warm-ups and GRPO run through the product's commands.
+Each seed makes its own pages, model, two SFT warm-ups and GRPO run with olmrl's own commands.
 Writes benchmarks/results/learning.json and learning.png. A finished seed is not run again.
 """
 
@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-SHOWN = ("pass_rate", "reading", "page_exact", "ended")
 
 
 def run_seed(seed: int, work: Path, overrides: list[str]) -> Path:

@@ -1,10 +1,10 @@
-"""Pages per core-second of `sample`, `openai-build` and `hub-prepare` beside the olmocr scripts.
+"""Pages per core-second of `sample`, `openai-build` and `hub-prepare` against olmocr's scripts.
 
     python benchmarks/mix.py --olmocr-python /path/to/venv/bin/python
 
-The other venv holds the `olmocr` package (its scripts also need poppler). Both sides get the same
-PDFs. CPU seconds include all child processes, so that busy neighbours do not decide; wall seconds
-and peak memory are noted too. --ray adds openai-build on Ray Data with 1 and 2 workers.
+The other venv has the `olmocr` package (its scripts also need poppler). Both sides get the same
+PDFs. CPU seconds include all child processes and do not depend on other load; wall seconds and
+peak memory are recorded too. --ray adds openai-build on Ray Data with 1 and 2 workers.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def measure(command, cwd):
 
 
 def rated(runs, pages):
-    """Costs per page without start-up: the slope between a small and a large run."""
+    """Cost per page without start-up: the slope between a small and a large run."""
     small, large = runs
     cpu = (large["cpu_s"] - small["cpu_s"]) / (pages[1] - pages[0])
     return {
@@ -79,7 +79,7 @@ def version(python):
 
 
 def compare(name, ours, theirs, pages, work, only):
-    """Run both sides on both sizes; `ours(i, out)` gives a list of commands for size i."""
+    """Run both sides on both sizes; `ours(i, out)` returns the commands for size i."""
     if only and not name.startswith(only):
         return None
     result = {}
@@ -99,7 +99,7 @@ def compare(name, ours, theirs, pages, work, only):
 
 
 def scaling(command, pages, work):
-    """Pages per second of wall time with 1 and 2 Ray workers, start-up excluded likewise."""
+    """Pages per second of wall time with 1 and 2 Ray workers, also without start-up."""
     rates = {}
     for workers in (1, 2):
         small, large = (measure(command(i, workers), work)["wall_s"] for i in (0, 1))
@@ -112,9 +112,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--olmocr-python", required=True)
     parser.add_argument("--out", default="benchmarks/results/mix.json")
-    parser.add_argument("--pages", type=int, default=40, help="of the small run; the large has 4x")
+    parser.add_argument("--pages", type=int, default=40, help="small run; the large one has 4x")
     parser.add_argument("--rows", type=int, default=1000, help="hub-prepare rows, small run")
-    parser.add_argument("--only", help="start of the name of the one comparison to run")
+    parser.add_argument("--only", help="prefix of the one comparison to run")
     parser.add_argument("--ray", action="store_true")
     options = parser.parse_args()
     load = os.getloadavg()[0]

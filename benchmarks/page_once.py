@@ -1,12 +1,11 @@
-"""Page-once against dense learning of one prompt group: tokens, operations, seconds, memory.
+"""Page-once against dense training on one prompt group: tokens, operations, seconds, memory.
 
     python benchmarks/page_once.py [--scale 16] [--layers 2] [--hidden 128]
 
-A group of G=28 completions of R tokens over a prompt of P=2000 tokens (most of them an image) goes
-through the learner's own forward and backward pass, packed page-once and packed dense. On a CPU all
-lengths are divided by `--scale`; with a GPU they are not. The linear layers of the language model
-cannot gain more than G(P+R)/(P+GR); their time is taken around each of them. Writes
-benchmarks/results/page_once.json.
+A group of G=28 completions of R tokens on a prompt of P=2000 tokens (most of them from an image)
+goes through the learner's own forward and backward pass, packed page-once and packed dense. On a
+CPU all lengths are divided by `--scale`; on a GPU they are not. The linear layers of the language
+model can gain at most G(P+R)/(P+GR); each is timed. Writes benchmarks/results/page_once.json.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ IMAGE_TOKEN, VOCABULARY = 6, 2048
 
 
 def make_strategy(hidden: int, layers: int, device: str) -> FsdpStrategy:
-    """A random model of the family's proportions."""
+    """A random model with the family's proportions."""
     config = Qwen2_5_VLConfig(
         text_config={
             "hidden_size": hidden,
@@ -111,7 +110,7 @@ def make_group(prompt: int, response: int) -> GroupItem:
 
 
 def now(on_gpu: bool) -> float:
-    """Seconds; on a CPU the process's own, so that neighbours on the machine do not count."""
+    """Seconds; on a CPU those of this process, so that other load does not count."""
     if not on_gpu:
         return time.process_time()
     torch.cuda.synchronize()
@@ -140,10 +139,10 @@ class LinearWatch:
 
 
 def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: int) -> dict:
-    """One whole learner step of a group, twice after a warm-up; the faster counts."""
+    """One whole learner step on a group, twice after a warm-up; the faster one counts."""
     batches = pack_groups([item], budget, page_once, VisionTokens(IMAGE_TOKEN, 2))
     learner = GrpoLearner(strategy, AlgorithmConfig(), max_tokens=8192)
-    cost = CostModel.from_config(strategy.model_config)
+    cost = CostModel.of(strategy.shape)
     on_gpu = strategy.device.type == "cuda"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     learner.step(batches)
@@ -173,11 +172,11 @@ def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: in
 
 
 def compare(response: int, arguments: argparse.Namespace, device: str) -> dict:
-    """Both packings of one shape, each in a process of its own so that its peak memory shows."""
+    """Both packings of one shape, each in its own process to measure its peak memory."""
     prompt, length = PROMPT // arguments.scale, response // arguments.scale
     found = {"P": prompt, "R": length, "G": GROUP}
     for name, page_once in (("page_once", True), ("dense", False)):
-        # page-once takes the group as one row; dense gets rows of the same size at most
+        # page-once packs the group in one row; dense rows are at most as large
         budget = prompt + GROUP * length
         task = (arguments.hidden, arguments.layers, device, prompt, length, page_once, budget)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -193,14 +192,14 @@ def compare(response: int, arguments: argparse.Namespace, device: str) -> dict:
 def run(
     hidden: int, layers: int, device: str, prompt: int, response: int, page_once: bool, budget: int
 ) -> dict:
-    """In a fresh process: build and measure."""
+    """Build and measure, in a fresh process."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     strategy = make_strategy(hidden, layers, device)
     return measure(strategy, make_group(prompt, response), page_once, budget)
 
 
 def write_results(rows: list[dict], arguments: argparse.Namespace, on_gpu: bool) -> None:
-    """After every shape, so that an interrupted run leaves what it measured."""
+    """Called after every shape, so that an interrupted run keeps its results."""
     RESULTS.parent.mkdir(exist_ok=True)
     result = {
         "benchmark": "page_once",

@@ -2,8 +2,8 @@
 
     python benchmarks/rendering.py                 # needs pdftoppm and pdfinfo (poppler-utils)
 
-Peers render a page by pdfinfo and pdftoppm and decode the PNG; olmrl draws it in process. CPU
-seconds include child processes, so that busy neighbours do not decide. `pipeline` is one page from
+Peers render a page with pdfinfo and pdftoppm and decode the PNG; olmrl renders it in process. CPU
+seconds include child processes and do not depend on other load. `pipeline` takes one page from
 disk to token ids and patches (published steps at 1288 px); `image processor` is transformers' own
 against ours on the same pixels. --ray N adds the stream on N Ray workers.
 """
@@ -63,7 +63,7 @@ WORDS = ["the", "of", "and", "report", "table", "figure", "result", "method", "v
 
 
 def write_pages(folder: Path, count: int) -> None:
-    """Letter pages: half text, half a scan under a few lines of text."""
+    """Write letter pages: half of them text, half a scan under a few lines of text."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
     for k in range(count):
@@ -100,7 +100,7 @@ def measure(work, items: list) -> dict[str, float]:
 
 
 def poppler(path: str) -> np.ndarray:
-    """The public way: one process for the MediaBox, one for the pixels, then a PNG to decode."""
+    """The public method: one process for the MediaBox, one for the pixels, then decode the PNG."""
     info = subprocess.run(
         ["pdfinfo", "-f", "1", "-l", "1", "-box", "-enc", "UTF-8", path],
         capture_output=True, text=True, check=True,

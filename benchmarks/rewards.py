@@ -3,11 +3,11 @@
     .venv/bin/python benchmarks/rewards.py [--pages 18] [--variants 28] [--env /tmp/bench_olmocr]
 
 Makes an environment with olmocr (uv or venv+pip), then feeds both implementations page by page in
-turn, so that both see the same neighbours' load. olmocr's formulas come to it rendered beforehand
-(its browser time is NOT counted there, ours is rendered cold); formulas it has to render itself are
-measured apart (`math_uncached`; needs chromium on the PATH, e.g. apt-get install -y chromium).
-CPU seconds decide the ratios, except `math_uncached`, which compares wall time, as half of olmocr's
-is spent waiting. Results: benchmarks/results/rewards.json and a row in benchmarks/README.md.
+turn, so that both run under the same load. olmocr gets its formulas already rendered (its browser
+time is NOT counted there, ours are rendered cold); formulas that it has to render itself are
+measured separately (`math_uncached`; needs chromium on the PATH, e.g. apt-get install -y chromium).
+Ratios are of CPU seconds, except `math_uncached`, which compares wall time, as half of olmocr's is
+spent waiting. Results: benchmarks/results/rewards.json and a row in benchmarks/README.md.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def serve_theirs():
     public.render_equation = lookup
     for line in sys.stdin:
         job = json.loads(line)
-        if "collect" in job:  # which formulas will be asked for? A test that nothing passes tells.
+        if "collect" in job:  # collect the formulas to render, with a test that nothing passes
             known["@"] = RenderedEquation("<math><semantics><x/></semantics></math>", [nowhere])
             probe = public.load_single_test({**job["collect"], "math": "@"})
             for text in job["variants"]:
@@ -106,7 +106,7 @@ def serve_theirs():
 
 
 def render_theirs():
-    """Seconds per formula in olmocr's browser, the first one (start-up) apart."""
+    """Seconds per formula in olmocr's browser; the first one (start-up) separately."""
     from olmocr.bench.katex.render import render_equation
     from playwright.sync_api import BrowserType
 
@@ -123,7 +123,7 @@ def render_theirs():
 
 
 def render_ours():
-    """Seconds per formula, nothing cached, the first one (start-up) apart."""
+    """Seconds per formula, uncached; the first one (start-up) separately."""
     from olmrl.markup.katex_engine import render_formula
 
     seconds = []
@@ -195,7 +195,7 @@ def our_environment(cache):
 
 
 def run_pages(pages, python):
-    """Both sides over all pages, in turn. Returns per side {cpu, wall, count} and the verdicts."""
+    """Run both sides on all pages, in turn. Returns {cpu, wall, count} per side, and verdicts."""
     from olmrl.markup.katex_engine import render_formula
 
     totals = {side: {k: defaultdict(float) for k in ("cpu", "wall", "count")} for side in SIDES}
@@ -235,7 +235,7 @@ def run_pages(pages, python):
 
 SIDES = ("ours", "theirs")
 PUBLIC_KINDS = ("present", "absent", "order", "table", "math", "baseline")
-"""Kinds of test that the released package has; format and footnote are newer."""
+"""Types of test in the released package; format and footnote are newer."""
 
 
 def time_renders(formulas, python):
@@ -271,7 +271,7 @@ def time_scaling(pages, processes):
 
         def serve(side):
             cpu = 0.0
-            for page in waiting:  # whoever is free takes the next page, as in ScorerPool
+            for page in waiting:  # the next free process takes the next page, as in ScorerPool
                 side.send({"tests": page.tests, "variants": page.variants})
                 cpu += sum(side.receive()["cpu"].values())
             return cpu

@@ -1,8 +1,8 @@
 """A seeded workload like a GRPO step's rewards: pages with unit tests, and noisy transcriptions.
 
-Text, table and formula pages in the mix that was measured on the public sample and tests mined like
-it: about 32 tests and 4,400 characters a page. Each page has `variants` transcriptions that differ
-from the truth by typing errors, lost lines and broken markup, as samples of a policy do.
+Text, table and formula pages in the proportions measured on the public sample, with tests mined in
+the same way: about 32 tests and 4,400 characters a page. Each page has `variants` transcriptions
+that differ from the truth by typing errors, lost lines and broken markup, as a policy's samples do.
 """
 
 import random
@@ -161,7 +161,7 @@ def _formula_page(page: WorkPage, rng: random.Random) -> None:
 def _formula(rng: random.Random) -> str:
     formula = rng.choice(FORMULAS)
     for name, letter in zip("XABCDN", rng.sample(LETTERS, 6), strict=True):
-        # Only lone capitals are places for letters: "\Gamma" and "\mathbf{E}" stay.
+        # only single capitals are placeholders: "\Gamma" and "\mathbf{E}" stay
         formula = "".join(
             f"{letter} " if char == name and not formula[max(0, i - 1)].isalpha() else char
             for i, char in enumerate(formula)
@@ -170,7 +170,7 @@ def _formula(rng: random.Random) -> str:
 
 
 def _noisy(truth: str, rng: random.Random) -> str:
-    """A transcription with some typing errors, rarely a lost line or a doubled one."""
+    """A transcription with some typing errors, and rarely a lost or doubled line."""
     chars = list(truth)
     for _ in range(int(len(chars) * rng.choice((0.0, 0.001, 0.003, 0.01)))):
         at = rng.randrange(len(chars))

@@ -1,11 +1,11 @@
-"""A second start over as many page pairs as olmOCR-mix has, and what the first one costs.
+"""A second start over as many page pairs as olmOCR-mix has, and the cost of the first one.
 
     python benchmarks/second_start.py [--pages 270000] [--first 4000]
 
-`first` opens and judges pages that no run has seen, through Ray Data, as the beginning of an SFT
-run does. `second` is the same beginning when all verdicts are known: find the pairs, stamp their
-files, read the caches, and decide. Its pairs are hard links to a few pages, and its caches are
-written from their stamps as a first start would have left them. Writes results/second_start.json.
+`first` opens and judges pages that no run has seen, through Ray Data, as the start of an SFT run
+does. `second` is the same start when all verdicts are known: find the pairs, stamp their files,
+read the caches, and decide. Its pairs are hard links to a few pages, and its caches are written
+from their stamps as a first start would have left them. Writes results/second_start.json.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MODELS, FOLDER = 20, 1000
 
 
 def link_pages(work: Path, root: Path, count: int) -> None:
-    """Pairs as an extracted mix has them: folders of a thousand."""
+    """Make pairs in folders of a thousand, as in an extracted mix."""
     models = sorted((work / "models").glob("*.pdf"))
     for number in range(count):
         folder = root / f"{number // FOLDER:04d}"
@@ -51,7 +51,7 @@ def settings(root: Path) -> SftDataConfig:
 
 
 def fill_caches(config: SftDataConfig, cache: Path) -> None:
-    """What a first start leaves: every pair good, every page kept."""
+    """Write the caches that a first start leaves: every pair good, every page kept."""
     train, _ = scan_sets(config)
     sources = [source for source, _ in train.items]
     found = {validate.stamp(source): "" for source in sources}
@@ -62,7 +62,7 @@ def fill_caches(config: SftDataConfig, cache: Path) -> None:
 
 
 def start(config: SftDataConfig, cache: Path) -> tuple[float, int]:
-    """Seconds of a run's beginning, and the pairs that it opened."""
+    """Seconds of a run's start, and the number of pairs that it opened."""
     begun = time.perf_counter()
     pages = load_sets(config, str(cache))
     return time.perf_counter() - begun, pages.opened

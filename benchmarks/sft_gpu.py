@@ -2,11 +2,10 @@
 
     python benchmarks/sft_gpu.py [--layers 14] [--dtype-of-masters float32]
 
-The learner's own core, without Ray: pages of 1288 px (1,656 image tokens) with transcriptions of
+The learner's core, without Ray: pages of 1288 px (1,656 image tokens) with transcriptions of
 `--response` tokens go through `SftLearner.step`, packed to `--budget` tokens a row and one page a
-row. Full float32 masters and moments of 28 layers need 139 GiB; take half of the layers, or
-bfloat16 masters. `--size tiny` runs the same on a CPU, to see that the script works; its figures
-say nothing.
+row. Full float32 masters and moments of 28 layers need 139 GiB; use half of the layers, or bfloat16
+masters. `--size tiny` runs the same on a CPU to check the script; its figures are meaningless.
 Writes results/sft_gpu.json.
 """
 
@@ -24,7 +23,6 @@ import torch
 import transformers
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from olmrl.cluster import ModelShape
 from olmrl.cluster.memory import Row, learner_memory, total
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encoded import EncodedExample
@@ -34,6 +32,7 @@ from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.models.mrope import VisionTokens
+from olmrl.models.registry import family_of
 from olmrl.types import EncodedPage
 
 RESULTS = Path(__file__).parent / "results" / "sft_gpu.json"
@@ -100,7 +99,7 @@ def make_example(number: int, response: int) -> EncodedExample:
 
 
 def measure(arguments: argparse.Namespace, budget: int) -> dict[str, float]:
-    """Median of the steps after the first; a fresh model each."""
+    """Median of the steps after the first, with a fresh model."""
     device = "cpu" if arguments.size == "tiny" else "cuda"
     model_config = ModelConfig(
         path="random", dtype="bfloat16", master_dtype=arguments.dtype_of_masters
@@ -137,7 +136,7 @@ def measure(arguments: argparse.Namespace, budget: int) -> dict[str, float]:
     tokens = sum(row.num_tokens for row in rows)
     step_s = float(np.median(seconds[1:]))
     largest = max(rows, key=lambda row: row.num_tokens)
-    shape = ModelShape.from_config(config.to_dict())
+    shape = family_of(config).shape(config.to_dict())
     planned = Row(
         largest.num_tokens, len(largest.pixel_values), len(largest.targets), largest.num_tokens
     )
@@ -160,7 +159,7 @@ def measure(arguments: argparse.Namespace, budget: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="7b")
-    parser.add_argument("--layers", type=int, help="language layers, where not the size's own")
+    parser.add_argument("--layers", type=int, help="language layers; default: those of --size")
     parser.add_argument("--dtype-of-masters", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--budget", type=int, default=16384)

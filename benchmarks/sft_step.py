@@ -1,16 +1,15 @@
-"""One SFT step: olmrl's packed core, the public trainer's loop, TRL; and pages for the learner.
+"""One SFT step: olmrl's packed core, the public trainer's loop, TRL; and the learner's input.
 
     python benchmarks/sft_step.py --trl-python VENV/bin/python      # a venv with trl, see below
 
-All train the same small Qwen2.5-VL in float32 on the same pages with AdamW, one thread each, one
-after the other in processes of their own. `olmrl packed` runs a step's pages as one row, which
-takes the memory of eight pages at once; the two others of olmrl bound it. `public loop` is what
-the olmocr trainer does: one page per forward pass through transformers' model, its loss divided
-by the number of pages, backward, then clip and step. `trl` is SFTTrainer at batch 1 with
-accumulation; its own image processing and tokenization stand beside its step, as `load`. CPU
-seconds do not depend on busy neighbours, wall seconds do. `input` paces a consumer like one and
-two learners of a 7B model (PACE_S each page) behind the real stream at 1288 px, and says how much
-of the time it waits.
+All train the same small Qwen2.5-VL in float32 on the same pages with AdamW, with one thread, one
+after the other in separate processes. `olmrl packed` runs a step's pages as one row, which needs
+the memory of eight pages at once; olmrl's two other variants limit it. `public loop` does what the
+olmocr trainer does: one page per forward pass through transformers' model, its loss divided by the
+number of pages, backward, then clip and step. `trl` is SFTTrainer with batch 1 and accumulation;
+its own image processing and tokenization are reported separately, as `load`. CPU seconds do not
+depend on other load, wall seconds do. `input` paces a consumer like one and two learners of a 7B
+model (PACE_S per page) behind the real stream at 1288 px, and measures how long it waits.
 
 The other environment: uv venv VENV; uv pip install --python VENV/bin/python --override
 launch/cpu_overrides.txt "torch==2.13.0+cpu" transformers trl ./launch/torchvision_cpu
@@ -62,9 +61,9 @@ LONGEST, PUBLISHED_LONGEST = 504, 1288
 PAGES_PER_STEP, LR = 8, 1e-4
 HIDDEN, LAYERS, VOCABULARY = 128, 4, 8192
 PACE_S = 0.37
-"""Assumed: seconds a page takes a 7B learner on one H100 at 40 % MFU (2.7 k tokens)."""
+"""Assumed: seconds per page of a 7B learner on one H100 at 40 % MFU (2.7 k tokens)."""
 HEAD_START_S = 5.0
-"""Paced learners begin so long after the first page; loading a 7B model takes longer."""
+"""Seconds from the first page to the paced learners' start; loading a 7B model takes longer."""
 
 
 def steps_at(longest: int) -> list[dict[str, object]]:
@@ -75,7 +74,7 @@ def steps_at(longest: int) -> list[dict[str, object]]:
 
 
 def prepare(work: Path, count: int) -> None:
-    """Pages, the model, and for TRL the pictures and texts."""
+    """Make pages, the model, and for TRL the images and texts."""
     write_pages(work / "pages", count)
     folder = make_model(
         [p.read_text() for p in (work / "pages").glob("*.md")], work / "model", vocab_size=640
@@ -216,7 +215,7 @@ def contest(command: list[str], work: Path, steps: int, tokens: float) -> dict[s
 
 
 def measure_input(work: Path, cpus: int, pages: int) -> dict[str, object]:
-    """What the stream gives at the published size, and what paced learners wait for it."""
+    """The stream's rate at the published size, and how long paced learners wait for it."""
     sources = scan_pairs(str(work / "pages")).sources
     pipeline = build_pipeline(steps_at(PUBLISHED_LONGEST))
     items = tuple(PageItem(source, pipeline) for source in sources)

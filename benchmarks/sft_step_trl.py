@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer on the pages of `sft_step.py`, in an environment of its own without olmrl."""
+"""TRL's SFTTrainer on the pages of `sft_step.py`, in a separate environment without olmrl."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAGES_PER_STEP, LR = 8, 1e-4
 
 
 class Stopwatch(TrainerCallback):
-    """CPU and wall seconds of steps, and of what lies between them (loading and collation)."""
+    """CPU and wall seconds of steps, and of the time between them (loading and collation)."""
 
     def __init__(self) -> None:
         self.wall: list[float] = []

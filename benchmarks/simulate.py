@@ -2,10 +2,10 @@
 
     python benchmarks/simulate.py [--runs RUN_DIR RUN_DIR ...]
 
-`--runs` are run directories of GRPO on this machine, the first of them synchronous: the first half
-of its steps gives the speeds, and the simulation predicts the step time of its second half, and of
-the other runs, from their configurations. Without it the comparison of the last time is kept.
-Speeds of GPUs are assumed (data sheet times shares, `cluster/speeds.py`): they show where a
+`--runs` are GRPO run directories from this machine, the first one synchronous: the first half of
+its steps gives the speeds, and the simulation predicts the step time of its second half and, from
+their configurations, of the other runs. Without `--runs` the previous comparison is kept. GPU
+speeds are assumed (data sheet times shares, `cluster/simulation/speeds.py`): they show where a
 bottleneck moves, not what was measured.
 Writes benchmarks/results/simulate.json and simulate.png.
 """
@@ -108,7 +108,7 @@ def compare(folders: list[Path]) -> dict[str, Any]:
 
 
 def recipe(gpus: int, grown: bool, staleness: int) -> GrpoConfig:
-    """The 7B recipe on so many GPUs, its batch as published or grown with the cluster."""
+    """The 7B recipe on a number of GPUs, its batch as published or grown with the cluster."""
     nodes = gpus // 8
     config = load(GrpoConfig, RECIPE)
     pages = config.algorithm.pages_per_step * (nodes if grown else 1)
@@ -160,7 +160,7 @@ def as_shipped(gpus: int = 8) -> dict[str, float]:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Completions per second over GPUs, both batches, a line per staleness."""
+    """Plot completions per second over GPUs, for both batches, with one line per staleness."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, batch in zip(axes, ("published", "grown"), strict=True):
@@ -179,7 +179,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             "batch as published (7 pages x 28)" if batch == "published" else "7 pages per 8 GPUs"
         )
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("completions learnt per second, simulated")
+    axes[0].set_ylabel("completions trained on per second, simulated")
     axes[0].legend()
     figure.savefig(path, dpi=110)
 

@@ -4,8 +4,8 @@
 
 Random log-probabilities (policy, old, reference), advantages and lengths go through
 `olmrl.learner.loss` and, in TRL's own environment, through `GRPOTrainer._compute_loss`, both in
-float64: every loss, token- and sequence-level ratios, with and without KL. Writes
-results/trl_losses.json, and with --golden the small case that the unit tests keep.
+float64: every loss, with token- and sequence-level ratios, with and without KL. Writes
+results/trl_losses.json and, with --golden, the small case for the unit tests.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VARIANTS = [
 
 
 def make_case(sequences: int, longest: int, masked: int, seed: int, digits: int = 12) -> dict:
-    """Random columns; the last `masked` sequences have weight 0, as overlong ones under masking."""
+    """Random columns; the last `masked` sequences have weight 0, like masked overlong ones."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, sequences)
 
@@ -62,7 +62,7 @@ def ours(case: dict, variant: dict, sequences: float) -> dict[str, Any]:
     """Loss and gradient per token as `trl_losses_trl.answer` gives them.
 
     Args:
-        sequences: how many the step counts; olmrl's learner counts those that are not masked.
+        sequences: the step's sequence count; olmrl's learner counts those not masked.
     """
     lengths = [len(row) for row in case["new"]]
 

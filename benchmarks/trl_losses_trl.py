@@ -16,7 +16,7 @@ CLIP_LOW, CLIP_HIGH, MAX_TOKENS = 0.15, 0.3, 64
 
 
 def trainer_of(loss: str, level: str, beta: float, new: torch.Tensor) -> SimpleNamespace:
-    """What `_compute_loss` reads of a trainer; the model's answer is the given log-probs."""
+    """What `_compute_loss` reads from a trainer; the model returns the given log-probs."""
     entropies = torch.zeros_like(new)
     accelerator = SimpleNamespace(
         num_processes=1, gather=lambda x: x, reduce=lambda x, reduction: x, sync_gradients=True
@@ -31,7 +31,7 @@ def trainer_of(loss: str, level: str, beta: float, new: torch.Tensor) -> SimpleN
         beta=beta,
         current_gradient_accumulation_steps=1,
         epsilon_low=CLIP_LOW,
-        # For cispo TRL takes the cap itself, elsewhere its distance from 1.
+        # for cispo TRL takes the cap itself, otherwise its distance from 1
         epsilon_high=1.0 + CLIP_HIGH if loss == "cispo" else CLIP_HIGH,
         importance_sampling_level=level,
         loss_type=loss,
@@ -44,12 +44,12 @@ def trainer_of(loss: str, level: str, beta: float, new: torch.Tensor) -> SimpleN
 
 
 def padded(rows: list[list[float]], length: int) -> torch.Tensor:
-    """[B, length] in float64, zeros behind each row's end."""
+    """[B, length] in float64, padded with zeros."""
     return torch.tensor([row + [0.0] * (length - len(row)) for row in rows], dtype=torch.float64)
 
 
 def answer(case: dict, variant: dict) -> dict:
-    """Loss and its gradient for every token of every sequence, masked ones included."""
+    """The loss and its gradient for every token of every sequence, including masked ones."""
     lengths = [len(row) for row in case["new"]]
     length = max(lengths)
     new, old, reference = (padded(case[name], length) for name in ("new", "old", "reference"))

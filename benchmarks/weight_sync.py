@@ -1,11 +1,11 @@
-"""Weight sync per transport, against plain memcpy: bytes, seconds, GB/s, and where they go.
+"""Weight sync per transport, against plain memcpy: bytes, seconds, GB/s, and a breakdown.
 
     python benchmarks/weight_sync.py [--model FOLDER] [--engines 1] [--engine vllm] [--rounds 5]
 
-A learner process sends its weights to real engines, round after round, as training does; each round
-has new values, and the last one is proven by checksum. Without --model a 31 M parameter Qwen2.5-VL
-is made up. Transports: object_store always; nccl where every engine and the learner have a GPU of
-their own; ipc where there is one GPU to share. Writes benchmarks/results/weight_sync.json.
+A learner process sends its weights to real engines, round after round, as in training; each round
+has new values, and the last one is verified by checksum. Without --model, a random Qwen2.5-VL with
+31 M parameters is used. Transports: object_store always; nccl if the learner and every engine have
+their own GPU; ipc if there is one GPU to share. Writes benchmarks/results/weight_sync.json.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ import numpy as np
 import ray
 import torch
 import transformers
-from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from olmrl.config.schema import RolloutConfig, WeightSyncConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.metrics import flatten
+from olmrl.models.family import TinySize
+from olmrl.models.registry import FAMILIES
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
-from olmrl.synth.model import ModelSize, make_config, make_processor, make_tokenizer
+from olmrl.synth.model import make_config, make_processor, make_tokenizer
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.store import start_store
 
 RESULT = Path(__file__).parent / "results" / "weight_sync.json"
-SIZE = ModelSize(512, 8, 8, 4, 1536, 256, 4, 4, 512)
+FAMILY = FAMILIES["qwen2_5_vl"]
+SIZE = TinySize(512, 8, 8, 4, 1536, 256, 4, 4, 512)
 
 
 class Learner:
@@ -56,13 +59,15 @@ class Learner:
     def run(
         self, store: Any, transport: str, rounds: int, bucket_mb: float
     ) -> list[dict[str, Any]]:
-        """Send `rounds` versions; the first one, which sets things up, is reported as well."""
+        """Send `rounds` versions; the first one, which includes set-up, is reported too."""
         rows = []
         for number in range(1, rounds + 2):
             last = number == rounds + 1
             config = WeightSyncConfig(bucket_mb=bucket_mb, checksum=last)
             if number == 1 or last:
-                sender = make_sender(config, store, 0, transport=transport, dtype=self._dtype)
+                sender = make_sender(
+                    config, store, 0, transport=transport, dtype=self._dtype, family=FAMILY
+                )
             with torch.no_grad():
                 for parameter in self._model.parameters():
                     parameter.add_(1e-4)
@@ -75,9 +80,9 @@ class Learner:
 
 def make_model(folder: Path, dtype: str) -> str:
     tokenizer = make_tokenizer(["a page of words and 1 2 3 numbers"] * 5)
-    model = Qwen2_5_VLForConditionalGeneration(make_config(tokenizer, SIZE, 0.02))
+    model = FAMILY.model_class()(make_config(tokenizer, SIZE, 0.02, FAMILY))
     model.to(getattr(torch, dtype)).save_pretrained(folder)
-    make_processor(tokenizer).save_pretrained(folder)
+    make_processor(tokenizer, FAMILY).save_pretrained(folder)
     return str(folder)
 
 
@@ -93,12 +98,12 @@ def memcpy_gb_per_s(megabytes: int = 256, rounds: int = 5) -> float:
 
 
 def transports(engines: int) -> dict[str, str]:
-    """Transport -> why it is left out ('' when it runs)."""
+    """Transport -> why it is left out ('' if it runs)."""
     gpus = torch.cuda.device_count()
     return {
         "object_store": "",
-        "nccl": "" if gpus > engines else f"needs {engines + 1} GPUs, {gpus} are here",
-        "ipc": "" if gpus and engines == 1 else f"needs a GPU and one engine, {gpus} are here",
+        "nccl": "" if gpus > engines else f"needs {engines + 1} GPUs, there are {gpus}",
+        "ipc": "" if gpus and engines == 1 else f"needs a GPU and one engine, there are {gpus}",
     }
 
 
@@ -150,7 +155,7 @@ def summary(rows: list[dict[str, Any]], engines: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="checkpoint folder; default: a made-up 31 M one")
+    parser.add_argument("--model", help="checkpoint folder; default: random, 31 M")
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm")
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,7 +1,7 @@
 """Copy a folder of runs to a bucket every few minutes: `python launch/copy_runs.py RUNS s3://B/runs`.
 
-Only what is new or has changed goes; nothing is deleted at the target. The file that declares a
-checkpoint complete goes after the rest of it, so a copied checkpoint counts only when it is whole.
+Only new and changed files are copied; nothing is deleted at the target. The file that declares a
+checkpoint complete is copied after the rest, so a copy only counts once it is complete.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from olmrl import storage
 from olmrl.checkpoint.manifest import COMPLETE
 
 _UNFINISHED = ".partial"
-"""End of the name of a checkpoint that is being written."""
+"""Suffix of a checkpoint that is being written."""
 
 Sent = dict[str, tuple[int, int]]
 """Size and modification time (ns) of every copied file, by its path under the folder."""
 
 
 def changed(runs: Path, sent: Sent) -> list[tuple[str, tuple[int, int]]]:
-    """Files to copy, in the order in which to copy them, with size and modification time."""
+    """Files to copy, in copying order, with size and modification time."""
     found = []
     for folder, names, files in os.walk(runs):
         names[:] = [name for name in names if not name.endswith(_UNFINISHED)]
@@ -33,7 +33,7 @@ def changed(runs: Path, sent: Sent) -> list[tuple[str, tuple[int, int]]]:
             path = Path(folder) / file
             try:
                 stat = path.stat()
-            except FileNotFoundError:  # pruned meanwhile
+            except FileNotFoundError:  # pruned in the meantime
                 continue
             relative = path.relative_to(runs).as_posix()
             state = (stat.st_size, stat.st_mtime_ns)
@@ -43,7 +43,7 @@ def changed(runs: Path, sent: Sent) -> list[tuple[str, tuple[int, int]]]:
 
 
 def copy(runs: Path, target: str, sent: Sent) -> int:
-    """Copy what changed since the last call.
+    """Copy what has changed since the last call.
 
     Returns:
         Number of files copied.
@@ -55,7 +55,7 @@ def copy(runs: Path, target: str, sent: Sent) -> int:
         fs.makedirs(os.path.dirname(destination), exist_ok=True)
         try:
             fs.put_file(str(runs / relative), destination)
-        except FileNotFoundError:  # pruned meanwhile
+        except FileNotFoundError:  # pruned in the meantime
             continue
         sent[relative] = state
         count += 1
@@ -63,7 +63,7 @@ def copy(runs: Path, target: str, sent: Sent) -> int:
 
 
 def repeat(runs: Path, target: str, every_s: float) -> None:
-    """Copy for ever; what the network refuses goes with the next pass."""
+    """Copy forever; what fails on the network is copied in the next pass."""
     sent: Sent = {}
     while True:
         try:
@@ -79,8 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="copy_runs.py")
     parser.add_argument("runs", type=Path, help="folder of runs")
     parser.add_argument("target", help="s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or a folder")
-    parser.add_argument("--every", type=float, default=600.0, help="seconds of pause (default 600)")
-    parser.add_argument("--once", action="store_true", help="copy once and end")
+    parser.add_argument("--every", type=float, default=600.0, help="seconds to pause (default 600)")
+    parser.add_argument("--once", action="store_true", help="copy once and exit")
     arguments = parser.parse_args(argv)
     if arguments.once:
         sys.stdout.write(f"{copy(arguments.runs, arguments.target, {})} files\n")
@@ -88,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     with open(Path(tempfile.gettempdir()) / f"olmrl-copy-runs-{os.getuid()}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # `ray up` on a running cluster starts everything again
-            sys.stderr.write("copy_runs.py: runs already on this machine\n")
+        except BlockingIOError:  # `ray up` on a running cluster starts everything a second time
+            sys.stderr.write("copy_runs.py: already running on this machine\n")
             return 1
         repeat(arguments.runs, arguments.target, arguments.every)
     return 0

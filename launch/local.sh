@@ -2,7 +2,7 @@
 # Sets up everything on a fresh Linux machine with Python 3.11 or newer, then runs
 #   bash launch/local.sh            the quick start: pages, SFT warm-up, GRPO, report
 #   bash launch/local.sh test       the test suite (extra arguments go to pytest)
-#   bash launch/local.sh setup      the environment alone
+#   bash launch/local.sh setup      the environment only
 # OLMRL_PYTHON picks the interpreter, OLMRL_VENV the environment's folder (default .venv).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,7 +23,7 @@ find_python() {
   fail "needs Python 3.11 or newer; set OLMRL_PYTHON to one"
 }
 
-# uv reads its own settings, not pip's: hand over what pip is configured with.
+# uv reads its own settings, not pip's: pass pip's configuration on.
 pip_settings() {
   local value
   for key in index-url extra-index-url find-links; do
@@ -49,7 +49,7 @@ install() {
   mapfile -t settings < <(pip_settings)
   common=("$VENV/bin/uv" pip install --python "$VENV/bin/python" --override launch/cpu_overrides.txt
           --index-strategy unsafe-best-match "${settings[@]}")
-  # CPU torch from what pip is configured with, else from PyTorch's own CPU index.
+  # CPU torch from pip's configured index, else from PyTorch's own CPU index.
   if ! "${common[@]}" "torch==2.13.0+cpu" >>"$log" 2>&1; then
     "${common[@]}" --torch-backend cpu "torch==2.13.0" "torchvision" >>"$log" 2>&1 ||
       fail "cannot install a CPU build of torch 2.13.0; see $log"

@@ -1,6 +1,6 @@
 """Wait until a Ray cluster has its nodes: `RAY_ADDRESS=... python launch/wait_for_nodes.py COUNT`.
 
-Ends with exit code 0 when COUNT nodes are alive, 1 when they are not within `--timeout` seconds.
+Exits with 0 once COUNT nodes are alive, with 1 if they are not within `--timeout` seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _POLL_S = 1.0
 
 
 def alive_nodes() -> int:
-    """Nodes of the cluster this process is connected to."""
+    """Number of nodes of the connected cluster."""
     return sum(node["Alive"] for node in ray.nodes())
 
 
@@ -27,7 +27,7 @@ def connect(deadline: float) -> bool:
         try:
             ray.init(address=os.environ["RAY_ADDRESS"], logging_level=logging.CRITICAL)
             return True
-        except (ConnectionError, RuntimeError, ValueError):  # what Ray raises while it starts
+        except (ConnectionError, RuntimeError, ValueError):  # what Ray raises while it is starting
             time.sleep(_POLL_S)
     return False
 
@@ -35,7 +35,7 @@ def connect(deadline: float) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     parser = argparse.ArgumentParser(prog="wait_for_nodes.py")
-    parser.add_argument("count", type=int, help="nodes to wait for, the head included")
+    parser.add_argument("count", type=int, help="nodes to wait for, including the head")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds (default 600)")
     arguments = parser.parse_args(argv)
     if "RAY_ADDRESS" not in os.environ:

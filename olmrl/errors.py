@@ -1,14 +1,14 @@
-"""Errors that cross rooms or processes: picklable, each with what it means for a run."""
+"""Errors that cross rooms or processes: picklable, each with its meaning for a run."""
 
 from __future__ import annotations
 
 
 class RunStopped(RuntimeError):
-    """A run that ended early for a reason the user can act on."""
+    """The run ended early for a reason that the user can act on."""
 
 
 class PageRefused(ValueError):
-    """A good page that the model cannot be given, whatever the configuration."""
+    """A valid page that the model cannot take under any configuration."""
 
 
 class GuardFailure(ValueError):
@@ -16,12 +16,12 @@ class GuardFailure(ValueError):
 
 
 class WeightMismatch(GuardFailure):
-    """Learner and engine hold different weights after a sync."""
+    """Learner and engine have different weights after a sync."""
 
 
 class EngineBroken(RuntimeError):
-    """The engine's state is unknown (a step or an update failed): it must be replaced."""
+    """The engine's state is unknown (a step or an update failed), so it must be replaced."""
 
 
 class LinkBroken(RuntimeError):
-    """An engine left a collective that the learner cannot leave: only a new process can go on."""
+    """An engine left a collective that the learner cannot leave; only a new process can go on."""

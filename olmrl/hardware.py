@@ -1,7 +1,7 @@
-"""What vendors' data sheets say about accelerators, the only such table; and what talks to them.
+"""The only table of accelerators' data-sheet figures, and the collective backend for a device.
 
-Figures are peaks. Nothing runs at them: who plans with one says which share he expects, who
-measures compares with it.
+Figures are peaks, which nothing reaches: a plan that uses one states the share it expects, and
+measurements are compared with it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ GPUS = {
 
 
 def collective_backend(on_gpu: bool) -> str:
-    """torch.distributed backends of a learner.
+    """The learner's torch.distributed backends.
 
-    On GPUs one for each side: gradients that are off-loaded are clipped in host memory.
+    On GPUs there is one per memory, as off-loaded gradients are clipped in host memory.
     """
     return "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
 

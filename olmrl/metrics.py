@@ -1,8 +1,8 @@
-"""Typed metric reductions, and what sinks of them are.
+"""Typed metric reductions, and the interface of metric sinks.
 
-A quantity chooses how it is reduced where it is measured (`Mean`, `Sum`, `Max`, `Last`); `merge`
-combines parts and ranks, and sinks take one flat row per step: `metrics.jsonl` always, W&B and the
-console when asked. Names are `room/quantity`; waits are `time/*` in seconds.
+The reduction of a quantity is chosen where it is measured (`Mean`, `Sum`, `Max`, `Last`); `merge`
+combines parts and ranks, and sinks receive one flat row per step: always `metrics.jsonl`, and W&B
+and the console if configured. Names are `room/quantity`; waits are `time/*` in seconds.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Mean:
         return cls(math.fsum(numbers), float(len(numbers)))
 
     def merge(self, other: Mean) -> Mean:
-        """Combine with the same quantity measured elsewhere."""
+        """Combine with the same quantity from elsewhere."""
         return Mean(self.total + other.total, self.weight + other.weight)
 
     def value(self) -> float:
-        """The mean, NaN when nothing was measured."""
+        """The mean; NaN if nothing was measured."""
         return self.total / self.weight if self.weight else math.nan
 
 
@@ -77,7 +77,7 @@ class Last:
     newest: float
 
     def merge(self, other: Last) -> Last:
-        """Keep the other, which came later."""
+        """Keep the other one, which is newer."""
         return other
 
     def value(self) -> float:
@@ -90,7 +90,7 @@ Measurements: TypeAlias = dict[str, Reduction]
 
 
 def merge(*parts: Mapping[str, Reduction]) -> Measurements:
-    """Merge measurements of several parts, name by name.
+    """Merge the measurements of several parts, name by name.
 
     Raises:
         ValueError: one name is reduced in two ways.
@@ -114,7 +114,7 @@ def flatten(measurements: Mapping[str, Reduction]) -> dict[str, float]:
 
 
 class Clock:
-    """Seconds spent in the named parts of a step, one after the other."""
+    """Seconds spent in consecutive, named parts of a step."""
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
@@ -124,19 +124,19 @@ class Clock:
         self._epoch = time.time() - self._since
 
     def lap(self, name: str) -> None:
-        """Give the time since the last lap to a part."""
+        """Assign the time since the last lap to a part."""
         now = time.monotonic()
         self.parts[name] = self.parts.get(name, 0.0) + now - self._since
         self.spans.append((name, self._epoch + self._since, self._epoch + now))
         self._since = now
 
     def measurements(self) -> Measurements:
-        """`time/<part>`: over ranks the slowest counts."""
+        """`time/<part>`: the slowest rank counts."""
         return {f"time/{name}": Max(seconds) for name, seconds in self.parts.items()}
 
 
 class Sink(Protocol):
-    """Where rows of metrics go."""
+    """A destination for rows of metrics."""
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Take one step's row."""
@@ -148,13 +148,13 @@ class Sink(Protocol):
 def gauge_name(key: str) -> str:
     """Name of a metric in Ray: `reward/bench/mean` -> `olmrl_reward_bench_mean`.
 
-    Ray puts `ray_` in front of it on the way out.
+    Ray adds the prefix `ray_` on export.
     """
     return "olmrl_" + re.sub(r"[^A-Za-z0-9_]+", "_", key)
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl or steps.jsonl; a torn last line (killed run) is ignored."""
+    """Rows of a metrics.jsonl or steps.jsonl; an incomplete last line (killed run) is ignored."""
     rows = []
     for line in Path(path).read_text("utf-8").splitlines():
         try:

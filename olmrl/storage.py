@@ -1,7 +1,7 @@
 """Local and remote paths (s3, gs, hf, ...) through fsspec, with atomic local writes.
 
-The only place in olmrl that knows about storage back ends. Paths are strings; a remote one carries
-its scheme (`s3://bucket/key`). A missing back end ends in one sentence that names the extra.
+The only place in olmrl that knows about storage back ends. Paths are strings; a remote one has a
+scheme (`s3://bucket/key`). If a back end is missing, the error names the package to install.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _EXTRA_OF_SCHEME = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingf
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Say whether the path carries a scheme other than `file`."""
+    """Whether the path has a scheme other than `file`."""
     text = os.fspath(path)
     return "://" in text and not text.startswith("file://")
 
 
 def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Give the file system of a path and the path inside it.
+    """The file system of a path, and the path within it.
 
     Raises:
         ValueError: the scheme is unknown or its package is not installed.
@@ -53,7 +53,7 @@ def join(base: str | os.PathLike[str], *parts: str) -> str:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Say whether a file or folder exists."""
+    """Whether a file or folder exists."""
     fs, inner = filesystem(path)
     return bool(fs.exists(inner))
 
@@ -80,10 +80,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
-    """Write a file that appears whole or not at all.
+    """Write a file atomically: it appears complete or not at all.
 
     Local: temporary file in the same folder, fsync, rename. Remote: a local temporary file,
-    uploaded as a whole when the block ends well (object stores publish complete objects only).
+    uploaded if the block succeeds (object stores only publish complete objects).
     """
     fs, inner = filesystem(path)
     text = {} if "b" in mode else {"encoding": "utf-8"}
@@ -132,7 +132,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
-    """Yield (line number from 1, value) of the non-blank lines of a JSONL file.
+    """Yield (line number from 1, value) for the non-blank lines of a JSONL file.
 
     Raises:
         ValueError: a line is not JSON (names file and line).
@@ -158,7 +158,7 @@ def list_files(
 ) -> list[str]:
     """List files below a folder, sorted, as full paths; symlinked folders are followed.
 
-    A link back to a folder that it lies in is not followed: that would never end.
+    A link to a folder that contains it is not followed, as that would never end.
 
     Raises:
         ValueError: the folder does not exist.
@@ -169,7 +169,7 @@ def list_files(
     if is_remote(root):
         return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
     found = []
-    lines: dict[str, frozenset[str]] = {}  # real paths of a folder and of those it lies in
+    lines: dict[str, frozenset[str]] = {}  # real paths of a folder and of its parents
     for folder, folders, names in os.walk(inner, followlinks=follow_links):
         above = lines.get(os.path.dirname(folder), frozenset())
         real = os.path.realpath(folder)

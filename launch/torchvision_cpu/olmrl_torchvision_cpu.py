@@ -1,9 +1,9 @@
 """Lets a CUDA build of torchvision import next to a CPU build of torch.
 
-Such a torchvision fails at import because its compiled operators cannot be loaded, so the operators
-it then registers Python kernels for do not exist. torch loads this module through its
-`torch.backends` entry points in every process; it declares the two operators' schemas. Nothing here
-computes them: olmrl uses torchvision only because transformers' video processor imports it.
+Such a torchvision cannot load its compiled operators, so its import fails when it registers Python
+kernels for two operators that do not exist. This module, which torch loads in every process through
+its `torch.backends` entry points, declares the schemas of these two. They are never computed: olmrl
+only needs torchvision because transformers' video processor imports it.
 """
 
 from importlib import metadata
@@ -13,7 +13,7 @@ _library: Any = None
 
 
 def register() -> None:
-    """Declare the operator schemas, where and only where torchvision cannot do it itself."""
+    """Declare the operator schemas if torchvision cannot do so itself."""
     global _library
     import torch
 

@@ -3,8 +3,8 @@
     case = load_case({"type": "present", "pdf": "a.pdf", "page": 1, "id": "t1", "text": "Hello"})
     case.run("Hello world").passed
 
-Many cases of one page share their parsing: `page = ParsedPage(markdown)`, then
-`case.run_parsed(page)` for each. `README.md` beside this file lists how the default mode differs
+Cases of the same page can share its parsing: `page = ParsedPage(markdown)`, then
+`case.run_parsed(page)` for each. `README.md` in this folder lists how the default mode differs
 from `compat=True`, which reproduces the public benchmark.
 """
 

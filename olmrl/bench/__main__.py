@@ -32,7 +32,7 @@ from olmrl.report import html
 from olmrl.run.console import quiet_libraries
 
 PICTURE_SIDE = 1024
-"""Longest side of page pictures in the report, px."""
+"""Longest side of the page images in the report, px."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     score = commands.add_parser("score", help="score one candidate")
     score.add_argument("--html", type=Path, help="write a report with page images")
-    score.add_argument("--max-pages", type=int, default=100, help="most failed pages in the report")
+    score.add_argument("--max-pages", type=int, default=100, help="limit on failed pages shown")
     score.set_defaults(run=_score)
     versus = commands.add_parser("compare", help="compare two candidates")
     versus.add_argument("--against", required=True, help="the other candidate's folder name")
@@ -60,23 +60,23 @@ def _parser() -> argparse.ArgumentParser:
     versus.set_defaults(run=_compare)
     made = commands.add_parser("run", help="transcribe with vLLM, then score")
     made.add_argument("--html", type=Path, help="write a report with page images")
-    made.add_argument("--max-pages", type=int, default=100, help="most failed pages in the report")
+    made.add_argument("--max-pages", type=int, default=100, help="limit on failed pages shown")
     made.add_argument("--model", required=True, help="Hugging Face name or folder")
     made.add_argument("--prompt", default="olmrl-v1", help="olmrl-v1, olmocr-v4 or file:PATH")
     made.add_argument("--longest-side", type=int, default=1288, help="pixels")
-    made.add_argument("--max-tokens", type=int, default=8000, help="most tokens of an answer")
+    made.add_argument("--max-tokens", type=int, default=8000, help="limit per transcription")
     made.add_argument("--max-model-len", type=int, default=16384)
     made.add_argument("--repeats", type=int, default=1, help="transcriptions per page")
     made.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
     made.add_argument("--ladder", action="store_true", help="retry at rising temperatures")
-    made.add_argument("--rotate", action="store_true", help="turn pages the answer calls rotated")
+    made.add_argument("--rotate", action="store_true", help="re-read rotated pages upright")
     made.add_argument("--workers", type=int, default=1, help="engines")
     made.add_argument("--engine", choices=("vllm", "hf"), default="vllm")
     made.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     made.add_argument(
-        "--gpus", type=int, default=None, help="per engine; default: 1 if there are any"
+        "--gpus", type=int, default=None, help="per engine; default: 1 if there is any"
     )
-    made.add_argument("--kv-cache-gb", type=float, default=1.0, help="of an engine on CPU")
+    made.add_argument("--kv-cache-gb", type=float, default=1.0, help="per engine, on CPU")
     made.set_defaults(run=_run)
     for command in (score, versus, made):
         command.add_argument("folder", type=Path, help="bench folder, or one of its JSONL files")
@@ -84,15 +84,15 @@ def _parser() -> argparse.ArgumentParser:
             "--candidate", required=command is not made, help="name of the candidate's folder"
         )
         command.add_argument("--json", type=Path, help="write the result as JSON")
-        command.add_argument("--compat", action="store_true", help="judge as the public benchmark")
+        command.add_argument("--compat", action="store_true", help="verdicts of the public bench")
         command.add_argument("--files", default="", help="regular expression on JSONL file names")
         command.add_argument(
-            "--skip-invalid", action="store_true", help="leave out invalid tests, and count them"
+            "--skip-invalid", action="store_true", help="leave out invalid tests and count them"
         )
         command.add_argument(
             "--force", action="store_true", help="score a folder with pages that have no test"
         )
-        command.add_argument("--skip-baseline", action="store_true", help="add no baseline tests")
+        command.add_argument("--skip-baseline", action="store_true", help="no added baseline tests")
         command.add_argument("--bootstrap-samples", type=int, default=1000)
         command.add_argument("--confidence", type=float, default=0.95)
         command.add_argument("--seed", type=int, default=0)
@@ -181,8 +181,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             on_page=lambda done: progress.update(bar, completed=done.written + done.kept),
         )
     console.print(
-        f"{outcome.written} pages transcribed, {outcome.kept} kept from before, "
-        f"{len(outcome.invalid)} never whole, {len(outcome.failed)} failed"
+        f"{outcome.written} pages transcribed, {outcome.kept} already there, "
+        f"{len(outcome.invalid)} without a valid answer, {len(outcome.failed)} failed"
     )
     for page_id, reason in outcome.failed[:10]:
         console.print(f"failed: {page_id}: {reason}", markup=False, highlight=False)
@@ -246,7 +246,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
-    """A self-contained HTML page: scores, then each page with failed tests beside its picture."""
+    """A self-contained HTML page: scores, then each page with failed tests next to its image."""
     failed: dict[tuple[str, int], list[TestResult]] = defaultdict(list)
     for test in result.tests:
         if not test.passed:
@@ -267,7 +267,7 @@ def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
 
 def _page_section(
     folder: BenchFolder, candidate: str, pdf: str, page: int, tests: list[TestResult]
-) -> html.Sample:
+) -> html.PageCard:
     outputs = find_outputs(folder.path / candidate, pdf, page)
     text = outputs[0].read_text("utf-8", errors="replace") if outputs else "(no output)"
     rows = {
@@ -284,8 +284,8 @@ def _page_section(
         image: str | None = _picture(folder.path / "pdfs" / pdf, page)
     except ValueError as error:
         image, text = None, f"({error})\n\n{text}"
-    transcript = html.Transcript(f"{len(tests)} failed tests", text, checks=checks)
-    return html.Sample(f"{pdf}, page {page}", image, None, (transcript,))
+    transcript = html.Transcription(f"{len(tests)} failed tests", text, checks=checks)
+    return html.PageCard(f"{pdf}, page {page}", image, None, (transcript,))
 
 
 def _describe(test: TestResult, row: dict[str, Any]) -> str:

@@ -22,11 +22,11 @@ class CaseError(ValueError):
 
 
 class Verdict(NamedTuple):
-    """What one test says of one transcription."""
+    """The outcome of one test on one transcription."""
 
     passed: bool
     explanation: str
-    """Why, for people; empty where there is nothing to add."""
+    """Human-readable reason; empty if there is nothing to add."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Case:
         return self.run_parsed(ParsedPage(markdown, compat=self.compat))
 
     def run_parsed(self, page: ParsedPage) -> Verdict:
-        """Judges a transcription that was parsed before; share the page between its tests."""
+        """Judges a parsed transcription; share the page between its tests."""
         assert page.compat == self.compat, "the page was parsed in the other mode"
         if page.is_too_long:
             return Verdict(False, f"the text is longer than {MAX_TEXT_CHARS} characters")
@@ -92,7 +92,7 @@ class Case:
         return CaseError(f"test {self.id!r} ({self.type}): {field_name} {problem}")
 
     def required_text(self, field_name: str) -> str:
-        """The normalised value of a text field that must have content."""
+        """The normalised value of a text field that must not be blank."""
         text = normalize(getattr(self, field_name))
         if not text.strip():
             raise self.error(field_name, f"is {getattr(self, field_name)!r}, must not be blank")

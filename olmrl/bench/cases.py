@@ -1,4 +1,4 @@
-"""`load_case`: from a row of a bench JSONL file to the case of its type.
+"""`load_case`: turns a row of a bench JSONL file into the case of its type.
 
 Rows: docs/formats.md#bench-tests.
 """
@@ -47,11 +47,11 @@ def load_case(test: Mapping[str, Any] | str, *, compat: bool = False) -> Case:
         compat: Validate and judge exactly as the public benchmark does.
 
     Raises:
-        CaseError: Not a JSON object, an unknown type, or a missing, unknown or invalid field.
+        CaseError: Not a JSON object; an unknown type; a missing, unknown or invalid field.
     """
     parsed = _read_json(test) if isinstance(test, str) else test
     if not isinstance(parsed, Mapping):
-        raise CaseError(f"not a JSON object but {type(parsed).__name__}")
+        raise CaseError(f"not a JSON object: got {type(parsed).__name__}")
     row = dict(parsed)
     label = f"test {row['id']!r}" if "id" in row else "a test without an id"
     name = row.pop("type", None)

@@ -11,28 +11,28 @@ from olmrl.markup.tables import Table, parse_html_tables, parse_markdown_tables
 from olmrl.markup.text import MAX_TEXT_CHARS, WorkLimitError, normalize
 
 MAX_FORMULAS = 2000
-"""Most different formulas that are rendered for one page; no real one has half as many."""
+"""Maximum distinct formulas to render for one page; no real page has half as many."""
 
 
 class ParsedPage:
-    """What the tests ask of one transcription, each part computed at first use and then kept.
+    """What the tests need of one transcription; each part is computed on first use and kept.
 
     Use one object for all cases and rewards of a completion. It is not thread-safe.
 
     Args:
         markdown: The transcription, with or without front matter.
-        compat: Test the whole text, front matter included, with the quirks of the public parsers.
+        compat: Use the whole text, front matter included, with the quirks of the public parsers.
             The default strips front matter first. Cases only accept a page of their own mode.
     """
 
     def __init__(self, markdown: str, *, compat: bool = False) -> None:
         self.compat = compat
-        """Which mode's rules parsed this page."""
+        """Mode in which this page is parsed."""
         self.is_too_long = len(markdown) > MAX_TEXT_CHARS
-        """True when the text is refused for its length; every test then fails."""
+        """True if the text is too long to be tested; every test then fails."""
         text = "" if self.is_too_long else markdown
         self.text = text if compat else front_matter.strip(text)
-        """The text that is tested, as written."""
+        """The text to be tested, unnormalised."""
         self._formulas: dict[bool, tuple[str, ...]] = {}
         self._formatted: dict[Kind, tuple[str, ...]] = {}
         self._parsed_tables: dict[str, list[Table] | WorkLimitError | MarkupError] = {}
@@ -49,7 +49,7 @@ class ParsedPage:
 
     @property
     def markdown_tables(self) -> list[Table]:
-        """Its pipe tables; raises `WorkLimitError` where they are too large."""
+        """Its pipe tables; raises `WorkLimitError` if they are too large."""
         return self._tables("markdown", parse_markdown_tables)
 
     @property
@@ -58,7 +58,7 @@ class ParsedPage:
         return self._tables("html", parse_html_tables)
 
     def _tables(self, kind: str, parse: Callable[..., list[Table]]) -> list[Table]:
-        """Parses once; a refusal is kept as well, as it costs the most."""
+        """Parses once; an error is kept as well, as those cost the most."""
         if kind not in self._parsed_tables:
             try:
                 self._parsed_tables[kind] = parse(self.text, compat=self.compat)
@@ -70,7 +70,7 @@ class ParsedPage:
         return tables
 
     def formulas(self, *, dollars: bool = True) -> tuple[str, ...]:
-        """Its LaTeX formulas, without duplicates, with or without the dollar forms.
+        """Its LaTeX formulas without duplicates, with or without the dollar forms.
 
         Raises:
             WorkLimitError: there are more than `MAX_FORMULAS`.
@@ -84,7 +84,7 @@ class ParsedPage:
         return formulas
 
     def formatted(self, kind: Kind) -> tuple[str, ...]:
-        """The normalised pieces that are set as heading, bold or italic, without duplicates."""
+        """The normalised pieces set as heading, bold or italic, without duplicates."""
         if kind not in self._formatted:
             pieces = find_formatted(self.text, kind, compat=self.compat)
             self._formatted[kind] = tuple(dict.fromkeys(normalize(piece) for piece in pieces))

@@ -2,9 +2,9 @@
 
 The rules are in docs/formats.md#scoring-a-bench-folder.
 
-The score is the mean over categories (JSONL files, and the baseline tests that are added) of the
-share of tests passed. A candidate may have several repeats of a page; a test counts as passed when
-more than half of them pass.
+The score is the mean over categories of the share of tests passed. A category is a JSONL file, or
+the baseline tests that are added. A candidate may have several repeats of a page; a test counts as
+passed if more than half of them pass.
 """
 
 import re
@@ -22,12 +22,12 @@ from olmrl.bench.text_cases import BaselineCase
 from olmrl.markup import front_matter
 
 BASELINE = "baseline"
-"""Category of the added tests."""
+"""Category of the added baseline tests."""
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test over all repeats of its page."""
+    """One test on all repeats of its page."""
 
     __test__ = False
 
@@ -40,11 +40,11 @@ class TestResult:
     score: float
     """Share of the repeats that pass."""
     explanation: str
-    """Why the first failing repeat fails; empty when none does."""
+    """Why the first failing repeat fails; empty if none does."""
 
     @property
     def passed(self) -> bool:
-        """True when more than half of the repeats pass."""
+        """True if more than half of the repeats pass."""
         return self.score > 0.5
 
 
@@ -74,18 +74,18 @@ class BenchResult:
     """Mean of the category scores."""
     interval: Interval
     confidence: float
-    """Mass of all intervals."""
+    """Confidence level of all intervals, e.g. 0.95."""
     categories: dict[str, CategoryScore]
     types: dict[str, float]
-    """Mean of the test scores (not only passed or not) per test type."""
+    """Per test type, the mean share of repeats that pass."""
     tests: tuple[TestResult, ...]
     errors: tuple[str, ...]
-    """Pages without output and unreadable outputs; their tests failed."""
+    """Pages without output and unreadable outputs; their tests count as failed."""
     rejected: tuple[str, ...] = ()
     """Tests that were left out as invalid."""
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The whole result as JSON values."""
         row = asdict(self)
         for name, category in self.categories.items():
             row["categories"][name] = {
@@ -107,11 +107,11 @@ class Comparison:
     difference: float
     """Score of the first minus score of the second."""
     p_value: float
-    """Of a paired permutation test; small means that the difference is no accident."""
+    """From a paired permutation test; a small value means that the difference is not chance."""
     categories: dict[str, float]
     """Difference per category."""
     only_first: tuple[str, ...]
-    """`category:id` of the tests that only the first passes."""
+    """`category:id` of the tests that only the first one passes."""
     only_second: tuple[str, ...]
 
 
@@ -135,7 +135,7 @@ def evaluate(
         compat: Judge as the public benchmark does.
         add_baselines: Give each PDF without a baseline test one for its first page.
         samples: Bootstrap samples.
-        confidence: Mass of the confidence intervals.
+        confidence: Level of the confidence intervals, e.g. 0.95.
         seed: Of the bootstrap.
 
     Raises:
@@ -144,7 +144,7 @@ def evaluate(
     outputs = folder.path / candidate
     if candidate == PDF_DIR or not outputs.is_dir():
         names = sorted(p.name for p in folder.path.iterdir() if p.is_dir() and p.name != PDF_DIR)
-        raise CaseError(f"{outputs} is no candidate folder; {folder.path} has {names}")
+        raise CaseError(f"{outputs} is not a candidate folder; {folder.path} has {names}")
     errors: list[str] = []
     tests: list[TestResult] = []
     pages = _with_baselines(folder.pages, compat) if add_baselines else folder.pages
@@ -185,9 +185,9 @@ def find_outputs(outputs: Path, pdf: str, page: int) -> list[Path]:
 def judge_page(page: BenchPage, texts: list[str], *, compat: bool) -> list[TestResult]:
     """Runs all tests of a page on the repeats of its transcription.
 
-    Without any text every test fails, even those that an empty page would pass.
+    Without any output every test fails, even those that an empty page would pass.
     """
-    # Outside compat mode a ParsedPage strips the front matter by itself, and only once.
+    # Outside compat mode ParsedPage itself strips the front matter, and only once.
     bodies = [front_matter.strip(text) for text in texts] if compat else texts
     parsed = [ParsedPage(body, compat=compat) for body in bodies]
     results = []
@@ -206,7 +206,7 @@ def judge_page(page: BenchPage, texts: list[str], *, compat: bool) -> list[TestR
 
 
 def _with_baselines(pages: Iterable[BenchPage], compat: bool) -> list[BenchPage]:
-    """The pages, with a baseline test on page 1 of each PDF that has none."""
+    """The pages, plus a baseline test on page 1 of each PDF that has none."""
     by_pdf: dict[str, list[BenchPage]] = defaultdict(list)
     for page in pages:
         by_pdf[page.pdf].append(page)

@@ -24,18 +24,18 @@ PDF_DIR = "pdfs"
 
 @dataclass(frozen=True)
 class BenchPage:
-    """One page with all its tests, gathered over all files."""
+    """One page with all its tests, gathered from all files."""
 
     pdf: str
     """PDF relative to `pdfs/`."""
     page: int
     """1-based page in the PDF."""
     pdf_path: Path
-    """Where the PDF lies."""
+    """Path of the PDF."""
     cases: tuple[Case, ...]
-    """Its tests, in the order of files and lines."""
+    """Its tests, ordered by file and line."""
     files: tuple[str, ...]
-    """The JSONL file name of each case: its scoring category."""
+    """The JSONL file name of each case, which is its scoring category."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def load_folder(
     Args:
         path: The folder, or one of its JSONL files.
         compat: Validate and judge as the public benchmark does.
-        files: Regular expression that a JSONL file's name must contain (any case).
-        skip_invalid: Leave out tests that cannot be used, listing them in `rejected`.
+        files: Regular expression to find in a JSONL file's name (case-insensitive).
+        skip_invalid: Leave out unusable tests and list them in `rejected`.
 
     Raises:
         CaseError: No folder, no tests, an unreadable line, a test that is invalid or whose PDF is
-            missing, or an id used twice in one file. The message names file and line.
+            missing, or a duplicate id within a file. The message names file and line.
     """
     root = Path(path)
     folder = root.parent if root.suffix == ".jsonl" else root
@@ -111,7 +111,7 @@ def load_folder(
 
 
 def untested_pages(folder: BenchFolder, baselines: bool) -> list[str]:
-    """Pages of the PDFs below `pdfs/` that no test looks at, as `name.pdf page 2`.
+    """Pages of the PDFs below `pdfs/` that have no test, as `name.pdf page 2`.
 
     Args:
         folder: The loaded tests.
@@ -138,7 +138,7 @@ def _jsonl_files(root: Path, pattern: str) -> list[Path]:
     try:
         wanted = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
-        raise CaseError(f"the file filter {pattern!r} is no regular expression: {error}") from error
+        raise CaseError(f"--files {pattern!r} is not a regular expression: {error}") from error
     if not root.exists():
         raise CaseError(f"{root} does not exist")
     found = [root] if root.is_file() else sorted(root.glob("*.jsonl"))

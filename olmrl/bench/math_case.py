@@ -1,4 +1,4 @@
-"""The test on formulas (docs/formats.md#formulas)."""
+"""The formula test (docs/formats.md#formulas)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from olmrl.markup.text import WorkLimitError
 
 @dataclass(frozen=True, kw_only=True)
 class MathCase(Case):
-    """Passes when some formula of the page shows the reference formula."""
+    """Passes if some formula of the page shows the reference formula."""
 
     type = "math"
 

@@ -1,4 +1,4 @@
-"""How sure a bench score is, and whether two candidates differ; seeded, so that runs repeat."""
+"""How certain a bench score is, and whether two candidates differ; seeded for repeatability."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 _CHUNK = 500
-"""Permutations drawn at once, bounding memory."""
+"""Permutations drawn at a time, to bound memory."""
 
 
 class Interval(NamedTuple):
@@ -24,13 +24,13 @@ def bootstrap(
     Tests are drawn with replacement within their category.
 
     Args:
-        categories: Passed or not, for each test of each category; none empty.
+        categories: For each category, whether each test passed; no category is empty.
         samples: Bootstrap samples.
-        confidence: Mass of the intervals, e.g. 0.95.
+        confidence: Level of the intervals, e.g. 0.95.
         seed: Of the random draws.
     """
     rng = np.random.default_rng(seed)
-    # Drawing n of n binary results with replacement is a binomial draw.
+    # drawing n of n binary results with replacement is a binomial draw
     drawn = {
         name: rng.binomial(len(passed), sum(passed) / len(passed), samples) / len(passed)
         for name, passed in categories.items()
@@ -50,8 +50,8 @@ def permutation_p_value(
 ) -> float:
     """Two-sided p-value of the mean category difference of two candidates.
 
-    A paired test: under the null hypothesis each test's difference could as well have the other
-    sign.
+    A paired test: under the null hypothesis, each test's difference is equally likely to have
+    either sign.
 
     Args:
         differences: Score of one candidate minus the other's, for each test of each category.

@@ -1,4 +1,4 @@
-"""The test on tables: a cell and what stands around it (docs/formats.md#tables)."""
+"""The table test: a cell and what surrounds it (docs/formats.md#tables)."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +15,14 @@ _HEADINGS: dict[str, Literal["up", "left"]] = {"top_heading": "up", "left_headin
 
 @dataclass(frozen=True, kw_only=True)
 class TableCase(Case):
-    """Passes when some table has the cell with all given neighbours and headings."""
+    """Passes if some table has the cell with all given neighbours and headings."""
 
     type = "table"
 
     cell: str
     """Text of the cell."""
     up: str = ""
-    """Text of the nearest cell above; empty to not ask."""
+    """Text of the nearest cell above; empty: not tested (as for the fields below)."""
     down: str = ""
     """Text of the nearest cell below."""
     left: str = ""
@@ -63,11 +63,11 @@ class TableCase(Case):
                 if not unmet:
                     return Verdict(True, "")
         if unmet:
-            return Verdict(False, f"the cell {self.cell[:80]!r} is there, but not with {unmet}")
+            return Verdict(False, f"the cell {self.cell[:80]!r} is present, but not with {unmet}")
         return Verdict(False, f"no cell is {self.cell[:80]!r}")
 
     def _unmet(self, table: Table, cell: Cell) -> str:
-        """The first relation that a cell lacks, in words; empty when it has all."""
+        """The first relation that a cell lacks, in words; empty if it has all."""
         for name, wanted in self._relations.items():
             if name in _HEADINGS:
                 related = table.headings(cell, _HEADINGS[name])

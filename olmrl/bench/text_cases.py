@@ -1,4 +1,4 @@
-"""The tests on running text: present, absent, order, format, footnote, baseline.
+"""The text tests: present, absent, order, format, footnote, baseline.
 
 Their pass rules: docs/formats.md#pass-rules.
 """
@@ -14,7 +14,7 @@ from olmrl.markup.near import near_range
 from olmrl.markup.text import best_ratio, collapse_spaces, normalize
 
 LEAST_RATIO = 0.5
-"""In the default mode no `max_diffs` can lower a similarity threshold below this."""
+"""In the default mode, lower bound of a similarity threshold for any `max_diffs`."""
 
 
 def _threshold(max_diffs: int, text: str, compat: bool) -> float:
@@ -24,16 +24,16 @@ def _threshold(max_diffs: int, text: str, compat: bool) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Occurrence(Case):
-    """Whether a text occurs in the page, or in its first or last characters."""
+    """Whether a text occurs on the page, or in its first or last characters."""
 
     text: str
     """What to look for."""
     case_sensitive: bool = True
-    """Whether capitals matter."""
+    """Whether case matters."""
     first_n: int | None = None
-    """Look only at this many first characters of the normalised page; 0 or null for all."""
+    """Look only at the first N characters of the normalised page; 0 or null for all."""
     last_n: int | None = None
-    """Look only at this many last characters; with `first_n`, at both ends joined."""
+    """Look only at the last N characters; with `first_n`, at both ends joined."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class _Occurrence(Case):
     def _occurs(self, page: ParsedPage) -> bool:
         window = self._window(page)
         if not self.compat and len(window) < len(self._needle):
-            # The ratio is symmetric: a window inside the needle would count as a full match.
+            # the ratio is symmetric: a window inside the needle would count as a full match
             asked = (self.first_n or 0) + (self.last_n or 0)
             if not asked or len(window) < min(asked, len(self._needle)):
                 return False
@@ -68,31 +68,31 @@ class _Occurrence(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class PresentCase(_Occurrence):
-    """Passes when the text occurs."""
+    """Passes if the text occurs."""
 
     type = "present"
 
     def _judge(self, page: ParsedPage) -> Verdict:
         if self._occurs(page):
             return Verdict(True, "")
-        return Verdict(False, f"{self._needle[:80]!r} is not there")
+        return Verdict(False, f"{self._needle[:80]!r} is missing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AbsentCase(_Occurrence):
-    """Passes when the text does not occur."""
+    """Passes if the text does not occur."""
 
     type = "absent"
 
     def _judge(self, page: ParsedPage) -> Verdict:
         if not self._occurs(page):
             return Verdict(True, "")
-        return Verdict(False, f"{self._needle[:80]!r} is there but should not be")
+        return Verdict(False, f"{self._needle[:80]!r} is present but should not be")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderCase(Case):
-    """Passes when some near match of one text starts before some near match of another."""
+    """Passes if some near match of one text starts before some near match of another."""
 
     type = "order"
 
@@ -119,13 +119,13 @@ class OrderCase(Case):
     def _judge(self, page: ParsedPage) -> Verdict:
         text = page.normal_text
         if not self.compat and len(text) < max(len(self._before), len(self._after)):
-            return Verdict(False, "the page is shorter than the text looked for")
+            return Verdict(False, "the page is shorter than the text to find")
         before = near_range(self._before, text, self.max_diffs)
         if before is None:
-            return Verdict(False, f"{self._before[:80]!r} is not there")
+            return Verdict(False, f"{self._before[:80]!r} is missing")
         after = near_range(self._after, text, self.max_diffs)
         if after is None:
-            return Verdict(False, f"{self._after[:80]!r} is not there")
+            return Verdict(False, f"{self._after[:80]!r} is missing")
         if before[0] < after[1]:
             return Verdict(True, "")
         return Verdict(False, f"{self._before[:80]!r} does not come before {self._after[:80]!r}")
@@ -133,7 +133,7 @@ class OrderCase(Case):
 
 @dataclass(frozen=True, kw_only=True)
 class FormatCase(Case):
-    """Passes when the text is set as a heading, bold or italic."""
+    """Passes if the text is set as a heading, bold or italic."""
 
     type = "format"
 
@@ -142,7 +142,7 @@ class FormatCase(Case):
     format: str
     """heading, bold or italic."""
     case_sensitive: bool = True
-    """Whether capitals matter."""
+    """Whether case matters."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,21 +172,21 @@ _SUPERSCRIPTS = str.maketrans(
 )
 _ANY_SUPERSCRIPT = "[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]"
 CONTEXT_CHARS = 200
-"""How much text on a side of a footnote mark is looked at."""
+"""Number of characters considered on each side of a footnote mark."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FootnoteCase(Case):
-    """Passes when a footnote mark stands in the text, next to the given words."""
+    """Passes if a footnote mark occurs in the text, next to the given words."""
 
     type = "footnote"
 
     marker: str
     """The mark without its markup: `1`, `*`, `a`."""
     appears_before_marker: str | None = None
-    """Words right before some occurrence of the mark."""
+    """Words directly before some occurrence of the mark."""
     appears_after_marker: str | None = None
-    """Words right after some occurrence of the mark."""
+    """Words directly after some occurrence of the mark."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -247,25 +247,25 @@ _DISALLOWED = re.compile(
     "\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff]"
 )
 LONGEST_PERIOD = 5
-"""Longest repeated string at the end of a page that the public benchmark notices."""
+"""Longest string whose repetition at the end of a page the public benchmark detects."""
 LONGEST_PERIOD_DEFAULT = 100
-"""The same in the default mode, so that longer loops do not pass."""
+"""The same for the default mode, so that longer loops do not pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineCase(Case):
-    """Passes when the page has text that does not end in a loop, or, with a limit, little text."""
+    """Passes if the page has text that does not end in a loop or, with a limit, little text."""
 
     type = "baseline"
 
     max_length: int | None = None
-    """With a limit: pass iff the page has at most this many letters and digits, nothing else."""
+    """If set, the only condition: at most this many letters and digits on the page."""
     max_length_skips_image_alt_tags: bool = False
     """Do not count markdown images for `max_length`."""
     max_repeats: int = 30
     """How often the end of the page may repeat a short string."""
     check_disallowed_characters: bool = True
-    """Refuse Chinese, Japanese and emoji characters (for pages known to be English)."""
+    """Reject Chinese, Japanese and emoji characters (for pages known to be English)."""
 
     def _judge(self, page: ParsedPage) -> Verdict:
         text = page.text
@@ -287,18 +287,18 @@ class BaselineCase(Case):
         return Verdict(True, "")
 
     def _looping_period(self, page: ParsedPage) -> int:
-        """Length of the string that the page repeats too often at its end; 0 for none."""
+        """Length of the string that the page repeats too often at its end; 0 if none."""
         text = collapse_spaces(page.text)
         longest = LONGEST_PERIOD if self.compat else LONGEST_PERIOD_DEFAULT
         for period in range(1, min(longest, len(text)) + 1):
-            # More than max_repeats copies of the last `period` characters end the text.
+            # the text ends in more than max_repeats copies of its last `period` characters
             if self.max_repeats < 1 or text.endswith(text[-period:] * (self.max_repeats + 1)):
                 return period
         return 0
 
 
 def _without_images(text: str) -> str:
-    """The text without markdown images that lie on one line."""
+    """The text without markdown images (those within one line)."""
     kept = []
     for line in text.split("\n"):
         position = 0

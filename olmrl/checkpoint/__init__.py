@@ -1,6 +1,6 @@
-"""Checkpoints: exact resume of a run, and models people can serve.
+"""Checkpoints: exact resume of a run.
 
-`state` saves and restores runs (sharded, atomic, asynchronous); `shards`, `manifest`, `groups` and
-`lock` are its parts. `hf`, `soup`, `fp8` and `parity` make and check servable models; they are the
-verbs of `python -m olmrl.checkpoint`. Lies below learner and above storage and data.
+`state` saves and restores runs (sharded, atomic, asynchronous); `folder`, `manifest` and `shards`
+are its parts. `python -m olmrl.checkpoint` is the command line of `olmrl.export`, which makes and
+checks servable models.
 """

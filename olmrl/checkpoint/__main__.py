@@ -30,7 +30,7 @@ CONSOLE = Console(soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; user errors end in one sentence and exit code 2."""
+    """Run one verb; a user error ends in one sentence and exit code 2."""
     options = _parser().parse_args(arguments)
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     which = export.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
     which.add_argument("--best", action="store_true", help="the best by evaluation")
-    export.add_argument("--base", help="where config and processor come from, if model.path moved")
+    export.add_argument("--base", help="source of config and processor, if model.path has moved")
     export.add_argument("--dtype", choices=sorted(hf.DTYPES), help="default: the run's model.dtype")
     export.set_defaults(run=run_hf)
 

@@ -1,4 +1,4 @@
-"""The folder of a run's checkpoints: which there are, which count, which go. Needs no torch."""
+"""The folder of a run's checkpoints: which exist, are complete, and get removed. Needs no torch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class CheckpointFolder:
         keep_best: int = 0,
         best_mode: Literal["min", "max"] = "max",
     ) -> None:
-        """Describe the folder; nothing is read or written yet.
+        """Describe the folder; this reads and writes nothing.
 
         Args:
             root: folder of the `step-N` folders.
-            keep_last: newest checkpoints that are kept, at least 1.
-            keep_best: checkpoints kept by their score (see `record_score`) beside those.
+            keep_last: number of newest checkpoints to keep, at least 1.
+            keep_best: number of checkpoints to keep by score as well (see `record_score`).
             best_mode: whether the best score is the smallest or the largest.
         """
         if keep_last < 1:
@@ -51,7 +51,7 @@ class CheckpointFolder:
         """Open the newest complete checkpoint; None if there is none.
 
         Raises:
-            CheckpointError: it is damaged, or of a newer format.
+            CheckpointError: it is damaged, or in a newer format.
         """
         steps = self.steps()
         return self.at(steps[-1]) if steps else None
@@ -65,7 +65,7 @@ class CheckpointFolder:
         """Open the checkpoint of a step.
 
         Raises:
-            CheckpointError: there is none (names those that exist), it is damaged or newer.
+            CheckpointError: there is none (lists those that exist), or it is damaged or newer.
         """
         if step not in self._folders():
             known = ", ".join(map(str, self.steps())) or "none"
@@ -73,22 +73,22 @@ class CheckpointFolder:
         return manifest.open_checkpoint(self._path(manifest.folder_name(step)))
 
     def record_score(self, step: int, score: float) -> bool:
-        """Note the evaluation of some weights (any process of the run); `keep_best` goes by it.
+        """Record the evaluation of some weights, in any process of the run, for `keep_best`.
 
         Returns:
-            Whether they are among the `keep_best` best, and so are to be saved if they are not yet.
+            Whether they are among the `keep_best` best, and so must be saved if they are not yet.
         """
         known = set(self._folders())
         newest = max(known, default=-1)
-        # Newer than the newest checkpoint: one that is being written, asynchronously, has no name
-        # yet. Newer than `step` without a checkpoint: the run went back behind that evaluation.
+        # Newer than the newest checkpoint: an asynchronous save in progress has no name yet. Newer
+        # than `step` without a checkpoint: the run has rolled back to before that evaluation.
         scores = {s: v for s, v in self._scores().items() if s in known or newest < s < step}
         scores[step] = float(score)
         self._write_scores(scores)
         return step in self._rank(scores)[: self._keep_best]
 
     def recover(self) -> None:
-        """Remove what killed saves left; only while no save can be running (hold the RunLock)."""
+        """Remove leftovers of killed saves; no save may be running (hold the RunLock)."""
         for name in self._names():
             replaced = _REPLACED.fullmatch(name)
             if replaced and not self._is_complete(replaced[1]):
@@ -99,15 +99,8 @@ class CheckpointFolder:
             if not self._is_complete(name):
                 self._remove(name)
 
-    def discard_after(self, step: int) -> None:
-        """Remove checkpoints newer than `step`, when a run goes on from an older one by choice."""
-        for newer, name in sorted(self._folders().items(), reverse=True):
-            if newer > step:
-                self._remove(name)
-        self._write_scores({s: v for s, v in self._scores().items() if s <= step})
-
     def prune(self) -> None:
-        """Remove complete checkpoints that neither rule keeps."""
+        """Remove complete checkpoints that neither `keep_last` nor `keep_best` keeps."""
         steps = self.steps()
         kept = {*steps[-self._keep_last :], *self._by_score(steps)[: self._keep_best]}
         for step in steps:
@@ -120,7 +113,7 @@ class CheckpointFolder:
         return storage.join(self._root, name)
 
     def _work_name(self, step: int) -> str:
-        # An object store has no rename: there the name is final, and COMPLETE alone decides.
+        # An object store cannot rename: the name is final there, and only COMPLETE counts.
         name = manifest.folder_name(step)
         return name if storage.is_remote(self._root) else f".{name}.partial"
 
@@ -155,6 +148,6 @@ class CheckpointFolder:
         return self._rank({step: scores[step] for step in steps if step in scores})
 
     def _rank(self, scores: Mapping[int, float]) -> list[int]:
-        """Steps with a score, the best first; of equal ones the newer."""
+        """Steps with a score, best first; if tied, the newer one first."""
         scored = [step for step, score in scores.items() if not math.isnan(score)]
         return sorted(scored, key=lambda s: (self._best_sign * scores[s], s), reverse=True)

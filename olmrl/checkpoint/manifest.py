@@ -3,8 +3,8 @@
 step-40/
   COMPLETE             format, step, ranks, name and size of every other file
   .metadata *.distcp   tensors, sharded (torch.distributed.checkpoint)
-  values.json          what else the strategy's state holds
-  extra.json           what the caller added: policy version, ledger, data position, config ...
+  values.json          the rest of the strategy's state
+  extra.json           the caller's data: policy version, ledger, data position, config ...
   blobs/NAME           binary extras, e.g. groups that were ready but not trained
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from olmrl import storage
 
 FORMAT = 1
-"""Layout version; raised when an older olmrl could no longer read a new checkpoint."""
+"""Layout version; raised when older versions of olmrl can no longer read new checkpoints."""
 COMPLETE = "COMPLETE"
 VALUES = "values.json"
 EXTRA = "extra.json"
@@ -37,16 +37,16 @@ class Checkpoint:
     """A complete checkpoint."""
 
     path: str
-    """Its folder, local or remote."""
+    """The folder, local or remote."""
     step: int
     """Steps in the weights."""
     world: int
-    """Ranks that wrote it."""
+    """Number of ranks that wrote it."""
     files: Mapping[str, int]
-    """Size in bytes of each file, by path inside the folder."""
+    """Size in bytes of each file, by path within the folder."""
 
     def extra(self) -> dict[str, Any]:
-        """Read what the caller added as JSON."""
+        """Read the caller's JSON extras."""
         return dict(read_json(storage.join(self.path, EXTRA)))
 
     def blobs(self) -> dict[str, bytes]:
@@ -64,7 +64,7 @@ def folder_name(step: int) -> str:
 
 
 def step_of(name: str) -> int | None:
-    """Step of a folder name, None if it is no checkpoint folder."""
+    """Step of a folder name; None if it is not a checkpoint folder."""
     match = _STEP_NAME.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -84,7 +84,7 @@ def read_json(path: str) -> Any:
 
 
 def complete(folder: str, step: int, world: int) -> None:
-    """Declare a folder complete: list its files and write the manifest, which makes it count."""
+    """Declare a folder complete: list its files and write the manifest."""
     files = sizes(folder)
     storage.write_json(
         storage.join(folder, COMPLETE),
@@ -93,7 +93,7 @@ def complete(folder: str, step: int, world: int) -> None:
 
 
 def sizes(folder: str) -> dict[str, int]:
-    """Size in bytes of every file below a folder but the manifest, by relative path."""
+    """Size in bytes of every file below a folder except the manifest, by relative path."""
     fs, inner = storage.filesystem(folder)
     fs.invalidate_cache()
     inner = inner.rstrip("/")
@@ -103,10 +103,10 @@ def sizes(folder: str) -> dict[str, int]:
 
 
 def open_checkpoint(folder: str) -> Checkpoint:
-    """Read the manifest of a checkpoint and compare it with what lies there.
+    """Read the manifest of a checkpoint and compare it with the files.
 
     Raises:
-        CheckpointError: no or a torn checkpoint, a missing or truncated file, a newer format.
+        CheckpointError: no complete checkpoint, a missing or truncated file, a newer format.
     """
     marker = storage.join(folder, COMPLETE)
     if not storage.exists(marker):
@@ -137,7 +137,7 @@ def open_checkpoint(folder: str) -> Checkpoint:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder, COMPLETE first: cut short, it leaves a torn checkpoint, not a damaged."""
+    """Remove a folder, COMPLETE first: if interrupted, the rest is incomplete, not damaged."""
     fs, inner = storage.filesystem(folder)
     if not fs.exists(inner):
         return

@@ -1,9 +1,9 @@
-"""The strategy's state as torch.distributed.checkpoint shards, without pickle on the way back.
+"""The strategy's state as torch.distributed.checkpoint shards, read back without pickle.
 
 A state is a tree of dicts, lists and tuples. Its tensors go to shards (every rank writes its part
-of a DTensor; restoring reshards to any number of ranks), all else to one JSON tree. The random
-number generators of each rank are tensors too. DCP's own index is a pickle: it is read with an
-unpickler that knows only DCP's metadata classes, so a checkpoint from elsewhere cannot run code.
+of a DTensor; restoring reshards to any number of ranks), everything else to one JSON tree. The
+states of each rank's random generators are tensors too. DCP's own index is a pickle, so it is read
+with an unpickler that only knows DCP's metadata classes: a foreign checkpoint cannot run code.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _TAG = "$"
 
 
 def split(state: Any, path: str = "", tensors: Tensors | None = None) -> tuple[Any, Tensors]:
-    """Part a state tree into a JSON tree with references, and its tensors by path.
+    """Split a state tree into a JSON tree with references and its tensors by path.
 
     Raises:
-        CheckpointError: a leaf is neither tensor nor plain value (names its path).
+        CheckpointError: a leaf is neither a tensor nor a plain value (names its path).
     """
     tensors = {} if tensors is None else tensors
 
@@ -63,7 +63,7 @@ def split(state: Any, path: str = "", tensors: Tensors | None = None) -> tuple[A
 
 
 def join(values: Any, tensors: Tensors) -> Any:
-    """Rebuild the tree that `split` parted."""
+    """Rebuild a tree from the results of `split`."""
     if isinstance(values, list):
         return [join(value, tensors) for value in values]
     if not isinstance(values, dict):
@@ -78,15 +78,15 @@ def join(values: Any, tensors: Tensors) -> Any:
 
 
 def writer(folder: str) -> dcp.FileSystemWriter:
-    """Give the DCP writer of a local or remote folder."""
+    """The DCP writer for a local or remote folder."""
     return _RemoteWriter(folder) if storage.is_remote(folder) else _LocalWriter(folder)
 
 
 class _StartsEmpty:
-    """Mixed into DCP writers: whatever a killed run left in the folder goes first."""
+    """Mixed into DCP writers: first removes whatever a killed run left in the folder."""
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        # Runs before any rank is told to write, so nothing of this save can be lost.
+        # Runs before any rank may write, so nothing of this save can be lost.
         if is_coordinator:
             remove_folder(os.fspath(self.path))  # type: ignore[attr-defined]
         super().set_up_storage_writer(is_coordinator, *args, **kwargs)  # type: ignore[misc]
@@ -119,7 +119,7 @@ class _MetadataUnpickler(pickle.Unpickler):
         is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         if is_dtype or module in self._ALLOWED_MODULES or (module, name) in self._ALLOWED:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in checkpoint metadata")
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed in checkpoint metadata")
 
 
 def _read_metadata(stream: IO[bytes], folder: str) -> Metadata:
@@ -128,7 +128,7 @@ def _read_metadata(stream: IO[bytes], folder: str) -> Metadata:
     except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError) as error:
         raise CheckpointError(f"{folder}: {_METADATA} is damaged ({error})") from error
     if not isinstance(metadata, Metadata):
-        raise CheckpointError(f"{folder}: {_METADATA} is damaged (it holds no metadata)")
+        raise CheckpointError(f"{folder}: {_METADATA} is damaged (it contains no metadata)")
     return metadata
 
 
@@ -154,7 +154,7 @@ class _RemoteReader(_SafeReading, FsspecReader):
 
 
 def reader(folder: str) -> dcp.FileSystemReader:
-    """Give the DCP reader of a local or remote folder."""
+    """The DCP reader for a local or remote folder."""
     return _RemoteReader(folder) if storage.is_remote(folder) else _LocalReader(folder)
 
 
@@ -174,7 +174,7 @@ def check(
     """Compare the tensors of the running model and optimizer with the saved ones.
 
     Raises:
-        CheckpointError: one is missing on either side or has another shape (names the first).
+        CheckpointError: one is missing on either side or differs in shape (names the first).
     """
     for name, tensor in wanted.items():
         if name not in saved:
@@ -187,7 +187,7 @@ def check(
     parts = {name.split("/", 1)[0] for name in wanted}
     for name in saved:
         if name.split("/", 1)[0] in parts and name not in wanted:
-            raise CheckpointError(f"{folder}: its tensor {name} is not in the model; another one?")
+            raise CheckpointError(f"{folder}: tensor {name} is not in the model; another model?")
 
 
 def write(tensors: Tensors, to: dcp.FileSystemWriter, group: dist.ProcessGroup | None) -> None:
@@ -210,12 +210,12 @@ def read_into(tensors: Tensors, folder: str, group: dist.ProcessGroup | None) ->
 
 
 def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Iterator[Stored]:
-    """Read chosen tensors whole, in one process, about `batch_bytes` at a time.
+    """Read the given tensors in full, in one process, about `batch_bytes` at a time.
 
     Args:
         folder: checkpoint folder.
-        names: paths in the state, as `saved_shapes` gives them.
-        batch_bytes: most bytes in memory at once, beyond one tensor.
+        names: paths in the state, as returned by `saved_shapes`.
+        batch_bytes: maximum bytes in memory at once, unless a single tensor is larger.
     """
     index = reader(folder).read_metadata().state_dict_metadata
     batch: Tensors = {}
@@ -277,7 +277,7 @@ def restore_rng(tensors: Tensors) -> None:
 
 
 def seed_rng(seed: int) -> None:
-    """Seed all generators, for ranks a checkpoint knows nothing about."""
+    """Seed all generators, for ranks that are not in the checkpoint."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)

@@ -1,10 +1,10 @@
 """Saving and restoring runs: `CheckpointStore`, the only writer of a run's checkpoint folder.
 
 A checkpoint is one unit: the strategy's state in shards, the random generators of every rank, and
-what the caller adds (ledger, data position, config ...). It is written beside the older ones,
-synced to disk, declared complete, and only then given its name; a killed or failed save leaves no
-checkpoint, and older ones go only after the newer one counts. Needs no Ray; with an initialised
-torch.distributed every rank calls `save` and `load`, without it one process does.
+what the caller adds (ledger, data position, config ...). It is written next to the older ones,
+synced to disk, declared complete, and only then given its name: a killed or failed save leaves no
+checkpoint, and older ones are removed only once the newer one is complete. Needs no Ray; with an
+initialised torch.distributed every rank calls `save` and `load`, without it one process does.
 
     CheckpointFolder(run_dir / "checkpoints").recover()    # driver, holding the RunLock
     store = CheckpointStore(run_dir / "checkpoints", keep_last=3, keep_best=1)
@@ -38,12 +38,12 @@ from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What `CheckpointStore.load` gives back."""
+    """What `CheckpointStore.load` returns."""
 
     step: int
     """Steps in the weights."""
     state: Any
-    """The saved tree, in the shape of the state it was loaded into; for `strategy.load`."""
+    """The saved tree, with the structure of the state it was loaded into; for `strategy.load`."""
     extra: dict[str, Any]
     """The caller's JSON extras."""
     blobs: dict[str, bytes]
@@ -51,7 +51,7 @@ class Restored:
 
 
 class CheckpointStore(CheckpointFolder):
-    """A CheckpointFolder that also loads and saves."""
+    """A CheckpointFolder that can also load and save."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class CheckpointStore(CheckpointFolder):
         best_mode: Literal["min", "max"] = "max",
         asynchronous: bool = False,
     ) -> None:
-        """Describe the store; nothing is read or written yet.
+        """Describe the store; this reads and writes nothing.
 
         Args:
-            root: see `CheckpointFolder`, as all but the last.
-            keep_last: newest checkpoints kept.
-            keep_best: best checkpoints kept.
-            best_mode: what is best.
+            root: see `CheckpointFolder`, also for the next three.
+            keep_last: number of newest checkpoints to keep.
+            keep_best: number of best checkpoints to keep.
+            best_mode: whether the smallest or the largest score is best.
             asynchronous: copy the state to host memory, then write it in a thread.
         """
         super().__init__(root, keep_last=keep_last, keep_best=keep_best, best_mode=best_mode)
@@ -83,10 +83,10 @@ class CheckpointStore(CheckpointFolder):
         Args:
             checkpoint: from `newest`, `best` or `at`.
             state: `strategy.state_dict()` of the running strategy; its tensors are overwritten.
-                Leave out a top-level key (e.g. "optim") to restore only the others; one that is
-                there but holds no tensor (an optimizer before its first step) is read whole.
-            restore_rng: set this process's random generators. A rank that did not exist when the
-                checkpoint was written gets fresh ones, seeded by step and rank.
+                Leave out a top-level key (e.g. "optim") to restore only the others; a key that is
+                present but has no tensors (an optimizer before its first step) is read in full.
+            restore_rng: restore this process's random generators. A rank that did not exist when
+                the checkpoint was written gets new ones, seeded by step and rank.
 
         Raises:
             CheckpointError: damaged files, or another model (names the first differing tensor).
@@ -102,7 +102,7 @@ class CheckpointStore(CheckpointFolder):
         try:
             shards.read_into(wanted, folder, self._process_group())
         except CheckpointException as error:
-            raise CheckpointError(f"{folder}: cannot read it ({_causes(error)})") from error
+            raise CheckpointError(f"{folder}: cannot be read ({_causes(error)})") from error
         if restore_rng and rng:
             shards.restore_rng(rng)
         elif restore_rng:
@@ -124,20 +124,20 @@ class CheckpointStore(CheckpointFolder):
         extra: Mapping[str, Any],
         blobs: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Save one checkpoint; all ranks call it, rank 0's extra and blobs count.
+        """Save one checkpoint; all ranks call this, and rank 0's extra and blobs are saved.
 
-        Asynchronously it returns once the state is copied to host memory, and waits first for the
-        save before it.
+        If asynchronous, waits for the previous save and returns once the state is copied to host
+        memory.
 
         Args:
             step: steps in the weights.
             state: `strategy.state_dict()`: a dict of trees of tensors and plain values.
-            extra: JSON-able.
+            extra: JSON values.
             blobs: binary extras by name.
 
         Raises:
-            CheckpointError: this save (or, asynchronously, the one before) failed; the complete
-                checkpoints before it are untouched.
+            CheckpointError: this save (or, if asynchronous, the previous one) failed; earlier
+                complete checkpoints are untouched.
         """
         self.wait()
         values, tensors = shards.split(dict(state))
@@ -201,10 +201,10 @@ class CheckpointStore(CheckpointFolder):
             cause = _causes(error) if isinstance(error, CheckpointException) else str(error)
             self._remove(self._work_name(step))
             steps = self.steps()
-            survivor = f"step {steps[-1]} is the newest" if steps else "there is none yet"
+            survivor = f"step {steps[-1]} is the newest" if steps else "none yet"
             raise CheckpointError(
                 f"{self._root}: saving step {step} failed ({cause}{self._free_space()}); "
-                f"of the complete checkpoints {survivor}"
+                f"complete checkpoints: {survivor}"
             ) from error
 
     def _free_space(self) -> str:
@@ -213,14 +213,14 @@ class CheckpointStore(CheckpointFolder):
         return f"; {shutil.disk_usage(self._root).free / 2**20:.0f} MiB free"
 
     def _process_group(self) -> dist.ProcessGroup | None:
-        # Its own gloo group: saves talk from a thread, beside the collectives of training.
+        # Its own gloo group: saves communicate from a thread, concurrently with training.
         if self._group is None and dist.is_initialized():
             self._group = dist.new_group(backend="gloo")
         return self._group
 
 
 def _unnamed(state: Any, tensors: Iterable[str], saved: Iterable[str]) -> list[str]:
-    """Saved tensors of those parts of a state that hold none themselves."""
+    """Saved tensors of those parts of a state that have no tensors themselves."""
     named = {name.split("/", 1)[0] for name in tensors}
     return [
         name for name in saved if (part := name.split("/", 1)[0]) in state and part not in named
@@ -239,7 +239,7 @@ def _causes(error: CheckpointException) -> str:
 
 
 def _sync_folder(folder: str) -> None:
-    # Contents of every file are already synced; this makes their names durable.
+    # The contents of all files are synced already; this makes their names durable.
     for path in [Path(folder), *(p for p in Path(folder).iterdir() if p.is_dir())]:
         descriptor = os.open(path, os.O_RDONLY)
         try:

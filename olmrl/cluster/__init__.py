@@ -2,10 +2,10 @@
 
 plan = plan_grpo(config)                    what a run starts, and what each process holds
 describe(plan, parse_cluster(text))         placement, memory, step time, a better split
-refusal(plan, resources)                    why it does not fit, and the keys that make it fit
+refusal(plan, resources)                    why it does not fit, and which keys to change
 connect(address, cpus, plan, dashboard)     join or start Ray, refusing what does not fit
 reserve_engines(config)                     the engines' placement group
-beside_driver()                             where buffer and weight store live
+beside_driver()                             options for actors on the Driver's node
 operations(path)                            what pages cost the learner, to balance its ranks
 """
 
@@ -14,12 +14,10 @@ from olmrl.cluster.describe import describe, refusal
 from olmrl.cluster.plan import Plan, Role, check, make_plan, plan_grpo, plan_sft
 from olmrl.cluster.reserve import EngineSeats, reserve_engines
 from olmrl.cluster.resources import Node, PlanError, Resources, parse_cluster
-from olmrl.cluster.shape import PUBLISHED_SHAPES, ModelShape, model_shape, operations
+from olmrl.cluster.shape import model_shape, operations
 
 __all__ = [
-    "PUBLISHED_SHAPES",
     "EngineSeats",
-    "ModelShape",
     "Node",
     "Plan",
     "PlanError",

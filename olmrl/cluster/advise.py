@@ -1,4 +1,4 @@
-"""What a plan will do and what would do better: step time, splits of the GPUs, ways to fit."""
+"""What to expect of a plan and what would be better: step time, GPU splits, ways to make it fit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from olmrl.cluster.memory import kv_bytes_per_token
 from olmrl.cluster.plan import ENGINE, Plan, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.simulation.loop import Outcome, simulate
+from olmrl.cluster.simulation.loop import Forecast, simulate
 from olmrl.cluster.simulation.speeds import MEASURED_CPU, Speeds, assumed, costs_of, setup_of
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig, SftConfig
 
 _STEPS = 30
 _WORTH_SAYING = 1.10
-"""A split is suggested from this speed-up on."""
+"""Smallest speed-up for which a split is suggested."""
 _MOST_CHANGES = 3
-"""Keys changed together to make a plan fit."""
+"""Maximum keys to change together to make a plan fit."""
 _LEAST_BUDGET = 2048
 _SHORTER_CONTEXT = 8192
 
@@ -39,11 +39,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """GPUs given to engines and to learner ranks, and what comes of it."""
+    """Numbers of GPUs for engines and for learner ranks, and the outcome."""
 
     engines: int
     learners: int
-    outcome: Outcome
+    outcome: Forecast
 
 
 def changed(config: Any, *changes: Change) -> Any:
@@ -55,7 +55,7 @@ def changed(config: Any, *changes: Change) -> Any:
 
 
 def speeds_for(config: GrpoConfig, resources: Resources | None) -> Speeds | None:
-    """Speeds to simulate with: measured ones on CPU, assumed ones for known GPUs, else None."""
+    """Speeds to simulate with: measured on CPU, assumed for known GPUs, else None."""
     if not config.learner.use_gpu:
         return MEASURED_CPU
     if resources is None or resources.gpu is None:
@@ -65,8 +65,8 @@ def speeds_for(config: GrpoConfig, resources: Resources | None) -> Speeds | None
     return assumed(resources.gpu, " and ".join(sorted(names)), gpu_nodes == 1)
 
 
-def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Outcome | None:
-    """Simulate a GRPO plan; None where the model's shape is not known."""
+def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Forecast | None:
+    """Simulate a GRPO plan; None if the model's shape is unknown."""
     config, shape = plan.config, plan.shape
     if shape is None or not isinstance(config, GrpoConfig):
         return None
@@ -75,7 +75,7 @@ def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Outcome | None:
 
 
 def engine_sequences(plan: Plan) -> int:
-    """Sequences of mean length that the KV cache of one engine holds."""
+    """Number of mean-length sequences that fit in the KV cache of one engine."""
     config, shape = plan.config, plan.shape
     assert isinstance(config, GrpoConfig) and shape is not None
     rollout, work = config.rollout, grpo_workload(config, shape)
@@ -86,7 +86,7 @@ def engine_sequences(plan: Plan) -> int:
 
 
 def splits(plan: Plan, resources: Resources, speeds: Speeds, steps: int = _STEPS) -> list[Split]:
-    """Ways to share the plan's GPUs between engines and learner that fit, fastest first."""
+    """Ways to split the plan's GPUs between engines and learner that fit, fastest first."""
     config = plan.config
     if not isinstance(config, GrpoConfig) or config.rollout.colocate or not plan.gpus:
         return []
@@ -109,7 +109,7 @@ def splits(plan: Plan, resources: Resources, speeds: Speeds, steps: int = _STEPS
 
 
 def better_split(plan: Plan, resources: Resources, speeds: Speeds) -> tuple[Split, float] | None:
-    """The fastest split and its speed-up, where it is more than a tenth."""
+    """The fastest split and its speed-up, if it is more than a tenth."""
     now = predict(plan, speeds)
     candidates = splits(plan, resources, speeds)
     if now is None or not candidates:
@@ -118,8 +118,8 @@ def better_split(plan: Plan, resources: Resources, speeds: Speeds) -> tuple[Spli
     return (candidates[0], gain) if gain > _WORTH_SAYING else None
 
 
-def staler(plan: Plan, speeds: Speeds) -> tuple[int, Outcome] | None:
-    """What one more version of allowed staleness gives, where that is more than a tenth."""
+def staler(plan: Plan, speeds: Speeds) -> tuple[int, Forecast] | None:
+    """The outcome with one more version of staleness, if that is a tenth faster."""
     now = predict(plan, speeds)
     if now is None or not isinstance(plan.config, GrpoConfig) or plan.config.rollout.colocate:
         return None
@@ -151,7 +151,7 @@ def fits(plan: Plan, resources: Resources) -> bool:
 
 
 def remedy(plan: Plan, resources: Resources) -> tuple[Change, ...] | None:
-    """The first few keys whose change makes a plan fit, gentle changes first; None: none found."""
+    """A few changes that make a plan fit, the mildest that do; None if none were found."""
     if plan.config is None:
         return None
     candidates = list(_candidates(plan.config, resources))
@@ -166,7 +166,7 @@ def remedy(plan: Plan, resources: Resources) -> tuple[Change, ...] | None:
 
 
 def _candidates(config: GrpoConfig | SftConfig, resources: Resources) -> Iterator[Change]:
-    """Changes worth trying, from those that cost nothing to those that change the training."""
+    """Changes to try, from those that cost nothing to those that change the training."""
     learner, engines, each = config.learner, [0], 0
     if isinstance(config, GrpoConfig):
         yield from _engine_candidates(config)

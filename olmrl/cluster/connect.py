@@ -18,7 +18,7 @@ from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
 _START_ATTEMPTS = 3
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
-"""Variables that workers must share with the Driver."""
+"""Environment variables that workers must share with the Driver."""
 
 
 def connect(
@@ -31,23 +31,23 @@ def connect(
 ) -> Resources:
     """Join the job's Ray cluster, or start one on this machine with the CPUs the plan needs.
 
-    A local cluster counts CPUs logically: small machines run all roles side by side. Everything it
-    opens listens on loopback.
+    CPUs of a local cluster are logical, so that a small machine can run all roles side by side.
+    All its ports listen on loopback.
 
     Args:
-        address: of the cluster to join; None takes RAY_ADDRESS, and without it starts one.
-        local_cpus: of a cluster that is started; None takes what the plan needs.
+        address: of the cluster to join; None uses RAY_ADDRESS or, without it, starts a cluster.
+        local_cpus: CPUs of a cluster started here; None takes what the plan needs.
         plan: what the run starts.
-        dashboard: whether a cluster that is started has one.
-        wait_s: seconds that a cluster which is joined may take to get the plan's nodes.
-        say: prints a line about that wait.
+        dashboard: whether a cluster started here has one.
+        wait_s: longest time for a joined cluster to start the plan's nodes, in seconds.
+        say: prints a line of progress while waiting.
 
     Raises:
         PlanError: the cluster is too small.
     """
     joins = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # Ray runs workers at the lowest priority by default; ours are the work, not the background.
+    # Ray runs workers at the lowest priority by default; ours are not background work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     settings: dict[str, Any] = {
         "runtime_env": {"env_vars": worker_environment()},
@@ -79,10 +79,10 @@ def connect(
 
 
 def _start_local(**settings: Any) -> None:
-    """Start Ray on loopback; a busy machine may need more than Ray's fixed 30 s, so try again."""
+    """Start Ray on loopback; retry, as a busy machine may need more than Ray's fixed 30 s."""
     for attempt in range(_START_ATTEMPTS):
         try:
-            # "local": else Ray would try to join any cluster that somebody started on this machine
+            # "local": otherwise Ray would join any cluster that is running on this machine
             ray.init(
                 address="local",
                 dashboard_host="127.0.0.1",
@@ -97,7 +97,7 @@ def _start_local(**settings: Any) -> None:
 
 
 def beside_driver() -> dict[str, Any]:
-    """Ray options of actors that a run cannot lose: they share the Driver's node and its fate."""
+    """Ray options of actors that a run cannot lose: they are placed on the Driver's node."""
     node = ray.get_runtime_context().get_node_id()
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
@@ -106,10 +106,10 @@ def start_ray(engines: int, gpus_per_engine: int | None) -> int:
     """Start or join Ray for a command that only needs engines.
 
     Returns:
-        GPUs per engine: as asked, or 1 where the cluster has any.
+        GPUs per engine: as requested, or 1 if the cluster has any.
 
     Raises:
-        PlanError: fewer GPUs than asked for.
+        PlanError: fewer GPUs than requested.
     """
     role = Role(ENGINE, engines, 1.0, float(gpus_per_engine or 0))
     resources = connect(None, None, Plan((role,), None), dashboard=False)
@@ -119,10 +119,10 @@ def start_ray(engines: int, gpus_per_engine: int | None) -> int:
 
 
 def worker_environment() -> dict[str, str]:
-    """Environment of every worker: quiet libraries, one thread unless the user says more.
+    """Environment of every worker: quiet libraries, and one thread unless the user sets more.
 
-    What `ray job submit` was given in its runtime environment is there already, and Ray refuses to
-    be told twice.
+    Variables from the runtime environment of `ray job submit` are left out: they are set already,
+    and Ray rejects setting them twice.
     """
     defaults = {
         "OMP_NUM_THREADS": "1",

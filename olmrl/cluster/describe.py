@@ -8,7 +8,7 @@ from olmrl.cluster.advise import better_split, engine_sequences, predict, remedy
 from olmrl.cluster.memory import RUNTIME_BYTES, Memory, total
 from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.simulation.loop import Outcome
+from olmrl.cluster.simulation.loop import Forecast
 from olmrl.cluster.simulation.speeds import Speeds
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
@@ -20,7 +20,7 @@ def describe(plan: Plan, resources: Resources | None = None) -> str:
 
     Args:
         plan: what a run starts.
-        resources: the cluster, where one is named; without, nothing is placed or compared.
+        resources: the cluster, if one is given; otherwise nothing is placed or compared.
     """
     if plan.config is not None:
         plan = make_plan(plan.config, resources)
@@ -33,14 +33,14 @@ def describe(plan: Plan, resources: Resources | None = None) -> str:
 
 
 def refusal(plan: Plan, resources: Resources) -> PlanError | None:
-    """Why a plan does not fit, with keys to change that make it fit; None if it does."""
+    """Why a plan does not fit and which keys to change so that it does; None if it fits."""
     if plan.config is not None:
         plan = make_plan(plan.config, resources)
     try:
         check(plan, resources)
     except PlanError as error:
         changes = remedy(plan, resources)
-        advice = "no few keys make it fit: take more or larger GPUs, or a smaller model"
+        advice = "no small change makes it fit: use more or larger GPUs, or a smaller model"
         if changes:
             advice = "it fits with " + " ".join(str(change) for change in changes)
         return PlanError(f"{error}; {advice}")
@@ -70,7 +70,7 @@ def _model(plan: Plan) -> list[str]:
 
 
 def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
-    """A line for what a GPU of this role holds, one for what the host does."""
+    """One line for the GPU memory of this role, one for its host memory."""
     where = "per GPU, GiB" if role.gpus else "host, GiB"
     lines = []
     if role.memory:
@@ -116,7 +116,7 @@ def _seats(plan: Plan, resources: Resources) -> list[str]:
 
 
 def _time(plan: Plan, resources: Resources | None) -> list[str]:
-    """Expected step time and, where another split is faster, that split."""
+    """Expected step time and, if another split is faster, that split."""
     if not isinstance(plan.config, GrpoConfig) or plan.shape is None:
         return []
     speeds = speeds_for(plan.config, resources)
@@ -130,7 +130,7 @@ def _time(plan: Plan, resources: Resources | None) -> list[str]:
     return lines
 
 
-def _outcome(outcome: Outcome) -> list[str]:
+def _outcome(outcome: Forecast) -> list[str]:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items())
     return [
         f"step, simulated: {outcome.step_s:.1f} s; the learner's time goes into {shares}",

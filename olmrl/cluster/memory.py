@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from olmrl.cluster.shape import ModelShape
 from olmrl.cluster.workload import Workload
 from olmrl.config.schema import LearnerConfig, ModelConfig, RolloutConfig, TranscriptionConfig
 from olmrl.hardware import GIB
+from olmrl.models.shape import ModelShape
 
 BYTES = {"bfloat16": 2, "float32": 4}
 
@@ -147,14 +147,14 @@ def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> 
     head = shape.vocabulary * shape.hidden if trained else 0
     if not is_sharded(model, learner):
         return {}
-    blocks = shape.layers * shape.block_parameters
-    vision = shape.vision_layers * shape.vision_block_parameters
+    blocks = shape.language.count * shape.language.parameters
+    vision = shape.vision.count * shape.vision.parameters
     root = shape.parameters - blocks - vision
     if learner.wrap == "root":
         return {"gathered weights": (shape.parameters * compute) * (2 if trained else 1)}
-    gradients = shape.block_parameters * (compute + 4) if trained else 0
+    gradients = shape.language.parameters * (compute + 4) if trained else 0
     return {
-        "gathered weights": (root + 2 * shape.block_parameters) * compute,
+        "gathered weights": (root + 2 * shape.language.parameters) * compute,
         "gathered gradients": head * compute + gradients,
     }
 
@@ -164,19 +164,19 @@ def _largest_moment(
 ) -> Memory:
     """Activations, vision features and logits where the backward pass holds most of them."""
     compute = BYTES[model.dtype]
-    gathered_keys = row.keys * 2 * shape.keys * compute
-    block = row.tokens * _block_bytes(shape, compute) + gathered_keys
-    vision_block = row.patches * _vision_block_bytes(shape, compute)
-    kept = 1.0 * row.tokens * shape.layers * shape.hidden * compute
-    vision_kept = 1.0 * row.patches * shape.vision_layers * shape.vision_hidden * compute
+    gathered_keys = row.keys * 2 * shape.language.keys * compute
+    block = row.tokens * shape.language.saved[compute] + gathered_keys
+    vision_block = row.patches * shape.vision.saved[compute]
+    kept = 1.0 * row.tokens * shape.language.count * shape.hidden * compute
+    vision_kept = 1.0 * row.patches * shape.vision.count * shape.vision.width * compute
     inside, vision_inside = float(block), float(vision_block)
     if not learner.activation_checkpointing:
-        kept, vision_kept = shape.layers * block, shape.vision_layers * vision_block
+        kept, vision_kept = shape.language.count * block, shape.vision.count * vision_block
         inside = vision_inside = 0.0
     if model.freeze.vision and model.freeze.projector:
         vision_kept = vision_inside = 0.0
     ends = (row.tokens + row.predicted) * shape.hidden * (16 if compute == 4 else 10)
-    pixels = row.patches * (shape.patch_width * (4 + compute % 4) + 6 * shape.vision_hidden * 4)
+    pixels = row.patches * (shape.patch_width * (4 + compute % 4) + 6 * shape.vision.width * 4)
     features = row.patches / shape.merge**2 * shape.hidden * compute
     head = _head_bytes(shape, model, learner, row)
     around: Memory = {"vision features": vision_kept + pixels + features}
@@ -186,24 +186,6 @@ def _largest_moment(
         {"vision features": around["vision features"] + vision_inside, "activations": ends / 2},
     ]
     return max(moments, key=total)
-
-
-def _block_bytes(shape: ModelShape, compute: int) -> float:
-    """Per token: what the backward pass of a language block reads.
-
-    Norms keep their float32 input where the compute dtype is narrower; the MLP keeps gate, its
-    activation, up, and their product. Keys and values come on top (`Row.keys`).
-    """
-    h, inner = shape.hidden, shape.intermediate
-    if compute == 4:
-        return 32.0 * h + 16 * inner
-    return 24.0 * h + 8 * inner
-
-
-def _vision_block_bytes(shape: ModelShape, compute: int) -> float:
-    """Per patch: the same for a vision block, whose keys are as wide as its queries."""
-    h, inner = shape.vision_hidden, shape.vision_intermediate
-    return 40.0 * h + 16 * inner if compute == 4 else 28.0 * h + 8 * inner
 
 
 def _head_bytes(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row) -> float:
@@ -242,15 +224,15 @@ def transcription_memory(
     tokens = prompts + generate.batch_pages * generate.max_tokens
     patches = generate.batch_pages * work.patches
     kv = kv_bytes_per_token(shape, model.dtype)
-    in_mlp = 3 * shape.intermediate + 4.6 * shape.hidden
-    in_vision = (11 if compute == 4 else 18) * shape.vision_hidden
+    in_mlp = 3 * shape.language.inner + 4.6 * shape.hidden
+    in_vision = (11 if compute == 4 else 18) * shape.vision.width
     gathered = float(matrix * BYTES[model.master_dtype]) if is_sharded(model, learner) else 0.0
     moments: list[Memory] = [
         {"gathered tensor": gathered},
         {"vision features": 1.0 * patches * in_vision * compute},
         {"KV cache": 1.0 * prompts * kv, "activations": prompts * in_mlp * compute},
         {
-            "KV cache": tokens * kv * (1 + 0.5 / shape.layers),
+            "KV cache": tokens * kv * (1 + 0.5 / shape.language.count),
             "activations": 1.0 * tokens * _DECODED_TOKEN_BYTES,
         },
     ]
@@ -263,7 +245,7 @@ def transcription_memory(
 
 def kv_bytes_per_token(shape: ModelShape, dtype: str) -> int:
     """Keys and values of one token over all layers."""
-    return 2 * shape.layers * shape.keys * BYTES[dtype]
+    return 2 * shape.language.count * shape.language.keys * BYTES[dtype]
 
 
 def engine_memory(
@@ -285,9 +267,9 @@ def engine_memory(
     size = BYTES[rollout.dtype]
     memory: Memory = {"weights": shape.parameters * size / split}
     if gpu_bytes is not None:
-        widest = max(2 * shape.intermediate, shape.vocabulary // 8)
+        widest = max(2 * shape.language.inner, shape.vocabulary // 8)
         memory["activations"] = _BATCHED_TOKENS * (widest / split + 4 * shape.hidden) * size
-        memory["vision features"] = work.patches * _vision_block_bytes(shape, size)
+        memory["vision features"] = work.patches * shape.vision.saved[size]
         memory["CUDA graphs (assumed)"] = _GRAPH_BYTES
     if rollout.kv_cache_gb is not None:
         memory["KV cache"] = rollout.kv_cache_gb * GIB

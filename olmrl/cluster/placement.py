@@ -1,9 +1,9 @@
 """Which process goes to which node (pure), and the placement group that reserves the engines' part.
 
-The plan is made with Ray's own rules, so that `--dry-run` shows what will happen: engines are
-packed by one placement group, learner ranks by Ray Train's, and scorers go to nodes without GPUs as
-long as those have room (Ray's scheduler avoids GPU nodes for such actors). Only rendering tasks are
-shown where they would best run: Ray Data spreads them.
+The plan follows Ray's own rules, so that `--dry-run` shows what will happen: one placement group
+packs the engines, Ray Train's packs the learner ranks, and scorers go to nodes without GPUs as long
+as those have room (Ray's scheduler avoids GPU nodes for such actors). Only rendering tasks are
+shown where they would best run: in fact Ray Data spreads them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Seat:
 
     role: str
     index: int
-    """Number of the process in its role."""
+    """Index of the process within its role."""
     node: int
-    """Number of the node in `Resources.nodes`."""
+    """Index of the node in `Resources.nodes`."""
 
 
 @dataclass(slots=True)
@@ -49,14 +49,14 @@ class _Free:
 
 
 def bundle(cpus: float, gpus: float, extra: Mapping[str, float]) -> Bundle:
-    """The resources of one process, zeros left out."""
+    """The resources of one process, without zeros."""
     return {k: v for k, v in {"CPU": cpus, "GPU": gpus, **extra}.items() if v}
 
 
 def engine_bundles(config: RolloutConfig, use_gpu: bool) -> list[Bundle]:
-    """One bundle per engine that the run cannot do without.
+    """One bundle for each engine that the run requires.
 
-    A bundle never spans nodes, so the GPUs of a tensor-parallel engine share one.
+    A bundle never spans nodes, so all GPUs of a tensor-parallel engine are in one bundle.
     """
     gpus = config.tensor_parallel_size * config.gpu_share if use_gpu else 0.0
     return [bundle(config.cpus_per_worker, gpus, config.resources)] * config.min_workers
@@ -66,11 +66,11 @@ def place(wanted: Sequence[tuple[str, Bundle]], resources: Resources) -> tuple[S
     """A seat for every process, in the order given.
 
     Args:
-        wanted: (role, bundle) per process; put those that need whole groups of GPUs first.
+        wanted: (role, bundle) per process; those that need whole groups of GPUs come first.
         resources: the nodes.
 
     Raises:
-        PlanError: a process fits on no node, or on none any more.
+        PlanError: a process fits on no node, or no node has room left for it.
     """
     free = [_Free(node) for node in resources.nodes]
     used: dict[str, Counter[int]] = {}
@@ -84,7 +84,7 @@ def place(wanted: Sequence[tuple[str, Bundle]], resources: Resources) -> tuple[S
 
         def rank(k: int, on_gpu: bool = on_gpu, mine: Counter[int] = mine) -> tuple[float, ...]:
             space = free[k]
-            if on_gpu:  # fill a node that the role has begun, else the emptiest one
+            if on_gpu:  # fill a node that this role already uses, else the emptiest one
                 return (-float(mine[k] > 0), -space.left["GPU"], k)
             return (float(space.node.gpus > 0), -space.left["CPU"], k)
 
@@ -96,7 +96,7 @@ def place(wanted: Sequence[tuple[str, Bundle]], resources: Resources) -> tuple[S
 
 
 def _no_room(role: str, needs: Bundle, free: Sequence[_Free]) -> str:
-    """Why a process has no seat: never had one, or others took it."""
+    """Why a process has no seat: no node is large enough, or all are full."""
     text = ", ".join(f"{name} {need:g}" for name, need in needs.items())
     most = {
         name: max((_Free(space.node).left.get(name, 0.0) for space in free), default=0.0)
@@ -107,7 +107,7 @@ def _no_room(role: str, needs: Bundle, free: Sequence[_Free]) -> str:
         name = short[0]
         return (
             f"a {role} needs {text} on one node, the largest has {name} {most[name]:g}; "
-            + _REMEDY.get(name, f"start nodes with the resource {name}, or do not ask for it")
+            + _REMEDY.get(name, f"start nodes with the resource {name}, or do not request it")
         )
     return (
         f"no node has room left for another {role} ({text}); lower rollout.workers, "
@@ -116,6 +116,6 @@ def _no_room(role: str, needs: Bundle, free: Sequence[_Free]) -> str:
 
 
 _REMEDY = {
-    "GPU": "lower rollout.tensor_parallel_size, or set learner.use_gpu=false where there are none",
+    "GPU": "lower rollout.tensor_parallel_size, or set learner.use_gpu=false if there are none",
     "CPU": "lower its cpus_per_worker, or start Ray with more CPUs (--num-cpus)",
 }

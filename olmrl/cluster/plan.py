@@ -1,5 +1,5 @@
 """Configuration to resource plan (pure): roles, what each process reserves and holds, and whether
-a cluster has it."""
+a cluster can provide it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from olmrl.cluster.memory import (
 )
 from olmrl.cluster.placement import Bundle, Seat, bundle, place
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.shape import ModelShape, model_shape
+from olmrl.cluster.shape import model_shape
 from olmrl.cluster.workload import Workload, grpo_workload, sft_workload
 from olmrl.config.schema import CheckpointConfig, GrpoConfig, LearnerConfig, ModelConfig, SftConfig
 from olmrl.hardware import GIB
+from olmrl.models.shape import ModelShape
 
 ENGINE, LEARNER, SCORER, DATA = "RolloutWorker", "LearnerWorker", "Scorer", "data worker"
 _PROCESS_BYTES = {LEARNER: 0.65 * GIB, SCORER: 0.15 * GIB, DATA: 0.3 * GIB}
-"""Measured: largest resident size of a process on CPUs with its libraries and next to no data."""
+"""Measured: peak resident size of a process on CPUs with its libraries and almost no data."""
 _ENGINE_BYTES = {"vllm": 1.3 * GIB, "hf": 0.6 * GIB}
-"""Measured likewise, by `rollout.engine`."""
+"""Measured in the same way, by `rollout.engine`."""
 _GPU_PROCESS_BYTES = {ENGINE: 4 * GIB, LEARNER: 3 * GIB}
-"""Assumed: the same with the libraries of a GPU."""
+"""Assumed: the same with GPU libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +48,24 @@ class Role:
     gpus: float
     """GPUs each."""
     memory: Memory = field(default_factory=dict)
-    """Bytes per GPU by component, at the peak; without GPUs those of the process."""
+    """Peak bytes per GPU by component; without GPUs, of the process."""
     host: Memory = field(default_factory=dict)
-    """Bytes of host memory of one process beside that, at its largest."""
+    """Peak bytes of host memory of one process on top of that, by component."""
     loading: float = 0.0
     """Bytes on a GPU while the model is loaded, before it is sharded."""
     reading: Memory = field(default_factory=dict)
-    """Like `memory`, while evaluation pages are transcribed; empty where none are."""
+    """Like `memory`, while evaluation pages are transcribed; empty if none are."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Custom Ray resources each."""
 
     @property
     def bundle(self) -> Bundle:
-        """What one process asks Ray for."""
+        """What one process requests from Ray."""
         return bundle(self.cpus, self.gpus, self.extra)
 
     @property
     def peak(self) -> float:
-        """Bytes of `memory`, `loading` or `reading`, whichever is most."""
+        """Bytes of `memory`, `loading` or `reading`, whichever is largest."""
         return max(total(self.memory), self.loading, total(self.reading))
 
     @property
@@ -104,7 +105,7 @@ class Plan:
 
 
 def make_plan(config: GrpoConfig | SftConfig, resources: Resources | None = None) -> Plan:
-    """The plan of either kind of run; the KV cache is sized for a cluster's GPUs if it is given."""
+    """The plan of either kind of run; `resources`, if given, size the KV cache."""
     if isinstance(config, SftConfig):
         return plan_sft(config)
     return plan_grpo(config, resources)
@@ -133,7 +134,7 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
         scorer.cpus_per_worker,
         0.0,
         {},
-        # scorer.max_memory_gb is where a runaway call is ended, not what scoring takes.
+        # scorer.max_memory_gb is where a runaway call is stopped, not what scoring needs.
         {"process": _PROCESS_BYTES[SCORER]},
         extra=scorer.resources,
     )
@@ -162,7 +163,7 @@ def plan_sft(config: SftConfig) -> Plan:
 
 
 def _data(pages: float, cpus: float, resources: Mapping[str, float]) -> Role:
-    """One task of Ray Data beside the pages that wait."""
+    """One Ray Data task, and the pages waiting next to it."""
     process = {"process": _PROCESS_BYTES[DATA]}
     return Role(DATA, 1, cpus, 0.0, {"pages": pages}, process, extra=resources)
 
@@ -199,7 +200,7 @@ def _learner(
     with_reference: bool = False,
     share: float = 1.0,
 ) -> Role:
-    """The ranks; `share` is the part of a GPU that Ray counts for one."""
+    """The ranks; `share` is the fraction of a GPU that Ray counts for each."""
     memory: Memory = {}
     process = _GPU_PROCESS_BYTES if learner.use_gpu else _PROCESS_BYTES
     host: Memory = {"process": process[LEARNER]}
@@ -252,13 +253,13 @@ def check(plan: Plan, resources: Resources) -> None:
         if node.memory is not None and need > node.memory:
             raise PlanError(
                 f"node {number} needs {need / GIB:.0f} GiB of host memory for its "
-                f"{len(here)} processes, it has {node.memory / GIB:.0f}; spread learner.workers "
+                f"{len(here)} processes, but has {node.memory / GIB:.0f};  spread learner.workers "
                 "over more nodes, or set checkpoint.asynchronous=false"
             )
 
 
 def _check_gpu(plan: Plan, role: Role, gpu_memory: float) -> None:
-    """Whether one GPU holds a role's peak."""
+    """Whether a role's peak fits on one GPU."""
     need = role.peak + RUNTIME_BYTES
     if role.name == ENGINE and isinstance(plan.config, GrpoConfig) and plan.shape:
         rollout = plan.config.rollout
@@ -273,13 +274,13 @@ def _check_gpu(plan: Plan, role: Role, gpu_memory: float) -> None:
     if role.loading > total(held):
         largest = "the whole model while it is loaded"
     raise PlanError(
-        f"{role.name} needs {need / GIB:.0f} GiB per GPU (most of it {largest}), a GPU has "
+        f"{role.name} needs {need / GIB:.0f} GiB per GPU (mainly {largest}), a GPU has "
         f"{gpu_memory / GIB:.0f}"
     )
 
 
 def _check_colocation(plan: Plan, gpu_memory: float) -> None:
-    """Whether an engine fits beside what a sleeping learner keeps on its GPU."""
+    """Whether an engine fits next to what a sleeping learner keeps on its GPU."""
     config = plan.config
     if not isinstance(config, GrpoConfig) or not config.rollout.colocate or not plan.shape:
         return
@@ -291,7 +292,7 @@ def _check_colocation(plan: Plan, gpu_memory: float) -> None:
     if config.rollout.gpu_memory_utilization > room:
         least = max(0.0, room)
         raise PlanError(
-            f"a colocated engine finds {least:.0%} of a GPU beside the learner's "
+            f"a colocated engine has {least:.0%} of a GPU left next to the learner's "
             f"{kept / GIB:.0f} GiB; lower rollout.gpu_memory_utilization to {least:.2f} or less, "
             "or set learner.cpu_offload=true"
         )

@@ -1,7 +1,7 @@
 """Placement groups: the engines' GPUs, reserved before anything else starts, and missing nodes.
 
-Learner ranks get theirs from Ray Train's own group. Scorers need none: Ray's scheduler keeps actors
-without a GPU off GPU nodes as long as others have room. Rendering tasks are spread by Ray Data.
+Learner ranks are in Ray Train's own group. Scorers need none: Ray's scheduler keeps actors without
+a GPU off GPU nodes as long as others have room. Ray Data spreads rendering tasks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from olmrl.config.schema import GrpoConfig
 
 _RESERVE_TIMEOUT_S = 60.0
 _TELL_EVERY_S = 15.0
-"""Time between two lines about nodes that are not there yet."""
+"""Seconds between lines about nodes that are still missing."""
 
 
 class EngineSeats:
@@ -32,14 +32,14 @@ class EngineSeats:
         self._reserved = reserved
 
     def options(self, slot: int) -> dict[str, Any]:
-        """Options of the engine in a slot; elastic ones beyond the minimum go where room is."""
+        """Options of the engine in a slot; elastic ones beyond the minimum go wherever fits."""
         if self._group is None or slot >= self._reserved:
             return {}
         strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=slot)
         return {"scheduling_strategy": strategy}
 
     def release(self) -> None:
-        """Give the reservation back (Ray does too, when the job ends)."""
+        """Release the reservation (Ray also does so when the job ends)."""
         if self._group is not None:
             remove_placement_group(self._group)
             self._group = None
@@ -48,11 +48,11 @@ class EngineSeats:
 def reserve_engines(config: GrpoConfig) -> EngineSeats:
     """Reserve what `rollout.workers` (min) engines need, packed on as few nodes as possible.
 
-    Nothing is reserved on a single machine without GPUs, where all share the cores, and for
-    colocated engines, which take halves of the learner's GPUs.
+    Nothing is reserved on a single machine without GPUs, where all processes share the cores, nor
+    for colocated engines, which use halves of the learner's GPUs.
 
     Raises:
-        PlanError: the cluster does not give the resources within a minute.
+        PlanError: the cluster does not provide the resources within a minute.
     """
     resources = from_ray(ray.nodes())
     if config.rollout.colocate or (len(resources.nodes) == 1 and not resources.gpus):
@@ -63,25 +63,25 @@ def reserve_engines(config: GrpoConfig) -> EngineSeats:
         remove_placement_group(group)
         raise PlanError(
             f"rollout.workers: Ray could not reserve {len(bundles)} x {bundles[0]} within "
-            f"{_RESERVE_TIMEOUT_S:.0f} s; the cluster is {resources}, other jobs may hold it"
+            f"{_RESERVE_TIMEOUT_S:.0f} s; the cluster has {resources}, other jobs may be using it"
         )
     return EngineSeats(group, len(bundles))
 
 
 def wait_for_nodes(plan: Plan, seconds: float, say: Callable[[str], None]) -> None:
-    """Wait until the cluster has room for a plan; an autoscaler starts the nodes it lacks.
+    """Wait until the cluster has room for a plan; an autoscaler starts the missing nodes.
 
-    One placement group of all processes waits for that room. Ray's autoscaler starts nodes for a
-    waiting group, and forgets it when this job ends, however it ends; a request through the
-    autoscaler's SDK would go on keeping nodes up.
+    A placement group for all processes waits for that room. Ray's autoscaler starts nodes for a
+    waiting group and forgets the group when this job ends, for whatever reason; a request through
+    the autoscaler's SDK would keep the nodes up after that.
 
     Args:
         plan: what the run starts.
         seconds: longest wait.
-        say: prints a line on what is there so far.
+        say: prints a line on the resources available so far.
 
     Raises:
-        PlanError: there is no room in time.
+        PlanError: there is not enough room in time.
     """
     group = placement_group([role.bundle for role in plan.roles for _ in range(role.count)])
     needs = f"{plan.gpus:g} GPUs and {plan.cpus:g} CPUs"
@@ -93,7 +93,7 @@ def wait_for_nodes(plan: Plan, seconds: float, say: Callable[[str], None]) -> No
             if waited >= seconds:
                 raise PlanError(
                     f"cluster.wait_s: the run needs {needs}; after {waited:.0f} s the cluster has "
-                    f"{has}, part of it perhaps in use by other jobs"
+                    f"{has}, of which other jobs may use a part"
                 )
             say(f"waiting for nodes: needs {needs}, has {has} ({waited:.0f} of {seconds:.0f} s)")
     finally:

@@ -10,14 +10,14 @@ from typing import Any
 from olmrl.hardware import GIB, GPUS, Gpu
 
 _CPUS_PER_GPU = 16
-"""Assumed of a GPU node that is only described by its GPUs."""
+"""Assumed for a GPU node of which only the GPUs are given."""
 _GPU_NODES = re.compile(r"(\d+)x(\d+)x([A-Za-z0-9]+)-(\d+)G")
 _CPU_NODES = re.compile(r"(\d+)x(\d+)cpu")
-_EXAMPLE = "2x8xH100-80G (nodes x GPUs x type-memory) or 1x8xH100-80G+2x64cpu (and 2 nodes of CPUs)"
+_EXAMPLE = "2x8xH100-80G (nodes x GPUs x type-memory) or 1x8xH100-80G+2x64cpu (plus 2 CPU nodes)"
 
 
 class PlanError(ValueError):
-    """A run that the cluster cannot hold."""
+    """A run that does not fit on the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Node:
     cpus: float
     gpus: float = 0.0
     gpu_type: str | None = None
-    """A key of `hardware.GPUS`, where it is known."""
+    """A key of `hardware.GPUS`, if known."""
     gpu_memory: float | None = None
-    """Bytes of one GPU, where known."""
+    """Memory of one GPU in bytes, if known."""
     memory: float | None = None
-    """Bytes of host memory, where known."""
+    """Host memory in bytes, if known."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Custom Ray resources."""
 
@@ -54,13 +54,13 @@ class Resources:
 
     @property
     def gpu_memory(self) -> float | None:
-        """Bytes of the smallest GPU; None where it is not known."""
+        """Memory of the smallest GPU in bytes; None if unknown."""
         known = [node.gpu_memory for node in self.nodes if node.gpus and node.gpu_memory]
         return min(known, default=None)
 
     @property
     def gpu(self) -> Gpu | None:
-        """Data sheet of the slowest kind of GPU; None where it is not known."""
+        """Data sheet of the slowest kind of GPU; None if unknown."""
         known = [GPUS[node.gpu_type] for node in self.nodes if node.gpu_type]
         return min(known, key=lambda gpu: gpu.flops, default=None)
 
@@ -75,12 +75,12 @@ class Resources:
 
 
 def parse_cluster(text: str) -> Resources:
-    """Read `2x8xH100-80G`, `1x8xH100-80G+2x64cpu` and the like.
+    """Parse a description such as `2x8xH100-80G` or `1x8xH100-80G+2x64cpu`.
 
-    A GPU node is taken to have 16 CPUs per GPU.
+    A GPU node is assumed to have 16 CPUs per GPU.
 
     Raises:
-        PlanError: not of that form, nothing in it, or a GPU that is not in the table.
+        PlanError: not of that form, without any resources, or with an unknown GPU.
     """
     nodes: list[Node] = []
     for part in text.replace(" ", "").split("+"):
@@ -90,13 +90,13 @@ def parse_cluster(text: str) -> Resources:
             kind = gpu_nodes.group(3)
             if kind not in GPUS:
                 known = ", ".join(sorted(k for k in GPUS if " " not in k))
-                raise PlanError(f"--cluster {text}: GPU {kind} is unknown; allowed are {known}")
+                raise PlanError(f"--cluster {text}: GPU {kind} is unknown; allowed: {known}")
             node = Node(float(_CPUS_PER_GPU * gpus), gpus, kind, memory * GIB)
         elif cpu_nodes:
             count = int(cpu_nodes.group(1))
             node = Node(float(cpu_nodes.group(2)))
         else:
-            raise PlanError(f"--cluster {text}: {part!r} is not understood; write {_EXAMPLE}")
+            raise PlanError(f"--cluster {text}: {part!r} is not valid; write {_EXAMPLE}")
         if count < 1 or node.cpus < 1:
             raise PlanError(f"--cluster {text}: {part!r} has no nodes or nothing in them")
         nodes += [node] * count

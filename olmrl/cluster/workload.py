@@ -1,4 +1,4 @@
-"""What one page asks of a run: patches, prompt tokens, completion lengths.
+"""What one page needs from a run: patches, prompt tokens, completion lengths.
 
 Everything here is an estimate from the configuration, made before any page is read.
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from olmrl.cluster.shape import ModelShape
 from olmrl.config.schema import GrpoConfig, SftConfig
+from olmrl.models.shape import ModelShape
 
 _LETTER = 8.5 / 11
-"""Width over height of the page that stands for all."""
+"""Width over height of the typical page."""
 _TEXT_TOKENS = 170
 """Prompt tokens around the image with the olmOCR v4 prompt and the family's chat template."""
 _TINY_TEXT_TOKENS = 20
-"""The same with a prompt read from a file, as the tiny configurations have."""
+"""The same with a prompt from a file, as in the tiny configurations."""
 _MEAN_SHARE = 1 / 3
 """Mean completion length over `max_tokens`: 33 of 96 in the quick start; 1,000 of 3,000 assumed."""
 _MEAN_SHARE_SFT = 1 / 6
-"""Mean transcription over what `data.max_tokens` leaves for it: 1,000 of 6,400 assumed."""
+"""Mean transcription over the room that `data.max_tokens` leaves: 1,000 of 6,400 assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Workload:
     completion: float
     """Mean completion (or, in SFT, transcription) tokens."""
     limit: int
-    """Most completion tokens."""
+    """Maximum completion tokens."""
     image_bytes: int
-    """Rendered pixels."""
+    """Bytes of the rendered pixels."""
 
     def pages_in(self, tokens: int, completions: int) -> int:
-        """Pages that a packed row of so many tokens holds, at least one."""
+        """Pages that fit in a packed row of `tokens` tokens, at least one."""
         return max(1, int(tokens // (self.prompt + completions * self.completion)))
 
 
@@ -68,7 +68,7 @@ def grpo_workload(config: GrpoConfig, shape: ModelShape) -> Workload:
 
 
 def sft_workload(config: SftConfig, shape: ModelShape) -> Workload:
-    """A page of an SFT run; its rendering step says how large it is."""
+    """A page of an SFT run; its size follows from its rendering step."""
     own = [source.pipeline or () for source in config.data.train]
     steps = [step for pipeline in (config.data.pipeline, *own) for step in pipeline]
     sides = [s["target_longest_image_dim"] for s in steps if "target_longest_image_dim" in s]

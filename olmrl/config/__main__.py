@@ -15,6 +15,7 @@ from olmrl.config.convert import Conversion, convert
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
 from olmrl.data.steps import build_pipeline
+from olmrl.models.registry import described
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True)
     converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
     converting.add_argument("file", help="olmocr training configuration")
-    converting.add_argument("-o", "--output", help="file to write; standard output without it")
+    converting.add_argument("-o", "--output", help="file to write; default: standard output")
     arguments = parser.parse_args(argv)
     try:
         _convert(arguments.file, arguments.output)
@@ -35,9 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _convert(file: str, output: str | None) -> None:
     if output is not None and os.path.exists(output):
-        raise ValueError(f"{output}: exists already and is not overwritten")
+        raise ValueError(f"{output}: already exists and is not overwritten")
     conversion = convert(parse_yaml(Path(file).read_text("utf-8"), file), file)
     config = validate(SftConfig, conversion.values, file)
+    try:
+        described(config.model.path)
+    except ValueError as error:
+        raise ValueError(f"{file}: model.name: {error}") from error
     for entry in (*config.data.train, *config.data.evaluation):
         steps = config.data.pipeline if entry.pipeline is None else entry.pipeline
         build_pipeline(steps, f"{file}: pipeline of {entry.root}")

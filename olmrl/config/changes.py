@@ -1,4 +1,4 @@
-"""What changed between the configuration of a checkpoint and the one it is resumed with."""
+"""What differs between a checkpoint's configuration and the one it is resumed with."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
 
     Args:
         old: `model_dump(mode="json")` of the configuration in the run directory.
-        new: That of the run that wants to continue.
+        new: the same for the run that is to continue.
     """
     changes = Changes([], [])
     for key, before, after in _changed("", old, new):
@@ -66,7 +66,7 @@ def _changed(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples and lists are one thing here: JSON cannot tell them apart."""
+    """Treat tuples and lists alike: JSON does not distinguish them."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

@@ -2,8 +2,8 @@
 
 The public keys and defaults are in docs/formats.md#public-sft-configurations.
 
-Every key ends in one of three places: the converted values, the list of ignored keys (with the
-reason), or an error. Absent keys take the public defaults where olmrl's own differ.
+Every key ends up in one of three places: the converted values, the list of ignored keys (with the
+reason), or an error. Absent keys get the public default where olmrl's own differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_IN_EVALUATION = frozenset(
 
 _NO_EFFECT = "has no effect in olmocr either"
 _IGNORED = {
-    "tags": "runs are named by run.dir",
+    "tags": "run.dir names the run",
     "notes": "use a YAML comment",
     "experiment_tracker": _NO_EFFECT,
     "distributed": _NO_EFFECT,
@@ -44,7 +44,7 @@ _IGNORED = {
     "training.evaluation_strategy": _NO_EFFECT,
     "training.save_strategy": _NO_EFFECT,
     "training.load_best_model_at_end": _NO_EFFECT,
-    "training.logging_dir": "metrics.jsonl lies in run.dir",
+    "training.logging_dir": "metrics.jsonl is in run.dir",
     "training.logging_strategy": _NO_EFFECT,
     "training.logging_steps": "every step is logged",
     "training.logging_first_step": _NO_EFFECT,
@@ -65,18 +65,18 @@ _MAX_REFERENCES = 16
 
 @dataclass
 class Conversion:
-    """A converted configuration and what became of the rest."""
+    """A converted configuration and what was not carried over."""
 
     values: dict[str, Any]
     """For `SftConfig`."""
     ignored: list[str] = field(default_factory=list)
-    """`key = value: reason` of every key that was not carried over."""
+    """`key = value: reason` for every key that was not carried over."""
     notes: list[str] = field(default_factory=list)
     """What behaves differently from the public trainer."""
 
 
 class _Reader:
-    """Takes keys out of a public configuration; what is left over at the end was ignored."""
+    """Takes keys out of a public configuration; what remains at the end was ignored."""
 
     def __init__(self, values: Mapping[str, Any], source: str) -> None:
         self._source = source
@@ -109,7 +109,7 @@ class _Reader:
         return int(value)
 
     def left_over(self) -> list[str]:
-        """`key = value: reason` of everything not taken."""
+        """`key = value: reason` for everything not taken."""
         rest: dict[str, Any] = {}
         for section, content in self._values.items():
             if section in ("model", "dataset", "training"):
@@ -124,11 +124,11 @@ def convert(values: Mapping[str, Any], source: str) -> Conversion:
     """Convert plain YAML values of a public training configuration.
 
     Args:
-        values: What the YAML file holds.
-        source: Its name, for messages.
+        values: The content of the YAML file.
+        source: The file's name, for messages.
 
     Raises:
-        ConfigError: not such a configuration, or a value that cannot be carried over.
+        ConfigError: not such a configuration, or a value that cannot be converted.
     """
     if not looks_like_olmocr(values):
         raise ConfigError(
@@ -200,18 +200,18 @@ def _data(reader: _Reader, notes: list[str], source: str) -> dict[str, Any]:
         kept = [s for s in entry["pipeline"] if s.get("name") not in NOT_IN_EVALUATION]
         stripped |= {str(s.get("name")) for s in entry["pipeline"] if s not in kept}
         if entry["pipeline"] == shared:
-            del entry["pipeline"]  # inherited, and left out there by olmrl itself
+            del entry["pipeline"]  # inherited; olmrl itself leaves those steps out there
         else:
             entry["pipeline"] = kept
     if stripped:
-        notes.append(f"evaluation sets go without {', '.join(sorted(stripped))}")
+        notes.append(f"evaluation sets skip {', '.join(sorted(stripped))}")
     data: dict[str, Any] = {"train": train, "evaluation": held, "pipeline": shared}
     limit = reader.take("training.collator_max_token_len")
     if limit is None:
         notes.append("no collator_max_token_len: data.max_tokens keeps olmrl's default")
     else:
         data["max_tokens"] = limit
-        notes.append("pages over collator_max_token_len are dropped and counted, not cut")
+        notes.append("pages over collator_max_token_len are dropped and counted, not truncated")
     return data
 
 
@@ -295,7 +295,7 @@ def _logging(reader: _Reader) -> dict[str, Any]:
 
 
 def _resolve(value: Any, root: Mapping[str, Any], source: str) -> Any:
-    """Replace omegaconf references `${section.key}` by what they name."""
+    """Replace omegaconf references `${section.key}` with the values they name."""
     if isinstance(value, Mapping):
         return {key: _resolve(content, root, source) for key, content in value.items()}
     if isinstance(value, list):
@@ -307,14 +307,14 @@ def _resolve(value: Any, root: Mapping[str, Any], source: str) -> Any:
         target = _look_up(found[1], root, source)
         whole = found[0] == value
         value = target if whole else value[: found.start()] + str(target) + value[found.end() :]
-    raise ConfigError(f"{source}: the reference {value!r} leads to itself")
+    raise ConfigError(f"{source}: the reference {value!r} refers to itself")
 
 
 def _look_up(path: str, root: Mapping[str, Any], source: str) -> Any:
     node: Any = root
     for part in path.split("."):
         if not isinstance(node, Mapping) or part not in node:
-            raise ConfigError(f"{source}: the reference ${{{path}}} names no key of the file")
+            raise ConfigError(f"{source}: the reference ${{{path}}} names no key in the file")
         node = node[part]
     if isinstance(node, Mapping | list):
         raise ConfigError(f"{source}: the reference ${{{path}}} names a section, not a value")

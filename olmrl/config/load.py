@@ -1,4 +1,4 @@
-"""YAML file plus `a.b=c` overrides to a checked configuration."""
+"""Turns a YAML file and `a.b=c` overrides into a validated configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ConfigError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses duplicate keys, reads 2e-5 as a number and `off` as a word."""
+    """Safe YAML that rejects duplicate keys and reads 2e-5 as a number and `off` as a word."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own attribute)
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
@@ -73,7 +73,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 
 def looks_like_olmocr(values: Mapping[str, Any]) -> bool:
-    """Say whether plain YAML values are a public olmocr training configuration."""
+    """Whether plain YAML values are a public olmocr training configuration."""
     dataset, model = values.get("dataset"), values.get("model")
     if "data" in values or not isinstance(dataset, Mapping):
         return False
@@ -91,7 +91,7 @@ def load(
     Args:
         schema: `GrpoConfig` or `SftConfig`.
         path: YAML file, or None for overrides alone.
-        overrides: `section.key=value` texts; the value is read as YAML; later ones win.
+        overrides: `section.key=value` strings; values are parsed as YAML; later ones win.
 
     Raises:
         ConfigError: unknown key (with the nearest known one), wrong type or value, unreadable file.
@@ -102,13 +102,13 @@ def load(
         try:
             values = parse_yaml(Path(path).read_text("utf-8"), source)
         except OSError as error:
-            raise ConfigError(f"{path}: cannot read it ({error.strerror})") from error
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path}: not UTF-8 text ({error.reason})") from error
         if looks_like_olmocr(values):
             raise ConfigError(
-                f"{path}: a training configuration of olmocr, whose keys are not olmrl's; convert "
-                f"it with `python -m olmrl.config convert {path} -o OUT` and give --config OUT"
+                f"{path}: this is an olmocr training configuration; convert it with "
+                f"`python -m olmrl.config convert {path} -o OUT` and pass --config OUT"
             )
     for text in overrides:
         _override(values, text)
@@ -118,7 +118,7 @@ def load(
 def _override(values: dict[str, Any], text: str) -> None:
     key, equals, raw = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{text!r}: overrides are written section.key=value")
+        raise ConfigError(f"{text!r}: overrides have the form section.key=value")
     *parents, last = key.split(".")
     node = values
     for name in parents:
@@ -132,7 +132,7 @@ def _override(values: dict[str, Any], text: str) -> None:
 
 
 def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
-    """Check plain values against the schema.
+    """Validate plain values against the schema.
 
     Raises:
         ConfigError: one sentence per problem.

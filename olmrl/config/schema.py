@@ -1,8 +1,8 @@
 """Every run-level knob of olmrl, on one page.
 
 `SftConfig` and `GrpoConfig` are what `python -m olmrl.sft` and `python -m olmrl.grpo` read.
-Keys are strict (an unknown key is an error), values are checked, instances are frozen, and each
-default lives here and nowhere else. Numbers of the published recipes come from
+Unknown keys are errors, values are checked, instances are frozen, and each default is defined
+here and nowhere else. Numbers of the published recipes come from
 docs/formats.md#published-sft-recipe and docs/formats.md#published-grpo-recipe.
 """
 
@@ -52,21 +52,17 @@ class FreezeConfig(Section):
     """Freeze the language model."""
 
 
-MODEL_TYPES = ("qwen2_5_vl",)
-"""Values of `model_type` in a model's config.json that olmrl trains and serves."""
-
-
 class ModelConfig(Section):
     """The policy."""
 
     path: str
-    """Hugging Face name or folder of a Qwen2.5-VL-class model."""
+    """Hugging Face name or folder of a vision-language model of a family that olmrl trains."""
     dtype: Dtype = "bfloat16"
     """Precision of the forward and backward computation."""
     master_dtype: Dtype = "float32"
-    """Precision of the weights the optimizer updates."""
+    """Precision of the weights that the optimizer updates."""
     attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
-    """Kernel; auto: flash-attn where installed, else FlexAttention, on a GPU; SDPA on CPU."""
+    """Kernel; auto: on a GPU flash-attn if installed, else FlexAttention; SDPA on CPU."""
     trust_remote_code: bool = False
     """Run code shipped with the checkpoint. Off by default."""
     freeze: FreezeConfig = FreezeConfig()
@@ -87,7 +83,7 @@ class DataConfig(Section):
     prompt: str = "olmrl-v1"
     """Prompt name: olmrl-v1, olmocr-v4 (read from the olmocr package), or file:PATH."""
     prompt_order: Literal["text_first", "image_first"] = "text_first"
-    """Whether the instruction stands before or after the page image."""
+    """Whether the instruction comes before or after the page image."""
     anchor_text_len: Annotated[int, Field(ge=0)] = 0
     """Characters of PDF anchor text put into the prompt; 0: none."""
     max_pages: Count | None = None
@@ -95,7 +91,7 @@ class DataConfig(Section):
     file_pattern: str | None = None
     """Case-insensitive regular expression that JSONL file names must match."""
     max_bad_fraction: Fraction = 0.05
-    """Largest share of unreadable pages before the run refuses to go on."""
+    """Largest share of unreadable pages; above it the run stops."""
     prefetch_pages: Count = 32
     """Rendered pages held ready ahead of the rollouts (bounds memory)."""
     render_cpus: Positive = 1.0
@@ -108,9 +104,9 @@ class SamplingConfig(Section):
     """How completions are drawn."""
 
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 0.8
-    """Softmax temperature; log-probabilities are taken at it."""
+    """Softmax temperature; also applies to log-probabilities."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Nucleus mass; below 1 the log-probabilities stay those of the full vocabulary."""
+    """Nucleus mass; if below 1, log-probabilities are still those of the full vocabulary."""
     max_tokens: Count = 3000
     """Most completion tokens."""
 
@@ -119,13 +115,13 @@ class WorkerRange(Section):
     """An elastic number of engines."""
 
     min: Count = 1
-    """The run goes on as long as this many live."""
+    """The run continues as long as at least this many are alive."""
     max: Count = 1
-    """At most this many are started."""
+    """Maximum number started."""
 
 
 _COLOCATED_SHARE = 0.51
-"""Over a half, or Ray would put two engines on one GPU, and then two ranks on the next."""
+"""More than half, or Ray would put two engines on one GPU and two ranks on the next."""
 
 
 class RolloutConfig(Section):
@@ -142,13 +138,13 @@ class RolloutConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     """Temperature, top_p and length."""
     max_model_len: Count = 16384
-    """Prompt plus completion tokens an engine admits."""
+    """Maximum prompt plus completion tokens of a sequence."""
     max_num_seqs: Count = 256
     """Sequences decoded together by one engine."""
     tensor_parallel_size: Count = 1
     """GPUs per engine."""
     gpu_memory_utilization: Fraction = 0.9
-    """Share of GPU memory an engine may take."""
+    """Share of GPU memory that an engine may use."""
     kv_cache_gb: Positive | None = None
     """KV cache in GiB on CPU engines."""
     dtype: Dtype = "bfloat16"
@@ -163,21 +159,21 @@ class RolloutConfig(Section):
     """Share the learner's GPUs, one engine per rank: engines sleep while the learner works.
     Leave room for what the learner keeps there (gpu_memory_utilization, learner.cpu_offload)."""
     stall_timeout_s: Positive = 300.0
-    """An engine with work that makes no token for this long is replaced."""
+    """Seconds after which an engine that has work but produces no token is replaced."""
 
     @property
     def gpu_share(self) -> float:
-        """Part of a GPU that Ray counts for an engine."""
+        """Fraction of a GPU that Ray counts for an engine."""
         return _COLOCATED_SHARE if self.colocate else 1.0
 
     @property
     def learner_gpu_share(self) -> float:
-        """Part of a GPU that Ray counts for a learner rank."""
+        """Fraction of a GPU that Ray counts for a learner rank."""
         return 1.0 - _COLOCATED_SHARE if self.colocate else 1.0
 
     @property
     def min_workers(self) -> int:
-        """Engines the run needs to go on."""
+        """Engines that the run needs in order to continue."""
         return self.workers if isinstance(self.workers, int) else self.workers.min
 
     @property
@@ -196,19 +192,19 @@ class RewardConfig(Section):
     options: dict[str, Any] = {}
     """Constructor arguments, e.g. {average: macro} for bench."""
     curriculum: dict[str, Annotated[dict[StepNumber, NonNegative], Field(min_length=1)]] = {}
-    """Of bench: weight of a category of unit tests by step, linear in between and constant beyond,
-    e.g. {type/table: {0: 0, 100: 1}} or {file/old_scans.jsonl: {0: 0.2, 50: 1}}; others weigh 1."""
+    """For bench: weight of a unit-test category by step, linear in between and constant beyond;
+    1 for others. E.g. {type/table: {0: 0, 100: 1}} or {file/old_scans.jsonl: {0: 0.2, 50: 1}}."""
 
 
 class ScorerConfig(Section):
     """Worker processes that compute rewards."""
 
     workers: Count = 2
-    """Scorer processes."""
+    """Number of scorer processes."""
     timeout_s: Positive = 30.0
-    """Hard deadline of one scoring call; the worker is killed and replaced."""
+    """Hard deadline of one scoring call, in seconds; then the worker is killed and replaced."""
     retries: Annotated[int, Field(ge=0)] = 1
-    """Attempts after a failure before the group is dropped."""
+    """Retries after a failure before the group is dropped."""
     max_completion_chars: Count = 200_000
     """Longer completions fail without being parsed."""
     cpus_per_worker: Positive = 1.0
@@ -216,7 +212,7 @@ class ScorerConfig(Section):
     resources: dict[str, float] = {}
     """Custom Ray resources of a scorer (heterogeneous clusters)."""
     max_memory_gb: Positive = 4.0
-    """Private memory a scorer may allocate on top of what it starts with (Linux)."""
+    """Private memory in GB that a scorer may allocate on top of what it starts with (Linux)."""
 
 
 class CorrectionConfig(Section):
@@ -225,9 +221,9 @@ class CorrectionConfig(Section):
     level: Literal["none", "token", "sequence"] = "sequence"
     """Ratio per token, per sequence, or no correction."""
     mode: Literal["truncate", "mask"] = "mask"
-    """Cap large ratios, or drop what exceeds the cap."""
+    """Truncate ratios at the cap, or mask what exceeds it."""
     cap: Positive = 3.0
-    """Largest accepted ratio."""
+    """Largest allowed ratio."""
 
 
 class AlgorithmConfig(Section):
@@ -236,7 +232,7 @@ class AlgorithmConfig(Section):
     pages_per_step: Count = 7
     """Prompt groups in one batch."""
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "bnpo"
-    """How per-token losses are averaged, and for cispo how ratios are clipped."""
+    """How per-token losses are averaged and, for cispo, how ratios are clipped."""
     importance_level: Literal["token", "sequence"] = "token"
     """Ratio per token (GRPO) or per sequence (GSPO, arXiv 2507.18071)."""
     clip_low: Annotated[float, Field(ge=0.0)] = 0.2
@@ -252,14 +248,14 @@ class AlgorithmConfig(Section):
     kl_beta: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the KL term against the reference policy; 0 loads no reference."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
-    """KL estimator (Schulman, 2020). On-policy, k1's gradient is zero in expectation, that of k2 is
+    """KL estimator (Schulman, 2020). On-policy, the expected gradient of k1 is zero, that of k2 is
     KL(policy || reference)'s, and that of k3, the published one, KL(reference || policy)'s."""
     correction: CorrectionConfig = CorrectionConfig()
     """Rollout/learner correction."""
     entropy_bonus: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the mean token entropy added to the objective."""
     overlong: Literal["keep", "mask", "shape"] = "keep"
-    """Completions cut at max_tokens: train on them, mask them, or shape their reward (DAPO)."""
+    """Truncated completions (at max_tokens): train on, mask, or shape their reward (DAPO)."""
     overlong_buffer: Annotated[int, Field(ge=0)] = 0
     """Tokens before max_tokens over which `shape` lowers the reward linearly to -1."""
     max_staleness: Annotated[int, Field(ge=0)] = 0
@@ -279,7 +275,7 @@ class LrMultipliers(Section):
     """Factors on `lr` (public Muon recipes use 11, 30 and 2)."""
 
     head: Positive = 1.0
-    """Output head, where it is not tied to the embedding."""
+    """Output head, if it is not tied to the embedding."""
     embedding: Positive = 1.0
     """Token and patch embeddings."""
     scalar: Positive = 1.0
@@ -304,13 +300,13 @@ class OptimizerConfig(Section):
     muon_momentum: Fraction = 0.95
     """Momentum of Muon."""
     lr_multipliers: LrMultipliers = LrMultipliers()
-    """Learning rates of what is no hidden matrix, relative to lr."""
+    """Learning rates of everything but hidden matrices, relative to lr."""
     schedule: str = "linear"
     """transformers.get_scheduler name."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Linear warm-up in optimizer steps."""
     warmup_ratio: Fraction = 0.0
-    """Warm-up as a share of all steps, where warmup_steps is 0."""
+    """Warm-up as a share of all steps, if warmup_steps is 0."""
     schedule_options: dict[str, Any] = {}
     """Extra arguments of the schedule, e.g. num_decay_steps."""
     max_grad_norm: Positive = 1.0
@@ -339,7 +335,7 @@ class LearnerConfig(Section):
     compile: bool = False
     """torch.compile the blocks."""
     logprob_chunk: Count = 1024
-    """Predicted tokens per LM-head chunk (bounds the T x V logits)."""
+    """Predicted tokens per LM-head chunk (limits the T x V logits)."""
     fp32_lm_head: bool = False
     """Compute logits from float32 weights and activations."""
     wrap: Literal["block", "root"] = "block"
@@ -347,7 +343,7 @@ class LearnerConfig(Section):
     cpu_offload: bool = False
     """Keep sharded parameters and optimizer state in host memory."""
     reference_offload: bool = False
-    """Keep the reference policy of the KL term in host memory, wherever the policy is."""
+    """Keep the KL term's reference policy in host memory, wherever the policy is."""
     zero_stage: Literal[2, 3] = 3
     """DeepSpeed ZeRO stage."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -356,8 +352,8 @@ class LearnerConfig(Section):
     """Worker-group restarts before the run fails."""
 
     def reference_dtype(self, model: ModelConfig) -> Dtype:
-        """Precision of the reference's weights: never updated, they need no finer one than the
-        computation, which would round them anyway; a float32 head reads them as they are."""
+        """Precision of the reference's weights: as they are never updated, that of the computation
+        suffices, which would round them anyway; a float32 head reads them unrounded."""
         return model.master_dtype if self.fp32_lm_head else model.dtype
 
 
@@ -369,9 +365,9 @@ class WeightSyncConfig(Section):
     bucket_mb: Positive = 256.0
     """MiB moved per message."""
     in_flight: Literal["recompute", "keep_kv"] = "recompute"
-    """At an update running requests re-prefill, or go on over the old KV (mixed tokens)."""
+    """At an update, running requests re-prefill or continue on the old KV (mixed tokens)."""
     checksum: bool = False
-    """After each update prove that engines and learner hold equal weights."""
+    """After each update, verify that engines and learner hold equal weights."""
 
 
 class GuardConfig(Section):
@@ -380,31 +376,31 @@ class GuardConfig(Section):
     parity_every: Annotated[int, Field(ge=0)] = 50
     """Compare engine and learner log-probs every k steps (and at start); 0: never."""
     parity_pages: Count = 2
-    """Pages used for it."""
+    """Number of pages for this check."""
     max_mean_gap: Positive | None = None
     """Bound on the mean |log-prob gap|; null takes 1e-3 for float32, 0.05 for bfloat16."""
     outlier_gap: Positive = 1.0
-    """A token counts as outlier beyond this |gap|."""
+    """A token is an outlier if its |gap| exceeds this."""
     max_outlier_fraction: Fraction = 0.02
     """Bound on the share of outliers."""
     save_batch_every: Annotated[int, Field(ge=0)] = 0
-    """Save the learner's batches of every k-th step for `--replay`; 0: only of failed steps."""
+    """Save the learner's batches of every k-th step for `--replay`; 0: of failed steps only."""
 
 
 class CheckpointConfig(Section):
     """What is saved, and when."""
 
     every: Annotated[int, Field(ge=0)] = 50
-    """Save every k optimizer steps; 0: at the end, and what `keep_best` keeps."""
+    """Save every k optimizer steps; 0: only at the end, and what `keep_best` keeps."""
     keep_last: Count = 3
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints kept."""
     keep_best: Annotated[int, Field(ge=0)] = 1
-    """Best checkpoints kept by the evaluation metric; weights that are evaluated as one of them are
-    saved whatever `every` says."""
+    """Number of best checkpoints kept, by the evaluation metric; weights that score among them are
+    saved regardless of `every`."""
     asynchronous: bool = True
-    """Write while training goes on."""
+    """Write while training continues."""
     grace_s: Positive = 300.0
-    """Seconds that a run asked to end (SIGTERM, Ctrl-C) may take to finish its step and save."""
+    """Seconds that a run may take to finish its step and save after SIGTERM or Ctrl-C."""
 
 
 class EvaluationConfig(Section):
@@ -425,7 +421,7 @@ class EvaluationConfig(Section):
 
 
 class LoggingConfig(Section):
-    """Where metrics and samples go, beside metrics.jsonl."""
+    """Where metrics and samples go, apart from metrics.jsonl."""
 
     wandb: Literal["off", "offline", "online"] = "offline"
     """Weights & Biases mode; online needs a key in the environment."""
@@ -447,7 +443,7 @@ class ClusterConfig(Section):
     address: str | None = None
     """Ray address; null joins the cluster of the job or starts a local one."""
     wait_s: Annotated[int, Field(ge=0)] = 0
-    """Ask the cluster's autoscaler for missing nodes, and wait so many seconds; 0: refuse."""
+    """Seconds to wait for the cluster's autoscaler to start missing nodes; 0: refuse to run."""
     local_cpus: Count | None = None
     """Logical CPUs of a local cluster; null takes what the plan needs."""
     dashboard: bool = True
@@ -455,7 +451,7 @@ class ClusterConfig(Section):
 
 
 class EquationsConfig(Section):
-    """How formulas are rendered to be compared."""
+    """How formulas are rendered for comparison."""
 
     renderer: Literal["katex", "chromium"] = "katex"
     """Embedded KaTeX layout, or a real browser as a (slow) cross-check."""
@@ -477,7 +473,7 @@ class RunConfig(Section):
     steps: Count | None = None
     """Steps, each learning from one batch of pages; null: as many as `epochs` gives."""
     epochs: Positive = 1.0
-    """Passes over the pages, where steps is null."""
+    """Passes over the pages, if steps is null."""
     max_seconds: Positive | None = None
     """Stop (and save) after this many seconds of training."""
 
@@ -530,9 +526,9 @@ class GrpoConfig(Section):
             raise ValueError("rewards: at least one reward is needed")
         names = [r.name for r in self.rewards]
         if len(set(names)) != len(names):
-            raise ValueError(f"rewards: a name occurs twice in {names}")
+            raise ValueError(f"rewards: duplicate name in {names}")
         if self.rollout.group_size < 2:
-            raise ValueError("rollout.group_size: must be >= 2, an advantage needs siblings")
+            raise ValueError("rollout.group_size: must be >= 2, as advantages compare completions")
         if self.rollout.colocate:
             self._check_colocation()
         return self
@@ -540,7 +536,7 @@ class GrpoConfig(Section):
     def _check_colocation(self) -> None:
         rollout = self.rollout
         if self.algorithm.max_staleness:
-            raise ValueError("rollout.colocate: needs algorithm.max_staleness=0, engines sleep")
+            raise ValueError("rollout.colocate: needs algorithm.max_staleness=0, as engines sleep")
         if rollout.tensor_parallel_size > 1:
             raise ValueError("rollout.colocate: needs rollout.tensor_parallel_size=1")
         if rollout.workers != self.learner.workers:
@@ -576,13 +572,13 @@ class SftDataConfig(Section):
     train: tuple[DatasetConfig, ...] = Field(min_length=1)
     """Training sets, concatenated."""
     evaluation: tuple[DatasetConfig, ...] = ()
-    """Evaluation sets; neither augmented nor filtered unless their own pipeline says so."""
+    """Evaluation sets; not augmented or filtered unless their own pipeline says so."""
     pipeline: tuple[dict[str, Any], ...] = ()
     """Steps applied to each page, in order."""
     max_tokens: Count = 8192
-    """Longer pages are dropped and counted, never cut."""
+    """Longer pages are dropped and counted, never truncated."""
     max_bad_fraction: Fraction = 0.05
-    """Largest share of unreadable pages before the run refuses to go on."""
+    """Largest share of unreadable pages; above it the run stops."""
     cache_dir: str | None = None
     """Folder of the validation cache; null: the run directory's parent."""
     prefetch_pages: Count = 64
@@ -605,22 +601,22 @@ class TrainingConfig(Section):
 
 
 class TranscriptionConfig(Section):
-    """Evaluation pages that the policy reads, greedily, to be scored.
+    """Evaluation pages that the policy transcribes greedily, to be scored.
 
-    Each rank reads its share with a whole copy of the weights in `model.dtype` and a KV cache, held
-    during the evaluation only; `--dry-run` counts both (7B in bfloat16: 15.4 and about 3 GiB).
+    Each rank reads its share with a full copy of the weights in `model.dtype` and a KV cache, both
+    held only during evaluation; `--dry-run` includes them (7B in bfloat16: 15.4 and about 3 GiB).
     """
 
     pages: Count = 32
-    """Pages of each evaluation set, drawn with run.seed; the same ones every time."""
+    """Pages per evaluation set, drawn with run.seed; always the same ones."""
     every: Annotated[int, Field(ge=0)] = 0
     """Transcribe every k steps (and at start and end); 0: only start and end."""
     max_tokens: Count = 3000
-    """Most tokens of a transcription."""
+    """Maximum tokens per transcription."""
     batch_pages: Count = 8
-    """Pages that a rank reads side by side."""
+    """Pages that a rank transcribes at a time."""
     bench: str | None = None
-    """Bench folder whose pages are read too and scored by their unit tests."""
+    """Bench folder whose pages are transcribed too and scored by their unit tests."""
 
 
 class SftEvaluationConfig(Section):
@@ -629,16 +625,16 @@ class SftEvaluationConfig(Section):
     every: Annotated[int, Field(ge=0)] = 500
     """Loss every k steps (and at start and end); 0: only start and end."""
     generate: TranscriptionConfig | None = None
-    """Also transcribe and score a sample of pages; null does not."""
+    """Also transcribe and score a sample of pages; null: do not."""
     best_metric: str = "eval/loss"
-    """Figure that selects the best checkpoint: eval/FIGURE, or eval/SET/FIGURE of one set, where
-    FIGURE is loss, or with `generate` also edit_similarity, reading or pass_rate."""
+    """Figure that selects the best checkpoint: eval/FIGURE, or eval/SET/FIGURE for one set, where
+    FIGURE is loss or, with `generate`, edit_similarity, reading or pass_rate."""
     best_mode: Literal["min", "max"] | None = None
-    """Whether the best is the smallest or largest; null: the smallest loss, the largest score."""
+    """Whether smallest or largest is best; null: the smallest loss, the largest score."""
 
     @property
     def mode(self) -> Literal["min", "max"]:
-        """`best_mode`, or what suits the metric."""
+        """`best_mode`, or the default for the metric."""
         return self.best_mode or ("min" if self.best_metric.endswith("loss") else "max")
 
 
@@ -665,19 +661,19 @@ class SftConfig(Section):
             if generate.bench is not None:
                 titles.append(folder_name(generate.bench))
             if not titles:
-                raise ValueError("evaluation.generate: needs pages: data.evaluation, or a bench")
+                raise ValueError("evaluation.generate: needs pages, from data.evaluation or bench")
             scores = ("edit_similarity", "reading", *(["pass_rate"] if generate.bench else []))
             known |= {f"eval/{score}" for score in scores}
             known |= {f"eval/{title}/{score}" for title in titles for score in scores}
         twice = [title for title in titles if titles.count(title) > 1]
         if twice:
             raise ValueError(
-                f"data.evaluation: two sets are called {twice[0]!r}; give each a name of its own"
+                f"data.evaluation: two sets are called {twice[0]!r}; give each its own name"
             )
         if metric not in known:
             raise ValueError(
                 f"evaluation.best_metric: {metric!r} is not measured; "
-                f"there are {', '.join(sorted(known))}"
+                f"allowed: {', '.join(sorted(known))}"
             )
         return self
 

@@ -18,21 +18,12 @@ from transformers import PreTrainedTokenizerFast
 
 from olmrl.data.anchor import anchor_text
 from olmrl.data.encoded import EncodedExample
-from olmrl.data.prompts import IMAGE_PLACEHOLDER, Order, chat_text, load_prompt
+from olmrl.data.prompts import Order, chat_text, load_prompt
 from olmrl.data.render import BadPage
 from olmrl.errors import PageRefused
-from olmrl.models.files import chat_template, image_settings, vision_tokens
+from olmrl.models.files import chat_template, image_settings, model_family, vision_tokens
 from olmrl.models.patches import ImagePatcher
 from olmrl.types import EncodedPage, Int32Array, Int64Array, Page, UInt8Array
-
-_END_TOKEN = "<|im_end|>"
-_VISION_TOKENS = (
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|vision_pad|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +31,7 @@ class EncoderSpec:
     """Everything that decides how pages are encoded; light, hashable, picklable."""
 
     model_path: str
-    """Hugging Face name or folder of a Qwen2.5-VL-class model."""
+    """Hugging Face name or folder of a model of a family that olmrl trains."""
     prompt: str = "olmrl-v1"
     """Prompt name (`prompts.load_prompt`)."""
     order: Order = "text_first"
@@ -73,8 +64,8 @@ class Encoder:
         anchor_text_len: Characters of anchor text in the prompt; 0: none.
 
     Raises:
-        ValueError: not a Qwen2.5-VL-class model, it has no tokenizer.json, or its tokenizer lacks a
-            needed token.
+        ValueError: of no family that olmrl trains, it has no tokenizer.json, or its tokenizer lacks
+            a needed token.
     """
 
     def __init__(
@@ -89,20 +80,22 @@ class Encoder:
         self.prompt = load_prompt(prompt)
         self._order = order
         self._anchor_text_len = anchor_text_len
+        self.family = model_family(model_path)
         self.vision = vision_tokens(model_path)
         self.tokenizer = _tokenizer(model_path)
         self._template = chat_template(model_path)
         self._images = ImagePatcher(image_settings(model_path))
-        self.end_id = self._id_of(_END_TOKEN)
+        self.end_id = self._id_of(self.family.end_token)
         vocabulary = self.tokenizer.get_vocab()
         self.banned_ids: tuple[int, ...] = tuple(
-            sorted(vocabulary[token] for token in _VISION_TOKENS if token in vocabulary)
+            sorted(vocabulary[token] for token in self.family.vision_tokens if token in vocabulary)
         )
         special = {*self.tokenizer.all_special_ids, *self.banned_ids}
         self.plain_ids: Int64Array = np.array(sorted(set(vocabulary.values()) - special), np.int64)
-        if self._id_of(IMAGE_PLACEHOLDER) != self.vision.image_token_id:
+        placeholder = self.family.image_token
+        if self._id_of(placeholder) != self.vision.image_token_id:
             raise ValueError(
-                f"{model_path}: tokenizer and config.json disagree on the id of {IMAGE_PLACEHOLDER}"
+                f"{model_path}: tokenizer and config.json disagree on the id of {placeholder}"
             )
         self._prompt_pieces = lru_cache(maxsize=64)(self._tokenize_prompt)
 
@@ -121,7 +114,14 @@ class Encoder:
 
     def chat(self, prompt: str, anchor: str | None = None, order: Order | None = None) -> str:
         """Chat text of an instruction and one image."""
-        return chat_text(self.tokenizer, prompt, order or self._order, anchor, self._template)
+        return chat_text(
+            self.tokenizer,
+            prompt,
+            order or self._order,
+            self.family,
+            anchor_text=anchor,
+            chat_template=self._template,
+        )
 
     def image_tokens(self, page: Page) -> int:
         """Image features that the model makes of a page: placeholders its prompt must hold."""

@@ -8,7 +8,6 @@ each row repeating the prompt and the image. Shape letters: P prompt, R completi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -231,11 +230,3 @@ def _first_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
         bins[place].append(index)
         room[place] -= sizes[index]
     return sorted(sorted(members) for members in bins)
-
-
-def muted(batch: PackedBatch) -> PackedBatch:
-    """The same row with nothing to learn.
-
-    A rank with fewer rows than its peers runs one, so that it takes part in their collectives.
-    """
-    return replace(batch, weights=np.zeros_like(batch.weights))

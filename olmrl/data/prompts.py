@@ -13,9 +13,7 @@ from typing import Any, Literal
 
 from olmrl import storage
 from olmrl.errors import PageRefused
-
-IMAGE_PLACEHOLDER = "<|image_pad|>"
-"""The token of the Qwen-VL family that stands for an image in chat text."""
+from olmrl.models.family import Family
 
 Order = Literal["text_first", "image_first"]
 
@@ -116,6 +114,8 @@ def chat_text(
     tokenizer: Any,
     prompt: str,
     order: Order,
+    family: Family,
+    *,
     anchor_text: str | None = None,
     chat_template: str | None = None,
 ) -> str:
@@ -125,21 +125,21 @@ def chat_text(
         tokenizer: Anything with transformers' `apply_chat_template`.
         prompt: The instruction.
         order: Whether the instruction stands before or after the image.
+        family: The model's; it names the placeholder and the template's arguments.
         anchor_text: Text of the PDF to append to the instruction.
         chat_template: Template that replaces the tokenizer's own.
 
     Returns:
-        Chat text with exactly one `IMAGE_PLACEHOLDER`.
+        Chat text with exactly one placeholder of an image.
 
     Raises:
         PageRefused: the texts contain the placeholder.
         ValueError: the template does not write one image.
     """
     instruction = prompt if anchor_text is None else with_anchor(prompt, anchor_text)
-    if IMAGE_PLACEHOLDER in instruction:
-        raise PageRefused(
-            f"the instruction, or the text of the page in it, has {IMAGE_PLACEHOLDER}"
-        )
+    placeholder = family.image_token
+    if placeholder in instruction:
+        raise PageRefused(f"the instruction, or the text of the page in it, has {placeholder}")
     content = [{"type": "text", "text": instruction}, {"type": "image"}]
     if order == "image_first":
         content.reverse()
@@ -149,12 +149,13 @@ def chat_text(
             [{"role": "user", "content": content}],
             tokenize=False,
             add_generation_prompt=True,
+            **family.chat_arguments,
             **extra,
         )
     )
-    if text.count(IMAGE_PLACEHOLDER) != 1:
+    if text.count(placeholder) != 1:
         raise ValueError(
-            f"the model's chat template writes {text.count(IMAGE_PLACEHOLDER)} image placeholders "
+            f"the model's chat template writes {text.count(placeholder)} image placeholders "
             "for one image"
         )
     return text

@@ -1,1 +1,1 @@
-"""A run's weights for others: Hugging Face folders, soups, FP8, and their proof of parity."""
+"""A run's weights for others: Hugging Face folders, soups, FP8 copies, and parity checks."""

@@ -1,4 +1,4 @@
-"""The model card of an exported run: what it is, where it comes from, and the run's numbers."""
+"""The model card of an exported run: what it is, where it comes from, and its figures."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ the longer side.
 
 ## Numbers of the run
 {% if rows %}
-| metric | first | last up to step {{ step }} |
+| metric | first | last, up to step {{ step }} |
 |---|---|---|
 {% for row in rows -%}
 | {{ row[0] }} | {{ row[1] }} | {{ row[2] }} |
 {% endfor %}
 {%- else %}
-The run wrote no such metrics.
+The run recorded no such metrics.
 {% endif %}
 ## Configuration
 
@@ -59,7 +59,7 @@ def model_card(
     Args:
         config: resolved configuration of the run.
         step: step of the exported checkpoint.
-        metrics_path: the run's metrics.jsonl; may be absent.
+        metrics_path: the run's metrics.jsonl; may be missing.
         name: name of the model folder.
     """
     data = config.get("data", {})

@@ -15,15 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    Qwen2_5_VLForConditionalGeneration,
-)
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from olmrl.export.recipes import BLOCK, Recipe, is_target
+from olmrl.export.recipes import BLOCK, Recipe
 from olmrl.export.rounding import (
     FP8,
     Codes,
@@ -35,6 +31,7 @@ from olmrl.export.rounding import (
 )
 from olmrl.export.samples import Sample
 from olmrl.export.weights import ModelFolder
+from olmrl.models.files import model_family
 from olmrl.types import Float32Array
 
 _ATTENTION = "olmrl_kv"
@@ -71,14 +68,15 @@ class ProbedModel:
     def __init__(self, path: str, dtype: torch.dtype, device: str | None = None) -> None:
         """Load the model for inference."""
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        family: Any = Qwen2_5_VLForConditionalGeneration
-        self.model = family.from_pretrained(path, dtype=dtype)
-        self.model.to(self.device).eval().requires_grad_(False)
+        self.family = model_family(path)
+        self.model: Any = self.family.model_class().from_pretrained(path, dtype=dtype)
+        nn.Module.to(self.model, self.device)
+        self.model.eval().requires_grad_(False)
         self._on_key_value: _KeyValue = lambda layer, key, value: (key, value)
         self._hooks: list[Any] = []
         AttentionInterface.register(_ATTENTION, self._attention)
         AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
-        self.model.model.language_model.config._attn_implementation = _ATTENTION
+        self.family.language(self.model).config._attn_implementation = _ATTENTION
 
     def score(self, sample: Sample, banned_ids: Sequence[int] = ()) -> Scored:
         """Teacher-force a sample's response, as if banned ids could not be sampled."""
@@ -122,7 +120,7 @@ class ProbedModel:
 
     def become(self, quantised: ModelFolder, recipe: Recipe, ranges: Ranges | None) -> None:
         """Take a quantised folder's weights, and round activations as its recipe says."""
-        entries = {module_name(name): name for name in quantised.entries}
+        entries = {self.family.module_name(name): name for name in quantised.entries}
         for name, module in self._targets():
             stored = entries[name]
             codes = Codes(quantised.read(stored), quantised.read(f"{stored}_scale"))
@@ -137,7 +135,7 @@ class ProbedModel:
         return [
             (f"{name}.weight", module)
             for name, module in self.model.named_modules()
-            if isinstance(module, nn.Linear) and is_target(f"{name}.weight")
+            if isinstance(module, nn.Linear) and self.family.is_quantisable(f"{name}.weight")
         ]
 
     def _detach(self) -> None:
@@ -155,13 +153,6 @@ class ProbedModel:
 
 def _raise_to(table: dict[Any, float], name: Any, tensor: Tensor) -> None:
     table[name] = max(table.get(name, 0.0), tensor.abs().max().item())
-
-
-def module_name(name: str) -> str:
-    """A published tensor name as transformers 5 names the parameter."""
-    if name.startswith("model.layers."):
-        return name.replace("model.", "model.language_model.", 1)
-    return name
 
 
 def _rounder(recipe: Recipe, largest: float) -> Callable[[Tensor], Tensor]:

@@ -17,8 +17,8 @@ from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.data.encode import Encoder
 from olmrl.export import weights
-from olmrl.export.emulate import ProbedModel, Ranges, Scored, module_name
-from olmrl.export.recipes import BLOCK, Recipe, is_target, quantization_config, recipe_of
+from olmrl.export.emulate import ProbedModel, Ranges, Scored
+from olmrl.export.recipes import BLOCK, Recipe, quantization_config, recipe_of
 from olmrl.export.rounding import (
     FP8,
     Codes,
@@ -30,6 +30,8 @@ from olmrl.export.rounding import (
 )
 from olmrl.export.samples import Sample, load_samples
 from olmrl.export.weights import ModelFolder, ShardWriter
+from olmrl.models.family import Family
+from olmrl.models.registry import family
 
 _SHARD_BYTES = 2**30
 _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -98,10 +100,11 @@ def quantise(
         CheckpointError: damaged, quantised or unfitting model, or pages missing.
     """
     recipe = recipe_of(recipe_name)
-    described = quantization_config(recipe)
     weights.refuse_full_folder(out)
     folder = ModelFolder(model)
-    targets = _targets(folder, recipe)
+    known = _family(folder)
+    described = quantization_config(recipe, known)
+    targets = _targets(folder, recipe, known)
     if recipe.needs_pages and pages is None:
         raise CheckpointError(f"recipe {recipe_name}: has static scales; give it --pages")
     probe = ProbedModel(model, _DTYPES[dtype]) if pages else None
@@ -118,7 +121,7 @@ def quantise(
                 writer.add(f"{name}_scale", quantised.scale)
             else:
                 writer.add(name, _keep(tensor, _DTYPES[dtype]))
-        for name, scale in _static_scales(targets, recipe, ranges):
+        for name, scale in _static_scales(targets, recipe, ranges, known):
             writer.add(name, torch.tensor([scale], dtype=torch.float32))
     weights.copy_companions(model, out)
     # config.json last: a folder without it is not taken for a model.
@@ -151,15 +154,19 @@ def _samples(model: str, pages: PageSet) -> list[Sample]:
     )
 
 
-def _targets(folder: ModelFolder, recipe: Recipe) -> set[str]:
+def _family(folder: ModelFolder) -> Family:
+    try:
+        return family(folder.config.get("model_type"), folder.path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _targets(folder: ModelFolder, recipe: Recipe, known: Family) -> set[str]:
     if "quantization_config" in folder.config:
         raise CheckpointError(f"{folder.path}: is quantised already")
-    targets = {name for name in folder.entries if is_target(name)}
+    targets = {name for name in folder.entries if known.is_quantisable(name)}
     if not targets:
-        raise CheckpointError(
-            f"{folder.path}: has no language-tower linear layers of the Qwen2.5-VL family "
-            f"(model_type {folder.config.get('model_type')})"
-        )
+        raise CheckpointError(f"{folder.path}: has no linear layers that {known.title} names")
     for name in sorted(targets) if recipe.blocks else ():
         shape = folder.entries[name].shape
         if any(side % BLOCK for side in shape):
@@ -181,14 +188,14 @@ def _keep(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _static_scales(
-    targets: set[str], recipe: Recipe, ranges: Ranges | None
+    targets: set[str], recipe: Recipe, ranges: Ranges | None, known: Family
 ) -> Iterator[tuple[str, float]]:
     if ranges is None:
         return
     for name in sorted(targets):
         if recipe.activations == "tensor":
             number = torch.int8 if recipe.number == "int" else FP8
-            largest = ranges.inputs[module_name(name)]
+            largest = ranges.inputs[known.module_name(name)]
             yield name.replace(".weight", ".input_scale"), static_scale(largest, number)
         if recipe.kv_cache and name.endswith(".k_proj.weight"):
             attention = name.removesuffix(".k_proj.weight")

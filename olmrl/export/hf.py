@@ -7,7 +7,6 @@ the run started from, byte for byte.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,26 +14,24 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from olmrl import storage
 from olmrl.checkpoint import shards
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
 from olmrl.config.load import parse_yaml
-from olmrl.config.schema import MODEL_TYPES, SftEvaluationConfig
+from olmrl.config.schema import SftEvaluationConfig
 from olmrl.export import weights
 from olmrl.export.card import model_card
 from olmrl.export.weights import ShardWriter
+from olmrl.models import adapters
+from olmrl.models.registry import family
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _MODEL = "model/"
-_ADAPTER = re.compile(r"(?P<layer>.+)\.lora_(?P<part>[AB])\.[^.]+\.weight")
-# The published layout of the family, which every transformers release and vLLM read.
-_PUBLISHED = (("model.language_model.", "model."), ("model.visual.", "visual."))
 
 
 def model_weights(
@@ -52,32 +49,20 @@ def model_weights(
         CheckpointError: adapters without a scale.
     """
     names = [n for n in shards.saved_shapes(checkpoint.path) if n.startswith(_MODEL)]
-    adapters = {n for n in names if _ADAPTER.fullmatch(n)}
-    if adapters and lora_scale is None:
+    parts = {n for n in names if adapters.is_adapter(n)}
+    if parts and lora_scale is None:
         raise CheckpointError(f"{checkpoint.path}: holds adapters; their alpha / rank is needed")
     if not names:
         raise CheckpointError(f"{checkpoint.path}: holds no model weights")
     low_rank: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in shards.stored(checkpoint.path, sorted(adapters)):
-        match = _ADAPTER.fullmatch(name)
-        assert match
-        low_rank.setdefault(match["layer"], {})[match["part"]] = tensor.float()
-    for name, tensor in shards.stored(checkpoint.path, [n for n in names if n not in adapters]):
-        layer = name.removesuffix(".base_layer.weight")
-        if layer in low_rank and layer != name:
-            parts = low_rank[layer]
-            tensor = (tensor.float() + (lora_scale or 0.0) * (parts["B"] @ parts["A"])).to(
-                tensor.dtype
-            )
-        yield name.removeprefix(_MODEL).replace(".base_layer.", "."), tensor
-
-
-def published_name(name: str) -> str:
-    """Rename a module path of transformers 5 to the family's published tensor name."""
-    for module, published in _PUBLISHED:
-        if name.startswith(module):
-            return published + name.removeprefix(module)
-    return name
+    for name, tensor in shards.stored(checkpoint.path, sorted(parts)):
+        layer, part = adapters.adapter_part(name)
+        low_rank.setdefault(layer, {})[part] = tensor
+    for name, tensor in shards.stored(checkpoint.path, [n for n in names if n not in parts]):
+        if adapters.is_adapted(name):
+            low = low_rank[adapters.layer_of(name)]
+            tensor = adapters.merged(tensor, low["A"], low["B"], lora_scale or 0.0)
+        yield adapters.plain_name(name.removeprefix(_MODEL)), tensor
 
 
 def check_fits(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
@@ -86,13 +71,14 @@ def check_fits(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
     Raises:
         CheckpointError: one is missing, left over or of another shape (names the first).
     """
+    known = family(config["model_type"], weights.CONFIG)
     with torch.device("meta"):
-        model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_dict(config))
+        model: Any = known.model_class()(known.config_class().from_dict(config))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     saved = {
-        name.removeprefix(_MODEL).replace(".base_layer.", "."): shape
+        adapters.plain_name(name.removeprefix(_MODEL)): shape
         for name, shape in shards.saved_shapes(checkpoint.path).items()
-        if name.startswith(_MODEL) and not _ADAPTER.fullmatch(name)
+        if name.startswith(_MODEL) and not adapters.is_adapter(name)
     }
     if is_tied(config):
         saved.pop("lm_head.weight", None)
@@ -195,11 +181,10 @@ def export(
     checkpoint = choose(run_dir, step, best)
     source = weights.local_source(base or config["model"]["path"])
     description = weights.read_json(storage.join(source, weights.CONFIG))
-    if description.get("model_type") not in MODEL_TYPES:
-        raise CheckpointError(
-            f"{source}: is a {description.get('model_type')} model; {', '.join(MODEL_TYPES)} "
-            "can be exported"
-        )
+    try:
+        known = family(description.get("model_type"), source)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     check_fits(checkpoint, description)
     card = model_card(
         config,
@@ -210,7 +195,7 @@ def export(
     precision = dtype or config["model"].get("dtype", "bfloat16")
     lora = config["model"].get("lora")
     tensors = (
-        (published_name(name), tensor.to(DTYPES[precision]))
+        (known.published_name(name), tensor.to(DTYPES[precision]))
         for name, tensor in model_weights(
             checkpoint, lora["alpha"] / lora["rank"] if lora else None
         )

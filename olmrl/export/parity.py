@@ -1,7 +1,7 @@
-"""Do two implementations of one model agree? Token for token, on real pages.
+"""Do two implementations of a model agree, token for token, on real pages?
 
 One side (vLLM) transcribes pages greedily and reports its log-probs; the other (transformers)
-scores the same tokens. Both get equal prompts and pixels, so a gap is the model's, not the data's.
+scores the same tokens. Both get equal prompts and pixels, so any gap is due to the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from olmrl.export.emulate import Scored
 from olmrl.types import Completion
 
 OUTLIER = 1.0
-"""A token counts as outlier beyond this |log-prob gap|."""
+"""A token is an outlier if its |log-prob gap| exceeds this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class TokenGap:
 
     page_id: str
     position: int
-    """Place in the completion, from 0."""
+    """Position in the completion, from 0."""
     token: str
     """What vLLM chose."""
     preferred: str
@@ -42,9 +42,9 @@ class PageParity:
     page_id: str
     tokens: int
     matches: int
-    """Places where transformers would have chosen the same token."""
+    """Number of positions where transformers would have chosen the same token."""
     first_mismatch: int | None
-    """First place where it would not."""
+    """First position where it would not."""
     mean_gap: float
     largest_gap: float
 
@@ -55,7 +55,7 @@ class Parity:
 
     pages: list[PageParity]
     worst: list[TokenGap]
-    """Largest |gap| first."""
+    """Tokens by |gap|, largest first."""
     match_rate: float
     """Share of tokens that greedy transformers would have chosen too."""
     mean_gap: float
@@ -76,14 +76,14 @@ def judge(
     """Compare completions with another implementation's view of the same tokens.
 
     Args:
-        page_ids: page of each completion.
+        page_ids: the page of each completion.
         completions: greedy, at temperature 1.
         scored: the other side, in the same order.
-        decode: token ids to text, special tokens kept.
-        worst: how many tokens are listed.
+        decode: turns token ids into text, keeping special tokens.
+        worst: number of tokens to list.
 
     Raises:
-        ValueError: no token to compare.
+        ValueError: there is no token to compare.
     """
     pages, gaps, tokens = [], [], []
     for page_id, completion, view in zip(page_ids, completions, scored, strict=True):
@@ -112,7 +112,7 @@ def judge(
             tokens.append((float(gap[at]), token))
     everything = np.concatenate(gaps) if gaps else np.zeros(0)
     if not len(everything):
-        raise ValueError("parity: vLLM made no token on any page")
+        raise ValueError("parity: vLLM generated no token on any page")
     tokens.sort(key=lambda item: -item[0])
     return Parity(
         pages=pages,

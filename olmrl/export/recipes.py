@@ -7,15 +7,13 @@ the output head decides between look-alike tokens, so both keep their precision
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.models.family import Family
 
 BLOCK = 128
-IGNORED = ("lm_head", "re:.*visual.*")
-_TARGET = re.compile(r"model\.(language_model\.)?layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +57,7 @@ def recipe_of(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def is_target(tensor_name: str) -> bool:
-    """Say whether a tensor is the weight of a language-tower linear layer."""
-    return _TARGET.fullmatch(tensor_name) is not None
-
-
-def quantization_config(recipe: Recipe) -> dict[str, Any]:
+def quantization_config(recipe: Recipe, family: Family) -> dict[str, Any]:
     """Give the `quantization_config` entry of config.json.
 
     Raises:
@@ -93,7 +86,7 @@ def quantization_config(recipe: Recipe) -> dict[str, Any]:
     )
     described = QuantizationConfig(
         config_groups={"group_0": scheme},
-        ignore=list(IGNORED),
+        ignore=list(family.unquantised),
         format=f"{recipe.number}-quantized",
         quantization_status="compressed",
         kv_cache_scheme=QuantizationArgs(**static) if recipe.kv_cache else None,

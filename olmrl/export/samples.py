@@ -1,4 +1,4 @@
-"""Pages with a transcription each: what calibration, error reports and parity are measured on."""
+"""Pages with transcriptions, on which calibration, error reports and parity are measured."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from olmrl.types import EncodedPage, Int64Array, Page
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A page and the tokens that are judged on it."""
+    """A page and its tokens to be judged."""
 
     page: Page
     prompt: EncodedPage
     response_ids: Int64Array
-    """[R] transcription, end token last unless cut."""
+    """[R] the transcription, with the end token unless truncated."""
 
 
 def find_pages(folder: str) -> list[PageSource]:
     """List the pages of a bench folder or of a folder of page pairs.
 
     Raises:
-        ValueError: neither.
+        ValueError: it is neither.
     """
     if storage.exists(storage.join(folder, "pdfs")):
         return scan_bench(folder)
@@ -36,7 +36,7 @@ def load_pages(folder: str, limit: int, longest_side: int) -> list[Page]:
     """Render the first pages of a folder.
 
     Raises:
-        ValueError: no pages there, or one that cannot be read.
+        ValueError: there are no pages, or one cannot be read.
     """
     return [load_page(source, longest_side) for source in find_pages(folder)[:limit]]
 
@@ -44,10 +44,10 @@ def load_pages(folder: str, limit: int, longest_side: int) -> list[Page]:
 def load_samples(
     folder: str, encoder: Encoder, *, limit: int, longest_side: int, max_tokens: int
 ) -> list[Sample]:
-    """Load pages with their reference transcriptions, cut to `max_tokens`.
+    """Load pages with their reference transcriptions, truncated to `max_tokens`.
 
     Raises:
-        ValueError: no page of the first `limit` has a reference.
+        ValueError: none of the first `limit` pages has a reference.
     """
     samples = [
         Sample(

@@ -1,4 +1,4 @@
-"""Model soups (Wortsman et al., arXiv 2203.05482): the mean of several checkpoints' weights."""
+"""Model soups (Wortsman et al., arXiv 2203.05482): the mean of several models' weights."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from olmrl.export.weights import ModelFolder, ShardWriter
 def soup(
     sources: Sequence[str], out: str, source_weights: Sequence[float] | None = None
 ) -> dict[str, float]:
-    """Average models by tensor name into a new model folder, one tensor at a time.
+    """Average models into a new model folder, tensor by tensor.
 
-    Sums are float32 and end in the first model's dtype. Integer tensors must be equal. Config and
+    Sums are float32, results in the first model's dtype. Integer tensors must be equal. Config and
     processor come from the first model.
 
     Args:
-        sources: model folders of equal tensor names, shapes and dtypes, in any shard layout.
+        sources: model folders with equal tensor names, shapes and dtypes, in any shard layout.
         out: new folder; paths may be remote.
         source_weights: share of each source, summing to 1; None: uniform.
 

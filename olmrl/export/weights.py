@@ -1,8 +1,8 @@
 """Model folders in safetensors form, read and written one tensor at a time, local or remote.
 
-A 7B model never stands in memory as a whole: `ModelFolder` reads single tensors by name over any
-shard layout, `ShardWriter` writes shards as they fill. Layout of the format: 8 bytes little-endian
-header length, JSON header (dtype, shape, byte range per tensor), bytes.
+A 7B model is never in memory as a whole: `ModelFolder` reads single tensors by name from any shard
+layout, `ShardWriter` writes shards as they fill up. File format: 8 bytes little-endian header
+length, JSON header (dtype, shape, byte range per tensor), data.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _COMPANIONS = (
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies."""
+    """Location of a tensor."""
 
     file: str
     """Shard, relative to the folder."""
@@ -75,13 +75,13 @@ class TensorEntry:
 
 
 class ModelFolder:
-    """A Hugging Face model folder whose tensors are read by name."""
+    """A Hugging Face model folder; reads tensors by name."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read the headers of all shards.
 
         Raises:
-            CheckpointError: no model there, a missing or truncated shard (names the file).
+            CheckpointError: there is no model, or a shard is missing or truncated (names the file).
         """
         self.path = os.fspath(path)
         self.config = self._read_config()
@@ -90,7 +90,7 @@ class ModelFolder:
         for file in sorted(set(indexed.values())) if indexed else [SINGLE]:
             for name, entry in _read_header(self.path, file).items():
                 if name in self.entries:
-                    raise CheckpointError(f"{self.path}: tensor {name} lies in two shards")
+                    raise CheckpointError(f"{self.path}: tensor {name} is in two shards")
                 self.entries[name] = entry
         for name, file in indexed.items():
             if name not in self.entries:
@@ -100,7 +100,7 @@ class ModelFolder:
         """Read one tensor to host memory.
 
         Raises:
-            CheckpointError: there is none of that name.
+            CheckpointError: there is no tensor of that name.
         """
         if name not in self.entries:
             raise CheckpointError(f"{self.path}: has no tensor {name}")
@@ -196,7 +196,7 @@ class ShardWriter:
     """
 
     def __init__(self, out: str | os.PathLike[str], shard_bytes: int = SHARD_BYTES) -> None:
-        """Prepare; a shard is written whenever the next tensor would not fit it.
+        """Prepare; a shard is written whenever the next tensor would not fit.
 
         Raises:
             CheckpointError: the folder already holds a model.
@@ -212,7 +212,7 @@ class ShardWriter:
         self._total = 0
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Take one tensor; it may be written at once or later."""
+        """Add a tensor; it may be written now or later."""
         size = tensor.numel() * tensor.element_size()
         if self._waiting and self._waiting_bytes + size > self._shard_bytes:
             self._flush()
@@ -238,7 +238,7 @@ class ShardWriter:
         try:
             save_file(self._waiting, path, metadata={"format": "pt"})
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{self._out}: cannot write the model ({error})") from error
+            raise CheckpointError(f"{self._out}: the model cannot be written ({error})") from error
         self._shards.append(list(self._waiting))
         self._waiting, self._waiting_bytes = {}, 0
 
@@ -274,18 +274,18 @@ def _move(staged: Path, out: str, file: str) -> None:
 
 
 def refuse_full_folder(out: str) -> None:
-    """Keep the tools from mixing a new model into an old one.
+    """Refuse a folder with a model, so that a new model is never mixed into an old one.
 
     Raises:
-        CheckpointError: a model lies there already.
+        CheckpointError: the folder already has a model.
     """
     for name in (SINGLE, INDEX, CONFIG):
         if storage.exists(storage.join(out, name)):
-            raise CheckpointError(f"{out}: holds a model already ({name}); choose an empty folder")
+            raise CheckpointError(f"{out}: already holds a model ({name}); choose an empty folder")
 
 
 def local_source(model: str) -> str:
-    """Give the folder of a model's config and processor, fetched by name where it is no folder.
+    """The folder with a model's config and processor, fetched by name if it is not a folder.
 
     Raises:
         CheckpointError: neither a folder nor a name that can be fetched.
@@ -301,7 +301,7 @@ def local_source(model: str) -> str:
 
 
 def copy_companions(source: str, out: str) -> None:
-    """Copy processor, tokenizer, chat template and generation config; nothing that is code."""
+    """Copy processor, tokenizer, chat template and generation config, but no code."""
     for name in _COMPANIONS:
         path = storage.join(source, name)
         if storage.exists(path):
@@ -309,7 +309,7 @@ def copy_companions(source: str, out: str) -> None:
 
 
 def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """Copy a model config with another weight precision, under whichever key it uses."""
+    """A copy of a model config with another weight precision, under whichever key it uses."""
     changed = {
         key: with_dtype(value, dtype) if isinstance(value, dict) else value
         for key, value in config.items()

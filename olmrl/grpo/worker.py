@@ -81,6 +81,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
                 colocate=config.rollout.colocate,
             ),
             dtype=config.rollout.dtype,
+            family=self._encoder.family,
         )
         self._publish()
 

@@ -9,6 +9,7 @@ T x T mask. Shape letters: T packed tokens, S segments in a tile, Q queries, K k
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
-from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
+from olmrl.models.registry import family_of
 from olmrl.types import Int32Array
 
 try:
@@ -378,23 +379,30 @@ class VisionSegments:
         return out.transpose(1, 2).flatten(0, 1)
 
 
-@dataclass(frozen=True)
 class VisionPlan:
-    """Attention of the vision tower over the images of one batch."""
+    """Attention of the vision tower over the images of one batch.
 
-    whole: VisionSegments
-    """Full attention: one segment per image frame."""
-    windows: VisionSegments
-    """Window attention."""
+    Args:
+        segments: lengths of the runs of patches that attend to each other, by the argument of the
+            tower that carries their boundaries (whole images, windows).
+        device: where the tower is.
+    """
+
+    def __init__(
+        self, segments: Mapping[str, Sequence[int]], device: torch.device | str = "cpu"
+    ) -> None:
+        planned = {name: VisionSegments(list(of), device) for name, of in segments.items()}
+        self.cumulative = {name: one.cu_lengths for name, one in planned.items()}
+        """[S + 1] boundaries by the name of the argument."""
+        self._by_count = {len(one.cu_lengths): one for one in reversed(planned.values())}
 
     def of(self, cu_lengths: Tensor) -> VisionSegments:
         """The segments that a block asks for by its cumulative lengths.
 
-        There are never fewer windows than images, and as many only where both are the same.
+        Segments refine each other (no window reaches beyond its image), so that as many of them are
+        the same ones.
         """
-        if len(cu_lengths) == len(self.whole.cu_lengths):
-            return self.whole
-        return self.windows
+        return self._by_count[len(cu_lengths)]
 
 
 def _language_attention(
@@ -455,14 +463,15 @@ AttentionInterface.register(VISION, _vision_attention)
 AttentionMaskInterface.register(LANGUAGE, sdpa_mask)
 
 
-def use_packed_attention(model: Qwen2_5_VLForConditionalGeneration) -> None:
-    """Route a Qwen2.5-VL model's attention through this module.
+def use_packed_attention(model: Any) -> None:
+    """Route a model's attention through this module.
 
     Raises:
         ValueError: the language model has sliding-window layers, which no kernel here computes.
     """
-    language = model.model.language_model
-    if "sliding_attention" in language.config.layer_types:
+    family = family_of(model.config)
+    language, tower = family.language(model), family.tower(model)
+    if "sliding_attention" in getattr(language.config, "layer_types", ()):
         raise ValueError("model.path: models with sliding-window attention layers cannot be packed")
     language.config._attn_implementation = LANGUAGE
-    model.model.visual.config._attn_implementation = VISION
+    tower.config._attn_implementation = VISION

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
 from olmrl.learner.core import GrpoLearner
@@ -99,7 +100,7 @@ def build_strategy(
         compile_blocks=learner.compile,
     )
 
-    def load_reference() -> Qwen2_5_VLForConditionalGeneration:
+    def load_reference() -> Any:
         frozen = model.model_copy(update={"master_dtype": learner.reference_dtype(model)})
         return load_policy(frozen, device=device, compile_blocks=learner.compile)
 

@@ -94,7 +94,7 @@ class GrpoLearner:
         strategy.forget_features()
         flops = step_flops(
             batches,
-            strategy.model_config,
+            strategy.shape,
             strategy.trained,
             trained_passes=algorithm.epochs_per_batch,
             observed_passes=int(needs_old),
@@ -142,7 +142,7 @@ class SftLearner:
         updated = update(self._strategy, padded, sft_loss, guard)
         self._strategy.forget_features()
         strategy = self._strategy
-        flops = step_flops(batches, strategy.model_config, strategy.trained, trained_passes=1)
+        flops = step_flops(batches, strategy.shape, strategy.trained, trained_passes=1)
         used = utilisation(flops, time.perf_counter() - begin, self._strategy.device)
         return merge(measure_tokens(batches), updated, used)
 

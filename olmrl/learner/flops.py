@@ -7,19 +7,17 @@ backward pass that frozen weights make unnecessary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from olmrl.config.schema import LoraConfig, ModelConfig
 from olmrl.hardware import find_gpu
 from olmrl.metrics import Mean, Measurements, Sum
-from olmrl.models.cost import CostModel, language_matrices, vision_matrices
+from olmrl.models.cost import CostModel
+from olmrl.models.shape import Blocks, ModelShape
 from olmrl.types import PackedBatch
-
-_Matrices = Mapping[str, tuple[int, int]]
 
 
 def peak_flops(device: torch.device) -> float | None:
@@ -32,7 +30,7 @@ def peak_flops(device: torch.device) -> float | None:
 
 def step_flops(
     batches: Sequence[PackedBatch],
-    model_config: Any,
+    shape: ModelShape,
     policy: ModelConfig,
     *,
     trained_passes: int,
@@ -43,20 +41,20 @@ def step_flops(
 
     Args:
         batches: the rank's packed rows.
-        model_config: transformers configuration of the model.
+        shape: sizes of the model.
         policy: what of it is trained.
         trained_passes: forward and backward passes over the batches.
         observed_passes: forward passes of the policy alone.
         reference_passes: forward passes of the reference, which with adapters is the policy
             without them.
     """
-    once = CostModel.from_config(model_config)
+    once = CostModel.of(shape)
     again = once
-    if _features_stay(model_config, policy):  # then they are computed once for all passes
+    if _features_stay(shape, policy):  # then they are computed once for all passes
         again = replace(once, embed=0.0, patch=0.0, window=0.0, merger=0.0, patch_pair=0.0)
     reference = again if policy.lora else once
-    backward = backward_cost(model_config, policy)
-    adapters = adapter_cost(model_config, policy.lora)
+    backward = backward_cost(shape, policy)
+    adapters = adapter_cost(shape, policy.lora)
     passes = trained_passes + observed_passes
     return sum(
         once.batch(batch)
@@ -68,15 +66,14 @@ def step_flops(
     )
 
 
-def _features_stay(model_config: Any, policy: ModelConfig) -> bool:
+def _features_stay(shape: ModelShape, policy: ModelConfig) -> bool:
     """Whether tower and merger stay as they are (`model.vision_is_frozen`, from configuration)."""
     if policy.lora is None:
         return policy.freeze.vision and policy.freeze.projector
-    names = vision_matrices(model_config.vision_config)
-    return not any(name in policy.lora.target_modules for name in names)
+    return not any(name in policy.lora.target_modules for name in shape.vision.matrices)
 
 
-def backward_cost(model_config: Any, policy: ModelConfig) -> CostModel:
+def backward_cost(shape: ModelShape, policy: ModelConfig) -> CostModel:
     """Operations per unit of work of a backward pass.
 
     A product of weights with inputs costs in the backward pass what it costs forward, once for the
@@ -93,9 +90,9 @@ def backward_cost(model_config: Any, policy: ModelConfig) -> CostModel:
     that has one: not in the tower if none is there, and in the first block that has any not in
     the products before and beside it.
     """
-    cost = CostModel.from_config(model_config)
+    cost = CostModel.of(shape)
     if policy.lora is not None:
-        return _adapted_backward(cost, model_config, policy.lora)
+        return _adapted_backward(cost, shape, policy.lora)
     tower = float(not policy.freeze.vision)
     merger = float(not policy.freeze.projector)
     language = float(not policy.freeze.language)
@@ -113,34 +110,22 @@ def backward_cost(model_config: Any, policy: ModelConfig) -> CostModel:
     )
 
 
-def adapter_cost(model_config: Any, lora: LoraConfig | None) -> CostModel:
+def adapter_cost(shape: ModelShape, lora: LoraConfig | None) -> CostModel:
     """Operations per token and patch that adapters add: r (inputs + outputs) per adapted layer."""
     none = CostModel(0, 0, 0, 0, 0, 0, 0, 0)
     if lora is None:
         return none
-    text, vision = model_config.text_config, model_config.vision_config
-    language = _adapter_size(language_matrices(text), lora)
-    tower = _adapter_size(vision_matrices(vision), lora)
-    return replace(
-        none,
-        token=2.0 * text.num_hidden_layers * language,
-        patch=2.0 * vision.depth * tower,
+    token, patch = (
+        2.0 * blocks.count * blocks.adapters(lora.rank, lora.target_modules)
+        for blocks in (shape.language, shape.vision)
     )
+    return replace(none, token=token, patch=patch)
 
 
-_STAGE = {
-    "q_proj": 0, "k_proj": 0, "v_proj": 0, "qkv": 0, "o_proj": 1, "proj": 1,
-    "gate_proj": 2, "up_proj": 2, "down_proj": 3,
-}  # fmt: skip
-"""Order of a block's linear layers; those of a stage run beside each other."""
-
-
-def _adapted_backward(cost: CostModel, model_config: Any, lora: LoraConfig) -> CostModel:
-    text, vision = model_config.text_config, model_config.vision_config
-    in_tower = vision_matrices(vision)
-    patch, seen = _through(in_tower, vision.depth, lora, reached=False)
+def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> CostModel:
+    patch, seen = _through(shape.vision, lora, reached=False)
     reached = patch > 0
-    token, read = _through(language_matrices(text), text.num_hidden_layers, lora, reached)
+    token, read = _through(shape.language, lora, reached)
     return CostModel(
         token=2.0 * token,
         pair=cost.pair * 2 * read,
@@ -153,36 +138,27 @@ def _adapted_backward(cost: CostModel, model_config: Any, lora: LoraConfig) -> C
     )
 
 
-def _through(
-    matrices: _Matrices, blocks: int, lora: LoraConfig, reached: bool
-) -> tuple[float, float]:
+def _through(blocks: Blocks, lora: LoraConfig, reached: bool) -> tuple[float, float]:
     """Multiply-adds per token of the way back through adapted blocks, and the share of attention.
 
     Args:
-        matrices: linear layers of a block.
-        blocks: number of blocks.
+        blocks: the stack.
         lora: the adapters.
         reached: whether the gradient goes on to what comes before these blocks.
     """
-    adapted = [name for name in matrices if name in lora.target_modules]
-    if not adapted and not reached:
+    adapted = [any(name in lora.target_modules for name in stage) for stage in blocks.stages]
+    if not any(adapted) and not reached:
         return 0.0, 0.0
-    block = sum(inputs * outputs for inputs, outputs in matrices.values())
-    products = float(blocks * (block + 2 * _adapter_size(matrices, lora)))
+    adapters = blocks.adapters(lora.rank, lora.target_modules)
+    products = float(blocks.count * (blocks.products + 2 * adapters))
     if reached:
         return products, 1.0
-    first = min(_STAGE[name] for name in adapted)
-    for name, (inputs, outputs) in matrices.items():
-        if _STAGE[name] <= first:
+    first = adapted.index(True)
+    for stage in blocks.stages[: first + 1]:
+        for name, (inputs, outputs) in stage.items():
             products -= inputs * outputs
-            products -= lora.rank * inputs if name in adapted else 0
-    return products, (blocks - (first > 0)) / blocks
-
-
-def _adapter_size(matrices: _Matrices, lora: LoraConfig) -> int:
-    """Parameters of a block's adapters."""
-    sizes = [sum(size) for name, size in matrices.items() if name in lora.target_modules]
-    return lora.rank * sum(sizes)
+            products -= lora.rank * inputs if name in lora.target_modules else 0
+    return products, (blocks.count - (first > 0)) / blocks.count
 
 
 def utilisation(flops: float, seconds: float, device: torch.device) -> Measurements:

@@ -7,27 +7,31 @@ in the compute dtype and with adapters merged, reads its pages with it alone, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from olmrl.config.schema import ModelConfig
 from olmrl.data.encode import Encoder
 from olmrl.learner.model import TORCH_DTYPES
 from olmrl.learner.strategy import Strategy
+from olmrl.models.registry import family_of
 from olmrl.types import EncodedPage, Int32Array
 
 
 @torch.no_grad()
-def whole_copy(strategy: Strategy, config: ModelConfig) -> Qwen2_5_VLForConditionalGeneration:
+def whole_copy(strategy: Strategy, config: ModelConfig) -> Any:
     """The policy as a plain model on this rank's device; every rank calls it."""
     described = AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code)
     with no_init_weights(), strategy.device:
-        model = Qwen2_5_VLForConditionalGeneration._from_config(
-            described, dtype=TORCH_DTYPES[config.dtype], attn_implementation="sdpa"
+        model = (
+            family_of(described)
+            .model_class()
+            ._from_config(described, dtype=TORCH_DTYPES[config.dtype], attn_implementation="sdpa")
         )
     state = model.state_dict()
     for name, tensor in strategy.named_weights():
@@ -37,7 +41,7 @@ def whole_copy(strategy: Strategy, config: ModelConfig) -> Qwen2_5_VLForConditio
 
 @torch.inference_mode()
 def transcribe(
-    model: Qwen2_5_VLForConditionalGeneration,
+    model: Any,
     pages: Sequence[EncodedPage],
     encoder: Encoder,
     *,
@@ -81,6 +85,6 @@ def transcribe(
             yield row[: ends[0] + 1] if len(ends) else row
 
 
-def _to(array: np.ndarray, model: Qwen2_5_VLForConditionalGeneration) -> Tensor:
+def _to(array: np.ndarray, model: Any) -> Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(array)).to(model.device)
     return tensor.to(model.dtype) if tensor.is_floating_point() else tensor

@@ -1,44 +1,24 @@
-"""The policy network: a Qwen2.5-VL-class model of transformers, made ready for training.
+"""The policy network: a vision-language model of transformers, made ready for training.
 
-Reads weights by name or folder, freezes parts, adds adapters, and swaps in the two things that the
-family's own code does slowly: its patch embedding and its attention (see attention.py).
+Reads weights by name or folder, freezes parts, adds adapters, and swaps in what transformers does
+slowly: the patch embedding (`Family.quicken`) and attention (see attention.py).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig
 
-from olmrl.config.schema import MODEL_TYPES, FreezeConfig, LoraConfig, ModelConfig
+from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.attention import use_packed_attention
-from olmrl.weight_sync.checksum import engine_name
+from olmrl.models import adapters
+from olmrl.models.registry import family, family_of
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-_ADAPTER_INFIX = re.compile(r"\.base_layer\.")
-_ADAPTER_PART = re.compile(r"\.lora_[AB]\.")
-
-
-class MatmulPatchEmbed(nn.Module):
-    """Qwen's patch embedding as one matrix product.
-
-    Its Conv3d kernel covers its whole input, so both give the same numbers; the product is about
-    five times faster on CPUs. The weight keeps its name (`patch_embed.proj.weight`) and shape.
-    """
-
-    def __init__(self, proj: nn.Conv3d) -> None:
-        super().__init__()
-        self.proj = proj
-
-    def forward(self, patches_VD: Tensor) -> Tensor:
-        """Embed [V, D] patches to [V, hidden]."""
-        weight = self.proj.weight
-        return F.linear(patches_VD.to(weight.dtype), weight.flatten(1))
 
 
 def load_policy(
@@ -47,7 +27,7 @@ def load_policy(
     device: torch.device | str = "cpu",
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
-) -> Qwen2_5_VLForConditionalGeneration:
+) -> Any:
     """Load the policy in training mode, its weights in `config.master_dtype`.
 
     Args:
@@ -57,7 +37,7 @@ def load_policy(
         compile_blocks: torch.compile each language block (attention itself stays eager).
 
     Raises:
-        ValueError: the path is no readable Qwen2.5-VL-class model, or peft is missing for LoRA.
+        ValueError: the path is no readable model of a known family, or peft is missing for LoRA.
     """
     try:
         described = AutoConfig.from_pretrained(
@@ -68,13 +48,9 @@ def load_policy(
             f"model.path: {config.path!r} is neither a folder with a transformers config.json "
             f"nor a model that could be fetched by name ({_first_line(error)})"
         ) from error
-    if described.model_type not in MODEL_TYPES:
-        raise ValueError(
-            f"model.path: {config.path!r} is a {described.model_type!r} model; "
-            f"allowed are vision-language models of type {', '.join(MODEL_TYPES)}"
-        )
+    model_class = family(described.model_type, f"model.path: {config.path}").model_class()
     try:
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        model: Any = model_class.from_pretrained(
             config.path, dtype=TORCH_DTYPES[config.master_dtype], attn_implementation="sdpa"
         )
     except OSError as error:
@@ -91,15 +67,16 @@ def load_policy(
 
 
 def prepare_policy(
-    model: Qwen2_5_VLForConditionalGeneration,
+    model: Any,
     config: ModelConfig,
     *,
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
-) -> Qwen2_5_VLForConditionalGeneration:
+) -> Any:
     """Make a loaded model ready for training, in place; see `load_policy`."""
-    visual = model.model.visual
-    visual.patch_embed = MatmulPatchEmbed(visual.patch_embed.proj)
+    known = family_of(model.config)
+    known.check(model)
+    known.quicken(model)
     freeze(model, config.freeze)
     if config.lora is not None:
         add_adapters(model, config.lora)
@@ -111,31 +88,30 @@ def prepare_policy(
     if activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if compile_blocks:
-        for block in model.model.language_model.layers:
+        for block in known.language(model).layers:
             block.compile(dynamic=True)
     return model
 
 
-def freeze(model: Qwen2_5_VLForConditionalGeneration, parts: FreezeConfig) -> None:
+def freeze(model: Any, parts: FreezeConfig) -> None:
     """Switch off the gradients of the chosen parts.
 
-    The projector is the merger between vision tower and language model; `vision` is the tower
-    without it. The output head belongs to the language model.
+    The projector stands between vision tower and language model; the output head belongs to the
+    language model.
     """
-    merger = {id(p) for p in model.model.visual.merger.parameters()}
-    tower = {id(p) for p in model.model.visual.parameters()} - merger
-    for parameter in model.parameters():
-        if id(parameter) in tower:
-            frozen = parts.vision
-        elif id(parameter) in merger:
-            frozen = parts.projector
-        else:
-            frozen = parts.language
-        if frozen:
+    known = family_of(model.config)
+    frozen = {
+        "tower": parts.vision,
+        "projector": parts.projector,
+        "language": parts.language,
+        "head": parts.language,
+    }
+    for name, parameter in model.named_parameters():
+        if frozen[known.part_of(name)]:
             parameter.requires_grad_(False)
 
 
-def add_adapters(model: Qwen2_5_VLForConditionalGeneration, lora: LoraConfig) -> None:
+def add_adapters(model: Any, lora: LoraConfig) -> None:
     """Freeze all weights and put peft LoRA adapters on the target linear layers."""
     try:
         import peft  # noqa: PLC0415  the `lora` extra is optional
@@ -157,17 +133,18 @@ def add_adapters(model: Qwen2_5_VLForConditionalGeneration, lora: LoraConfig) ->
         raise ValueError(f"model.lora.target_modules: {_first_line(error)}") from error
 
 
-def vision_is_frozen(model: Qwen2_5_VLForConditionalGeneration) -> bool:
+def vision_is_frozen(model: Any) -> bool:
     """Whether the features of a page stay the same over training (tower and merger frozen)."""
-    return not any(p.requires_grad for p in model.model.visual.parameters())
+    tower = family_of(model.config).tower(model)
+    return not any(p.requires_grad for p in tower.parameters())
 
 
 def plain_weights(
-    model: nn.Module, materialise: Callable[[Tensor], Tensor], changing_only: bool = False
+    model: Any, materialise: Callable[[Tensor], Tensor], changing_only: bool = False
 ) -> Iterator[tuple[str, Tensor]]:
     """Stream (name, full tensor) under transformers' own names, adapters merged, in model order.
 
-    A tied output head is named too (`lm_head.weight`), because engines may keep their own copy.
+    A tied output head is named too, because engines may keep their own copy.
 
     Args:
         model: the policy, sharded or not.
@@ -176,39 +153,34 @@ def plain_weights(
             engines keep them in one piece with others (q, k and v; gate and up), which they can
             only load whole.
     """
+    engine_name = family_of(model.config).engine_name
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
     parameters = [
         (name, parameter)
         for name, parameter in model.named_parameters(remove_duplicate=False)
-        if not _ADAPTER_PART.search(name)
+        if not adapters.is_adapter(name)
     ]
-    pieces = {_piece(n) for n, p in parameters if p.requires_grad or _is_adapted(n)}
+    pieces = {
+        engine_name(adapters.plain_name(name))
+        for name, parameter in parameters
+        if parameter.requires_grad or adapters.is_adapted(name)
+    }
     for name, parameter in parameters:
-        if changing_only and _piece(name) not in pieces:
+        plain = adapters.plain_name(name)
+        if changing_only and engine_name(plain) not in pieces:
             continue
         tensor = materialise(parameter)
-        if _is_adapted(name):
-            layer = adapted[name.split(".base_layer.")[0]]
-            tensor = tensor + _adapter_delta(layer, materialise).to(tensor.dtype)
-        yield _ADAPTER_INFIX.sub(".", name), tensor
+        if adapters.is_adapted(name):
+            tensor = _with_adapter(tensor, adapted[adapters.layer_of(name)], materialise)
+        yield plain, tensor
 
 
-def _is_adapted(name: str) -> bool:
-    """Whether an adapter changes what is sent under this parameter's name."""
-    return ".base_layer." in name and name.endswith(".weight")
-
-
-def _piece(name: str) -> str:
-    """The parameter of an engine that a parameter is part of."""
-    return engine_name(_ADAPTER_INFIX.sub(".", name))
-
-
-def _adapter_delta(layer: Any, materialise: Callable[[Tensor], Tensor]) -> Tensor:
-    """scaling * B @ A of the single adapter on a layer."""
+def _with_adapter(weight: Tensor, layer: Any, materialise: Callable[[Tensor], Tensor]) -> Tensor:
+    """A layer's weight with its single adapter."""
     (adapter,) = layer.lora_A.keys()
     down = materialise(layer.lora_A[adapter].weight)
     up = materialise(layer.lora_B[adapter].weight)
-    return (up @ down) * layer.scaling[adapter]
+    return adapters.merged(weight, down, up, layer.scaling[adapter])
 
 
 def _first_line(error: BaseException) -> str:

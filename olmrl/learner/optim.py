@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import SchedulerType, get_scheduler
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from olmrl.config.schema import OptimizerConfig
 from olmrl.errors import GuardFailure
+from olmrl.models.family import Family
 
-NORMS = (nn.LayerNorm, nn.RMSNorm, Qwen2_5_VLRMSNorm)
 _NO_LAMBDA = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
 
 
@@ -43,12 +42,16 @@ class ParameterGroups:
     """Norms and biases: no weight decay."""
 
 
-def group_parameters(model: nn.Module, head: nn.Module | None = None) -> ParameterGroups:
+def group_parameters(model: nn.Module, head: nn.Module, family: Family) -> ParameterGroups:
     """Sort the parameters that require gradients by the type of the module that owns them.
 
     Args:
         model: the policy; a parameter shared by two modules is counted once.
         head: its output head, whose weight is no hidden matrix.
+        family: the model's; it names how each module type is treated.
+
+    Raises:
+        UnknownPart: a module type that the family does not classify.
     """
     groups = ParameterGroups([], [], [], [])
     seen: set[int] = set()
@@ -58,9 +61,10 @@ def group_parameters(model: nn.Module, head: nn.Module | None = None) -> Paramet
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            if isinstance(module, NORMS) or name == "bias":
+            treatment = family.treatment(module, name)
+            if treatment == "exempt":
                 groups.exempt.append(parameter)
-            elif id(parameter) in embeddings or not isinstance(module, nn.Linear):
+            elif treatment == "embedding" or id(parameter) in embeddings:
                 groups.embeddings.append(parameter)
             elif module is head:
                 groups.head.append(parameter)
@@ -115,17 +119,18 @@ class Optim:
 
 
 def build_optim(
-    model: nn.Module, head: nn.Module, config: OptimizerConfig, total_steps: int
+    model: nn.Module, head: nn.Module, family: Family, config: OptimizerConfig, total_steps: int
 ) -> Optim:
     """Optimizers and schedule for a model that is already sharded.
 
     Args:
         model: the policy.
         head: its output head.
+        family: the model's.
         config: rates, decay, schedule.
         total_steps: optimizer steps of the whole run, for warm-up and decay.
     """
-    groups = group_parameters(model, head)
+    groups = group_parameters(model, head, family)
     factors, decay = config.lr_multipliers, config.weight_decay
     matrices = [] if config.name == "muon" else groups.matrices
     adamw_groups: list[dict[str, Any]] = [

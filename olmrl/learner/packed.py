@@ -17,15 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration
-from transformers.vision_utils import (
-    get_vision_cu_seqlens,
-    get_vision_position_ids,
-    get_vision_window_index,
-)
 
-from olmrl.learner.attention import Kernel, PackedPlan, VisionPlan, VisionSegments, make_plan
+from olmrl.learner.attention import Kernel, PackedPlan, VisionPlan, make_plan
 from olmrl.learner.logprobs import HeadSpec, TokenLogprobs, token_logprobs
+from olmrl.models.family import ImageFeatures
+from olmrl.models.registry import FAMILIES, family_of
 from olmrl.types import PackedBatch
 
 
@@ -65,8 +61,8 @@ class PolicyOutput(NamedTuple):
     """float32."""
     entropy_N: Tensor
     """float32."""
-    features: Tensor
-    """[F, H] image features, to be reused where the tower is frozen."""
+    features: ImageFeatures
+    """Of the row's images, to be reused where the tower is frozen."""
 
 
 def prepare_inputs(
@@ -108,13 +104,7 @@ def prepare_inputs(
         vision=VisionInputs(
             pixels_VD=_to(pixels, device),
             grid=torch.from_numpy(np.ascontiguousarray(grid)),
-            layout=_vision_layout(
-                tuple(map(tuple, grid.tolist())),
-                merge,
-                vision.window_size,
-                vision.patch_size,
-                str(device),
-            ),
+            layout=_vision_layout(_Tower(config), tuple(map(tuple, grid.tolist())), str(device)),
         ),
         has_images=has_images,
     )
@@ -126,61 +116,63 @@ def _to(array: np.ndarray, device: torch.device | str) -> Tensor:
     return torch.from_numpy(array).to(device)
 
 
+class _Tower:
+    """A model's tower as the key of cached layouts."""
+
+    def __init__(self, config: Any) -> None:
+        self.model_type = config.model_type
+        self.config = config.vision_config
+        self._key = (self.model_type, str(vars(self.config)))
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Tower) and self._key == other._key
+
+
 @lru_cache(maxsize=256)
-def _vision_layout(
-    grid: tuple[tuple[int, ...], ...], merge: int, window: int, patch: int, device: str
-) -> dict[str, Any]:
+def _vision_layout(tower: _Tower, grid: tuple[tuple[int, ...], ...], device: str) -> dict[str, Any]:
     """What the tower derives from image sizes; pages of one data set share few sizes."""
-    grid_thw = torch.tensor(grid)
-    window_index, cu_windows = get_vision_window_index(grid_thw, merge, window, patch)
-    cu_whole = get_vision_cu_seqlens(grid_thw)
-    plan = VisionPlan(
-        whole=VisionSegments(torch.diff(cu_whole).tolist(), device),
-        windows=VisionSegments(torch.diff(cu_windows).tolist(), device),
-    )
-    return {
-        "position_ids": get_vision_position_ids(grid_thw, merge).to(device),
-        "cu_seqlens": plan.whole.cu_lengths,
-        "max_seqlen": plan.whole.longest,
-        "window_index": window_index.to(device),
-        "cu_window_seqlens": plan.windows.cu_lengths,
-        "max_window_seqlen": plan.windows.longest,
-        "packed": plan,
-    }
+    arguments, segments = FAMILIES[tower.model_type].vision_layout(tower.config, grid)
+    plan = VisionPlan(segments, device)
+    on_device = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in arguments.items()}
+    return {**on_device, **plan.cumulative, "packed": plan}
 
 
 def hidden_states(
-    model: Qwen2_5_VLForConditionalGeneration,
-    inputs: PolicyInputs,
-    features: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Final hidden states [T, H] of a packed row, and its image features [F, H].
+    model: Any, inputs: PolicyInputs, features: ImageFeatures | None = None
+) -> tuple[Tensor, ImageFeatures]:
+    """Final hidden states [T, H] of a packed row, and the features of its images.
 
     Args:
-        model: Qwen2_5_VLForConditionalGeneration with packed attention.
+        model: a model of transformers with packed attention.
         inputs: the row.
-        features: image features of an earlier pass over the same batch; None runs the tower.
+        features: of an earlier pass over the same batch; None runs the tower.
     """
-    inner = model.model
+    family = family_of(model.config)
+    language = family.language(model)
     if features is None:
         vision = inputs.vision
-        features = inner.visual(
-            vision.pixels_VD, grid_thw=vision.grid, **vision.layout
-        ).pooler_output
+        features = family.encode_images(
+            family.tower(model), vision.pixels_VD, vision.grid, vision.layout
+        )
     # a norm's weight has the compute dtype also where the embedding is kept in float32
-    work = inner.language_model.norm.weight.dtype
-    embeds_TH = inner.language_model.embed_tokens(inputs.token_ids_T).to(work)
-    features = features.to(work)
+    work = language.norm.weight.dtype
+    embeds_TH = language.embed_tokens(inputs.token_ids_T).to(work)
+    features = ImageFeatures(
+        features.merged_FH.to(work), tuple(side.to(work) for side in features.side)
+    )
     if inputs.has_images:
-        embeds_TH = embeds_TH.index_copy(0, inputs.image_at_F, features)
+        embeds_TH = embeds_TH.index_copy(0, inputs.image_at_F, features.merged_FH)
     else:
-        embeds_TH = embeds_TH + 0.0 * features.sum()
-    out = inner.language_model(
+        embeds_TH = embeds_TH + 0.0 * features.merged_FH.sum()
+    out = language(
         inputs_embeds=embeds_TH.unsqueeze(0),
         position_ids=inputs.position_ids,
-        attention_mask={"full_attention": None},
         use_cache=False,
         packed=inputs.plan,
+        **family.language_arguments(features, inputs.image_at_F),
     )
     return out.last_hidden_state[0], features
 
@@ -212,15 +204,13 @@ class Policy(nn.Module):
     weights around forward calls, need no further entry points.
     """
 
-    def __init__(
-        self, model: Qwen2_5_VLForConditionalGeneration, kernel: Kernel, spec: HeadSpec
-    ) -> None:
+    def __init__(self, model: Any, kernel: Kernel, spec: HeadSpec) -> None:
         super().__init__()
         self.model = model
         self.kernel: Kernel = kernel
         model.lm_head = LogprobHead(model.lm_head, spec)
 
-    def forward(self, inputs: PolicyInputs, features: Tensor | None = None) -> PolicyOutput:
+    def forward(self, inputs: PolicyInputs, features: ImageFeatures | None = None) -> PolicyOutput:
         """Log-probabilities and entropies of the batch's targets."""
         hidden_TH, features = hidden_states(self.model, inputs, features)
         hidden_NH = hidden_TH.index_select(0, inputs.predict_at_N)

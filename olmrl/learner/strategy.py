@@ -19,6 +19,8 @@ from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import plain_weights
 from olmrl.learner.packed import Policy, PolicyOutput, prepare_inputs
 from olmrl.metrics import Measurements
+from olmrl.models.family import ImageFeatures
+from olmrl.models.shape import ModelShape
 from olmrl.types import Float32Array, PackedBatch
 
 
@@ -30,6 +32,8 @@ class Strategy(Protocol):
     device: torch.device
     model_config: Any
     """transformers configuration of the policy."""
+    shape: ModelShape
+    """Its sizes."""
     trained: ModelConfig
     """What of it is trained, and in which precision."""
 
@@ -89,7 +93,7 @@ class PolicyRunner:
         self._call = call
         self._device = device
         self._keep = keep_features
-        self._features: dict[int, tuple[Float32Array, Tensor]] = {}
+        self._features: dict[int, tuple[Float32Array, ImageFeatures]] = {}
 
     def run(self, batch: PackedBatch) -> PolicyOutput:
         """One forward pass; with a frozen vision tower the same pixels run only once."""
@@ -98,7 +102,10 @@ class PolicyRunner:
         out: PolicyOutput = self._call(inputs, None if known is None else known[1])
         if self._keep and known is None:
             # the array is kept too, or a new one could take over its id
-            self._features[id(batch.pixel_values)] = (batch.pixel_values, out.features.detach())
+            kept = ImageFeatures(
+                out.features.merged_FH.detach(), tuple(s.detach() for s in out.features.side)
+            )
+            self._features[id(batch.pixel_values)] = (batch.pixel_values, kept)
         return out
 
     def forget(self) -> None:

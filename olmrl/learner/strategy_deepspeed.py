@@ -15,7 +15,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.hardware import collective_backend
@@ -27,6 +26,7 @@ from olmrl.learner.optim import NonFiniteStep, build_optim
 from olmrl.learner.packed import Policy, blank_batch
 from olmrl.learner.strategy import PolicyRunner, ShardedPolicy
 from olmrl.metrics import Last, Mean, Measurements
+from olmrl.models.registry import family_of
 from olmrl.types import PackedBatch
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -37,13 +37,13 @@ class DeepspeedStrategy(ShardedPolicy):
 
     def __init__(
         self,
-        model: Qwen2_5_VLForConditionalGeneration,
+        model: Any,
         model_config: ModelConfig,
         learner: LearnerConfig,
         head: HeadSpec,
         *,
         total_steps: int,
-        reference: Callable[[], Qwen2_5_VLForConditionalGeneration] | None = None,
+        reference: Callable[[], Any] | None = None,
     ) -> None:
         _refuse_what_is_missing(model_config, learner)
         self._deepspeed = _import_deepspeed(model.device)
@@ -54,6 +54,8 @@ class DeepspeedStrategy(ShardedPolicy):
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.device = model.device
         self.model_config = model.config
+        family = family_of(model.config)
+        self.shape = family.shape(model.config.to_dict())
         self.trained = model_config
         self._stage = learner.zero_stage
         self._adapted = model_config.lora is not None
@@ -62,7 +64,7 @@ class DeepspeedStrategy(ShardedPolicy):
         )
         kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
         self.policy = Policy(model, kernel, head)
-        self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
+        self.optim = build_optim(model, model.lm_head, family, learner.optimizer, total_steps)
         (self._adamw,) = self.optim.optimizers
         self._adamw.register_step_pre_hook(_refuse_non_finite)
         settings = zero_settings(model_config, learner)

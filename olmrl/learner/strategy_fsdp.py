@@ -21,7 +21,6 @@ from torch.distributed.fsdp import (
     fully_shard,
 )
 from torch.distributed.tensor import DTensor
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.hardware import collective_backend
@@ -33,6 +32,7 @@ from olmrl.learner.optim import build_optim, clip_gradients
 from olmrl.learner.packed import Policy
 from olmrl.learner.strategy import PolicyRunner, ShardedPolicy
 from olmrl.metrics import Last, Mean, Measurements
+from olmrl.models.registry import family_of
 from olmrl.types import PackedBatch
 
 
@@ -41,18 +41,20 @@ class FsdpStrategy(ShardedPolicy):
 
     def __init__(
         self,
-        model: Qwen2_5_VLForConditionalGeneration,
+        model: Any,
         model_config: ModelConfig,
         learner: LearnerConfig,
         head: HeadSpec,
         *,
         total_steps: int,
-        reference: Callable[[], Qwen2_5_VLForConditionalGeneration] | None = None,
+        reference: Callable[[], Any] | None = None,
     ) -> None:
         self.world_size = dist.get_world_size() if dist.is_initialized() else 1
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.device = model.device
         self.model_config = model.config
+        family = family_of(model.config)
+        self.shape = family.shape(model.config.to_dict())
         self.trained = model_config
         self._max_norm = learner.optimizer.max_grad_norm
         self._adapted = model_config.lora is not None
@@ -70,7 +72,7 @@ class FsdpStrategy(ShardedPolicy):
             offload = learner.cpu_offload or learner.reference_offload
             shard(frozen, compute, held, learner, self.world_size, offload)
             self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
-        self.optim = build_optim(model, model.lm_head, learner.optimizer, total_steps)
+        self.optim = build_optim(model, model.lm_head, family, learner.optimizer, total_steps)
 
     def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
         """See `Strategy`."""
@@ -141,15 +143,16 @@ def shard(
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     place = CPUOffloadPolicy() if offloaded else OffloadPolicy()
     mesh = _mesh(policy.model.device)
-    model = policy.model.model
+    family = family_of(policy.model.config)
+    language, tower = family.language(policy.model), family.tower(policy.model)
     if learner.fp32_lm_head and compute != torch.float32:
         # the head multiplies by the float32 weights themselves, not by their rounded copies
         full = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
-        tied = policy.model.lm_head.weight is model.language_model.embed_tokens.weight
-        unit: list[nn.Module] = [model.language_model.embed_tokens] if tied else []
+        tied = policy.model.lm_head.weight is language.embed_tokens.weight
+        unit: list[nn.Module] = [language.embed_tokens] if tied else []
         fully_shard([*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=place)
     if learner.wrap == "block":
-        for block in (*model.visual.blocks, *model.language_model.layers):
+        for block in (*tower.blocks, *language.layers):
             fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=place)
     fully_shard(policy, mesh=mesh, mp_policy=mixed, offload_policy=place)
 

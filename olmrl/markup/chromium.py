@@ -1,8 +1,8 @@
 """Renders formulas in a real browser: a slow, optional cross-check of the embedded layout.
 
 Needs the package playwright and a Chromium, either playwright's own or one on the PATH. KaTeX's
-fonts are not loaded (nor does the public benchmark load them), so that symbols are measured in the
-serif face of the machine.
+fonts are not loaded (nor does the public benchmark load them), so symbols are measured in the
+machine's serif font.
 """
 
 import atexit
@@ -13,7 +13,7 @@ from typing import Any
 from olmrl.markup.katex_engine import MAX_FORMULA_CHARS, katex_asset
 
 MAX_MILLISECONDS = 20_000
-"""Longest wait for the browser."""
+"""Longest wait for the browser, in milliseconds."""
 
 _MEASURE = """
 (latex) => {
@@ -44,10 +44,10 @@ def render_in_chromium(latex: str, fonts: str) -> dict[str, Any]:
     """Renders one formula; the result has the form of `katex_engine.render_formula`.
 
     Raises:
-        ValueError: playwright or Chromium is missing, or KaTeX's own fonts are asked for.
+        ValueError: playwright or Chromium is missing, or `fonts` is not `serif`.
     """
     if fonts != "serif":
-        raise ValueError("the renderer chromium measures with fonts='serif' only")
+        raise ValueError("the renderer chromium only measures with fonts='serif'")
     if len(latex) > MAX_FORMULA_CHARS:
         return {"error": f"the formula is longer than {MAX_FORMULA_CHARS} characters"}
     if getattr(_thread, "page", None) is None:
@@ -70,8 +70,8 @@ def _open_page() -> Any:
     except Error as error:
         driver.stop()
         raise ValueError(
-            "markup.equations.renderer is chromium, but no browser starts: put chromium on the "
-            f"PATH or run 'playwright install chromium' ({str(error).splitlines()[0]})"
+            "markup.equations.renderer is chromium, but no browser could be started: put chromium "
+            f"on the PATH or run 'playwright install chromium' ({str(error).splitlines()[0]})"
         ) from error
     atexit.register(driver.stop)
     atexit.register(browser.close)  # runs before driver.stop

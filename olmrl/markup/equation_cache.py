@@ -1,7 +1,7 @@
 """Rendered formulas, shared by all processes of a machine through one SQLite file.
 
-The file lies in the folder `$OLMRL_CACHE` (default ~/.cache/olmrl) and holds at most `MAX_ROWS`
-results; older ones go first. A cache that cannot be used costs time, never a result.
+The file is in the folder `$OLMRL_CACHE` (default ~/.cache/olmrl) and keeps the newest `MAX_ROWS`
+results. If the cache cannot be used, rendering is slower but gives the same results.
 """
 
 import logging
@@ -12,16 +12,16 @@ import zlib
 from pathlib import Path
 
 MAX_ROWS = 200_000
-"""Most formulas kept, about 1 KB each."""
+"""Maximum number of formulas kept, about 1 KB each."""
 TRIM_EVERY = 1_000
-"""Writes of one process between two trims."""
+"""Number of writes by one process between trims."""
 BUSY_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
 
 class EquationCache:
-    """Get and put by key. Safe to share between threads and to carry over a fork."""
+    """Get and put by key. Safe to share between threads and across a fork."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "equations-1.sqlite"
@@ -30,7 +30,7 @@ class EquationCache:
         self._is_broken = False
 
     def get(self, key: bytes) -> str | None:
-        """The value of a key, None when it is not there."""
+        """The value of a key, or None."""
         connection = self._connection()
         if connection is None:
             return None
@@ -42,7 +42,7 @@ class EquationCache:
         return zlib.decompress(row[0]).decode() if row else None
 
     def put(self, key: bytes, value: str) -> None:
-        """Stores a value; the first one of a key stays."""
+        """Stores a value; an existing value is not replaced."""
         connection = self._connection()
         if connection is None:
             return
@@ -90,5 +90,5 @@ class EquationCache:
 
 
 def default_folder() -> Path:
-    """Where the cache lies: `$OLMRL_CACHE`, else ~/.cache/olmrl."""
+    """The cache's folder: `$OLMRL_CACHE`, else ~/.cache/olmrl."""
     return Path(os.environ.get("OLMRL_CACHE") or Path.home() / ".cache" / "olmrl")

@@ -3,11 +3,11 @@ r"""What a LaTeX formula looks like, and whether one formula shows another.
 The rule is in docs/formats.md#formulas.
 
     render(r"\frac{a}{b}").mathml
-    equivalent(r"\frac{a}{b}", r"x = \frac a b")     # True: the reference is in there
+    equivalent(r"\frac{a}{b}", r"x = \frac a b")     # True: the reference is a part of it
 
-Rendering happens in an embedded KaTeX (`renderer="katex"`), or for a cross-check in a real browser
-(`renderer="chromium"`, needs the package playwright). Results, errors too, are cached in the
-process and on disk. `extract_formulas` finds the formulas of a text.
+Formulas are rendered by an embedded KaTeX (`renderer="katex"`) or, as a cross-check, in a real
+browser (`renderer="chromium"`, needs the package playwright). Results, including errors, are cached
+in the process and on disk. `extract_formulas` finds the formulas of a text.
 """
 
 import hashlib
@@ -39,11 +39,11 @@ class Rendered:
 
     latex: str
     mathml: str = ""
-    """What stands in MathML's `<semantics>`, without white space."""
+    """The content of MathML's `<semantics>`, without white space."""
     symbols: tuple[Symbol, ...] = ()
     """Every visible run of characters and its box, in reading order."""
     error: str = ""
-    """Why it has neither; empty for a good formula."""
+    """Why it could not be rendered; empty if it could."""
 
     @cached_property
     def arrangement(self) -> Arrangement:
@@ -52,7 +52,7 @@ class Rendered:
 
 
 def render(latex: str, *, fonts: Fonts = "katex", renderer: Renderer = "katex") -> Rendered:
-    """Renders a formula in display style; a bad formula comes back with its `error`.
+    """Renders a formula in display style; for a bad formula the result has an `error`.
 
     Args:
         latex: The formula without delimiters.
@@ -68,18 +68,18 @@ def render(latex: str, *, fonts: Fonts = "katex", renderer: Renderer = "katex") 
 
 
 def configured_renderer() -> Renderer:
-    """The renderer that comparisons use: environment variable OLMRL_EQUATIONS_RENDERER, or KaTeX.
+    """The renderer for comparisons: environment variable OLMRL_EQUATIONS_RENDERER, or KaTeX.
 
-    A variable, because comparisons run in worker processes; runs set it from their configuration
-    (`markup.equations.renderer`).
+    It is a variable because comparisons run in worker processes; runs set it from their
+    configuration (`markup.equations.renderer`).
     """
     return cast("Renderer", os.environ.get(RENDERER_VARIABLE, "katex"))
 
 
 def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool:
-    """Tells whether a formula shows a reference formula, alone or as a part.
+    """Whether a formula shows a reference formula, as a whole or as a part.
 
-    Either the reference's MathML is part of the hypothesis's, or its symbols stand in the
+    Either the reference's MathML is part of the hypothesis's, or its symbols occur in the
     hypothesis in the same arrangement.
 
     Args:
@@ -102,7 +102,7 @@ def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool
 @lru_cache(maxsize=65_536)
 def _compare(reference: str, hypothesis: str, compat: bool) -> bool | None:
     renderer = configured_renderer()
-    # A browser measures in the machine's serif face: it never loads KaTeX's own fonts.
+    # a browser measures in the machine's serif font: it never loads KaTeX's own fonts
     fonts: Fonts = "serif" if compat or renderer == "chromium" else "katex"
     wanted = render(reference, fonts=fonts, renderer=renderer)
     if wanted.error:

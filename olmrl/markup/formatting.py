@@ -24,12 +24,12 @@ _CLOSE = {name: re.compile(f"</{name}>", re.I) for name in _LOOSE_OPEN}
 
 
 def find_formatted(text: str, kind: Kind, *, compat: bool = False) -> list[str]:
-    """Returns the raw pieces of a text that are set as `kind`; linear time on any text.
+    """Returns the raw pieces of a text that are set as `kind`, in linear time.
 
     Args:
         text: The transcription.
         kind: heading, bold or italic.
-        compat: A tag that merely begins with the name counts too, as ``<br>`` for bold.
+        compat: Also accept tags that merely start with the name, such as ``<br>`` for bold.
     """
     if kind == "heading":
         pieces = [match[1] for match in _HEADING_LINE.finditer(text)]

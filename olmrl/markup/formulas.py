@@ -4,12 +4,12 @@
 def extract_formulas(text: str, *, dollars: bool = True) -> list[str]:
     r"""Returns the formulas between ``\( \)``, ``\[ \]`` and, if asked, ``$$ $$`` and ``$ $``.
 
-    Each kind is taken out of the text before the next is looked for; the result is in that order,
-    each formula stripped, duplicates kept. Runs in linear time on any text.
+    Each kind is removed from the text before the next one is searched for, and the result has the
+    same order. Formulas are stripped, duplicates kept. Runs in linear time on any text.
 
     Args:
         text: The transcription.
-        dollars: Look for dollar forms too.
+        dollars: Also look for the dollar forms.
     """
     delimiters = [("\\(", "\\)"), ("\\[", "\\]")]
     if dollars:

@@ -3,8 +3,8 @@
 The format is in docs/formats.md#front-matter.
 
 A transcription, on disk and as model output, is ``---``, five ``key: value`` lines, ``---`` and the
-body. Both files and model output pass through here, so the head is untrusted input: its size and
-nesting are bounded, and anchors, aliases and tags are refused before anything is expanded.
+body. As model output passes through here too, the head is untrusted input: its size and nesting are
+bounded, and anchors, aliases and tags are rejected before anything is expanded.
 """
 
 import json
@@ -19,10 +19,10 @@ ROTATIONS = (0, 90, 180, 270)
 """Allowed values of `rotation_correction`: degrees, counter-clockwise."""
 
 MAX_HEAD_CHARS = 4096
-"""Longest head that is read as YAML; a real one has about 110 characters."""
+"""Longest head to parse as YAML, in characters; a real one has about 110."""
 
 MAX_DEPTH = 8
-"""Deepest YAML nesting that is read; a real head has depth 2."""
+"""Deepest YAML nesting to parse; a real head has depth 2."""
 
 _OPEN = "---\n"
 _CLOSE = "\n---"
@@ -43,13 +43,13 @@ class PageResponse:
     primary_language: str | None
     """Two-letter language code; None for a page without text."""
     is_rotation_valid: bool
-    """True when the page image is upright."""
+    """True if the page image is upright."""
     rotation_correction: int
-    """Degrees counter-clockwise that would make the page upright: 0, 90, 180 or 270."""
+    """Degrees counter-clockwise that turn the page upright: 0, 90, 180 or 270."""
     is_table: bool
-    """True when most of the page is a table."""
+    """True if most of the page is a table."""
     is_diagram: bool
-    """True when most of the page is a diagram."""
+    """True if most of the page is a diagram."""
     natural_text: str | None
     """The transcription itself (the body below the head); None for a blank page."""
 
@@ -75,12 +75,12 @@ HEAD_FIELDS = tuple(f.name for f in fields(PageResponse) if f.name != "natural_t
 def split(text: str, *, compat: bool = False) -> tuple[dict[str, Any], str]:
     """Splits a transcription into the mapping of its head and its body, stripped at both ends.
 
-    The head must start with the very first character. Where there is none, or it is not a YAML
-    mapping within the bounds of this module, the mapping is empty and the body is the whole text.
+    The head must start at the very first character. If there is none, or it is not a YAML mapping
+    within the bounds of this module, the mapping is empty and the body is the whole text.
 
     Args:
         text: The transcription.
-        compat: Read an unquoted ``no`` as the YAML boolean, as the public code does, instead of as
+        compat: Read an unquoted ``no`` as a YAML boolean, as the public code does, and not as
             Norwegian.
     """
     found = _find_head(text)
@@ -94,10 +94,10 @@ def split(text: str, *, compat: bool = False) -> tuple[dict[str, Any], str]:
 
 
 def strip(text: str) -> str:
-    """Returns the body without its head; the text unchanged when it has no head of ours.
+    """Returns the body without its head; the text is unchanged if it has no such head.
 
-    A head counts when it holds at least one of `HEAD_FIELDS`, so that a page which merely begins
-    with a horizontal rule keeps its first lines.
+    A head only counts if it has at least one of `HEAD_FIELDS`, so a page that merely starts with a
+    horizontal rule keeps its first lines.
     """
     head, body = split(text)
     return body if any(name in head for name in HEAD_FIELDS) else text
@@ -109,7 +109,7 @@ def parse(text: str, *, compat: bool = False) -> PageResponse:
     Args:
         text: The transcription, head and body.
         compat: Keep the public behaviour: the word ``None`` is a language name, and an unquoted
-            ``no`` is no language.
+            ``no`` means no language.
 
     Raises:
         ValueError: No head, a missing or unknown key, or a value of the wrong kind.
@@ -119,7 +119,7 @@ def parse(text: str, *, compat: bool = False) -> PageResponse:
         raise ValueError("front matter is missing or is not a YAML mapping between two '---' lines")
     for key in head:
         if key not in HEAD_FIELDS:
-            raise ValueError(f"front matter has unknown key {key!r}, allowed are {HEAD_FIELDS}")
+            raise ValueError(f"front matter has unknown key {key!r}, allowed: {HEAD_FIELDS}")
     for name in HEAD_FIELDS:
         if name not in head:
             raise ValueError(f"front matter lacks the key {name!r}")
@@ -140,7 +140,7 @@ def format(response: PageResponse, *, null: str = "null") -> str:
     """Writes a transcription: the five head lines in canonical order, then the body.
 
     Args:
-        response: What to write. Without text the result ends exactly at the closing ``---``.
+        response: What to write. If it has no text, the result ends at the closing ``---``.
         null: The word for a missing language.
     """
     language = null if response.primary_language is None else _plain(response.primary_language)
@@ -190,7 +190,7 @@ class _BoundedLoader(yaml.SafeLoader):
 
 @lru_cache(maxsize=4096)
 def _load(head: str, compat: bool) -> dict[str, Any] | None:
-    """The head's mapping, or None when it is not one; cached, as siblings share their heads."""
+    """The head as a mapping, or None if it is not one; cached, as siblings share their heads."""
     try:
         loaded = yaml.load(head, Loader=_BoundedLoader)
     except (yaml.YAMLError, ValueError, LookupError):  # the latter two: impossible dates, numbers
@@ -226,7 +226,7 @@ def _as_rotation(value: object) -> Any:
 
 
 def _plain(language: str) -> str:
-    """The language as a YAML scalar: bare where it reads back as itself, else quoted."""
+    """The language as a YAML scalar: bare if it reads back unchanged, else quoted."""
     loaded = _load(f"primary_language: {language}", False)
     reads_back = loaded is not None and loaded.get("primary_language") == language
     return language if reads_back else json.dumps(language)

@@ -1,8 +1,8 @@
 """A small HTML tree in document order, on the standard tokenizer, with bounded work.
 
-The public bench reads tables through a tree that implies no end tags; `implied_ends=False` keeps
-that (``<td>a<td>b`` nests), the default closes cells, rows and sections as browsers do. The tree is
-one flat list, so nesting of any depth needs no recursion.
+The public bench reads tables from a tree without implied end tags; `implied_ends=False` does the
+same (``<td>a<td>b`` nests), while the default closes cells, rows and sections as browsers do. The
+tree is one flat list, so nesting of any depth needs no recursion.
 """
 
 import html.entities
@@ -14,10 +14,10 @@ from html.parser import HTMLParser
 from olmrl.markup.text import WorkLimitError
 
 MAX_RESCANS = 20_000_000
-"""Most characters the tokenizer may look at in vain (tags that never close)."""
+"""Maximum characters the tokenizer may scan in vain (tags that never close)."""
 
 MAX_CLIMBS = 5_000_000
-"""Most open elements that may be passed in search of the one a tag closes."""
+"""Maximum open elements to visit in search of the one that a tag closes."""
 
 _VOID = frozenset(
     (
@@ -42,7 +42,7 @@ _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 class MarkupError(ValueError):
-    """Markup that the public tree refuses to read at all."""
+    """Markup that the public tree refuses to parse at all."""
 
 
 @dataclass(eq=False)
@@ -81,7 +81,7 @@ class Document:
                 index += 1
 
     def text(self, element: Element) -> str:
-        """All text inside an element, ``<br>`` as a newline; comments and scripts have none."""
+        """All text inside an element, with ``<br>`` as a newline; without comments and scripts."""
         return "".join(
             node if isinstance(node, str) else "\n" if node.name == "br" else ""
             for node in self.nodes[element.index + 1 : element.end]
@@ -97,7 +97,7 @@ def parse_tree(text: str, *, implied_ends: bool = True) -> Document:
             character references as browsers do.
 
     Raises:
-        WorkLimitError: The markup is made to stall the tokenizer.
+        WorkLimitError: The markup would stall the tokenizer.
         MarkupError: Without `implied_ends` only: a malformed ``<![`` declaration.
     """
     parser = _TreeParser(implied_ends)
@@ -121,7 +121,7 @@ class _TreeParser(HTMLParser):
         self._close_down_to(0)
         return self._document
 
-    # Tokenizer steps that may read to the end of the text in vain, once for each unclosed mark.
+    # Tokenizer steps that may read to the end of the text in vain, once per unclosed mark.
 
     def _charge(self, start: int, result: int) -> int:
         if result < 0:
@@ -142,7 +142,7 @@ class _TreeParser(HTMLParser):
     def parse_html_declaration(self, i: int) -> int:
         try:
             return self._charge(i, super().parse_html_declaration(i))
-        except AssertionError as error:  # how the tokenizer refuses a malformed "<![...": as text
+        except AssertionError as error:  # the tokenizer's error for a malformed "<![...": as text
             if not self._implied_ends:
                 raise MarkupError(f"unreadable HTML declaration: {error}") from error
             self.handle_data(self.rawdata[i : i + 3])
@@ -208,7 +208,7 @@ class _TreeParser(HTMLParser):
             yield depth
 
     def _close_implied(self, names: frozenset[str]) -> None:
-        """Closes the outermost open element of these names within the current table."""
+        """Closes the outermost open element with one of these names in the current table."""
         outermost = None
         for depth in self._climb():
             if self._open[depth].name == "table":
@@ -227,7 +227,7 @@ class _TreeParser(HTMLParser):
 
 
 def _character(name: str) -> str:
-    """A numeric character reference as the public tree reads it: below 256 it is Windows-1252."""
+    """A numeric character reference as the public tree reads it: Windows-1252 below 256."""
     if len(name) > _MAX_DIGITS:
         return _UNREADABLE
     number = int(name[1:], 16) if name[0] in "xX" else int(name)

@@ -1,4 +1,4 @@
-"""KaTeX in an embedded JavaScript engine: from LaTeX to MathML and placed symbols, no browser.
+"""KaTeX in an embedded JavaScript engine: LaTeX to MathML and placed symbols, without a browser.
 
 The bundled KaTeX (katex/katex.min.js, version 0.16.21) parses; katex/layout.js places its symbols.
 Each thread has its own engine, with limits on time, memory and stack, so that no formula can stall
@@ -16,15 +16,15 @@ from typing import Any, Literal
 import quickjs
 
 Fonts = Literal["katex", "serif"]
-"""Whose widths place the symbols: KaTeX's own fonts, or the Times-like face in which the public
-benchmark happens to measure."""
+"""Which widths place the symbols: those of KaTeX's own fonts, or of the Times-like font in which
+the public benchmark happens to measure."""
 
 MAX_FORMULA_CHARS = 10_000
-"""Longest formula that is rendered."""
+"""Longest formula to render."""
 MAX_SYMBOLS = 5_000
-"""Most placed runs of characters of one formula."""
+"""Maximum placed runs of characters in one formula."""
 MAX_SECONDS = 3.0
-"""CPU time for one formula; a usual one takes a millisecond."""
+"""CPU seconds for one formula; a typical one takes a millisecond."""
 MAX_MEMORY_BYTES = 256 << 20
 MAX_STACK_BYTES = 4 << 20
 
@@ -47,7 +47,7 @@ def render_formula(latex: str, fonts: Fonts) -> dict[str, Any]:
     latex = latex.encode("utf-8", "replace").decode()  # lone surrogates cannot be printed later
     try:
         answer = _thread.render(json.dumps(latex), fonts, MAX_SYMBOLS)
-    except quickjs.JSException as error:  # a limit was hit: the engine's state is unknown
+    except quickjs.JSException as error:  # a limit was reached: the engine's state is unknown
         _thread.render = None
         return {"error": f"KaTeX gave up: {str(error).splitlines()[0]}"}
     rendered: dict[str, Any] = json.loads(answer)
@@ -56,7 +56,7 @@ def render_formula(latex: str, fonts: Fonts) -> dict[str, Any]:
 
 @cache
 def engine_version() -> str:
-    """A digest of everything that decides how a formula is rendered."""
+    """A digest of everything that determines how a formula is rendered."""
     digest = hashlib.sha256()
     for name in (*_SCRIPTS, *_WIDTHS):
         digest.update(katex_asset(name).encode())

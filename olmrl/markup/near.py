@@ -1,8 +1,8 @@
 """Where a text nearly contains a needle, with a bound on the work (order tests).
 
-The rules are those of the fuzzysearch package, which the public bench uses; the search itself is
-seeded with exact slices of the needle and grown in rapidfuzz, about 40 times faster, and gives up
-with `WorkLimitError` on text that is made to stall it.
+The rules are those of the fuzzysearch package, which the public bench uses. The search itself is
+about 40 times faster: it starts from exact slices of the needle and extends them with rapidfuzz. It
+gives up with `WorkLimitError` on text that would stall it.
 """
 
 from rapidfuzz.distance import Levenshtein
@@ -10,14 +10,14 @@ from rapidfuzz.distance import Levenshtein
 from olmrl.markup.text import WorkLimitError
 
 MAX_SEEDS = 50_000
-"""Most places of one text that `near_range` looks at closely."""
+"""Maximum candidate places in one text that `near_range` examines."""
 
 MAX_STEPS = 2_000_000
-"""Most states `near_range` visits for a needle with too many edits to be seeded."""
+"""Maximum states that `near_range` visits for a needle with too many edits to be seeded."""
 
 
 def near_range(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None:
-    """First and last start of the places of a text that nearly equal a needle.
+    """First and last start of the places in a text that nearly equal a needle.
 
     Near means a Levenshtein distance of at most `max_diffs`. Of overlapping places only the best
     (smallest distance, then longest) counts, as in the fuzzysearch package.
@@ -28,7 +28,7 @@ def near_range(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None
         max_diffs: Allowed edits, >= 0.
 
     Returns:
-        (smallest start, largest start) as character offsets, or None where nothing is near.
+        (smallest start, largest start) as character offsets, or None if nothing is near.
 
     Raises:
         WorkLimitError: The text has too many half-matching places.
@@ -36,7 +36,7 @@ def near_range(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None
     if max_diffs == 0:
         first = text.find(needle)
         return None if first < 0 else (first, text.rfind(needle))
-    # Pigeonhole: of max_diffs + 1 equal slices of the needle at least one occurs unchanged.
+    # pigeonhole: of max_diffs + 1 equal slices of the needle, at least one occurs unchanged
     slice_len = len(needle) // (max_diffs + 1)
     if slice_len < 3:
         matches = _short_matches(needle, text, max_diffs)
@@ -74,12 +74,12 @@ def _long_matches(needle: str, text: str, max_diffs: int, slice_len: int) -> set
 def _short_matches(needle: str, text: str, max_diffs: int) -> set[_Match]:
     """All matches of a needle with many allowed edits per character, by the fuzzysearch rules.
 
-    Those rules (edits are only tried where the next character does not fit) make a state machine
-    over (characters of the needle consumed, edits spent), run from every start at once.
+    Those rules (edits are only tried where the next character does not match) form a state
+    machine over (characters of the needle consumed, edits spent), run from every start at once.
     """
     if max_diffs >= len(needle):
         return {(at, at, len(needle)) for at in range(len(text) + 1)}
-    # The first occurrence of each character that can begin a match, after skipping those before it.
+    # first occurrence of each character that can begin a match, after skipping those before it
     first_index = {needle[i]: i for i in reversed(range(max_diffs + 1))}
     known: dict[tuple[int, int, str, bool], tuple[list[_State], list[int]]] = {}
     matches: set[_Match] = set()
@@ -111,7 +111,7 @@ def _short_matches(needle: str, text: str, max_diffs: int) -> set[_Match]:
             raise WorkLimitError(
                 f"too many places look like {needle[:40]!r} with {max_diffs} edits"
             )
-    for start, states in alive:  # the text ended: what is left of the needle counts as skipped
+    for start, states in alive:  # end of the text: the rest of the needle counts as skipped
         totals = (spent + len(needle) - consumed for consumed, spent in states)
         matches.update((start, len(text), total) for total in totals if total <= max_diffs)
     return matches
@@ -120,7 +120,7 @@ def _short_matches(needle: str, text: str, max_diffs: int) -> set[_Match]:
 def _advance(
     needle: str, max_diffs: int, consumed: int, spent: int, char: str, is_last: bool
 ) -> tuple[list[_State], list[int]]:
-    """One character further: the states that follow, and the distances of matches that end here."""
+    """Advances by one character: the next states, and the distances of matches that end here."""
     length = len(needle)
     if needle[consumed] == char:
         return ([], [spent]) if consumed + 1 == length else ([(consumed + 1, spent)], [])
@@ -139,7 +139,7 @@ def _advance(
 
 
 def _grow(needle: str, text: str, max_diffs: int, begin: int, end: int, at: int) -> _Match | None:
-    """Extends needle[begin:end], found unchanged at `at`, both ways to the whole needle."""
+    """Extends needle[begin:end], found unchanged at `at`, on both sides to the whole needle."""
     stop = at + end - begin
     right = _best_prefix(needle[end:], text[stop : at - begin + len(needle) + max_diffs], max_diffs)
     if right is None:
@@ -153,7 +153,7 @@ def _grow(needle: str, text: str, max_diffs: int, begin: int, end: int, at: int)
 
 
 def _best_prefix(part: str, text: str, max_diffs: int) -> tuple[int, int] | None:
-    """(distance, length) of the prefix of a text nearest to a part; the longest among equals."""
+    """(distance, length) of the prefix of a text nearest to a part; the longest if tied."""
     if not part:
         return 0, 0
     if text.startswith(part):

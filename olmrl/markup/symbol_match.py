@@ -1,10 +1,10 @@
-"""Whether the symbols of one formula stand in another one in the same arrangement.
+"""Whether the symbols of one formula occur in another in the same arrangement.
 
 The rule is in docs/formats.md#formulas.
 
-Every symbol of the reference must map to its own symbol of the hypothesis with the same character
-and, in each of the four directions, a matching nearest neighbour. The search backtracks, so its
-steps are bounded.
+Every symbol of the reference must map to a distinct symbol of the hypothesis with the same
+character and, in each of the four directions, a matching nearest neighbour. The search backtracks,
+so the number of steps is bounded.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,17 +15,17 @@ from typing import NamedTuple
 from olmrl.markup.text import WorkLimitError
 
 MAX_STEPS = 200_000
-"""Most candidate symbols that one comparison tries."""
+"""Maximum candidate symbols that one comparison tries."""
 
 ALIGNMENT_PX = 5.0
-"""Symbols are in line when their centres differ by at most this much."""
+"""Symbols are in line if their centres differ by at most this much (px)."""
 
 
 _ZERO_WIDTH = "\u200b"
 
 
 class Symbol(NamedTuple):
-    """A run of characters and where it stands; px, y downwards."""
+    """A run of characters and its box; px, y downwards."""
 
     text: str
     x: float
@@ -38,8 +38,8 @@ class Arrangement:
     """The characters of a formula, each with its nearest neighbours.
 
     Args:
-        symbols: Runs of characters; a run's width is shared equally by its characters. White
-            space has its share but is no character.
+        symbols: Runs of characters; a run's width is divided equally among its characters. White
+            space gets its share but does not become a character.
     """
 
     def __init__(self, symbols: Sequence[Symbol]) -> None:
@@ -68,7 +68,7 @@ class Arrangement:
         self._neighbors: dict[int, tuple[int | None, ...]] = {}
 
     def neighbors(self, index: int) -> tuple[int | None, ...]:
-        """The nearest characters in line with one: up, down, left, right; None for nobody."""
+        """The nearest characters in line with one: up, down, left, right; None if there is none."""
         if index not in self._neighbors:
             column = _in_line(self._by_x, self._sorted_xs, self._xs[index])
             row = _in_line(self._by_y, self._sorted_ys, self._ys[index])
@@ -85,7 +85,7 @@ def _in_line(order: list[int], values: list[float], center: float) -> list[int]:
 
 
 def _nearest(line: list[int], values: list[float], index: int) -> tuple[int | None, int | None]:
-    """The members of a line just before and just after one, the first of equals."""
+    """The members of a line just before and just after one; the first if tied."""
     before: int | None = None
     after: int | None = None
     for other in line:
@@ -98,7 +98,7 @@ def _nearest(line: list[int], values: list[float], index: int) -> tuple[int | No
 
 
 def contains(hypothesis: Arrangement, reference: Arrangement) -> bool:
-    """Tells whether the hypothesis holds all symbols of the reference in the same arrangement.
+    """Whether the hypothesis contains all symbols of the reference in the same arrangement.
 
     Raises:
         WorkLimitError: The search needs more than `MAX_STEPS`.

@@ -1,8 +1,8 @@
 """Tables of a transcription as grids, from HTML and from markdown (docs/formats.md#tables).
 
-`parse_html_tables` and `parse_markdown_tables` return `Table` objects: cells with their spans, who
-their neighbours are, and which headings stand over them. `compat=True` keeps every quirk of the
-public bench; the default reads tables as a browser (HTML) or GitHub (markdown) would.
+`parse_html_tables` and `parse_markdown_tables` return `Table` objects: cells with their spans,
+their neighbours and their headings. `compat=True` keeps every quirk of the public bench; the
+default reads tables as a browser (HTML) or GitHub (markdown) would.
 
 Input is untrusted: the grid slots, cells and cell text of one document are bounded, and reaching a
 bound raises `WorkLimitError`.
@@ -27,18 +27,18 @@ _PIPE = re.compile(r"(?<!\\)\|")
 Direction = Literal["up", "down", "left", "right"]
 
 MAX_SLOTS = 500_000
-"""Most grid slots (a spanned cell fills several) of all tables in one document."""
+"""Maximum grid slots (a spanned cell fills several) of all tables in one document."""
 
 MAX_CELL_CHARS = 5_000_000
-"""Most cell text of all tables in one document; nested tables repeat theirs."""
+"""Maximum characters of cell text in one document; text of nested tables counts repeatedly."""
 
 MAX_VISITS = 2_000_000
-"""Most HTML nodes looked at for all tables in one document; nested tables repeat theirs."""
+"""Maximum HTML nodes visited for tables in one document; nested ones count repeatedly."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One cell, placed by its top left slot."""
+    """One cell, positioned by its top left slot."""
 
     row: int
     col: int
@@ -75,25 +75,16 @@ class Table:
 
     @property
     def is_rectangular(self) -> bool:
-        """True when no slot of the grid is empty."""
+        """True if no slot of the grid is empty."""
         return len(self._slots) == self.n_rows * self.n_cols
-
-    @property
-    def cell_text(self) -> dict[tuple[int, int], str]:
-        """The text of each cell by its top left (row, column), 0-based."""
-        return {(cell.row, cell.col): cell.text for cell in self.cells}
 
     @cached_property
     def normal_texts(self) -> list[str]:
         """The `normal_text` of each of `cells`."""
         return [cell.normal_text for cell in self.cells]
 
-    def cell_at(self, row: int, col: int) -> Cell | None:
-        """The cell that fills a slot, None for a hole or a place outside."""
-        return self._slots.get((row, col))
-
     def neighbors(self, cell: Cell, direction: Direction) -> tuple[Cell, ...]:
-        """The nearest cell in a direction for each row (column) the cell spans; holes skipped."""
+        """The nearest cell in a direction for each row (column) the cell spans, skipping holes."""
         key = (cell, direction)
         if key not in self._neighbors:
             self._neighbors[key] = tuple(dict.fromkeys(self._find_neighbors(cell, direction)))
@@ -137,8 +128,8 @@ class Table:
     def headings(self, cell: Cell, direction: Literal["up", "left"]) -> tuple[Cell, ...]:
         """The headings of a cell above it or to its left.
 
-        All heading cells reached by walking in the direction; without any, the cells where the
-        walk ends. The cell itself never counts.
+        All heading cells reached by walking in the direction; if there are none, the cells where
+        the walk ends. The cell itself never counts.
         """
         seen = {cell}
         queue = [cell]
@@ -179,7 +170,7 @@ def parse_html_tables(text: str, *, compat: bool = False) -> list[Table]:
     Args:
         text: Any markup.
         compat: Missing end tags are not implied (``<td>a<td>b`` is one cell), and the rows of a
-            nested table count as rows of the outer one too.
+            nested table also count as rows of the outer one.
 
     Raises:
         WorkLimitError: More than `MAX_SLOTS`, `MAX_CELL_CHARS`, `MAX_VISITS` or the parser allow.
@@ -227,7 +218,7 @@ def _build_html_table(
 
 
 def _span(value: str | None, *, least: int) -> int:
-    """A span attribute; anything unreadable or smaller than `least` means 1."""
+    """A span attribute; anything invalid or smaller than `least` means 1."""
     if value is None or not _SPAN.fullmatch(value):
         return 1
     span = int(value)
@@ -235,7 +226,7 @@ def _span(value: str | None, *, least: int) -> int:
 
 
 class _Entry(NamedTuple):
-    """A cell before it has a place; a row span of 0 reaches to the last row."""
+    """A cell before it is placed; a row span of 0 reaches to the last row."""
 
     text: str
     is_heading: bool
@@ -265,13 +256,13 @@ def _fill_grid(rows: list[list[_Entry]], budget: _Budget) -> Table:
 def parse_markdown_tables(text: str, *, compat: bool = False) -> list[Table]:
     """Finds pipe tables: runs of at least two lines with ``|``.
 
-    The first row and the first column are the headings. Lines of only dashes and colons are
-    formatting and have no cells.
+    The first row and the first column are the headings. Lines that only have dashes and colons
+    are formatting and have no cells.
 
     Args:
         text: Any markdown.
-        compat: Every ``|`` divides cells, ``\\|`` too, and one empty cell is dropped at each end of
-            a line whether or not a pipe stands there (genuinely empty cells vanish).
+        compat: Every ``|`` divides cells, even ``\\|``, and one empty cell is dropped at each end
+            of a line whether or not there is a pipe (genuinely empty cells vanish).
 
     Raises:
         WorkLimitError: More than `MAX_SLOTS` cells or `MAX_CELL_CHARS`.
@@ -309,8 +300,8 @@ def _split_rows_compat(lines: list[str]) -> list[list[str]]:
 def _split_rows(lines: list[str]) -> list[list[str]]:
     """Cells between unescaped pipes, without the outer pair of pipes.
 
-    A row may omit the outer pipes. An empty cell at an end then only counts as an outer pipe where
-    the first row has that pipe too, or more cells remain than the first row has.
+    A row may omit the outer pipes. An empty cell at an end is then an outer pipe only if the first
+    row has that pipe too, or if more cells remain than the first row has.
     """
     rows: list[list[str]] = []
     has_outer = (True, True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from rapidfuzz import fuzz, process
 
 MAX_TEXT_CHARS = 1_000_000
-"""Longest transcription that is tested at all; a page of 8,000 tokens has about 40,000."""
+"""Longest transcription to test, in characters; a page of 8,000 tokens has about 40,000."""
 
 _BREAK = re.compile(r"<br/?>")
 _BOLD_STARS = re.compile(r"\*\*(.*?)\*\*")
@@ -44,9 +44,9 @@ class WorkLimitError(RuntimeError):
 def normalize(text: str) -> str:
     """Returns the form in which the bench compares text (docs/formats.md#normalised-text).
 
-    Line-break tags become spaces, bold and italic marks go, whitespace runs become one space, the
-    text is NFC, and typographic quotes and dashes become ASCII. The ends are not stripped, and any
-    pair of ``_`` or ``*`` on a line counts as a mark (``snake_case_name`` loses both bars).
+    Line-break tags become spaces, bold and italic marks are removed, runs of white space become one
+    space, the text is NFC, and typographic quotes and dashes become ASCII. The ends are not
+    stripped, and any pair of ``_`` or ``*`` on a line is a mark (``snake_case_name`` loses both).
     """
     text = _strip_bold(_BREAK.sub(" ", text))
     text = _strip_bold(_TAGS.sub("", text))
@@ -61,7 +61,7 @@ def normalize(text: str) -> str:
 
 
 def collapse_spaces(text: str) -> str:
-    """Replaces each run of white space by one space, at the ends too."""
+    """Replaces each run of white space with one space, also at the ends."""
     joined = " ".join(text.split())  # several times faster than a regular expression
     if not joined:
         return " " if text else ""
@@ -79,12 +79,12 @@ def _strip_bold(text: str) -> str:
 def best_ratio(needle: str, text: str, at_least: float) -> float:
     """Similarity, 0 to 1, of the needle to the best-matching part of the text.
 
-    The measure is symmetric: of the two strings the shorter one is slid along the longer one.
+    The measure is symmetric: the shorter of the two strings slides along the longer one.
 
     Args:
-        needle: What is looked for.
-        text: Where it is looked for.
-        at_least: The threshold of interest; results clearly below it come back as 0.
+        needle: What to look for.
+        text: Where to look for it.
+        at_least: The threshold of interest; a similarity clearly below it becomes 0.
     """
     if needle and needle in text:
         return 1.0
@@ -92,7 +92,7 @@ def best_ratio(needle: str, text: str, at_least: float) -> float:
 
 
 def find_similar(text: str, choices: Sequence[str], at_least: float) -> Iterator[int]:
-    """Yields the indices of the choices whose similarity to a text, 0 to 1, is at least a bound."""
+    """Yields the indices of the choices that are similar to a text to at least `at_least`, 0..1."""
     cutoff = at_least * 100 - 1e-6
     for _, score, index in process.extract_iter(
         text, choices, scorer=fuzz.ratio, score_cutoff=cutoff

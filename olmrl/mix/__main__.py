@@ -9,7 +9,7 @@ from typing import Any
 
 VERBS = {
     "render": "PDF pages to PNG or WEBP images",
-    "sample": "crawl list of PDFs to single-page PDFs, filtered and seeded",
+    "sample": "crawl list of PDFs to single-page PDFs: a seeded, filtered sample",
     "openai-build": "single-page PDFs to OpenAI batch requests",
     "openai-run": "submit, track and collect OpenAI batches",
     "openai-collect": "batch results to page pairs",
@@ -19,10 +19,10 @@ VERBS = {
     "hub-prepare": "Hugging Face data set to page pairs",
     "hub-package": "page pairs to a Hugging Face data set",
     "workspace": "olmOCR pipeline results to page pairs",
-    "decontaminate": "find pages that occur in a bench folder, and set them aside",
+    "decontaminate": "find pages that also occur in a bench folder and set them aside",
     "stats": "counts, histograms and a contact sheet of page pairs",
     "review": "judge sampled pages in the browser",
-    "filter": "page pairs without those that review or decontaminate rejected",
+    "filter": "page pairs minus those that review or decontaminate rejected",
 }
 
 
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         print(f"olmrl.mix {verb}: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"olmrl.mix {verb}: stopped; the same command goes on", file=sys.stderr)
+        print(f"olmrl.mix {verb}: stopped; run the same command again to continue", file=sys.stderr)
         return 130
 
 

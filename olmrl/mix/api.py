@@ -1,8 +1,8 @@
 """An OpenAI-compatible HTTP API: chat, files and batches, with polite retries (httpx + tenacity).
 
-A request that only reads, or that the server can recognise as a repeat, is tried again on dropped
-connections, 408, 409, 429 and 5xx, waiting as long as `Retry-After` asks. Creating something that
-costs money is never repeated blindly: see `openai_batches`.
+A request that only reads, or that the server can recognise as a repeat, is retried after a dropped
+connection, 408, 409, 429 or 5xx, honouring `Retry-After`. Creating something that costs money is
+never repeated blindly: see `openai_batches`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import tenacity
 from olmrl.mix.run import positive
 
 RETRY_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
-"""Status codes of passing troubles."""
+"""Status codes of transient errors."""
 
-_NOT_PASSING = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
+_PERMANENT = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
 
 
 class ApiError(Exception):
-    """The server said no, or could not be reached."""
+    """The server refused the request or could not be reached."""
 
     def __init__(self, status: int, code: str, message: str, wait_s: float | None = None) -> None:
         super().__init__(status, code, message, wait_s)
         self.status = status
-        """HTTP status; 0: no answer."""
+        """HTTP status; 0: no response."""
         self.code = code
         """The API's own error code, or ""."""
         self.message = message
@@ -43,34 +43,34 @@ class ApiError(Exception):
         return f"HTTP {self.status} {self.code}: {self.message}" if self.status else self.message
 
     @property
-    def passing(self) -> bool:
-        """Whether the same request may work later."""
-        return (self.status == 0 or self.status in RETRY_STATUS) and self.code not in _NOT_PASSING
+    def transient(self) -> bool:
+        """Whether the same request may succeed later."""
+        return (self.status == 0 or self.status in RETRY_STATUS) and self.code not in _PERMANENT
 
 
 class PoliteWait(tenacity.wait.wait_base):
-    """Waits as long as the server asks, else longer and longer with some chance in it."""
+    """Waits as long as the server asks, else exponential backoff with jitter."""
 
     def __init__(self, longest_s: float) -> None:
-        self.grow = tenacity.wait_random_exponential(multiplier=0.5, max=longest_s)
+        self.backoff = tenacity.wait_random_exponential(multiplier=0.5, max=longest_s)
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         """Seconds until the next try."""
         outcome = retry_state.outcome
         error = outcome.exception() if outcome else None
         asked = error.wait_s if isinstance(error, ApiError) else None
-        return asked if asked is not None else self.grow(retry_state)
+        return asked if asked is not None else self.backoff(retry_state)
 
 
 class Api:
     """One server and one key.
 
     Args:
-        base_url: Ends before `/chat/completions`, e.g. `https://api.openai.com/v1`.
+        base_url: Everything before `/chat/completions`, e.g. `https://api.openai.com/v1`.
         key: Sent as a bearer token.
         attempts: Tries per request.
         timeout_s: Seconds without a byte before a connection counts as dropped.
-        longest_wait_s: Cap of the growing waits between tries.
+        longest_wait_s: Cap on the backoff between tries.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Api:
         self.http.close()
 
     def once(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """One request, one try.
+        """Send one request, without retries.
 
         Raises:
-            ApiError: no answer, a broken one, or a status of 400 and above.
+            ApiError: no response, a broken one, or a status of 400 or above.
         """
         try:
             response = self.http.request(method, path, **arguments)
@@ -118,11 +118,11 @@ class Api:
         return response
 
     def retrying(self, action: Callable[[], Any]) -> Any:
-        """Repeat an action that is safe to repeat while its `ApiError` is a passing one."""
+        """Retry an action that is safe to repeat as long as its `ApiError` is transient."""
         for attempt in tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.attempts),
             wait=PoliteWait(self.longest_wait_s),
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.passing),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.transient),
             reraise=True,
         ):
             with attempt:
@@ -138,7 +138,7 @@ class Api:
         return bytes(self.retrying(lambda: self.once("GET", path)).content)
 
     def delete(self, path: str) -> None:
-        """DELETE; what is gone already is fine."""
+        """DELETE; a 404 is fine."""
         try:
             self.retrying(lambda: self.once("DELETE", path))
         except ApiError as error:
@@ -158,7 +158,7 @@ class Api:
             after = items[-1]["id"]
 
     def chat(self, body: dict[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """One chat completion; the key lets a server that knows it answer a repeat for free."""
+        """One chat completion; a server that supports the key answers a repeat at no cost."""
         headers = {"Idempotency-Key": idempotency_key}
         return json_of(
             self.retrying(lambda: self.once("POST", "chat/completions", json=body, headers=headers))
@@ -166,17 +166,17 @@ class Api:
 
 
 def json_of(response: httpx.Response) -> dict[str, Any]:
-    """The JSON object in an answer.
+    """The JSON object in a response.
 
     Raises:
-        ApiError: it is something else.
+        ApiError: the body is anything else.
     """
     try:
         value = response.json()
     except ValueError as error:
-        raise ApiError(0, "", f"{response.url}: the answer is not JSON") from error
+        raise ApiError(0, "", f"{response.url}: the response is not JSON") from error
     if not isinstance(value, dict):
-        raise ApiError(0, "", f"{response.url}: the answer is not a JSON object")
+        raise ApiError(0, "", f"{response.url}: the response is not a JSON object")
     return value
 
 
@@ -221,8 +221,8 @@ def key_from_environment(variable: str) -> str:
 def add_api_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verbs that talk to an OpenAI-compatible API."""
     parser.add_argument(
-        "--base-url", default="https://api.openai.com/v1", help="any compatible API"
+        "--base-url", default="https://api.openai.com/v1", help="any OpenAI-compatible API"
     )
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key")
-    parser.add_argument("--price", help="dollars per million tokens, IN,OUT (default: list price)")
+    parser.add_argument("--price", help="IN,OUT dollars per million tokens (default: list price)")
     parser.add_argument("--tries", type=positive, default=6, help="tries per HTTP request")

@@ -1,4 +1,4 @@
-"""Polite downloads: a steady rate per host, retries that grow, whole bodies only."""
+"""Polite downloads: a fixed rate per host, retries with backoff, complete bodies only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from olmrl.mix.api import ApiError, PoliteWait, retry_after
 from olmrl.mix.run import Fail, Skip
 
 MAX_BYTES = 500_000_000
-"""Largest body that is taken."""
+"""Largest body that is accepted."""
 
 USER_AGENT = "olmrl-mix/1 (page transcripts for OCR training)"
 """Tells archives who is asking."""
@@ -25,10 +25,10 @@ class Downloader:
     """Fetches bodies for many threads.
 
     Args:
-        per_second: Requests per second and host, over all threads.
+        per_second: Requests per second to one host, over all threads.
         tries: Tries per address.
         timeout_s: Seconds without a byte before a connection counts as dropped.
-        longest_wait_s: Cap of the growing waits between tries.
+        longest_wait_s: Cap on the backoff between tries.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class Downloader:
         """Fetch one address.
 
         Raises:
-            Skip: not an http(s) address, or the server says that it has no such thing (404, 410).
-            Fail: no whole answer after all tries.
+            Skip: not an http(s) address, or the server does not have it (404, 410).
+            Fail: no complete response after all tries.
         """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise Skip(f"not an http address: {url[:200]!r}")
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.tries),
             wait=PoliteWait(self.longest_wait_s),
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.passing),
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.transient),
             reraise=True,
         )
         try:

@@ -1,8 +1,8 @@
 """Whole-file writes that survive kill -9, safe names, and copies, for local paths and URLs.
 
 Differs from `storage.atomic_open` in two ways that a restarted verb needs: the temporary name is
-fixed, so that what a killed run left behind is overwritten and never piles up, and a remote write
-is one upload, safe beside other threads.
+fixed, so that leftovers of a killed run are overwritten instead of piling up, and a remote write
+is a single upload, safe with other threads running.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from olmrl import storage
 FATAL = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 )
-"""OSError numbers that no other item would escape: the run stops instead of listing a skip."""
+"""OSError numbers that every other item would hit too: the run stops instead of skipping."""
 
 MAX_NAME_BYTES = 200
-"""Longest path component; file systems end at 255 and suffixes are still added."""
+"""Longest path component; file systems allow 255 and suffixes are added later."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
 
 
 def part_path(path: str) -> str:
-    """Where the bytes of `path` grow until they are whole (same folder, hidden)."""
+    """The temporary file for `path` while it is being written (same folder, hidden)."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.part")
 
 
 def write(path: str, data: bytes, *, durable: bool = False) -> None:
-    """Write a whole file; after kill -9 it is there complete or not at all.
+    """Write a whole file; after kill -9 it is either complete or absent.
 
     Args:
         path: Local path or URL.
         data: Content.
-        durable: Also survive a power cut (fsync); for what was paid for.
+        durable: Also survive a power cut (fsync); for data that cost money.
     """
     if storage.is_remote(path):
         fs, inner = storage.filesystem(path)
@@ -64,7 +64,7 @@ def write_text(path: str, text: str, *, durable: bool = False) -> None:
 
 
 def write_lines(path: str, lines: Iterable[str]) -> None:
-    """Write lines one by one into a file that appears whole; memory stays flat."""
+    """Write lines one by one into a file that appears once complete; memory stays flat."""
     with staged(path) as local, open(local, "wb") as stream:
         for line in lines:
             stream.write(line.encode("utf-8") + b"\n")
@@ -105,9 +105,9 @@ def copy(source: str, target: str) -> None:
 
 
 def place(source: str, target: str) -> None:
-    """Put a file at `target` without a second copy of its bytes where that is possible.
+    """Put a file at `target`, without copying its bytes where possible.
 
-    Local to local: a relative symlink, so that the whole tree can be moved. Else a copy.
+    Local to local: a relative symlink, so that the whole tree can be moved. Otherwise a copy.
     """
     if storage.is_remote(source) or storage.is_remote(target):
         copy(source, target)
@@ -133,7 +133,7 @@ def _real_path(path: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _real_folder(path: str) -> str:
-    """The folder without links; looked up once, as pages share their folders."""
+    """The folder with links resolved; cached, as pages share their folders."""
     return os.path.realpath(path)
 
 
@@ -144,10 +144,10 @@ def safe_relative(name: str) -> str:
         The name, with `//` and `./` folded.
 
     Raises:
-        ValueError: absolute, with `..`, empty, with control or reserved characters, or too long.
+        ValueError: absolute, empty, too long, or with `..`, control or reserved characters.
     """
     if _UNSAFE.search(name) or "://" in name:
-        raise ValueError(f"name {name[:120]!r} has characters that no file name may have")
+        raise ValueError(f"name {name[:120]!r} has characters that are not allowed in a file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or name.startswith("~"):
         raise ValueError(f"name {name[:120]!r} would leave the output folder")
@@ -161,7 +161,7 @@ def safe_relative(name: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A file name for any text: readable head, and a hash wherever something was changed.
+    """A file name for any text: a readable start, plus a hash if anything was changed.
 
     Example: `slug("a/b:c.jpg")` is `a_b_c.jpg-` and 8 hex digits; `slug("page-1")` is `page-1`.
     """
@@ -195,7 +195,7 @@ def relative(path: str, root: str) -> str:
 
 
 def listing(root: str, suffix: str) -> list[str]:
-    """Files below `root`, sorted, without what lies in hidden folders (the verbs' own state)."""
+    """Files below `root`, sorted, leaving out hidden folders (the verbs' own state)."""
     found = storage.list_files(root, suffix)
     return [path for path in found if not any(p.startswith(".") for p in _parts(path, root))]
 
@@ -205,7 +205,7 @@ def _parts(path: str, root: str) -> tuple[str, ...]:
 
 
 def sha256_of(path: str) -> str:
-    """Hex digest of a file, read in pieces."""
+    """Hex digest of a file, read in blocks."""
     fs, inner = storage.filesystem(path)
     digest = hashlib.sha256()
     with fs.open(inner, "rb") as stream:

@@ -18,7 +18,7 @@ SUBSETS = ("00_documents", "01_books", "02_loc_transcripts", "03_national_archiv
 """Subsets of mix-1025."""
 
 MAX_MEMBER_BYTES = 1 << 30
-"""Largest file that is unpacked from a tarball."""
+"""Largest file that will be unpacked from a tarball."""
 
 _TRUE, _FALSE = frozenset(("true", "1", "yes", "y")), frozenset(("false", "0", "no", "n"))
 
@@ -29,7 +29,7 @@ class Names(NamedTuple):
     parquet: str
     """File name of the table."""
     tarballs: str
-    """Start of the tarballs' names below `pdf_tarballs/`; "" is all of them."""
+    """Prefix of the tarballs' names below `pdf_tarballs/`; "" matches all of them."""
 
 
 def names(layout: Layout, subset: str | None, split: str) -> Names:
@@ -37,7 +37,7 @@ def names(layout: Layout, subset: str | None, split: str) -> Names:
 
     Args:
         layout: `0225` (`train-s2pdf.parquet`) or `1025` (`00_documents_train.parquet`).
-        subset: e.g. `s2pdf` or `00_documents`; None: the split's own (`train_s2pdf`).
+        subset: e.g. `s2pdf` or `00_documents`; None: the one in the split's name (`train_s2pdf`).
         split: `train` or `eval`; in 0225 also the combined names `train_s2pdf`, `eval_iabooks`.
 
     Raises:
@@ -58,10 +58,10 @@ def names(layout: Layout, subset: str | None, split: str) -> Names:
 
 
 def pair_id(layout: Layout, doc_id: str) -> str:
-    """Relative name of the pair of a document id.
+    """Relative name of the page pair with this document id.
 
     Raises:
-        ValueError: the id is unsafe, or (0225) too short to be split.
+        ValueError: the id is unsafe, or (0225) too short to split.
     """
     if layout == "0225" and "/" not in doc_id:
         if len(doc_id) <= 4:
@@ -71,10 +71,11 @@ def pair_id(layout: Layout, doc_id: str) -> str:
 
 
 def response_of(row: Mapping[str, Any]) -> tuple[PageResponse, dict[str, Any]]:
-    """The typed record of a table row, and what else its `extras` hold.
+    """The typed record of a table row, and the remaining fields of its `extras`.
 
-    `response` (JSON text or object, 0225) or the six columns (1025), `extras` merged on top; values
-    are coerced as the public tool does: text booleans, rotations outside of the four become 0.
+    Reads `response` (JSON text or object, 0225) or the six columns (1025), with `extras` on top.
+    Values are coerced as the public tool does: booleans may be text; a rotation that is not one of
+    the four becomes 0.
 
     Raises:
         ValueError: the JSON is broken or the record has the wrong types.
@@ -134,7 +135,7 @@ def _number(value: Any) -> int:
 
 
 def unpack(tarball: str, folder: str) -> Iterator[tuple[str, str | None]]:
-    """Unpack the PDFs of a tarball, each whole or not at all; present ones of equal size stay.
+    """Unpack the PDFs of a tarball atomically; existing ones of the same size are kept.
 
     Args:
         tarball: Local path of a .tar.gz (or .tar).
@@ -142,7 +143,7 @@ def unpack(tarball: str, folder: str) -> Iterator[tuple[str, str | None]]:
 
     Yields:
         (member name, None), or (member name, why it was left out): links, devices, absolute names,
-        `..`, other than .pdf, above `MAX_MEMBER_BYTES`.
+        names with `..`, anything but .pdf, files above `MAX_MEMBER_BYTES`.
 
     Raises:
         ValueError: the tarball itself is broken.
@@ -160,7 +161,7 @@ def unpack(tarball: str, folder: str) -> Iterator[tuple[str, str | None]]:
 
 def _unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> str | None:
     if not member.isreg():
-        return "neither a file nor a folder (links are not unpacked)"
+        return "not a regular file (links are not unpacked)"
     if not member.name.endswith(".pdf"):
         return "not a .pdf"
     if member.size > MAX_MEMBER_BYTES:

@@ -1,4 +1,4 @@
-"""The heavy half of `hub-prepare`: unpacking and row writing, run in child processes."""
+"""The heavy half of `hub-prepare`: unpacks tarballs and writes rows, in child processes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Places(NamedTuple):
     """Where a run reads and writes."""
 
     layout: Layout
-    """Which data set generation."""
+    """Layout of the data set."""
     extracted: str
     """Local folder of the unpacked PDFs."""
     processed: str
     """Folder of the page pairs."""
     state: str
-    """Folder for the rows of urls.jsonl and extras.jsonl of each work item."""
+    """Folder for each work item's rows of urls.jsonl and extras.jsonl."""
 
 
 def unpack_tarball(path: str, folder: str) -> Outcome:
-    """Unpack one tarball; members that are left out are counted and named."""
+    """Unpack one tarball; members that are left out are counted and listed."""
     refused: list[str] = []
     count = 0
     try:
@@ -55,7 +55,7 @@ def unpack_tarball(path: str, folder: str) -> Outcome:
 
 
 def prepare_rows(table: str, rows: Rows, places: Places) -> Outcome:
-    """Write the pairs of some rows, and their lines of urls.jsonl and extras.jsonl.
+    """Write the pairs of some rows, and their lines in urls.jsonl and extras.jsonl.
 
     Args:
         table: The parquet file (named in errors).
@@ -98,12 +98,12 @@ def extracted_pdf(places: Places, doc_id: str) -> str:
     """
     path = files.join_inside(places.extracted, doc_id + ".pdf")
     if not os.path.isfile(path):
-        raise Skip("its PDF is in no tarball")
+        raise Skip("its PDF is not in any tarball")
     return path
 
 
 def read_rows(rows: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(document id, row) of a piece of the table; only the row groups in question are read."""
+    """(document id, row) of a range of the table; only the row groups it spans are read."""
     file = pq.ParquetFile(rows.table)
     columns = set(file.schema_arrow.names)
     id_column = next((c for c in ("id", "__index_level_0__") if c in columns), None)
@@ -121,5 +121,5 @@ def read_rows(rows: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def piece(places: Places, name: str, key: str) -> str:
-    """File of one work item's lines of urls, extras or problems."""
+    """File with one work item's lines of urls, extras or problems."""
     return storage.join(places.state, name, key.replace(" ", "_") + ".jsonl")

@@ -1,7 +1,8 @@
 """An append-only record of what a verb has done, readable after kill -9 at any instant.
 
-Local: one JSONL file; a torn last line is cut off on opening. Remote (no appending there): one
-small object per flush. One process at a time holds a journal (file lock; not on object stores).
+Local: one JSONL file; a torn last line is removed when it is opened. Remote, where appending is not
+possible: one small object per flush. A file lock lets only one process at a time hold a local
+journal; on object stores there is no lock.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from olmrl import storage
 from olmrl.mix import files
 
 FLUSH_RECORDS = 256
-"""Remote: records that may be lost (and then redone) by a kill."""
+"""Remote: records that a kill may lose (their items are then redone)."""
 
 FLUSH_SECONDS = 10.0
-"""Remote: longest time a record waits for its flush."""
+"""Remote: longest time in seconds before a record is flushed."""
 
 
 class Journal:
@@ -53,12 +54,12 @@ class Journal:
 
         Args:
             record: JSON value.
-            durable: On disk (or uploaded) before this returns; for what was paid for.
+            durable: On disk (or uploaded) before this returns; for data that cost money.
         """
         self._log.append(record, durable=durable)
 
     def close(self) -> None:
-        """Flush and let the next process in."""
+        """Flush and release the lock."""
         self._log.close()
 
 
@@ -67,8 +68,8 @@ def _compare(folder: str, old: dict[str, Any], new: dict[str, Any]) -> None:
     for key in sorted(old.keys() | plain.keys()):
         if old.get(key) != plain.get(key):
             raise ValueError(
-                f"{folder}: this run was started with {key}={old.get(key)!r}, now it is "
-                f"{plain.get(key)!r}; give the old value, or another output folder"
+                f"{folder}: this run was started with {key}={old.get(key)!r}, but now it is "
+                f"{plain.get(key)!r}; give the old value or another output folder"
             )
 
 
@@ -81,7 +82,7 @@ class _LocalLog:
             fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.stream.close()
-            raise ValueError(f"{self.path}: another process works on this folder") from error
+            raise ValueError(f"{self.path}: another process is working in this folder") from error
 
     def read(self) -> Iterator[dict[str, Any]]:
         self._cut_torn_line()

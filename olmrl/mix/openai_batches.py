@@ -3,9 +3,9 @@
     seen -> uploaded -> created -> ended -> fetched      (one attempt; events in the run's journal)
                                               |-> next attempt with the requests that may still work
 
-Creating a batch costs money, so it happens only when no batch of the account carries the same key
-(hash of the content and number of the attempt, in its metadata). That also finds a batch whose
-creation was answered into a dead connection or to a process that died before noting it.
+Creating a batch costs money, so one is created only if the account has none with the same key
+(content hash and attempt number) in its metadata. This also finds a batch when the response to its
+creation was lost, or when the process died before recording it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from olmrl.mix import files
 from olmrl.mix.api import Api, ApiError, json_of
 
 ENDED = frozenset(("completed", "failed", "expired", "cancelled"))
-"""Batch states that never change any more."""
+"""Final batch states."""
 
 QUEUE_FULL = "token_limit_exceeded"
-"""Error code of a batch that found the account's queue full: no attempt is used up."""
+"""Error code of a batch rejected because the queue is full; it does not use up an attempt."""
 
 
 class Attempt(NamedTuple):
@@ -32,29 +32,29 @@ class Attempt(NamedTuple):
     number: int
     """0 for the first."""
     path: str
-    """The file that is uploaded (the original, or the requests that are left)."""
+    """The file to upload (the original, or the remaining requests)."""
     sha256: str
-    """Of its content."""
+    """Hash of the file's content."""
     size: int
     """Bytes."""
 
     @property
     def label(self) -> str:
-        """Name and number, the key in the journal."""
+        """Name and number: its key in the journal."""
         return f"{self.name}#{self.number}"
 
     @property
     def key(self) -> str:
-        """What identifies this submission at the server."""
+        """Identifies this submission on the server."""
         return f"{self.sha256[:40]}-{self.number}"
 
 
 class Account:
-    """What the server holds of ours, listed at most once per process and after every doubt.
+    """Our files and batches on the server; listed once per process and after any doubt.
 
     Args:
         api: The server.
-        pause_s: Wait before a doubtful creation is looked up (lists may lag behind).
+        pause_s: Seconds to wait before looking up a creation in doubt (lists may lag behind).
     """
 
     def __init__(self, api: Api, pause_s: float = 2.0) -> None:
@@ -64,7 +64,7 @@ class Account:
         self._files: dict[str, str] | None = None
 
     def find_batch(self, key: str) -> dict[str, Any] | None:
-        """The batch with this key that is running or has something to fetch."""
+        """The batch with this key that is running or has results to fetch."""
         if self._batches is None:
             self._batches = {}
             for batch in self.api.pages("batches"):
@@ -74,7 +74,7 @@ class Account:
         return self._batches.get(key)
 
     def find_file(self, key: str) -> str | None:
-        """Id of an uploaded, whole request file with this key."""
+        """Id of the fully uploaded request file with this key."""
         if self._files is None:
             self._files = {
                 item["filename"]: item["id"]
@@ -84,7 +84,7 @@ class Account:
         return self._files.get(_file_name(key))
 
     def upload(self, attempt: Attempt) -> str:
-        """Upload a request file, once, and give its id."""
+        """Upload a request file exactly once and return its id."""
 
         def send() -> str:
             with files.fetched(attempt.path) as local, open(local, "rb") as stream:
@@ -95,7 +95,7 @@ class Account:
         return str(self._create(send, lambda: self.find_file(attempt.key)))
 
     def create(self, attempt: Attempt, file_id: str, window: str) -> dict[str, Any]:
-        """Create the batch of an uploaded file, once."""
+        """Create the batch of an uploaded file exactly once."""
         body = {
             "input_file_id": file_id,
             "endpoint": "/v1/chat/completions",
@@ -109,7 +109,7 @@ class Account:
         return batch
 
     def _create(self, make: Callable[[], Any], find: Callable[[], Any]) -> Any:
-        """Make something unless it is there; after an unclear answer look before trying again."""
+        """Create something unless it exists; after an unclear response, look before retrying."""
         for left in reversed(range(self.api.attempts)):
             found = find()
             if found is not None:
@@ -117,7 +117,7 @@ class Account:
             try:
                 return make()
             except ApiError as error:
-                if not error.passing or not left:
+                if not error.transient or not left:
                     raise
                 time.sleep(error.wait_s if error.wait_s is not None else self.pause_s)
                 if error.status != 429:
@@ -125,13 +125,13 @@ class Account:
         raise AssertionError("unreachable")
 
     def forget(self, *file_ids: str | None) -> None:
-        """Delete files at the server; those already gone do not matter."""
+        """Delete files on the server; missing ones are ignored."""
         for file_id in file_ids:
             if file_id:
                 self.api.delete(f"files/{file_id}")
 
     def our_files(self) -> list[str]:
-        """Ids of all files that this tool ever uploaded and that still exist."""
+        """Ids of all files that this tool uploaded and that still exist."""
         return [
             item["id"]
             for item in self.api.pages("files", purpose="batch")

@@ -1,4 +1,4 @@
-"""Lines of batch request and result files: what was asked, what came back, what to ask again."""
+"""Lines of batch request and result files: requests, answers, and what to request again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _LASTING_CODES = frozenset(("content_filter", "invalid_request_error", "content_
 
 
 class Answer(NamedTuple):
-    """Where one line of a result file lies."""
+    """Location of one line in a result file."""
 
     good: bool
     """Status 200."""
     again: bool
-    """Not good, and asking again may help."""
+    """Not good, but asking again may help."""
     path: str
     """The (local) file."""
     offset: int
-    """Byte at which the line starts."""
+    """Byte offset of the line."""
     length: int
-    """Bytes of the line, newline included."""
+    """Length of the line in bytes, newline included."""
 
 
 def read_ids(path: str, shown: str) -> list[str]:
@@ -32,10 +32,10 @@ def read_ids(path: str, shown: str) -> list[str]:
 
     Args:
         path: Local file.
-        shown: Its name in errors.
+        shown: The name to show in errors.
 
     Raises:
-        ValueError: not JSON, no custom_id, the same custom_id twice, or no requests at all.
+        ValueError: not JSON, a missing or duplicate custom_id, or no requests at all.
     """
     ids: dict[str, int] = {}
     for number, line in enumerate(_lines(path), start=1):
@@ -50,7 +50,7 @@ def read_ids(path: str, shown: str) -> list[str]:
             raise ValueError(f"{shown}, line {number}: a request needs a text custom_id")
         if custom_id in ids:
             raise ValueError(
-                f"{shown}, line {number}: custom_id {custom_id!r} is that of line {ids[custom_id]}"
+                f"{shown}, line {number}: custom_id {custom_id!r} repeats line {ids[custom_id]}"
             )
         ids[custom_id] = number
     if not ids:
@@ -64,10 +64,10 @@ def _lines(path: str) -> Iterator[bytes]:
 
 
 def index_answers(paths: list[str]) -> dict[str, Answer]:
-    """The best line per custom id over result files, oldest attempt first; only places are kept.
+    """Where the best line of each custom id is, over result files given oldest attempt first.
 
     A good answer is never replaced; among bad ones the latest counts. Lines that are not result
-    rows are left out, their requests count as unanswered.
+    rows are ignored, and their requests count as unanswered.
     """
     found: dict[str, Answer] = {}
     for path in paths:
@@ -107,7 +107,7 @@ def read_answer(answer: Answer) -> bytes:
 
 
 def unanswered(custom_id: str, reason: str) -> bytes:
-    """The result line of a request that no attempt got an answer for."""
+    """The result line of a request that was never answered."""
     row = {
         "id": None,
         "custom_id": custom_id,
@@ -118,7 +118,7 @@ def unanswered(custom_id: str, reason: str) -> bytes:
 
 
 def copy_requests(source: str, target: str, wanted: set[str]) -> int:
-    """Copy the request lines with these custom ids; gives their number."""
+    """Copy the request lines with these custom ids; returns how many."""
     count = 0
     with open(target, "wb") as out:
         for line in _lines(source):
@@ -129,5 +129,5 @@ def copy_requests(source: str, target: str, wanted: set[str]) -> int:
 
 
 def size_of(path: str) -> int:
-    """Bytes of a local file."""
+    """Size of a local file in bytes."""
     return Path(path).stat().st_size

@@ -1,7 +1,7 @@
-"""Which pages occur in a bench folder: same address, same bytes, or nearly the same words.
+"""Which pages occur in a bench folder: same URL, same bytes, or nearly the same words.
 
 Near-duplicates are found exactly, without sketches: every run of `SHINGLE` words of a bench page
-is a key, and a page that shares enough of them with one bench page is reported with the share.
+is a key, and a page is reported if it shares enough keys with one bench page.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 SHINGLE = 8
-"""Words per key; runs of 8 words hardly repeat between unrelated pages."""
+"""Words per key; unrelated pages hardly ever share a run of 8 words."""
 
 MIN_SHARED = 12
 """Fewest shared keys that count (about two lines of text)."""
@@ -30,27 +30,27 @@ class Overlap(NamedTuple):
     bench: str
     """The bench page."""
     share: float
-    """Shared keys over those of the smaller page (1.0 for url and pdf)."""
+    """Shared keys over the keys of the smaller page (1.0 for url and pdf)."""
 
 
 def shingles(text: str) -> set[int]:
-    """Hashes of all runs of `SHINGLE` words, tags and case left out (valid in this process)."""
+    """Hashes of all runs of `SHINGLE` words, ignoring tags and case (valid in this process)."""
     words = _WORD.findall(_TAG.sub(" ", text).lower())
     return {hash(tuple(words[i : i + SHINGLE])) for i in range(len(words) - SHINGLE + 1)}
 
 
 def plain_url(url: str) -> str:
-    """An address without what does not change the document: scheme, case of host, fragment."""
+    """A URL without the parts that do not change the document: scheme, host case, fragment."""
     parts = urlsplit(url.strip())
     query = f"?{parts.query}" if parts.query else ""
     return f"{parts.netloc.lower()}{parts.path.rstrip('/')}{query}"
 
 
 class BenchIndex:
-    """All that is known about the pages of a bench folder.
+    """Everything known about the pages of a bench folder.
 
     Args:
-        urls: (address, bench page) pairs.
+        urls: (URL, bench page) pairs.
         hashes: (sha256 of the PDF, bench page) pairs.
         texts: (text, bench page) pairs; a page may have several texts.
     """
@@ -74,7 +74,7 @@ class BenchIndex:
             self.sizes.append(len(found))
 
     def by_url(self, url: str | None) -> Overlap | None:
-        """The bench page with this address."""
+        """The bench page with this URL."""
         page = self.urls.get(plain_url(url)) if url else None
         return Overlap("url", page, 1.0) if page else None
 
@@ -84,7 +84,7 @@ class BenchIndex:
         return Overlap("pdf", page, 1.0) if page else None
 
     def by_text(self, text: str, threshold: float) -> Overlap | None:
-        """The bench page that shares most words, if at least `threshold` of the smaller page."""
+        """The bench page that shares the most keys, if their share reaches `threshold`."""
         own = shingles(text)
         shared = Counter(page for key in own for page in self.keys.get(key, ()))
         best: Overlap | None = None

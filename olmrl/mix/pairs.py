@@ -18,11 +18,11 @@ class Pair(NamedTuple):
     md: str
     """Full path of the markdown."""
     pdf: str
-    """Full path of the PDF beside it (may not exist)."""
+    """Full path of the PDF next to it (may not exist)."""
 
 
 def scan(root: str) -> Iterator[Pair]:
-    """Page pairs below a folder, sorted by path; hidden folders are left out.
+    """Page pairs below a folder, sorted by path; hidden folders are skipped.
 
     Raises:
         ValueError: the folder does not exist.
@@ -33,13 +33,13 @@ def scan(root: str) -> Iterator[Pair]:
 
 
 def write(folder: str, pair_id: str, text: str, pdf: bytes | str) -> None:
-    """Write a pair, the PDF first, so that a markdown always has its PDF.
+    """Write a pair, the PDF first, so that a markdown file always has its PDF.
 
     Args:
         folder: Root of the pairs.
         pair_id: Relative name (checked by `files.safe_relative`).
-        text: Whole markdown.
-        pdf: Its bytes, or the path of a PDF that is linked (local) or copied.
+        text: The whole markdown file.
+        pdf: Its bytes, or the path of a PDF to link (local) or copy.
     """
     base = files.join_inside(folder, pair_id)
     if isinstance(pdf, bytes):
@@ -50,7 +50,7 @@ def write(folder: str, pair_id: str, text: str, pdf: bytes | str) -> None:
 
 
 def read_urls(root: str) -> dict[str, str]:
-    """Ids and source urls from `urls.jsonl` of a pair folder; empty where there is none.
+    """Ids and source URLs from a pair folder's `urls.jsonl`; empty if there is none.
 
     Raises:
         ValueError: a row is not an object with text `id` and `url`.

@@ -22,13 +22,13 @@ from olmrl import storage
 from olmrl.data.render import BadPage, open_pdf, render_page
 
 PNG_LEVEL = 3
-"""zlib level of page PNGs: on rendered text the fastest and smallest of 1 to 9."""
+"""zlib level of page PNGs: for rendered text, the fastest and the smallest of 1 to 9."""
 
 MAX_PIXELS = 400_000_000
 """Largest downloaded image that is decoded (20,000 x 20,000); larger ones are refused."""
 
 MAX_JPEG_BYTES = 1_500_000
-"""Bytes aimed at when a TIFF or JPEG 2000 becomes a JPEG."""
+"""Target size in bytes when a TIFF or JPEG 2000 becomes a JPEG."""
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
@@ -60,19 +60,19 @@ def encode_image(pixels: np.ndarray, form: str) -> bytes:
     elif form == "webp":
         image.save(out, "WEBP", quality=80)
     else:
-        raise ValueError(f"image form is {form!r}, must be png or webp")
+        raise ValueError(f"image format is {form!r}, must be png or webp")
     return out.getvalue()
 
 
 def single_page_image(path: str, side: int) -> PageImage:
-    """Render the page of a one-page PDF.
+    """Render the only page of a one-page PDF.
 
     Raises:
         BadPage: unreadable, or it has more than one page.
     """
     with open_pdf(path) as document:
         if len(document) != 1:
-            raise BadPage(path, 1, f"has {len(document)} pages, one is needed")
+            raise BadPage(path, 1, f"has {len(document)} pages, must have exactly one")
     return page_image(path, 1, side)
 
 
@@ -83,7 +83,7 @@ def count_pages(path: str) -> int:
 
 
 def cut_pages(path: str, pages: tuple[int, ...]) -> dict[int, bytes]:
-    """Write single-page PDFs of the given 1-based pages; a page out of range raises `BadPage`."""
+    """Write each of the given 1-based pages as a PDF; a page out of range raises `BadPage`."""
     with open_pdf(path) as document:
         return {page: _cut(document, path, page) for page in pages}
 
@@ -97,14 +97,14 @@ def _cut(document: pdfium.PdfDocument, path: str, page: int) -> bytes:
         out = io.BytesIO()
         single.save(out)
     except pdfium.PdfiumError as error:
-        raise BadPage(path, page, f"the page cannot be cut out ({error})") from error
+        raise BadPage(path, page, f"the page cannot be extracted ({error})") from error
     finally:
         single.close()
     return _without_stamp(out.getvalue())
 
 
 def _without_stamp(data: bytes) -> bytes:
-    """The same PDF without PDFium's date and random id, so that a redo gives equal bytes."""
+    """The same PDF without PDFium's date and random id, so that a redo gives the same bytes."""
     date = data.find(b"/CreationDate(D:")
     if 0 <= date < 1024:
         data = data[: date + 16] + b"20000101000000" + data[date + 30 :]
@@ -124,14 +124,14 @@ def page_text(path: str, page: int) -> str:
 
 
 def page_size(path: str) -> tuple[float, float]:
-    """Width and height in points of the first page, as shown."""
+    """Width and height in points of the first page, as displayed."""
     with open_pdf(path) as document:
         width, height = document[0].get_size()
         return float(width), float(height)
 
 
 def has_text_fields(document: pdfium.PdfDocument) -> bool:
-    """Say whether any page has a text field to fill in."""
+    """Whether any page has a text field to fill in."""
     if document.get_formtype() == pdfium_raw.FORMTYPE_NONE:
         return False
     document.init_forms()
@@ -154,12 +154,12 @@ def _page_has_field(form: pdfium.PdfFormEnv | None, page: pdfium.PdfPage) -> boo
 
 
 def choose_pages(count: int, first: int, most: int, seed: str) -> tuple[int, ...]:
-    """Pages to take from a PDF: the first `first`, then random others, `most` in all.
+    """Pages to take from a PDF: the first `first`, then random ones up to `most`.
 
     Args:
         count: Pages the PDF has.
         first: Pages always taken from the front.
-        most: Most pages taken.
+        most: Maximum number of pages.
         seed: Any text; the same text gives the same pages.
 
     Returns:
@@ -172,10 +172,10 @@ def choose_pages(count: int, first: int, most: int, seed: str) -> tuple[int, ...
 
 
 def image_to_pdf(data: bytes, name: str) -> bytes:
-    """Wrap one page image into a one-page PDF; JPEG and PNG bytes are kept as they are.
+    """Wrap one page image in a one-page PDF; JPEG and PNG bytes are kept as they are.
 
-    TIFF and JPEG 2000 become RGB JPEG: quality 98, down by 5 while above `MAX_JPEG_BYTES` and at
-    least 70.
+    TIFF and JPEG 2000 become RGB JPEG: quality 98, lowered by 5 while the file is larger than
+    `MAX_JPEG_BYTES`, but not below 70.
 
     Raises:
         BadPage: not an image, too many pixels, or several frames.
@@ -185,9 +185,9 @@ def image_to_pdf(data: bytes, name: str) -> bytes:
             frames = getattr(image, "n_frames", 1)
             kind = image.format
             if image.width * image.height > MAX_PIXELS:
-                raise BadPage(name, 1, f"{image.width} x {image.height} pixels are too many")
+                raise BadPage(name, 1, f"{image.width} x {image.height} pixels is too large")
             if frames != 1:
-                raise BadPage(name, 1, f"the image has {frames} frames, one is needed")
+                raise BadPage(name, 1, f"the image has {frames} frames, must have exactly one")
             plain = kind in ("JPEG", "PNG") and image.mode in ("RGB", "L", "1")
             page = data if plain else _as_jpeg(image)
         return bytes(
@@ -235,5 +235,5 @@ def file_bytes(path: str) -> int:
 
 
 def transcript_pdf(name: str, data: bytes) -> bytes:
-    """`image_to_pdf` with the name first, as `PdfPool.call` wants it."""
+    """`image_to_pdf` with the name first, as `PdfPool.call` expects."""
     return image_to_pdf(data, name)

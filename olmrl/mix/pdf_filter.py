@@ -21,19 +21,19 @@ from olmrl.mix import pdf
 from olmrl.mix.files import fetched
 
 MAX_PDF_BYTES = 512 << 20
-"""Larger files are left out: they are books of scans that one page of is not worth the transfer."""
+"""Larger files are left out: books of scans, where one page is not worth the transfer."""
 
 TEXT_PAGES = 5
-"""Pages from the front whose text decides."""
+"""Number of leading pages whose text decides."""
 
 MIN_CHARACTERS = 200
-"""Below this there is too little text to judge, and the PDF is kept."""
+"""With fewer characters there is too little text to judge, and the PDF is kept."""
 
 MIN_LETTERS = 0.5
-"""Share of letters below which the text is no prose, and the PDF is kept."""
+"""Share of letters below which the text is not prose, and the PDF is kept."""
 
 LANGUAGE_CHARACTERS = 20_000
-"""Characters that the language detector looks at."""
+"""Number of characters given to the language detector."""
 
 SPAM_WORDS = frozenset(
     (
@@ -41,7 +41,7 @@ SPAM_WORDS = frozenset(
         *("casino", "viagra", "cialis", "ciprofloxacin"),
     )
 )
-"""Words whose share marks search-engine spam."""
+"""Words whose share identifies search-engine spam."""
 
 
 @dataclass(frozen=True)
@@ -61,45 +61,45 @@ class Sampled:
     """The pages taken from one PDF."""
 
     sha1: str
-    """Of the whole PDF."""
+    """Hash of the whole PDF."""
     page_count: int
-    """Pages that it has."""
+    """Number of pages in the PDF."""
     pages: dict[int, bytes]
     """1-based page -> single-page PDF."""
 
 
 def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int) -> Sampled:
-    """Judge a PDF and cut out its sampled pages.
+    """Judge a PDF and extract its sampled pages.
 
     Args:
         path: Local path or URL.
         rules: What is kept; None keeps every readable PDF.
         first: Pages always taken from the front.
-        most: Most pages taken.
-        seed: With the content's hash, it fixes the random pages.
+        most: Maximum number of pages.
+        seed: Together with the content's hash, fixes the random pages.
 
     Raises:
-        BadPage: unreadable, too large, or against the rules; the reason says which.
+        BadPage: unreadable, too large, or rejected by the rules; the reason says which.
     """
     try:
         size = pdf.file_bytes(path)
     except OSError as error:
         raise BadPage(path, 0, f"cannot be read ({error.strerror or error})") from error
     if size > MAX_PDF_BYTES:
-        raise BadPage(path, 0, f"{size} bytes are more than {MAX_PDF_BYTES}")
+        raise BadPage(path, 0, f"{size} bytes, more than {MAX_PDF_BYTES}")
     with fetched(path) as local:
         sha1 = hashlib.sha1(storage.read_bytes(local), usedforsecurity=False).hexdigest()
         with open_pdf(local) as document:
             count = len(document)
-            reason = against(document, rules) if rules else None
+            reason = rejection(document, rules) if rules else None
         if reason:
             raise BadPage(path, 0, reason)
         chosen = pdf.choose_pages(count, first, most, f"{seed} {sha1}")
         return Sampled(sha1, count, pdf.cut_pages(local, chosen))
 
 
-def against(document: pdfium.PdfDocument, rules: Rules) -> str | None:
-    """Why the rules drop a PDF, or None."""
+def rejection(document: pdfium.PdfDocument, rules: Rules) -> str | None:
+    """Why the rules reject a PDF, or None."""
     if not rules.forms and pdf.has_text_fields(document):
         return "has a form to fill in"
     pages = range(min(TEXT_PAGES, len(document)))
@@ -124,7 +124,7 @@ def spam_share(text: str) -> float:
 
 
 def language_of(text: str) -> str | None:
-    """Two-letter code of the main language, or None where no language is likely."""
+    """Two-letter code of the main language, or None if no language is likely."""
     found = _detector().detect_language_of(text[:LANGUAGE_CHARACTERS])
     return None if found is None else found.iso_code_639_1.name.lower()
 

@@ -1,4 +1,4 @@
-"""What tokens cost: list prices of the models that built olmOCR-mix, or the user's own."""
+"""What tokens cost: list prices of the models that built olmOCR-mix, or the user's own prices."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def facts(usage: Any, model: str, price: Price | None, share: float) -> dict[str
     Args:
         usage: The `usage` object of an answer; anything else counts as nothing.
         model: Its model, looked up in `PRICES`; dated names match their family.
-        price: The user's price, wins over the table.
-        share: Part of the list price that is charged.
+        price: The user's price; overrides the table.
+        share: Fraction of the list price that is charged.
     """
     if not isinstance(usage, dict):
         return {}

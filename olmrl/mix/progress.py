@@ -10,11 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 LOG_SECONDS = 15.0
-"""Seconds between two lines where the output is not a terminal."""
+"""Seconds between lines if the output is not a terminal."""
 
 
 class Progress:
-    """A live bar on a terminal, a line now and then elsewhere (stderr in both cases)."""
+    """A live bar on a terminal, an occasional line elsewhere (stderr in both cases)."""
 
     def __init__(self, title: str, total: int | None) -> None:
         self.title = title
@@ -53,7 +53,7 @@ class Progress:
 
 
 def describe(counts: Mapping[str, int], facts: Mapping[str, float]) -> str:
-    """One line: items done, skipped and failed, then the verb's own totals."""
+    """One line: items done, skipped and failed, followed by the verb's own totals."""
     parts = [f"{counts.get(name, 0)} {name}" for name in ("done", "skipped", "failed")]
     for name, value in sorted(facts.items()):
         parts.append(f"${value:.4f}" if name == "cost_usd" else f"{name} {value:,.0f}")

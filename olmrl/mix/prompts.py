@@ -3,7 +3,7 @@
 See docs/formats.md#prompts.
 
 The texts are olmrl's own. The public silver prompt can be used instead: it is read from the
-installed olmocr package or from a file, and its sha256 is checked.
+installed olmocr package or from a file, and its sha256 is verified.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ formulas in the cells, no line-break tags, no markdown tables.
 - Add nothing that is not on the page. When there is nothing to read, natural_text is null."""
 
 _SILVER_V3_SHA256 = "e14a3e1169ab39eb0d737a1a0b11609e23ba42172e4ad30a8460e419f751120c"
-"""Of the public mix-1025 prompt with its two numbers written as {width} and {height}."""
+"""sha256 of the public mix-1025 prompt with its two numbers replaced by {width} and {height}."""
 
 CLEAN_VERSION = "olmrl-clean-v1"
 """Version of `CLEAN_PROMPT`; part of a run's settings."""
@@ -61,7 +61,7 @@ Transcription:
 
 
 def silver_prompt(name: str) -> str:
-    """Give the template of a labelling prompt, with {width} and {height} to fill in by `fill`.
+    """The template of a labelling prompt, with {width} and {height} for `fill` to replace.
 
     Args:
         name: `olmrl-silver-v1` (olmrl's own), `olmocr-silver-v3` (mix-1025's, from the installed
@@ -77,11 +77,11 @@ def silver_prompt(name: str) -> str:
         return _read(path)
     if kind == "olmocr-silver-v3":
         return _checked(_read(path) if path else _from_olmocr(), name)
-    raise ValueError(f"prompt {name!r}: unknown; allowed are {SILVER_NAMES}")
+    raise ValueError(f"prompt {name!r}: unknown; allowed: {SILVER_NAMES}")
 
 
 def fill(template: str, width: int, height: int) -> str:
-    """Write the page size (pixels) into a prompt; other braces stay as they are."""
+    """Write the page size (pixels) into a prompt; other braces are left alone."""
     return template.replace("{width}", str(width)).replace("{height}", str(height))
 
 
@@ -89,7 +89,7 @@ def _read(path: str) -> str:
     try:
         return storage.read_text(path)
     except OSError as error:
-        raise ValueError(f"prompt file {path}: cannot read it ({error.strerror})") from error
+        raise ValueError(f"prompt file {path}: cannot be read ({error.strerror})") from error
 
 
 def _from_olmocr() -> str:
@@ -109,7 +109,7 @@ def _checked(text: str, name: str) -> str:
     if digest != _SILVER_V3_SHA256:
         raise ValueError(
             f"prompt {name!r}: sha256 is {digest[:12]}, the public mix-1025 prompt has "
-            f"{_SILVER_V3_SHA256[:12]} (its two page sizes written as {{width}} and {{height}})"
+            f"{_SILVER_V3_SHA256[:12]} (with {{width}} and {{height}} for its page sizes)"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""A labelling model's answer -> `PageResponse`: where silver labels come in.
+"""A labelling model's answer -> `PageResponse`: where silver labels enter.
 
 See docs/formats.md#labelling-answers.
 """
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from olmrl.markup.front_matter import PageResponse
 
 Turn = Literal["clockwise", "counter-clockwise"]
-"""How the asked model was told to count `rotation_correction`; the public schema says clockwise."""
+"""How the model was told to count `rotation_correction`; the public schema says clockwise."""
 
 _FIELDS = (
     "primary_language",
@@ -37,7 +37,7 @@ class BadAnswer(ValueError):
 
 
 def answer_text(body: Any) -> str:
-    """The text of a chat completion that ended by itself.
+    """The text of a chat completion that finished normally.
 
     Args:
         body: The JSON body of a /chat/completions answer.
@@ -75,7 +75,7 @@ def answer_object(body: Any) -> dict[str, Any]:
 
 
 def counter_clockwise(degrees: Any, turn: Turn) -> Any:
-    """Degrees as olmrl counts them; 90 and 270 change places where the model counts clockwise."""
+    """Degrees as olmrl counts them; 90 and 270 are swapped if the model counts clockwise."""
     return {90: 270, 270: 90}.get(degrees, degrees) if turn == "clockwise" else degrees
 
 
@@ -83,8 +83,8 @@ def from_answer(value: dict[str, Any], turn: Turn) -> PageResponse:
     """Build the typed record from an answer's object.
 
     Args:
-        value: The six fields; null and "null" both mean no language.
-        turn: How its `rotation_correction` counts.
+        value: The six fields; both null and "null" mean no language.
+        turn: Which way its `rotation_correction` turns.
 
     Raises:
         BadAnswer: a field is missing or of the wrong type.
@@ -110,7 +110,7 @@ def from_answer(value: dict[str, Any], turn: Turn) -> PageResponse:
 
 
 def language(value: Any) -> Any:
-    """A language code, or None for every way in which models write "none"."""
+    """A language code, or None for any of the ways in which models write "none"."""
     if isinstance(value, str) and value.strip().lower() in ("", "null", "none"):
         return None
     return value

@@ -1,4 +1,4 @@
-"""Verdicts of a person on sampled pages: the file, and the error rate it implies."""
+"""A reviewer's verdicts on sampled pages: the file, and the error rate it implies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from olmrl import storage
 
 VERDICTS = ("good", "bad")
-"""What a page can be marked as; `none` takes a mark back."""
+"""What a page can be marked as; `none` removes a mark."""
 
 
 class Mark(NamedTuple):
@@ -24,10 +24,10 @@ class Mark(NamedTuple):
 
 
 def read_marks(path: str) -> dict[str, Mark]:
-    """The last mark of every page.
+    """The latest mark of every page.
 
     Raises:
-        ValueError: a row is no mark.
+        ValueError: a row is not a mark.
     """
     marks: dict[str, Mark] = {}
     for number, row in storage.read_jsonl(path):
@@ -45,7 +45,7 @@ def parse_mark(row: Any) -> tuple[str, Mark]:
     """(page id, mark) of a JSON value.
 
     Raises:
-        ValueError: it is no mark.
+        ValueError: it is not a mark.
     """
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise ValueError("a mark needs a text id")
@@ -55,7 +55,7 @@ def parse_mark(row: Any) -> tuple[str, Mark]:
 
 
 class MarkFile:
-    """Marks on disk, each there before the browser hears of it.
+    """Marks on disk; each is written before the browser gets its response.
 
     Args:
         path: Local JSONL file, appended to.
@@ -77,7 +77,7 @@ class MarkFile:
         """Store one mark.
 
         Raises:
-            ValueError: it is no mark.
+            ValueError: it is not a mark.
         """
         page_id, mark = parse_mark(row)
         value = {"id": page_id, "verdict": mark.verdict, "reason": mark.reason}
@@ -92,7 +92,7 @@ class MarkFile:
 
 
 def error_rate(bad: int, total: int) -> tuple[float, float, float]:
-    """Share of bad pages with its 95 % Wilson score interval: (share, low, high)."""
+    """Share of bad pages with its 95% Wilson score interval: (share, low, high)."""
     if total == 0:
         return 0.0, 0.0, 1.0
     z = 1.959964

@@ -1,12 +1,12 @@
-"""The one pattern of all verbs: items with stable keys, each done once, noted, and summed up.
+"""The pattern all verbs share: items with stable keys, each done once, recorded and summed up.
 
     with Run("loc", output, settings, state=None) as run:
         process(run, items, work, workers=8)
 
-`work(item)` writes its output atomically and returns an `Outcome`; it raises `Skip` for what will
-never work (an encrypted PDF) and `Fail` for what may work next time (a server that is down). A
-restart skips what is done or skipped and repeats what failed. Everything else propagates and stops
-the verb; what was noted stays noted.
+`work(item)` writes its output atomically and returns an `Outcome`; it raises `Skip` for an item
+that can never work (an encrypted PDF) and `Fail` for one that may work next time (a server is
+down). A restart passes over items that are done or skipped and retries failed ones. Any other
+exception propagates and stops the verb; what has been recorded stays recorded.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ Status = Literal["done", "skipped", "failed"]
 
 
 class Skip(Exception):
-    """This item can never be done; the argument is the reason that gets listed."""
+    """This item can never be done; the argument is the reason to list."""
 
 
 class Fail(Exception):
-    """This item could not be done now; the argument is the reason, the next start tries again."""
+    """This item could not be done now; the argument is the reason. The next start retries it."""
 
 
 class Outcome(NamedTuple):
     """What became of one item."""
 
     status: Status = "done"
-    """`done`, `skipped` (never again) or `failed` (again at the next start)."""
+    """`done`, `skipped` (never retried) or `failed` (retried at the next start)."""
     reason: str | None = None
-    """Why it was skipped or failed, one sentence."""
+    """Why it was skipped or failed, in one sentence."""
     facts: dict[str, float] = {}  # noqa: RUF012 - never mutated, NamedTuple default
-    """Numbers that the summary adds up: pages, bytes, tokens, cost_usd, ..."""
+    """Numbers for the summary to add up: pages, bytes, tokens, cost_usd, ..."""
     note: Any = None
-    """What the verb wants to know about the item at its end or after a restart (`Run.noted`)."""
+    """What the verb needs to know about the item later or after a restart (`Run.noted`)."""
 
 
 class Run:
@@ -61,10 +61,10 @@ class Run:
         output: Output folder, local or URL.
         settings: Everything that shapes the output; a restart with other settings is refused.
         state: Folder for journal and summary; default `<output>/.mix/<verb>`.
-        total: Number of items where known, for the progress display.
+        total: Number of items if known, for the progress display.
 
     Raises:
-        ValueError: another process works here, or the settings differ from the first start.
+        ValueError: another process is working here, or the settings differ from the first start.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Run:
         self.noted: dict[str, Any] = {}
         """Notes of the items that are done, by key."""
         self.notes: dict[str, Any] = {}
-        """Further keys of summary.json, set by the verb."""
+        """Additional keys of summary.json, set by the verb."""
         self._finished: set[str] = set()
         self._events: list[dict[str, Any]] = []
         self._started = time.monotonic()
@@ -114,7 +114,7 @@ class Run:
             self.journal.close()
 
     def finished(self, key: str) -> bool:
-        """Say whether an item needs no more work (done or skipped)."""
+        """Whether an item needs no more work (done or skipped)."""
         return key in self._finished
 
     @property
@@ -123,7 +123,7 @@ class Run:
         return iter(self._finished)
 
     def record(self, key: str, outcome: Outcome, *, durable: bool = False) -> None:
-        """Note what became of an item."""
+        """Record what became of an item."""
         row: dict[str, Any] = {"key": key, "status": outcome.status}
         if outcome.reason is not None:
             row["reason"] = outcome.reason
@@ -137,7 +137,7 @@ class Run:
             self.progress.show(self.counts, self.facts)
 
     def note_event(self, event: dict[str, Any]) -> None:
-        """Note a step inside an item, on disk before this returns (see `events`)."""
+        """Record a step within an item, on disk before this returns (see `events`)."""
         with self._lock:
             self.journal.append({"event": event}, durable=True)
             self._events.append(event)
@@ -168,7 +168,7 @@ class Run:
             self._finished.add(key)
 
     def summary(self, stopped_by: type[BaseException] | None = None) -> dict[str, Any]:
-        """What `summary.json` holds: totals since the first start, and every problem by key."""
+        """The content of `summary.json`: totals since the first start, and every problem by key."""
         return {
             "verb": self.verb,
             "output": self.output,
@@ -202,10 +202,10 @@ def _guarded(work: Callable[[], Outcome]) -> Outcome:
 def process(
     run: Run, items: Iterable[tuple[str, T]], work: Callable[[T], Outcome], *, workers: int
 ) -> None:
-    """Do all items that are not finished, `workers` at a time, in threads.
+    """Do all unfinished items, `workers` at a time, in threads.
 
     Args:
-        run: Where outcomes are noted.
+        run: Records the outcomes.
         items: (key, item) pairs; read only as far ahead as the workers need.
         work: Does one item; may raise `Skip` or `Fail`.
         workers: Threads.
@@ -232,7 +232,7 @@ def _collect(run: Run, running: dict[Future[Outcome], str]) -> None:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
-    """Map in threads, results in the order of the items, at most 2 x workers of them in flight."""
+    """Map in threads, with results in the order of the items and at most 2 x workers in flight."""
     source = iter(items)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         window = collections.deque(pool.submit(work, x) for x in islice(source, 2 * workers))

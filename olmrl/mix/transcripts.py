@@ -1,4 +1,4 @@
-"""What `loc` and `nara` share: a page image at a url + a human transcript -> a page pair."""
+"""What `loc` and `nara` share: a page image at a URL + a human transcript -> a page pair."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ class Transcript(NamedTuple):
     pair_id: str
     """Relative name of its pair."""
     url: str
-    """Address of the image."""
+    """URL of the image."""
     text: str
     """The transcription; empty for a blank page."""
 
 
 class Unusable(NamedTuple):
-    """A row of the source that gives no page."""
+    """A source row that yields no page."""
 
     place: str
-    """Where it stands: file and line, or an id."""
+    """Where it is: file and line, or an id."""
     reason: str
     """Why not."""
 
 
 def add_transcript_arguments(parser: argparse.ArgumentParser, *, tries: int) -> None:
     """Options of `loc` and `nara`."""
-    parser.add_argument("--input-dir", required=True, help="folder of the source files")
+    parser.add_argument("--input-dir", required=True, help="folder with the source files")
     parser.add_argument("--output-dir", required=True, help="folder for the page pairs")
     parser.add_argument(
-        "--raw", action="store_true", help="write the transcript without front matter (as olmocr)"
+        "--raw", action="store_true", help="write transcripts without front matter, as olmocr does"
     )
     parser.add_argument("--language", help="two-letter code for the front matter (default null)")
-    parser.add_argument("--rate", type=float, default=2.0, help="requests per second and host")
+    parser.add_argument("--rate", type=float, default=2.0, help="requests per second to one host")
     parser.add_argument("--tries", type=int, default=tries, help="tries per image")
-    parser.add_argument("--retry-wait", type=float, default=60.0, help="longest wait, seconds")
+    parser.add_argument("--retry-wait", type=float, default=60.0, help="longest wait, in seconds")
     add_run_arguments(parser, workers=4)
 
 
 def markdown_of(text: str, options: argparse.Namespace) -> str:
-    """The markdown of a pair. The head only says what is true of every transcribed scan; `clean`
-    looks at the page and fills in the rest.
+    """The markdown of a pair. Its front matter only states what holds for every transcribed scan;
+    `clean` looks at the page and fills in the rest.
     """
     body = text.replace("\r\n", "\n").strip()
     if options.raw:
@@ -61,9 +61,9 @@ def markdown_of(text: str, options: argparse.Namespace) -> str:
 
 
 def build(verb: str, source: Iterable[Transcript | Unusable], options: argparse.Namespace) -> int:
-    """Fetch and write all pages; gives the exit code.
+    """Fetch and write all pages; returns the exit code.
 
-    A page is done when its pair is there with this transcript, also where the journal was lost.
+    A page is done when its pair exists with this transcript, even if the journal was lost.
     """
     settings = {"input_dir": options.input_dir, "raw": options.raw, "language": options.language}
     fetch = Downloader(
@@ -92,7 +92,7 @@ def build(verb: str, source: Iterable[Transcript | Unusable], options: argparse.
 
 
 def pages_of(run: Run, source: Iterable[Transcript | Unusable]) -> Iterator[tuple[str, Transcript]]:
-    """(key, page) of the usable rows; the others are noted."""
+    """(key, page) of the usable rows; the others are recorded."""
     for row in source:
         if isinstance(row, Transcript):
             yield row.pair_id, row
@@ -101,7 +101,7 @@ def pages_of(run: Run, source: Iterable[Transcript | Unusable]) -> Iterator[tupl
 
 
 def present(folder: str, pair_id: str, text: str) -> bool:
-    """Say whether the pair is there with this very text and a PDF."""
+    """Whether the pair exists with exactly this text and a PDF."""
     base = files.join_inside(folder, pair_id)
     if not (storage.exists(base + ".md") and storage.exists(base + ".pdf")):
         return False

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from olmrl.models.shape import ModelShape
 from olmrl.types import Int64Array, PackedBatch
 
 
@@ -37,22 +37,19 @@ class CostModel:
     """Per (patch, patch) pair in the vision blocks with full attention."""
 
     @classmethod
-    def from_config(cls, config: Any) -> CostModel:
-        """Read the shape of a Qwen2.5-VL-class model from its transformers config."""
-        text, vision = config.text_config, config.vision_config
-        width, full = vision.hidden_size, len(vision.fullatt_block_indexes)
-        merged = width * vision.spatial_merge_size**2
-        window_patches = (vision.window_size / vision.patch_size) ** 2
-        queries = language_matrices(text)["q_proj"][1]
+    def of(cls, shape: ModelShape) -> CostModel:
+        """Operations of a model of this shape: two per multiply-add."""
+        language, vision = shape.language, shape.vision
+        full = vision.count - shape.windowed
         return cls(
-            token=2.0 * text.num_hidden_layers * _size(language_matrices(text)),
-            pair=4.0 * text.num_hidden_layers * queries,
-            prediction=2.0 * text.hidden_size * text.vocab_size,
-            embed=2.0 * 3 * vision.temporal_patch_size * vision.patch_size**2 * width,
-            patch=2.0 * vision.depth * _size(vision_matrices(vision)),
-            window=4.0 * (vision.depth - full) * width * window_patches,
-            merger=2.0 * merged * (merged + vision.out_hidden_size) / vision.spatial_merge_size**2,
-            patch_pair=4.0 * full * width,
+            token=2.0 * language.count * language.products,
+            pair=4.0 * language.count * language.queries,
+            prediction=2.0 * shape.hidden * shape.vocabulary,
+            embed=2.0 * shape.patch_width * vision.width,
+            patch=2.0 * vision.count * vision.products,
+            window=4.0 * shape.windowed * vision.queries * shape.window_patches,
+            merger=2.0 * shape.merger_products / shape.merge**2,
+            patch_pair=4.0 * full * vision.queries,
         )
 
     def batch(self, batch: PackedBatch) -> float:
@@ -87,38 +84,6 @@ class CostModel:
             + (self.embed + self.patch + self.window + self.merger) * patches.sum()
             + self.patch_pair * (patches**2).sum()
         )
-
-
-def language_matrices(text: Any) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of each linear layer of a language block, in the order they are run."""
-    hidden, inner = text.hidden_size, text.intermediate_size
-    head = getattr(text, "head_dim", None) or hidden // text.num_attention_heads
-    queries, keys = text.num_attention_heads * head, text.num_key_value_heads * head
-    return {
-        "q_proj": (hidden, queries),
-        "k_proj": (hidden, keys),
-        "v_proj": (hidden, keys),
-        "o_proj": (queries, hidden),
-        "gate_proj": (hidden, inner),
-        "up_proj": (hidden, inner),
-        "down_proj": (inner, hidden),
-    }
-
-
-def vision_matrices(vision: Any) -> dict[str, tuple[int, int]]:
-    """The same of a vision block."""
-    width, inner = vision.hidden_size, vision.intermediate_size
-    return {
-        "qkv": (width, 3 * width),
-        "proj": (width, width),
-        "gate_proj": (width, inner),
-        "up_proj": (width, inner),
-        "down_proj": (inner, width),
-    }
-
-
-def _size(matrices: dict[str, tuple[int, int]]) -> int:
-    return sum(inputs * outputs for inputs, outputs in matrices.values())
 
 
 def _attended_pairs(batch: PackedBatch) -> float:

@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 from transformers.utils import cached_file
 
-from olmrl.config.schema import MODEL_TYPES
+from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
+from olmrl.models.registry import family
 
 
 def model_config(model_path: str) -> dict[str, Any]:
     """A model's config.json.
 
     Raises:
-        ValueError: no such model, or not of the Qwen2.5-VL class.
+        ValueError: no such model, or of no family that olmrl trains.
     """
     config = _read(model_path, "config.json")
     if config is None:
         raise ValueError(f"{model_path}: no model can be loaded from there (no config.json)")
-    model_type = config.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ValueError(
-            f"{model_path}: model_type is {model_type!r}, not a Qwen2.5-VL-class model "
-            f"(allowed: {', '.join(MODEL_TYPES)})"
-        )
+    family(config.get("model_type"), model_path)
     return dict(config)
+
+
+def model_family(model_path: str) -> Family:
+    """A model's family; see `model_config` for errors."""
+    return family(model_config(model_path)["model_type"], model_path)
 
 
 def vision_tokens(model_path: str) -> VisionTokens:
     """How a model writes images into its token stream; see `model_config` for errors."""
     config = model_config(model_path)
-    merge = config["vision_config"].get("spatial_merge_size", ImageSettings().merge_size)
-    return VisionTokens(int(config["image_token_id"]), int(merge))
+    return family(config["model_type"], model_path).placeholders(config)
 
 
 def image_settings(model_path: str) -> ImageSettings:
@@ -59,7 +60,8 @@ def image_settings(model_path: str) -> ImageSettings:
     names = ("patch_size", "merge_size", "temporal_patch_size", "resample", "rescale_factor")
     given: dict[str, Any] = {name: values.get(name) for name in names} | bounds
     given |= {name: tuple(values[name]) for name in ("image_mean", "image_std") if name in values}
-    return ImageSettings(**{k: v for k, v in given.items() if v is not None})
+    default = model_family(model_path).image_settings
+    return replace(default, **{k: v for k, v in given.items() if v is not None})
 
 
 def chat_template(model_path: str) -> str | None:

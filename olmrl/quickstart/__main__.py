@@ -1,8 +1,8 @@
 """`python -m olmrl.quickstart`: pages, a tiny model, SFT warm-up, GRPO, report, on two CPU cores.
 
-Runs the same commands a user would run, one after the other, each in its own process, and ends by
-saying what improved. Pages and the warmed-up model are kept under data/quickstart and reused; every
-call leaves a new run directory under runs/.
+Runs the commands that a user would run, one after the other, each in its own process, and finally
+says what improved. Pages and the warmed-up model are kept under data/quickstart and reused; every
+call creates a new run directory under runs/.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(prog="python -m olmrl.quickstart", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make pages and warm-up model again")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for the GRPO run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO run")
     arguments = parser.parse_args(argv)
     started = time.monotonic()
     settings = yaml.safe_load(SETTINGS.read_text("utf-8"))
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def prepare(settings: dict[str, Any], fresh: bool) -> None:
-    """Make what is missing: pages, random model, warmed-up model."""
+    """Make what is missing of pages, random model and warmed-up model."""
     seed = ["--seed", str(settings["seed"])]
     pages = [*settings["pages"].split(), *seed]
     stamp = DATA / "made.json"
@@ -63,11 +63,11 @@ def prepare(settings: dict[str, Any], fresh: bool) -> None:
             link(DATA / "warm", warm / "model")
         stamp.write_text(wanted, "utf-8")
     else:
-        sys.stdout.write(f"Pages and warmed-up model: {DATA} (--fresh makes them again)\n")
+        sys.stdout.write(f"Pages and warmed-up model: {DATA} (--fresh recreates them)\n")
 
 
 def step(title: str, module: str, arguments: list[str]) -> None:
-    """Run one command, with its name above it."""
+    """Print a heading and run one command."""
     sys.stdout.write(f"\n== {title}: python -m {module} {' '.join(arguments)}\n")
     sys.stdout.flush()
     subprocess.run([sys.executable, "-m", module, *arguments], check=True)
@@ -80,7 +80,7 @@ def new_run(name: str) -> Path:
 
 
 def link(name: Path, target: Path) -> None:
-    """Point a symlink at a folder, replacing an older one."""
+    """Point a symlink at a folder, replacing an existing one."""
     name.unlink(missing_ok=True)
     name.symlink_to(target.resolve(), target_is_directory=True)
 

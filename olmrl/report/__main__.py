@@ -14,8 +14,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(prog="python -m olmrl.report", description=__doc__)
     parser.add_argument("runs", nargs="+", help="run directories")
-    parser.add_argument("--compare", action="store_true", help="one page over all runs")
-    parser.add_argument("-o", "--output", default="compare.html", help="file of --compare")
+    parser.add_argument("--compare", action="store_true", help="one page that overlays all runs")
+    parser.add_argument("-o", "--output", default="compare.html", help="output file of --compare")
     arguments = parser.parse_args(argv)
     directories = [RunDirectory(run) for run in arguments.runs]
     for directory in directories:

@@ -1,7 +1,7 @@
-"""The one HTML renderer: data in, a page without any outside reference out.
+"""The one HTML renderer: turns data into a page without external references.
 
-Model output is untrusted: every text is escaped by jinja2; pictures are data URLs; the page carries
-a content security policy that forbids scripts and the network.
+Model output is untrusted: jinja2 escapes every text, images are data URLs, and the page has a
+content security policy that forbids scripts and network access.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Curves:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcription:
     """One transcription of a page."""
 
     title: str
@@ -72,18 +72,18 @@ class Transcript:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A page image beside its truth and transcriptions."""
+class PageCard:
+    """A page image next to its truth and transcriptions."""
 
     title: str
     image: str | None
     """Data URL."""
     truth: str | None
-    transcripts: tuple[Transcript, ...] = field(default_factory=tuple)
+    transcripts: tuple[Transcription, ...] = field(default_factory=tuple)
     kind: str = "sample"
 
 
-Section: TypeAlias = Text | Table | Curves | Sample
+Section: TypeAlias = Text | Table | Curves | PageCard
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
@@ -117,7 +117,7 @@ def data_url(data: bytes, media_type: str) -> str:
 
 
 def picture(path: Path, longest_side: int = 1000) -> str:
-    """A picture file as a data URL, scaled down to the given side."""
+    """An image file as a data URL, scaled down to the given longest side."""
     with Image.open(path) as image:
         image.thumbnail((longest_side, longest_side))
         stream = io.BytesIO()

@@ -9,7 +9,7 @@ from typing import Any
 
 from olmrl import storage
 from olmrl.metrics import read_rows
-from olmrl.report.html import Curves, Sample, Section, Table, Text, Transcript, page, picture
+from olmrl.report.html import Curves, PageCard, Section, Table, Text, Transcription, page, picture
 from olmrl.run.directory import RunDirectory
 
 _CHARTS = {
@@ -42,7 +42,7 @@ def write(directory: RunDirectory) -> Path:
     sections += group_samples(directory)
     sections.append(bad_pages(directory))
     config = (directory.path / "config.yaml").read_text("utf-8")
-    sections.append(Sample("Configuration", None, None, (Transcript("config.yaml", config),)))
+    sections.append(PageCard("Configuration", None, None, (Transcription("config.yaml", config),)))
     steps = rows[-1]["step"] if rows else 0
     html = page(f"olmrl run {directory.path.name}", f"{steps} steps, {directory.path}", sections)
     storage.write_text(directory.report, html)
@@ -61,7 +61,7 @@ def improvement(evaluations: Sequence[Mapping[str, Any]]) -> Table:
               f"step {evaluations[-1]['step']}", "change")  # fmt: skip
     note = (
         "pass_rate: share of unit tests passed; type/*: the same per test type; reading: "
-        "similarity of the words alone, whatever their layout."
+        "similarity of the words alone, regardless of layout."
     )
     return Table("Before and after", header, rows, note)
 
@@ -72,7 +72,7 @@ def _prominence(name: str) -> tuple[bool, bool, str]:
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Curves:
-    """The charts of one run, or of several runs over each other."""
+    """The charts of one run, or of several runs overlaid."""
     charts: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for title, names in _CHARTS.items():
         for label, rows in runs.items():
@@ -85,8 +85,10 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Curves:
     return Curves("Curves", charts)
 
 
-def page_samples(directory: RunDirectory, evaluations: Sequence[Mapping[str, Any]]) -> list[Sample]:
-    """Held-out pages with their transcription before and after."""
+def page_samples(
+    directory: RunDirectory, evaluations: Sequence[Mapping[str, Any]]
+) -> list[PageCard]:
+    """Held-out pages with their transcriptions before and after."""
     if not evaluations:
         return []
     first, last = evaluations[0], evaluations[-1]
@@ -104,7 +106,7 @@ def page_samples(directory: RunDirectory, evaluations: Sequence[Mapping[str, Any
             for row in entry["rollouts"].get(mode, [])[:1]
         )
         samples.append(
-            Sample(
+            PageCard(
                 f"Held-out page {before['page_id']}",
                 picture(directory.path / before["image"]),
                 before["reference"],
@@ -114,7 +116,7 @@ def page_samples(directory: RunDirectory, evaluations: Sequence[Mapping[str, Any
     return samples
 
 
-def group_samples(directory: RunDirectory) -> list[Sample]:
+def group_samples(directory: RunDirectory) -> list[PageCard]:
     """One training group near the start and one near the end, with all completions."""
     files = directory.rollout_files()
     chosen = dict.fromkeys([files[0], files[-1]]) if files else {}
@@ -126,18 +128,18 @@ def group_samples(directory: RunDirectory) -> list[Sample]:
             transcript(f"completion {i}", row) for i, row in enumerate(group["rollouts"])
         )
         image = picture(directory.path / group["image"])
-        samples.append(Sample(title, image, group["reference"], transcripts))
+        samples.append(PageCard(title, image, group["reference"], transcripts))
     return samples
 
 
-def transcript(title: str, row: Mapping[str, Any]) -> Transcript:
+def transcript(title: str, row: Mapping[str, Any]) -> Transcription:
     """One recorded rollout for display."""
     facts = [(name, "failed" if v is None else f"{v:.3f}") for name, v in row["rewards"].items()]
     facts += [("tokens", str(row["tokens"])), ("ended by", row["finish_reason"])]
     checks = tuple(
         (v["passed"], f"{v['type']} {v['id']}", v["explanation"]) for v in row["verdicts"]
     )
-    return Transcript(title, row["text"], tuple(facts), checks)
+    return Transcription(title, row["text"], tuple(facts), checks)
 
 
 def bad_pages(directory: RunDirectory) -> Section:
@@ -150,7 +152,7 @@ def bad_pages(directory: RunDirectory) -> Section:
 
 
 def compare(directories: Sequence[RunDirectory]) -> str:
-    """One HTML page with the curves of several runs over each other."""
+    """One HTML page with the curves of several runs overlaid."""
     runs = {d.path.name: read_rows(d.metrics) for d in directories}
     tables: list[Section] = [
         Table(f"{d.path.name}: before and after", t.header, t.rows, t.note)

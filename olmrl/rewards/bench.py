@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, cast, get_args
 from olmrl.bench.cases import TYPES, Case
 from olmrl.bench.text_cases import FormatCase
 from olmrl.markup.formatting import Kind
-from olmrl.rewards.integrity import goes_on, has_read, marks_too_much
+from olmrl.rewards.integrity import has_read, marks_too_much, runs_on
 from olmrl.rewards.parsed import PageTruth, ParsedText, parsed, truth_of
 from olmrl.types import Completion, Page, RewardResult, TestVerdict
 
@@ -21,21 +21,21 @@ Average = Literal["micro", "macro"]
 class Bench:
     """Share of a page's unit tests that pass.
 
-    The default mode judges the body without front matter, and counts tests that are cheap to
-    satisfy only for completions that read the page (see `integrity`). Parts: the pass rate of each
-    test type (`type/...`) and of each test file (`file/...`).
+    The default mode judges the body without front matter, and counts tests that are easy to pass
+    only for completions that show they read the page (see `integrity`). Parts: the pass rate of
+    each test type (`type/...`) and of each test file (`file/...`).
     """
 
     needs_group: ClassVar[bool] = False
 
     average: Average = "micro"
-    """micro: every test weighs the same; macro: every test type of the page weighs the same."""
+    """micro: every test has equal weight; macro: every test type of the page has equal weight."""
     types: Sequence[str] | None = None
     """Test types that count; null: all."""
     integrity: bool = True
-    """False: what is cheap to satisfy counts too, as `python -m olmrl.bench score` counts it."""
+    """False: easy passes count too, as in `python -m olmrl.bench score`."""
     compat: bool = False
-    """The public benchmark's verdicts bit for bit: front matter included, no further conditions."""
+    """The public benchmark's verdicts bit for bit: front matter included, no extra conditions."""
 
     def __post_init__(self) -> None:
         if self.average not in get_args(Average):
@@ -43,10 +43,10 @@ class Bench:
             raise ValueError(f"average is {self.average!r}, must be {allowed}")
         for kind in self.types or ():
             if kind not in TYPES:
-                raise ValueError(f"types has {kind!r}, allowed are {', '.join(TYPES)}")
+                raise ValueError(f"types has {kind!r}, allowed: {', '.join(TYPES)}")
 
     def missing(self, page: Page) -> str:
-        """At least one test that counts is needed."""
+        """Needs at least one test that counts."""
         if any(self._counts(str(row.get("type"))) for row in page.tests):
             return ""
         return (
@@ -62,7 +62,7 @@ class Bench:
         """Run the page's tests on each completion.
 
         Raises:
-            UnscorablePage: one of the page's tests is not valid.
+            UnscorablePage: one of the page's tests is invalid.
         """
         truth = truth_of(page)
         cases = [
@@ -96,17 +96,17 @@ def run(case: Case, file: str, text: ParsedText) -> TestVerdict:
 
 
 def earned(verdict: TestVerdict, case: Case, text: ParsedText, truth: PageTruth) -> TestVerdict:
-    """Take back a pass that the completion did not earn (see `integrity`)."""
+    """Revoke a pass that the completion did not earn (see `integrity`)."""
     reason = _objection(case, text, truth) if verdict.passed else ""
     return replace(verdict, passed=False, explanation=reason) if reason else verdict
 
 
 def _objection(case: Case, text: ParsedText, truth: PageTruth) -> str:
     if case.type == "absent" and not has_read(text.said, truth.said):
-        return "the page was not read, so nothing is told by what is absent"
+        return "the page was not read, so absence shows nothing"
     whole = truth.reference is not None
-    if case.type in ("order", "baseline") and goes_on(text.said, truth.said, whole):
-        return "the transcription repeats itself or goes on after the end of the page"
+    if case.type in ("order", "baseline") and runs_on(text.said, truth.said, whole):
+        return "the transcription repeats itself or continues past the end of the page"
     if isinstance(case, FormatCase):
         kind = cast("Kind", case.format)
         if marks_too_much(text.marked_share(kind), truth.marked_share(kind)):

@@ -2,8 +2,8 @@
 
 A category is a test type or a test file, spelled as in the metrics: `type/table`,
 `file/table_tests.jsonl`. Its weight is linear between the steps of its schedule and constant
-beyond them, so a resumed run goes on as it would have. Only the total that the policy is trained on
-is weighted; the reward itself stays the plain pass rate, and steps remain comparable.
+beyond them, so a resumed run continues as if uninterrupted. Only the total that the policy is
+trained on is weighted; the reward itself stays the plain pass rate, so steps remain comparable.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Curriculum:
     """
 
     schedules: Mapping[str, Schedule]
-    """Category -> schedule; a test in two named categories gets the product of their weights."""
+    """Category -> schedule; a test in two of the categories gets the product of their weights."""
     macro: bool = False
-    """Every test type of the page counts alike before weighting, instead of every test."""
+    """Before weighting, every test type of the page counts the same, instead of every test."""
 
     def __post_init__(self) -> None:
         for category in self.schedules:
             kind, _, name = category.partition("/")
             if not name or kind not in ("type", "file"):
                 raise ValueError(
-                    f"curriculum: {category!r} is no category; write type/TYPE or file/NAME.jsonl"
+                    f"curriculum: {category!r} is not a category; use type/TYPE or file/NAME.jsonl"
                 )
             if kind == "type" and name not in TYPES:
-                raise ValueError(f"curriculum: no test type is called {name!r}; {_near(name)}")
+                raise ValueError(f"curriculum: there is no test type {name!r}; {_near(name)}")
 
     def weights(self, step: int) -> dict[str, float]:
         """Weight of each named category at a step."""
@@ -55,7 +55,7 @@ class Curriculum:
         }
 
     def value(self, verdicts: Sequence[TestVerdict], step: int) -> float:
-        """Weighted share of tests that pass; 0 where all tests of the page weigh nothing."""
+        """Weighted share of tests that pass; 0 if all tests of the page have weight 0."""
         weights = self.weights(step)
         of_type = Counter(verdict.type for verdict in verdicts)
         total = passed = 0.0
@@ -68,10 +68,10 @@ class Curriculum:
         return passed / total if total else 0.0
 
     def check_files(self, present: Iterable[str]) -> None:
-        """Refuse a file category that no training page has a test of.
+        """Reject a file category from which no training page has a test.
 
         Raises:
-            ValueError: names the file, and those there are.
+            ValueError: names the file and those that exist.
         """
         there = sorted(set(present))
         for category in self.schedules:
@@ -83,4 +83,4 @@ class Curriculum:
 
 def _near(name: str) -> str:
     close = difflib.get_close_matches(name, TYPES, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(sorted(TYPES))}"
+    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(sorted(TYPES))}"

@@ -33,18 +33,18 @@ def score(
 
     Args:
         name: A registered reward or `package.module:callable`.
-        completions: Texts, or `Completion` objects (eos needs those). All belong to one page.
-        references: The reference of each completion; None where there is none.
+        completions: Texts or `Completion` objects (required by eos), all of one page.
+        references: The reference of each completion; None if it has none.
         cases: The page's unit tests.
         compat: The public code's values: chat messages are accepted as completions, a missing
             reference scores 0.
         options: Further constructor arguments of the reward.
 
     Raises:
-        ValueError: a reward that cannot be computed, e.g. for want of a reference (says which).
+        ValueError: a reward cannot be computed, e.g. without a reference; names the reward.
     """
     if isinstance(completions, str):
-        raise ValueError("completions is one text, must be a list of texts")
+        raise ValueError("completions is a single text, must be a list of texts")
     settings = dict(options or {})
     takes_compat = name in REGISTERED and "compat" in inspect.signature(REGISTERED[name]).parameters
     if compat and takes_compat:

@@ -1,4 +1,4 @@
-"""As many tables and formulas as the reference has."""
+"""Whether there are as many tables and formulas as in the reference."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ElementCount(AgainstReference):
 
 @lru_cache(maxsize=256)
 def count_elements(text: str) -> tuple[int, int]:
-    """Count `<table>...</table>` pairs and `$$ $$`, `\\( \\)`, `\\[ \\]` spans, in linear time."""
+    """Count `<table>...</table>` pairs and `$$ $$`, `\\( \\)`, `\\[ \\]` spans in linear time."""
     return _count_tables(text), sum(_count_spans(text, *marks) for marks in _MATH)
 
 
@@ -51,7 +51,7 @@ def _count_spans(text: str, opening: str, closing: str) -> int:
     count = 0
     start = text.find(opening)
     while start >= 0:
-        end = text.find(closing, start + len(opening) + 1)  # an empty span is no formula
+        end = text.find(closing, start + len(opening) + 1)  # an empty span is not a formula
         if end < 0:
             break
         count += 1

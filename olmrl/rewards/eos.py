@@ -1,4 +1,4 @@
-"""Does the completion end by itself?"""
+"""Does the completion end with the end token?."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from olmrl.types import Completion, Page, RewardResult
 
 @dataclass(frozen=True)
 class Eos:
-    """1 when the last token is the end token, else 0 (cut at the limit, or aborted)."""
+    """1 if the last token is the end token, else 0 (truncated at the limit, or aborted)."""
 
     needs_group: ClassVar[bool] = False
 
     end_id: int | None = None
-    """Id of the end token; null: believe the engine's finish reason `stop`."""
+    """Id of the end token; null: trust the engine's finish reason `stop`."""
 
     def missing(self, page: Page) -> str:
         """Nothing."""
@@ -29,7 +29,7 @@ class Eos:
     def _ended(self, completion: Completion) -> bool:
         if len(completion.token_ids) == 0:
             if completion.text:
-                raise ValueError("eos needs token ids, the completion has text alone")
+                raise ValueError("eos needs token ids, but the completion only has text")
             return False
         if self.end_id is None:
             return completion.finish_reason == "stop"

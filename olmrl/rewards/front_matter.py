@@ -1,4 +1,4 @@
-"""Is the head of the transcription there, readable and right?"""
+"""Is the head of the transcription present, readable and correct?."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _FIELD = 0.1
 
 @dataclass(frozen=True)
 class FrontMatter:
-    """0 when the head does not parse, else 0.5, plus 0.1 per field equal to the reference's.
+    """0 if the head does not parse, else 0.5 plus 0.1 for each field equal to the reference's.
 
-    Without a reference, or with one that does not parse, 0.5 is the most (on all rollouts of the
-    page alike).
+    Without a reference, or with one that does not parse, the maximum is 0.5 (for all rollouts of
+    the page alike).
     """
 
     needs_group: ClassVar[bool] = False
 
     compat: bool = False
-    """Read heads as the public code does (`None` is a language, an unquoted `no` is none)."""
+    """Read heads as the public code does (`None` is a language, an unquoted `no` is not)."""
 
     def missing(self, page: Page) -> str:
-        """Nothing: a readable head scores without reference too."""
+        """Nothing: a readable head scores even without a reference."""
         return ""
 
     def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
@@ -41,7 +41,7 @@ Head = tuple[object, ...]
 
 
 def _head(text: str, compat: bool) -> Head | None:
-    """The values of the five fields, None when the head does not parse."""
+    """The values of the five fields, or None if the head does not parse."""
     end = text.find("\n---", 4)
     return _parse_head(text if end < 0 else text[: end + 4], compat)
 

@@ -1,19 +1,19 @@
-"""What a completion must show before tests that are cheap to satisfy count for it.
+"""What a completion must show before tests that are easy to pass count for it.
 
-Unit tests look at one thing each, so some can be satisfied without reading the page: `absent` by
+Each unit test looks at one thing, so some can be passed without reading the page: `absent` by
 saying little or nothing, `order` by saying everything twice, `format` by marking everything,
-`baseline` by a loop longer than five characters. In training such a test counts as passed only if
+`baseline` by a loop longer than five characters. In training, such a test counts as passed only if
 
 | test type | the completion also |
 |---|---|
-| absent | shows at least 10 % of the truth's letter 5-grams, that is, has read the page |
+| absent | has at least 10 % of the truth's letter 5-grams, so it has read the page |
 | order, baseline | is not much longer than the truth, and does not repeat passages much more |
 | format | marks at most half of its text, or twice the truth's share, in that way |
 
-Unrelated text of three times the truth's length shows 3 % of its 5-grams (median of 30 pages), a
-reading with 30 % wrong letters 17 % or more. A transcription of the truth itself meets all
-conditions. Without a reference text, what the page's positive tests look for stands in for it, and
-the length rule is not applied.
+Unrelated text three times as long as the truth has 3 % of its 5-grams (median of 30 pages); a
+transcription with 30 % wrong letters has 17 % or more. The truth itself meets all conditions.
+Without a reference text, what the page's positive tests look for takes its place, and the length
+rule does not apply.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NOT_TEXT = re.compile(r"[\W_]+")
 _GRAM = 5
 _LEAST_COVERAGE = 0.1
 _LEAST_LETTERS = 20
-"""Letters that stand for "it has read the page" where nothing is known of the truth."""
+"""Letters that count as having read the page if nothing is known about the truth."""
 
 _LONG_GRAM = 12
 _MORE_REPEATED = 0.3
@@ -43,17 +43,17 @@ _NEEDLES = ("text", "before", "after", "cell")
 
 
 def key(text: str) -> str:
-    """Letters and digits in lower case, tags aside: what remains comparable across markup."""
+    """Letters and digits in lower case, without tags: what is comparable across markup."""
     composed = text if text.isascii() else unicodedata.normalize("NFC", text)
     return _NOT_TEXT.sub("", _TAG.sub(" ", composed).lower())
 
 
 @dataclass(frozen=True)
 class Said:
-    """How much a text says, and how often."""
+    """How much a text says, and how much of it is repeated."""
 
     texts: tuple[str, ...]
-    """Keys of its independent pieces (one for a body, several for test needles)."""
+    """`key` of each independent piece (one for a body, several for test needles)."""
 
     @classmethod
     def of_body(cls, body: str) -> Said:
@@ -62,7 +62,7 @@ class Said:
 
     @classmethod
     def of_tests(cls, tests: Iterable[dict[str, Any]]) -> Said:
-        """What the positive tests of a page want to see, where no reference is known."""
+        """What the positive tests of a page look for, if there is no reference."""
         wanted = [t for t in tests if t.get("type") != "absent"]
         needles = [str(t[name]) for t in wanted for name in _NEEDLES if t.get(name)]
         return cls(tuple(key(needle) for needle in needles))
@@ -74,12 +74,12 @@ class Said:
 
     @cached_property
     def grams(self) -> frozenset[str]:
-        """Distinct 5-grams; a shorter piece is its own gram."""
+        """Distinct 5-grams; a piece shorter than 5 is one gram."""
         return frozenset(_grams(self.texts, _GRAM))
 
     @cached_property
     def repeated(self) -> float:
-        """Share of 12-grams that occurred before, 0..1; a text said twice has one half."""
+        """Share of 12-grams that occurred before, 0..1; a text given twice has one half."""
         grams = list(_grams(self.texts, _LONG_GRAM))
         return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
 
@@ -91,7 +91,7 @@ def _grams(texts: Sequence[str], size: int) -> Iterable[str]:
 
 
 def has_read(said: Said, truth: Said) -> bool:
-    """Whether a completion shows that the page was read at all; trivial for a blank page."""
+    """Whether a completion shows that the page was read at all; always true for a blank page."""
     if not truth.texts:
         return said.length >= _LEAST_LETTERS
     if not truth.grams:
@@ -99,13 +99,13 @@ def has_read(said: Said, truth: Said) -> bool:
     return len(said.grams & truth.grams) >= _LEAST_COVERAGE * len(truth.grams)
 
 
-def goes_on(said: Said, truth: Said, whole: bool) -> bool:
-    """Whether a completion says much more than the truth, or says it again.
+def runs_on(said: Said, truth: Said, whole: bool) -> bool:
+    """Whether a completion says much more than the truth, or repeats itself much more.
 
     Args:
         said: The completion.
-        truth: The truth, or what is known of it.
-        whole: `truth` is a whole reference text, so that lengths can be compared.
+        truth: The truth, or what is known about it.
+        whole: `truth` is a complete reference text, so lengths can be compared.
     """
     if whole and said.length > _LONGEST * truth.length + _LONGEST_SLACK:
         return True
@@ -113,7 +113,7 @@ def goes_on(said: Said, truth: Said, whole: bool) -> bool:
 
 
 def marked_share(pieces: Iterable[str], said: Said) -> float:
-    """Share of a text that stands in the given (heading, bold or italic) pieces, 0..1."""
+    """Share of a text that is inside the given (heading, bold or italic) pieces, 0..1."""
     return min(1.0, sum(len(key(piece)) for piece in pieces) / max(1, said.length))
 
 

@@ -1,4 +1,4 @@
-"""Agreement inside a group: the completion nearest to all others is right most often."""
+"""Agreement within a group: the completion nearest to all others is most often right."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rapidfuzz.distance import Levenshtein
 from olmrl.types import Completion, Page, RewardResult
 
 _SCORE_HINT = 64
-"""Expected distance of siblings: rapidfuzz then tries a narrow band first (2-7 x faster, exact)."""
+"""Expected distance of siblings: rapidfuzz tries a narrow band first (2-7 x faster, exact)."""
 
 
 @dataclass(frozen=True)
 class Medoid:
-    """1 for the medoid of the group, 1 - d(text, medoid) / (largest distance in the group) else.
+    """1 for the medoid of the group, else 1 - d(text, medoid) / (largest distance in the group).
 
-    Distances are Levenshtein, in characters. The medoid has the least total distance to all
-    others, the first one on ties. A group of equal texts scores 1 throughout: no signal.
+    Distances are Levenshtein, in characters. The medoid has the smallest total distance to all
+    others (the first one if tied). A group of equal texts scores 1 throughout: no signal.
     """
 
     needs_group: ClassVar[bool] = True
@@ -34,7 +34,7 @@ class Medoid:
 
 
 def agreement(texts: Sequence[str]) -> list[float]:
-    """Score each text by its distance from the medoid of all; see `Medoid`."""
+    """Score each text by its distance from the medoid; see `Medoid`."""
     if not texts:
         return []
     unique = list(dict.fromkeys(texts))

@@ -1,4 +1,4 @@
-"""Soft punishment of completions near the length limit (`algorithm.overlong: shape`)."""
+"""Soft penalty for completions near the length limit (`algorithm.overlong: shape`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import replace
 from olmrl.types import PromptGroup, RewardResult
 
 NAME = "overlong"
-"""Name of the punishment among a rollout's rewards."""
+"""Name of the penalty among a rollout's rewards."""
 
 
 def overlong_penalty(length: int, max_tokens: int, buffer: int) -> float:
-    """DAPO's soft punishment of long completions (arXiv 2503.14476, equation 13), in [-1, 0].
+    """DAPO's soft overlong punishment (arXiv 2503.14476, equation 13), in [-1, 0].
 
     Args:
         length: completion tokens, the end token included.
         max_tokens: the limit of completions.
-        buffer: tokens before the limit over which the penalty falls linearly from 0 to -1; 0
-            punishes only what reached the limit.
+        buffer: number of tokens before the limit over which the penalty falls linearly from 0 to
+            -1; with 0, only completions that reach the limit are penalised.
     """
     if length >= max_tokens:
         return -1.0
@@ -26,7 +26,7 @@ def overlong_penalty(length: int, max_tokens: int, buffer: int) -> float:
 
 
 def shape(group: PromptGroup, max_tokens: int, buffer: int) -> PromptGroup:
-    """Add the punishment to every total; it may be all that tells a group's rollouts apart."""
+    """Add the penalty to every total; it may be the only difference between a group's rollouts."""
     shaped = []
     for rollout in group.rollouts:
         penalty = overlong_penalty(len(rollout.completion.token_ids), max_tokens, buffer)

@@ -1,7 +1,7 @@
-"""What all rewards share: every text is parsed once, every page's truth is kept warm.
+"""What all rewards share: every text is parsed once, and every page's truth stays cached.
 
-`parsed` and `truth_of` are memories of pure functions, bounded, one per process. Rewards call them
-instead of handing parsed objects around, so a user's own reward shares the work by the same call.
+`parsed` and `truth_of` are bounded caches of pure functions, one per process. Rewards call them
+instead of passing parsed objects around; a user's own reward shares the work in the same way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEPT_TRUTHS = 32
 
 @dataclass(frozen=True)
 class ParsedText:
-    """A transcription and, on demand, what is in it."""
+    """A transcription and, computed on demand, what it contains."""
 
     text: str
     compat: bool
@@ -30,7 +30,7 @@ class ParsedText:
 
     @cached_property
     def page(self) -> ParsedPage:
-        """The bench's view of it, shared by all tests."""
+        """The page as the bench parses it, shared by all tests."""
         return ParsedPage(self.text, compat=self.compat)
 
     @cached_property
@@ -45,12 +45,12 @@ class ParsedText:
 
 @lru_cache(maxsize=_KEPT_TEXTS)
 def parsed(text: str, compat: bool = False) -> ParsedText:
-    """Parse a transcription, or remember it."""
+    """Parse a transcription; cached."""
     return ParsedText(text, compat)
 
 
 class PageTruth:
-    """A page's unit tests and reference, parsed when first asked for."""
+    """A page's unit tests and reference, parsed on first use."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -60,7 +60,7 @@ class PageTruth:
         """The page's tests, ready to run (reference formulas rendered).
 
         Raises:
-            UnscorablePage: a test is not valid; the page must not be scored on the others alone.
+            UnscorablePage: a test is invalid; the page must not be scored on the others alone.
         """
         if compat not in self._cases:
             self._cases[compat] = load_cases(self.page, compat)
@@ -73,13 +73,13 @@ class PageTruth:
 
     @cached_property
     def said(self) -> Said:
-        """What the truth says: the reference, or else what positive tests look for."""
+        """What the truth says: the reference, or without one what the positive tests look for."""
         if self.reference is not None:
             return self.reference.said
         return Said.of_tests(self.page.tests)
 
     def marked_share(self, kind: Kind) -> float:
-        """Share of the reference that is set as heading, bold or italic; 0 where unknown."""
+        """Share of the reference that is set as heading, bold or italic; 0 if unknown."""
         return 0.0 if self.reference is None else self.reference.marked_share(kind)
 
 
@@ -87,7 +87,7 @@ def load_cases(page: Page, compat: bool) -> tuple[Case, ...]:
     """Load a page's tests.
 
     Raises:
-        UnscorablePage: a test is not valid (names file and test).
+        UnscorablePage: a test is invalid; names file and test.
     """
     cases = []
     for row, file in zip(page.tests, page.test_files, strict=True):
@@ -102,9 +102,9 @@ _truths: OrderedDict[int, PageTruth] = OrderedDict()
 
 
 def truth_of(page: Page) -> PageTruth:
-    """Give the parsed truth of a page object, remembered while the page is in use.
+    """The parsed truth of a page object, cached while the page is in use.
 
-    The memory holds the page itself, so that its identity cannot be taken by another object.
+    The cache holds the page itself, so that no other object can take over its identity.
     """
     key = id(page)
     truth = _truths.get(key)

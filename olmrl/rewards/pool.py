@@ -1,4 +1,4 @@
-"""ScorerPool: rewards beside generation, in worker processes that cannot stall a step.
+"""ScorerPool: scores during generation, in worker processes that cannot stall a step.
 
 The Driver submits each completion as it finishes and polls for whole groups:
 
@@ -7,11 +7,11 @@ The Driver submits each completion as it finishes and polls for whole groups:
     for item in pool.poll(timeout_s=0.1):                # PromptGroup | ScoringFailure
         ...
 
-A group is returned once, whole, in order of `completion.index`; or one ScoringFailure tells why it
-does not exist. Work waits here and goes to the worker that already holds the group's page, or to
-the least loaded one. A call that exceeds its deadline, or kills its worker, costs that worker its
-life; the call is tried again on another (`ScorerConfig.retries`), the calls behind it just move on.
-All methods belong to one thread.
+A group is returned once, complete, in order of `completion.index`, or one ScoringFailure says why
+it is missing. Calls are queued here and go to the worker that already holds the group's page, or to
+the least loaded one. If a call exceeds its deadline or crashes its worker, the worker is replaced
+and the call is retried (`ScorerConfig.retries`); the calls queued behind it go to other workers.
+Not thread-safe: all methods must be called from one thread.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from olmrl.rewards.worker import Reply, ScorerWorker
 from olmrl.types import Completion, Page, PromptGroup
 
 START_TIMEOUT_S = 300.0
-"""A worker process must have started within this time."""
+"""Longest time for a worker process to start."""
 
 _MAX_START_FAILURES = 3
-"""Processes in a row that may die while they start; machines die then too."""
+"""Number of processes in a row that may die during start-up; machines can die then too."""
 
 _AHEAD = 4
-"""Calls sent to a worker ahead of time, so that it never waits for the Driver's next poll."""
+"""Calls queued at a worker, so that it need not wait for the Driver's next poll."""
 
 _REMEMBERED_GROUPS = 20_000
-"""Closed groups whose late completions are recognised and ignored."""
+"""Number of closed groups to remember, so that their late completions are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringFailure:
-    """A group that could not be scored: to be dropped, counted and refilled."""
+    """A group that could not be scored and must be dropped, counted and refilled."""
 
     group_id: str
     page_id: str
-    """Empty when it failed before any worker saw the page."""
+    """Empty if it failed before any worker saw the page."""
     reason: str
     permanent: bool
-    """The page itself is unusable (broken test); trying it again would fail again."""
+    """The page itself is unusable (invalid test); a retry would fail again."""
 
 
 @dataclass(eq=False)
@@ -81,24 +81,24 @@ class _Group:
 
 @dataclass(eq=False)
 class _Worker:
-    """Handle of one worker; it answers calls in order, so only the first one is running."""
+    """Handle of one worker; it answers calls in order, so only the first one can be running."""
 
     handle: Any
     starting: Any
     calls: deque[tuple[Any, _Call]] = field(default_factory=deque)
     head_since: float = 0.0
-    """When the first call began, as far as the Driver can know: never too early."""
+    """When the first call began, as far as the Driver can tell; never earlier than it did."""
 
     @property
     def head(self) -> Any:
-        """Reference of the answer that comes next; None when idle."""
+        """Ref of the next answer; None if idle."""
         if self.starting is not None:
             return self.starting
         return self.calls[0][0] if self.calls else None
 
 
 class ScorerPool:
-    """The Driver's handle of all scorer processes; see the module docstring."""
+    """The Driver's handle to all scorer processes; see the module docstring."""
 
     def __init__(
         self, rewards: Sequence[RewardConfig], config: ScorerConfig, group_size: int
@@ -123,17 +123,17 @@ class ScorerPool:
         self._weights: Measurements = {}
         self._workers = [self._start_worker() for _ in range(config.workers)]
 
-    # -- what the Driver does
+    # -- called by the Driver
 
     def submit(self, group_id: str, page: Any, completion: Completion) -> None:
         """Hand over a finished completion.
 
-        A completion of a closed group, or one whose index is known already, is ignored: engines
-        may replay work after a failure.
+        A completion of a closed group, or one with an index that is already there, is ignored:
+        engines may replay work after a failure.
 
         Args:
             group_id: The prompt group.
-            page: ObjectRef of its Page (or the Page).
+            page: ObjectRef of its Page, or the Page itself.
             completion: What the engine returned.
         """
         if group_id in self._closed:
@@ -148,7 +148,7 @@ class ScorerPool:
         group.last_submit = time.monotonic()
         limit = self._config.max_completion_chars
         if len(completion.text) > limit:
-            size = f"{len(completion.text)} characters, allowed are {limit}"
+            size = f"{len(completion.text)} characters, at most {limit} are allowed"
             self._fail(group_id, f"completion {completion.index} has {size}")
             return
         key = identity(completion)
@@ -159,9 +159,9 @@ class ScorerPool:
         self._dispatch()
 
     def poll(self, timeout_s: float) -> list[PromptGroup | ScoringFailure]:
-        """Give the groups that were finished since the last call.
+        """Return the groups that have finished since the last call.
 
-        Waits up to `timeout_s` for the first one; returns at once when no worker is busy.
+        Waits up to `timeout_s` for the first one; returns at once if no worker is busy.
 
         Raises:
             ValueError: a worker cannot start (no CPUs left, a reward its process cannot import).
@@ -179,25 +179,20 @@ class ScorerPool:
         return finished
 
     def forget(self, group_id: str) -> None:
-        """Drop a group that nobody wants any more; its results will not be reported."""
+        """Drop a group that is no longer needed; its results will not be reported."""
         self._close(group_id)
 
     @property
     def awaited(self) -> list[Any]:
-        """Refs of the answers that come next: once one is there, `poll` has something to do."""
+        """Refs of the next answers: once one is ready, `poll` has work to do."""
         return [worker.head for worker in self._workers if worker.head is not None]
-
-    @property
-    def in_work(self) -> int:
-        """Groups with at least one completion that are not finished."""
-        return len(self._groups)
 
     def measurements(self) -> Measurements:
         """What happened since the last call of this method.
 
-        `time/score` is how long a group still took after its last completion was submitted;
-        `reward/shared_completions` cost nothing because an equal one of the group was scored.
-        `reward/NAME/weight/CATEGORY` is what a category of a curriculum counted.
+        `time/score` is the time from a group's last submitted completion to its score;
+        `reward/shared_completions` counts completions not scored because an equal one of the group
+        was; `reward/NAME/weight/CATEGORY` is the weight of a curriculum category.
         """
         counts, self._counts = self._counts, Counter()
         measured: Measurements = {
@@ -224,7 +219,7 @@ class ScorerPool:
     # -- groups
 
     def _advance(self, group_id: str) -> None:
-        """Take the next step of a group whose completions or results have just grown."""
+        """Take the next step for a group that got new completions or results."""
         group = self._groups[group_id]
         if len(group.completions) < self._group_size or len(group.results) < len(group.asked):
             return
@@ -289,7 +284,7 @@ class ScorerPool:
             worker.calls.append((ref, call))
 
     def _choose(self, group: _Group) -> _Worker | None:
-        """The worker that knows the page, unless it is busy; else the least loaded started one."""
+        """The worker that has the page, unless it is busy; else the least loaded started one."""
         free = [w for w in self._workers if w.starting is None and len(w.calls) < _AHEAD]
         if not free:
             return None
@@ -356,7 +351,7 @@ class ScorerPool:
             return
         call.failures += 1
         if call.failures > self._config.retries:
-            tries = f"after {call.failures} attempts" if call.failures > 1 else "at once"
+            tries = f"after {call.failures} attempts" if call.failures > 1 else "without a retry"
             self._fail(call.group_id, f"scoring failed {tries}: {reason}")
             return
         self._counts["retries"] += 1
@@ -378,7 +373,7 @@ class ScorerPool:
         """Start another process in place of one that never came up.
 
         Raises:
-            ValueError: it cannot build its rewards, or others have died before it.
+            ValueError: it cannot build its rewards, or too many others have died before it.
         """
         self._start_failures += 1
         refused = not isinstance(error, ActorDiedError) or error.actor_init_failed
@@ -402,7 +397,7 @@ class ScorerPool:
                 continue
             if worker.starting is not None:
                 if any(w.starting is None for w in self._workers):
-                    worker.head_since = now  # the others go on while the cluster lacks its node
+                    worker.head_since = now  # the others continue while its node is missing
                     continue
                 raise ValueError(
                     f"a scorer process did not start within {START_TIMEOUT_S:.0f} s; does the "
@@ -422,5 +417,5 @@ class ScorerPool:
 
 
 def _summary(error: Exception) -> str:
-    """The last line of Ray's message: the exception inside the worker, or what became of it."""
+    """The last line of Ray's message: the exception in the worker, or what happened to it."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]

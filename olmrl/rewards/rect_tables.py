@@ -14,7 +14,7 @@ from olmrl.types import Completion, Page, RewardResult
 
 @dataclass(frozen=True)
 class RectTables:
-    """Share of rectangular ones among the HTML tables; 1 without any (markdown tables are none)."""
+    """Share of the HTML tables that are rectangular; 1 if there are none (markdown is ignored)."""
 
     needs_group: ClassVar[bool] = False
 
@@ -32,7 +32,7 @@ class RectTables:
     def _score(self, text: str) -> RewardResult:
         try:
             tables = parsed(text, self.compat).page.html_tables
-        except (WorkLimitError, MarkupError):  # markup that no reader would take apart
+        except (WorkLimitError, MarkupError):  # markup that no reader can parse
             return RewardResult(0.0, {"unreadable": 1.0})
         good = sum(table.is_rectangular for table in tables)
         return RewardResult(good / len(tables) if tables else 1.0, {"tables": float(len(tables))})

@@ -1,4 +1,4 @@
-"""From a name in the configuration to a reward: the registered class is its own configuration."""
+"""From a name in the configuration to a reward; a registered class is its own configuration."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ REGISTERED: dict[str, type] = {
     "medoid": Medoid,
     "rect_tables": RectTables,
 }
-"""Rewards by the name they have in a configuration."""
+"""Rewards by their name in a configuration."""
 
 
 @dataclass(frozen=True)
 class WeightedReward:
-    """A reward under the name and weight it has in a run."""
+    """A reward with its name and weight in a run."""
 
     name: str
     weight: float
     reward: Reward
     curriculum: Curriculum | None = None
-    """Of unit tests: what each category counts at a step."""
+    """Weights of unit-test categories by step."""
 
     def share(self, result: RewardResult, step: int) -> float:
-        """What a result adds to the total at a step; NaN when it failed."""
+        """What a result adds to the total at a step; NaN if it failed."""
         if self.curriculum is None or result.failed:
             return self.weight * result.value
         return self.weight * self.curriculum.value(result.verdicts, step)
@@ -53,8 +53,8 @@ class WeightedReward:
 
 @dataclass(frozen=True)
 class FunctionReward:
-    """A user's function as a reward: `function(page, completions, **options)` gives one number
-    (or `RewardResult`) per completion. It gets whole groups, unless the function object says
+    """A user's function as a reward: `function(page, completions, **options)` returns one number
+    (or `RewardResult`) per completion. It gets whole groups, unless the function object has
     `needs_group = False`."""
 
     function: Callable[..., Sequence[float | RewardResult]]
@@ -62,7 +62,7 @@ class FunctionReward:
 
     @property
     def needs_group(self) -> bool:
-        """Whole groups unless the function says otherwise: right for any function."""
+        """True unless the function says otherwise: whole groups are correct for any function."""
         return bool(getattr(self.function, "needs_group", True))
 
     def missing(self, page: Page) -> str:
@@ -76,19 +76,19 @@ class FunctionReward:
 
 
 def build(config: RewardConfig) -> WeightedReward:
-    """Make one configured reward.
+    """Build one configured reward.
 
     Raises:
-        ValueError: unknown name (with the nearest known one), an import path that leads nowhere, an
-            option the reward does not have or cannot use, a weight that is no number, a curriculum
-            of what are no unit tests or of an unknown category.
+        ValueError: an unknown name (suggests the nearest one), an import path that does not
+            resolve, an unknown or invalid option, a weight that is not a finite number, or a
+            curriculum for rewards without unit tests or with an unknown category.
     """
     if not math.isfinite(config.weight):
         raise ValueError(f"reward {config.name}: weight {config.weight} is not a finite number")
     target = _imported(config.name) if ":" in config.name else _registered(config.name)
     _check_options(config.name, target, config.options)
     if config.curriculum and target is not Bench:
-        raise ValueError(f"reward {config.name}: a curriculum is for bench, whose tests have types")
+        raise ValueError(f"reward {config.name}: a curriculum is only possible for bench")
     if not inspect.isclass(target):
         return WeightedReward(config.name, config.weight, FunctionReward(target, config.options))
     try:
@@ -114,7 +114,7 @@ def _curriculum(config: RewardConfig, reward: Reward) -> Curriculum | None:
 
 
 def build_all(configs: Iterable[RewardConfig]) -> tuple[WeightedReward, ...]:
-    """Make all configured rewards; see `build`."""
+    """Build all configured rewards; see `build`."""
     return tuple(build(config) for config in configs)
 
 
@@ -124,7 +124,7 @@ def _registered(name: str) -> type:
     near = difflib.get_close_matches(name, REGISTERED, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(
-        f"unknown reward {name!r}; {hint}known are {', '.join(sorted(REGISTERED))}, "
+        f"unknown reward {name!r}; {hint}allowed: {', '.join(sorted(REGISTERED))}, "
         "or your own as package.module:callable"
     )
 

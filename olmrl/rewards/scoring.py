@@ -1,8 +1,8 @@
 """Score completions of one page with all rewards of a run, in this process.
 
-The pool's workers run these functions, and so do evaluation and tests without Ray. Whatever a
-reward does wrong on a completion (raise, return NaN) becomes a failed result here, so that a group
-is dropped as a whole by whoever asked: never a silent zero, never a partial group.
+The pool's workers run these functions, and so do evaluation and tests, without Ray. If a reward
+raises or returns NaN, that becomes a failed result here, so that the caller drops the group as a
+whole: never a silent zero, never a partial group.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Results = dict[str, RewardResult]
 
 
 def applicable(rewards: Sequence[WeightedReward], page: Page) -> tuple[WeightedReward, ...]:
-    """Choose the rewards that apply to a page; the choice holds for all its completions.
+    """The rewards that apply to a page; the same for all of its completions.
 
     Raises:
-        UnscorablePage: none applies (says what each lacks).
+        UnscorablePage: none applies; says what each one lacks.
     """
     missing = {entry.name: entry.reward.missing(page) for entry in rewards}
     chosen = tuple(entry for entry in rewards if not missing[entry.name])
@@ -33,7 +33,7 @@ def applicable(rewards: Sequence[WeightedReward], page: Page) -> tuple[WeightedR
 
 
 def identity(completion: Completion) -> tuple[str, bytes, str]:
-    """What a reward may look at: completions equal in this are scored once."""
+    """What a reward may depend on: completions with equal identity are scored once."""
     return completion.text, completion.token_ids.tobytes(), completion.finish_reason
 
 
@@ -42,7 +42,7 @@ def score_completions(
 ) -> list[Results]:
     """Score completions of one page with each of the given rewards.
 
-    Rewards with `needs_group` see what they are given as the whole group.
+    Rewards with `needs_group` treat the given completions as the whole group.
 
     Raises:
         UnscorablePage: no completion of this page can be scored.
@@ -65,10 +65,10 @@ def _score_one(
         results = entry.reward.score_group(page, asked)
     except UnscorablePage:
         raise
-    except Exception as error:  # model output is hostile and rewards may be the user's own
+    except Exception as error:  # model output may be hostile, and rewards may be the user's own
         return [failed(f"{entry.name}: {type(error).__name__}: {error}"[:500])] * len(completions)
     if len(results) != len(asked):
-        problem = f"{entry.name}: gave {len(results)} results for {len(asked)} completions"
+        problem = f"{entry.name}: returned {len(results)} results for {len(asked)} completions"
         return [failed(problem)] * len(completions)
     results = [_checked(entry.name, result) for result in results]
     if entry.reward.needs_group:
@@ -89,9 +89,9 @@ def combine(
     results: Mapping[str, RewardResult],
     step: int = 0,
 ) -> Rollout:
-    """Make the rollout: results in configured order and their weighted sum at a step.
+    """Make a rollout: results in the configured order and their weighted sum at a step.
 
-    Rewards without a result did not apply to the page; a failed one makes the total NaN.
+    A reward without a result did not apply to the page; a failed one makes the total NaN.
     """
     present = [entry for entry in rewards if entry.name in results]
     total = sum(entry.share(results[entry.name], step) for entry in present)
@@ -99,7 +99,7 @@ def combine(
 
 
 def failure(rollouts: Sequence[Rollout]) -> str:
-    """Give the first failure among rollouts, or an empty text."""
+    """The first failure among rollouts, or an empty string."""
     for rollout in rollouts:
         for result in rollout.rewards.values():
             if result.failed:

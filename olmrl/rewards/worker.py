@@ -1,4 +1,4 @@
-"""One scorer process: keeps its pages warm and scores completions of them, one call at a time."""
+"""One scorer process: caches its pages and scores their completions, one call at a time."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from olmrl.rewards.scoring import Results, applicable, score_completions
 from olmrl.types import Completion, Page
 
 KEPT_PAGES = 16
-"""Pages a worker keeps parsed (cases, rendered reference formulas); groups come page by page."""
+"""Parsed pages (cases, rendered reference formulas) a worker keeps; groups come page by page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a worker answers to one call."""
+    """A worker's answer to one call."""
 
     page_id: str
     results: tuple[Results, ...]
-    """Per completion of the call; empty when the page is unscorable."""
+    """One per completion of the call; empty if the page is unscorable."""
     unscorable: str
-    """Why no completion of this page can be scored, or an empty text."""
+    """Why no completion of this page can be scored, or an empty string."""
     seconds: float
-    """Time spent scoring."""
+    """Seconds spent scoring."""
 
 
 class ScorerWorker:
@@ -45,17 +45,16 @@ class ScorerWorker:
         limit_memory(memory_bytes)
 
     def ready(self) -> bool:
-        """Answer as soon as the process has started."""
+        """Answer once the process has started."""
         return True
 
     def score(self, page: Sequence[Any], completions: Sequence[Completion], group: bool) -> Reply:
         """Score completions of one page.
 
         Args:
-            page: Holds the Page's ObjectRef (inside a sequence, so that Ray does not resolve it on
-                every call).
-            completions: One, or the whole group.
-            group: Run the rewards that want the whole group instead of those that do not.
+            page: A sequence that holds the Page's ObjectRef: Ray does not resolve refs inside one.
+            completions: A single one, or the whole group.
+            group: Run the rewards that need the whole group instead of those that do not.
         """
         started = time.perf_counter()
         loaded = self._page(page[0])
@@ -79,7 +78,7 @@ class ScorerWorker:
 
 
 def limit_memory(extra_bytes: int) -> None:
-    """Let this process allocate so much more private memory; beyond it, MemoryError (Linux only).
+    """Limit further private memory of this process; beyond it, MemoryError (Linux only).
 
     Shared pages (Ray's object store) do not count.
     """

@@ -200,7 +200,8 @@ class HfEngine:
 
     def checksums(self) -> Checksums:
         """Checksums of the model's parameters."""
-        return self._loop.call(lambda: checksums(self._model.state_dict().items()))
+        family = self._encoder.family
+        return self._loop.call(lambda: checksums(self._model.state_dict().items(), family))
 
     def sleep(self) -> None:
         """Give memory to the learner: the model moves to the host."""

@@ -1,6 +1,6 @@
-"""Pages with known truth, and a tiny model to read them: the ground that learning is tested on.
+"""Pages with known truth, and a tiny model to read them: what learning is tested on.
 
-`sheet` invents and draws a page, `labels` transcribes it (rightly, or with a labeller's bad
-habits), `truth` states it as olmOCR-bench unit tests, `pages` writes whole folders, `model` makes
-a tiny Qwen2.5-VL. `derive` states the truth of anybody's pages as unit tests.
+`sheet` invents and draws a page, `labels` transcribes it (correctly, or with a labeller's bad
+habits), `truth` expresses it as olmOCR-bench unit tests, `pages` writes whole folders, `model`
+makes a tiny Qwen2.5-VL. `derive` makes unit tests from the truth of any pages.
 """

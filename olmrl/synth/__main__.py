@@ -1,4 +1,4 @@
-"""`python -m olmrl.synth VERB`: pages and tests of known truth, a tiny model to read them."""
+"""`python -m olmrl.synth VERB`: pages and tests with known truth, a tiny model to read them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from olmrl.models.registry import FAMILIES
 from olmrl.run.console import quiet_libraries
 from olmrl.synth import derive
 from olmrl.synth.labels import RATES
@@ -28,21 +29,24 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=RATE",
-        help="how often a habit shows in the labels of sft/ (repeatable), e.g. endless=0",
+        help="how often a habit appears in the labels of sft/ (repeatable), e.g. endless=0",
     )
-    model = verbs.add_parser("model", help="a tiny, randomly initialised Qwen2.5-VL")
+    model = verbs.add_parser("model", help="a tiny, randomly initialised model")
     model.add_argument("out", help="folder to write")
     model.add_argument(
         "--texts",
         "--pages",
         nargs="+",
         required=True,
-        help="files or folders whose .md and .txt texts the tokenizer learns from",
+        help="files or folders with .md and .txt texts to train the tokenizer on",
     )
     model.add_argument("--size", default="tiny", help="tiny or small")
+    model.add_argument(
+        "--family", default="qwen2_5_vl", help=f"one of {', '.join(FAMILIES)} (default qwen2_5_vl)"
+    )
     model.add_argument("--vocab-size", type=int, default=640)
     model.add_argument("--seed", type=int, default=0)
-    verbs.add_parser("tests", help="unit tests from pages whose truth is known", add_help=False)
+    verbs.add_parser("tests", help="unit tests from pages with known truth", add_help=False)
     return parser
 
 
@@ -87,12 +91,13 @@ def _model(options: argparse.Namespace) -> str:
         size=options.size,
         vocab_size=options.vocab_size,
         seed=options.seed,
+        family=options.family,
     )
-    return f"{folder}: a {options.size} Qwen2.5-VL"
+    return f"{folder}: a {options.size} {FAMILIES[options.family].title}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; a user's mistake ends in one sentence and exit code 2."""
+    """Run one verb; a user error ends in one sentence and exit code 2."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["tests"]:
         return derive.main(given[1:])

@@ -1,7 +1,7 @@
 """Unit tests that a page's truth suggests, each with a corruption it must catch.
 
-Every function yields candidates for one test type; `derive` keeps those that hold on the truth and
-fail on the corrupted truth. Nothing here is certain: a candidate is a guess to be verified.
+Every function yields candidates for one test type; `derive` keeps those that pass on the truth and
+fail on the corrupted truth. A candidate is only a guess until it is verified there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from olmrl.markup.text import normalize
 from olmrl.synth.reading import Reading, plain, spaceless, words
 
 BLANK_MAX_LENGTH = 50
-"""Alphanumeric characters that a transcription of a blank page may have."""
+"""Maximum alphanumeric characters in the transcription of a blank page."""
 
 _MARKER = re.compile(
     r"<sup\b[^>]*>\s*(\d{1,3}|[a-zA-Z]|[*\u2020\u2021\u00a7\u00b6])\s*</sup>|\[\^([^\]\s]{1,8})\](?!:)",
@@ -30,18 +30,18 @@ _SUBSTITUTES = "xkqzwvj7395"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A test that may hold, and a page on which it must not."""
+    """A test that should pass on the truth, and a corrupted truth on which it must fail."""
 
     test: dict[str, Any]
-    """Row of a test file without pdf, page and id."""
+    """Row of a test file, without pdf, page and id."""
     corrupted: str
-    """The truth (body) with exactly what this test is about damaged."""
+    """The truth (body) with exactly that damaged which this test looks at."""
 
 
 def present(
     page: Reading, rng: random.Random, pages_with: Mapping[str, int]
 ) -> Iterator[Candidate]:
-    """Rare words and numbers verbatim, and short phrases with one slip in twenty allowed."""
+    """Rare words and numbers verbatim, and short phrases with one error in twenty allowed."""
     found = [word for sentence in page.sentences for word in words(sentence) if plain(word)]
     telling = {word for word in found if _is_telling(word)}
     rare = _rarest(telling, rng, pages_with)
@@ -84,7 +84,7 @@ def _phrases(page: Reading, rng: random.Random) -> list[str]:
 
 
 def absent(body: str, furniture: Sequence[str]) -> Iterator[Candidate]:
-    """Running headers, footers and page numbers have no place in a transcription."""
+    """Running headers, footers and page numbers do not belong in a transcription."""
     for line in furniture:
         if plain(line) and (len(line) > 3 or any(c.isdigit() for c in line)):
             test = {
@@ -154,7 +154,7 @@ _HEADINGS: tuple[tuple[str, Literal["up", "left"]], ...] = (
 
 
 def _relations(grid: Table, cell: Cell) -> dict[str, Cell]:
-    """One related cell with a testable text for each relation that has exactly one."""
+    """For each relation with exactly one related cell, that cell if its text can be tested."""
     found = {name: grid.neighbors(cell, name) for name in _DIRECTIONS}
     related: dict[str, Cell] = {name: cells[0] for name, cells in found.items() if len(cells) == 1}
     for name, direction in _HEADINGS:
@@ -187,14 +187,14 @@ def math(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _changeable(formula: str) -> list[int]:
-    """Places of letters and digits that are not part of a command or an environment's name."""
+    """Positions of letters and digits outside the names of commands and environments."""
     hidden = re.sub(r"\\(?:begin|end)\{[^}]*\}(?:\{[^}]*\})?", lambda m: "\\" * len(m[0]), formula)
     hidden = _COMMAND.sub(lambda m: "\\" * len(m[0]), hidden)
     return [i for i, char in enumerate(hidden) if char.isascii() and char.isalnum()]
 
 
 def format_(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
-    """Headings, then bold, then italic text; the corruption takes the marks away."""
+    """Headings, then bold, then italic text; the corruption removes the marks."""
     bare_headings = re.sub(r"^#{1,6}\s+", "", body, flags=re.MULTILINE)
     bare_bold = re.sub(r"\*\*|</?(?:b|strong)>", "", body, flags=re.IGNORECASE)
     bare_italic = re.sub(r"\*|</?(?:i|em)>", "", body, flags=re.IGNORECASE)
@@ -234,7 +234,7 @@ def footnote(body: str, rng: random.Random) -> Iterator[Candidate]:
 
 
 def _context(text: str, *, last: bool) -> str:
-    """Three words (eight characters if spaceless) next to a mark; empty where markup is near."""
+    """Three words (eight characters if spaceless) next to a mark; empty if markup is near."""
     text = normalize(text).strip()
     if spaceless(text):
         piece = text[-8:] if last else text[:8]
@@ -247,7 +247,7 @@ def _context(text: str, *, last: bool) -> str:
 
 
 def baseline(body: str) -> Iterator[Candidate]:
-    """There is text and it does not loop; on a blank page there is next to none."""
+    """There is text and it does not loop; a blank page has almost none."""
     if not any(c.isalnum() for c in body):
         yield Candidate({"type": "baseline", "max_length": BLANK_MAX_LENGTH}, "invented text " * 20)
         return
@@ -258,7 +258,7 @@ def baseline(body: str) -> Iterator[Candidate]:
 
 
 def _garble(text: str, rng: random.Random) -> str:
-    """The text with every third letter or digit replaced, at least one."""
+    """The text with every third letter or digit replaced, and at least one."""
     spots = [i for i, char in enumerate(text) if char.isalnum()]
     letters = list(text)
     for spot in spots[rng.randrange(min(3, len(spots))) :: 3] if spots else []:

@@ -1,10 +1,10 @@
-"""`python -m olmrl.synth tests PAIRS OUT`: unit tests from truth, so that GRPO runs on any pages.
+"""`python -m olmrl.synth tests PAIRS OUT`: unit tests from truth, so that GRPO can use any pages.
 
-PAIRS holds page pairs (X.pdf + X.md) or HTML pages (X.pdf + X.html), in any folders.
+PAIRS holds page pairs (X.pdf + X.md) or HTML pages (X.pdf + X.html), in any sub-folders.
 OUT becomes a bench folder: pdfs/, claude_original/ with the truth, one JSONL file per
 test type, and derive_report.json, which says what was derived and why pages yielded nothing.
 
-A test is kept when it passes on the page's truth and fails on a seeded corruption of it. The same
+A test is kept if it passes on the page's truth and fails on a seeded corruption of it. The same
 seed and pages give the same tests, whatever the order or number of processes.
 """
 
@@ -54,10 +54,10 @@ MOST_PER_PAGE = {
     "footnote": 4,
     "baseline": 1,
 }
-"""Most tests of one type on one page."""
+"""Maximum tests of one type on one page."""
 
 _TRIED_PER_TEST = 4
-"""Candidates looked at for each test that may be kept."""
+"""Candidates tried for each test that may be kept."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TruePage:
     """Path of the PDF below PAIRS, without suffix."""
     pdf_path: str
     truth: str
-    """Front matter (where the source has it) and body."""
+    """Front matter (if the source has it) and body."""
     body: str
     furniture: tuple[str, ...] = ()
     """Running headers and footers that an HTML source marks as such."""
@@ -78,12 +78,12 @@ class TruePage:
 
 @dataclass
 class Derived:
-    """What one page gave."""
+    """What one page yielded."""
 
     name: str
     tests: list[dict[str, Any]] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
-    """How many candidates were not kept, by `type: reason`."""
+    """How many candidates were rejected, by `type: reason`."""
 
 
 # -- reading the pages
@@ -93,7 +93,7 @@ def find_pages(root: str) -> tuple[list[TruePage], dict[str, str]]:
     """Read all pages of a folder.
 
     Returns:
-        The pages sorted by name, and why each other .md or .html file is no page.
+        The pages sorted by name, and why each other .md or .html file is not a page.
 
     Raises:
         ValueError: no such folder, or no page in it.
@@ -125,7 +125,7 @@ def _stem(path: str) -> str:
 def _read_page(stem: str, name: str, files: set[str]) -> TruePage:
     pdf = f"{stem}.pdf"
     if pdf not in files:
-        raise ValueError("no PDF beside it")
+        raise ValueError("there is no PDF next to it")
     if page_count(pdf) != 1:
         raise ValueError("the PDF has more than one page")
     marked: tuple[str, ...] = ()
@@ -162,7 +162,7 @@ def derive_page(
     Args:
         page: The page.
         seed: Seed of the run; the page's own stream also depends on its name.
-        most: Most tests to keep.
+        most: Maximum number of tests to keep.
         pages_with: On how many pages of the set each word occurs.
         repeats: On how many pages of the set each margin line occurs.
     """
@@ -204,7 +204,7 @@ def _propose(
 def _verified(
     kind: str, proposals: Iterator[Candidate], page: TruePage, derived: Derived
 ) -> Iterator[dict[str, Any]]:
-    """Keep candidates that the truth passes, its corruption fails, and no earlier one equals."""
+    """Keep candidates that pass on the truth, fail on its corruption and are not duplicates."""
     most, seen = MOST_PER_PAGE[kind], set()
     kept = 0
     for candidate in islice(proposals, most * _TRIED_PER_TEST):
@@ -218,7 +218,7 @@ def _verified(
             "id": f"{_pdf_name(page.name).replace('/', '_')}_{kind}_{digest}",
             **candidate.test,
         }
-        reason = "said twice" if content in seen else _objection(test, candidate, page.body)
+        reason = "duplicate" if content in seen else _objection(test, candidate, page.body)
         seen.add(content)
         if reason:
             derived.rejected[f"{kind}: {reason}"] += 1
@@ -233,14 +233,14 @@ def _objection(test: dict[str, Any], candidate: Candidate, body: str) -> str:
     except ValueError:
         return "not a valid test (e.g. a formula that does not render)"
     if not case.run(body).passed:
-        return "does not hold on the truth"
+        return "fails on the truth"
     if case.run(candidate.corrupted).passed:
-        return "does not notice the corruption"
+        return "passes on the corruption"
     return ""
 
 
 def _pdf_name(name: str) -> str:
-    """Path below pdfs/: in a sub-folder, free of the `_page` that reference lookup splits at."""
+    """Path below pdfs/: in a sub-folder, without `_page`, where reference lookup would split."""
     path = PurePosixPath(name)
     parent = path.parent if path.parent.name else PurePosixPath("pages")
     return str(parent / re.sub(r"_page(?=\d)", "-page", path.name))
@@ -256,10 +256,10 @@ def derive_folder(
 
     Args:
         pairs: Folder of pages.
-        out: Folder to write; must not hold a bench folder already.
+        out: Folder to write; must not be a bench folder already.
         seed: Seed of everything.
-        most: Most tests per page.
-        workers: Processes.
+        most: Maximum tests per page.
+        workers: Number of processes.
 
     Returns:
         The report, as written to derive_report.json.
@@ -337,7 +337,7 @@ def _report(derived: Sequence[Derived], skipped: Mapping[str, str]) -> dict[str,
 
 def _why_barren(derived: Derived) -> str:
     if not derived.rejected:
-        return "nothing to test in its truth"
+        return "its truth has nothing to test"
     return "; ".join(f"{count} x {reason}" for reason, count in derived.rejected.most_common(3))
 
 
@@ -348,13 +348,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("pairs", help="folder with X.pdf + X.md or X.html, searched recursively")
     parser.add_argument("out", help="bench folder to write")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-tests", type=int, default=40, help="most tests per page")
+    parser.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; a user's mistake ends in one sentence and exit code 2."""
+    """Run the command; a user error ends in one sentence and exit code 2."""
     options = _parser().parse_args(arguments)
     try:
         report = derive_folder(

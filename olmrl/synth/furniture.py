@@ -1,7 +1,7 @@
-"""Running headers, footers and page numbers of PDF pages, told from their place and repetition.
+"""Running headers, footers and page numbers of PDFs, recognised by position and repetition.
 
-For page pairs without HTML: what the text layer shows in the margins of several pages of a set, or
-what looks like a page number there, and what the transcription leaves out, is page furniture.
+For page pairs without HTML: a margin line of the text layer is page furniture if it occurs on
+several pages of the set or looks like a page number, and if the transcription leaves it out.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _BAND = 0.10
 """Share of the page height at the top and at the bottom that counts as margin."""
 
 _MAX_RUNS = 4000
-"""Text runs of a page that are looked at; maps and plots have tens of thousands."""
+"""Maximum text runs of a page to examine; maps and plots have tens of thousands."""
 
 _MAX_CHARS = 120
 _LETTERS_IN_A_PAGE_NUMBER = 8
 _TOLD = 85.0
-"""Similarity (0..100) from which the transcription is held to contain a line."""
+"""Similarity (0..100) from which the transcription counts as containing a line."""
 
 
 def margin_lines(pdf_path: str) -> tuple[str, ...]:
@@ -50,12 +50,12 @@ def margin_lines(pdf_path: str) -> tuple[str, ...]:
 
 
 def count_repeats(pages: Sequence[Sequence[str]]) -> Counter[str]:
-    """On how many pages each margin line occurs, numbers aside."""
+    """On how many pages each margin line occurs, ignoring numbers."""
     return Counter(shape for lines in pages for shape in {_shape(line) for line in lines})
 
 
 def furniture(lines: Sequence[str], body: str, repeats: Mapping[str, int]) -> tuple[str, ...]:
-    """Choose the margin lines that are page furniture and that the transcription leaves out."""
+    """The margin lines that are page furniture and that the transcription leaves out."""
     told = normalize(body).lower()
     chosen = []
     for line in dict.fromkeys(lines):

@@ -1,8 +1,7 @@
 """An HTML page as truth: its markdown with front matter, and its running headers and footers.
 
-Follows the public pipeline's reading of its own pages (docs/formats.md#html-pages-as-truth):
-headers, footers, line numbers and watermarks are no content, tables stay HTML, headings become
-`#`, links are unwrapped.
+Reads pages as the public pipeline reads its own: headers, footers, line numbers and
+watermarks are not content, tables stay HTML, headings become `#`, links are unwrapped.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _BLOCKS = {
 }
 _CELL_MARKS = {"sub", "sup", "b", "i", "strong", "em"}
 _IMAGE_CHARS = 500
-"""Text that one image is worth when the share of tables and figures on a page is judged."""
+"""Characters that one image counts for in the share of tables and figures on a page."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def read_html(source: str) -> HtmlPage:
     """Convert one page.
 
     Raises:
-        ValueError: nothing that could be parsed.
+        ValueError: it cannot be parsed.
     """
     try:
         root = document_fromstring(source)
@@ -85,7 +84,7 @@ def _is_footnote(element: HtmlElement) -> bool:
 
 
 def _furniture(root: HtmlElement) -> Iterator[str]:
-    """First lines of the text leaves in headers and footers, and page numbers."""
+    """First line of each text leaf in headers and footers, and page numbers."""
     for element in root.iter():
         if not isinstance(element.tag, str):
             continue
@@ -174,7 +173,7 @@ def _list(element: HtmlElement) -> str:
 
 
 def _table(table: HtmlElement) -> str:
-    """The table with nothing but its cells, spans and marks inside cells."""
+    """The table reduced to its cells, spans and the marks inside cells."""
     rows = []
     for row in table.iter("tr"):
         cells = []

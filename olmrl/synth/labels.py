@@ -1,8 +1,8 @@
-"""Transcribing a sheet: rightly, or with the habits of an inconsistent labeller.
+"""Transcribes a sheet: correctly, or with the habits of an inconsistent labeller.
 
-Silver labels of real training sets disagree with one another: some keep running heads and page
+Silver labels of real training sets disagree with each other: some keep running heads and page
 numbers, some write markdown tables, some lose headings, some read across columns, some never stop.
-A policy warmed up on them imitates all of it at random; the unit tests of the truth settle it.
+A policy warmed up on them imitates all of this at random; the unit tests of the truth settle it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from olmrl.markup import front_matter
 from olmrl.synth.sheet import Sheet
 
 LOOP = 36
-"""Copies of the last word in an endless label: more than a baseline test's 30."""
+"""Copies of the last word in an endless label; a baseline test allows 30."""
 
 
 @dataclass(frozen=True)
 class Habits:
-    """Which mistakes a labeller makes on one page. All false: the truth."""
+    """Which mistakes a labeller makes on one page. All false gives the truth."""
 
     keeps_running_text: bool = False
     """Transcribes running head and page number."""
@@ -30,9 +30,9 @@ class Habits:
     loses_marks: bool = False
     """Drops heading, bold and footnote marks."""
     reads_across: bool = False
-    """Reads two columns line by line across the gutter."""
+    """Reads two columns line by line, across the gutter."""
     endless: bool = False
-    """Falls into repeating the last word."""
+    """Ends up repeating the last word."""
 
 
 HABIT_NAMES = tuple(field.name for field in fields(Habits))
@@ -44,25 +44,25 @@ RATES = {
     "reads_across": 0.5,
     "endless": 0.12,
 }
-"""How often each habit shows in warm-up labels, where the page gives it occasion."""
+"""How often each habit appears in warm-up labels, if the page allows for it."""
 
 
 def draw_habits(rng: random.Random, rates: dict[str, float]) -> Habits:
     """Decide each habit of one label independently.
 
     Raises:
-        ValueError: A rate of an unknown habit, or not in 0..1.
+        ValueError: An unknown habit, or a rate outside 0..1.
     """
     for name, rate in rates.items():
         if name not in HABIT_NAMES:
-            raise ValueError(f"habit {name!r} is unknown, allowed are {', '.join(HABIT_NAMES)}")
+            raise ValueError(f"habit {name!r} is unknown, allowed: {', '.join(HABIT_NAMES)}")
         if not 0 <= rate <= 1:
-            raise ValueError(f"habit {name}: rate {rate} must lie in 0..1")
+            raise ValueError(f"habit {name}: rate is {rate}, must be in 0..1")
     return Habits(**{name: rng.random() < rates.get(name, 0.0) for name in HABIT_NAMES})
 
 
-def transcribe(sheet: Sheet, habits: Habits | None = None) -> str:
-    """Write front matter and body of a sheet, as the labeller with these habits would."""
+def write_label(sheet: Sheet, habits: Habits | None = None) -> str:
+    """Write front matter and body of a sheet as a labeller with these habits would."""
     habits = habits or Habits()
     blocks = _blocks(sheet, habits)
     if habits.endless and sheet.words:

@@ -1,4 +1,4 @@
-"""A tiny, randomly initialised Qwen2.5-VL with the family's processor and special tokens.
+"""A tiny, randomly initialised model of a family, with its processor and special tokens.
 
 The classes are the real ones, so that transformers, vLLM and olmrl's learner load the folder like
 any checkpoint of the family; only the sizes are small enough for two CPU cores. Head sizes are 32,
@@ -8,23 +8,17 @@ the least that vLLM's CPU attention serves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
-    Qwen2VLVideoProcessor,
-)
+from transformers import PreTrainedTokenizerFast
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-PATCH = 14
-MERGE = 2
+from olmrl.models import registry
+from olmrl.models.family import Family, TinySize
+
 PROMPT_WEIGHT = 200
 """Times a prompt counts among the texts that the tokenizer learns from."""
 PAD = "<|endoftext|>"
@@ -68,24 +62,9 @@ _PIECES = (
 )
 
 
-@dataclass(frozen=True)
-class ModelSize:
-    """Widths and depths of the language model and the vision tower."""
-
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    intermediate: int
-    vision_hidden: int
-    vision_depth: int
-    vision_heads: int
-    vision_intermediate: int
-
-
 SIZES = {
-    "tiny": ModelSize(128, 2, 4, 2, 320, 64, 2, 2, 128),
-    "small": ModelSize(128, 3, 4, 2, 384, 96, 2, 3, 192),
+    "tiny": TinySize(128, 2, 4, 2, 320, 64, 2, 2, 128),
+    "small": TinySize(128, 3, 4, 2, 384, 96, 2, 3, 192),
 }
 
 
@@ -131,80 +110,31 @@ def make_tokenizer(texts: Sequence[str], vocab_size: int = 640) -> PreTrainedTok
     return fast
 
 
-def make_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
+def make_processor(tokenizer: PreTrainedTokenizerFast, family: Family) -> Any:
     """Build the family's processor around a tokenizer.
 
     Pixels are shifted so that white paper is 0: a random tower learns faster from sparse input.
     """
+    settings = family.image_settings
+    unit = settings.patch_size * settings.merge_size
     images = Qwen2VLImageProcessorPil(
-        min_pixels=(PATCH * MERGE) ** 2,
-        max_pixels=1280 * (PATCH * MERGE) ** 2,
-        patch_size=PATCH,
-        merge_size=MERGE,
+        min_pixels=unit**2,
+        max_pixels=1280 * unit**2,
+        patch_size=settings.patch_size,
+        merge_size=settings.merge_size,
         image_mean=[1.0] * 3,
         image_std=[0.5] * 3,
     )
-    return Qwen2_5_VLProcessor(
-        image_processor=images,
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(),
-        chat_template=CHAT_TEMPLATE,
-    )
-
-
-def _text_config(
-    size: ModelSize, ids: dict[str, int], vocab: int, init_std: float
-) -> dict[str, Any]:
-    quarter = size.hidden // size.heads // 2 // 4
-    rest = (size.hidden // size.heads // 2 - quarter) // 2
-    return {
-        "hidden_size": size.hidden,
-        "intermediate_size": size.intermediate,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.kv_heads,
-        "vocab_size": vocab,
-        "max_position_embeddings": 32768,
-        "rope_scaling": {"type": "mrope", "mrope_section": [quarter, rest, rest]},
-        "rope_theta": 1e4,
-        "bos_token_id": None,
-        "eos_token_id": ids[END],
-        "pad_token_id": ids[PAD],
-        "tie_word_embeddings": True,
-        "initializer_range": init_std,
-        "use_sliding_window": False,
-    }
+    return family.processor(images, tokenizer, CHAT_TEMPLATE)
 
 
 def make_config(
-    tokenizer: PreTrainedTokenizerFast, size: ModelSize, init_std: float
-) -> Qwen2_5_VLConfig:
+    tokenizer: PreTrainedTokenizerFast, size: TinySize, init_std: float, family: Family
+) -> Any:
     """Describe the tiny model; the vocabulary is padded to a multiple of 64."""
     vocabulary = tokenizer.get_vocab()
     ids = {token: vocabulary[token] for token in SPECIAL_TOKENS}
-    vision = {
-        "depth": size.vision_depth,
-        "hidden_size": size.vision_hidden,
-        "intermediate_size": size.vision_intermediate,
-        "num_heads": size.vision_heads,
-        "out_hidden_size": size.hidden,
-        "patch_size": PATCH,
-        "window_size": 8 * PATCH * MERGE,
-        # Every block sees the whole page: pages are small and windows would only cut words.
-        "fullatt_block_indexes": list(range(size.vision_depth)),
-        "spatial_merge_size": MERGE,
-        "temporal_patch_size": 2,
-        "initializer_range": init_std,
-    }
-    return Qwen2_5_VLConfig(
-        text_config=_text_config(size, ids, -(-len(tokenizer) // 64) * 64, init_std),
-        vision_config=vision,
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        tie_word_embeddings=True,
-    )
+    return family.tiny_config(size, ids, -(-len(tokenizer) // 64) * 64, init_std)
 
 
 def make_model(
@@ -215,8 +145,9 @@ def make_model(
     vocab_size: int = 640,
     init_std: float = 0.1,
     seed: int = 0,
+    family: str = "qwen2_5_vl",
 ) -> Path:
-    """Write a tiny Qwen2.5-VL with its processor, loadable by transformers and vLLM.
+    """Write a tiny model with its processor, loadable by transformers and vLLM.
 
     Args:
         texts: Transcriptions and prompts the tokenizer is trained on.
@@ -226,27 +157,29 @@ def make_model(
         init_std: Standard deviation of the random matrices; 0.1 learns to read several times
             sooner than the family's 0.02 at these widths.
         seed: Same seed, same bytes.
+        family: `model_type` of a family.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: Unknown size, or texts the tokenizer cannot learn from.
+        ValueError: Unknown size or family, or texts the tokenizer cannot learn from.
     """
     if size not in SIZES:
         raise ValueError(f"size: {size!r} is unknown, allowed are {', '.join(SIZES)}")
+    known = registry.family(family, "family")
     tokenizer = make_tokenizer(texts, vocab_size)
-    config = make_config(tokenizer, SIZES[size], init_std)
+    config = make_config(tokenizer, SIZES[size], init_std, known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration(config)
+        model: Any = known.model_class()(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.bos_token_id = None
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    make_processor(tokenizer).save_pretrained(folder)
+    make_processor(tokenizer, known).save_pretrained(folder)
     return folder
 
 

@@ -1,7 +1,7 @@
-"""Writing folders of synthetic pages: bench folders to train and test on, page pairs to start from.
+"""Writes folders of synthetic pages: bench folders to train and test on, page pairs for warm-up.
 
     OUT/train, OUT/heldout   bench folders: pdfs/, *.jsonl, true claude_original/
-    OUT/sft_clean            page pairs with true labels, to learn reading from
+    OUT/sft_clean            page pairs with true labels, to learn to read
     OUT/sft                  page pairs whose labels have a labeller's habits
     OUT/sft_heldout          the held-out pages as page pairs with true labels
 
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from olmrl.synth.labels import RATES, draw_habits, transcribe
+from olmrl.synth.labels import RATES, draw_habits, write_label
 from olmrl.synth.sheet import STYLES, Sheet, Style, draw, invent
 from olmrl.synth.truth import FILES, TestRow, make_tests
 
@@ -32,7 +32,7 @@ def _page(seed: int, split: str, index: int, style: Style) -> tuple[Sheet, bytes
 
 def _style(difficulty: int) -> Style:
     if difficulty not in STYLES:
-        raise ValueError(f"difficulty: {difficulty} is unknown, allowed are {sorted(STYLES)}")
+        raise ValueError(f"difficulty: {difficulty} is unknown, allowed: {sorted(STYLES)}")
     return STYLES[difficulty]
 
 
@@ -53,7 +53,7 @@ def write_bench(out: Path, split: str, count: int, *, seed: int, difficulty: int
         name = f"sheet_{index:05d}"
         (pdfs / f"{name}.pdf").write_bytes(pdf)
         reference = references / f"{name}_page1_pg1_repeat1.md"
-        reference.write_text(transcribe(sheet), encoding="utf-8")
+        reference.write_text(write_label(sheet), encoding="utf-8")
         for row in make_tests(sheet, f"{FOLDER}/{name}.pdf", rng):
             tests[FILES[row["type"]]].append(row)
     for file, rows in tests.items():
@@ -73,16 +73,16 @@ def write_pairs(
     rates: dict[str, float] | None = None,
     source: str | None = None,
 ) -> Path:
-    """Write page pairs; `habits.jsonl` beside them records what is wrong with which label.
+    """Write page pairs, and `habits.jsonl`, which records what is wrong with which label.
 
     Args:
         out: Parent of the split's folder.
         split: Name of the folder, and of the random stream unless `source` is given.
-        count: Pages.
+        count: Number of pages.
         seed: Seed of the data set.
         difficulty: A key of `STYLES`.
-        rates: How often each habit shows; None: true labels.
-        source: Split whose pages these are.
+        rates: How often each habit appears; None: true labels.
+        source: The split to take the pages from.
 
     Raises:
         ValueError: Unknown difficulty or habit.
@@ -96,7 +96,7 @@ def write_pairs(
         habits = draw_habits(rng, rates or {})
         name = f"sheet_{index:05d}"
         (folder / f"{name}.pdf").write_bytes(pdf)
-        (folder / f"{name}.md").write_text(transcribe(sheet, habits), encoding="utf-8")
+        (folder / f"{name}.md").write_text(write_label(sheet, habits), encoding="utf-8")
         records.append({"name": name, **asdict(habits)})
     if rates:
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -120,7 +120,7 @@ def write_data_set(
     Args:
         out: Folder to write.
         train: Pages of `OUT/train`.
-        heldout: Pages of `OUT/heldout`, and of `OUT/sft_heldout` where there is warm-up data.
+        heldout: Pages of `OUT/heldout`, and of `OUT/sft_heldout` if there is warm-up data.
         sft: Page pairs of `OUT/sft`.
         clean: Page pairs of `OUT/sft_clean`.
         seed: Seed of everything.
@@ -133,9 +133,9 @@ def write_data_set(
     counts = {"train": train, "heldout": heldout, "sft": sft, "clean": clean}
     for name, count in counts.items():
         if count < 0:
-            raise ValueError(f"{name}: {count} pages is not a number of pages")
+            raise ValueError(f"{name} is {count}, must be >= 0")
     if not any(counts.values()):
-        raise ValueError("train, heldout, sft and clean are all 0: nothing to write")
+        raise ValueError("nothing to write: train, heldout, sft and clean are all 0")
     folder = Path(out)
     bench = partial(write_bench, folder, seed=seed, difficulty=difficulty)
     pairs = partial(write_pairs, folder, seed=seed, difficulty=difficulty)

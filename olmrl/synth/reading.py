@@ -1,7 +1,7 @@
-"""A transcription cut into what unit tests speak of: clean prose, headings, emphasis, formulas.
+"""A transcription split into what unit tests look at: clean prose, headings, emphasis, formulas.
 
-Works for any script. Where words are not separated by spaces (Chinese, Japanese, Thai, ...), runs
-of characters take the place of words.
+Works for any script: if words are not separated by spaces (Chinese, Japanese, Thai, ...), runs of
+characters take the place of words.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reading:
     """The testable content of one page."""
 
     text: str
-    """Normalised whole body, as the bench compares it."""
+    """The whole body, normalised as the bench compares it."""
     sentences: tuple[str, ...]
     """Normalised sentences of running text in reading order, free of markup and formulas."""
     headings: tuple[str, ...]
@@ -50,13 +50,13 @@ class Reading:
     formulas: tuple[str, ...]
     """LaTeX between delimiters, in order, without duplicates."""
     dollar_math: bool
-    """Whether some formula stands between dollar signs."""
+    """Whether any formula is between dollar signs."""
     tables: tuple[str, ...]
     """HTML of each table."""
 
 
 def read(body: str) -> Reading:
-    """Cut a markdown body (without front matter) into its testable parts."""
+    """Split a markdown body (without front matter) into its testable parts."""
     tables = tuple(_TABLE.findall(body))
     rest = _TABLE.sub(f"\n\n{_CUT}\n\n", body)
     formulas = [_inside(m) for m in (*_DISPLAY_MATH.findall(rest), *_INLINE_MATH.findall(rest))]
@@ -76,13 +76,13 @@ def read(body: str) -> Reading:
 
 
 def spaceless(text: str) -> bool:
-    """Whether most letters belong to scripts that put no spaces between words."""
+    """Whether most letters are of scripts without spaces between words."""
     letters = sum(c.isalpha() for c in text)
     return letters > 0 and 2 * len(_NO_SPACES.findall(text)) > letters
 
 
 def words(text: str) -> list[str]:
-    """Words in order, without the punctuation around them; runs of 4 characters if spaceless."""
+    """Words in order, without surrounding punctuation; runs of 4 characters if spaceless."""
     found = []
     for run in text.split():
         bare = _strip_punctuation(run)
@@ -94,7 +94,7 @@ def words(text: str) -> list[str]:
 
 
 def plain(text: str) -> bool:
-    """Whether a needle is fit for a text test: something to read, no markup, no raised digits."""
+    """Whether a needle suits a text test: it has text, no markup and no superscript digits."""
     if _UNICODE_SCRIPT.search(text) or "\\" in text or _TAG.search(text) or "|" in text:
         return False
     return any(c.isalnum() for c in text)

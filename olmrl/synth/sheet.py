@@ -1,8 +1,8 @@
-"""Inventing the content of one page, and drawing it as a PDF.
+"""Invents the content of one page and draws it as a PDF.
 
 A sheet is divided into rows of 28 points, the height of one merged patch of the model family at one
-pixel per point; at the lowest difficulty words stand on a 28-point grid too, so that a tiny model
-can learn to read within minutes. Higher difficulties give up these comforts one by one.
+pixel per point. At the lowest difficulty words are also aligned to a 28-point grid, so that a tiny
+model can learn to read within minutes. Higher difficulties remove these simplifications one by one.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ forest market river stone green silver field bread sugar house paper clock night
 SHORT_WORDS = tuple(_SHORT.split())
 LONG_WORDS = tuple(_LONG.split())
 RUNNING_HEADS = ("harbour gazette", "annals of trade")
-"""One journal's heads of left and right pages. Few, so that a policy which keeps one names it right
-and the absent test sees it."""
+"""One journal's heads of left and right pages. Few, so that a policy that keeps a head spells it
+correctly and the absent test detects it."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Style:
     columns: int
     """Grid cells per row."""
     rows: int
-    """Rows, the running head's and the footer's included."""
+    """Number of rows, including those of the running head and the footer."""
     words: tuple[str, ...]
-    """Words a page is written in."""
+    """Vocabulary of the pages."""
     grid: bool
-    """Each word starts at its own cell; else words follow one another with a space."""
+    """Each word starts at a cell of its own; otherwise words are separated by a space."""
     heading: float
     running_head: float
     footer: float
@@ -57,7 +57,7 @@ class Style:
     """Probability that a table cell is a number."""
     table_rows: int
     jitter: float
-    """Points by which the whole text may be shifted."""
+    """Maximum shift of the whole text, in points."""
 
     @property
     def width(self) -> int:
@@ -87,27 +87,27 @@ class Sheet:
     heading: tuple[str, ...]
     """Words of the heading; empty: none."""
     lines: tuple[tuple[str, ...], ...]
-    """Lines of running text, over the whole width."""
+    """Lines of running text, across the whole width."""
     left: tuple[tuple[str, ...], ...]
-    """Lines of the left column, where the page has two."""
+    """Lines of the left column, if the page has two."""
     right: tuple[tuple[str, ...], ...]
     """Lines of the right column."""
     table: tuple[tuple[str, ...], ...]
     """Rows of cells; the first row is the heading. Empty: no table."""
     bold: str | None
-    """The one word of the running text set in bold."""
+    """The one word of the running text that is set in bold."""
     footnote: tuple[str, ...]
     """Words of footnote 1, whose mark follows the last word of `lines`; empty: none."""
 
     @property
     def words(self) -> list[str]:
-        """All words of the body in reading order: what there is to read, without furniture."""
+        """All words of the body in reading order, without page furniture."""
         parts = [self.heading, *self.lines, *self.left, *self.right, *self.table, self.footnote]
         return [word for part in parts for word in part]
 
 
 def invent(rng: random.Random, style: Style) -> Sheet:
-    """Draw the content of a page at random. Words of one page differ, so order is well defined."""
+    """Invent the content of a page. The words of a page are distinct, so order is well defined."""
     pool = list(style.words)
     rng.shuffle(pool)
     text_rows = style.rows - 2
@@ -137,7 +137,7 @@ def invent(rng: random.Random, style: Style) -> Sheet:
         left = tuple(take(side) for _ in range(height))
         right = tuple(take(side) for _ in range(height))
         text_rows -= height
-    # Full lines and columns are not both needed where rows are few, but a mark needs a line.
+    # with few rows, full lines and columns are not both needed, but a mark needs a line
     count = rng.randint(1, min(2, text_rows)) if not left or footnote else 0
     lines = tuple(take(rng.randint(2, style.columns - 1)) for _ in range(count))
     marked = [word for line in lines for word in line]
@@ -169,7 +169,7 @@ class _Pen:
     def write(
         self, words: tuple[str, ...], font: str, size: float, cell: int = 0, bold: str | None = None
     ) -> float:
-        """Write words into the current row from a cell on; returns where the text ends."""
+        """Write words into the current row, starting at a cell; returns where the text ends."""
         x = end = cell * CELL + 2 + self.shift[0]
         for index, word in enumerate(words):
             face = "Courier-Bold" if word == bold else font

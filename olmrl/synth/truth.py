@@ -1,7 +1,7 @@
 """A sheet's truth as olmOCR-bench unit tests (docs/formats.md#bench-tests).
 
-Every test holds for the true transcription by construction: the words of a page differ from one
-another, and running heads and page numbers share no word with the body.
+Every test passes on the true transcription by construction: the words of a page are distinct, and
+running heads and page numbers share no word with the body.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FILES = {
 
 
 def make_tests(sheet: Sheet, pdf: str, rng: random.Random) -> list[TestRow]:
-    """State the truth of a sheet.
+    """Express the truth of a sheet as tests.
 
     Args:
         sheet: The page.
         pdf: The PDF's path below `pdfs/`.
-        rng: Chooses the words that tests ask for.
+        rng: Chooses the words to test for.
 
     Returns:
         Test rows with ids unique within the data set, ready to be written as JSONL.
@@ -69,9 +69,9 @@ def _present(sheet: Sheet, rng: random.Random) -> list[TestRow]:
 
 
 def _absent(sheet: Sheet) -> list[TestRow]:
-    """Running heads and page numbers do not belong into a transcription.
+    """Running heads and page numbers do not belong in a transcription.
 
-    A few differences are allowed, so that a misread running head is not taken for an absent one.
+    A few differences are allowed, so that a misread running head does not count as absent.
     """
     tests: list[TestRow] = []
     if sheet.running_head:

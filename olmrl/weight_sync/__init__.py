@@ -3,6 +3,6 @@
     LearnerWorker (all ranks) -- WeightSender --> RolloutWorker.load / update_weights --> Engine
 
 `publication` and `checksum` are pure; `store` is the Ray actor that knows the engines and owns the
-last publication; `sender` is the learner's side; `vllm_backend` is the engine's side of the CPU
-transport. GPU transports are vLLM's own (`nccl`, `ipc`).
+latest publication; `sender` is the learner's side; `vllm_backend` is the engine's side of the CPU
+transport. The GPU transports are vLLM's own (`nccl`, `ipc`).
 """

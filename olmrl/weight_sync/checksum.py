@@ -7,41 +7,17 @@ zero: it adds up over concatenation, ignores order and zero padding, and changes
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
+
+from olmrl.models.family import Family
 
 Checksums = dict[str, tuple[int, int]]
 """Parameter name -> (hash, number of elements)."""
 
 _CHUNK = 1 << 22
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_FUSED = (
-    (re.compile(r"\.(q|k|v)_proj\."), ".qkv_proj."),
-    (re.compile(r"\.(gate|up)_proj\."), ".gate_up_proj."),
-)
-_PREFIXES = (
-    ("model.language_model.", "language_model.model."),
-    ("model.visual.", "visual."),
-    ("lm_head.", "language_model.lm_head."),
-    ("model.", "language_model.model."),
-)
-
-
-def engine_name(name: str) -> str:
-    """The name under which vLLM's Qwen2.5-VL keeps a Hugging Face parameter (possibly fused).
-
-    Example: `model.language_model.layers.0.self_attn.q_proj.bias` ->
-    `language_model.model.layers.0.self_attn.qkv_proj.bias`.
-    """
-    for prefix, replacement in _PREFIXES:
-        if name.startswith(prefix):
-            name = replacement + name[len(prefix) :]
-            break
-    for pattern, replacement in _FUSED:
-        name = pattern.sub(replacement, name)
-    return name
 
 
 def tensor_hash(tensor: torch.Tensor) -> int:
@@ -63,29 +39,31 @@ def _wrap(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def add(sums: Checksums, name: str, tensor: torch.Tensor) -> None:
-    """Count a Hugging Face parameter in, under its engine name."""
-    key = engine_name(name)
+def add(sums: Checksums, key: str, tensor: torch.Tensor) -> None:
+    """Count a tensor in under the engine's name for it, which fused ones share."""
     value, count = sums.get(key, (0, 0))
     sums[key] = (_wrap(value + tensor_hash(tensor)), count + tensor.numel())
 
 
-def checksums(named: Iterable[tuple[str, torch.Tensor]]) -> Checksums:
-    """Checksums of named Hugging Face parameters."""
+def checksums(named: Iterable[tuple[str, torch.Tensor]], family: Family) -> Checksums:
+    """Checksums of parameters that are named as in transformers, under their engine names."""
     sums: Checksums = {}
     for name, tensor in named:
-        add(sums, name, tensor)
+        add(sums, family.engine_name(name), tensor)
     return sums
 
 
 def cast_and_count(
-    named: Iterable[tuple[str, torch.Tensor]], dtype: torch.dtype, sums: Checksums | None
+    named: Iterable[tuple[str, torch.Tensor]],
+    dtype: torch.dtype,
+    sums: Checksums | None,
+    family: Family,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Cast floating-point weights as they go by, and count them in where sums are wanted."""
     for name, tensor in named:
         sent = tensor.to(dtype) if tensor.is_floating_point() else tensor
         if sums is not None:
-            add(sums, name, sent)
+            add(sums, family.engine_name(name), sent)
         yield name, sent
 
 
@@ -106,7 +84,9 @@ def merge_shards(parts: Iterable[Mapping[str, tuple[int, int]]]) -> Checksums:
 
 
 def differences(
-    learner: Mapping[str, tuple[int, int]], engine: Mapping[str, tuple[int, int]]
+    learner: Mapping[str, tuple[int, int]],
+    engine: Mapping[str, tuple[int, int]],
+    family: Family,
 ) -> list[str]:
     """Names whose weights differ, or which the engine lacks; empty: equal.
 
@@ -114,11 +94,10 @@ def differences(
     Replicated key/value heads (more tensor-parallel ranks than heads) are not comparable and left
     out, as are padding zeros.
     """
-    tied = "language_model.lm_head.weight"
     different = []
     for name, (value, count) in learner.items():
         if name not in engine:
-            if name != tied:
+            if name != family.engine_head:
                 different.append(name)
             continue
         other, other_count = engine[name]

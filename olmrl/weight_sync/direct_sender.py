@@ -1,8 +1,8 @@
-"""Weights that go straight from the learner to the engines; nothing of them is kept on the way.
+"""Weights that go straight from the learner to the engines, without an intermediate copy.
 
-Bucket by bucket: rank 0 tells every engine what comes, then the bytes follow over a link, so that
-no rank holds more than one bucket of gathered weights. An engine that joins between two sends has
-nowhere else to get them from: the learner looks for such engines while it waits
+They are sent in buckets: rank 0 tells every engine what is coming, then the bytes follow over a
+link, so no rank holds more than one bucket of gathered weights. An engine that joins between two
+sends can only get the weights from the learner, which looks for such engines while it waits
 (`learner.waiting`).
 """
 
@@ -28,10 +28,10 @@ class Link(Protocol):
     """How the bytes of a bucket reach all engines of a fleet."""
 
     def connect(self) -> None:
-        """On the sending rank: let the engines that are there now join."""
+        """On the sending rank: let the current engines join."""
 
     def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
-        """Move one bucket; every rank calls it, `sender` on rank 0."""
+        """Move one bucket; every rank calls this, rank 0 with `sender`."""
 
     def close(self) -> None:
         """Release communicators."""
@@ -44,9 +44,9 @@ class DirectSender:
         config: In-flight mode, checksum mode.
         fleet: The engines.
         rank: This learner rank; 0 talks to engines.
-        wire: dtype that travels.
+        wire: dtype in transfer.
         link: Moves the bytes.
-        bucket_bytes: Most bytes of a bucket that holds more than one tensor.
+        bucket_bytes: Maximum bytes of a bucket with more than one tensor.
     """
 
     serves_joiners = True
@@ -77,7 +77,8 @@ class DirectSender:
             self._link.connect()
             self._fleet.call("start_weight_update")
         sent = 0
-        for group in groups(checksum.cast_and_count(named, self._wire, sums), self._bucket_bytes):
+        stream = checksum.cast_and_count(named, self._wire, sums, self._fleet.family)
+        for group in groups(stream, self._bucket_bytes):
             sent += sum(tensor.numel() * tensor.element_size() for _, tensor in group)
             self._link.send(group, sender)
         if not sender:
@@ -91,7 +92,7 @@ class DirectSender:
         return sync_measurements(sent, seconds, len(self._fleet.engines), len(self._fleet.failed))
 
     def pending(self) -> bool:
-        """Whether engines joined since the last send; those that failed in it are the pool's."""
+        """Whether engines joined since the last send; the pool replaces those that failed in it."""
         if self._rank != 0:
             return False
         waiting = ray.get(self._fleet.store.unsynced.remote())

@@ -1,4 +1,4 @@
-"""All living engines as one: calls fan out, and an engine that fails drops out of the send."""
+"""All living engines as one: calls go to all, and an engine that fails drops out of the send."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import ray
 
 from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
+from olmrl.models.family import Family
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.store import EngineEntry
@@ -26,30 +27,32 @@ class Fleet:
         store: The WeightStore actor.
         in_flight: What running requests do at an update.
         timeout_s: Longest wait for one call.
+        family: The model's; it knows the engines' names of weights.
     """
 
-    def __init__(self, store: Any, in_flight: str, timeout_s: float) -> None:
+    def __init__(self, store: Any, in_flight: str, timeout_s: float, family: Family) -> None:
         self.store = store
         self.in_flight = in_flight
+        self.family = family
         self._timeout_s = timeout_s
         self.engines: list[EngineEntry] = []
         self.failed: list[str] = []
 
     def refresh(self) -> None:
-        """Ask who is there now."""
+        """Update the list of engines."""
         self.failed = []
         self.engines = ray.get(self.store.engines.remote())
-        self.call("version")  # those that answer
+        self.call("version")  # drops those that do not answer
 
     @property
     def members(self) -> frozenset[str]:
-        """Ids of the engines that take part."""
+        """Ids of the participating engines."""
         return frozenset(engine.worker_id for engine in self.engines)
 
     def start(
         self, method: str, arguments: Callable[[EngineEntry], Sequence[Any]]
     ) -> dict[Any, EngineEntry]:
-        """Call a method on every engine at once, without waiting."""
+        """Call a method on every engine, without waiting."""
         return {
             getattr(engine.handle, method).remote(*arguments(engine)): engine
             for engine in self.engines
@@ -59,10 +62,10 @@ class Fleet:
         """Wait for calls; engines that are dead, broken or too slow drop out.
 
         Returns:
-            Results by worker id, of those that answered.
+            Results by worker id, for those that answered.
 
         Raises:
-            Exception: whatever else an engine raised (a weight it does not have).
+            Exception: anything else that an engine raised (e.g. for an unknown weight).
         """
         if not calls:
             return {}
@@ -80,11 +83,11 @@ class Fleet:
         """Do the learner's part of a collective, then collect the engines' calls.
 
         Args:
-            calls: the engines' parts, started.
-            work: the learner's, in a thread: it does not end once an engine is gone.
+            calls: the engines' parts, already started.
+            work: the learner's part; runs in a thread, as it never returns once an engine is gone.
 
         Returns:
-            What `work` gave.
+            What `work` returned.
 
         Raises:
             LinkBroken: an engine failed, or the collective took longer than `timeout_s`.
@@ -102,9 +105,9 @@ class Fleet:
         while not wait([outcome], timeout=_LOOK_EVERY_S).done:
             reason = self._failure(calls)
             if reason is None and time.monotonic() > deadline:
-                reason = f"nothing came of it in {self._timeout_s:.0f} s"
+                reason = f"no result within {self._timeout_s:.0f} s"
             if reason is not None:
-                raise LinkBroken(f"a weight transfer was broken off: {reason}")
+                raise LinkBroken(f"a weight transfer failed: {reason}")
         result = outcome.result()
         self.collect(calls)
         return result
@@ -117,18 +120,18 @@ class Fleet:
         for reference in done:
             try:
                 ray.get(reference)
-            except Exception as error:  # whatever it is, this engine takes no further part
+            except Exception as error:  # whatever it is, this engine no longer takes part
                 return f"{calls[reference].worker_id}: {str(error).splitlines()[-1]}"
         return None
 
     def call(
         self, method: str, arguments: Callable[[EngineEntry], Sequence[Any]] = lambda _: ()
     ) -> dict[str, Any]:
-        """Start and collect."""
+        """Call a method on every engine and collect the results."""
         return self.collect(self.start(method, arguments))
 
     def mark_synced(self, version: PolicyVersion) -> None:
-        """Tell the store which engines have the version."""
+        """Tell the store that these engines have the version."""
         ray.get([self.store.mark_synced.remote(e.worker_id, version) for e in self.engines])
 
     def verify(self, expected: checksum.Checksums) -> None:
@@ -138,7 +141,7 @@ class Fleet:
             WeightMismatch: naming the engine and the first differing weights.
         """
         for worker_id, found in self.call("checksums").items():
-            different = checksum.differences(expected, found)
+            different = checksum.differences(expected, found, self.family)
             if different:
                 raise WeightMismatch(
                     f"engine {worker_id}: {len(different)} of {len(expected)} weights differ from "

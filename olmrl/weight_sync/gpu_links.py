@@ -1,8 +1,8 @@
 """Links between GPUs, through vLLM's native weight-transfer engines: `nccl` and `ipc`.
 
 The stock trainer classes are not used: they give every engine the same rank offset (separate
-engines would collide in one NCCL group), and want all names before the first tensor. Their wire
-format is kept: engines run vLLM's own receivers.
+engines would collide in one NCCL group) and need all names before the first tensor. Their wire
+format is kept, so engines run vLLM's own receivers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def make_link(transport: str, fleet: Fleet, bucket_bytes: int) -> Link:
 class NcclLink:
     """One NCCL group of the sending rank (0) and all ranks of all engines.
 
-    The group is made anew when an engine joined or left, which takes seconds and happens rarely.
-    One that dies in the middle of a collective breaks it for good: the learner starts again.
+    The group is rebuilt when an engine has joined or left, which takes seconds and is rare. If an
+    engine dies during a collective, the group is lost and the learner restarts.
     """
 
     def __init__(self, fleet: Fleet, bucket_bytes: int) -> None:
@@ -76,7 +76,7 @@ class NcclLink:
             return
         if self._members != self._fleet.members:
             gone = ", ".join(sorted(self._members - self._fleet.members))
-            raise LinkBroken(f"a weight transfer was broken off: {gone} left it")
+            raise LinkBroken(f"a weight transfer failed: {gone} left it")
 
         def broadcast() -> None:
             packed_nccl_broadcast_producer(
@@ -89,7 +89,7 @@ class NcclLink:
             )
 
         receiving = self._fleet.start("update_weights", lambda _: (describe(group),))
-        # It reads on streams of its own, which do not wait for the gathers and casts before them.
+        # The broadcast uses its own streams, which do not wait for pending gathers and casts.
         torch.cuda.current_stream().synchronize()
         self._fleet.collect_while(receiving, _on_this_gpu(broadcast))
 
@@ -101,7 +101,7 @@ class NcclLink:
 
 
 def _on_this_gpu(work: Callable[[], Any]) -> Callable[[], Any]:
-    """The same work for another thread: each thread has a current device of its own."""
+    """The same work, to run in another thread: each thread has its own current device."""
     device = torch.cuda.current_device()
 
     def there() -> Any:
@@ -138,12 +138,12 @@ class IpcLink:
                 }
                 arguments = (info,)
                 self._fleet.call("update_weights", lambda _: arguments)  # noqa: B023 (called now)
-            # The buffer may be freed only when no engine reads it any more.
+            # The buffer must not be freed before every engine has read it.
             _barrier()
         torch.cuda.ipc_collect()
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Nothing to release."""
 
 
 def _all_gather(handle: dict[str, Any]) -> Iterator[dict[str, Any]]:

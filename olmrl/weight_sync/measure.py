@@ -1,4 +1,4 @@
-"""What a weight sync cost, under the metric names of the run."""
+"""The cost of a weight sync, under the run's metric names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from olmrl.metrics import Last, Measurements, Sum
 
 
 def sync_measurements(num_bytes: int, seconds: float, engines: int, failed: int) -> Measurements:
-    """Bytes count once per engine that took them; seconds are the whole send."""
+    """Bytes count once per engine that received them; seconds are for the whole send."""
     moved = num_bytes * engines
     return {
         "weight_sync/bytes": Sum(moved),

@@ -1,4 +1,4 @@
-"""Who has which rank in a transfer group, and how a bucket is described to vLLM's receivers."""
+"""The ranks in a transfer group, and a bucket's description for vLLM's receivers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def merge_handles(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """IPC handles of all ranks, by GPU uuid.
 
     Raises:
-        ValueError: two learner ranks share a GPU, whose engine could not tell them apart.
+        ValueError: two learner ranks share a GPU; its engine could not tell them apart.
     """
     merged: dict[str, Any] = {}
     for part in parts:
@@ -48,7 +48,7 @@ def merge_handles(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on now."""
+    """A TCP port that is currently free."""
     with socket.socket() as listener:
         listener.bind(("", 0))
         return int(listener.getsockname()[1])

@@ -20,7 +20,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Some named tensors, packed one behind the other, each at a multiple of 64 bytes."""
+    """Some named tensors, packed one after the other, each at a multiple of 64 bytes."""
 
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
@@ -30,7 +30,7 @@ class Bucket:
     """uint8 [bytes], or a Ray ObjectRef of it."""
 
     def info(self, data: UInt8Array) -> dict[str, Any]:
-        """The bucket as `Engine.update_weights` takes it, with its bytes at hand."""
+        """The bucket in the form `Engine.update_weights` takes, with its bytes resolved."""
         return {"names": self.names, "dtypes": self.dtypes, "shapes": self.shapes, "data": data}
 
 
@@ -41,11 +41,11 @@ class Publication:
     version: PolicyVersion
     buckets: tuple[Bucket, ...]
     num_bytes: int
-    """Bytes of the payload, padding not counted."""
+    """Bytes of the payload, without padding."""
 
 
 def groups(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[list[NamedTensor]]:
-    """Cut a stream of tensors into buckets, in the order they come; holds one bucket of them.
+    """Split a stream of tensors into buckets, in order; holds one bucket at a time.
 
     Args:
         named: HF parameter names and full tensors, on any device.
@@ -72,9 +72,9 @@ def pack(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[Bucket]:
 
 
 def unpack(info: dict[str, Any]) -> Iterator[NamedTensor]:
-    """Tensors of a bucket as views of its bytes: nothing is copied, nothing may be written."""
+    """Tensors of a bucket as read-only views of its bytes, without a copy."""
     with warnings.catch_warnings():
-        # Shared memory is read-only; engines copy out of these views and never write to them.
+        # Shared memory is read-only; engines copy from these views and never write to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         flat = torch.from_numpy(info["data"])
     offset = 0
@@ -86,7 +86,7 @@ def unpack(info: dict[str, Any]) -> Iterator[NamedTensor]:
 
 
 def payload_bytes(bucket: Bucket) -> int:
-    """Bytes of the tensors in a bucket, padding not counted."""
+    """Bytes of the tensors in a bucket, without padding."""
     return sum(
         math.prod(shape) * getattr(torch, dtype).itemsize
         for shape, dtype in zip(bucket.shapes, bucket.dtypes, strict=True)
@@ -94,7 +94,7 @@ def payload_bytes(bucket: Bucket) -> int:
 
 
 def with_data(bucket: Bucket, data: Any) -> Bucket:
-    """The same tensors, their bytes elsewhere."""
+    """The same tensors with their bytes in another place."""
     return replace(bucket, data=data)
 
 
@@ -105,7 +105,7 @@ def _aligned(length: int) -> int:
 def _view(
     flat: torch.Tensor, offset: int, length: int, dtype: torch.dtype, shape: tuple[int, ...]
 ) -> torch.Tensor:
-    """Bytes `[offset, offset + length)` as a tensor; torch cannot view no bytes at all."""
+    """Bytes `[offset, offset + length)` as a tensor; torch cannot view zero bytes."""
     if not length:
         return torch.empty(shape, dtype=dtype)
     return flat[offset : offset + length].view(dtype).view(shape)

@@ -3,7 +3,7 @@
     sender = make_sender(config.weight_sync, store, rank, transport=..., dtype=...)
     measurements = sender.send(strategy.named_weights(), version)      # on every rank
 
-All ranks iterate the weights, because gathering a sharded tensor is a collective; rank 0 alone
+All ranks iterate over the weights, because gathering a sharded tensor is a collective; only rank 0
 talks to engines. An engine that dies during a send is skipped and counted: the pool replaces it.
 """
 
@@ -18,6 +18,7 @@ import torch
 
 from olmrl.config.schema import WeightSyncConfig
 from olmrl.metrics import Measurements, Sum
+from olmrl.models.family import Family
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.direct_sender import DirectSender
@@ -32,14 +33,14 @@ _PUTS_IN_AIR = 2
 
 
 class WeightSender(Protocol):
-    """Sends one policy version to every engine. Same calls on all learner ranks."""
+    """Sends a policy version to every engine. All learner ranks make the same calls."""
 
     def send(self, named: Iterable[NamedTensor], version: PolicyVersion) -> Measurements:
         """Publish the weights and return when every living engine has them.
 
         Args:
-            named: HF names and full tensors in the same order on all ranks; parts that never
-                change (frozen ones) may be left out. A tied LM head must be included.
+            named: HF names and full tensors, in the same order on all ranks; frozen parts may be
+                left out. A tied LM head must be included.
             version: Stamps every token made from these weights.
 
         Raises:
@@ -47,10 +48,10 @@ class WeightSender(Protocol):
         """
 
     serves_joiners: bool
-    """Whether engines that join between two sends get their weights from here alone (nccl, ipc)."""
+    """Whether engines that join between two sends can only get weights from here (nccl, ipc)."""
 
     def pending(self) -> bool:
-        """Whether such engines are there: then `send` again. On rank 0; elsewhere False."""
+        """Whether there are such engines, so that `send` must be repeated; False off rank 0."""
 
     def close(self) -> None:
         """Release communicators."""
@@ -59,10 +60,10 @@ class WeightSender(Protocol):
 def resolve_transport(
     config: WeightSyncConfig, *, engine: str, use_gpu: bool, colocate: bool
 ) -> Transport:
-    """The transport that `auto` stands for, or the one that was asked for.
+    """The transport that `auto` stands for, or the requested one.
 
     Raises:
-        ValueError: a transport that the hardware or the engine cannot do.
+        ValueError: a transport that the hardware or the engine does not support.
     """
     if config.transport == "auto":
         if engine != "vllm" or not use_gpu:
@@ -75,7 +76,7 @@ def resolve_transport(
         )
     if config.transport == "nccl" and colocate:
         raise ValueError(
-            "weight_sync.transport: nccl refuses two processes on one GPU, as with "
+            "weight_sync.transport: nccl does not allow two processes on one GPU, as with "
             "rollout.colocate; use ipc or auto"
         )
     if config.transport == "ipc" and not colocate:
@@ -93,6 +94,7 @@ def make_sender(
     *,
     transport: Transport,
     dtype: str,
+    family: Family,
     timeout_s: float = 600.0,
 ) -> WeightSender:
     """The sender for a transport; call it on every learner rank.
@@ -102,14 +104,15 @@ def make_sender(
         store: Handle of `store.start_store`, where engines are registered.
         rank: This learner rank; 0 sends.
         transport: From `resolve_transport`.
-        dtype: The engines' precision, which travels.
-        timeout_s: An engine that does not take the weights in this time is left to the pool.
+        dtype: The engines' precision, used for the transfer.
+        family: The model's; it knows the engines' names of weights.
+        timeout_s: An engine that does not load the weights in this time is left to the pool.
     """
-    fleet = Fleet(store, config.in_flight, timeout_s)
+    fleet = Fleet(store, config.in_flight, timeout_s, family)
     wire = getattr(torch, dtype)
     if transport == "object_store":
         return ObjectStoreSender(config, fleet, rank, wire)
-    # vLLM patches torch when it is imported, so only learners that need its transports import it.
+    # importing vLLM patches torch, so only learners that need its transports import it
     from olmrl.weight_sync.gpu_links import make_link  # noqa: PLC0415
 
     bucket_bytes = int(config.bucket_mb * _MIB)
@@ -141,7 +144,7 @@ class ObjectStoreSender:
         store = self._fleet.store
         store.begin.remote()
         adding: list[Any] = []
-        stream = checksum.cast_and_count(named, self._wire, sums)
+        stream = checksum.cast_and_count(named, self._wire, sums, self._fleet.family)
         for bucket in pack(stream, int(self._config.bucket_mb * _MIB)):
             adding.append(store.add.remote(with_data(bucket, None), bucket.data))
             if len(adding) > _PUTS_IN_AIR:
@@ -162,8 +165,8 @@ class ObjectStoreSender:
         }
 
     def pending(self) -> bool:
-        """Late joiners read the store's publication by themselves."""
+        """Engines that join late read the store's publication themselves."""
         return False
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Nothing to release."""

@@ -1,7 +1,7 @@
-"""The Ray actor that knows every engine and owns the last publication.
+"""The Ray actor that knows every engine and owns the latest publication.
 
-It outlives learners: what a learner `ray.put`s dies with it (OwnerDiedError), while an engine that
-joins late must still find the weights. It does no work itself; bytes stay in Ray's object store.
+It outlives learners: objects that a learner `ray.put`s are lost with it (OwnerDiedError), but an
+engine that joins late still needs the weights. It does no work; bytes stay in Ray's object store.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from olmrl.types import PolicyVersion, UInt8Array
 from olmrl.weight_sync.publication import Bucket, Publication, payload_bytes, with_data
 
 BEFORE_ANY = PolicyVersion(-1, 0)
-"""Older than all that is sent."""
+"""Older than any version sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class EngineEntry:
 
 
 class WeightStore:
-    """Membership of engines, and the last publication. Create it with `start_store`."""
+    """The current engines and the latest publication. Create it with `start_store`."""
 
     def __init__(self) -> None:
         self._engines: dict[str, EngineEntry] = {}
         self._synced: dict[str, PolicyVersion] = {}
-        """The newest version each engine is known to have."""
+        """The newest version that each engine is known to have."""
         self._coming: list[Bucket] = []
         self._latest: Publication | None = None
         self._version: PolicyVersion | None = None
 
     def register(self, worker_id: str, handle: Any, ranks: int) -> None:
-        """Add an engine; it counts as unsynced as soon as any version was sent."""
+        """Add an engine; it counts as unsynced once any version has been sent."""
         self._engines[worker_id] = EngineEntry(worker_id, handle, ranks)
 
     def unregister(self, worker_id: str) -> None:
@@ -50,31 +50,31 @@ class WeightStore:
         self._synced.pop(worker_id, None)
 
     def engines(self) -> list[EngineEntry]:
-        """All of them."""
+        """All registered engines."""
         return list(self._engines.values())
 
     def unsynced(self) -> list[str]:
-        """Engines that joined and do not have the current weights yet."""
+        """Registered engines that do not have the current weights yet."""
         wanted = self._version
         if wanted is None:
             return []
         return sorted(w for w in self._engines if self._synced.get(w, BEFORE_ANY) < wanted)
 
     def mark_synced(self, worker_id: str, version: PolicyVersion) -> None:
-        """Note that an engine took a version."""
+        """Record that an engine loaded a version."""
         if worker_id in self._engines:
             self._synced[worker_id] = version
 
     def begin(self) -> None:
-        """Start a publication; one that was begun and never committed is dropped."""
+        """Start a publication; one that was started but never committed is dropped."""
         self._coming = []
 
     def add(self, bucket: Bucket, data: UInt8Array) -> None:
-        """Take over a bucket: the copy this makes belongs to the store."""
+        """Add a bucket; the copy made here is owned by the store."""
         self._coming.append(with_data(bucket, ray.put(data)))
 
     def commit(self, version: PolicyVersion) -> Publication:
-        """Make the added buckets the latest publication, and free the one before."""
+        """Make the added buckets the latest publication and free the previous one."""
         buckets = tuple(self._coming)
         self._latest = Publication(version, buckets, sum(map(payload_bytes, buckets)))
         self._coming = []
@@ -82,15 +82,15 @@ class WeightStore:
         return self._latest
 
     def announce(self, version: PolicyVersion) -> None:
-        """Name the version that engines have, where the transport keeps no publication."""
+        """Record the engines' version if the transport keeps no publication."""
         self._version = version
 
     def latest(self) -> Publication | None:
-        """The last publication, for a late joiner."""
+        """The latest publication, for an engine that joins late."""
         return self._latest
 
     def version(self) -> PolicyVersion | None:
-        """The version engines must have before they make tokens; None before the first send."""
+        """The version engines must have before they generate; None before the first send."""
         return self._version
 
 
@@ -98,6 +98,6 @@ def start_store(**options: Any) -> Any:
     """Start the store actor; `options` are Ray's (placement, name).
 
     Returns:
-        Its handle. The actor lives as long as the handle, or as its named life asks.
+        Its handle. The actor lives as long as the handle or, if named, as its `lifetime` says.
     """
     return ray.remote(WeightStore).options(**{"num_cpus": 0, **options}).remote()

@@ -1,7 +1,7 @@
 """The engine's side of the object-store transport, as a native vLLM weight-transfer backend.
 
-Importing this module registers the backend; vLLM imports it in each of its workers, because the
-worker extension (`olmrl.rollout.vllm_worker`) does. GPU engines use vLLM's own `nccl` and `ipc`.
+Importing this module registers the backend; each vLLM worker imports it through the worker
+extension (`olmrl.rollout.vllm_worker`). GPU engines use vLLM's own `nccl` and `ipc`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BACKEND = "olmrl_store"
 
 @dataclass
 class StoreInitInfo(WeightTransferInitInfo):
-    """Nothing to agree on: buckets describe themselves."""
+    """Empty: buckets describe themselves."""
 
 
 @dataclass
 class StoreUpdateInfo(WeightTransferUpdateInfo):
-    """One bucket (`publication.Bucket`) with its bytes at hand."""
+    """One bucket (`publication.Bucket`) with its bytes."""
 
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
@@ -42,16 +42,16 @@ class StoreUpdateInfo(WeightTransferUpdateInfo):
 
 
 class StoreWeightTransferEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateInfo]):
-    """Loads buckets of bytes that lie in shared memory, without copying them first."""
+    """Loads buckets of bytes in shared memory, without copying them first."""
 
     init_info_cls = StoreInitInfo
     update_info_cls = StoreUpdateInfo
 
     def init_transfer_engine(self, init_info: StoreInitInfo) -> None:
-        """Need no rendezvous."""
+        """Nothing to do: no rendezvous is needed."""
 
     def start_weight_update(self) -> None:
-        """Let the model take checkpoint weights again (CPU linears are packed after loading)."""
+        """Make the model accept checkpoint weights again (CPU linears are packed after loading)."""
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: StoreUpdateInfo) -> None:
@@ -70,7 +70,7 @@ class StoreWeightTransferEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateI
         finalize_layerwise_reload(self.model, self.model_config)
 
     def shutdown(self) -> None:
-        """Hold nothing."""
+        """Nothing to release."""
 
 
 WeightTransferEngineFactory.register_engine(BACKEND, StoreWeightTransferEngine)

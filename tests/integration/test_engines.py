@@ -19,12 +19,15 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditi
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import EncoderSpec
+from olmrl.models.registry import FAMILIES
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.publication import Publication, pack, with_data
+
+FAMILY = FAMILIES["qwen2_5_vl"]
 
 PROMPT = (
     "<|im_start|>user\nread<|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"
@@ -320,21 +323,21 @@ def test_completions_stop_at_the_window(driver: Driver) -> None:
 
 def test_checksums_prove_equality_and_name_what_differs(driver: Driver) -> None:
     reference = driver.fresh()
-    expected = checksum.checksums(reference.model.state_dict().items())
-    assert checksum.differences(expected, driver.call("checksums")) == []
+    expected = checksum.checksums(reference.model.state_dict().items(), FAMILY)
+    assert checksum.differences(expected, driver.call("checksums"), FAMILY) == []
     state = reference.model.state_dict()
     name = "model.language_model.layers.0.self_attn.k_proj.weight"
     state[name][0, 0] += 1e-3
-    changed = checksum.checksums(state.items())
-    assert checksum.differences(changed, driver.call("checksums")) == [
+    changed = checksum.checksums(state.items(), FAMILY)
+    assert checksum.differences(changed, driver.call("checksums"), FAMILY) == [
         "language_model.model.layers.0.self_attn.qkv_proj.weight"
     ]
     vision = "model.visual.blocks.0.mlp.up_proj.bias"
     state[name][0, 0] -= 1e-3
     state[vision][0] += 1
-    changed = checksum.checksums(state.items())
+    changed = checksum.checksums(state.items(), FAMILY)
     assert "visual.blocks.0.mlp.gate_up_proj.bias" in checksum.differences(
-        changed, driver.call("checksums")
+        changed, driver.call("checksums"), FAMILY
     )
 
 

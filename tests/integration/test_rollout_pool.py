@@ -22,6 +22,7 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.grpo.waiting import await_engines
 from olmrl.metrics import flatten
+from olmrl.models.registry import FAMILIES
 from olmrl.rollout.engine import BASE_VERSION, Generated, GenerationFailure
 from olmrl.rollout.pool import EnginesFailed, RolloutPool
 from olmrl.rollout.worker import WorkerSpec
@@ -34,6 +35,7 @@ from olmrl.weight_sync.sender import WeightSender, make_sender
 from olmrl.weight_sync.store import start_store
 
 DRAW = SamplingSpec(temperature=0.8, top_p=1.0, max_tokens=24)
+FAMILY = FAMILIES["qwen2_5_vl"]
 LONG = SamplingSpec(temperature=0.8, top_p=1.0, max_tokens=400)
 
 
@@ -78,7 +80,9 @@ def pool(model_path: Path, store: Any) -> Iterator[RolloutPool]:
 @pytest.fixture(scope="module")
 def sender(store: Any) -> WeightSender:
     config = WeightSyncConfig(checksum=True, bucket_mb=0.5)
-    return make_sender(config, store, 0, transport="object_store", dtype="float32", timeout_s=60)
+    return make_sender(
+        config, store, 0, transport="object_store", dtype="float32", family=FAMILY, timeout_s=60
+    )
 
 
 def all_ready(pool: RolloutPool, number: int) -> None:
@@ -204,13 +208,15 @@ def test_unequal_weights_are_found_by_checksum(
     ray.get(engines[0].handle.start_weight_update.remote())
     ray.get(engines[0].handle.finish_weight_update.remote(version, "recompute"))
     config = WeightSyncConfig(checksum=True)
-    sender = make_sender(config, store, 0, transport="object_store", dtype="float32")
+    sender = make_sender(config, store, 0, transport="object_store", dtype="float32", family=FAMILY)
     with pytest.raises(WeightMismatch, match=engines[0].worker_id):
         sender.send(iter(perturbed(model_path, 0.02)), version)
 
 
 def test_ranks_but_the_first_only_iterate(store: Any) -> None:
-    sender = make_sender(WeightSyncConfig(), store, 1, transport="object_store", dtype="float32")
+    sender = make_sender(
+        WeightSyncConfig(), store, 1, transport="object_store", dtype="float32", family=FAMILY
+    )
     before = ray.get(store.version.remote())
     read: list[int] = []
     named = ((str(k), read.append(k) or torch.zeros(1)) for k in range(3))
@@ -271,6 +277,7 @@ def test_a_publication_outlives_the_learner_that_made_it(store: Any) -> None:
                 0,
                 transport="object_store",
                 dtype="bfloat16",
+                family=FAMILY,
             )
             sender.send(((str(k), torch.full((400,), float(k))) for k in range(5)), version)
 
@@ -311,7 +318,7 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
 ) -> None:
     """Without a publication nobody else could: a run of one engine would stand still for ever."""
     mine = start_store()
-    fleet = Fleet(mine, "recompute", 60.0)
+    fleet = Fleet(mine, "recompute", 60.0, FAMILY)
     sender = DirectSender(WeightSyncConfig(), fleet, 0, torch.float32, StoreLink(fleet), 1 << 20)
     version, named = PolicyVersion(1, 0), perturbed(model_path, 0.05)
     assert flatten(sender.send(iter(named), version))["weight_sync/engines"] == 0
@@ -369,7 +376,7 @@ def test_a_collective_is_left_when_an_engine_fails_in_it(store: Any) -> None:
         worker_id: str
         handle: Any
 
-    fleet = Fleet(store, "recompute", 60.0)
+    fleet = Fleet(store, "recompute", 60.0, FAMILY)
     fleet.engines = [Entry("engine-0.1", Engine.remote())]  # type: ignore[list-item]
     assert fleet.collect_while({}, lambda: 7) == 7
     never = threading.Event()

@@ -1,8 +1,8 @@
 """Continuous batching in one engine, as the simulation sees it.
 
-Running sequences share the engine evenly: `progress` is the tokens that a sequence present since
-the start would have made, so one that enters at progress a with n tokens to make leaves at a + n,
-and an event is due only when a sequence enters or leaves.
+Running sequences share the engine evenly: `progress` is the number of tokens that a sequence
+running since the start would have produced. A sequence of n tokens that enters at progress a thus
+leaves at a + n, and an event is only due when a sequence enters or leaves.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _EPSILON = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Completion lengths: log-normal, cut at a limit."""
+    """Completion lengths: log-normal, truncated at a limit."""
 
     mean: float
-    """Tokens, before the cut."""
+    """Mean tokens before truncation."""
     spread: float
     """Standard deviation of the logarithm; 0 makes all equal."""
     limit: int
-    """Most tokens."""
+    """Maximum tokens."""
 
     def draw(self, rng: random.Random) -> float:
         """One length, at least one token."""
@@ -37,12 +37,12 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds that things take."""
+    """Seconds per operation."""
 
     prefill: float = 0.0
     """One page's prompt and image, once per group."""
     refill_token: float = 0.0
-    """One token of a running sequence, computed again after a weight update."""
+    """One token of a running sequence, recomputed after a weight update."""
     decode_step: float = 0.0
     """One engine step, whatever its batch."""
     decode_weights: float = 0.0
@@ -60,30 +60,30 @@ class Costs:
     learn_step: float = 0.0
     """One optimizer step, whatever its batch."""
     sync: float = 0.0
-    """One weight update: learner and engines stand still."""
+    """One weight update, during which learner and engines are stopped."""
     handover: float = 0.0
-    """From one part to the next through the Driver."""
+    """One hand-over from one part to the next through the Driver."""
 
     def step(self, sequences: int, context: float) -> float:
-        """One decode step over a batch with so many context tokens in all."""
+        """One decode step for a batch with `context` tokens in total."""
         memory = self.decode_weights + self.decode_context * context
         return self.decode_step + max(self.decode_sequence * sequences, memory)
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A page with the completions asked for."""
+    """A page with its requested completions."""
 
     number: int
     """In order of issue."""
     lengths: list[float]
     """Tokens of each completion."""
     held: int = 0
-    """Weights that the engines held at its issue."""
+    """Version of the engines' weights when it was issued."""
     version: int = -1
-    """Weights of its first token."""
+    """Version of the weights of its first token."""
     missing: int = 0
-    """Completions still wanted."""
+    """Number of completions still missing."""
     generated_at: float = 0.0
     scored_at: float = 0.0
 
@@ -93,7 +93,7 @@ class Group:
         return sum(self.lengths)
 
 
-class Engine:
+class SimulatedEngine:
     """One engine; see the module's docstring."""
 
     def __init__(self, costs: Costs, slots: int, prompt: int) -> None:
@@ -108,7 +108,7 @@ class Engine:
         self.load = self.stamp = 0
 
     def advance(self, now: float) -> None:
-        """Move running sequences on to `now`."""
+        """Advance running sequences to `now`."""
         start = max(self.at, self.resume)
         if now > start and self.running:
             self.progress += (now - start) * self.rate
@@ -116,13 +116,13 @@ class Engine:
         self.at = now
 
     def block(self, now: float, seconds: float, working: bool) -> None:
-        """Nothing is decoded for so long."""
+        """Decode nothing for the given seconds."""
         self.resume = max(self.resume, now) + seconds
         if working:
             self.busy += seconds
 
     def admit(self, version: int, serial: list[int]) -> None:
-        """Start what waits, as far as there are slots."""
+        """Start waiting sequences as long as there are slots."""
         while self.waiting and len(self.running) < self.slots:
             length, group = self.waiting.popleft()
             if group.version < 0:
@@ -132,7 +132,7 @@ class Engine:
             self.context += self.prompt - self.progress
 
     def due(self, now: float) -> float | None:
-        """When the next sequence leaves, if nothing else happens."""
+        """When the next sequence finishes, if nothing else happens."""
         if not self.running:
             return None
         left = max(0.0, self.running[0][0] - self.progress)
@@ -142,7 +142,7 @@ class Engine:
         return max(now, self.resume) + left / self.rate
 
     def leave(self) -> list[Group]:
-        """Groups of the sequences that are done."""
+        """Remove the finished sequences; returns their groups."""
         done = []
         while self.running and self.running[0][0] <= self.progress + 1e-6:
             finish, _, length, group = heapq.heappop(self.running)
@@ -159,7 +159,7 @@ class Engine:
         return pages * self.costs.prefill + made * self.costs.refill_token
 
     def abort(self, group: Group) -> int:
-        """Take a group's sequences out; returns how many there were."""
+        """Remove a group's sequences; returns how many there were."""
         before = len(self.running) + len(self.waiting)
         for finish, _, length, owner in self.running:
             if owner is group:

@@ -1,4 +1,4 @@
-"""Speeds of a machine, fitted to the metrics of a run on it."""
+"""Speeds of a machine, fitted to the metrics of a run on that machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 
 from olmrl.cluster.memory import BYTES
-from olmrl.cluster.shape import ModelShape
 from olmrl.cluster.simulation.batching import Lengths
 from olmrl.cluster.simulation.speeds import (
     CPU_MEMORY_BANDWIDTH,
@@ -20,17 +19,19 @@ from olmrl.cluster.simulation.speeds import (
 )
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
+from olmrl.models.cost import CostModel
+from olmrl.models.shape import ModelShape
 
 Rows = Sequence[Mapping[str, float]]
 """Rows of metrics.jsonl that have `time/step`."""
 _INSTANT = 1e-18
-"""Seconds per operation where steps, not operations, take all the time."""
+"""Seconds per operation if steps, not operations, take all the time."""
 
 
 def lengths_of(rows: Rows, limit: int) -> Lengths:
-    """The log-normal whose mean, and whose largest of a step's completions, are those of a run.
+    """The log-normal with a run's mean length and mean longest completion per step.
 
-    Steps of a run ahead may close no group; they say nothing about lengths.
+    With rollouts running ahead, a step may close no group; such steps are ignored.
     """
     rows = [row for row in rows if {"completion/mean_length", "rollout/completions"} <= row.keys()]
     mean = statistics.fmean(row["completion/mean_length"] for row in rows)
@@ -47,20 +48,21 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
     """Fit the speeds of the machine that wrote these metrics.
 
     Engine time is fitted over the steps as a part per decode step (the longest completion) plus a
-    part per operation; what no part explains of a step becomes three hand-overs.
+    part per operation; the unexplained rest of a step is divided into three hand-overs.
+
 
     Args:
-        rows: rows of metrics.jsonl that have `time/step`; a synchronous run's.
+        rows: rows of a synchronous run's metrics.jsonl that have `time/step`.
         config: that run's configuration.
         shape: its model.
-        source: what to call them.
+        source: what to call the result.
 
     Raises:
         ValueError: fewer than five rows.
     """
     if len(rows) < 5:
         raise ValueError(f"metrics: {len(rows)} steps are too few to fit speeds, 5 are needed")
-    cost, work = shape.cost(), grpo_workload(config, shape)
+    cost, work = CostModel.of(shape), grpo_workload(config, shape)
     bytes_sent = shape.parameters * BYTES[config.rollout.dtype]
 
     def median(name: str) -> float:

@@ -2,9 +2,9 @@
 
     pages -> engines (continuous batching) -> scorers (first come, first served) -> learner -> sync
 
-The ledger's bound is the real one: with v the weights that engines hold, at most
+The ledger's bound is the real one: if engines hold weights of version v, at most
 (v + 1 + max_staleness) x pages_per_step groups may have been issued and not dropped. Nothing is
-measured here; `costs` says where seconds come from.
+measured here; all times come from `costs`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from olmrl.cluster.simulation.batching import Costs, Engine, Group, Lengths
+from olmrl.cluster.simulation.batching import Costs, Group, Lengths, SimulatedEngine
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a run is laid out."""
+    """The layout of a run."""
 
     engines: int
     slots: int
     """Sequences decoded together by one engine."""
     learners: int
-    """Ranks; a group is learnt by one of them."""
+    """Number of ranks; each group is trained on by one of them."""
     scorers: int
     pages_per_step: int
     group_size: int
@@ -40,32 +40,32 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Forecast:
     """Means over the steps after the warm-up."""
 
     step_s: float
     """Seconds per optimizer step."""
     engines_idle: float
-    """Share of engine time without work (weight updates count as idle)."""
+    """Idle share of engine time (weight updates count as idle)."""
     learners_idle: float
-    """Share of rank time without work: waiting, or done before the slowest rank."""
+    """Idle share of rank time: waiting, or finished before the slowest rank."""
     scorers_idle: float
     shares: dict[str, float]
-    """What the learner's time goes into: generation, scoring, learning, sync; sums to 1."""
+    """Shares of the learner's time: generation, scoring, learning, sync; sum to 1."""
     tokens_per_s: float
-    """Completion tokens learnt per second."""
+    """Completion tokens trained on per second."""
     counts: dict[str, int]
-    """Groups issued, committed, dropped (no variance), open at the end; completions."""
+    """Groups issued, committed, dropped (no variance) and open at the end; completions."""
 
     @property
     def bottleneck(self) -> str:
-        """What the learner's time goes into most."""
+        """What takes the largest share of the learner's time."""
         return max(self.shares, key=lambda name: self.shares[name])
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Sums at one moment; the outcome is the difference of two."""
+    """Totals at one moment; the outcome is the difference between two."""
 
     at: float = 0.0
     engines: float = 0.0
@@ -83,20 +83,22 @@ class _Run:
     def __init__(self, setup: Setup, costs: Costs, seed: int) -> None:
         self.setup, self.costs = setup, costs
         self.rng = random.Random(seed)
-        self.engines = [Engine(costs, setup.slots, setup.prompt) for _ in range(setup.engines)]
+        self.engines = [
+            SimulatedEngine(costs, setup.slots, setup.prompt) for _ in range(setup.engines)
+        ]
         self.scorers = [0.0] * setup.scorers
         self.events: list[tuple[float, int, str, object, int]] = []
         self.serial = [0]
         self.backlog: deque[Group] = deque()
         self.ready: list[Group] = []
         self.open: dict[int, Group] = {}
-        """Issued and not scored, by number."""
-        self.owner: dict[int, Engine] = {}
+        """Groups issued but not yet scored, by number."""
+        self.owner: dict[int, SimulatedEngine] = {}
         self.now = 0.0
         self.engine_version = self.version = 0
         self.kept = 0
         self.free_since: float | None = 0.0
-        """Since when the learner waits for a batch; None while it works."""
+        """Since when the learner has been waiting for a batch; None while it works."""
         self.tally = _Tally()
         self.counts = dict.fromkeys(("issued", "committed", "dropped", "completions", "aborted"), 0)
 
@@ -107,7 +109,7 @@ class _Run:
     # -- pages to engines
 
     def issue(self, now: float) -> None:
-        """As many groups as the staleness bound allows."""
+        """Issue as many groups as the staleness bound allows."""
         setup = self.setup
         allowed = (self.engine_version + 1 + setup.max_staleness) * setup.pages_per_step
         while self.kept < allowed:
@@ -122,7 +124,7 @@ class _Run:
         self.dispatch(now)
 
     def dispatch(self, now: float) -> None:
-        """Whole groups to the least loaded engines, each kept one group ahead of its batch."""
+        """Send whole groups to the least loaded engines, each kept one group ahead of its batch."""
         while self.backlog:
             engine = min(self.engines, key=lambda e: e.load)
             if engine.load >= self.setup.slots:
@@ -135,8 +137,8 @@ class _Run:
             engine.waiting.extend((length, group) for length in group.lengths)
             self.plan(engine, now)
 
-    def plan(self, engine: Engine, now: float) -> None:
-        """Schedule the engine's next event; earlier ones are void."""
+    def plan(self, engine: SimulatedEngine, now: float) -> None:
+        """Schedule the engine's next event; earlier ones become invalid."""
         engine.admit(self.engine_version, self.serial)
         engine.stamp += 1
         at = engine.due(now)
@@ -145,12 +147,12 @@ class _Run:
 
     # -- completions to scorers, groups to the learner
 
-    def generated(self, engine: Engine, now: float) -> None:
+    def generated(self, engine: SimulatedEngine, now: float) -> None:
         engine.advance(now)
         for group in engine.leave():
             engine.load -= 1
             if not group.missing:
-                continue  # a sibling of this very moment completed the over-sampled group
+                continue  # a sibling finishing just now completed the over-sampled group
             self.counts["completions"] += 1
             group.missing -= 1
             start = max(now + self.costs.handover, heapq.heappop(self.scorers))
@@ -162,7 +164,7 @@ class _Run:
         self.plan(engine, now)
         self.dispatch(now)
 
-    def complete(self, engine: Engine, group: Group, now: float) -> None:
+    def complete(self, engine: SimulatedEngine, group: Group, now: float) -> None:
         group.generated_at = now
         del self.owner[group.number]
         if self.setup.oversample:
@@ -181,7 +183,7 @@ class _Run:
         self.lease(now)
 
     def drop(self, now: float, _group: Group) -> None:
-        """Close a group untrained; its place is free for another."""
+        """Close a group untrained, which frees its place for another."""
         self.counts["dropped"] += 1
         self.kept -= 1
         self.issue(now)
@@ -189,7 +191,7 @@ class _Run:
     # -- the learner
 
     def lease(self, now: float) -> None:
-        """Take a batch as the ledger does: in issue order, past no group that is due."""
+        """Take a batch as the ledger does: in issue order, never passing over a due group."""
         if self.free_since is None:
             return
         due = self.version - self.setup.max_staleness
@@ -206,10 +208,10 @@ class _Run:
         self.tally.shares["scoring"] += now - turn
         self.free_since = None
         self.tally.tokens += sum(group.tokens for group in groups)
-        self.push(now + self.learning(groups), "learnt", groups)
+        self.push(now + self.learning(groups), "learned", groups)
 
     def learning(self, groups: list[Group]) -> float:
-        """Seconds of the slowest rank; groups are spread longest first."""
+        """Seconds of the slowest rank; groups are distributed longest first."""
         costs, ranks = self.costs, [0.0] * self.setup.learners
         for group in sorted(groups, key=lambda g: -g.tokens):
             work = costs.learn_page + costs.learn_token * group.tokens
@@ -219,8 +221,8 @@ class _Run:
         self.tally.shares["learning"] += seconds
         return seconds
 
-    def learnt(self, now: float) -> None:
-        """Commit, and hold engines and learner for the weight update."""
+    def learned(self, now: float) -> None:
+        """Commit the batch; engines and learner pause for the weight update."""
         self.version += 1
         self.counts["committed"] += self.setup.pages_per_step
         for engine in self.engines:
@@ -240,25 +242,25 @@ class _Run:
     # -- time
 
     def play(self, version: int) -> None:
-        """Go on until so many optimizer steps are committed."""
+        """Run until `version` optimizer steps are committed."""
         if not self.counts["issued"]:
             self.issue(0.0)
         while self.version < version:
             self.now, _, kind, item, stamp = heapq.heappop(self.events)
-            if isinstance(item, Engine):
+            if isinstance(item, SimulatedEngine):
                 if stamp == item.stamp:
                     self.generated(item, self.now)
             elif isinstance(item, Group):
                 self.scored(item, self.now)
-            elif kind == "learnt":
-                self.learnt(self.now)
+            elif kind == "learned":
+                self.learned(self.now)
             elif kind == "synced":
                 self.synced(self.now)
             else:
                 self.issue(self.now)
 
     def measure(self) -> _Tally:
-        """The sums up to now."""
+        """The totals up to now."""
         for engine in self.engines:
             engine.advance(self.now)
         tally = self.tally
@@ -268,14 +270,14 @@ class _Run:
         )
 
 
-def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> Outcome:
-    """Run so many optimizer steps; the first fifth is warm-up and does not count.
+def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> Forecast:
+    """Run a number of optimizer steps; the first fifth is warm-up and does not count.
 
     Args:
         setup: layout of the run.
-        costs: seconds of its parts.
+        costs: seconds per operation.
         steps: optimizer steps, at least 2.
-        seed: of lengths and drops.
+        seed: seed of lengths and drops.
     """
     run = _Run(setup, costs, seed)
     warm = max(1, steps // 5)
@@ -285,7 +287,7 @@ def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> O
     return _outcome(run, before, run.measure(), steps - warm)
 
 
-def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Outcome:
+def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Forecast:
     seconds = after.at - before.at
     setup = run.setup
 
@@ -296,7 +298,7 @@ def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Outcome:
     spent = {name: after.shares[name] - before.shares[name] for name in after.shares}
     whole = sum(spent.values()) or 1.0
     gone = run.counts["committed"] + run.counts["dropped"]
-    return Outcome(
+    return Forecast(
         step_s=seconds / steps,
         engines_idle=idle("engines", setup.engines),
         learners_idle=idle("learners", setup.learners),

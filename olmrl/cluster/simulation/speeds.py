@@ -1,6 +1,6 @@
-"""How fast a machine does each part, and where every figure comes from; then seconds per part.
+"""How fast a machine does each part and where each figure comes from; seconds per operation.
 
-Two kinds of figures, never mixed without saying so: *measured* ones, fitted to the metrics of a
+There are two kinds of figures, never mixed silently: *measured* ones, fitted to the metrics of a
 real run (`calibrate`), and *assumed* ones for GPUs, data-sheet peaks times the shares below.
 """
 
@@ -11,32 +11,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token
-from olmrl.cluster.shape import ModelShape
 from olmrl.cluster.simulation.batching import Costs, Lengths
 from olmrl.cluster.simulation.loop import Setup
 from olmrl.cluster.workload import Workload, grpo_workload
 from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
 from olmrl.hardware import Gpu
 from olmrl.models.cost import CostModel
+from olmrl.models.shape import ModelShape
 
 LENGTH_SPREAD = 0.6
-"""Assumed: standard deviation of log completion length (a few times the mean at the tail)."""
+"""Assumed: standard deviation of log completion length (the tail is a few times the mean)."""
 SCORE_S = 1 / 396
 """Measured on one CPU core: benchmarks/results/rewards.json (completions_per_cpu_second, ours)."""
 ENCODE_S = 0.042
 """Measured: a 1288 px page to ids and patches, benchmarks/results/rendering.json (pipeline)."""
 
 PREFILL_SHARE = 0.5
-"""Assumed: of a GPU's peak, in a vLLM prefill."""
+"""Assumed: share of a GPU's peak in a vLLM prefill."""
 DECODE_SHARE = 0.7
-"""Assumed: of a GPU's memory bandwidth, in a decode step."""
+"""Assumed: share of a GPU's memory bandwidth in a decode step."""
 DECODE_STEP_S = 0.004
 """Assumed: vLLM's own work per step, outputs and sampling included."""
 LEARNER_SHARE = 0.35
-"""Assumed MFU of the learner, recomputation not counted (best published for this task: 0.19, with
-prompts repeated; text-only RL: 0.36)."""
+"""Assumed: MFU of the learner, without recomputation (best published for this task: 0.19, with
+repeated prompts; text-only RL: 0.36)."""
 LINK_SHARE = 0.5
-"""Assumed: of a link's bandwidth, in collectives and weight transfer."""
+"""Assumed: share of a link's bandwidth in collectives and weight transfer."""
 NODE_BANDWIDTH = 50e9
 """Assumed: bytes per second of a GPU to another node (400 Gb/s)."""
 SYNC_S = 0.3
@@ -54,7 +54,7 @@ class Speeds:
     """What one engine GPU, one learner rank and one scorer do per second."""
 
     source: str
-    """Where the figures come from, for print."""
+    """Where the figures come from, for display."""
     measured: bool
     prefill_flops: float
     """Operations per second of a prefill."""
@@ -63,25 +63,25 @@ class Speeds:
     memory_bandwidth: float
     """Bytes per second at which a decode step reads weights, keys and values."""
     decode_step_s: float
-    """Fixed part of a decode step."""
+    """Fixed seconds of a decode step."""
     learner_flops: float
-    """Model operations per second of a training pass, recomputation not counted."""
+    """Model operations per second of a training pass, without recomputation."""
     learner_step_s: float
-    """Fixed part of an optimizer step."""
+    """Fixed seconds of an optimizer step."""
     link_bandwidth: float
     """Bytes per second between learner ranks, and from them to the engines."""
     sync_s: float
-    """Fixed part of a weight update."""
+    """Fixed seconds of a weight update."""
     score_s: float
-    """One completion on one scorer."""
+    """Seconds for one completion on one scorer."""
     encode_s: float
-    """One page to ids and patches in the learner."""
+    """Seconds to turn one page into ids and patches in the learner."""
     handover_s: float
-    """One hand-over through the Driver."""
+    """Seconds for one hand-over through the Driver."""
 
 
 def assumed(gpu: Gpu, name: str, one_node: bool) -> Speeds:
-    """Speeds of a GPU that nobody has measured here."""
+    """Speeds of a GPU that has not been measured."""
     link = gpu.link_bandwidth if one_node else min(gpu.link_bandwidth, NODE_BANDWIDTH)
     return Speeds(
         source=(
@@ -110,7 +110,7 @@ def setup_of(config: GrpoConfig, work: Workload, sequences: int) -> Setup:
     Args:
         config: the run.
         work: an average page.
-        sequences: most that the KV cache of one engine holds.
+        sequences: maximum that the KV cache of one engine can hold.
     """
     rollout, algorithm = config.rollout, config.algorithm
     return Setup(
@@ -130,7 +130,7 @@ def setup_of(config: GrpoConfig, work: Workload, sequences: int) -> Setup:
 def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
     """Seconds of every part of a configured run."""
     work = grpo_workload(config, shape)
-    cost = shape.cost()
+    cost = CostModel.of(shape)
     engine, split = config.rollout, config.rollout.tensor_parallel_size
     prompt = page_operations(cost, work, work.prompt, 0.0)
     token = token_operations(cost, work)
@@ -161,7 +161,7 @@ def page_operations(cost: CostModel, work: Workload, tokens: float, predictions:
 
 
 def token_operations(cost: CostModel, work: Workload) -> float:
-    """Operations of a completion token, its attention taken in the middle of the completion."""
+    """Operations of a completion token, with the attention of one halfway through."""
     return cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
 
 
@@ -184,10 +184,10 @@ def _learning(
 def _gathering(
     model: ModelConfig, learner: LearnerConfig, shape: ModelShape, speeds: Speeds
 ) -> float:
-    """Seconds that one optimizer step's collectives take where nothing hides them.
+    """Seconds of one optimizer step's collectives that nothing hides.
 
-    Those of a micro-batch overlap with its arithmetic; what stays bare is the first gathering and
-    the last reduction.
+    A micro-batch's collectives overlap with its arithmetic; only the first gathering and the last
+    reduction are exposed.
     """
     if not is_sharded(model, learner) or learner.workers == 1:
         return 0.0

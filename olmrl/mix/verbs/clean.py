@@ -1,9 +1,8 @@
 """Human transcripts + page images -> clean page pairs through the chat API.
 
-Takes page pairs (front matter or raw transcripts) and writes to OUTPUT the cleaned markdown, a link
-to the PDF and to the original (.md.orig), and a .json with confidence, corrections and cost. Pages
-that are there are never asked for again. --base-url takes any OpenAI-compatible
-server.
+Takes page pairs (front matter or raw transcripts) and writes to OUTPUT the cleaned markdown, links
+to the PDF and to the original (.md.orig), and a .json with confidence, corrections and cost. A page
+that is already there is never requested again. --base-url takes any OpenAI-compatible server.
 """
 
 # See docs/formats.md#cleaning-transcripts
@@ -37,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="folder for the cleaned pairs")
     parser.add_argument("--model", default="gpt-4o-2024-08-06", help="default %(default)s")
     parser.add_argument("--seed", type=int, help="clean in a shuffled order (default: sorted)")
-    parser.add_argument("--max-documents", type=positive, help="only the first so many pairs")
+    parser.add_argument("--max-documents", type=positive, help="use at most this many pairs")
     parser.add_argument("--side", type=positive, default=2048, help="pixels of the longer side")
     parser.add_argument("--temperature", type=float, default=0.2)
     parser.add_argument("--max-tokens", type=positive, default=16384)
-    parser.add_argument("--max-usd", type=float, help="stop when so much has been spent")
+    parser.add_argument("--max-usd", type=float, help="stop once this much has been spent")
     add_api_arguments(parser)
     add_run_arguments(parser, workers=10)
 
@@ -72,11 +71,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 class Cleaner:
-    """Cleans pairs one by one, for many threads.
+    """Cleans single pairs; used by many threads.
 
     Args:
         options: The verb's options.
-        verb: Journal, asked for what was spent.
+        verb: Its journal says what has been spent.
         pool: Renders pages.
         api: The chat server.
         price: The user's price, or None for the list price.
@@ -96,7 +95,7 @@ class Cleaner:
         self.api = api
         self.price = price
         self.paid = float(verb.facts["cost_usd"])
-        """Dollars so far, for --max-usd; pages in flight come on top."""
+        """Dollars spent so far, for --max-usd; pages in flight come on top."""
         self.lock = threading.Lock()
 
     def work(self, pair: pairs.Pair) -> Outcome:
@@ -114,7 +113,7 @@ class Cleaner:
         try:
             answer = self.api.chat(body, idempotency_key=digest)
         except ApiError as error:
-            if error.status in (401, 403, 404) or (error.status == 429 and not error.passing):
+            if error.status in (401, 403, 404) or (error.status == 429 and not error.transient):
                 raise ValueError(f"{self.options.base_url}: {error}") from error
             return Outcome("failed", str(error), spent)
         model = str(answer.get("model", self.options.model))
@@ -131,7 +130,7 @@ class Cleaner:
         return Outcome(facts={"pages": 1, "blank": int(response.natural_text is None), **facts})
 
     def spent(self, key: str) -> dict[str, float]:
-        """What earlier, unusable answers about a page have cost; it stays in the totals."""
+        """What earlier unusable answers about a page cost; it stays in the totals."""
         earlier = self.verb.problems.get(key)
         return dict(earlier[2]) if earlier else {}
 
@@ -139,7 +138,7 @@ class Cleaner:
         """The chat request of a pair.
 
         Raises:
-            Skip: no or unusable PDF, or a markdown that is not text.
+            Skip: no usable PDF, or a markdown file that is not text.
         """
         try:
             image: PageImage = self.pool.call("single_page_image", pair.pdf, self.options.side)
@@ -168,7 +167,7 @@ class Cleaner:
         value: dict[str, Any],
         facts: dict[str, float],
     ) -> None:
-        """Write everything about a cleaned page; the .json first, as it says what was paid."""
+        """Write all files of a cleaned page, the .json first because it records the cost."""
         report = {
             "id": pair.id,
             "confidence_score": value["confidence_score"],
@@ -204,6 +203,6 @@ def cleaned(value: dict[str, Any]) -> PageResponse:
 
 
 def added(first: dict[str, float], second: dict[str, float]) -> dict[str, float]:
-    """Sums of two sets of numbers."""
+    """The two sets of numbers added up, key by key."""
     keys = sorted(first.keys() | second.keys())
     return {key: first.get(key, 0) + second.get(key, 0) for key in keys}

@@ -1,9 +1,9 @@
 """Page pairs x a bench folder -> the pages that occur in the bench.
 
-A page is contaminated when its url is in the bench, its PDF has the same bytes as a bench PDF, or
-its text shares at least --threshold of its 8-word runs with a bench page (text layer or reference).
-Lists them in OUTPUT/contaminated.jsonl; --move-to sets them aside, `filter --drop` leaves them out.
-Exit code 1 while contaminated pages are in place.
+A page is contaminated if its URL is in the bench, its PDF has the same bytes as a bench PDF, or its
+text shares at least --threshold of its 8-word runs with a bench page (text layer or reference).
+Contaminated pages are listed in OUTPUT/contaminated.jsonl; --move-to sets them aside, and
+`filter --drop` leaves them out. The exit code is 1 as long as any remain in place.
 """
 
 # See docs/formats.md#contamination
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pairs", help="folder of page pairs")
     parser.add_argument("output", help="folder for the report")
     parser.add_argument("--bench", required=True, action="append", help="bench folder (repeatable)")
-    parser.add_argument("--threshold", type=float, default=0.5, help="share of equal 8-word runs")
+    parser.add_argument("--threshold", type=float, default=0.5, help="share of common 8-word runs")
     parser.add_argument("--move-to", help="move contaminated pairs to this folder")
     add_run_arguments(parser, workers=4)
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         if options.move_to:
             for row in rows:
                 set_aside(options.pairs, row["id"], options.move_to)
-        verb.progress.say(f"{len(rows)} of {seen} pages contaminated, {without_url} without url")
+        verb.progress.say(f"{len(rows)} of {seen} pages contaminated, {without_url} without URL")
         return 1 if rows and not options.move_to else 0
 
 
@@ -94,7 +94,7 @@ def read_bench(options: argparse.Namespace, pool: PdfPool) -> tuple[BenchIndex, 
 
 
 def references(folder: str) -> Iterator[tuple[str, str]]:
-    """Reference transcriptions of a bench folder, where it has any."""
+    """Reference transcriptions of a bench folder, if it has any."""
     root = storage.join(folder, "claude_original")
     if storage.exists(root):
         for path in files.listing(root, ".md"):
@@ -102,7 +102,7 @@ def references(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def layer(pool: PdfPool, path: str, name: str) -> list[tuple[str, str]]:
-    """The text layers of a bench PDF; an unreadable PDF has none."""
+    """The text layers of a bench PDF; none if it is unreadable."""
     try:
         count = pool.call("count_pages", path)
         return [(pool.call("page_text", path, page), name) for page in range(1, count + 1)]

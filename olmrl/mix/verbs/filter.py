@@ -1,4 +1,4 @@
-"""Page pairs -> the same without those that `review` or `decontaminate` rejected.
+"""Page pairs -> the same pairs minus those that `review` or `decontaminate` rejected.
 
 Writes OUTPUT with links to the kept pairs (copies on s3://) and the kept rows of urls.jsonl and
 extras.jsonl.
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def rejected(options: argparse.Namespace) -> set[str]:
-    """Ids that must go.
+    """Ids to drop.
 
     Raises:
         ValueError: a row has no id.

@@ -1,7 +1,7 @@
 """Page pairs -> a Hugging Face data set: parquet, tarballs of at most 1 GiB, manifest.
 
-The inverse of `hub-prepare`, byte for byte: a markdown that is not in canonical form is kept whole
-in the column raw_markdown. Written in the order of the ids; equal input gives equal files.
+The inverse of `hub-prepare`, byte for byte: a markdown file that is not in canonical form is kept
+whole in the column raw_markdown. Rows are written in order of id; equal input gives equal files.
 """
 
 # See docs/formats.md#olmocr-mix-on-the-hub
@@ -33,7 +33,7 @@ ROWS = 2000
 """Rows of one parquet row group."""
 
 MEMBER_OVERHEAD = 1024
-"""Bytes counted per tar member beside its content (header and padding)."""
+"""Bytes counted per tar member on top of its content (header and padding)."""
 
 SCHEMA = pa.schema(
     [
@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
 
 
 def _with_pandas_index(schema: pa.Schema) -> pa.Schema:
-    """The schema with the note by which pandas makes `id` the index, as in the published sets."""
+    """The schema with metadata that makes `id` the pandas index, as in the published sets."""
     kinds = {pa.string(): ("unicode", "object"), pa.bool_(): ("bool", "bool")}
     columns = []
     for field in schema:
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pdf-chunk-dir", default="pdf_tarballs")
     parser.add_argument("--pdf-chunk-prefix", help="default SUBSET_SPLIT")
     parser.add_argument("--max-tar-size-bytes", type=positive, default=1 << 30)
-    parser.add_argument("--pdf-root", help="folder of the PDFs, where they are not beside the .md")
+    parser.add_argument("--pdf-root", help="folder of the PDFs, if they are not next to the .md")
     parser.add_argument("--parquet-compression", default="snappy")
     parser.add_argument("--manifest-name", default="pdf_chunk_manifest.jsonl")
     parser.add_argument("--strict", action="store_true", help="stop at the first unusable pair")
@@ -83,10 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Entry(NamedTuple):
-    """One pair and the tarball its PDF goes to."""
+    """One pair and the tarball that its PDF goes into."""
 
     pair: pairs.Pair
-    """The pair, with the PDF that will be packed."""
+    """The pair, with the PDF to pack."""
     chunk: str
     """Name of the tarball."""
 
@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def read_extras(folder: str) -> dict[str, dict[str, Any]]:
-    """{id: extras} that `hub-prepare` left beside the pairs."""
+    """{id: extras} that `hub-prepare` left next to the pairs."""
     path = storage.join(folder, "extras.jsonl")
     if not storage.exists(path):
         return {}
@@ -127,7 +127,7 @@ def read_extras(folder: str) -> dict[str, dict[str, Any]]:
 
 
 def plan(verb: Run, options: argparse.Namespace, prefix: str) -> Iterator[Entry]:
-    """Assign every usable pair, in order of ids, to a tarball below the size bound."""
+    """Assign every usable pair, in order of id, to a tarball below the size limit."""
     number = used = 0
     for pair in pairs.scan(options.processed_dir):
         try:
@@ -177,11 +177,11 @@ def _is_text(path: str) -> bool:
 
 
 def pack(path: str, members: list[pairs.Pair]) -> int:
-    """Write one tarball, the same bytes for the same content; gives its size."""
+    """Write one tarball, the same bytes for the same content; returns its size."""
     with files.staged(path) as local:
         with ExitStack() as stack:
             raw = stack.enter_context(open(local, "wb"))
-            # PDFs hardly shrink: level 1 costs a third of the time of the default
+            # PDFs hardly compress: level 1 takes a third of the default's time
             packed = stack.enter_context(
                 gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0)
             )
@@ -196,7 +196,7 @@ def pack(path: str, members: list[pairs.Pair]) -> int:
 
 
 def write_manifest(options: argparse.Namespace, entries: list[Entry]) -> None:
-    """One row per PDF: which tarball it is in."""
+    """Write one row per PDF that says which tarball it is in."""
     rows = (
         {
             "doc_id": entry.pair.id,

@@ -2,7 +2,7 @@
 
 Reads a local copy in place or downloads what the subset needs, unpacks the tarballs safely, and
 writes DESTINATION/processed_<subset>_<split>/ with markdown and linked PDFs, urls.jsonl, and
-extras.jsonl for what has no place in the front matter.
+extras.jsonl for fields that do not belong in the front matter.
 """
 
 # See docs/formats.md#olmocr-mix-on-the-hub
@@ -34,7 +34,7 @@ ROWS = 1000
 """Table rows of one work item."""
 
 CHILD_DEADLINE_S = 3600.0
-"""Longest time for a tarball or a piece of the table."""
+"""Longest time in seconds for a tarball or a work item of the table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subset", help="e.g. 00_documents (0225: s2pdf or iabooks)")
     parser.add_argument("--split", required=True, help="train or eval (0225: also train_s2pdf ...)")
     parser.add_argument("--destination", required=True, help="folder, local or s3://")
-    parser.add_argument("--layout", choices=("0225", "1025"), help="default: by the file names")
-    parser.add_argument("--max-examples", type=positive, help="only the first so many rows")
+    parser.add_argument("--layout", choices=("0225", "1025"), help="default: from the file names")
+    parser.add_argument("--max-examples", type=positive, help="use at most this many rows")
     add_run_arguments(parser, workers=4)
 
 
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         wanted = hub_layout.names(layout, options.subset, options.split)
         table = os.path.join(source, wanted.parquet)
         if not os.path.isfile(table):
-            raise ValueError(f"{source}: no {wanted.parquet} in it")
+            raise ValueError(f"{source}: does not contain {wanted.parquet}")
         processed = storage.join(options.destination, f"processed_{label}")
         extracted = os.path.join(work, "hugging_face", "pdf_tarballs", "extracted")
         places = Places(layout, extracted, processed, state)
@@ -99,7 +99,7 @@ def in_child(pool: PdfPool, function: str, path: str, *arguments: Any) -> Outcom
 
 
 def locate(options: argparse.Namespace, target: str) -> str:
-    """The local folder of the data set; a hub id is downloaded (and that resumes by itself)."""
+    """The local folder of the data set; a hub id is downloaded (interrupted downloads resume)."""
     path = options.dataset_path
     if os.path.isdir(path):
         return os.path.abspath(path)
@@ -117,13 +117,13 @@ def locate(options: argparse.Namespace, target: str) -> str:
             allow_patterns=patterns,
         )
     except RepositoryNotFoundError as error:
-        raise ValueError(f"{path}: no such data set at the hub (or no access to it)") from error
+        raise ValueError(f"{path}: no such data set on the hub (or no access to it)") from error
     except HfHubHTTPError as error:
         raise ValueError(f"{path}: the hub answers {error}") from error
 
 
 def detect(source: str) -> Layout:
-    """Tell the layout by the names of the tables."""
+    """Detect the layout from the names of the tables."""
     tables = [path.name for path in Path(source).glob("*.parquet")]
     old = any(name.startswith(("train-", "eval-")) for name in tables)
     return "0225" if old else "1025"
@@ -132,8 +132,8 @@ def detect(source: str) -> Layout:
 def tarballs(source: str, wanted: Names, salt: str) -> Iterator[tuple[str, str]]:
     """(key, path) of the tarballs of a subset and split.
 
-    A remote destination keeps no unpacked PDFs between starts, so there the key carries a salt
-    that no journal has: they are unpacked again.
+    A remote destination keeps no unpacked PDFs between starts, so the key gets a salt that no
+    journal contains: the tarballs are unpacked again.
     """
     folder = Path(source, "pdf_tarballs")
     for path in sorted(folder.glob(f"{wanted.tarballs}*.tar.gz")):
@@ -142,7 +142,7 @@ def tarballs(source: str, wanted: Names, salt: str) -> Iterator[tuple[str, str]]
 
 
 def work_items(table: str, most: int | None) -> Iterator[tuple[str, Rows]]:
-    """(key, rows) of the table in pieces of `ROWS`."""
+    """(key, rows) of the table, `ROWS` rows at a time."""
     try:
         total = pq.read_metadata(table).num_rows
     except pa.ArrowException as error:
@@ -153,7 +153,7 @@ def work_items(table: str, most: int | None) -> Iterator[tuple[str, Rows]]:
 
 
 def merge(places: Places, keys: list[str]) -> None:
-    """Join the lines of all work items into urls.jsonl, extras.jsonl and the list of problems."""
+    """Merge the lines of all work items into urls.jsonl, extras.jsonl and the list of problems."""
     for name in ("urls", "extras", "problems"):
         paths = [piece(places, name, key) for key in keys]
         lines = (

@@ -1,7 +1,7 @@
 """Library of Congress "By the People" transcripts -> page pairs.
 
-Reads the CSV files of the published transcription data sets, fetches each completed page's image at
-full size, and writes OUTPUT/<csv name>/<asset>.{md,pdf}. The next step is `clean`.
+Reads the CSV files of the published transcription data sets, fetches the full-size image of each
+completed page, and writes OUTPUT/<csv name>/<asset>.{md,pdf}. The next step is `clean`.
 """
 
 # See docs/formats.md#library-of-congress-transcripts
@@ -38,18 +38,18 @@ def run(options: argparse.Namespace) -> int:
     found = files.listing(options.input_dir, "")
     names = [p for p in found if fnmatch.fnmatch(os.path.basename(p), options.csv_pattern)]
     if not names:
-        raise ValueError(f"{options.input_dir}: no files that match {options.csv_pattern}")
+        raise ValueError(f"{options.input_dir}: no files match {options.csv_pattern}")
     rows = (row for path in names for row in read_rows(path, stem_of(path, options)))
     return build("loc", rows, options)
 
 
 def full_size(url: str) -> str:
-    """The IIIF address of the same image at full size."""
+    """The IIIF URL of the same image at full size."""
     return _SHRUNK.sub("/full/full/0/default.jpg", url)
 
 
 def stem_of(path: str, options: argparse.Namespace) -> str:
-    """Folder of a data set's pairs: the CSV's name, below its folders in the input."""
+    """Folder for a data set's pairs: the CSV's relative path in the input, without `.csv`."""
     parts = files.relative(path, options.input_dir).removesuffix(".csv").split("/")
     return "/".join(files.slug(part) for part in parts)
 
@@ -59,10 +59,10 @@ def read_rows(path: str, stem: str) -> Iterator[Transcript | Unusable]:
 
     Args:
         path: The file.
-        stem: Start of its pairs' names.
+        stem: Prefix of its pairs' names.
 
     Raises:
-        ValueError: a needed column is missing, or the file is not CSV at all.
+        ValueError: a required column is missing, or the file is not CSV at all.
     """
     csv.field_size_limit(min(sys.maxsize, 1 << 30))
     text = storage.read_bytes(path).decode("utf-8-sig", "replace")
@@ -84,11 +84,11 @@ def read_rows(path: str, stem: str) -> Iterator[Transcript | Unusable]:
         asset, url = (row["Asset"] or "").strip(), (row["DownloadUrl"] or "").strip()
         status = (row["AssetStatus"] or "").strip()
         if not asset or not url:
-            yield Unusable(place, "no Asset or no DownloadUrl")
+            yield Unusable(place, "Asset or DownloadUrl is missing")
         elif status != "completed":
             yield Unusable(place, f"AssetStatus is {status!r}, not completed")
         elif asset in seen:
-            yield Unusable(place, f"asset {asset!r} stands in the file before")
+            yield Unusable(place, f"asset {asset!r} already occurs earlier in the file")
         else:
             seen.add(asset)
             pair_id = f"{stem}/{files.slug(asset)}"

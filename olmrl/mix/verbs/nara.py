@@ -57,7 +57,7 @@ def read_entry(entry: Any, place: str, stem: str) -> Iterator[Transcript | Unusa
     """The pages of one catalog record."""
     record = entry.get("record") if isinstance(entry, dict) else None
     if not isinstance(record, dict):
-        yield Unusable(place, "no record")
+        yield Unusable(place, "not a catalog record")
         return
     status = _get(record, "accessRestriction", "status")
     if status != "Unrestricted":
@@ -82,7 +82,7 @@ def read_entry(entry: Any, place: str, stem: str) -> Iterator[Transcript | Unusa
 
 
 def latest(written: list[dict[str, Any]], identity: str) -> dict[str, Any] | None:
-    """The newest non-empty transcription of an object: by date where given, else the last one."""
+    """The newest non-empty transcription of an object: by date if given, else the last one."""
     fitting = [
         t
         for t in written

@@ -26,7 +26,7 @@ from olmrl.mix.pdf_map import add_ray_argument, map_pdfs
 from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
 
 MAX_REQUESTS = 50_000
-"""Most requests of one batch (the API's own bound)."""
+"""Maximum requests per batch (the API's own limit)."""
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._/-]{1,120}")
 
@@ -42,16 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=positive, default=12000)
     parser.add_argument("--logprobs", action="store_true", help="ask for top 5 log-probabilities")
     parser.add_argument(
-        "--max-bytes", type=positive, default=99 * 1024 * 1024, help="bound of one request file"
+        "--max-bytes", type=positive, default=99 * 1024 * 1024, help="limit of one request file"
     )
-    parser.add_argument("--max-pdfs", type=positive, help="use only the first so many PDFs")
-    parser.add_argument("--only", help="JSONL with custom_id: build these alone (retry.jsonl)")
+    parser.add_argument("--max-pdfs", type=positive, help="use at most this many PDFs")
+    parser.add_argument("--only", help="JSONL with the custom_ids to build (retry.jsonl)")
     add_run_arguments(parser, workers=4)
     add_ray_argument(parser)
 
 
 def custom_id(relative_pdf: str) -> str:
-    """The id of a request: the PDF's relative path without its last `.pdf` where that is plain
+    """The id of a request: the PDF's relative path without its last `.pdf` if that is plain
     (at most 120 letters, digits, `._/-`), else a readable slug with a hash of the path.
     """
     stem = relative_pdf.removesuffix(".pdf")
@@ -131,7 +131,7 @@ def _index_rows(output: str, part: str) -> Iterator[tuple[int, Any]]:
 def _requests(
     verb: Run, pdfs: list[str], template: str, options: argparse.Namespace
 ) -> Iterator[tuple[str, str, bytes]]:
-    """(relative PDF, custom id, request line) in order; bad PDFs are noted and left out."""
+    """(relative PDF, custom id, request line) in order; bad PDFs are recorded and left out."""
     calls = (
         Call("single_page_image", storage.join(options.input, pdf), (options.side,)) for pdf in pdfs
     )
@@ -151,7 +151,7 @@ def _requests(
 def _parts(
     verb: Run, lines: Iterable[tuple[str, str, bytes]], options: argparse.Namespace
 ) -> Iterator[Iterator[tuple[str, str, bytes]]]:
-    """Cut the stream of requests into groups that fit one file each, without holding a group."""
+    """Split the stream of requests into groups that each fit one file, without buffering one."""
     source = iter(lines)
     ahead: list[tuple[str, str, bytes]] = list(islice(source, 1))
 

@@ -1,8 +1,8 @@
 """Batch results + PDFs -> page pairs.
 
-Every good answer becomes OUTPUT/<custom_id>.md with front matter, beside a copy of its PDF. Answers
-that are truncated, refused, malformed or missing are listed in OUTPUT/retry.jsonl, which
-`openai-build --only` takes. Exit code 1 while there are such answers.
+Every good answer becomes OUTPUT/<custom_id>.md with front matter, next to a copy of its PDF.
+Answers that are truncated, refused, malformed or missing are listed in OUTPUT/retry.jsonl for
+`openai-build --only`. The exit code is 1 as long as there are such answers.
 """
 
 # See docs/formats.md#labelling-answers
@@ -44,18 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sources-anywhere",
         action="store_true",
-        help="accept ids `PATH.pdf-PAGE` whose PDF lies outside of PDFS (buildsilver's results)",
+        help="accept ids `PATH.pdf-PAGE` with a PDF outside PDFS (buildsilver's results)",
     )
     add_run_arguments(parser, workers=8)
 
 
 class Source(NamedTuple):
-    """Where the page of an answer comes from and where its pair goes."""
+    """Where the page of an answer comes from, and where its pair goes."""
 
     pdf: str
     """Path of the PDF."""
     page: int | None
-    """Page to cut out; None: the PDF is the page."""
+    """Page to extract; None: the PDF is the page."""
     pair_id: str
     """Relative name of the pair."""
 
@@ -129,10 +129,10 @@ class Collector:
         return Outcome(facts={"pages": 1, "blank": int(response.natural_text is None)})
 
     def source(self, custom_id: str) -> Source:
-        """Find the PDF of a custom id; ids are untrusted and never leave the folders.
+        """Find the PDF of a custom id; ids are untrusted and cannot lead outside the folders.
 
         Raises:
-            Fail: the id is unsafe or no PDF fits it.
+            Fail: the id is unsafe, or no PDF matches it.
         """
         known = self.index.get(custom_id)
         candidates: list[tuple[str, int | None]] = []
@@ -151,7 +151,7 @@ class Collector:
             found = self._existing(name, page_number)
             if found is not None:
                 return found
-        raise Fail(f"no PDF fits the custom_id {custom_id!r} below {self.options.pdfs}")
+        raise Fail(f"no PDF below {self.options.pdfs} matches the custom_id {custom_id!r}")
 
     def _existing(self, name: str, page: int | None) -> Source | None:
         outside = "://" in name or name.startswith("/")

@@ -1,10 +1,10 @@
-"""Batch request files -> results: upload, track, collect, ask again.
+"""Batch request files -> results: upload, track, collect, retry.
 
 For every INPUT/*.jsonl, OUTPUT gets a file of the same name with one result line per request, in
-the order of the requests. Requests that expired, were rate-limited or lost are sent again in a
-further batch, --attempts times in all. Kill it at any time and start it again: a batch that was
-created is found again at the server and never paid twice. New request files are picked up while
-it runs. The server's error files stay in OUTPUT/errors/.
+the order of the requests. Requests that expired, were rate-limited or got lost are sent again in
+another batch, up to --attempts batches in all. It can be killed and restarted at any time: a batch
+that was created is found on the server and never paid for twice. New request files are picked up
+while it runs. The server's error files are kept in OUTPUT/errors/.
 """
 
 # See docs/formats.md#batch-jobs
@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("input", help="folder (local or s3://) with request *.jsonl")
     parser.add_argument("output", nargs="?", help="folder for the results (default INPUT_done)")
-    parser.add_argument("--attempts", type=positive, default=3, help="batches per request at most")
+    parser.add_argument("--attempts", type=positive, default=3, help="maximum batches per request")
     parser.add_argument(
-        "--max-gb", type=float, default=25.0, help="request gigabytes in processing at one time"
+        "--max-gb", type=float, default=25.0, help="request gigabytes on the server at one time"
     )
-    parser.add_argument("--poll", type=float, default=30.0, help="seconds between two polls")
+    parser.add_argument("--poll", type=float, default=30.0, help="seconds between polls")
     parser.add_argument("--window", default="24h", help="completion window of the batches")
-    parser.add_argument("--keep-remote", action="store_true", help="leave files at the server")
+    parser.add_argument("--keep-remote", action="store_true", help="leave the files on the server")
     parser.add_argument(
         "--clear-files", action="store_true", help="only delete the files that olmrl uploaded"
     )
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class BatchRun:
-    """All request files of a folder on their way through the server.
+    """All request files of a folder on their way through the server's batch queue.
 
     Args:
         verb: Journal and summary.
@@ -99,7 +99,7 @@ class BatchRun:
             raise ValueError(f"{self.options.input}: no request files (*.jsonl) in it")
 
     def discover(self) -> None:
-        """Take up request files that are new; unusable ones are noted once."""
+        """Pick up new request files; unusable ones are recorded once."""
         root = self.options.input
         for path in files.listing(root, ".jsonl"):
             name = files.relative(path, root).removesuffix(".jsonl")
@@ -114,14 +114,14 @@ class BatchRun:
             self.jobs[name] = job
 
     def in_flight(self) -> int:
-        """Request bytes at the server."""
+        """Request bytes on the server."""
         return sum(
             job.attempt.size for job in self.jobs.values() if job.batch_id and not job.closed
         )
 
 
 class Job:
-    """One request file; its state is what the journal's events say."""
+    """One request file; its state follows from the journal's events."""
 
     def __init__(self, owner: BatchRun, name: str, path: str) -> None:
         self.owner = owner
@@ -139,13 +139,13 @@ class Job:
             sha256 = files.sha256_of(local)
         if size > owner.budget:
             raise ValueError(
-                f"{path}: {size} bytes are more than --max-gb {owner.options.max_gb:g} allows"
+                f"{path}: {size} bytes, more than --max-gb {owner.options.max_gb:g} allows"
             )
         self.attempt = Attempt(name, 0, path, sha256, size)
         self._replay(sha256)
 
     def _replay(self, sha256: str) -> None:
-        """Bring the state up to what earlier starts have noted."""
+        """Restore the state that earlier starts recorded."""
         events = self._events()
         if events and events[0]["sha256"] != sha256:
             raise ValueError(
@@ -173,7 +173,7 @@ class Job:
             self.attempt = self.attempt._replace(number=self.attempt.number + 1)
 
     def step(self) -> bool:
-        """Go on as far as possible without waiting; says whether anything happened."""
+        """Advance as far as possible without waiting; returns whether anything happened."""
         if self.batch_id is not None:
             return self._poll()
         if self.attempt.number and not self._prepare_next():
@@ -208,7 +208,7 @@ class Job:
         return not queue_full
 
     def _fetch(self, batch: dict[str, Any]) -> None:
-        """Store the result files of an ended batch on disk before anything is deleted."""
+        """Save the result files of an ended batch to disk before anything is deleted."""
         for kind in ("output", "error"):
             file_id = batch.get(f"{kind}_file_id")
             if not file_id:
@@ -218,7 +218,7 @@ class Job:
             except ApiError as error:
                 if error.status != 404:
                     raise
-                self._say(f"{kind} file {file_id} of batch {self.batch_id} is gone at the server")
+                self._say(f"{kind} file {file_id} of batch {self.batch_id} is gone from the server")
                 continue
             files.write(self._stored(self.attempt.number, kind), content, durable=True)
             if kind == "error":
@@ -229,7 +229,7 @@ class Job:
         return storage.join(self.verb.state, "parts", f"{self.name}.{number}.{kind}.jsonl")
 
     def _prepare_next(self) -> bool:
-        """Write the requests that are worth another attempt; False when there are none left."""
+        """Write the requests that are worth another attempt; False if there are none."""
         with self._answers() as answers:
             again = {i for i in self.ids if i not in answers or answers[i].again}
         if not again or self.used >= self.owner.options.attempts:
@@ -255,7 +255,7 @@ class Job:
             yield openai_results.index_answers(paths)
 
     def _close(self) -> None:
-        """Merge all attempts into the result file and note the totals."""
+        """Merge all attempts into the result file and record the totals."""
         facts: dict[str, float] = {"requests": len(self.ids), "unanswered": 0, "refused": 0}
         reason = self._last_error() or "no attempt answered it"
         target = storage.join(self.verb.output, f"{self.name}.jsonl")
@@ -281,7 +281,7 @@ class Job:
         self._say("done" if not left else text + reason)
 
     def _clean_up(self) -> None:
-        """Delete at the server what is safely here."""
+        """Delete from the server what is safely stored here."""
         if not self.owner.options.keep_remote:
             for event in self._events():
                 self.account.forget(*event.get("remote", ()))

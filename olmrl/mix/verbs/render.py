@@ -21,7 +21,7 @@ from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive, process
 
 
-class Document(NamedTuple):
+class Pdf(NamedTuple):
     """One PDF to render."""
 
     path: str
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         total = len(documents)
         with Run("render", options.output, settings, state=options.state, total=total) as verb:
 
-            def work(document: Document) -> Outcome:
+            def work(document: Pdf) -> Outcome:
                 return render(document, pool, options)
 
             items = ((document.name, document) for document in documents)
@@ -61,22 +61,22 @@ def run(options: argparse.Namespace) -> int:
             return 1 if verb.counts["failed"] else 0
 
 
-def find(source: str) -> list[Document]:
+def find(source: str) -> list[Pdf]:
     """The PDFs of a folder, or the one PDF.
 
     Raises:
         ValueError: there are none.
     """
     if source.endswith(".pdf") and storage.exists(source):
-        return [Document(source, source.rsplit("/", 1)[-1].removesuffix(".pdf"))]
+        return [Pdf(source, source.rsplit("/", 1)[-1].removesuffix(".pdf"))]
     found = files.listing(source, ".pdf")
     if not found:
         raise ValueError(f"{source}: no *.pdf below it")
-    return [Document(p, files.relative(p, source).removesuffix(".pdf")) for p in found]
+    return [Pdf(p, files.relative(p, source).removesuffix(".pdf")) for p in found]
 
 
-def render(document: Document, pool: PdfPool, options: argparse.Namespace) -> Outcome:
-    """Render the wanted pages of one PDF."""
+def render(document: Pdf, pool: PdfPool, options: argparse.Namespace) -> Outcome:
+    """Render the requested pages of one PDF."""
     try:
         count = pool.call("count_pages", document.path)
         pages = [options.page] if options.page else range(1, count + 1)

@@ -1,8 +1,8 @@
 """Judge sampled pages in the browser: g good, b bad with a reason, arrows move.
 
-Serves a page on this machine only. Marks go to OUTPUT/marks.jsonl as they are made, so a review can
-be left and taken up at any time. --report prints the error rate with its 95 % interval and writes
-summary.json; `filter --marks` drops the bad pages.
+Serves a page on this machine only. Each mark is written to OUTPUT/marks.jsonl at once, so a review
+can be stopped and resumed at any time. --report prints the error rate with its 95 % interval and
+writes summary.json; `filter --marks` drops the bad pages.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from olmrl.mix.review_marks import MarkFile, error_rate
 from olmrl.mix.run import positive
 
 IMAGE_SIDE = 1400
-"""Pixels of the longer side of the shown page."""
+"""Longer side of the displayed page, in pixels."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="local folder for marks.jsonl and summary.json")
     parser.add_argument("--sample", type=positive, default=200, help="pages to judge")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--port", type=int, default=8765, help="0: any free one")
-    parser.add_argument("--report", action="store_true", help="only report, serve nothing")
+    parser.add_argument("--port", type=int, default=8765, help="0: any free port")
+    parser.add_argument("--report", action="store_true", help="print the report and exit")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve the review, or report; see the module."""
     if storage.is_remote(options.output):
-        raise ValueError(f"{options.output}: marks are kept in a local folder")
+        raise ValueError(f"{options.output}: marks need a local folder")
     chosen = choose(options.pairs, options.sample, options.seed)
     marks = MarkFile(os.path.join(options.output, "marks.jsonl"))
     summary = report(options, chosen, marks)
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def print_line(text: str) -> None:
-    """Write to the terminal at once, also into a pipe."""
+    """Print without buffering, also into a pipe."""
     os.write(1, (text + "\n").encode("utf-8"))
 
 
@@ -81,7 +81,7 @@ def choose(folder: str, size: int, seed: int) -> list[pairs.Pair]:
 def report(
     options: argparse.Namespace, chosen: list[pairs.Pair], marks: MarkFile
 ) -> dict[str, Any]:
-    """Write and give the summary of the marks on the chosen pages."""
+    """Write and return the summary of the marks on the chosen pages."""
     known = [marks.marks[pair.id] for pair in chosen if pair.id in marks.marks]
     bad = [mark for mark in known if mark.verdict == "bad"]
     share, low, high = error_rate(len(bad), len(known))
@@ -139,7 +139,7 @@ class Review:
 
 
 def serve(review: Review, port: int) -> ThreadingHTTPServer:
-    """A server bound to this machine alone."""
+    """A server that only this machine can reach."""
     server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, review))
     server.daemon_threads = True
     return server
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing per request."""
+        """Do not log requests."""
 
     def do_GET(self) -> None:
         """Pages, images, texts and the state."""
@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(404, "text/plain", b"no such address")
 
     def do_POST(self) -> None:
-        """A mark. Only JSON is taken: no other web site can make a browser send that unasked."""
+        """Store a mark. Only JSON is accepted: no other web site can make a browser send that."""
         size = int(self.headers.get("Content-Length") or 0)
         if self.headers.get("Content-Type") != "application/json" or not 0 < size <= 10_000:
             return self._send(400, "text/plain", b"a mark is a small JSON object")

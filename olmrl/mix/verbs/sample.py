@@ -1,9 +1,9 @@
 """Crawl list of PDFs -> single-page PDFs.
 
-Draws PDFs by a seeded reservoir, drops what the filter rejects, takes some pages of each (always
-the first --first-pages, then random ones) and stops when --docs PDFs gave pages. Writes
-OUTPUT/<sha1[:4]>/<sha1[4:]>-<page>.pdf, urls.jsonl (id, source) and pages.jsonl. The same seed and
-list give the same pages on any number of workers.
+Draws PDFs with a seeded reservoir, drops those that the filter rejects, takes some pages of each
+(always the first --first-pages, then random ones) and stops once --docs PDFs have yielded pages.
+Writes OUTPUT/<sha1[:4]>/<sha1[4:]>-<page>.pdf, urls.jsonl (id, source) and pages.jsonl. The same
+seed and list give the same pages with any number of workers.
 """
 
 # See docs/formats.md#sampling-a-crawl
@@ -30,15 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", help="text file with one PDF path per line, a folder, or a glob (local or s3://)"
     )
     parser.add_argument("output", help="folder for the pages")
-    parser.add_argument("--docs", type=positive, default=5000, help="PDFs that give pages")
-    parser.add_argument("--reservoir", type=positive, help="PDFs drawn (default 10 x --docs)")
-    parser.add_argument("--first-pages", type=int, default=0, help="pages always taken")
+    parser.add_argument("--docs", type=positive, default=5000, help="PDFs to take pages from")
+    parser.add_argument("--reservoir", type=positive, help="PDFs to draw (default 10 x --docs)")
+    parser.add_argument("--first-pages", type=int, default=0, help="leading pages to always take")
     parser.add_argument("--max-pages", type=positive, default=3, help="pages per PDF (silver: 15)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-filter", action="store_true", help="keep every readable PDF")
-    parser.add_argument("--languages", default="en", help="two-letter codes with commas, or `any`")
+    parser.add_argument("--languages", default="en", help="comma-separated codes, or `any`")
     parser.add_argument("--keep-forms", action="store_true", help="keep PDFs with form fields")
-    parser.add_argument("--spam-share", type=float, default=0.004, help="of spam words at most")
+    parser.add_argument("--spam-share", type=float, default=0.004, help="largest share allowed")
     add_run_arguments(parser, workers=4)
     add_ray_argument(parser)
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def list_pdfs(source: str) -> Iterator[str]:
-    """Paths of the crawl, one by one.
+    """Yield the paths of the crawl.
 
     Raises:
         ValueError: no such file or folder.
@@ -102,12 +102,12 @@ def rules_of(options: argparse.Namespace) -> Rules | None:
     codes = tuple(code.strip().lower() for code in options.languages.split(",") if code.strip())
     languages = None if codes == ("any",) else codes
     if languages is not None and not (codes and all(len(code) == 2 for code in codes)):
-        raise ValueError(f"--languages {options.languages!r}: two-letter codes, or any")
+        raise ValueError(f"--languages {options.languages!r}: must be two-letter codes, or any")
     return Rules(languages, options.keep_forms, options.spam_share)
 
 
 def take(verb: Run, todo: list[str], options: argparse.Namespace) -> None:
-    """Go through the drawn PDFs in order until enough of them gave pages."""
+    """Go through the drawn PDFs in order until enough of them have yielded pages."""
     arguments = (rules_of(options), options.first_pages, options.max_pages, options.seed)
     calls = [Call("olmrl.mix.pdf_filter:sample_pdf", path, arguments) for path in todo]
     seen = {note["sha1"]: path for path, note in verb.noted.items()}
@@ -119,7 +119,7 @@ def take(verb: Run, todo: list[str], options: argparse.Namespace) -> None:
 
 
 def settle(path: str, result: Any, seen: dict[str, str], output: str) -> Outcome:
-    """Write the pages of one PDF, unless it was rejected or is known by another path."""
+    """Write the pages of one PDF, unless it was rejected or was seen under another path."""
     if isinstance(result, BadPage):
         return Outcome("skipped", result.reason)
     assert isinstance(result, Sampled)

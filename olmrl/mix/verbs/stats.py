@@ -1,8 +1,8 @@
 """Counts, histograms and a contact sheet of page pairs: is this the mix we wanted?
 
-Every ROOT is one subset and split (by its folder name, e.g. processed_00_documents_train). Writes
-OUTPUT/stats.json and OUTPUT/stats.html: counts beside those of the published mix-1025, tokens and
-page sizes, languages, flags, and a sheet of sampled pages with their text.
+Every ROOT is one subset and split (from its folder name, e.g. processed_00_documents_train). Writes
+OUTPUT/stats.json and OUTPUT/stats.html: counts next to those of the published mix-1025, tokens and
+page sizes, languages, flags, and a contact sheet of sampled pages with their text.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PageFacts(NamedTuple):
     size: int
     """Tokens with --tokenizer, else words."""
     language: str | None
-    """Language of the front matter."""
+    """Language in the front matter."""
     turned: bool
     """is_rotation_valid is false or a correction is given."""
     table: bool
@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("roots", nargs="+", help="folders of page pairs")
     parser.add_argument("--output", required=True, help="folder for stats.html and stats.json")
-    parser.add_argument("--tokenizer", help="tokenizer.json, or a model folder with it")
-    parser.add_argument("--side", type=positive, default=1288, help="rendered longer side, pixels")
+    parser.add_argument("--tokenizer", help="tokenizer.json, or a model folder that has one")
+    parser.add_argument("--side", type=positive, default=1288, help="longer side in pixels")
     parser.add_argument("--samples", type=int, default=24, help="pages on the contact sheet")
     parser.add_argument("--seed", type=int, default=0)
     add_run_arguments(parser, workers=4)
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def label_of(root: str) -> str:
-    """Subset and split in a folder's name."""
+    """Subset and split from a folder's name."""
     name = os.path.basename(root.rstrip("/")) or root
     return name.removeprefix("processed_")
 
@@ -129,7 +129,7 @@ def load_tokenizer(path: str | None) -> Tokenizer | None:
         return None
     file = os.path.join(path, "tokenizer.json") if os.path.isdir(path) else path
     if not os.path.isfile(file):
-        raise ValueError(f"--tokenizer {path}: no tokenizer.json there")
+        raise ValueError(f"--tokenizer {path}: no tokenizer.json found")
     return Tokenizer.from_file(file)
 
 
@@ -164,7 +164,7 @@ def measure_pair(
 
 
 def summarise(pages: list[PageFacts], unit: str) -> dict[str, Any]:
-    """Counts per subset, with the published ones, and shares over all."""
+    """Counts per subset, with the published ones, and overall shares."""
     by_subset = Counter(page.subset for page in pages)
     languages = Counter(page.language or "none" for page in pages)
     total = max(1, len(pages))
@@ -234,7 +234,7 @@ def page(
     cards: Iterable[dict[str, str]],
     bad: list[dict[str, str]],
 ) -> str:
-    """The report as one self-contained HTML text (everything in it is escaped)."""
+    """The report as one self-contained HTML page (all content is escaped)."""
     folder = Path(__file__).parent.parent / "templates"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined

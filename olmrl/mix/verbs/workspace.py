@@ -1,9 +1,9 @@
 """Results of the olmOCR pipeline (a workspace) -> page pairs.
 
 Every page of WORKSPACE/results/*.jsonl becomes OUTPUT/<id[:4]>/<id>_page<N>.{md,pdf}. Sources may
-be local, remote, or members of a tarball (`x.tar.gz::member.pdf`). Pages that the pipeline could
-only fall back on plain text extraction for are left out: it does not say which they were, only how
-many, so in documents that have any, all pages without a language are left out.
+be local, remote, or members of a tarball (`x.tar.gz::member.pdf`). Pages for which the pipeline
+fell back to plain text extraction are left out. It only records how many there were, not which
+ones, so in a document that has any, all pages without a language are left out.
 """
 
 # See docs/formats.md#workspace-results
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("workspace", help="olmOCR workspace, local or s3://")
     parser.add_argument("output", help="folder for the page pairs")
-    parser.add_argument("--max-examples", type=positive, help="only the first so many documents")
-    parser.add_argument("--source-root", help="where relative sources lie (default WORKSPACE)")
+    parser.add_argument("--max-examples", type=positive, help="use at most this many documents")
+    parser.add_argument("--source-root", help="folder of relative sources (default WORKSPACE)")
     parser.add_argument("--keep-fallback", action="store_true", help="keep fallback pages")
     add_run_arguments(parser, workers=4)
 
@@ -48,7 +48,7 @@ class Line(NamedTuple):
     place: str
     """`file:line`, its key."""
     text: str
-    """JSON, not parsed yet."""
+    """Unparsed JSON."""
 
 
 class PageSpan(NamedTuple):
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     results = storage.join(options.workspace, "results")
     found = files.listing(results, ".jsonl")
     if not found:
-        raise ValueError(f"{results}: no results (*.jsonl) in it")
+        raise ValueError(f"{results}: contains no results (*.jsonl)")
     with contextlib.ExitStack() as stack:
         verb = stack.enter_context(Run("workspace", options.output, settings, state=options.state))
         pool = stack.enter_context(PdfPool(options.workers))
@@ -91,7 +91,7 @@ class Harvest:
 
     Args:
         options: The verb's options.
-        pool: Cuts PDFs.
+        pool: Extracts pages.
         scratch: Local folder for unpacked tarballs.
     """
 
@@ -182,7 +182,7 @@ def parse_document(text: str) -> dict[str, Any]:
 
 
 def read_pages(document: dict[str, Any]) -> list[PageSpan]:
-    """The pages of a document, with what its attributes say about each.
+    """The pages of a document, with each page's attributes.
 
     Raises:
         Skip: the spans do not fit the text, or an attribute has the wrong type.

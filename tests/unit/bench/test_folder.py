@@ -54,7 +54,7 @@ def test_one_file_or_a_filter(tmp_path):
     assert [c.id for c in load_folder(tmp_path, files="ONE").cases] == ["t1"]
     with pytest.raises(CaseError, match=r"three.*one\.jsonl, two\.jsonl"):
         load_folder(tmp_path, files="three")
-    with pytest.raises(CaseError, match="no regular expression"):
+    with pytest.raises(CaseError, match="not a regular expression"):
         load_folder(tmp_path, files="(")
 
 

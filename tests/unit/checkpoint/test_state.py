@@ -150,14 +150,6 @@ def test_kill_between_the_two_renames_of_a_replacement(tmp_path):
     assert store.newest().step == 2
 
 
-def test_going_on_from_an_older_step_forgets_the_newer(tmp_path):
-    store = saved(tmp_path, 1, 2, 3)
-    store.record_score(3, 9.0)
-    store.discard_after(1)
-    assert store.steps() == [1]
-    assert store.best() is None
-
-
 def save_until_killed(root, asynchronous, owner, name, after):
     store = CheckpointStore(root, asynchronous=asynchronous)
     trainee = Trainee()
@@ -250,7 +242,7 @@ def test_another_architecture_is_refused_by_name(tmp_path):
         store.load(store.newest(), wider.state())
     with pytest.raises(CheckpointError, match="no tensor model/head"):
         store.load(store.newest(), {"model": {"head": torch.zeros(1)}})
-    with pytest.raises(CheckpointError, match="its tensor model/weight is not in the model"):
+    with pytest.raises(CheckpointError, match="tensor model/weight is not in the model"):
         store.load(store.newest(), {"model": {"bias": torch.zeros(3)}})
     with pytest.raises(CheckpointError, match="no checkpoint of step 8; complete: 1"):
         store.at(8)
@@ -280,7 +272,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     listing = json.loads(marker.read_text())
     listing["files"][".metadata"] = len(evil)
     marker.write_text(json.dumps(listing))
-    with pytest.raises(CheckpointError, match=r"posix.system has no place"):
+    with pytest.raises(CheckpointError, match=r"posix.system is not allowed"):
         store.load(store.newest(), Trainee().state())
 
 
@@ -293,7 +285,5 @@ def test_remote_folders_work_alike():
     assert torch.equal(other.model.weight, Trainee().model.weight)
     store.save(3, Trainee(seed=2).state(), extra={"again": True})
     assert store.newest().extra() == {"again": True}
-    store.discard_after(2)
-    assert store.steps() == [2]
     store.recover()
-    assert store.steps() == [2]
+    assert store.steps() == [2, 3]

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
 
-from olmrl.cluster import ModelShape
 from olmrl.cluster.memory import Row
 from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
@@ -14,8 +12,10 @@ from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.models.family import TinySize
 from olmrl.models.mrope import VisionTokens
-from olmrl.synth.model import ModelSize, make_config, make_tokenizer
+from olmrl.models.registry import FAMILIES
+from olmrl.synth.model import make_config, make_tokenizer
 from olmrl.types import EncodedPage
 
 GROUP = 8
@@ -25,7 +25,7 @@ GROUP = 8
 class Case:
     """One shape of work."""
 
-    size: ModelSize
+    size: TinySize
     tokens: int
     side: int
     """Merged image tokens along a side of the page."""
@@ -33,15 +33,19 @@ class Case:
     dtype: str = "float32"
     vocabulary: int = 512
     chunk: int = 256
+    family: str = "qwen2_5_vl"
 
 
 class Step:
     """A learner with its packed rows, ready to be run and to be predicted."""
 
     def __init__(self, case: Case, device: str = "cpu"):
-        described = make_config(make_tokenizer(["a page of words"]), case.size, 0.02)
+        described = make_config(
+            make_tokenizer(["a page of words"]), case.size, 0.02, FAMILIES[case.family]
+        )
         described.text_config.vocab_size = case.vocabulary
-        described.vision_config.fullatt_block_indexes = [case.size.vision_depth - 1]
+        if case.family == "qwen2_5_vl":
+            described.vision_config.fullatt_block_indexes = [case.size.vision_depth - 1]
         self.model = ModelConfig(path="random", dtype=case.dtype)
         self.learner = LearnerConfig(
             use_gpu=device == "cuda",
@@ -49,12 +53,12 @@ class Step:
             logprob_chunk=case.chunk,
         )
         torch.manual_seed(0)
-        network = Qwen2_5_VLForConditionalGeneration(described).to(device)
+        network = FAMILIES[case.family].model_class()(described).to(device)
         network = prepare_policy(network, self.model, activation_checkpointing=case.checkpointing)
         self.strategy = FsdpStrategy(
             network, self.model, self.learner, HeadSpec(chunk=case.chunk), total_steps=10
         )
-        self.shape = ModelShape.from_config(described.to_dict())
+        self.shape = self.strategy.shape
         self.rows = self._rows(case, described.image_token_id)
         first = self.rows[0]
         prompt = case.side**2 + 12

@@ -1,17 +1,17 @@
 """A transcription of equal pages, whose peak memory the tests measure and predict."""
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 from live_bytes import LiveBytes
 
-from olmrl.cluster import ModelShape
+from olmrl.cluster.shape import model_shape
 from olmrl.cluster.workload import Workload
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encode import Encoder
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.generation import transcribe, whole_copy
+from olmrl.models.family import TinySize
 from olmrl.synth import model as synth
 from olmrl.types import EncodedPage
 
@@ -20,7 +20,7 @@ from olmrl.types import EncodedPage
 class Reading:
     """One shape of work."""
 
-    size: synth.ModelSize
+    size: TinySize
     pages: int
     side: int
     """Merged image tokens along a side of the page."""
@@ -28,14 +28,17 @@ class Reading:
     """Prompt tokens around the image."""
     max_tokens: int
     dtype: str = "float32"
+    family: str = "qwen2_5_vl"
 
     def measure(self, folder):
         """Bytes of the whole copy, and what reading takes beside it at most."""
         synth.SIZES["measured"] = self.size
-        path = synth.make_model(["a page of words"] * 9, folder, size="measured", vocab_size=512)
+        path = synth.make_model(
+            ["a page of words"] * 9, folder, size="measured", vocab_size=512, family=self.family
+        )
         del synth.SIZES["measured"]
         self.model = ModelConfig(path=str(path), dtype=self.dtype)
-        self.shape = ModelShape.from_config(json.loads((path / "config.json").read_text()))
+        self.shape = model_shape(str(path))
         learner = LearnerConfig(use_gpu=False, activation_checkpointing=False)
         strategy = build_strategy(self.model, learner, head_spec(learner), total_steps=1)
         encoder = Encoder(str(path))

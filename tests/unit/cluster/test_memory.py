@@ -9,7 +9,7 @@ from learner_peak import Case, Step
 from live_bytes import LiveBytes
 from reading_peak import Reading
 
-from olmrl.cluster import PUBLISHED_SHAPES
+from olmrl.cluster import model_shape
 from olmrl.cluster.memory import (
     Row,
     at_rest,
@@ -27,10 +27,11 @@ from olmrl.config.schema import (
     RolloutConfig,
     TranscriptionConfig,
 )
-from olmrl.synth.model import SIZES, ModelSize
+from olmrl.models.family import TinySize
+from olmrl.synth.model import SIZES
 
-SEVEN_B = PUBLISHED_SHAPES["Qwen/Qwen2.5-VL-7B-Instruct"]
-WIDE = ModelSize(256, 4, 4, 2, 768, 128, 3, 4, 256)
+SEVEN_B = model_shape("Qwen/Qwen2.5-VL-7B-Instruct")
+WIDE = TinySize(256, 4, 4, 2, 768, 128, 3, 4, 256)
 TOLERANCE = 0.10
 PAGE = Workload(patches=6624, prompt=1826, completion=1000, limit=3000, image_bytes=0)
 
@@ -49,10 +50,17 @@ CASES = [
     # narrower arithmetic
     Case(SIZES["tiny"], 2048, 8, checkpointing=True, dtype="bfloat16"),
     Case(SIZES["tiny"], 2048, 8, checkpointing=False, dtype="bfloat16"),
+    # another family; the image decides in the first
+    Case(WIDE, 768, 16, checkpointing=True, family="qwen2_vl"),
+    Case(SIZES["tiny"], 768, 20, checkpointing=False, family="qwen2_vl"),
+    Case(SIZES["tiny"], 2048, 16, checkpointing=False, dtype="bfloat16", family="qwen2_vl"),
+    Case(SIZES["tiny"], 4096, 8, checkpointing=True, family="qwen2_vl"),
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.tokens}-{c.side}-{c.dtype[:2]}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda c: f"{c.family}-{c.tokens}-{c.side}-{c.dtype[:2]}"
+)
 def test_peak_of_a_learner_step(case):
     step = Step(case)
     step.run()  # optimizer state exists from here on
@@ -166,11 +174,11 @@ def test_kv_cache_is_counted_as_vllm_counts_it():
     for dtype in ("float32", "bfloat16"):
         spec = interface.FullAttentionSpec(
             block_size=32,
-            num_kv_heads=shape.kv_heads,
-            head_size=shape.hidden // shape.heads,
+            num_kv_heads=CASES[0].size.kv_heads,
+            head_size=CASES[0].size.hidden // CASES[0].size.heads,
             dtype=getattr(torch, dtype),
         )
-        assert kv_bytes_per_token(shape, dtype) == shape.layers * spec.page_size_bytes / 32
+        assert kv_bytes_per_token(shape, dtype) == shape.language.count * spec.page_size_bytes / 32
 
 
 def test_an_engine_fills_its_share_of_the_gpu_and_no_more():

@@ -37,7 +37,7 @@ PARTS = Costs(
 def test_a_synchronous_step_by_hand():
     found = simulate(SMALL, PARTS, steps=10)
     # two prefills, 100 decode steps; eight completions end together and are scored one by one;
-    # two pages and 800 tokens are learnt on one rank; then the weights move
+    # two pages and 800 tokens are learned on one rank; then the weights move
     assert found.shares == {
         "generation": pytest.approx(2.0 / 6.1),
         "scoring": pytest.approx(0.8 / 6.1),
@@ -188,9 +188,9 @@ class Audited(_Run):
         assert self.ledger.lease(str(self.version)) == [name(group) for group in groups]
         return super().learning(groups)
 
-    def learnt(self, now):
+    def learned(self, now):
         self.ledger.commit(str(self.version), PolicyVersion(0, self.version + 1))
-        super().learnt(now)
+        super().learned(now)
 
     def synced(self, now):
         self.ledger.engines_hold(PolicyVersion(0, self.version))

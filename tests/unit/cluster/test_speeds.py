@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from olmrl.cluster import PUBLISHED_SHAPES, make_plan, parse_cluster
+from olmrl.cluster import make_plan, model_shape, parse_cluster
 from olmrl.cluster.advise import Change, changed, engine_sequences, predict, speeds_for, splits
 from olmrl.cluster.simulation.batching import Lengths
 from olmrl.cluster.simulation.calibrate import calibrate, lengths_of
 from olmrl.cluster.simulation.speeds import MEASURED_CPU, costs_of, page_operations
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config import GrpoConfig, load
+from olmrl.models.cost import CostModel
 
-SEVEN_B = PUBLISHED_SHAPES["Qwen/Qwen2.5-VL-7B-Instruct"]
+SEVEN_B = model_shape("Qwen/Qwen2.5-VL-7B-Instruct")
 H100 = parse_cluster("1x8xH100-80G")
 
 
@@ -110,7 +111,7 @@ def test_lengths_of_a_run_are_found_again():
 def test_speeds_are_fitted_back():
     """A machine of 3 ms per decode step, 2 Tflop/s in engines, and 0.6 s that nothing explains."""
     run, rng = config(), random.Random(1)
-    cost, work = SEVEN_B.cost(), grpo_workload(run, SEVEN_B)
+    cost, work = CostModel.of(SEVEN_B), grpo_workload(run, SEVEN_B)
     page = page_operations(cost, work, work.prompt, 0.0)
     rows = []
     for _ in range(20):

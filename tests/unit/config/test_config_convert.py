@@ -151,7 +151,7 @@ def test_lora_and_muon():
         ("flash_attention_2", "magic", "attn_implementation is 'magic'"),
         ("${run_name}", "${nothing.here}", "names no key"),
         ("${run_name}", "${model}", "names a section"),
-        ("run_name: first", "run_name: ${run_name}x", "leads to itself"),
+        ("run_name: first", "run_name: ${run_name}x", "refers to itself"),
         ("root_dir: /data/letters", "rootdir: /data/letters", r"train\[1\]: needs a root_dir"),
         ("seed: 300", "optim: sgd", "allowed: adamw_torch, muon"),
     ],
@@ -199,3 +199,12 @@ def test_a_public_file_given_to_a_command_says_how_to_convert_it(tmp_path: Path)
     path.write_text(PUBLIC)
     with pytest.raises(ConfigError, match=rf"olmrl\.config convert {path} -o OUT"):
         load(SftConfig, path)
+
+
+def test_a_base_model_of_another_family_is_refused(tmp_path, capsys):
+    file = tmp_path / "public.yaml"
+    file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3-VL-8B-Instruct"))
+    assert main(["convert", str(file)]) == 1
+    assert "Qwen3-VL models are of a family that olmrl cannot train" in capsys.readouterr().err
+    file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"))
+    assert main(["convert", str(file)]) == 0

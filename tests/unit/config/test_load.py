@@ -34,9 +34,9 @@ def test_configs_are_shipped_for_both_commands():
         ("rolout.group_size=3", "did you mean 'rollout'"),
         ("rewards=[{name: bench, wieght: 2}]", "did you mean 'weight'"),
         ("rollout.group_size=many", "rollout.group_size"),
-        ("rollout.group_size=1", "an advantage needs siblings"),
+        ("rollout.group_size=1", "as advantages compare completions"),
         ("rewards=[]", "at least one reward"),
-        ("rewards=[{name: eos},{name: eos}]", "occurs twice"),
+        ("rewards=[{name: eos},{name: eos}]", "duplicate name"),
         ("algorithm.loss=ppo", "algorithm.loss"),
         ("rollout", "section.key=value"),
         ("learner.optimizer.lr=-1", "learner.optimizer.lr"),
@@ -61,7 +61,7 @@ def test_a_broken_file_names_file_and_line(tmp_path):
     path.write_text("a: [1\n")
     with pytest.raises(ConfigError, match=r"c.yaml, line"):
         load(GrpoConfig, path)
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load(GrpoConfig, tmp_path / "absent.yaml")
     path.write_bytes(b"model: \xff")
     with pytest.raises(ConfigError, match=r"c.yaml: not UTF-8"):
@@ -115,7 +115,7 @@ def test_the_best_checkpoint_goes_by_a_figure_that_is_measured():
     assert sft(*reading).evaluation.mode == "max"
     bench = ["evaluation.generate={bench: some/bench}", "evaluation.best_metric=eval/pass_rate"]
     assert sft(*bench).evaluation.mode == "max"
-    with pytest.raises(ConfigError, match=r"'eval/other/loss' is not measured; there are .*held"):
+    with pytest.raises(ConfigError, match=r"'eval/other/loss' is not measured; allowed: .*held"):
         sft("evaluation.best_metric=eval/other/loss")
     for metric in ("edit_similarity", "pass_rate"):
         with pytest.raises(ConfigError, match="is not measured"):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmrl.data.encoded import IGNORED, EncodedExample
-from olmrl.data.pack import GroupItem, ScoredCompletion, muted, pack_examples, pack_groups
+from olmrl.data.pack import GroupItem, ScoredCompletion, pack_examples, pack_groups
 from olmrl.models.mrope import VisionTokens
 from olmrl.types import EncodedPage, PackedBatch
 
@@ -221,10 +221,3 @@ def test_wrong_number_of_image_tokens_names_the_page():
         pack_groups([GroupItem(short, [make_completion(3, 0)])], 100, True, VISION)
     with pytest.raises(ValueError, match="token budget is 0"):
         pack_groups([GroupItem(page, [make_completion(3, 0)])], 0, True, VISION)
-
-
-def test_muted_rows_learn_nothing_and_keep_their_shape():
-    (batch,) = pack_groups(make_groups([[3, 4]]), 1000, True, VISION)
-    quiet = muted(batch)
-    assert quiet.weights.tolist() == [0.0] * 7
-    assert quiet.token_ids is batch.token_ids

@@ -14,10 +14,11 @@ from olmrl.export import fp8
 from olmrl.export.emulate import ProbedModel, Scored
 from olmrl.export.fp8 import PageSet, quantise
 from olmrl.export.parity import judge
-from olmrl.export.recipes import RECIPES, is_target
+from olmrl.export.recipes import RECIPES
 from olmrl.export.rounding import FP8, Codes, decode
 from olmrl.export.samples import load_samples
 from olmrl.export.weights import ModelFolder
+from olmrl.models.registry import FAMILIES
 from olmrl.synth.pages import write_bench
 from olmrl.types import Completion, PolicyVersion, VersionSpan
 
@@ -67,7 +68,7 @@ LINEARS = [*(f"self_attn.{p}" for p in "qkvo"), "mlp.gate", "mlp.up", "mlp.down"
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_config_is_valid_compressed_tensors(recipe):
-    described = fp8.quantization_config(RECIPES[recipe])
+    described = fp8.quantization_config(RECIPES[recipe], FAMILIES["qwen2_5_vl"])
     read = QuantizationConfig.model_validate(json.loads(json.dumps(described)))
     group = read.config_groups["group_0"]
     assert read.ignore == ["lm_head", "re:.*visual.*"]
@@ -149,18 +150,20 @@ def test_refusals(tmp_path, tiny, bench):
     quantise(tiny, str(tmp_path / "q"))
     with pytest.raises(CheckpointError, match="is quantised already"):
         quantise(str(tmp_path / "q"), str(tmp_path / "r"))
-    with pytest.raises(CheckpointError, match="holds a model already"):
+    with pytest.raises(CheckpointError, match="already holds a model"):
         quantise(tiny, str(tmp_path / "q"))
     other = tmp_path / "other"
     other.mkdir()
     (other / "config.json").write_text('{"model_type": "bert"}')
     (other / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    with pytest.raises(CheckpointError, match=r"no language-tower linear layers.*bert"):
+    with pytest.raises(CheckpointError, match=r"type is 'bert', which olmrl cannot"):
         quantise(str(other), str(tmp_path / "s"))
 
 
 def test_which_tensors_are_targets():
+    is_target = FAMILIES["qwen2_5_vl"].is_quantisable
     assert is_target("model.language_model.layers.3.mlp.down_proj.weight")
+    assert is_target("model.layers.3.mlp.down_proj.weight")
     assert not is_target("visual.blocks.0.mlp.down_proj.weight")
     assert not is_target("model.visual.blocks.0.mlp.down_proj.weight")
     assert not is_target("model.layers.3.self_attn.q_proj.bias")

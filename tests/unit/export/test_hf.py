@@ -132,7 +132,7 @@ def test_clear_errors(tmp_path, tiny):
     with pytest.raises(CheckpointError, match=r"not a run directory \(no config.yaml\)"):
         hf.export(str(tmp_path / "nowhere"), str(tmp_path / "out"))
     make_run(tmp_path, tiny)
-    with pytest.raises(CheckpointError, match="holds a model already"):
+    with pytest.raises(CheckpointError, match="already holds a model"):
         hf.export(str(tmp_path), tiny)
     small = make_model(["x"], tmp_path / "small", size="small")
     with pytest.raises(CheckpointError, match=r"another base model\?"):

@@ -11,6 +11,7 @@ from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.flops import adapter_cost, backward_cost, step_flops
 from olmrl.learner.model import add_adapters, freeze
 from olmrl.models.cost import CostModel
+from olmrl.models.registry import family_of
 
 GRID = np.array([[1, 16, 12]])
 TEXT = 40
@@ -26,6 +27,10 @@ CASES = {
     "adapters late in a block": {"lora": LoraConfig(rank=4, target_modules=("down_proj",))},
     "adapters in the tower": {"lora": LoraConfig(rank=4, target_modules=("qkv", *ATTENTION))},
 }
+
+
+def shape_of(config):
+    return family_of(config).shape(config.to_dict())
 
 
 def counted(config, policy):
@@ -56,9 +61,9 @@ def test_what_is_frozen_is_not_counted(trained):
     policy = ModelConfig(path="tiny", **trained)
     expected, tokens = counted(config, policy)
     parts = (
-        CostModel.from_config(config),
-        adapter_cost(config, policy.lora),
-        backward_cost(config, policy),
+        CostModel.of(shape_of(config)),
+        adapter_cost(shape_of(config), policy.lora),
+        backward_cost(shape_of(config), policy),
     )
     # eager attention computes the masked half as well
     mine = sum(part.parts(tokens, tokens**2, tokens, GRID) for part in parts)
@@ -68,21 +73,21 @@ def test_what_is_frozen_is_not_counted(trained):
 def test_a_step_counts_its_passes_and_kept_features_once():
     config = make_config()
     batch = pack(make_model(), [make_group(0, (8, 6), [5, 3, 4])])
-    cost = CostModel.from_config(config)
+    cost = CostModel.of(shape_of(config))
     forward = cost.batch(batch)
     everything = ModelConfig(path="tiny")
-    full = step_flops([batch], config, everything, trained_passes=2, observed_passes=1)
+    full = step_flops([batch], shape_of(config), everything, trained_passes=2, observed_passes=1)
     # the patch embedding alone has no second gradient
     assert full == pytest.approx(7 * forward - 2 * cost.embed * 48, rel=1e-9)
     frozen = ModelConfig(path="tiny", freeze=FreezeConfig(vision=True, projector=True))
     seen = cost.parts(0, 0, 0, batch.image_grid_thw)
-    kept = step_flops([batch], config, frozen, trained_passes=2, observed_passes=1)
+    kept = step_flops([batch], shape_of(config), frozen, trained_passes=2, observed_passes=1)
     assert kept == pytest.approx(7 * (forward - seen) + seen, rel=1e-9)
-    other = step_flops([batch], config, frozen, trained_passes=2, reference_passes=1)
+    other = step_flops([batch], shape_of(config), frozen, trained_passes=2, reference_passes=1)
     assert other == pytest.approx(kept + seen, rel=1e-9)  # a model of its own
     adapted = ModelConfig(path="tiny", lora=LoraConfig(rank=1, target_modules=("q_proj",)))
     alone, beside = (
-        step_flops([batch], config, adapted, trained_passes=1, reference_passes=passes)
+        step_flops([batch], shape_of(config), adapted, trained_passes=1, reference_passes=passes)
         for passes in (0, 1)
     )
     assert beside - alone == pytest.approx(forward - seen, rel=1e-9)

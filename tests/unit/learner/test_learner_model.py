@@ -9,12 +9,12 @@ from learner_tiny import PATCH_WIDTH, make_model
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.model import (
-    MatmulPatchEmbed,
     load_policy,
     plain_weights,
     prepare_policy,
     vision_is_frozen,
 )
+from olmrl.models.vision import MatmulPatchEmbed
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,10 @@ def test_a_saved_model_loads_with_its_master_precision(folder):
     ("config", "message"),
     [
         (None, r"model\.path: .* is neither a folder with a transformers config\.json"),
-        ({"model_type": "bert"}, r"is a 'bert' model; allowed are .* qwen2_5_vl"),
+        (
+            {"model_type": "bert"},
+            r"type is 'bert', which olmrl cannot train; it trains .*qwen2_5_vl",
+        ),
         ({"model_type": "qwen2_5_vl"}, "the weights of .* cannot be read"),
     ],
     ids=["empty folder", "another family", "no weights"],

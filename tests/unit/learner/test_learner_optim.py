@@ -9,6 +9,9 @@ from torch import nn
 
 from olmrl.config.schema import OptimizerConfig
 from olmrl.learner.optim import NonFiniteStep, build_optim, clip_gradients, group_parameters
+from olmrl.models.registry import FAMILIES
+
+FAMILY = FAMILIES["qwen2_5_vl"]
 
 
 def _names(model, parameters):
@@ -18,7 +21,7 @@ def _names(model, parameters):
 
 def test_norms_and_biases_are_exempt_from_decay_by_type():
     model = make_model()
-    groups = group_parameters(model, model.lm_head)
+    groups = group_parameters(model, model.lm_head, FAMILY)
     exempt = _names(model, groups.exempt)
     expected = {
         n
@@ -38,7 +41,7 @@ def test_norms_and_biases_are_exempt_from_decay_by_type():
 
 def test_an_untied_head_is_no_hidden_matrix():
     model = make_model(tie=False)
-    groups = group_parameters(model, model.lm_head)
+    groups = group_parameters(model, model.lm_head, FAMILY)
     assert _names(model, groups.head) == {"lm_head.weight"}
     assert groups.head[0] not in set(groups.matrices)
 
@@ -47,7 +50,7 @@ def test_decay_reaches_matrices_and_spares_norms():
     model = make_model()
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     config = OptimizerConfig(lr=0.1, weight_decay=0.5, schedule="constant")
-    optim = build_optim(model, model.lm_head, config, 10)
+    optim = build_optim(model, model.lm_head, FAMILY, config, 10)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optim.step()
@@ -59,12 +62,12 @@ def test_decay_reaches_matrices_and_spares_norms():
 def test_muon_takes_the_matrices_and_adamw_the_rest():
     model = make_model()
     config = OptimizerConfig(name="muon", lr=1e-3, muon_lr=2e-3, schedule="constant")
-    muon, adamw = build_optim(model, model.lm_head, config, 10).optimizers
+    muon, adamw = build_optim(model, model.lm_head, FAMILY, config, 10).optimizers
     assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
     assert {g["lr"] for g in muon.param_groups} == {2e-3}
     assert {g["lr"] for g in adamw.param_groups} == {1e-3}
     taken = {id(p) for g in muon.param_groups for p in g["params"]}
-    assert taken == {id(p) for p in group_parameters(model, model.lm_head).matrices}
+    assert taken == {id(p) for p in group_parameters(model, model.lm_head, FAMILY).matrices}
     assert id(model.model.language_model.embed_tokens.weight) not in taken
 
 
@@ -75,7 +78,7 @@ def test_multipliers_scale_the_rates_of_what_is_no_matrix_over_the_whole_schedul
     config = OptimizerConfig(
         name=name, lr=1e-3, schedule="linear", warmup_steps=2, lr_multipliers=factors
     )
-    optim = build_optim(model, model.lm_head, config, 10)
+    optim = build_optim(model, model.lm_head, FAMILY, config, 10)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optim.step()
@@ -96,7 +99,7 @@ def test_multipliers_scale_the_rates_of_what_is_no_matrix_over_the_whole_schedul
 
 def _rates(config, total, steps):
     layer = nn.Linear(2, 2)
-    optim = build_optim(layer, nn.Linear(1, 1), config, total)
+    optim = build_optim(layer, nn.Linear(1, 1), FAMILY, config, total)
     found = []
     for _ in range(steps):
         found.append(optim.lr)
@@ -141,7 +144,7 @@ def test_wrong_schedules_are_refused(config, message):
 def test_a_restored_schedule_goes_on_where_it_was():
     config = OptimizerConfig(lr=1.0, schedule="cosine", warmup_steps=3)
     expected = _rates(config, 12, 12)
-    optim = build_optim(nn.Linear(2, 2), nn.Linear(1, 1), config, 12)
+    optim = build_optim(nn.Linear(2, 2), nn.Linear(1, 1), FAMILY, config, 12)
     optim.restore_schedule(7)
     assert optim.lr == pytest.approx(expected[7])
     optim.step()

@@ -80,7 +80,7 @@ def test_killed_build_goes_on_to_the_same_files(tmp_path, mix, pdfs):
 def test_other_settings_on_a_started_folder_are_refused(tmp_path, mix, pdfs, capsys):
     assert mix("openai-build", pdfs, tmp_path / "out", "--side", 200) == 0
     assert mix("openai-build", pdfs, tmp_path / "out", "--side", 300) == 1
-    assert "started with side=200, now it is 300" in capsys.readouterr().err
+    assert "started with side=200, but now it is 300" in capsys.readouterr().err
 
 
 def test_custom_ids_are_plain_and_distinct():

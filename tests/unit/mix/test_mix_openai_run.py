@@ -176,6 +176,6 @@ def test_what_cannot_work_is_said_in_one_sentence(tmp_path, mix, capsys, monkeyp
         assert run(mix, server, tmp_path / "in") == 1
     summary = json.loads((tmp_path / "out/.mix/openai-run/summary.json").read_text())
     reasons = {row["key"]: row["reason"] for row in summary["problems"]}
-    assert "b.jsonl, line 2: custom_id 'x' is that of line 1" in reasons["b"]
+    assert "b.jsonl, line 2: custom_id 'x' repeats line 1" in reasons["b"]
     assert "c.jsonl, line 1: not valid JSON" in reasons["c"]
     assert results(tmp_path / "out/a.jsonl") == [("one", 200)]

@@ -152,7 +152,7 @@ def test_a_full_disk_stops_the_run_with_one_sentence_and_leaves_nothing_half(tmp
 
 def test_two_processes_on_one_folder_are_refused(tmp_path):
     first = Journal(str(tmp_path), {"verb": "x"})
-    with pytest.raises(ValueError, match="another process works on this folder"):
+    with pytest.raises(ValueError, match="another process is working in this folder"):
         Journal(str(tmp_path), {"verb": "x"})
     first.close()
     Journal(str(tmp_path), {"verb": "x"}).close()

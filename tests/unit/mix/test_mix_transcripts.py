@@ -74,7 +74,7 @@ def test_loc_pages_are_fetched_at_full_size_and_keep_their_bytes(tmp_path, mix):
     assert (
         "HTTP 404" in reasons["letters/gone"] and "not an http address" in reasons["letters/local"]
     )
-    assert sum("stands in the file before" in reason for reason in reasons.values()) == 1
+    assert sum("already occurs earlier in the file" in reason for reason in reasons.values()) == 1
     assert len(list(out.glob("*.md"))) == 3
 
 

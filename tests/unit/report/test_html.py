@@ -2,8 +2,8 @@
 
 import re
 
-from olmrl.report import Curves, Sample, Table, Text, page
-from olmrl.report.html import Transcript
+from olmrl.report import Curves, PageCard, Table, Text, page
+from olmrl.report.html import Transcription
 
 HOSTILE = '<script>alert(1)</script><img src="http://evil/x.png" onerror=alert(2)>'
 
@@ -12,7 +12,7 @@ def test_model_output_is_shown_as_text():
     html = page(HOSTILE, HOSTILE, [
         Text(HOSTILE, (HOSTILE,)),
         Table(HOSTILE, (HOSTILE,), ((HOSTILE, 0.5),)),
-        Sample(HOSTILE, None, HOSTILE, (Transcript(HOSTILE, HOSTILE, ((HOSTILE, HOSTILE),),
+        PageCard(HOSTILE, None, HOSTILE, (Transcription(HOSTILE, HOSTILE, ((HOSTILE, HOSTILE),),
                                                    ((False, HOSTILE, HOSTILE),)),)),
     ])  # fmt: skip
     assert "<script" not in html

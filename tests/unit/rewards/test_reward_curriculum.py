@@ -95,10 +95,10 @@ def test_only_named_tests_change():
     ("name", "curriculum", "words"),
     [
         ("bench", {"type/tabel": {0: 1}}, "did you mean 'table'"),
-        ("bench", {"type/zzz": {0: 1}}, "allowed are"),
-        ("bench", {"table": {0: 1}}, "write type/TYPE or file/NAME.jsonl"),
-        ("bench", {"file/": {0: 1}}, "no category"),
-        ("eos", {"type/table": {0: 1}}, "is for bench"),
+        ("bench", {"type/zzz": {0: 1}}, "allowed: "),
+        ("bench", {"table": {0: 1}}, "use type/TYPE or file/NAME.jsonl"),
+        ("bench", {"file/": {0: 1}}, "not a category"),
+        ("eos", {"type/table": {0: 1}}, "only possible for bench"),
     ],
 )
 def test_wrong_categories_are_explained(name, curriculum, words):

@@ -8,7 +8,7 @@ import pytest
 from olmrl.bench import load_case
 from olmrl.markup import front_matter
 from olmrl.synth.__main__ import main
-from olmrl.synth.labels import LOOP, RATES, Habits, draw_habits, transcribe
+from olmrl.synth.labels import LOOP, RATES, Habits, draw_habits, write_label
 from olmrl.synth.pages import write_data_set
 from olmrl.synth.sheet import STYLES, Sheet, draw, invent
 from olmrl.synth.truth import FILES, make_tests
@@ -44,7 +44,7 @@ def data_set(tmp_path_factory):
 
 
 def test_the_truth_of_a_sheet():
-    assert transcribe(SHEET) == HEAD + (
+    assert write_label(SHEET) == HEAD + (
         "# moon lake\n\n"
         "bird **fish**\nwind rain[^1]\n\n"
         "fire gold\nroad hill\n\n"
@@ -58,7 +58,7 @@ def test_each_habit_makes_its_own_mistake():
     habits = Habits(
         keeps_running_text=True, markdown_tables=True, loses_marks=True, reads_across=True
     )
-    assert transcribe(SHEET, habits) == HEAD + (
+    assert write_label(SHEET, habits) == HEAD + (
         "annals of trade\n\n"
         "moon lake\n\n"
         "bird fish\nwind rain\n\n"
@@ -67,8 +67,8 @@ def test_each_habit_makes_its_own_mistake():
         "1 iron bell\n\n"
         "page 7 of 40"
     )
-    endless = transcribe(SHEET, Habits(endless=True))
-    assert endless == transcribe(SHEET) + " bell" * LOOP
+    endless = write_label(SHEET, Habits(endless=True))
+    assert endless == write_label(SHEET) + " bell" * LOOP
 
 
 def test_habits_come_at_their_rates_and_wrong_ones_are_refused():
@@ -80,7 +80,7 @@ def test_habits_come_at_their_rates_and_wrong_ones_are_refused():
     assert draw_habits(rng, {}) == Habits()
     with pytest.raises(ValueError, match="'sloppy' is unknown"):
         draw_habits(rng, {"sloppy": 0.5})
-    with pytest.raises(ValueError, match="endless: rate 2 must lie"):
+    with pytest.raises(ValueError, match="endless: rate is 2, must be in 0"):
         draw_habits(rng, {"endless": 2})
 
 
@@ -98,7 +98,7 @@ def test_tests_state_the_truth_of_a_sheet():
         ("moon lake", "heading"),
         ("fish", "bold"),
     }
-    truth = transcribe(SHEET)
+    truth = write_label(SHEET)
     for row in by_type["order"]:
         assert truth.index(row["before"]) < truth.index(row["after"])
 
@@ -127,7 +127,7 @@ def test_words_of_a_page_differ_and_stand_in_its_pdf(difficulty):
 
 def failures(sheet, habits, seed=0, compat=False):
     """Types of the unit tests that a transcription with these habits fails."""
-    body = front_matter.strip(transcribe(sheet, habits))
+    body = front_matter.strip(write_label(sheet, habits))
     cases = [
         load_case(row, compat=compat) for row in make_tests(sheet, "a.pdf", random.Random(seed))
     ]
@@ -160,7 +160,7 @@ def test_a_misread_page_number_does_not_pass_as_absent():
     wrong = replace(SHEET, footer="page 31 of 40", running_head=None)
     cases = [load_case(row) for row in make_tests(SHEET, "a.pdf", random.Random(0))]
     (number,) = (case for case in cases if case.type == "absent" and "page" in case.text)
-    body = front_matter.strip(transcribe(wrong, Habits(keeps_running_text=True)))
+    body = front_matter.strip(write_label(wrong, Habits(keeps_running_text=True)))
     assert not number.run(body).passed
 
 
@@ -230,7 +230,7 @@ def test_more_pages_leave_the_first_ones_as_they_are(data_set, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--train", "-1"], "train: -1 pages"),
+        (["--train", "-1"], "train is -1"),
         (["--train", "0", "--heldout", "0"], "nothing to write"),
         (["--difficulty", "9"], "difficulty: 9 is unknown"),
         (["--sft", "3", "--habit", "endless"], "expected NAME=RATE"),

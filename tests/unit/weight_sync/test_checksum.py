@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from olmrl.models.registry import FAMILIES
 from olmrl.weight_sync import checksum
+
+FAMILY = FAMILIES["qwen2_5_vl"]
 
 
 def matrix(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -15,7 +18,8 @@ def test_fused_transposed_and_padded_weights_keep_their_sum(dtype: torch.dtype) 
     q, k, v = (matrix(s, 6, 4, dtype=dtype) for s in (1, 2, 3))
     prefix = "model.language_model.layers.0.self_attn."
     learner = checksum.checksums(
-        [(f"{prefix}{part}_proj.weight", t) for part, t in zip("qkv", (q, k, v), strict=True)]
+        [(f"{prefix}{part}_proj.weight", t) for part, t in zip("qkv", (q, k, v), strict=True)],
+        FAMILY,
     )
     fused = torch.cat([q, k, v, torch.zeros(2, 4, dtype=dtype)]).T.contiguous()
     name = "language_model.model.layers.0.self_attn.qkv_proj.weight"
@@ -64,7 +68,7 @@ def test_chunks_do_not_change_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_names_are_vllms(learner: str, engine: str) -> None:
-    assert checksum.engine_name(learner) == engine
+    assert FAMILY.engine_name(learner) == engine
 
 
 def test_shards_add_up_and_copies_count_once() -> None:
@@ -84,7 +88,10 @@ def test_shards_add_up_and_copies_count_once() -> None:
 
 def test_differences_name_stale_missing_and_forgive_a_shared_head() -> None:
     learner = {"a": (1, 4), "b": (2, 4), "c": (3, 4), "language_model.lm_head.weight": (9, 4)}
-    assert checksum.differences(learner, {"a": (1, 4), "b": (7, 4), "extra": (0, 1)}) == ["b", "c"]
-    assert checksum.differences(learner, {"a": (1, 4), "b": (2, 4), "c": (3, 4)}) == []
+    assert checksum.differences(learner, {"a": (1, 4), "b": (7, 4), "extra": (0, 1)}, FAMILY) == [
+        "b",
+        "c",
+    ]
+    assert checksum.differences(learner, {"a": (1, 4), "b": (2, 4), "c": (3, 4)}, FAMILY) == []
     stale_head = {**learner, "language_model.lm_head.weight": (8, 4)}
-    assert checksum.differences(learner, stale_head) == ["language_model.lm_head.weight"]
+    assert checksum.differences(learner, stale_head, FAMILY) == ["language_model.lm_head.weight"]

@@ -11,6 +11,11 @@ from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from olmrl.data.pack import pack_groups
 from olmrl.models.cost import CostModel, balance
+from olmrl.models.registry import family_of
+
+
+def shape_of(config):
+    return family_of(config).shape(config.to_dict())
 
 
 def test_longest_first_by_hand():
@@ -51,12 +56,12 @@ def test_cost_counts_what_the_model_computes(tiny_model: Path):
     tokens = image + text
     counted = counter.get_total_flops()
     # eager attention computes the masked half as well
-    mine = CostModel.from_config(config).parts(tokens, tokens**2, tokens, grid)
+    mine = CostModel.of(shape_of(config)).parts(tokens, tokens**2, tokens, grid)
     assert mine == pytest.approx(counted, rel=0.02)
 
 
 def test_page_once_costs_less_and_the_vision_tower_counts(tiny_model: Path):
-    cost = CostModel.from_config(AutoConfig.from_pretrained(tiny_model))
+    cost = CostModel.of(shape_of(AutoConfig.from_pretrained(tiny_model)))
     items = make_groups([[30] * 8])
     (once,) = pack_groups(items, 10_000, True, VISION)
     (dense,) = pack_groups(items, 10_000, False, VISION)

@@ -1,0 +1,139 @@
+"""Qwen2-VL (arXiv 2409.12191): every vision block attends to the whole image, plain MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from olmrl.models.family import TinySize, VisionLayout
+from olmrl.models.qwen_vl import (
+    QwenVL,
+    is_tied,
+    merger_layers,
+    qwen2_blocks,
+    text_of,
+    tiny_text,
+    tiny_tokens,
+)
+from olmrl.models.shape import Blocks, ModelShape
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def _published(hidden: int, layers: int, inner: int, heads: int, kv_heads: int) -> dict[str, Any]:
+    """The sizes differ in these; only the smallest ties embedding and head."""
+    small = hidden == 1536
+    return {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "intermediate_size": inner,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": 151936 if small else 152064,
+        "tie_word_embeddings": small,
+        "vision_config": {"embed_dim": 1280, "depth": 32, "mlp_ratio": 4, "hidden_size": hidden},
+    }
+
+
+class Qwen2VL(QwenVL):
+    """`qwen2_vl`."""
+
+    model_type = "qwen2_vl"
+    title = "Qwen2-VL"
+    published: ClassVar = {
+        "Qwen/Qwen2-VL-2B-Instruct": _published(1536, 28, 8960, 12, 2),
+        "Qwen/Qwen2-VL-7B-Instruct": _published(3584, 28, 18944, 28, 4),
+        "Qwen/Qwen2-VL-72B-Instruct": _published(8192, 80, 29568, 64, 8),
+    }
+    fine_tunes: ClassVar = {"olmOCR-7B-0225": "Qwen/Qwen2-VL-7B-Instruct"}
+
+    def shape(self, config: Mapping[str, Any]) -> ModelShape:
+        """See `Family`."""
+        text, vision = text_of(config), config["vision_config"]
+        width, merge = vision["embed_dim"], vision.get("spatial_merge_size", 2)
+        merger, merger_small = merger_layers(width, merge, text["hidden_size"])
+        return ModelShape(
+            vocabulary=text["vocab_size"],
+            tied=is_tied(config),
+            language=qwen2_blocks(text),
+            vision=_vision_blocks(vision["depth"], width, int(width * vision.get("mlp_ratio", 4))),
+            merger=merger,
+            merger_small=merger_small + width,
+            patch=vision.get("patch_size", self.image_settings.patch_size),
+            frames=vision.get("temporal_patch_size", 2),
+            merge=merge,
+        )
+
+    def model_class(self) -> type[PreTrainedModel]:
+        """See `Family`."""
+        from transformers import Qwen2VLForConditionalGeneration  # noqa: PLC0415
+
+        return Qwen2VLForConditionalGeneration
+
+    def norm_types(self) -> tuple[type[nn.Module], ...]:
+        """See `Family`."""
+        from torch import nn  # noqa: PLC0415
+        from transformers.models.qwen2_vl import modeling_qwen2_vl  # noqa: PLC0415
+
+        return (nn.LayerNorm, modeling_qwen2_vl.Qwen2VLRMSNorm)
+
+    def vision_layout(self, config: Any, grid_thw: Sequence[Sequence[int]]) -> VisionLayout:
+        """See `Family`."""
+        import torch  # noqa: PLC0415
+        from transformers import vision_utils  # noqa: PLC0415
+
+        grid = torch.tensor(grid_thw)
+        whole = torch.diff(vision_utils.get_vision_cu_seqlens(grid)).tolist()
+        positions = vision_utils.get_vision_position_ids(grid, config.spatial_merge_size)
+        return VisionLayout(
+            {"position_ids": positions, "max_seqlen": max(whole)}, {"cu_seqlens": whole}
+        )
+
+    def tiny_config(
+        self, size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float
+    ) -> PreTrainedConfig:
+        """See `Family`; the width of the MLP is a whole multiple of the tower's here."""
+        settings = self.image_settings
+        vision = {
+            "depth": size.vision_depth,
+            "embed_dim": size.vision_hidden,
+            "mlp_ratio": max(1, round(size.vision_intermediate / size.vision_hidden)),
+            "num_heads": size.vision_heads,
+            "hidden_size": size.hidden,
+            "patch_size": settings.patch_size,
+            "spatial_merge_size": settings.merge_size,
+            "temporal_patch_size": settings.temporal_patch_size,
+            "initializer_range": init_std,
+        }
+        return self.config_class()(
+            text_config=tiny_text(size, ids, vocabulary, init_std, self.end_token),
+            vision_config=vision,
+            tie_word_embeddings=True,
+            **tiny_tokens(ids),
+        )
+
+    def _processor_class(self) -> Any:
+        from transformers import Qwen2VLProcessor  # noqa: PLC0415
+
+        return Qwen2VLProcessor
+
+
+def _vision_blocks(depth: int, width: int, inner: int) -> Blocks:
+    """Layer norms, attention and a two-layer MLP, all with biases."""
+    return Blocks(
+        count=depth,
+        width=width,
+        inner=inner,
+        queries=width,
+        keys=width,
+        stages=(
+            {"qkv": (width, 3 * width)},
+            {"proj": (width, width)},
+            {"fc1": (width, inner)},
+            {"fc2": (inner, width)},
+        ),
+        small=9 * width + inner,
+        saved={4: 32.0 * width + 12 * inner, 2: 16.0 * width + 6 * inner},
+    )

@@ -1,0 +1,139 @@
+"""What the Qwen-VL families have in common: tokens, names, and the Qwen2 language model.
+
+Sizes and names are those of the published checkpoints (Qwen2-VL, arXiv 2409.12191; Qwen2.5-VL,
+arXiv 2502.13923) and of their classes in transformers and vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from olmrl.models.family import Family, TinySize
+from olmrl.models.shape import Blocks, Linear
+
+
+class QwenVL(Family):
+    """Base of the Qwen-VL families."""
+
+    image_token = "<|image_pad|>"
+    end_token = "<|im_end|>"
+    vision_tokens = (
+        "<|image_pad|>",
+        "<|video_pad|>",
+        "<|vision_pad|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+    )
+    parts: ClassVar = {
+        "model.visual.": "tower",
+        "model.visual.merger.": "projector",
+        "model.language_model.": "language",
+        "lm_head.": "head",
+    }
+    published_names = (("model.language_model.", "model."), ("model.visual.", "visual."))
+    engine_names = (
+        ("model.language_model.", "language_model.model."),
+        ("model.visual.", "visual."),
+        ("lm_head.", "language_model.lm_head."),
+        ("model.", "language_model.model."),
+    )
+    engine_fused = (
+        (r"\.(q|k|v)_proj\.", ".qkv_proj."),
+        (r"\.(gate|up)_proj\.", ".gate_up_proj."),
+    )
+    engine_head = "language_model.lm_head.weight"
+    quantisable = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight"
+    unquantised = ("lm_head", "re:.*visual.*")
+
+    def processor(self, images: Any, tokenizer: Any, chat_template: str) -> Any:
+        """See `Family`."""
+        from transformers import Qwen2VLVideoProcessor  # noqa: PLC0415
+
+        return self._processor_class()(
+            image_processor=images,
+            tokenizer=tokenizer,
+            video_processor=Qwen2VLVideoProcessor(),
+            chat_template=chat_template,
+        )
+
+    def _processor_class(self) -> Any:
+        raise NotImplementedError
+
+
+def text_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Sizes of the language model, which older config.json files hold at their top."""
+    text: Mapping[str, Any] = config.get("text_config") or config
+    return text
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether embedding and output head are one matrix."""
+    inner = text_of(config).get("tie_word_embeddings", False)
+    return bool(config.get("tie_word_embeddings", inner))
+
+
+def qwen2_blocks(text: Mapping[str, Any]) -> Blocks:
+    """The Qwen2 language model: grouped queries with biases, gated MLP, RMS norms."""
+    hidden, inner = text["hidden_size"], text["intermediate_size"]
+    heads = text["num_attention_heads"]
+    head = text.get("head_dim") or hidden // heads
+    queries, keys = heads * head, text["num_key_value_heads"] * head
+    return Blocks(
+        count=text["num_hidden_layers"],
+        width=hidden,
+        inner=inner,
+        queries=queries,
+        keys=keys,
+        stages=(
+            {"q_proj": (hidden, queries), "k_proj": (hidden, keys), "v_proj": (hidden, keys)},
+            {"o_proj": (queries, hidden)},
+            {"gate_proj": (hidden, inner), "up_proj": (hidden, inner)},
+            {"down_proj": (inner, hidden)},
+        ),
+        small=queries + 2 * keys + 2 * hidden,
+        # Norms keep their float32 input where the compute dtype is narrower; the MLP keeps gate,
+        # its activation, up, and their product.
+        saved={4: 32.0 * hidden + 16 * inner, 2: 24.0 * hidden + 8 * inner},
+    )
+
+
+def merger_layers(width: int, merge: int, hidden: int) -> tuple[tuple[Linear, Linear], int]:
+    """Linear layers of the patch merger, and its norm and biases."""
+    merged = width * merge**2
+    return ((merged, merged), (merged, hidden)), width + merged + hidden
+
+
+def tiny_text(
+    size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float, end: str
+) -> dict[str, Any]:
+    """`text_config` of a tiny Qwen2 language model."""
+    quarter = size.hidden // size.heads // 2 // 4
+    rest = (size.hidden // size.heads // 2 - quarter) // 2
+    return {
+        "hidden_size": size.hidden,
+        "intermediate_size": size.intermediate,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": 32768,
+        "rope_scaling": {"type": "mrope", "mrope_section": [quarter, rest, rest]},
+        "rope_theta": 1e4,
+        "bos_token_id": None,
+        "eos_token_id": ids[end],
+        "pad_token_id": ids["<|endoftext|>"],
+        "tie_word_embeddings": True,
+        "initializer_range": init_std,
+        "use_sliding_window": False,
+    }
+
+
+def tiny_tokens(ids: Mapping[str, int]) -> dict[str, int]:
+    """Ids of the vision tokens, as a config.json names them."""
+    return {
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }

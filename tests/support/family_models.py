@@ -1,0 +1,40 @@
+"""A tiny model of any family, with nothing in it that would hide a mistake."""
+
+import torch
+
+from olmrl.models.family import TinySize
+from olmrl.models.registry import FAMILIES
+
+IMAGE, VISION_START, VISION_END = 6, 3, 4
+SIZE = TinySize(64, 2, 4, 2, 128, 32, 2, 2, 64)
+IDS = {
+    "<|endoftext|>": 0,
+    "<|im_end|>": 2,
+    "<|vision_start|>": VISION_START,
+    "<|vision_end|>": VISION_END,
+    "<|image_pad|>": IMAGE,
+    "<|video_pad|>": 7,
+}
+MOST_VARIED = {"qwen2_5_vl": {"window_size": 56, "fullatt_block_indexes": [1]}}
+"""Settings of the vision tower under which a family shows all that it can do."""
+
+
+def make_family_config(model_type: str):
+    """Configuration of 64 words, the tower with windows where the family has them."""
+    config = FAMILIES[model_type].tiny_config(SIZE, IDS, 64, 0.2)
+    for name, value in MOST_VARIED.get(model_type, {}).items():
+        setattr(config.vision_config, name, value)
+    return config
+
+
+def make_family_model(model_type: str, seed: int = 0):
+    """A random model in training mode; norms and biases off their neutral values."""
+    torch.manual_seed(seed)
+    family = FAMILIES[model_type]
+    model = family.model_class()._from_config(
+        make_family_config(model_type), attn_implementation="sdpa"
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.train()
