@@ -504,6 +504,16 @@ class RunConfig(Section):
         """
         return self.steps or max(1, math.ceil(pages / pages_per_step))
 
+    def is_past_end(self, epoch: int, index: int, pages: int) -> bool:
+        """Whether a place in the page order lies beyond `epochs`, where they end the run.
+
+        Args:
+            epoch: Of the place, from 0.
+            index: Of the place in its epoch, from 0.
+            pages: Pages of an epoch.
+        """
+        return self.steps is None and epoch * pages + index >= self.epochs * pages
+
 
 class GrpoConfig(Section):
     """`python -m olmrl.grpo`."""

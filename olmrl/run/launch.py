@@ -28,7 +28,7 @@ _MAX_CALLS = 1000
 
 
 def start_actor(kind: type[RunActor], *arguments: Any) -> Any:
-    """Start the run's actor beside the Driver, whose fate it shares; returns its handle."""
+    """Start the run's actor on the Driver's node, whose fate it shares; returns its handle."""
     options = {"max_concurrency": _MAX_CALLS, **beside_driver()}
     return ray.remote(kind).options(**options).remote(*arguments)
 

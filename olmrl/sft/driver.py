@@ -34,11 +34,11 @@ from olmrl.sft import scoring
 from olmrl.sft.feed import TRAIN, EvaluationRequest, FeedView, Progress, PromptShare, share_out
 
 _EPOCH = "data/epoch"
-"""Every row of a training step has it, and no row of an evaluation."""
+"""In every row of a training step, and in no row of an evaluation."""
 
 
 class _Offered(NamedTuple):
-    """What a step holds."""
+    """What a step was made of."""
 
     places: list[tuple[int, int, str]]
     """Epoch, place in its order and id of its pages."""
@@ -93,16 +93,16 @@ class SftDriver(Driver[FeedView]):
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
         self._offered: dict[int, _Offered] = {}
-        """What each step holds that was offered and not reported yet."""
+        """The steps that were offered to the learner and not reported yet."""
         self._trained = 0
         """The newest step that was reported."""
         self._ended: dict[int, Tally] = {}
-        """The whole tally by the last step before the pages ended; some may be lost after it."""
+        """By the last step before the pages ended: the whole tally, with pages lost after it."""
         self._bad = bad
         self._evaluated: dict[int, Measurements] = {}
-        """What became of the evaluation pages at each step whose losses are not logged yet."""
+        """By step, what became of its evaluation pages, until its losses are logged."""
         self._empty: set[str] = set()
-        """Evaluation sets that no page was left of."""
+        """Evaluation sets without a page left."""
 
     def _begin(self, view: FeedView) -> None:
         if view.incarnation > 0:
@@ -154,7 +154,7 @@ class SftDriver(Driver[FeedView]):
         size = self._config.training.pages_per_step
         after, tally = progress.position, progress.tally.copy()
         for epoch, index, value in stream:
-            if self._past_the_end(epoch, index):
+            if self._config.run.is_past_end(epoch, index, len(self._train.items)):
                 break
             after = self._after(epoch, index)
             tally.add(value)
@@ -260,12 +260,6 @@ class SftDriver(Driver[FeedView]):
     def _after(self, epoch: int, index: int) -> tuple[int, int]:
         return (epoch, index + 1) if index + 1 < len(self._train.items) else (epoch + 1, 0)
 
-    def _past_the_end(self, epoch: int, index: int) -> bool:
-        if self._config.run.steps is not None:
-            return False
-        size = len(self._train.items)
-        return epoch * size + index >= self._config.run.epochs * size
-
     # -- pages that are not trained on
 
     def _keep(self, value: EncodedExample | Dropped | BadPage) -> bool:
@@ -296,7 +290,7 @@ class SftDriver(Driver[FeedView]):
             self._scores |= {k: v for k, v in figures.items() if k.startswith("eval/")}
 
     def _log_samples(self, before: float = math.inf) -> None:
-        """Log the samples of earlier steps; W&B takes steps in their order only."""
+        """Log the samples of earlier steps; W&B only takes steps in order."""
         while self._records and self._records[0][0] < before:
             step, record = self._records.pop(0)
             log_samples(self._sinks, step, self._directory, record)

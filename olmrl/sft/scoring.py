@@ -21,22 +21,22 @@ from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import Dropped, StepContext
 from olmrl.evaluation import figures
 from olmrl.evaluation.judging import Judge, Judged
-from olmrl.evaluation.reading import Reading
+from olmrl.evaluation.reading import PageReading
 from olmrl.rewards.pool import ScorerPool
 from olmrl.run.directory import RunDirectory
 from olmrl.sft.forecast import asking_pipeline
 from olmrl.types import EncodedPage, Page, Rollout
 
 _SHOWN_PAGES = 4
-"""Over all sets, but one of each at least."""
+"""In all, but at least one of each set."""
 _POLL_S = 0.5
 _MEANS = ("edit_similarity", "reading", "ended", "pass_rate")
-"""Figures whose mean over the sets is a figure of its own."""
+"""Figures that are also averaged over the sets."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPage:
-    """A page to be read, with what its text is compared to."""
+class EvaluationPage:
+    """A page to read, and what its text is compared with."""
 
     title: str
     """The evaluation set."""
@@ -46,7 +46,7 @@ class ReadPage:
 
 
 class Scores(NamedTuple):
-    """An evaluation by transcriptions."""
+    """Scores of the pages that the policy read."""
 
     figures: dict[str, float]
     """`eval/<set>/<figure>` and the means `eval/<figure>`."""
@@ -58,7 +58,7 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
     """Draw the pages to read: (set, page), the same ones at every call.
 
     Raises:
-        ValueError: the bench folder is none, or there is no pipeline to ask with.
+        ValueError: not a bench folder, or no pipeline to prompt with.
     """
     generate = config.evaluation.generate
     if generate is None:
@@ -78,7 +78,7 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
 
 def prepare(
     drawn: Sequence[tuple[str, PageItem]], spec: EncoderSpec, directory: RunDirectory
-) -> list[ReadPage]:
+) -> list[EvaluationPage]:
     """Render and encode pages; one that cannot be read is listed and left out."""
     encoder = spec.build()
     pages = []
@@ -109,12 +109,17 @@ def prepare(
             test_files=source.test_files,
         )
         text = encoder.chat(instruction, None, sample.order)
-        pages.append(ReadPage(title, page, encoder.encode_prompt(page.page_id, text, [image])))
+        pages.append(
+            EvaluationPage(title, page, encoder.encode_prompt(page.page_id, text, [image]))
+        )
     return pages
 
 
 def score(
-    step: int, pages: Sequence[ReadPage], readings: Sequence[Reading], directory: RunDirectory
+    step: int,
+    pages: Sequence[EvaluationPage],
+    readings: Sequence[PageReading],
+    directory: RunDirectory,
 ) -> Scores:
     """Score what the policy read. Needs Ray.
 
@@ -149,7 +154,7 @@ def score(
     return Scores(named_figures, record)
 
 
-def shown(pages: Sequence[ReadPage]) -> list[Page]:
+def shown(pages: Sequence[EvaluationPage]) -> list[Page]:
     """The pages whose pictures and transcriptions are kept: the first few of every set."""
     each = max(1, _SHOWN_PAGES // max(1, len({one.title for one in pages})))
     by_title: dict[str, list[Page]] = {}
@@ -158,7 +163,7 @@ def shown(pages: Sequence[ReadPage]) -> list[Page]:
     return [page for mine in by_title.values() for page in mine[:each]]
 
 
-def _judge(pages: Sequence[ReadPage], readings: Sequence[Reading]) -> list[Judged]:
+def _judge(pages: Sequence[EvaluationPage], readings: Sequence[PageReading]) -> list[Judged]:
     """What was read of every page with its scores, by number."""
     scorers = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
     try:
@@ -176,7 +181,7 @@ def _judge(pages: Sequence[ReadPage], readings: Sequence[Reading]) -> list[Judge
 
 
 def _renamed(scores: dict[str, float]) -> dict[str, float]:
-    """Figures of a set; the share of tests passed is `pass_rate`, not a second time a reward."""
+    """Figures of a set; rewards are left out, as `pass_rate` says what the bench reward would."""
     named = {n: v for n, v in scores.items() if not n.startswith("reward/")}
     if "reward/edit_distance" in scores:
         named["edit_similarity"] = scores["reward/edit_distance"]

@@ -251,7 +251,7 @@ def test_ranks_but_the_first_only_iterate(store: Any) -> None:
 
 @pytest.mark.parametrize("how", ["killed", pytest.param("hung", marks=pytest.mark.slow)])
 def test_work_of_a_lost_engine_is_done_once_by_others_under_current_weights(
-    pool: RolloutPool, sender: WeightSender, model_path: Path, how: str
+    pool: RolloutPool, store: Any, sender: WeightSender, model_path: Path, how: str
 ) -> None:
     all_ready(pool, 2)
     version = PolicyVersion(2, 1 if how == "killed" else 2)
@@ -262,7 +262,7 @@ def test_work_of_a_lost_engine_is_done_once_by_others_under_current_weights(
     for group_id, reference in zip(calm_groups, pages, strict=True):
         pool.submit(group_id, reference, LONG, (0, 1, 2))
     calm = gather(pool, 24)
-    victim, lost = pool.handles[0], False
+    victim, lost = ray.get(store.engines.remote())[0].handle, False
 
     def lose(found: list[Generated]) -> None:
         nonlocal lost
@@ -377,7 +377,7 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
     all_ready(pool, 1)
     pool.submit("first", page(1), DRAW, (0, 1))
     first = gather(pool, 2)
-    ray.kill(pool.handles[0])
+    ray.kill(ray.get(mine.engines.remote())[0].handle)
     pool.submit("second", page(1), DRAW, (0, 1))
     second = gather(pool, 2)
     for completion in (*first, *second):

@@ -11,7 +11,7 @@ import pytest
 
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.tally import Tally
-from olmrl.evaluation.reading import Reading
+from olmrl.evaluation.reading import PageReading
 from olmrl.metrics import flatten
 from olmrl.models.cost import CostModel
 from olmrl.sft.feed import (
@@ -26,8 +26,8 @@ from olmrl.sft.feed import (
 from olmrl.types import EncodedPage
 
 
-def reading(number: int) -> Reading:
-    return Reading(str(number), None, "not read")
+def reading(number: int) -> PageReading:
+    return PageReading(str(number), None, "not read")
 
 
 def example(name: str, response: int, side: int) -> EncodedExample:
