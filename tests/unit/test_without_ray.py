@@ -40,7 +40,7 @@ SHELLS = {
     "weight_sync.direct_sender",
     "weight_sync.fleet",
     "weight_sync.gpu_links",
-    "weight_sync.sender",
+    "weight_sync.object_store",
     "weight_sync.store",
 }
 """Modules that import Ray: actors, their handles, and what feeds them."""
@@ -51,6 +51,8 @@ ABOVE = {
     "grpo.pages_ahead",
     "run.session",
     "sft.training",
+    "weight_sync.gpu_transports",
+    "weight_sync.sender",
 }
 """Modules that import one of those."""
 
