@@ -33,7 +33,7 @@ class PolicyVersion(NamedTuple):
     incarnation: int
     """Counts learner (re)starts; rises by one at each, so a replayed step is a new version."""
     step: int
-    """Optimizer steps in the weights."""
+    """Steps in the weights; a step learns from one batch of pages."""
 
     def __str__(self) -> str:
         return f"{self.incarnation}.{self.step}"

@@ -39,7 +39,7 @@ class Checkpoint:
     path: str
     """The folder, local or remote."""
     step: int
-    """Optimizer steps in the weights."""
+    """Steps in the weights."""
     world: int
     """Number of ranks that wrote it."""
     files: Mapping[str, int]

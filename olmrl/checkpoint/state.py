@@ -41,7 +41,7 @@ class Restored:
     """What `CheckpointStore.load` returns."""
 
     step: int
-    """Optimizer steps in the weights."""
+    """Steps in the weights."""
     state: Any
     """The saved tree, with the structure of the state it was loaded into; for `strategy.load`."""
     extra: dict[str, Any]
@@ -130,7 +130,7 @@ class CheckpointStore(CheckpointFolder):
         memory.
 
         Args:
-            step: optimizer steps in the weights.
+            step: steps in the weights.
             state: `strategy.state_dict()`: a dict of trees of tensors and plain values.
             extra: JSON values.
             blobs: binary extras by name.

@@ -75,7 +75,7 @@ def _pdf(source: PageSource) -> str:
 
 
 def no_completion(group_id: str, version: PolicyVersion) -> Completion:
-    """Stand for what an engine could not make."""
+    """A completion in place of one that an engine could not make."""
     nothing = np.zeros(0, np.int32)
     return Completion(
         group_id=group_id,
@@ -90,9 +90,9 @@ def no_completion(group_id: str, version: PolicyVersion) -> Completion:
 
 
 def failed_rollout(page: Page, completion: Completion, reason: str) -> Rollout:
-    """Make the rollout of what could not be generated or scored: it passes no test, says no word.
+    """The rollout of what could not be generated or scored: it passes no test and has no text.
 
-    The text is left out: whatever made its scorer fail must not be looked at again.
+    The text is left out because it may be what made the scorer fail.
     """
     rewards: dict[str, RewardResult] = {}
     if page.tests:
@@ -185,7 +185,7 @@ def record(
     """An evaluation as plain JSON: figures of every mode, and the transcriptions of shown pages.
 
     Args:
-        step: optimizer steps in the weights.
+        step: steps in the weights.
         pages: held-out pages by id.
         images: picture path of the pages whose transcriptions are kept.
         modes: `greedy` and `sampled` rollouts as (page id, rollout).

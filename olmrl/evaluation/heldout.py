@@ -23,7 +23,7 @@ from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.evaluation import figures
 from olmrl.evaluation.judging import Judge, Judged, fail
-from olmrl.evaluation.reading import Reading, Readings, ReadingSpec
+from olmrl.evaluation.reading import PageReader, PageReading, ReadingSpec
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rollout.engine import Generated
 from olmrl.rollout.pool import RolloutPool
@@ -66,7 +66,7 @@ class _Running:
     """Held-out pages in flight."""
 
     version: PolicyVersion
-    readings: dict[str, Readings]
+    readers: dict[str, PageReader]
     """By mode."""
     rollouts: dict[str, list[tuple[str, Rollout]]]
     """(page id, rollout) per mode."""
@@ -136,20 +136,20 @@ class HeldoutEvaluator:
         if self._pages is None:
             self._pages = self._render()
         modes = reading_modes(self._config)
-        readings = {
-            mode: Readings(self._pool, spec, prefix=f"{_MARK}{version}:{mode}:")
+        readers = {
+            mode: PageReader(self._pool, spec, prefix=f"{_MARK}{version}:{mode}:")
             for mode, (spec, _) in modes.items()
         }
-        self._running = _Running(version, readings, {mode: [] for mode in modes})
+        self._running = _Running(version, readers, {mode: [] for mode in modes})
         for page_id, page in self._pages.items():
             for mode, (_, count) in modes.items():
                 for sample in range(count):
-                    readings[mode].ask(f"{page_id}#{sample}", page.block)
+                    readers[mode].ask(f"{page_id}#{sample}", page.block)
 
     def take(self, item: Generated) -> None:
         """Pass on what an engine made of a held-out page."""
-        for mode, readings in self._running.readings.items() if self._running else ():
-            reading = readings.take(item)
+        for mode, reader in self._running.readers.items() if self._running else ():
+            reading = reader.take(item)
             if reading is not None:
                 self._score(mode, reading)
 
@@ -158,15 +158,15 @@ class HeldoutEvaluator:
         for judged in self._judge.poll(0.0):
             self._note(judged)
         running = self._running
-        if running is None or len(self._judge) or any(map(len, running.readings.values())):
+        if running is None or len(self._judge) or any(map(len, running.readers.values())):
             return None
         self._running = None
         return self._finish(running)
 
     def forget(self) -> None:
         """Drop the evaluation in flight: the learner that waited for it is gone."""
-        for readings in self._running.readings.values() if self._running else ():
-            self._pool.abort(readings.group_ids)
+        for reader in self._running.readers.values() if self._running else ():
+            self._pool.abort(reader.group_ids)
         self._judge.forget()
         self._running = None
 
@@ -182,7 +182,7 @@ class HeldoutEvaluator:
                 pages[source.page_id] = _HeldoutPage(ray.put(rendered.page), ray.put(block))
         return pages
 
-    def _score(self, mode: str, reading: Reading) -> None:
+    def _score(self, mode: str, reading: PageReading) -> None:
         assert self._running is not None and self._pages is not None
         page_id = reading.name.rpartition("#")[0]
         page = self._pages[page_id].page

@@ -10,7 +10,7 @@ import torch
 
 from olmrl.config.schema import Dtype, RolloutConfig
 from olmrl.data.encode import Encoder
-from olmrl.evaluation.reading import ReadingSpec, read
+from olmrl.evaluation.reading import ReadingSpec, read_pages
 from olmrl.export import weights
 from olmrl.rollout.engine import Engine, Generated, GenerationRequest
 from olmrl.rollout.environment import engine_environment
@@ -52,7 +52,7 @@ def transcribe(
 
 
 def _longest(model: str) -> int:
-    """Tokens a parity run admits: the model's own bound, up to what pages ever need."""
+    """Context length: the model's own, but no more than pages ever need."""
     text = weights.read_json(os.path.join(model, weights.CONFIG))
     text = text.get("text_config", text)
     return min(int(text.get("max_position_embeddings", 16384)), 16384)
@@ -74,7 +74,7 @@ def _read_in_child(
         return
     done: dict[str, Completion] = {}
     by_name = {str(number): page for number, page in enumerate(pages)}
-    for reading in read(_OneEngine(engine), by_name.items(), ReadingSpec(max_tokens)):
+    for reading in read_pages(_OneEngine(engine), by_name.items(), ReadingSpec(max_tokens)):
         if reading.completion is None:
             to.send(f"{by_name[reading.name].page_id}: {reading.failure}")
             return
@@ -84,7 +84,7 @@ def _read_in_child(
 
 
 class _OneEngine:
-    """An engine that is asked for pages without a pool around it."""
+    """A generator that is a single engine, without a pool."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,6 +1,6 @@
 """Pages read by a model: attempts, rotation and failures, whoever generates the text.
 
-    page --ask--> Generator --Completion | GenerationFailure--> take --> Reading
+    page --ask--> Generator --Completion | GenerationFailure--> take --> PageReading
 
 `bench run`, held-out evaluation, SFT's evaluation and the parity check read pages through this;
 they differ in who generates: the engines of a run, one engine, or the policy in this process.
@@ -53,7 +53,7 @@ class ReadingSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PageReading:
     """A page that was read, or could not be."""
 
     name: str
@@ -77,13 +77,13 @@ class _Open:
     """The last whole answer."""
 
 
-class Readings:
-    """Pages that are being read.
+class PageReader:
+    """Reads pages as the generator's answers come in.
 
     Args:
         generator: Makes the completions.
         spec: How pages are read.
-        prefix: Begins the group ids of these readings, to tell them from others of the generator.
+        prefix: Begins the group ids of its pages, to tell them from others of the generator.
         turn: Gives a page turned counter-clockwise by so many degrees (90, 180, 270): a page that
             the answer calls rotated is turned and read again. None: what answers say of rotation
             is not heeded.
@@ -116,23 +116,23 @@ class Readings:
         """Have a page read.
 
         Args:
-            name: Unique among these readings; seeds the sampling.
+            name: Unique among its pages; seeds the sampling.
             page: As the generator takes it.
         """
         self._submit(_Open(name, page))
 
-    def take(self, item: Generated) -> Reading | None:
+    def take(self, item: Generated) -> PageReading | None:
         """Look at what the generator made; gives the page's reading once it is settled.
 
-        None as well for a group that these readings did not ask for.
+        None as well for a group that it did not ask for.
         """
         page = self._open.pop(item.group_id, None)
         if page is None:
             return None
         if isinstance(item, GenerationFailure):
-            return Reading(page.name, None, item.reason)
+            return PageReading(page.name, None, item.reason)
         if self._is_settled(page, item):
-            return Reading(page.name, page.whole or item)
+            return PageReading(page.name, page.whole or item)
         page.attempt += 1
         self._submit(page)
         return None
@@ -160,14 +160,14 @@ class Readings:
         self._generator.submit(group_id, page.page, sampling, (zlib.crc32(text.encode()),))
 
 
-def read(
+def read_pages(
     generator: Generator,
     pages: Iterable[tuple[str, Any]],
     spec: ReadingSpec,
     *,
     at_once: int | None = None,
     turn: Callable[[Any, int], Any] | None = None,
-) -> Iterator[Reading]:
+) -> Iterator[PageReading]:
     """Read pages; yields them as they are settled.
 
     Args:
@@ -175,18 +175,18 @@ def read(
         pages: (name, page as the generator takes it), taken as there is room.
         spec: How they are read.
         at_once: Pages under way at a time; None: all.
-        turn: As for `Readings`.
+        turn: As for `PageReader`.
     """
-    readings = Readings(generator, spec, turn=turn)
+    reader = PageReader(generator, spec, turn=turn)
     waiting = iter(pages)
     while True:
-        room = None if at_once is None else at_once - len(readings)
+        room = None if at_once is None else at_once - len(reader)
         for name, page in itertools.islice(waiting, room):
-            readings.ask(name, page)
-        if not len(readings):
+            reader.ask(name, page)
+        if not len(reader):
             return
         for item in generator.poll(_POLL_S):
-            reading = readings.take(item)
+            reading = reader.take(item)
             if reading is not None:
                 yield reading
 

@@ -1,7 +1,9 @@
 """Pages to markdown files through the same engines that training uses: `python -m olmrl.bench run`.
 
-Pages are rendered and answers written as engines finish them; a page whose file exists is not
-generated again, so a killed call continues.
+One attempt per page, or the public pipeline's ladder (docs/formats.md#inference-ladder): further
+attempts at rising temperature until an answer is whole, and a page that the model calls rotated is
+turned and read again. Pages are rendered and answers written as engines finish them; a page whose
+file exists is not generated again, so a killed call continues.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
-from olmrl.evaluation.reading import Generator, ReadingSpec, read, whole_answer
+from olmrl.evaluation.reading import Generator, ReadingSpec, read_pages, whole_answer
 from olmrl.markup import front_matter
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
@@ -131,7 +133,7 @@ def write_readings(
         return ray.put(pack_block(encoder.turned(unpack_block(ray.get(block)), degrees)))
 
     turn = turned if settings.correct_rotation else None
-    for reading in read(generator, pages(), spec, at_once=at_once, turn=turn):
+    for reading in read_pages(generator, pages(), spec, at_once=at_once, turn=turn):
         source, target = wanted[reading.name]
         if reading.completion is None:
             done.failed.append((source.page_id, reading.failure))

@@ -1,8 +1,8 @@
 """The RolloutBuffer: the ledger and the groups it speaks of, as one Ray actor.
 
 The Driver adds scored groups; every LearnerWorker rank leases its share of a batch and commits the
-batch with its optimizer step. A lease returns when its batch is ready. Beside what `run.actor`
-gives every run:
+batch with the step that learnt from it. A lease returns when its batch is ready. Beside what
+`run.actor` gives every run:
 
     Driver   -> issue, add, drop, skip_page, next_position, end_of_pages, evaluated, engines_sleep
     Learner  -> begin, lease, need_engines, commit, published, evaluation_due, snapshot
@@ -55,7 +55,7 @@ class RolloutBuffer(RunActor):
     """Async Ray actor (num_cpus=0); see the module docstring for who calls what.
 
     Args:
-        batch_size: groups of an optimizer step.
+        batch_size: groups of a step.
         max_staleness: versions that a batch may lag.
         world_size: learner ranks.
         cost: of a group to the learner.
@@ -203,7 +203,7 @@ class RolloutBuffer(RunActor):
             await self._until(lambda: not self._asleep)
 
     async def commit(self, batch_id: str, version: PolicyVersion) -> None:
-        """Close a batch with the optimizer step that used it."""
+        """Close a batch with the step that learnt from it."""
         version = PolicyVersion(*version)
         records = self._ledger.commit(batch_id, version)
         for record in records:

@@ -46,7 +46,7 @@ from olmrl.run.timeline import GroupLanes, Timeline
 from olmrl.types import Completion, Page, PolicyVersion, PromptGroup, UInt8Array
 
 _RENDERING_S = 0.1
-"""Longest sleep while groups may be issued: nothing tells when the next page is rendered."""
+"""Longest sleep while groups wait for pages: nothing signals that a page has been rendered."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class GrpoDriver(Driver[BufferView]):
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
         self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
         self._recorded: dict[int, int] = {}
-        """Groups in rollouts/ by step, of steps since the learner's start."""
+        """Number of groups in rollouts/ for each step since the learner's start."""
         self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
         self._ended = False
         self._waiting_for_pages = False
@@ -142,7 +142,7 @@ class GrpoDriver(Driver[BufferView]):
         self._groups, self._recorded, self._ended = {}, {}, False
         if self._feed is not None:
             self._feed.close()
-        if view.incarnation > 0:  # before the first, pages are rendered ahead of it
+        if view.incarnation > 0:  # at 0 pages are rendered while the learner still starts
             self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         epoch, index = ray.get(self._actor.next_position.remote(len(self._sources)))
         stream = PageStream(
@@ -159,9 +159,9 @@ class GrpoDriver(Driver[BufferView]):
         self._feed = PageFeed(stream, self._config.data.prefetch_pages)
 
     def _issue(self, issuable: int) -> bool:
-        """Send out as many groups as may be; says whether it only lacks rendered pages."""
+        """Send out as many groups as allowed; returns whether only rendered pages are missing."""
         opened: list[_Group] = []
-        lacking = self._open(issuable, opened)
+        waiting = self._open(issuable, opened)
         for place in longest_first([group.expected for group in opened]):
             group = opened[place]
             self._groups[group.group_id] = group
@@ -173,16 +173,16 @@ class GrpoDriver(Driver[BufferView]):
                 group.seeds,
                 needed=self._config.rollout.group_size,
             )
-        return lacking
+        return waiting
 
     def _open(self, issuable: int, opened: list[_Group]) -> bool:
-        """Enter groups of the next rendered pages into the ledger; says whether pages lack."""
+        """Enter the next rendered pages into the ledger; returns whether it ran out of them."""
         assert self._feed is not None
         while len(opened) < issuable and not self._ended:
             item = self._feed.take()
             if item is None:
                 return True
-            if self._past_the_end(item.epoch, item.index):
+            if self._config.run.is_past_end(item.epoch, item.index, len(self._sources)):
                 self._ended = True
                 ray.get(self._actor.end_of_pages.remote())
             elif isinstance(item.note, BadPage):
@@ -203,11 +203,6 @@ class GrpoDriver(Driver[BufferView]):
         group_id, seen = issued
         expected = expected_tokens(page, seen)
         return _Group(group_id, ray.put(page), item.payload, self._seeds(*place), expected)
-
-    def _past_the_end(self, epoch: int, index: int) -> bool:
-        if self._config.run.steps is not None:
-            return False
-        return epoch * len(self._sources) + index >= self._config.run.epochs * len(self._sources)
 
     def _seeds(self, epoch: int, index: int) -> tuple[int, ...]:
         size = self._config.rollout.group_size + self._config.rollout.oversample
@@ -263,7 +258,7 @@ class GrpoDriver(Driver[BufferView]):
             self._record(view.version.step, group, opened, fate)
 
     def _record(self, step: int, group: PromptGroup, opened: _Group, fate: str) -> None:
-        """Write the first groups of a step, those that an earlier start has left counted."""
+        """Write the first groups of a step, counting those that an earlier start has written."""
         if step not in self._recorded:
             self._recorded[step] = len(self._directory.rollout_files(step))
         if self._recorded[step] < self._config.logging.rollout_groups:
@@ -300,7 +295,7 @@ class GrpoDriver(Driver[BufferView]):
     # -- engines on the learner's GPUs
 
     def _share_gpus(self, view: BufferView) -> None:
-        """Let engines sleep while the learner has work, and wake them for its new weights."""
+        """Let engines sleep while the learner works, and wake them for its new weights."""
         if view.sleep_due and self._pool.settled and self._pool.unfinished == 0:
             self._pool.sleep()
             ray.get(self._actor.engines_sleep.remote(True))

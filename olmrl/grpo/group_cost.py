@@ -1,4 +1,4 @@
-"""What a scored prompt group costs the learner, and what is measured of it: pure functions."""
+"""What a scored prompt group costs the learner, and its statistics: pure functions."""
 
 from __future__ import annotations
 

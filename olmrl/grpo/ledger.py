@@ -4,10 +4,10 @@
        \\________\\__________\\--------> dropped(reason)
 
 Plain Python without Ray, so that it can be model-checked. Engines and scorers only report; the
-learner leases a batch and commits it with its optimizer step. A page position `(epoch, index)` is
-closed when its group is committed or dropped, and is closed exactly once. After a restart the
-ledger goes back to the snapshot saved with the weights, the incarnation rises, and every report
-about a group that the snapshot does not hold is ignored.
+learner leases a batch and commits it with the step that learnt from it. A page position
+`(epoch, index)` is closed when its group is committed or dropped, and is closed exactly once. After
+a restart the ledger goes back to the snapshot saved with the weights, the incarnation rises, and
+every report about a group that the snapshot does not hold is ignored.
 
 Staleness bound: while the engines hold step v, at most `(v + 1 + max_staleness) * batch_size`
 groups that were not dropped may have been issued. A batch takes ready groups in issue order, fast
@@ -29,13 +29,11 @@ from olmrl.types import PolicyVersion
 
 
 class GroupState(StrEnum):
-    """Where a group stands."""
+    """Where an open group stands."""
 
     ISSUED = "issued"
     READY = "ready"
     LEASED = "leased"
-    COMMITTED = "committed"
-    DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class Ledger:
         return record.version.step + self._max_staleness <= self.version.step
 
     def commit(self, batch_id: str, version: PolicyVersion) -> list[GroupRecord]:
-        """Close a leased batch: the optimizer step made `version` from it.
+        """Close a leased batch: the step that learnt from it made `version`.
 
         Returns:
             Its groups.

@@ -1,4 +1,4 @@
-"""How long the completions of a page will be, as far as that is known before they are made.
+"""How long the completions of a page are likely to be.
 
 A long group that starts last keeps engines idle behind it, so groups that may be issued together
 are requested longest first (the longest-processing-time rule, Graham 1969).
@@ -27,7 +27,7 @@ def expected_tokens(page: Page, seen: float | None) -> float | None:
 
 
 def longest_first(expected: Sequence[float | None]) -> list[int]:
-    """Order of work: longest first, the unknown taken for average, equals as they came."""
+    """Order of work: longest first, unknown ones counted as average, equal ones as they came."""
     known = [length for length in expected if length is not None]
     average = sum(known) / len(known) if known else 0.0
     lengths = [average if length is None else length for length in expected]

@@ -26,7 +26,7 @@ class PageFeed:
 
     def _run(self, pages: Generator[Any, None, None]) -> None:
         try:
-            # Closed here: left to the garbage collector it would speak to Ray after Ray is gone.
+            # Closed here: the garbage collector might close it after Ray has shut down.
             with contextlib.closing(pages):
                 for item in pages:
                     if not self._put(item):
@@ -55,9 +55,10 @@ class PageFeed:
             return None
         if isinstance(item, BaseException):
             raise item
-        return item
+        epoch, index, page = item
+        return epoch, index, page
 
     def close(self) -> None:
-        """Stop rendering; waits a moment for the pages in work."""
+        """Stop rendering; waits a moment for pages that are being rendered."""
         self._stop.set()
         self._thread.join(_CLOSING_S)

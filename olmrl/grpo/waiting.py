@@ -1,8 +1,8 @@
-"""Waiting for something that engines make, without leaving them in want of weights.
+"""Waiting for groups and evaluations while still sending weights to engines that join.
 
-A group or an evaluation comes only when engines generate, and under a transport that keeps no
-publication an engine that joins (at the start, or for one that died) generates only when the
-learner has sent it the weights. So the learner goes on serving such engines while it waits.
+Groups and evaluations need engines that generate. Some transports keep no published copy of the
+weights: an engine that joins, at the start or in place of one that died, then generates nothing
+until the learner has sent it the weights. So the learner keeps serving such engines while it waits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from olmrl.weight_sync.sender import WeightSender
+from olmrl.weight_sync.transport import WeightSender
 
 _LOOK_EVERY_S = 1.0
 

@@ -43,7 +43,8 @@ from olmrl.types import (
     PolicyVersion,
     PromptGroup,
 )
-from olmrl.weight_sync.sender import make_sender, resolve_transport
+from olmrl.weight_sync.sender import make_sender
+from olmrl.weight_sync.transport import resolve_transport
 
 
 class GrpoWorker(LearnerWorker[GrpoTask]):
@@ -117,7 +118,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             return self._make_step(work, clock)
         except NonFiniteStep as error:
             if not error.weights_changed:
-                self._save()  # for `--replay`: the batch meets the weights that it met here
+                self._save()  # so that `--replay` runs the batch on these weights
                 self._store.wait()
             raise
 
@@ -195,8 +196,8 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
 
     def _publish(self) -> Measurements:
         config = self._config
-        # Engines load frozen weights from model.path. Sleeping drops theirs, and the checksums are
-        # of whole fused layers: then all are sent.
+        # Frozen weights need no sending: engines load them from model.path. But sleeping engines
+        # have dropped theirs, and checksums cover whole fused layers.
         everything = config.rollout.colocate or config.weight_sync.checksum
         if config.rollout.colocate:
             self._strategy.release_cache()
@@ -215,7 +216,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
     # -- evaluation
 
     def _evaluate(self, *, last: bool) -> bool | None:
-        """Wait for the evaluation; the weights of step 0 are not kept for it, the run's model."""
+        """Wait for the evaluation. Step 0 is not kept as a best one: it is the run's base model."""
         if not self._task.evaluate or not (last or self._is_due(self._version.step)):
             return None
         step = self._version.step

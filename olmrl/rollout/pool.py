@@ -145,11 +145,6 @@ class RolloutPool:
         return sum(worker.state is WorkerState.READY for worker in self._workers)
 
     @property
-    def handles(self) -> list[Any]:
-        """Actor handles of the workers that take work."""
-        return [w.handle for w in self._workers if w.state is WorkerState.READY]
-
-    @property
     def awaited(self) -> list[Any]:
         """Refs of the answers that come next: once one is there, `poll` has something to do."""
         return [worker.pending for worker in self._workers]

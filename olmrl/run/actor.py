@@ -29,7 +29,7 @@ class View:
     incarnation: int
     """Starts of the learner so far; 0: none yet."""
     first_step: int
-    """Optimizer steps in the weights that this incarnation began with."""
+    """Steps in the weights that this incarnation began with."""
     finished: bool
     """The learner has made its last step."""
     rows: int
@@ -45,7 +45,7 @@ class StepRow:
     """Metrics of a finished step or evaluation, merged over ranks."""
 
     step: int
-    """Optimizer steps in the weights."""
+    """Steps in the weights."""
     measured: Measurements
     spans: tuple[tuple[int, tuple[Span, ...]], ...] = ()
     """The parts of the step as each rank timed them, by rank."""
@@ -161,7 +161,7 @@ class RunActor:
         """Start an incarnation: forget what was said to older ones.
 
         Args:
-            step: Optimizer steps in the learner's weights.
+            step: Steps in the learner's weights.
             after: Newest incarnation that a checkpoint knows.
 
         Returns:

@@ -35,14 +35,14 @@ from olmrl.types import Page, PromptGroup, Rollout, UInt8Array
 
 
 class _Listing:
-    """A JSONL file that lists each thing once, over resumes too; for many threads."""
+    """A JSONL file that lists each thing once, across resumes; safe for many threads."""
 
     def __init__(self, path: Path, key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
         """Describe the file; nothing is read or written yet.
 
         Args:
             path: Where it lies.
-            key: What of a row makes it one thing.
+            key: What identifies the thing that a row lists.
         """
         self._path = path
         self._key = key
@@ -84,7 +84,7 @@ class RunDirectory:
 
     @property
     def started(self) -> bool:
-        """Say whether a run has written here."""
+        """Whether a run has written here."""
         return (self.path / "config.yaml").exists()
 
     @property
@@ -115,14 +115,14 @@ class RunDirectory:
         return path.read_text("utf-8")
 
     def trained(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
-        """List the pages of an optimizer step: epoch, place in its order, page id."""
+        """List the pages of a step: epoch, place in its order, page id."""
         _append(self.steps, {"step": step, "pages": [list(page) for page in pages]})
 
     def continue_from(self, step: int) -> None:
-        """Forget what was written after a step, so that a continued run tells no step twice.
+        """Remove what was written after a step, so that a resumed run records no step twice.
 
         Args:
-            step: of the checkpoint the run goes on from; 0: it begins anew.
+            step: of the checkpoint that the run continues from; 0: it starts over.
         """
         for path in (self.metrics, self.steps):
             if not path.exists():

@@ -19,4 +19,4 @@ class Task:
     actor: Any
     """The run's actor (`run.actor`)."""
     total_steps: int
-    """Steps of the run; the learner may make several optimizer steps in one."""
+    """Steps of the run; in one step the learner may make several optimizer updates."""

@@ -1,7 +1,7 @@
 """Who waited for whom: the first steps of a run as a Chrome trace (Perfetto, chrome://tracing).
 
-One track per learner rank with the parts of its step, and two of prompt groups: what engines and
-scorers had in work. Times come from the clocks of the machines they were taken on.
+One track per learner rank shows the parts of its steps; two more show the prompt groups that
+engines and scorers worked on. Times come from each machine's own clock.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Span = tuple[str, float, float]
 
 
 class Timeline:
-    """Collects spans and writes the file anew after every step.
+    """Collects spans and rewrites the file after every step.
 
     Args:
         path: the JSON file.
-        steps: optimizer steps that are shown; 0: nothing is kept or written.
+        steps: steps that are shown; 0: nothing is kept or written.
     """
 
     def __init__(self, path: Path, steps: int) -> None:

@@ -17,8 +17,9 @@ import ray
 
 from olmrl.config.schema import SftConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.page_sets import ExampleNote, ExampleStream, PageItem, SftPages
+from olmrl.data.page_sets import ExampleNote, ExampleStream, SftPages
 from olmrl.data.render import BadPage
+from olmrl.data.sets import PageItem
 from olmrl.data.steps.sample import Dropped
 from olmrl.data.streams import StreamItem
 from olmrl.data.tally import Tally
@@ -33,11 +34,11 @@ from olmrl.sft import scoring
 from olmrl.sft.feed import TRAIN, EvaluationRequest, FeedView, Progress, PromptShare, share_out
 
 _EPOCH = "data/epoch"
-"""Every row of a training step has it, and no row of an evaluation."""
+"""In every row of a training step, and in no row of an evaluation."""
 
 
 class _Offered(NamedTuple):
-    """What a step holds."""
+    """What a step was made of."""
 
     places: list[tuple[int, int, str]]
     """Epoch, place in its order and id of its pages."""
@@ -89,21 +90,21 @@ class SftDriver(Driver[FeedView]):
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
         self._read = tuple(read)
-        self._prepared: list[scoring.ReadPage] | None = None
+        self._prepared: list[scoring.EvaluationPage] | None = None
         """The same, rendered and encoded once for all evaluations of the run."""
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
         self._offered: dict[int, _Offered] = {}
-        """What each step holds that was offered and not reported yet."""
+        """The steps that were offered to the learner and not reported yet."""
         self._trained = 0
         """The newest step that was reported."""
         self._ended: dict[int, Tally] = {}
-        """The whole tally by the last step before the pages ended; some may be lost after it."""
+        """By the last step before the pages ended: the whole tally, with pages lost after it."""
         self._bad = bad
         self._evaluated: dict[int, Measurements] = {}
-        """What became of the evaluation pages at each step whose losses are not logged yet."""
+        """By step, what became of its evaluation pages, until its losses are logged."""
         self._empty: set[str] = set()
-        """Evaluation sets that no page was left of."""
+        """Evaluation sets without a page left."""
 
     def _begin(self, view: FeedView) -> None:
         if view.incarnation > 0:
@@ -155,7 +156,7 @@ class SftDriver(Driver[FeedView]):
         size = self._config.training.pages_per_step
         after, tally = progress.position, progress.tally.copy()
         for item in stream:
-            if self._past_the_end(item.epoch, item.index):
+            if self._config.run.is_past_end(item.epoch, item.index, len(self._train.items)):
                 break
             after = self._after(item.epoch, item.index)
             tally.add(item.note)
@@ -262,12 +263,6 @@ class SftDriver(Driver[FeedView]):
     def _after(self, epoch: int, index: int) -> tuple[int, int]:
         return (epoch, index + 1) if index + 1 < len(self._train.items) else (epoch + 1, 0)
 
-    def _past_the_end(self, epoch: int, index: int) -> bool:
-        if self._config.run.steps is not None:
-            return False
-        size = len(self._train.items)
-        return epoch * size + index >= self._config.run.epochs * size
-
     # -- pages that are not trained on
 
     def _keep(self, note: ExampleNote | Dropped | BadPage) -> bool:
@@ -298,7 +293,7 @@ class SftDriver(Driver[FeedView]):
             self._scores |= {k: v for k, v in figures.items() if k.startswith("eval/")}
 
     def _log_samples(self, before: float = math.inf) -> None:
-        """Log the samples of earlier steps; W&B takes steps in their order only."""
+        """Log the samples of earlier steps; W&B only takes steps in order."""
         while self._records and self._records[0][0] < before:
             step, record = self._records.pop(0)
             log_samples(self._sinks, step, self._directory, record)

@@ -9,7 +9,7 @@ import torch
 
 from olmrl.checkpoint.state import CheckpointStore
 from olmrl.data.payload import unpack_block
-from olmrl.evaluation.reading import ReadingSpec, read
+from olmrl.evaluation.reading import ReadingSpec, read_pages
 from olmrl.learner.core import SftLearner
 from olmrl.learner.generation import whole_copy
 from olmrl.learner.strategy import Strategy
@@ -21,12 +21,12 @@ from olmrl.types import PackedBatch, PolicyVersion
 
 
 class SftEvaluator:
-    """Evaluates when it is due, and notes the scores of checkpoints.
+    """Evaluates when it is due, and records the scores of checkpoints.
 
     Args:
         task: The run.
         strategy: The policy.
-        learner: What takes its loss.
+        learner: Computes its loss.
         store: Keeps the best checkpoints by the scores.
         pack: Pages to micro-batches.
     """
@@ -51,7 +51,7 @@ class SftEvaluator:
 
         Args:
             version: Of the weights.
-            always: At start and end: whatever was not evaluated at this very step.
+            always: Evaluate even if nothing is due, unless it was done at this very step.
 
         Returns:
             Whether these weights are among the best and so are to be saved, on all ranks alike;
@@ -107,7 +107,7 @@ class SftEvaluator:
         model = whole_copy(self._strategy, config.model)
         policy = PolicyGenerator(model, self._task.encoder.build(), version, generate.batch_pages)
         pages = [(name, unpack_block(ray.get(block))) for name, block in share.prompts]
-        readings = list(read(policy, pages, ReadingSpec(generate.max_tokens)))
+        readings = list(read_pages(policy, pages, ReadingSpec(generate.max_tokens)))
         del model, policy
         if self._strategy.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -116,7 +116,7 @@ class SftEvaluator:
         return scores
 
     def _note(self, step: int, figures: dict[str, float]) -> bool:
-        """Note the score, but for step 0: its weights are the model that the run began with."""
+        """Record the score, except for step 0, whose weights are the run's base model."""
         score = figures.get(self._task.config.evaluation.best_metric)
         if score is None or step == 0:
             return False

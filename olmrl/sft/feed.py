@@ -19,7 +19,7 @@ from typing import Any
 from olmrl.data.page_sets import ExampleNote
 from olmrl.data.streams import StreamItem, moved
 from olmrl.data.tally import Tally
-from olmrl.evaluation.reading import Reading
+from olmrl.evaluation.reading import PageReading
 from olmrl.metrics import Last, Measurements
 from olmrl.models.cost import CostModel, balance
 from olmrl.run.actor import RunActor, StepRow, View
@@ -87,7 +87,7 @@ def share_out(
 
 @dataclass(frozen=True, slots=True)
 class PromptShare:
-    """One rank's pages to read."""
+    """One rank's share of the pages to read."""
 
     prompts: tuple[tuple[str, Any], ...]
     """(number in the evaluation, ObjectRef of the block of the `EncodedPage`)."""
@@ -95,7 +95,7 @@ class PromptShare:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What the learner waits for."""
+    """What the learner asks the Driver to evaluate."""
 
     step: int
     losses: bool
@@ -127,7 +127,7 @@ class StepFeed(RunActor):
         self._steps: dict[str, dict[int, Sequence[Any]]] = {}
         self._taken: dict[tuple[str, int], int] = {}
         self._lengths: dict[str, int] = {}
-        self._readings: dict[int, list[list[Reading]]] = {}
+        self._readings: dict[int, list[list[PageReading]]] = {}
         self._scores: dict[int, dict[str, float]] = {}
 
     # -- Driver
@@ -148,12 +148,12 @@ class StepFeed(RunActor):
         return True
 
     async def end(self, incarnation: int, channel: str, steps: int) -> None:
-        """Say that a channel holds exactly so many steps."""
+        """Say how many steps a channel holds in all."""
         if incarnation == self._incarnation:
             self._lengths[channel] = steps
             self._notify()
 
-    async def readings(self, incarnation: int, step: int) -> list[Reading] | None:
+    async def readings(self, incarnation: int, step: int) -> list[PageReading] | None:
         """Wait for what all ranks read at a step, in page order; None when it is void."""
         await self._until(
             lambda: self._void(incarnation) or len(self._readings.get(step, [])) == self._world
@@ -200,7 +200,7 @@ class StepFeed(RunActor):
         """Ask the Driver to feed the evaluation channels of a step."""
         self._request(request)
 
-    async def have_read(self, step: int, readings: list[Reading]) -> None:
+    async def have_read(self, step: int, readings: list[PageReading]) -> None:
         """Hand over what one rank read."""
         self._readings.setdefault(step, []).append(readings)
         self._notify()

@@ -17,27 +17,28 @@ import ray
 from olmrl.config.schema import ScorerConfig, SftConfig, folder_name
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import read_reference, scan_bench
-from olmrl.data.page_sets import PageItem, PageSet
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
-from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
+from olmrl.data.sets import PageItem, PageSet
+from olmrl.data.steps import Dropped, StepContext
 from olmrl.evaluation import figures
 from olmrl.evaluation.judging import Judge, Judged
-from olmrl.evaluation.reading import Reading
+from olmrl.evaluation.reading import PageReading
 from olmrl.rewards.pool import ScorerPool
 from olmrl.run.directory import RunDirectory
+from olmrl.sft.forecast import asking_pipeline
 from olmrl.types import Page, Rollout, UInt8Array
 
 _SHOWN_PAGES = 4
-"""Over all sets, but one of each at least."""
+"""In all, but at least one of each set."""
 _POLL_S = 0.5
 _MEANS = ("edit_similarity", "reading", "ended", "pass_rate")
-"""Figures whose mean over the sets is a figure of its own."""
+"""Figures that are also averaged over the sets."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPage:
-    """A page to be read, with what its text is compared to."""
+class EvaluationPage:
+    """A page to read, and what its text is compared with."""
 
     title: str
     """The evaluation set."""
@@ -48,7 +49,7 @@ class ReadPage:
 
 
 class Scores(NamedTuple):
-    """An evaluation by transcriptions."""
+    """Scores of the pages that the policy read."""
 
     figures: dict[str, float]
     """`eval/<set>/<figure>` and the means `eval/<figure>`."""
@@ -60,7 +61,7 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
     """Draw the pages to read: (set, page), the same ones at every call.
 
     Raises:
-        ValueError: the bench folder is none, or there is no pipeline to ask with.
+        ValueError: not a bench folder, or no pipeline to prompt with.
     """
     generate = config.evaluation.generate
     if generate is None:
@@ -78,20 +79,9 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
     return drawn
 
 
-def asking_pipeline(config: SftConfig) -> Pipeline:
-    """The steps that pages of `evaluation.generate.bench` go through.
-
-    Raises:
-        ValueError: they lack an image, an instruction or their order, or a prompt.
-    """
-    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
-    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
-    return asking
-
-
 def prepare(
     drawn: Sequence[tuple[str, PageItem]], spec: EncoderSpec, directory: RunDirectory
-) -> list[ReadPage]:
+) -> list[EvaluationPage]:
     """Render and encode pages; one that cannot be read is listed and left out. Needs Ray."""
     encoder = spec.build()
     pages = []
@@ -122,14 +112,14 @@ def prepare(
         )
         text = encoder.chat(instruction, None, sample.order)
         block = pack_block(encoder.encode_prompt(page.page_id, text, [image]))
-        pages.append(ReadPage(title, page, ray.put(block)))
+        pages.append(EvaluationPage(title, page, ray.put(block)))
     return pages
 
 
 def score(
     step: int,
-    pages: Sequence[ReadPage],
-    readings: Sequence[Reading],
+    pages: Sequence[EvaluationPage],
+    readings: Sequence[PageReading],
     spec: EncoderSpec,
     directory: RunDirectory,
 ) -> Scores:
@@ -143,7 +133,7 @@ def score(
         directory: Takes the pictures of the pages that are shown.
     """
 
-    def picture(page: ReadPage) -> UInt8Array:
+    def picture(page: EvaluationPage) -> UInt8Array:
         return spec.build().picture(unpack_block(ray.get(page.block)))
 
     judged = _judge(pages, readings)
@@ -174,16 +164,16 @@ def score(
     return Scores(named_figures, record)
 
 
-def shown(pages: Sequence[ReadPage]) -> list[ReadPage]:
+def shown(pages: Sequence[EvaluationPage]) -> list[EvaluationPage]:
     """The pages whose pictures and transcriptions are kept: the first few of every set."""
     each = max(1, _SHOWN_PAGES // max(1, len({one.title for one in pages})))
-    by_title: dict[str, list[ReadPage]] = {}
+    by_title: dict[str, list[EvaluationPage]] = {}
     for one in pages:
         by_title.setdefault(one.title, []).append(one)
     return [page for mine in by_title.values() for page in mine[:each]]
 
 
-def _judge(pages: Sequence[ReadPage], readings: Sequence[Reading]) -> list[Judged]:
+def _judge(pages: Sequence[EvaluationPage], readings: Sequence[PageReading]) -> list[Judged]:
     """What was read of every page with its scores, by number."""
     scorers = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
     try:
@@ -201,7 +191,7 @@ def _judge(pages: Sequence[ReadPage], readings: Sequence[Reading]) -> list[Judge
 
 
 def _renamed(scores: dict[str, float]) -> dict[str, float]:
-    """Figures of a set; the share of tests passed is `pass_rate`, not a second time a reward."""
+    """Figures of a set; rewards are left out, as `pass_rate` says what the bench reward would."""
     named = {n: v for n, v in scores.items() if not n.startswith("reward/")}
     if "reward/edit_distance" in scores:
         named["edit_similarity"] = scores["reward/edit_distance"]

@@ -32,9 +32,11 @@ from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
 from olmrl.weight_sync.fleet import Fleet
+from olmrl.weight_sync.object_store import ObjectStore
 from olmrl.weight_sync.publication import pack
-from olmrl.weight_sync.sender import WeightSender, make_sender
+from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.store import start_store
+from olmrl.weight_sync.transport import WeightSender
 
 DRAW = SamplingSpec(temperature=0.8, top_p=1.0, max_tokens=24)
 FAMILY = FAMILIES["qwen2_5_vl"]
@@ -48,10 +50,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Any]:
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    yield start_store()
-    ray.shutdown()
+def store(ray_job: Any) -> Iterator[Any]:
+    with ray_job(cpus=4):
+        yield start_store()
 
 
 def make_pool(model_path: Path, store: Any, **changes: Any) -> RolloutPool:
@@ -223,6 +224,29 @@ def test_unequal_weights_are_found_by_checksum(
         sender.send(iter(perturbed(model_path, 0.02)), version)
 
 
+class HalfStore(ObjectStore):
+    """A user's transport: sends bfloat16 to engines that compute in float32."""
+
+    def sender(self, config: Any, fleet: Any, rank: int, wire: torch.dtype) -> WeightSender:
+        return super().sender(config, fleet, rank, torch.bfloat16)
+
+
+def test_a_transport_of_ones_own_reaches_every_engine(
+    pool: RolloutPool, store: Any, model_path: Path
+) -> None:
+    version = PolicyVersion(1, 3)
+    own = f"{__name__}:HalfStore"
+    sender = make_sender(
+        WeightSyncConfig(), store, 0, transport=own, dtype="float32", family=FAMILY
+    )
+    named = perturbed(model_path, 0.04)
+    measured = flatten(sender.send(iter(named), version))
+    assert measured["weight_sync/bytes"] == 2 * sum(t.numel() * 2 for _, t in named)
+    pool.submit("half", page(0), DRAW, (0, 1))
+    for completion in gather(pool, 2):
+        assert [span.version for span in completion.versions] == [version]
+
+
 def test_ranks_but_the_first_only_iterate(store: Any) -> None:
     sender = make_sender(
         WeightSyncConfig(), store, 1, transport="object_store", dtype="float32", family=FAMILY
@@ -237,7 +261,7 @@ def test_ranks_but_the_first_only_iterate(store: Any) -> None:
 
 @pytest.mark.parametrize("how", ["killed", pytest.param("hung", marks=pytest.mark.slow)])
 def test_work_of_a_lost_engine_is_done_once_by_others_under_current_weights(
-    pool: RolloutPool, sender: WeightSender, model_path: Path, how: str
+    pool: RolloutPool, store: Any, sender: WeightSender, model_path: Path, how: str
 ) -> None:
     all_ready(pool, 2)
     version = PolicyVersion(2, 1 if how == "killed" else 2)
@@ -248,7 +272,7 @@ def test_work_of_a_lost_engine_is_done_once_by_others_under_current_weights(
     for group_id, reference in zip(calm_groups, pages, strict=True):
         pool.submit(group_id, reference, LONG, (0, 1, 2))
     calm = gather(pool, 24)
-    victim, lost = pool.handles[0], False
+    victim, lost = ray.get(store.engines.remote())[0].handle, False
 
     def lose(found: list[Generated]) -> None:
         nonlocal lost
@@ -363,7 +387,7 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
     all_ready(pool, 1)
     pool.submit("first", page(model_path, 1), DRAW, (0, 1))
     first = gather(pool, 2)
-    ray.kill(pool.handles[0])
+    ray.kill(ray.get(mine.engines.remote())[0].handle)
     pool.submit("second", page(model_path, 1), DRAW, (0, 1))
     second = gather(pool, 2)
     for completion in (*first, *second):

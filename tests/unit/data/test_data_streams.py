@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -17,12 +16,14 @@ from data_pdfs import write_pdf
 
 from olmrl.config import ConfigError
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.order import order
 from olmrl.data.page import PageSource, load_page
-from olmrl.data.page_sets import ExampleNote, ExampleStream, count_sets, load_sets
+from olmrl.data.page_sets import ExampleNote, ExampleStream, load_sets
 from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
+from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import Made, OrderedStream, PageStream, StreamItem, order
+from olmrl.data.streams import Made, OrderedStream, PageStream, StreamItem
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent
@@ -30,19 +31,9 @@ ROOT = HERE.parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    python_path = os.pathsep.join(
-        [str(ROOT), str(HERE), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
-    )
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1"}},
-    )
-    yield
-    ray.shutdown()
+def cluster(ray_job) -> Iterator[None]:
+    with ray_job(cpus=2):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from olmrl.data.page_sets import ExampleNote
 from olmrl.data.streams import StreamItem
 from olmrl.data.tally import Tally
-from olmrl.evaluation.reading import Reading
+from olmrl.evaluation.reading import PageReading
 from olmrl.metrics import Mean, flatten
 from olmrl.models.cost import CostModel
 from olmrl.sft.feed import (
@@ -26,8 +26,8 @@ from olmrl.sft.feed import (
 )
 
 
-def reading(number: int) -> Reading:
-    return Reading(str(number), None, "not read")
+def reading(number: int) -> PageReading:
+    return PageReading(str(number), None, "not read")
 
 
 def item(name: str, response: int, side: int) -> StreamItem:

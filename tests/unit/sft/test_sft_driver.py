@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    python_path = os.pathsep.join([str(HERE.parents[2]), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1"}},
-    )
-    yield
-    ray.shutdown()
+def cluster(ray_job) -> Iterator[None]:
+    with ray_job(cpus=2):
+        yield
 
 
 class Run:
@@ -71,6 +62,8 @@ class Run:
             say=self.said.append,
         )
         self.error: BaseException | None = None
+        self.learner_error: BaseException | None = None
+        self.asked_to_stop = False
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -78,7 +71,7 @@ class Run:
 
     def _run(self) -> None:
         try:
-            self.driver.run(lambda: None, lambda: False)
+            self.driver.run(lambda: self.learner_error, lambda: self.asked_to_stop)
         except BaseException as error:
             self.error = error
 
@@ -154,6 +147,32 @@ def test_pages_that_turn_bad_while_training_stop_the_run(tmp_path: Path, tiny_mo
     assert isinstance(error, RunStopped)
     assert "3 of 8 pages cannot be used, more than data.max_bad_fraction=0.3" in str(error)
     assert "bad_pages.jsonl" in str(error)
+
+
+def test_a_run_that_is_asked_to_stop_gives_out_no_new_step_and_ends_with_the_learner(
+    tmp_path: Path, tiny_model: Path
+):
+    run = Run(tmp_path, tiny_model, settings(tmp_path, make_pairs(tmp_path / "set", 8), steps=100))
+    run.start()
+    run.begin()
+    run.train(0)
+    run.asked_to_stop = True
+    deadline = time.monotonic() + 30
+    while not ray.get(run.feed.stopping.remote()):
+        assert time.monotonic() < deadline
+    assert run.take(50) is None
+    run.finish()
+    (row,) = read_rows(run.directory.metrics)
+    assert (row["step"], row["loss/sft"]) == (1, 1.0)
+
+
+def test_a_learner_that_gives_up_ends_the_driver(tmp_path: Path, tiny_model: Path):
+    run = Run(tmp_path, tiny_model, settings(tmp_path, make_pairs(tmp_path / "set", 4), steps=100))
+    run.start()
+    run.begin()
+    run.train(0)
+    run.learner_error = ValueError("a rank ran out of memory")
+    assert run.failure() is run.learner_error
 
 
 def test_an_epoch_that_keeps_no_page_ends_the_run_though_pages_were_kept_before(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from olmrl.sft.scoring import ReadPage, shown
+from olmrl.sft.scoring import EvaluationPage, shown
 from olmrl.types import Page
 
 
-def read_page(title: str, number: int) -> ReadPage:
+def read_page(title: str, number: int) -> EvaluationPage:
     name = f"{title}/{number}"
-    return ReadPage(title, Page(page_id=name, pdf_path="a.pdf", page_number=1), "a block")
+    return EvaluationPage(title, Page(page_id=name, pdf_path="a.pdf", page_number=1), "a block")
 
 
 @pytest.mark.parametrize(("sets", "each"), [(1, 4), (2, 2), (3, 1), (6, 1)])
