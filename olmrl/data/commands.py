@@ -16,8 +16,9 @@ from olmrl.cluster.connect import connect
 from olmrl.config import SftConfig
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.encoded import IGNORED, EncodedExample
+from olmrl.data.items import ExampleNote
 from olmrl.data.order import first_place
-from olmrl.data.page_sets import ExampleNote, ExampleStream, place_random
+from olmrl.data.page_sets import ExampleStream, place_random
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, scan_sets
 from olmrl.data.steps import Dropped, StepContext

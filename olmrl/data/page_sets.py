@@ -12,15 +12,15 @@ import numpy as np
 from olmrl.config.schema import SftDataConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
+from olmrl.data.items import ExampleNote, Made, StreamItem
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
 from olmrl.data.steps import Dropped, StepContext
-from olmrl.data.streams import Made, OrderedStream, StreamItem, patch_bytes
+from olmrl.data.streams import OrderedStream, patch_bytes
 from olmrl.data.tally import Tally, excess_bad
 from olmrl.data.text_rules import drop_rules
 from olmrl.data.validate import validate
-from olmrl.types import Int64Array
 
 _PAIRS_PER_TASK = 64
 """Page pairs that one task of Ray Data validates."""
@@ -120,22 +120,6 @@ def _require_kept(rules: Sequence[str]) -> None:
 def place_random(seed: int, epoch: int, index: int) -> np.random.Generator:
     """What augmentation draws from at a place of an epoch, whoever runs it."""
     return np.random.default_rng([seed, epoch, index])
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleNote:
-    """What is told of an example that stays in the object store."""
-
-    page_id: str
-    prompt_tokens: int
-    response_tokens: int
-    image_grid_thw: Int64Array
-    """[I, 3]"""
-
-    @property
-    def num_tokens(self) -> int:
-        """Prompt and response."""
-        return self.prompt_tokens + self.response_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-IMAGE_CALLS = "data/image_calls_per_page"
-"""Metric: how often a page's image is cut into patches, over all processes; once, if all is well"""
-PAGE_BYTES = "data/page_bytes"
-"""Metric: bytes of a page's block, which is what engines and learner ranks fetch."""
-
 _ALIGN = 64
 """Arrays begin at multiples of so many bytes."""
 

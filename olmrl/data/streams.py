@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,11 @@ from ray.data import ExecutionResources
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.items import Made, StreamItem
 from olmrl.data.order import order
 from olmrl.data.page import PageSource, load_page
-from olmrl.data.payload import IMAGE_CALLS, PAGE_BYTES, pack_block, unpack_block
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
-from olmrl.metrics import Mean, Measurements
 from olmrl.models.patches import images_encoded
 from olmrl.types import Int64Array
 
@@ -43,40 +43,6 @@ _MOST_PAGES_PER_TASK = 8
 
 _SMALLEST_BLOCK = 4096
 """Fewest bytes of a block of ours."""
-
-
-class Made(NamedTuple):
-    """What a task makes of an item; both parts are picklable."""
-
-    note: Any
-    """Light: comes to the consumer by value."""
-    payload: Any = None
-    """Heavy: stays in the object store, and the consumer gets a reference. None: there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamItem:
-    """An item of the stream, with its exact place."""
-
-    epoch: int
-    index: int
-    """Place in the epoch's order."""
-    note: Any
-    """What the work says of the item."""
-    payload: Any
-    """ObjectRef of the payload's block (`payload.unpack_block` reads it); None: there is none."""
-    payload_bytes: int
-    image_calls: int
-    """Images that were cut into patches for it."""
-
-
-def moved(items: Sequence[StreamItem]) -> Measurements:
-    """How heavy pages were, and how often their images were processed on the way."""
-    count = float(len(items))
-    return {
-        PAGE_BYTES: Mean(float(sum(item.payload_bytes for item in items)), count),
-        IMAGE_CALLS: Mean(float(sum(item.image_calls for item in items)), count),
-    }
 
 
 class Work(Protocol):

@@ -24,10 +24,11 @@ import ray
 
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.items import StreamItem, moved
 from olmrl.data.page import PageSource
 from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
-from olmrl.data.streams import PageStream, StreamItem, moved
+from olmrl.data.streams import PageStream
 from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
-from olmrl.data.streams import PageStream, StreamItem
+from olmrl.data.items import StreamItem
+from olmrl.data.streams import PageStream
 
 _CLOSING_S = 5.0
 
@@ -50,13 +51,12 @@ class PageFeed:
             Exception: what stopped the rendering.
         """
         try:
-            item = self._queue.get_nowait()
+            item: StreamItem | BaseException = self._queue.get_nowait()
         except queue.Empty:
             return None
         if isinstance(item, BaseException):
             raise item
-        epoch, index, page = item
-        return epoch, index, page
+        return item
 
     def close(self) -> None:
         """Stop rendering; waits a moment for pages that are being rendered."""

@@ -19,9 +19,10 @@ import ray
 import torch
 
 from olmrl.checkpoint.state import Restored
+from olmrl.data.items import IMAGE_CALLS
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.data.page import load_page
-from olmrl.data.payload import IMAGE_CALLS, pack_block, unpack_block
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.errors import EngineBroken, GuardFailure
 from olmrl.grpo.buffer import Lease
 from olmrl.grpo.saved_groups import decode_groups, encode_groups

@@ -22,7 +22,7 @@ from typing import Any
 
 import ray
 
-from olmrl.data.payload import IMAGE_CALLS
+from olmrl.data.items import IMAGE_CALLS
 from olmrl.errors import EngineBroken
 from olmrl.metrics import Last, Mean, Measurements, Sum, merge
 from olmrl.rollout.engine import EngineStats, Generated, GenerationFailure

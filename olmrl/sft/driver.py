@@ -17,11 +17,11 @@ import ray
 
 from olmrl.config.schema import SftConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.page_sets import ExampleNote, ExampleStream, SftPages
+from olmrl.data.items import ExampleNote, StreamItem
+from olmrl.data.page_sets import ExampleStream, SftPages
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageItem
 from olmrl.data.steps.sample import Dropped
-from olmrl.data.streams import StreamItem
 from olmrl.data.tally import Tally
 from olmrl.evaluation.samples import log_samples
 from olmrl.metrics import Measurements, Sink, flatten

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from olmrl.data.page_sets import ExampleNote
-from olmrl.data.streams import StreamItem, moved
+from olmrl.data.items import ExampleNote, StreamItem, moved
 from olmrl.data.tally import Tally
 from olmrl.evaluation.reading import PageReading
 from olmrl.metrics import Last, Measurements

@@ -12,8 +12,9 @@ import ray
 import torch
 
 from olmrl.checkpoint.state import Restored
+from olmrl.data.items import IMAGE_CALLS
 from olmrl.data.pack import pack_examples
-from olmrl.data.payload import IMAGE_CALLS, unpack_block
+from olmrl.data.payload import unpack_block
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
 from olmrl.learner.strategy import Strategy

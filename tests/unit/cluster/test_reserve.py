@@ -8,7 +8,8 @@ from olmrl.cluster import PlanError, plan_grpo, reserve
 from olmrl.cluster.reserve import reserve_engines
 from olmrl.cluster.resources import from_ray
 from olmrl.config import GrpoConfig, load
-from olmrl.data.streams import Made, OrderedStream
+from olmrl.data.items import Made
+from olmrl.data.streams import OrderedStream
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,15 @@ from data_pdfs import write_pdf
 
 from olmrl.config import ConfigError
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.items import ExampleNote, Made, StreamItem
 from olmrl.data.order import order
 from olmrl.data.page import PageSource, load_page
-from olmrl.data.page_sets import ExampleNote, ExampleStream, load_sets
+from olmrl.data.page_sets import ExampleStream, load_sets
 from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
 from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import Made, OrderedStream, PageStream, StreamItem
+from olmrl.data.streams import OrderedStream, PageStream
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent

@@ -9,8 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from olmrl.data.page_sets import ExampleNote
-from olmrl.data.streams import StreamItem
+from olmrl.data.items import ExampleNote, StreamItem
 from olmrl.data.tally import Tally
 from olmrl.evaluation.reading import PageReading
 from olmrl.metrics import Mean, flatten
