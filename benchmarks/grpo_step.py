@@ -73,11 +73,11 @@ def prepare(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     encoder = encoder_spec(work).build()
     rows, prompts = [], []
     for number, source in enumerate(scan_bench(str(work / "pages" / "train"))):
-        page = load_page(source, arguments.longest_side)
+        rendered = load_page(source, arguments.longest_side)
         picture = work / f"page-{number}.png"
-        Image.fromarray(page.image).save(picture)
+        Image.fromarray(rendered.image).save(picture)
         rows.append({"image": str(picture), "prompt": encoder.prompt})
-        prompts.append(len(encoder.encode_page(page).prompt_ids))
+        prompts.append(len(encoder.encode_page(rendered).prompt_ids))
     (work / "rows.json").write_text(json.dumps(rows), "utf-8")
     settings = {
         "group": arguments.group,

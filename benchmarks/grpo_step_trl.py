@@ -86,7 +86,7 @@ def make_reward(work: Path, settings: dict[str, Any], tokenizer: Any) -> Callabl
 
     rewards = build_all(RewardConfig(**entry) for entry in settings["rewards"])
     sources = scan_bench(str(work / "pages" / "train"))
-    pages = [load_page(source, settings["longest_side"]) for source in sources]
+    pages = [load_page(source, settings["longest_side"]).page for source in sources]
 
     def score(completion_ids: list[list[int]], page: list[int], **_: object) -> list[float]:
         totals = []

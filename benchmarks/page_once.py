@@ -94,7 +94,7 @@ def make_group(prompt: int, response: int) -> GroupItem:
     page = EncodedPage(
         page_id="page",
         prompt_ids=np.concatenate([text[:5], image, text[5:]]).astype(np.int64),
-        pixel_values=rng.normal(size=(4 * side * side, 1176)).astype(np.float32),
+        patches=rng.integers(0, 256, (4 * side * side, 588), np.uint8),
         image_grid_thw=np.asarray([[1, 2 * side, 2 * side]], np.int64),
     )
     completions = [
@@ -163,7 +163,7 @@ def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: in
     return {
         "rows": len(batches),
         "tokens": sum(batch.num_tokens for batch in batches),
-        "patches": sum(len(batch.pixel_values) for batch in batches),
+        "patches": sum(len(batch.patches) for batch in batches),
         "forward_tflop": sum(cost.batch(batch) for batch in batches) / 1e12,
         "step_seconds": min(seconds),
         "linear_seconds": min(linear),

@@ -91,7 +91,7 @@ def make_example(number: int, response: int) -> EncodedExample:
     page = EncodedPage(
         f"page-{number}",
         prompt.astype(np.int64),
-        rng.normal(size=(GRID[0] * GRID[1], 1176)).astype(np.float32),
+        rng.integers(0, 256, (GRID[0] * GRID[1], 588), np.uint8),
         np.asarray([[1, *GRID]], np.int64),
     )
     ids = rng.integers(0, 1000, response).astype(np.int64)
@@ -138,7 +138,7 @@ def measure(arguments: argparse.Namespace, budget: int) -> dict[str, float]:
     largest = max(rows, key=lambda row: row.num_tokens)
     shape = family_of(config).shape(config.to_dict())
     planned = Row(
-        largest.num_tokens, len(largest.pixel_values), len(largest.targets), largest.num_tokens
+        largest.num_tokens, len(largest.patches), len(largest.targets), largest.num_tokens
     )
     found = {
         "rows": len(rows),

@@ -51,10 +51,12 @@ from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.pack import pack_examples
 from olmrl.data.page import scan_pairs
 from olmrl.data.page_sets import ExampleStream, ExampleWork
+from olmrl.data.payload import unpack_block
 from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import StepContext, build_pipeline
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
+from olmrl.models.pixels import normalise
 from olmrl.synth.model import make_model
 
 RESULTS = Path(__file__).parent / "results" / "sft_step.json"
@@ -105,7 +107,7 @@ def load_examples(work: Path) -> list[EncodedExample]:
     pipeline = build_pipeline(steps_at(LONGEST))
     pages = PageSet("bench", tuple(PageItem(source, pipeline) for source in sources))
     make = ExampleWork(pages, EncoderSpec(str(work / "model")), 16384, 0)
-    return [make(0, k, k) for k in range(len(sources))]
+    return [make.example(0, k, k) for k in range(len(sources))]
 
 
 def olmrl_step(
@@ -137,6 +139,7 @@ def public_step(work: Path) -> Callable[[Sequence[EncodedExample]], float]:
     ).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.0)
     image_id = model.config.image_token_id
+    normalisation = EncoderSpec(str(work / "model")).build().normalisation
 
     def step(examples: Sequence[EncodedExample]) -> float:
         total = tokens = 0.0
@@ -149,7 +152,9 @@ def public_step(work: Path) -> Callable[[Sequence[EncodedExample]], float]:
                 attention_mask=torch.ones_like(ids),
                 mm_token_type_ids=(ids == image_id).int(),
                 labels=torch.from_numpy(labels)[None],
-                pixel_values=torch.from_numpy(example.page.pixel_values),
+                pixel_values=normalise(
+                    torch.from_numpy(example.page.patches), normalisation, torch.float32
+                ),
                 image_grid_thw=torch.from_numpy(example.page.image_grid_thw),
                 use_cache=False,
             ).loss
@@ -231,12 +236,12 @@ def measure_input(work: Path, cpus: int, pages: int) -> dict[str, object]:
                 PageSet("b", items), spec, max_tokens=16384, seed=1, epochs=1, prefetch=64
             )
         )
-        next(stream)  # workers start
+        first = next(stream)  # workers start
         time.sleep(HEAD_START_S if pace else 0.0)
         waited, started = 0.0, time.perf_counter()
         for _ in range(pages - 1):
             asked = time.perf_counter()
-            next(stream)
+            unpack_block(ray.get(next(stream).payload))
             waited += time.perf_counter() - asked
             time.sleep(pace)
         seconds = time.perf_counter() - started
@@ -244,6 +249,7 @@ def measure_input(work: Path, cpus: int, pages: int) -> dict[str, object]:
             found[f"share waited, {name}"] = round(waited / seconds, 4)
         else:
             found["pages_per_s"] = round((pages - 1) / seconds, 1)
+        found["bytes_per_page"] = first.payload_bytes
     ray.shutdown()
     return found
 

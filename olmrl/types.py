@@ -4,7 +4,7 @@
 
 Plain Python and numpy only: every process (engine, scorer, learner, driver) can import this
 without torch. Shape letters: P prompt tokens, R completion tokens, T packed tokens, N predicted
-tokens, V vision patches, D patch width, I images, H/W pixels.
+tokens, V vision patches, K bytes of a patch, I images, H/W pixels.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PolicyVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One rendered page with everything that is known about its truth."""
+    """A page and everything that is known about its truth; its pixels travel apart."""
 
     page_id: str
     """`<pdf relative to its folder>::<page number>`, unique in a data set."""
@@ -55,14 +55,21 @@ class Page:
     """Where the PDF lies (local path or fsspec URL)."""
     page_number: int
     """1-based page in the PDF."""
-    image: UInt8Array
-    """[H, W, 3] RGB pixels, rendered once."""
     reference: str | None = None
     """Truth: front matter and markdown body, or None where only unit tests exist."""
     tests: tuple[dict[str, Any], ...] = ()
     """olmOCR-bench rows of this page from all JSONL files (docs/formats.md#bench-tests)."""
     test_files: tuple[str, ...] = ()
     """The JSONL file (scoring category) of each row of `tests`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPage:
+    """A page with its pixels, before they are cut into patches."""
+
+    page: Page
+    image: UInt8Array
+    """[H, W, 3] RGB"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +170,8 @@ class PromptGroup:
     rollouts: tuple[Rollout, ...]
     """G rollouts in order of `completion.index`."""
     page: Any = None
-    """Ray ObjectRef of the Page (or the Page itself without Ray)."""
+    """Ray ObjectRef of its page: from the scorers of the `Page`, to the learner of the block of
+    the `EncodedPage` that the engines took."""
 
     @property
     def totals(self) -> Float32Array:
@@ -178,13 +186,13 @@ class PromptGroup:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPage:
-    """A page as the model takes it: prompt ids (image placeholders expanded) and patches."""
+    """A page as the model takes it, made once: prompt ids and patches."""
 
     page_id: str
     prompt_ids: Int64Array
-    """[P] ids of the whole chat prompt."""
-    pixel_values: Float32Array
-    """[V, D] patches from the family's image processor."""
+    """[P] ids of the whole chat prompt, image placeholders expanded."""
+    patches: UInt8Array
+    """[V, K] pixels by patch, one frame, not normalised (`models.patches.ImagePatcher`)."""
     image_grid_thw: Int64Array
     """[I, 3] patches per image in time, height, width (before spatial merging)."""
 
@@ -217,8 +225,8 @@ class PackedBatch:
     """[N] token to be predicted."""
     sequence_ids: Int32Array
     """[N] 0..S-1: the SFT page or rollout each target belongs to."""
-    pixel_values: Float32Array
-    """[V, D] patches of all images, in order of appearance."""
+    patches: UInt8Array
+    """[V, K] patches of all images in order of appearance, one frame, not normalised."""
     image_grid_thw: Int64Array
     """[I, 3]"""
     weights: Float32Array

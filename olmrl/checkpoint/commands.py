@@ -86,15 +86,13 @@ def run_fp8(options: argparse.Namespace) -> int:
 def run_parity(options: argparse.Namespace) -> int:
     """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
     encoder = Encoder(options.model, prompt=options.prompt)
-    pages = load_pages(options.pages, options.limit, options.longest_side)
-    completions = transcribe(
-        options.model, pages, options.prompt, options.max_tokens, options.dtype
-    )
+    rendered = load_pages(options.pages, options.limit, options.longest_side)
+    pages = [encoder.encode_page(page) for page in rendered]
+    completions = transcribe(options.model, pages, options.max_tokens, options.dtype)
     probe = ProbedModel(options.model, getattr(torch, options.dtype))
     scored = []
     for page, completion in zip(pages, completions, strict=True):
-        tokens = completion.token_ids.astype(np.int64)
-        sample = Sample(page, encoder.encode_page(page), tokens)
+        sample = Sample(page, completion.token_ids.astype(np.int64))
         scored.append(probe.score(sample, encoder.banned_ids))
     found = parity.judge(
         [page.page_id for page in pages],

@@ -176,7 +176,8 @@ def _largest_moment(
     if model.freeze.vision and model.freeze.projector:
         vision_kept = vision_inside = 0.0
     ends = (row.tokens + row.predicted) * shape.hidden * (16 if compute == 4 else 10)
-    pixels = row.patches * (shape.patch_width * (4 + compute % 4) + 6 * shape.vision.width * 4)
+    # bytes of one of two frames, and both normalised
+    pixels = row.patches * (shape.patch_width * (0.5 + compute) + 6 * shape.vision.width * 4)
     features = row.patches / shape.merge**2 * shape.hidden * compute
     head = _head_bytes(shape, model, learner, row)
     around: Memory = {"vision features": vision_kept + pixels + features}
@@ -238,7 +239,7 @@ def transcription_memory(
     ]
     pages = {
         "whole copy": 1.0 * copied * compute,
-        "pixels": 1.0 * patches * shape.patch_width * compute,
+        "pixels": patches * shape.patch_width * (0.5 + compute),
     }
     return resident | pages | max(moments, key=total)
 

@@ -154,7 +154,7 @@ def plan_sft(config: SftConfig) -> Plan:
         reading = transcription_memory(shape, config.model, config.learner, work, generate)
         learner = replace(learner, reading=reading)
     ahead = config.data.prefetch_pages * config.learner.workers
-    pages = ahead * work.patches * shape.patch_width * 4.0 if work and shape else 0.0
+    pages = float(ahead * work.image_bytes) if work else 0.0
     data = _data(pages, 1.0, config.data.resources)
     if generate is None:
         return Plan((learner, data), shape, config)

@@ -36,7 +36,7 @@ class Workload:
     limit: int
     """Maximum completion tokens."""
     image_bytes: int
-    """Bytes of the rendered pixels."""
+    """Bytes of its pixels, as the object store holds them."""
 
     def pages_in(self, tokens: int, completions: int) -> int:
         """Pages that fit in a packed row of `tokens` tokens, at least one."""

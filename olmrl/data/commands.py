@@ -17,7 +17,7 @@ from olmrl.config import SftConfig
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.order import first_place
-from olmrl.data.page_sets import ExampleStream, place_random
+from olmrl.data.page_sets import ExampleNote, ExampleStream, place_random
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, scan_sets
 from olmrl.data.steps import Dropped, StepContext
@@ -126,13 +126,14 @@ def _show_histogram(
     )
     tally, bins, lost = Tally(), Counter[int](), []
     longest = 0
-    for _, _, value in stream:
-        tally.add(value)
-        if isinstance(value, EncodedExample):
-            bins[value.num_tokens // _BIN] += 1
-            longest = max(longest, value.num_tokens)
+    for item in stream:
+        note = item.note
+        tally.add(note)
+        if isinstance(note, ExampleNote):
+            bins[note.num_tokens // _BIN] += 1
+            longest = max(longest, note.num_tokens)
         else:
-            lost.append(_lost_row(value))
+            lost.append(_lost_row(note))
     ray.shutdown()
     print(tally.summary())
     print(f"\ntokens per page (longest {longest}, data.max_tokens {config.data.max_tokens})")

@@ -1,14 +1,14 @@
 """Pages and transcriptions as the model takes them: token ids and image patches.
 
-Bit-equal to what the family's own processor in transformers gives, and without its imports: every
-process of a run encodes or checks pages, and those imports cost 8 CPU seconds each. Shape letters:
-P prompt tokens, R response tokens, V patches, D patch width, I images.
+What the family's own processor in transformers gives (patches are normalised later, by whoever
+uses them), and without its imports: they cost 8 CPU seconds in each process that encodes. Shape
+letters: P prompt tokens, R response tokens, V patches, I images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, get_args
 
@@ -21,7 +21,14 @@ from olmrl.data.render import BadPage
 from olmrl.errors import PageRefused
 from olmrl.models.files import chat_template, image_settings, model_family, vision_tokens
 from olmrl.models.patches import ImagePatcher
-from olmrl.types import EncodedPage, Int32Array, Int64Array, Page, UInt8Array
+from olmrl.types import (
+    EncodedPage,
+    Int32Array,
+    Int64Array,
+    Page,
+    RenderedPage,
+    UInt8Array,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -85,7 +92,9 @@ class Encoder:
         self.vision = vision_tokens(model_path)
         self.tokenizer = _tokenizer(model_path)
         self._template = chat_template(model_path)
-        self._images = ImagePatcher(image_settings(model_path))
+        settings = image_settings(model_path)
+        self.normalisation = settings.normalisation
+        self._images = ImagePatcher(settings)
         self.end_id = self._id_of(self.family.end_token)
         vocabulary = self.tokenizer.get_vocab()
         self.banned_ids: tuple[int, ...] = tuple(
@@ -127,10 +136,19 @@ class Encoder:
             chat_template=self._template,
         )
 
-    def image_tokens(self, page: Page) -> int:
-        """Image features that the model makes of a page: placeholders its prompt must hold."""
-        height, width = page.image.shape[:2]
-        return int(self.vision.count(np.asarray([self._images.grid(height, width)]))[0])
+    def picture(self, page: EncodedPage) -> UInt8Array:
+        """[H, W, 3] pixels of a page with one image, as the model sees it."""
+        (grid,) = page.image_grid_thw.tolist()
+        return self._images.picture(page.patches, grid)
+
+    def turned(self, page: EncodedPage, degrees: int) -> EncodedPage:
+        """A page with one image turned counter-clockwise by 90, 180 or 270 degrees.
+
+        The prompt stays as it is: the image has as many tokens as before.
+        """
+        pixels = np.ascontiguousarray(np.rot90(self.picture(page), k=degrees // 90))
+        patches, grid = self._images.encode(pixels)
+        return replace(page, patches=patches, image_grid_thw=np.array([grid], np.int64))
 
     def check_chat(self) -> None:
         """Encode a blank page, so that a wrong chat template shows before any page.
@@ -145,17 +163,18 @@ class Encoder:
         except (ValueError, TemplateError) as error:
             raise ValueError(f"{self.model_path}: {error}") from error
 
-    def encode_page(self, page: Page) -> EncodedPage:
+    def encode_page(self, rendered: RenderedPage) -> EncodedPage:
         """Encode the prompt of a page.
 
         Raises:
             BadPage: its anchor text cannot be made, or breaks the chat text.
         """
+        page = rendered.page
         try:
             text = self.prompt_text(page)
         except ValueError as error:
             raise BadPage(page.pdf_path, page.page_number, str(error)) from error
-        return self.encode_prompt(page.page_id, text, [page.image])
+        return self.encode_prompt(page.page_id, text, [rendered.image])
 
     def encode_prompt(
         self, page_id: str, text: str, images: Sequence[UInt8Array] | UInt8Array
@@ -184,7 +203,7 @@ class Encoder:
         return EncodedPage(
             page_id=page_id,
             prompt_ids=np.concatenate(parts),
-            pixel_values=patches[0] if len(patches) == 1 else np.concatenate(patches),
+            patches=patches[0] if len(patches) == 1 else np.concatenate(patches),
             image_grid_thw=grid,
         )
 

@@ -138,7 +138,7 @@ class _Row:
             predict_at=np.concatenate(at),
             targets=np.concatenate(targets),
             sequence_ids=np.concatenate(sequences),
-            pixel_values=np.concatenate([page.pixel_values for page in self._pages]),
+            patches=np.concatenate([page.patches for page in self._pages]),
             image_grid_thw=np.concatenate([page.image_grid_thw for page in self._pages]),
             weights=np.concatenate(self._weights),
             advantages=np.concatenate(self._advantages) if self._advantages else None,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from olmrl import storage
 from olmrl.data.render import BadPage, UnreadPage, render_page
-from olmrl.types import Page
+from olmrl.types import Page, RenderedPage
 
 REFERENCE_FOLDER = "claude_original"
 """Folder of reference transcriptions inside a bench folder."""
@@ -184,7 +184,7 @@ def scan_pairs(root: str, limit: int | None = None) -> PairScan:
     return PairScan(sources[:limit], orphans)
 
 
-def load_page(source: PageSource, longest_side: int) -> Page:
+def load_page(source: PageSource, longest_side: int) -> RenderedPage:
     """Render a page and read its truth.
 
     Args:
@@ -194,15 +194,16 @@ def load_page(source: PageSource, longest_side: int) -> Page:
     Raises:
         BadPage: the PDF, the page or the reference cannot be read.
     """
-    return Page(
+    image = render_page(source.pdf_path, source.page_number, longest_side)
+    page = Page(
         page_id=source.page_id,
         pdf_path=source.pdf_path,
         page_number=source.page_number,
-        image=render_page(source.pdf_path, source.page_number, longest_side),
         reference=read_reference(source),
         tests=source.tests,
         test_files=source.test_files,
     )
+    return RenderedPage(page, image)
 
 
 def read_reference(source: PageSource) -> str | None:

@@ -13,13 +13,15 @@ from olmrl.config.schema import SftDataConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.page import PageSource, scan_pairs
+from olmrl.data.payload import Made
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
 from olmrl.data.steps import Dropped, StepContext
-from olmrl.data.streams import OrderedStream, StreamItem, image_bytes
+from olmrl.data.streams import OrderedStream, StreamItem, patch_bytes
 from olmrl.data.tally import Tally, excess_bad
 from olmrl.data.text_rules import drop_rules
 from olmrl.data.validate import validate
+from olmrl.types import Int64Array
 
 _PAIRS_PER_TASK = 64
 """Page pairs that one task of Ray Data validates."""
@@ -82,9 +84,9 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
 
 
 def judge_all(
-    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
+    work: Callable[[int, int, int], Made], count: int, resources: Mapping[str, float] | None
 ) -> Iterable[Any]:
-    """What `work` says of each item, in order, many items to a task of Ray Data."""
+    """What `work` notes of each item, in order, many items to a task of Ray Data."""
     stream = OrderedStream(
         work,
         count,
@@ -95,7 +97,7 @@ def judge_all(
         task_resources=resources,
         most_per_task=_PAIRS_PER_TASK,
     )
-    return (verdict for _, _, verdict in stream)
+    return (item.note for item in stream)
 
 
 def _require_kept(rules: Sequence[str]) -> None:
@@ -112,6 +114,22 @@ def place_random(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 @dataclass(frozen=True, slots=True)
+class ExampleNote:
+    """What is told of an example that stays in the object store."""
+
+    page_id: str
+    prompt_tokens: int
+    response_tokens: int
+    image_grid_thw: Int64Array
+    """[I, 3]"""
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and response."""
+        return self.prompt_tokens + self.response_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class ExampleWork:
     """Take one page through its set's pipeline."""
 
@@ -120,7 +138,16 @@ class ExampleWork:
     max_tokens: int
     seed: int
 
-    def __call__(self, epoch: int, index: int, item: int) -> EncodedExample | Dropped | BadPage:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
+        """A note of the example and the `EncodedExample`; or why there is none."""
+        made = self.example(epoch, index, item)
+        if not isinstance(made, EncodedExample):
+            return Made(made)
+        page = made.page
+        lengths = len(page.prompt_ids), len(made.response_ids)
+        return Made(ExampleNote(page.page_id, *lengths, page.image_grid_thw), made)
+
+    def example(self, epoch: int, index: int, item: int) -> EncodedExample | Dropped | BadPage:
         """The example, or why there is none."""
         source, pipeline = self.pages.items[item]
         random = place_random(self.seed, epoch, index)
@@ -139,10 +166,11 @@ class ExampleWork:
 
 
 class ExampleStream:
-    """Examples of a set in an exact order: yields (epoch, index, value).
+    """Examples of a set in an exact order.
 
-    The value is an `EncodedExample`, or a `Dropped` or `BadPage` in the place of a page without
-    one; every page of an epoch has its place, so positions are exact whatever is dropped.
+    The note of an item is an `ExampleNote` and its payload the `EncodedExample`; in the place of a
+    page without one the note is a `Dropped` or `BadPage`. Every page of an epoch has its place, so
+    positions are exact whatever is dropped.
 
     Args:
         pages: The pages of one epoch.
@@ -178,7 +206,7 @@ class ExampleStream:
             work=ExampleWork(pages, encoder, max_tokens, seed or 0),
             count=len(pages.items),
             seed=seed,
-            item_bytes=image_bytes(pages.longest_side, page=False, encoded=True),
+            item_bytes=patch_bytes(pages.longest_side),
             start_epoch=start_epoch,
             start_index=start_index,
             epochs=epochs,

@@ -1,14 +1,14 @@
 """Ray Data streams of pages: exact order, bounded memory, resumable at any position.
 
 The order of an epoch is a pure function of (seed, epoch). A stream starts at any (epoch, index) by
-asking Ray Data for the remaining positions only, so nothing is rendered twice. Tasks render (and
-encode) a few pages each, and Ray Data holds back once the asked number waits in the object store.
+asking Ray Data for the remaining positions only, so nothing is rendered twice. Tasks render and
+encode a few pages each, and Ray Data holds back once the asked number waits in the object store.
+What is heavy of a page stays there: the consumer gets a note by value and a reference.
 """
 
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +24,11 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.order import order
 from olmrl.data.page import PageSource, load_page
+from olmrl.data.payload import IMAGE_CALLS, PAGE_BYTES, Made, pack_block, unpack_block
 from olmrl.data.render import BadPage
-from olmrl.types import EncodedPage, Int64Array, Page
+from olmrl.metrics import Mean, Measurements
+from olmrl.models.patches import images_encoded
+from olmrl.types import Int64Array
 
 _TASKS_PER_EXECUTION = 512
 """Tasks of one Ray Data execution; starting one costs about 0.2 s."""
@@ -38,15 +41,40 @@ _PAUSE_S = 0.02
 _MOST_PAGES_PER_TASK = 8
 """Pages that one task renders."""
 
-StreamItem = tuple[int, int, Any]
-"""Epoch, place in the epoch's order, and what the work made of the item there."""
+_SMALLEST_BLOCK = 4096
+"""Fewest bytes of a block of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamItem:
+    """An item of the stream, with its exact place."""
+
+    epoch: int
+    index: int
+    """Place in the epoch's order."""
+    note: Any
+    """What the work says of the item."""
+    payload: Any
+    """ObjectRef of the payload's block (`payload.unpack_block` reads it); None: there is none."""
+    payload_bytes: int
+    image_calls: int
+    """Images that were cut into patches for it."""
+
+
+def moved(items: Sequence[StreamItem]) -> Measurements:
+    """How heavy pages were, and how often their images were processed on the way."""
+    count = float(len(items))
+    return {
+        PAGE_BYTES: Mean(float(sum(item.payload_bytes for item in items)), count),
+        IMAGE_CALLS: Mean(float(sum(item.image_calls for item in items)), count),
+    }
 
 
 class Work(Protocol):
     """What happens to one item, inside a Ray Data task. Picklable."""
 
-    def __call__(self, epoch: int, index: int, item: int, /) -> Any:
-        """Make a picklable value of item number `item`, at place `index` of epoch `epoch`."""
+    def __call__(self, epoch: int, index: int, item: int, /) -> Made:
+        """Work on item number `item`, which has place `index` in epoch `epoch`."""
 
 
 @lru_cache(maxsize=4)
@@ -67,13 +95,13 @@ class OrderedStream:
     seed: int | None
     """Seed of the order; None keeps the items' own order in every epoch."""
     item_bytes: int
-    """Upper estimate of one value's size, which turns `prefetch` into a memory bound."""
+    """Upper estimate of an item's size, which turns `prefetch` into a memory bound."""
     start_epoch: int = 0
     start_index: int = 0
     epochs: int | None = None
     """Stop before this epoch; None goes on for ever."""
     prefetch: int = 32
-    """Values held ready ahead of the consumer."""
+    """Items held ready ahead of the consumer."""
     task_cpus: float = 1.0
     """Logical CPUs of one task."""
     task_resources: Mapping[str, float] | None = None
@@ -98,14 +126,16 @@ class OrderedStream:
         while end is None or position < end:
             stop = position + per_task * _TASKS_PER_EXECUTION
             stop = stop if end is None else min(stop, end)
-            yield from self._execute(shared, position, stop, -(-(stop - position) // per_task))
+            yield from self._execute(shared, position, stop, per_task)
             position = stop
 
     def _execute(
-        self, shared: ray.ObjectRef, first: int, stop: int, blocks: int
+        self, shared: ray.ObjectRef, first: int, stop: int, per_task: int
     ) -> Iterator[StreamItem]:
-        dataset = ray.data.range(stop - first, override_num_blocks=blocks).map_batches(
-            _Task(shared, first),
+        tasks = -(-(stop - first) // per_task)
+        room = max(_SMALLEST_BLOCK, 32 * per_task)
+        dataset = ray.data.range(stop - first, override_num_blocks=tasks).map_batches(
+            _Task(shared, first, room),
             batch_size=None,
             num_cpus=self.task_cpus,
             resources=dict(self.task_resources or {}),
@@ -119,12 +149,23 @@ class OrderedStream:
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             object_store_memory=self.prefetch * self.item_bytes
         )
+        # Ray Data ends a block beyond so many bytes: each of ours, but not the 8-byte numbers of
+        # the items that a task works on.
+        context.target_max_block_size = room // 2
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-        for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for position, value in zip(batch["position"], batch["value"], strict=True):
-                epoch, index = divmod(position.as_py(), self.count)
-                yield epoch, index, pickle.loads(value.as_buffer())
+        blocks = (
+            entry for bundle in dataset.iter_internal_ref_bundles() for entry in bundle.blocks
+        )
+        for block in blocks:
+            for position, note, has_payload, image_calls in unpack_block(ray.get(block.ref)):
+                epoch, index = divmod(position, self.count)
+                payload, size = None, 0
+                if has_payload:
+                    heavy = next(blocks)
+                    assert heavy.metadata.num_rows == 1, "a payload is a block of its own"
+                    payload, size = heavy.ref, heavy.metadata.size_bytes
+                yield StreamItem(epoch, index, note, payload, size, image_calls)
 
 
 class _Unhurried(ExecutionCallback):
@@ -149,21 +190,30 @@ class _Unhurried(ExecutionCallback):
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The function of one Ray Data task: some positions to their values."""
+    """The function of one Ray Data task: some positions to notes and payloads."""
 
     shared: Any
     """ObjectRef of (work, count, seed)."""
     first: int
+    room: int
+    """Fewest bytes of a block."""
 
-    def __call__(self, batch: dict[str, Any]) -> pa.Table:
+    def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
+        """Give the notes of all positions as one block, then a block for each payload."""
         work, count, seed = _fetch(self.shared)
         positions = batch["id"].astype(np.int64) + self.first
-        values = []
+        notes, payloads = [], []
         for position in positions.tolist():
             epoch, index = divmod(position, count)
             item = index if seed is None else int(_cached_order(count, seed, epoch)[index])
-            values.append(pickle.dumps(work(epoch, index, item), protocol=5))
-        return pa.table({"position": positions, "value": pa.array(values, pa.large_binary())})
+            before = images_encoded()
+            note, payload = work(epoch, index, item)
+            notes.append((position, note, payload is not None, images_encoded() - before))
+            if payload is not None:
+                payloads.append(pack_block(payload, room=self.room))
+            del payload
+        yield pack_block(notes, room=self.room)
+        yield from payloads
 
 
 @lru_cache(maxsize=2)
@@ -173,45 +223,36 @@ def _fetch(shared: ray.ObjectRef) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedPage:
-    """A page with its encoding, for engines and learner alike."""
-
-    page: Page
-    encoded: EncodedPage
-
-
-@dataclass(frozen=True, slots=True)
 class PageWork:
-    """Render a page, and encode it when asked to."""
+    """Render and encode a page."""
 
     sources: tuple[PageSource, ...]
     longest_side: int
-    encoder: EncoderSpec | None = None
+    encoder: EncoderSpec
 
-    def __call__(self, epoch: int, index: int, item: int) -> Page | PreparedPage | BadPage:
-        """The page, or why it cannot be used."""
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
+        """The page's truth, with the `EncodedPage` as payload; or why it cannot be used."""
         try:
-            page = load_page(self.sources[item], self.longest_side)
-            if self.encoder is None:
-                return page
-            return PreparedPage(page, self.encoder.build().encode_page(page))
+            rendered = load_page(self.sources[item], self.longest_side)
+            return Made(rendered.page, self.encoder.build().encode_page(rendered))
         except BadPage as bad:
-            return bad
+            return Made(bad)
 
 
-def image_bytes(longest_side: int, *, page: bool, encoded: bool) -> int:
-    """Most bytes that a page takes as pixels and as patches (float32, two frames)."""
-    pixels = 3 * longest_side**2
-    return max(1024, pixels * (int(page) + 8 * int(encoded)))
+def patch_bytes(longest_side: int) -> int:
+    """Most bytes that a page of so many pixels takes as patches."""
+    return max(2 * _SMALLEST_BLOCK, 3 * longest_side**2)
 
 
 class PageStream:
-    """Pages of a folder for ever, each with its exact place: yields (epoch, index, value).
+    """Pages of a folder for ever, each with its exact place.
 
-    The value is a `Page` (or a `PreparedPage`), or a `BadPage` in the place of an unusable one.
+    The note of an item is a `Page`, its payload an `EncodedPage`; in the place of an unusable page
+    the note is a `BadPage`.
 
     Args:
         sources: Pages of one epoch.
+        encoder: Model and prompt.
         seed: Seed of the order; None keeps the order of `sources`.
         longest_side: Pixels of the longer side.
         start_epoch: Epoch to start in.
@@ -220,7 +261,6 @@ class PageStream:
         prefetch: Pages held ready ahead of the consumer.
         render_cpus: Logical CPUs of one rendering task.
         resources: Custom Ray resources of one rendering task.
-        encoder: Also encode each page, and yield `PreparedPage`s.
 
     Raises:
         ValueError: no sources, or a start outside the epoch.
@@ -229,6 +269,7 @@ class PageStream:
     def __init__(
         self,
         sources: Sequence[PageSource],
+        encoder: EncoderSpec,
         *,
         seed: int | None,
         longest_side: int,
@@ -238,13 +279,12 @@ class PageStream:
         prefetch: int = 32,
         render_cpus: float = 1.0,
         resources: Mapping[str, float] | None = None,
-        encoder: EncoderSpec | None = None,
     ) -> None:
         self._stream = OrderedStream(
             work=PageWork(tuple(sources), longest_side, encoder),
             count=len(sources),
             seed=seed,
-            item_bytes=image_bytes(longest_side, page=True, encoded=encoder is not None),
+            item_bytes=patch_bytes(longest_side),
             start_epoch=start_epoch,
             start_index=start_index,
             epochs=epochs,

@@ -22,7 +22,7 @@ class Tally:
     """Pages by (step, rule)."""
 
     def add(self, value: Any) -> None:
-        """Count one value of an `ExampleStream`."""
+        """Count what an `ExampleStream` notes of a page."""
         if isinstance(value, Dropped):
             self.dropped[value.step, value.rule] += 1
         elif isinstance(value, BadPage):

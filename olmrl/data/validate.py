@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from olmrl import storage
 from olmrl.data.page import PageSource, read_reference
+from olmrl.data.payload import Made
 from olmrl.data.render import BadPage, UnreadPage, page_count
 from olmrl.markup import front_matter
 
@@ -71,11 +72,11 @@ def check_pair(source: PageSource) -> str:
 class _CheckWork:
     sources: tuple[PageSource, ...]
 
-    def __call__(self, epoch: int, index: int, item: int) -> str | UnreadPage:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
         try:
-            return check_pair(self.sources[item])
+            return Made(check_pair(self.sources[item]))
         except UnreadPage as unread:
-            return unread
+            return Made(unread)
 
 
 def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Validation:

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 import ray
 
 from olmrl.config.schema import GrpoConfig
+from olmrl.data.encode import Encoder
 from olmrl.data.page import PageSource, load_page
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.evaluation import figures
 from olmrl.evaluation.judging import Judge, Judged, fail
@@ -25,7 +29,7 @@ from olmrl.rollout.engine import Generated
 from olmrl.rollout.pool import RolloutPool
 from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
-from olmrl.types import Page, PolicyVersion, Rollout, SamplingSpec
+from olmrl.types import PolicyVersion, Rollout, SamplingSpec, UInt8Array
 
 _SHOWN_PAGES = 4
 _MARK = "evaluation:"
@@ -48,6 +52,15 @@ class Evaluated:
         return next((self.scores[name] for name in _BEST if name in self.scores), None)
 
 
+class _HeldoutPage(NamedTuple):
+    """A page for all evaluations of the run."""
+
+    page: Any
+    """ObjectRef of the Page, for scorers."""
+    block: Any
+    """ObjectRef of the block of its EncodedPage, for engines."""
+
+
 @dataclass
 class _Running:
     """Held-out pages in flight."""
@@ -68,6 +81,7 @@ class HeldoutEvaluator:
         config: the run's.
         directory: gets the evaluations.
         sources: pages of the held-out bench folder.
+        encoder: the model's.
         pool: the run's engines.
         scorers: score held-out completions, each a group of its own.
     """
@@ -77,19 +91,21 @@ class HeldoutEvaluator:
         config: GrpoConfig,
         directory: RunDirectory,
         sources: Sequence[PageSource],
+        encoder: Encoder,
         pool: RolloutPool,
         scorers: ScorerPool,
     ) -> None:
         self._config = config
         self._directory = directory
         self._sources = figures.with_baselines(sources)[: config.evaluation.max_pages]
+        self._encoder = encoder
         self._pool = pool
         self._judge = Judge(scorers)
         self._bad = BadPages(
             directory, self._sources, config.data.max_bad_fraction, "held-out pages"
         )
-        self._pages: dict[str, Any] | None = None
-        """ObjectRefs by page id, once for all evaluations of the run."""
+        self._pages: dict[str, _HeldoutPage] | None = None
+        """By page id."""
         self._running: _Running | None = None
 
     @property
@@ -128,7 +144,7 @@ class HeldoutEvaluator:
         for page_id, page in self._pages.items():
             for mode, (_, count) in modes.items():
                 for sample in range(count):
-                    readers[mode].ask(f"{page_id}#{sample}", page)
+                    readers[mode].ask(f"{page_id}#{sample}", page.block)
 
     def take(self, item: Generated) -> None:
         """Pass on what an engine made of a held-out page."""
@@ -154,19 +170,22 @@ class HeldoutEvaluator:
         self._judge.forget()
         self._running = None
 
-    def _render(self) -> dict[str, Any]:
+    def _render(self) -> dict[str, _HeldoutPage]:
         pages = {}
         for source in self._sources:
             try:
-                pages[source.page_id] = ray.put(load_page(source, self._config.data.longest_side))
+                rendered = load_page(source, self._config.data.longest_side)
+                block = pack_block(self._encoder.encode_page(rendered))
             except BadPage as bad:
                 self._bad.add(bad)
+            else:
+                pages[source.page_id] = _HeldoutPage(ray.put(rendered.page), ray.put(block))
         return pages
 
     def _score(self, mode: str, reading: PageReading) -> None:
         assert self._running is not None and self._pages is not None
         page_id = reading.name.rpartition("#")[0]
-        page = self._pages[page_id]
+        page = self._pages[page_id].page
         if reading.completion is not None:
             self._judge.submit((mode, page_id), page, reading.completion)
         else:
@@ -183,11 +202,11 @@ class HeldoutEvaluator:
 
     def _finish(self, finished: _Running) -> Evaluated:
         assert self._pages is not None
-        # Views of the object store: no page is copied for this.
-        found: list[Page] = ray.get(list(self._pages.values()))
-        pages = {page.page_id: page for page in found}
-        shown = found[:_SHOWN_PAGES]
-        images = {page.page_id: self._directory.page_image(page) for page in shown}
+        pages = {page_id: ray.get(one.page) for page_id, one in self._pages.items()}
+        images = {
+            page_id: self._directory.page_image(page_id, partial(self._picture, one.block))
+            for page_id, one in islice(self._pages.items(), _SHOWN_PAGES)
+        }
         ordered = {m: sorted(rows, key=lambda r: r[0]) for m, rows in finished.rollouts.items()}
         step = finished.version.step
         value = figures.record(step, pages, images, ordered)
@@ -195,6 +214,9 @@ class HeldoutEvaluator:
         value["failed"] = finished.failed
         self._directory.evaluation(step, value)
         return Evaluated(finished.version, value["scores"])
+
+    def _picture(self, block: Any) -> UInt8Array:
+        return self._encoder.picture(unpack_block(ray.get(block)))
 
 
 def training_sampling(config: GrpoConfig) -> SamplingSpec:

@@ -14,11 +14,11 @@ from olmrl.evaluation.reading import ReadingSpec, read_pages
 from olmrl.export import weights
 from olmrl.rollout.engine import Engine, Generated, GenerationRequest
 from olmrl.rollout.environment import engine_environment
-from olmrl.types import Completion, Page, SamplingSpec
+from olmrl.types import Completion, EncodedPage, SamplingSpec
 
 
 def transcribe(
-    model: str, pages: list[Page], prompt: str, max_tokens: int, dtype: Dtype
+    model: str, pages: list[EncodedPage], max_tokens: int, dtype: Dtype
 ) -> list[Completion]:
     """Greedy transcriptions by vLLM, in a process of its own: it changes torch for good.
 
@@ -37,7 +37,7 @@ def transcribe(
     here, there = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("spawn").Process(
         target=_read_in_child,
-        args=(there, model, pages, prompt, max_tokens, config),
+        args=(there, model, pages, max_tokens, config),
         daemon=True,
     )
     child.start()
@@ -61,24 +61,20 @@ def _longest(model: str) -> int:
 def _read_in_child(
     to: Connection,
     model: str,
-    pages: list[Page],
-    prompt: str,
+    pages: list[EncodedPage],
     max_tokens: int,
     config: RolloutConfig,
 ) -> None:
     from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415  only where vLLM runs
 
-    encoder = Encoder(model, prompt=prompt)
     try:
-        engine = VllmEngine(encoder, config)
+        engine = VllmEngine(Encoder(model), config)
     except ValueError as error:
         to.send(str(error))
         return
     done: dict[str, Completion] = {}
     by_name = {str(number): page for number, page in enumerate(pages)}
-    for reading in read_pages(
-        _OneEngine(engine, encoder), by_name.items(), ReadingSpec(max_tokens)
-    ):
+    for reading in read_pages(_OneEngine(engine), by_name.items(), ReadingSpec(max_tokens)):
         if reading.completion is None:
             to.send(f"{by_name[reading.name].page_id}: {reading.failure}")
             return
@@ -90,15 +86,13 @@ def _read_in_child(
 class _OneEngine:
     """A generator that is a single engine, without a pool."""
 
-    def __init__(self, engine: Engine, encoder: Encoder) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._encoder = encoder
 
     def submit(
-        self, group_id: str, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...]
+        self, group_id: str, page: EncodedPage, sampling: SamplingSpec, seeds: tuple[int, ...]
     ) -> None:
-        text = self._encoder.prompt_text(page)
-        self._engine.submit(GenerationRequest(group_id, page, text, sampling, seeds))
+        self._engine.submit(GenerationRequest(group_id, page, sampling, seeds))
 
     def poll(self, timeout_s: float) -> list[Generated]:
         return self._engine.poll(timeout_s)

@@ -9,23 +9,22 @@ file exists is not generated again, so a killed call continues.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 import ray
 
 from olmrl import storage
 from olmrl.config.schema import RolloutConfig
-from olmrl.data.encode import EncoderSpec
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import PageSource, load_page
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.evaluation.reading import Generator, ReadingSpec, read_pages, whole_answer
 from olmrl.markup import front_matter
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
-from olmrl.types import Page
 from olmrl.weight_sync.store import start_store
 
 LADDER = (0.1, 0.1, 0.2, 0.3, 0.5, 0.8, 0.9, 1.0)
@@ -92,20 +91,21 @@ def transcribe(
     try:
         pool.start()
         pool.wait_ready(_START_TIMEOUT_S)
-        return write_readings(pool, config, sources, out, settings, on_page)
+        return write_readings(pool, spec.build(), config, sources, out, settings, on_page)
     finally:
         pool.close()
 
 
 def write_readings(
     generator: Generator,
+    encoder: Encoder,
     config: RolloutConfig,
     sources: Sequence[PageSource],
     out: str,
     settings: TranscribeSettings,
     on_page: Callable[[Transcribed], None] = lambda so_far: None,
 ) -> Transcribed:
-    """As `transcribe`, by engines that are up: `generator` takes ObjectRefs of pages."""
+    """As `transcribe`, by engines that are up: `generator` takes ObjectRefs of blocks."""
     done = Transcribed()
     spec = ReadingSpec(
         config.sampling.max_tokens, settings.temperatures, settings.top_p, settings.seed
@@ -123,13 +123,16 @@ def write_readings(
                 done.kept += 1
                 continue
             try:
-                page = load_page(source, settings.longest_side)
+                page = encoder.encode_page(load_page(source, settings.longest_side))
             except BadPage as error:
                 done.failed.append((source.page_id, str(error)))
                 continue
-            yield name, ray.put(page)
+            yield name, ray.put(pack_block(page))
 
-    turn = _turned if settings.correct_rotation else None
+    def turned(block: Any, degrees: int) -> Any:
+        return ray.put(pack_block(encoder.turned(unpack_block(ray.get(block)), degrees)))
+
+    turn = turned if settings.correct_rotation else None
     for reading in read_pages(generator, pages(), spec, at_once=at_once, turn=turn):
         source, target = wanted[reading.name]
         if reading.completion is None:
@@ -141,12 +144,6 @@ def write_readings(
             done.written += 1
         on_page(done)
     return done
-
-
-def _turned(page: Any, degrees: int) -> Any:
-    upright: Page = ray.get(page)
-    pixels = np.ascontiguousarray(np.rot90(upright.image, k=degrees // 90))
-    return ray.put(replace(upright, image=pixels))
 
 
 def target_path(out: str, source: PageSource, repeat: int) -> str:

@@ -31,7 +31,8 @@ from olmrl.export.rounding import (
 )
 from olmrl.export.samples import Sample
 from olmrl.export.weights import ModelFolder
-from olmrl.models.files import model_family
+from olmrl.models.files import image_settings, model_family
+from olmrl.models.pixels import normalise
 from olmrl.types import Float32Array
 
 _ATTENTION = "olmrl_kv"
@@ -72,6 +73,7 @@ class ProbedModel:
         self.model: Any = self.family.model_class().from_pretrained(path, dtype=dtype)
         nn.Module.to(self.model, self.device)
         self.model.eval().requires_grad_(False)
+        self._normalisation = image_settings(path).normalisation
         self._on_key_value: _KeyValue = lambda layer, key, value: (key, value)
         self._hooks: list[Any] = []
         AttentionInterface.register(_ATTENTION, self._attention)
@@ -88,7 +90,11 @@ class ProbedModel:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 mm_token_type_ids=(ids == image_id).long(),
-                pixel_values=torch.from_numpy(prompt.pixel_values).to(self.device),
+                pixel_values=normalise(
+                    torch.from_numpy(prompt.patches).to(self.device),
+                    self._normalisation,
+                    torch.float32,
+                ),
                 image_grid_thw=torch.from_numpy(prompt.image_grid_thw).to(self.device),
                 logits_to_keep=len(response) + 1,
             ).logits[0, :-1]

@@ -8,14 +8,13 @@ from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.data.encode import Encoder
 from olmrl.data.page import PageSource, load_page, scan_bench, scan_pairs
-from olmrl.types import EncodedPage, Int64Array, Page
+from olmrl.types import EncodedPage, Int64Array, RenderedPage
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A page and its tokens to be judged."""
 
-    page: Page
     prompt: EncodedPage
     response_ids: Int64Array
     """[R] the transcription, with the end token unless truncated."""
@@ -32,7 +31,7 @@ def find_pages(folder: str) -> list[PageSource]:
     return scan_pairs(folder).sources
 
 
-def load_pages(folder: str, limit: int, longest_side: int) -> list[Page]:
+def load_pages(folder: str, limit: int, longest_side: int) -> list[RenderedPage]:
     """Render the first pages of a folder.
 
     Raises:
@@ -51,10 +50,11 @@ def load_samples(
     """
     samples = [
         Sample(
-            page, encoder.encode_page(page), encoder.encode_response(page.reference)[:max_tokens]
+            encoder.encode_page(rendered),
+            encoder.encode_response(rendered.page.reference)[:max_tokens],
         )
-        for page in load_pages(folder, limit, longest_side)
-        if page.reference is not None
+        for rendered in load_pages(folder, limit, longest_side)
+        if rendered.page.reference is not None
     ]
     if not samples:
         raise CheckpointError(f"{folder}: its first {limit} pages have no reference transcription")

@@ -16,22 +16,23 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
 
 from olmrl.config.schema import GrpoConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource
+from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
-from olmrl.data.streams import PageStream
-from olmrl.errors import GuardFailure
+from olmrl.data.streams import PageStream, StreamItem, moved
 from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
 from olmrl.grpo.pages_ahead import PageFeed
-from olmrl.metrics import Sink, flatten, merge
+from olmrl.metrics import Measurements, Sink, flatten, merge
 from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
 from olmrl.rollout.engine import GenerationFailure
@@ -42,7 +43,7 @@ from olmrl.run.directory import RunDirectory
 from olmrl.run.driver import Driver
 from olmrl.run.events import EventLog
 from olmrl.run.timeline import GroupLanes, Timeline
-from olmrl.types import Completion, Page, PolicyVersion, PromptGroup
+from olmrl.types import Completion, Page, PolicyVersion, PromptGroup, UInt8Array
 
 _RENDERING_S = 0.1
 """Longest sleep while groups wait for pages: nothing signals that a page has been rendered."""
@@ -54,7 +55,9 @@ class _Group:
 
     group_id: str
     page: Any
-    """ObjectRef of the Page."""
+    """ObjectRef of the Page, for scorers."""
+    block: Any
+    """ObjectRef of the block of its EncodedPage, for engines and learner."""
     seeds: tuple[int, ...]
     expected: float | None
     """Mean tokens of a completion; None: not known."""
@@ -73,7 +76,7 @@ class GrpoDriver(Driver[BufferView]):
         directory: RunDirectory,
         *,
         sources: Sequence[PageSource],
-        encoder: Encoder,
+        encoder: EncoderSpec,
         pool: RolloutPool,
         scorers: ScorerPool,
         heldout: HeldoutEvaluator,
@@ -85,6 +88,8 @@ class GrpoDriver(Driver[BufferView]):
         self._config = config
         self._sources = sources
         self._encoder = encoder
+        self._moved: Measurements = {}
+        """Of the pages that were issued since the last row."""
         self._pool = pool
         self._scorers = scorers
         self._heldout = heldout
@@ -142,6 +147,7 @@ class GrpoDriver(Driver[BufferView]):
         epoch, index = ray.get(self._actor.next_position.remote(len(self._sources)))
         stream = PageStream(
             self._sources,
+            self._encoder,
             seed=self._config.run.seed,
             longest_side=self._config.data.longest_side,
             start_epoch=epoch,
@@ -162,7 +168,7 @@ class GrpoDriver(Driver[BufferView]):
             group.issued = group.generated = time.time()
             self._pool.submit(
                 group.group_id,
-                group.page,
+                group.block,
                 self._sampling,
                 group.seeds,
                 needed=self._config.rollout.group_size,
@@ -176,26 +182,27 @@ class GrpoDriver(Driver[BufferView]):
             item = self._feed.take()
             if item is None:
                 return True
-            epoch, index, page = item
-            if self._config.run.is_past_end(epoch, index, len(self._sources)):
+            if self._config.run.is_past_end(item.epoch, item.index, len(self._sources)):
                 self._ended = True
                 ray.get(self._actor.end_of_pages.remote())
-            elif isinstance(page, BadPage):
-                self._skip(epoch, index, page)
+            elif isinstance(item.note, BadPage):
+                self._skip(item.epoch, item.index, item.note)
             else:
-                asked = self._actor.issue.remote(self._incarnation, epoch, index, page.page_id)
-                issued = ray.get(asked)
-                if issued is not None:
-                    group_id, seen = issued
-                    opened.append(
-                        _Group(
-                            group_id,
-                            ray.put(page),
-                            self._seeds(epoch, index),
-                            expected_tokens(page, seen),
-                        )
-                    )
+                group = self._open_group(item)
+                if group is not None:
+                    opened.append(group)
         return False
+
+    def _open_group(self, item: StreamItem) -> _Group | None:
+        page: Page = item.note
+        place = item.epoch, item.index
+        issued = ray.get(self._actor.issue.remote(self._incarnation, *place, page.page_id))
+        if issued is None:
+            return None
+        self._moved = merge(self._moved, moved([item]))
+        group_id, seen = issued
+        expected = expected_tokens(page, seen)
+        return _Group(group_id, ray.put(page), item.payload, self._seeds(*place), expected)
 
     def _seeds(self, epoch: int, index: int) -> tuple[int, ...]:
         size = self._config.rollout.group_size + self._config.rollout.oversample
@@ -241,39 +248,26 @@ class GrpoDriver(Driver[BufferView]):
         if opened is None:
             return
         self._draw(opened, group.page_id, view)
-        self._check_image_tokens(group, ray.get(opened.page))
+        group = replace(group, page=opened.block)
         algorithm = self._config.algorithm
         if algorithm.overlong == "shape":
             group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
         zero = self._config.algorithm.drop_zero_variance
         fate = ray.get(self._actor.add.remote(group, zero))
         if fate != "void":
-            self._record(view.version.step, group, opened.page, fate)
+            self._record(view.version.step, group, opened, fate)
 
-    def _record(self, step: int, group: PromptGroup, page: Any, fate: str) -> None:
+    def _record(self, step: int, group: PromptGroup, opened: _Group, fate: str) -> None:
         """Write the first groups of a step, counting those that an earlier start has written."""
         if step not in self._recorded:
             self._recorded[step] = len(self._directory.rollout_files(step))
         if self._recorded[step] < self._config.logging.rollout_groups:
             self._recorded[step] += 1
-            self._directory.rollouts(step, group, ray.get(page), fate)
+            image = self._directory.page_image(group.page_id, partial(self._picture, opened.block))
+            self._directory.rollouts(step, group, ray.get(opened.page), image, fate)
 
-    def _check_image_tokens(self, group: PromptGroup, page: Page) -> None:
-        """Refuse a group whose text would be trained against a shifted image.
-
-        Raises:
-            GuardFailure: the engine's prompt does not hold as many image tokens as the model makes
-                image features of the page.
-        """
-        wanted = self._encoder.image_tokens(page)
-        for rollout in group.rollouts:
-            ids = rollout.completion.prompt_token_ids
-            found = int((ids == self._encoder.vision.image_token_id).sum())
-            if found != wanted:
-                raise GuardFailure(
-                    f"{group.page_id}: the engine's prompt holds {found} image tokens, but the "
-                    f"model makes {wanted} image features of the page; the numbers must agree"
-                )
+    def _picture(self, block: Any) -> UInt8Array:
+        return self._encoder.build().picture(unpack_block(ray.get(block)))
 
     def _draw(self, group: _Group, page_id: str, view: BufferView) -> None:
         if not self._timeline.wants(view.version.step + 1):
@@ -318,7 +312,8 @@ class GrpoDriver(Driver[BufferView]):
         self._directory.trained(row.step, row.pages)
         if self._timeline.wants(row.step):
             self._timeline.step(row.spans)
-        counted = merge(self._pool.measurements(), self._scorers.measurements())
+        counted = merge(self._pool.measurements(), self._scorers.measurements(), self._moved)
+        self._moved = {}
         figures = flatten(merge(row.measured, counted))
         figures["time/step"] = seconds
         figures["time/page_wait"], self._page_wait_s = self._page_wait_s, 0.0

@@ -8,9 +8,7 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
-from olmrl.data.render import BadPage
-from olmrl.data.streams import PageStream
-from olmrl.types import Page
+from olmrl.data.streams import PageStream, StreamItem
 
 _CLOSING_S = 5.0
 
@@ -45,7 +43,7 @@ class PageFeed:
                 continue
         return False
 
-    def take(self) -> tuple[int, int, Page | BadPage] | None:
+    def take(self) -> StreamItem | None:
         """The next page; None while none is rendered yet.
 
         Raises:
@@ -57,8 +55,8 @@ class PageFeed:
             return None
         if isinstance(item, BaseException):
             raise item
-        epoch, index, page = item
-        return epoch, index, page
+        found: StreamItem = item
+        return found
 
     def close(self) -> None:
         """Stop rendering; waits a moment for pages that are being rendered."""

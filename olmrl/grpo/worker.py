@@ -1,7 +1,7 @@
 """The GRPO LearnerWorker: leases batches, publishes the weights that they make.
 
     begin    also publishes the weights
-    step     lease -> encode, pack -> learner step -> commit -> publish
+    step     lease -> pack -> learner step -> commit -> publish
 
 Weights and ledger are saved as one unit, and every start publishes its weights before any page is
 issued, so that a restart is as if nothing had happened.
@@ -10,6 +10,7 @@ issued, so that a restart is as if nothing had happened.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from olmrl.checkpoint.state import Restored
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.data.page import load_page
+from olmrl.data.payload import IMAGE_CALLS, pack_block, unpack_block
 from olmrl.errors import EngineBroken, GuardFailure
 from olmrl.grpo.buffer import Lease
 from olmrl.grpo.saved_groups import decode_groups, encode_groups
@@ -30,9 +32,17 @@ from olmrl.learner.build import build_grpo
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.parity import ParityGuard, mean_gap_bound
 from olmrl.learner.strategy import Strategy
-from olmrl.metrics import Clock, Measurements
+from olmrl.metrics import Clock, Mean, Measurements
+from olmrl.models.patches import images_encoded
 from olmrl.run.worker import LearnerWorker
-from olmrl.types import Completion, Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup
+from olmrl.types import (
+    Completion,
+    EncodedPage,
+    Float32Array,
+    PackedBatch,
+    PolicyVersion,
+    PromptGroup,
+)
 from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.transport import resolve_transport
 
@@ -120,33 +130,32 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
         return measured
 
     def _make_step(self, lease: Lease, clock: Clock) -> Measurements:
+        encoded = images_encoded()
+        groups = [self._with_page(group) for group in lease.groups]
+        pages = [unpack_block(block) for block in ray.get([group.page for group in groups])]
         advantages = group_advantages(list(lease.totals), self._config.algorithm.reward_scaling)
         items = []
-        for group, position in zip(lease.groups, lease.positions, strict=True):
-            page = self._encoder.encode_page(self._page(group))
-            self._check_prompt(group, page.prompt_ids)
+        for group, page, position in zip(groups, pages, lease.positions, strict=True):
+            check_prompts(group, page)
             items.append(GroupItem(page, self._completions(group, advantages[position])))
         batches = self._pack(items)
-        clock.lap("encode")
+        clock.lap("pack")
         measured: Measurements = {}
         if self._parity.is_due(self._version.step):
-            measured |= self._parity.check(self._version, lease.groups, items)
+            measured |= self._parity.check(self._version, groups, items)
             clock.lap("parity")
+        if again := images_encoded() - encoded:
+            measured[IMAGE_CALLS] = Mean(again, 0.0)
         return measured | self._learn(batches, clock)
 
-    def _page(self, group: PromptGroup) -> Page:
-        if group.page is None:
-            return load_page(self._task.sources[group.page_id], self._config.data.longest_side)
-        return ray.get(group.page)
-
-    def _check_prompt(self, group: PromptGroup, prompt_ids: Any) -> None:
-        """Engine and learner must see the same prompt, image tokens included."""
-        seen = group.rollouts[0].completion.prompt_token_ids
-        if not np.array_equal(seen, prompt_ids):
-            raise GuardFailure(
-                f"{group.page_id}: the engine saw {len(seen)} prompt tokens, the learner encodes "
-                f"{len(prompt_ids)}; engine and learner disagree on the processor"
-            )
+    def _with_page(self, group: PromptGroup) -> PromptGroup:
+        """The group with its page, which is read once more where it came out of a checkpoint."""
+        if group.page is not None:
+            return group
+        source = self._task.sources[group.page_id]
+        rendered = load_page(source, self._config.data.longest_side)
+        block = pack_block(self._encoder.encode_page(rendered))
+        return replace(group, page=ray.put(block))
 
     def _completions(self, group: PromptGroup, advantages: Float32Array) -> list[ScoredCompletion]:
         overlong = self._config.algorithm.overlong
@@ -177,8 +186,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             return None
         engine = synced[self._rank % len(synced)]
         temperature = self._config.rollout.sampling.temperature
-        page = self._page(group) if group.page is None else group.page
-        asked = engine.handle.score.remote(page, None, completion.token_ids, temperature)
+        asked = engine.handle.score.remote(group.page, completion.token_ids, temperature)
         try:
             return ray.get(asked)
         except (ray.exceptions.RayActorError, EngineBroken):
@@ -222,3 +230,18 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             return not settings.skip_start
         is_last = step >= self._task.total_steps  # evaluated at the end
         return bool(settings.every) and step % settings.every == 0 and not is_last
+
+
+def check_prompts(group: PromptGroup, page: EncodedPage) -> None:
+    """Make sure that engines saw the prompt that the learner trains on, image tokens included.
+
+    Raises:
+        GuardFailure: a completion was sampled behind another one.
+    """
+    for number, rollout in enumerate(group.rollouts):
+        seen = rollout.completion.prompt_token_ids
+        if not np.array_equal(seen, page.prompt_ids):
+            raise GuardFailure(
+                f"{group.page_id}, completion {number}: the engine saw {len(seen)} prompt tokens, "
+                f"the learner takes {len(page.prompt_ids)}; they must be the same ones"
+            )

@@ -248,7 +248,7 @@ def measure_tokens(batches: Sequence[PackedBatch]) -> Measurements:
     return {
         "tokens/packed": Sum(float(sum(b.num_tokens for b in batches))),
         "tokens/trained": Sum(float(sum((b.weights > 0).sum() for b in batches))),
-        "tokens/patches": Sum(float(sum(len(b.pixel_values) for b in batches))),
+        "tokens/patches": Sum(float(sum(len(b.patches) for b in batches))),
     }
 
 

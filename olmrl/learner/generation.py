@@ -19,6 +19,7 @@ from olmrl.config.schema import ModelConfig
 from olmrl.data.encode import Encoder
 from olmrl.learner.model import TORCH_DTYPES
 from olmrl.learner.strategy import Strategy
+from olmrl.models.pixels import normalise
 from olmrl.models.registry import family_of
 from olmrl.types import EncodedPage, Int32Array
 
@@ -72,7 +73,11 @@ def transcribe(
             input_ids=_to(ids, model),
             attention_mask=_to(seen, model),
             mm_token_type_ids=_to((ids == encoder.vision.image_token_id).astype(np.int64), model),
-            pixel_values=_to(np.concatenate([p.pixel_values for p in batch]), model),
+            pixel_values=normalise(
+                _to(np.concatenate([p.patches for p in batch]), model),
+                encoder.normalisation,
+                model.dtype,
+            ),
             image_grid_thw=_to(np.concatenate([p.image_grid_thw for p in batch]), model),
             do_sample=False,
             max_new_tokens=max_tokens,
@@ -86,5 +91,4 @@ def transcribe(
 
 
 def _to(array: np.ndarray, model: Any) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(array)).to(model.device)
-    return tensor.to(model.dtype) if tensor.is_floating_point() else tensor
+    return torch.from_numpy(np.ascontiguousarray(array)).to(model.device)

@@ -16,6 +16,8 @@ from transformers import AutoConfig
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.attention import use_packed_attention
 from olmrl.models import adapters
+from olmrl.models.files import image_settings
+from olmrl.models.patches import Normalisation
 from olmrl.models.registry import family, family_of
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -61,6 +63,7 @@ def load_policy(
     return prepare_policy(
         model,
         config,
+        normalisation=image_settings(config.path).normalisation,
         activation_checkpointing=activation_checkpointing,
         compile_blocks=compile_blocks,
     )
@@ -70,13 +73,18 @@ def prepare_policy(
     model: Any,
     config: ModelConfig,
     *,
+    normalisation: Normalisation | None = None,
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
 ) -> Any:
-    """Make a loaded model ready for training, in place; see `load_policy`."""
+    """Make a loaded model ready for training, in place; see `load_policy`.
+
+    Its vision tower takes patches as bytes from then on, and `normalisation` says what they are to
+    the model; None: what its family publishes.
+    """
     known = family_of(model.config)
     known.check(model)
-    known.quicken(model)
+    known.quicken(model, normalisation or known.image_settings.normalisation)
     freeze(model, config.freeze)
     if config.lora is not None:
         add_adapters(model, config.lora)

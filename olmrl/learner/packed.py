@@ -3,8 +3,8 @@
 In a page-once group the page's patches and prompt are computed a single time for all completions
 (docs/design.md#page-once-forward); SFT pages and dense rollouts take the same path.
 
-Shape letters: T packed tokens, N predicted tokens, V patches, D patch width, F image features, H
-hidden width.
+Shape letters: T packed tokens, N predicted tokens, V patches, K bytes of a patch, F image features,
+H hidden width.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from olmrl.learner.attention import Kernel, PackedPlan, VisionPlan, make_plan
 from olmrl.learner.logprobs import HeadSpec, TokenLogprobs, token_logprobs
 from olmrl.models.family import ImageFeatures
+from olmrl.models.mrope import VisionTokens
 from olmrl.models.registry import FAMILIES, family_of
 from olmrl.types import PackedBatch
 
@@ -29,8 +30,8 @@ from olmrl.types import PackedBatch
 class VisionInputs:
     """Images of a batch, with everything the tower derives from their sizes alone."""
 
-    pixels_VD: Tensor
-    """Patches."""
+    patches_VK: Tensor
+    """Bytes of one frame; the tower's patch embedding normalises them."""
     grid: Tensor
     """[I, 3] patches in time, height, width, on the CPU."""
     layout: dict[str, Any]
@@ -82,18 +83,17 @@ def prepare_inputs(
     """
     merge = config.vision_config.spatial_merge_size
     image_at = np.flatnonzero(batch.token_ids == config.image_token_id)
-    features = int(batch.image_grid_thw.prod(axis=-1).sum()) // merge**2
-    if len(image_at) != features or len(batch.pixel_values) != features * merge**2:
-        pages = ", ".join(batch.page_ids) or "unnamed pages"
-        raise ValueError(
-            f"packed batch of {pages}: {len(image_at)} image tokens, but its images have "
-            f"{features} features and {len(batch.pixel_values)} patches; they must agree"
+    try:
+        VisionTokens(config.image_token_id, merge).check(
+            batch.token_ids, batch.image_grid_thw, len(batch.patches)
         )
-    has_images = features > 0
+    except ValueError as error:
+        pages = ", ".join(batch.page_ids) or "unnamed pages"
+        raise ValueError(f"packed batch of {pages}: {error}") from error
+    has_images = len(image_at) > 0
     grid = batch.image_grid_thw if has_images else np.asarray([[1, merge, merge]])
     vision = config.vision_config
-    width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-    pixels = batch.pixel_values if has_images else np.zeros((merge**2, width), np.float32)
+    blank = np.zeros((merge**2, vision.in_channels * vision.patch_size**2), np.uint8)
     return PolicyInputs(
         token_ids_T=_to(batch.token_ids, device),
         position_ids=_to(batch.position_ids, device).unsqueeze(1),
@@ -102,7 +102,7 @@ def prepare_inputs(
         targets_N=_to(batch.targets, device),
         image_at_F=_to(image_at, device),
         vision=VisionInputs(
-            pixels_VD=_to(pixels, device),
+            patches_VK=_to(batch.patches if has_images else blank, device),
             grid=torch.from_numpy(np.ascontiguousarray(grid)),
             layout=_vision_layout(_Tower(config), tuple(map(tuple, grid.tolist())), str(device)),
         ),
@@ -155,7 +155,7 @@ def hidden_states(
     if features is None:
         vision = inputs.vision
         features = family.encode_images(
-            family.tower(model), vision.pixels_VD, vision.grid, vision.layout
+            family.tower(model), vision.patches_VK, vision.grid, vision.layout
         )
     # a norm's weight has the compute dtype also where the embedding is kept in float32
     work = language.norm.weight.dtype
@@ -225,7 +225,7 @@ def blank_batch(config: Any) -> PackedBatch:
     """
     vision = config.vision_config
     merge = vision.spatial_merge_size
-    width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    width = vision.in_channels * vision.patch_size**2
     return PackedBatch(
         token_ids=np.asarray([config.image_token_id, 0], np.int64),
         position_ids=np.asarray([[0, 1]] * 3, np.int64),
@@ -234,7 +234,7 @@ def blank_batch(config: Any) -> PackedBatch:
         predict_at=np.zeros(1, np.int64),
         targets=np.zeros(1, np.int64),
         sequence_ids=np.zeros(1, np.int32),
-        pixel_values=np.zeros((merge**2, width), np.float32),
+        patches=np.zeros((merge**2, width), np.uint8),
         image_grid_thw=np.asarray([[1, merge, merge]], np.int64),
         weights=np.zeros(1, np.float32),
         advantages=np.zeros(1, np.float32),

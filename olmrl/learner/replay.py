@@ -66,6 +66,8 @@ def load_batches(path: str) -> list[PackedBatch]:
         count = int(found["count"])
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a saved step of packed batches ({error})") from error
+    if count and "0/patches" not in found:
+        raise ValueError(f"{path}: an older olmrl saved it, with images in another form")
     return [
         PackedBatch(
             page_ids=tuple(str(p) for p in found[f"{index}/page_ids"]),

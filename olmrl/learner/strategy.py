@@ -21,7 +21,7 @@ from olmrl.learner.packed import Policy, PolicyOutput, prepare_inputs
 from olmrl.metrics import Measurements
 from olmrl.models.family import ImageFeatures
 from olmrl.models.shape import ModelShape
-from olmrl.types import Float32Array, PackedBatch
+from olmrl.types import Float32Array, PackedBatch, UInt8Array
 
 
 class Strategy(Protocol):
@@ -93,19 +93,19 @@ class PolicyRunner:
         self._call = call
         self._device = device
         self._keep = keep_features
-        self._features: dict[int, tuple[Float32Array, ImageFeatures]] = {}
+        self._features: dict[int, tuple[UInt8Array, ImageFeatures]] = {}
 
     def run(self, batch: PackedBatch) -> PolicyOutput:
         """One forward pass; with a frozen vision tower the same pixels run only once."""
         inputs = prepare_inputs(batch, self._policy.model.config, self._policy.kernel, self._device)
-        known = self._features.get(id(batch.pixel_values))
+        known = self._features.get(id(batch.patches))
         out: PolicyOutput = self._call(inputs, None if known is None else known[1])
         if self._keep and known is None:
             # the array is kept too, or a new one could take over its id
             kept = ImageFeatures(
                 out.features.merged_FH.detach(), tuple(s.detach() for s in out.features.side)
             )
-            self._features[id(batch.pixel_values)] = (batch.pixel_values, kept)
+            self._features[id(batch.patches)] = (batch.patches, kept)
         return out
 
     def forget(self) -> None:

@@ -4,7 +4,8 @@ A family is a subclass of `Family` in a module of its own, listed in `registry`.
 a family or imports a class of one; a parameter, module or layer that a family does not classify is
 an error that names it. The first half of the protocol describes, in plain Python, so that plans and
 `--dry-run` work without torch; the second half touches networks and imports torch and transformers
-when it is called. Shape letters: T tokens, V patches, D patch width, F image features, H width.
+when it is called. Shape letters: T tokens, V patches, K bytes of a patch, F image features, H
+width.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from olmrl.models.mrope import VisionTokens
-from olmrl.models.patches import ImageSettings
+from olmrl.models.patches import ImageSettings, Normalisation
 from olmrl.models.shape import ModelShape
 
 if TYPE_CHECKING:
@@ -202,12 +203,15 @@ class Family(ABC):
                 self.part_of(f"{path}.{name}" if path else name)
                 self.treatment(module, name)
 
-    def quicken(self, model: Any) -> None:
-        """Replace, in place, what transformers computes slowly; parameters keep their names."""
+    def quicken(self, model: Any, normalisation: Normalisation) -> None:
+        """Replace, in place, what transformers computes slowly; parameters keep their names.
+
+        The tower takes patches as bytes from then on.
+        """
         from olmrl.models.vision import MatmulPatchEmbed  # noqa: PLC0415
 
         tower = self.tower(model)
-        tower.patch_embed = MatmulPatchEmbed(tower.patch_embed.proj)
+        tower.patch_embed = MatmulPatchEmbed(tower.patch_embed.proj, normalisation)
 
     @abstractmethod
     def vision_layout(self, config: Any, grid_thw: Sequence[Sequence[int]]) -> VisionLayout:
@@ -219,17 +223,17 @@ class Family(ABC):
         """
 
     def encode_images(
-        self, tower: nn.Module, patches_VD: Tensor, grid: Tensor, arguments: Mapping[str, Any]
+        self, tower: nn.Module, patches_VK: Tensor, grid: Tensor, arguments: Mapping[str, Any]
     ) -> ImageFeatures:
         """Run the tower.
 
         Args:
             tower: the vision tower.
-            patches_VD: normalised patches, all frames.
+            patches_VK: bytes of one frame, as its patch embedding takes them (`quicken`).
             grid: [I, 3] patches of each image.
             arguments: of `vision_layout`, on the device.
         """
-        return ImageFeatures(tower(patches_VD, grid_thw=grid, **arguments).pooler_output)
+        return ImageFeatures(tower(patches_VK, grid_thw=grid, **arguments).pooler_output)
 
     def language_arguments(self, features: ImageFeatures, image_at_F: Tensor) -> dict[str, Any]:
         """Arguments of the language model beside embeddings, positions and the attention plan.

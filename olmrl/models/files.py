@@ -57,11 +57,25 @@ def image_settings(model_path: str) -> ImageSettings:
         "min_pixels": values.get("min_pixels") or size.get("shortest_edge"),
         "max_pixels": values.get("max_pixels") or size.get("longest_edge"),
     }
-    names = ("patch_size", "merge_size", "temporal_patch_size", "resample", "rescale_factor")
-    given: dict[str, Any] = {name: values.get(name) for name in names} | bounds
-    given |= {name: tuple(values[name]) for name in ("image_mean", "image_std") if name in values}
+    norm = {
+        "rescale_factor": values.get("rescale_factor"),
+        "mean": _numbers(values.get("image_mean")),
+        "std": _numbers(values.get("image_std")),
+        "frames": values.get("temporal_patch_size"),
+    }
     default = model_family(model_path).image_settings
-    return replace(default, **{k: v for k, v in given.items() if v is not None})
+    given = {name: values.get(name) for name in ("patch_size", "merge_size", "resample")} | bounds
+    normalisation = replace(default.normalisation, **_set(norm))
+    return replace(default, **_set(given), normalisation=normalisation)
+
+
+def _numbers(values: Any) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    """What is given at all; the rest is as the family has it."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def chat_template(model_path: str) -> str | None:

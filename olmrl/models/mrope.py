@@ -27,6 +27,39 @@ class VisionTokens:
         patches: Int64Array = np.prod(np.asarray(grid_thw, np.int64), axis=1)
         return patches // self.merge_size**2
 
+    def check(
+        self, token_ids: Int64Array, grid_thw: Int64Array, patches: int | None = None
+    ) -> Int64Array:
+        """Make sure that image tokens and images agree, or text would read another page's image.
+
+        Args:
+            token_ids: [T] ids with image placeholders expanded.
+            grid_thw: [I, 3] patch grid of each image, in order of appearance.
+            patches: Patches that came with it; None: only the grid is known.
+
+        Returns:
+            [I] where the placeholders of each image begin.
+
+        Raises:
+            ValueError: placeholders, features of the grid and patches differ in number, or the
+                placeholders of an image are not contiguous.
+        """
+        at = np.flatnonzero(token_ids == self.image_token_id)
+        counts = self.count(grid_thw)
+        features = int(counts.sum())
+        expected = features * self.merge_size**2
+        if len(at) != features or patches not in (None, expected):
+            came = "" if patches is None else f" and {patches} patches"
+            raise ValueError(
+                f"{len(at)} image tokens, but its images have {features} features{came}; they must "
+                "agree"
+            )
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(counts)]
+        broken = np.flatnonzero(at[starts + counts - 1] - at[starts] != counts - 1)
+        if len(broken):
+            raise ValueError(f"the {counts[broken[0]]} tokens of an image are not contiguous")
+        return at[starts]
+
     def positions(self, token_ids: Int64Array, grid_thw: Int64Array) -> tuple[Int64Array, int]:
         """Positions of a sequence, and the position its continuation starts from.
 
@@ -38,21 +71,12 @@ class VisionTokens:
             [3, T] positions (time, height, width), and the next position.
 
         Raises:
-            ValueError: placeholders and grids do not match.
+            ValueError: placeholders and grids do not match (`check`).
         """
-        is_image = token_ids == self.image_token_id
-        counts = self.count(grid_thw)
-        if int(is_image.sum()) != int(counts.sum()):
-            raise ValueError(
-                f"{int(is_image.sum())} image placeholders for {int(counts.sum())} merged patches"
-            )
-        step = np.where(is_image, 0, 1)
-        at = np.flatnonzero(is_image)
-        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(counts)]
+        firsts, counts = self.check(token_ids, grid_thw), self.count(grid_thw)
+        step = np.where(token_ids == self.image_token_id, 0, 1)
         spans = []
-        for first, count, (time, height, width) in zip(at[starts], counts, grid_thw, strict=True):
-            if not is_image[first : first + count].all():
-                raise ValueError(f"the {count} placeholders of an image are not contiguous")
+        for first, count, (time, height, width) in zip(firsts, counts, grid_thw, strict=True):
             rows, columns = int(height) // self.merge_size, int(width) // self.merge_size
             # the whole image advances text by its larger side; its last token carries that step
             step[first + count - 1] = max(rows, columns)

@@ -1,7 +1,8 @@
-"""Page pixels to normalised patches, bit-equal to the Qwen2-VL image processor of transformers.
+"""Page pixels to patches, as the Qwen2-VL image processor of transformers cuts them.
 
-Pixel values have only 256 levels, so rescaling and normalising are one table look-up after patches
-are cut from the bytes.
+Patches stay bytes, and the frames of a still image, which are equal, are one. `Normalisation` says
+what a byte is to the model: there are only 256 of them, so it is a table, applied on the device
+that uses the patches (`pixels.normalise`); the result is bit-equal to the processor's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,31 @@ from olmrl.errors import PageRefused
 from olmrl.types import Float32Array, UInt8Array
 
 _MOST_ELONGATED = 200
+_CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """What the bytes of a patch are to the model."""
+
+    rescale_factor: float = 1 / 255
+    mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    frames: int = 2
+    """Equal frames that the model takes of a still image."""
+
+    def table(self) -> Float32Array:
+        """[3, 256] value of each byte in each channel."""
+        # Rounded to float32 after the product and again by the normalisation, as transformers does.
+        levels = (np.arange(256) * self.rescale_factor).astype(np.float32)
+        mean = np.asarray(self.mean, np.float32)[:, None]
+        std = np.asarray(self.std, np.float32)[:, None]
+        table: Float32Array = (levels - mean) / std
+        return table
+
+
+PUBLISHED = Normalisation()
+"""Of the family's published models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +50,18 @@ class ImageSettings:
 
     patch_size: int = 14
     merge_size: int = 2
-    temporal_patch_size: int = 2
     min_pixels: int = 56 * 56
     max_pixels: int = 28 * 28 * 1280
     resample: int = 3
-    rescale_factor: float = 1 / 255
-    image_mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
-    image_std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
+    normalisation: Normalisation = PUBLISHED
+
+
+_encoded = 0
+
+
+def images_encoded() -> int:
+    """Images that this process has cut into patches so far."""
+    return _encoded
 
 
 class ImagePatcher:
@@ -39,43 +70,40 @@ class ImagePatcher:
     def __init__(self, settings: ImageSettings) -> None:
         self._patch = settings.patch_size
         self._merge = settings.merge_size
-        self._frames = settings.temporal_patch_size
         self._min_pixels = settings.min_pixels
         self._max_pixels = settings.max_pixels
         self._resample = Image.Resampling(settings.resample)
-        # Rounded to float32 after the product and again by the normalisation, as transformers does.
-        levels = (np.arange(256) * settings.rescale_factor).astype(np.float32)
-        mean = np.asarray(settings.image_mean, np.float32)[:, None]
-        std = np.asarray(settings.image_std, np.float32)[:, None]
-        self._table: Float32Array = (levels - mean) / std
 
-    def encode(self, image: UInt8Array) -> tuple[Float32Array, tuple[int, int, int]]:
-        """Give [V, D] patches and the patch grid (time, height, width) of [H, W, 3] pixels."""
+    def encode(self, image: UInt8Array) -> tuple[UInt8Array, tuple[int, int, int]]:
+        """Resize [H, W, 3] pixels and cut them.
+
+        Returns:
+            [V, K] patches, one frame, by channel, row and column (K = 3 x patch x patch), in the
+            order in which the tower merges them; and their grid (time, height, width).
+        """
+        global _encoded
+        _encoded += 1
         pixels = self._resized(image)
         rows, columns = pixels.shape[0] // self._patch, pixels.shape[1] // self._patch
         merge, patch = self._merge, self._patch
-        blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
-        count, band = rows * columns, merge * columns
-        cut = blocks.transpose(6, 0, 3, 1, 4, 2, 5).reshape(3, count, patch * patch)
-        patches = np.empty((count, 3, self._frames, patch * patch), np.float32)
-        for start in range(0, count, band):  # band by band, so that each stays in the CPU cache
-            for channel in range(3):
-                values = self._table[channel].take(cut[channel, start : start + band])
-                patches[start : start + band, channel] = values[:, None]
-        return patches.reshape(count, -1), (1, rows, columns)
+        shape = (rows // merge, merge, patch, columns // merge, merge, patch, _CHANNELS)
+        blocks = pixels.reshape(shape)
+        cut = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, -1)
+        return np.ascontiguousarray(cut), (1, rows, columns)
 
-    def grid(self, height: int, width: int) -> tuple[int, int, int]:
-        """The patch grid that an image of so many pixels gets."""
-        new_height, new_width = self._target(height, width)
-        return 1, new_height // self._patch, new_width // self._patch
-
-    def _target(self, height: int, width: int) -> tuple[int, int]:
-        factor = self._patch * self._merge
-        return target_size(height, width, factor, self._min_pixels, self._max_pixels)
+    def picture(self, patches: UInt8Array, grid: tuple[int, int, int]) -> UInt8Array:
+        """[H, W, 3] pixels that patches of an image were cut from: what the model sees of it."""
+        _, rows, columns = grid
+        merge, patch = self._merge, self._patch
+        shape = (rows // merge, columns // merge, merge, merge, _CHANNELS, patch, patch)
+        pixels = patches.reshape(shape).transpose(0, 2, 5, 1, 3, 6, 4)
+        return np.ascontiguousarray(pixels).reshape(rows * patch, columns * patch, _CHANNELS)
 
     def _resized(self, image: UInt8Array) -> UInt8Array:
         height, width = image.shape[:2]
-        new_height, new_width = self._target(height, width)
+        new_height, new_width = target_size(
+            height, width, self._patch * self._merge, self._min_pixels, self._max_pixels
+        )
         if (new_height, new_width) == (height, width):
             return image
         resized = Image.fromarray(image).resize((new_width, new_height), self._resample)

@@ -131,7 +131,7 @@ class Qwen25VL(QwenVL):
             "window_size": 8 * settings.patch_size * settings.merge_size,
             "fullatt_block_indexes": list(range(size.vision_depth)),
             "spatial_merge_size": settings.merge_size,
-            "temporal_patch_size": settings.temporal_patch_size,
+            "temporal_patch_size": settings.normalisation.frames,
             "initializer_range": init_std,
         }
         config: PreTrainedConfig = self.config_class()(

@@ -104,7 +104,7 @@ class Qwen2VL(QwenVL):
             "hidden_size": size.hidden,
             "patch_size": settings.patch_size,
             "spatial_merge_size": settings.merge_size,
-            "temporal_patch_size": settings.temporal_patch_size,
+            "temporal_patch_size": settings.normalisation.frames,
             "initializer_range": init_std,
         }
         config: PreTrainedConfig = self.config_class()(

@@ -5,19 +5,24 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from olmrl.models.patches import Normalisation
+from olmrl.models.pixels import normalise
+
 
 class MatmulPatchEmbed(nn.Module):
-    """A convolution that covers its whole input, as one matrix product.
+    """A convolution that covers its whole input, as one matrix product; takes patches as bytes.
 
     Both give the same numbers; the product is about five times faster on CPUs. Weight and bias keep
     their names (`patch_embed.proj.*`) and shapes.
     """
 
-    def __init__(self, proj: nn.Conv3d) -> None:
+    def __init__(self, proj: nn.Conv3d, normalisation: Normalisation) -> None:
         super().__init__()
         self.proj = proj
+        self._normalisation = normalisation
 
-    def forward(self, patches_VD: Tensor) -> Tensor:
-        """Embed [V, D] patches to [V, hidden]."""
+    def forward(self, patches_VK: Tensor) -> Tensor:
+        """Normalise [V, K] bytes and embed them to [V, hidden]."""
         weight = self.proj.weight
-        return F.linear(patches_VD.to(weight.dtype), weight.flatten(1), self.proj.bias)
+        patches_VD = normalise(patches_VK, self._normalisation, weight.dtype)
+        return F.linear(patches_VD, weight.flatten(1), self.proj.bias)

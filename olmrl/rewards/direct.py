@@ -79,7 +79,6 @@ def _page(reference: str | None, cases: Sequence[Case | Mapping[str, Any] | str]
         page_id="the page",
         pdf_path="",
         page_number=1,
-        image=np.zeros((1, 1, 3), np.uint8),
         reference=reference,
         tests=rows,
         test_files=("cases",) * len(rows),

@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
-from olmrl.types import Completion, Float32Array, Int32Array, Page, PolicyVersion, SamplingSpec
+from olmrl.types import (
+    Completion,
+    EncodedPage,
+    Float32Array,
+    Int32Array,
+    PolicyVersion,
+    SamplingSpec,
+)
 
 InFlight: TypeAlias = Literal["recompute", "keep_kv"]
 BASE_VERSION = PolicyVersion(0, 0)
@@ -25,10 +32,8 @@ class GenerationRequest:
 
     group_id: str
     """Unique among the requests that are alive."""
-    page: Page
-    """The page; its pixels are processed once for all completions."""
-    prompt_text: str
-    """Rendered chat prompt with one image placeholder."""
+    page: EncodedPage
+    """Prompt ids and patches of one image, for all completions."""
     sampling: SamplingSpec
     """Temperature, top_p, length, greedy."""
     seeds: tuple[int, ...]
@@ -78,6 +83,8 @@ class EngineStats:
     """Seconds between start and finish of weight updates."""
     updating_s: float
     """Age of the weight update in progress, 0 when there is none; long: its learner died."""
+    image_calls: int
+    """Images that its process has cut into patches; pages come as patches, so none."""
 
 
 class Engine(Protocol):
@@ -89,7 +96,11 @@ class Engine(Protocol):
     """
 
     def submit(self, request: GenerationRequest) -> None:
-        """Queue a request; completions come through `poll`."""
+        """Queue a request; completions come through `poll`.
+
+        Raises:
+            ValueError: the page's image tokens and patches do not agree.
+        """
 
     def poll(self, timeout_s: float) -> list[Generated]:
         """Everything finished since the last call; waits up to `timeout_s` for the first.
@@ -101,9 +112,7 @@ class Engine(Protocol):
     def abort(self, group_ids: Sequence[str]) -> None:
         """Forget these groups: nothing more of them is returned."""
 
-    def score(
-        self, page: Page, prompt_text: str, token_ids: Int32Array, temperature: float
-    ) -> Float32Array:
+    def score(self, page: EncodedPage, token_ids: Int32Array, temperature: float) -> Float32Array:
         """[R] log-probs of a given completion, in one forward pass over prompt and completion.
 
         Same definition as `Completion.logprobs`: at `temperature`, banned ids masked.

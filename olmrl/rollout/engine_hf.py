@@ -8,7 +8,6 @@ what else the engine does. Shape letters: G group, P prompt, V vocabulary.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from transformers import AutoModelForImageTextToText
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
 from olmrl.errors import EngineBroken
+from olmrl.models.patches import images_encoded
+from olmrl.models.pixels import normalise
 from olmrl.rollout.engine import (
     BASE_VERSION,
     EngineStats,
@@ -36,7 +37,6 @@ from olmrl.types import (
     EncodedPage,
     Float32Array,
     Int32Array,
-    Page,
     PolicyVersion,
     SamplingSpec,
     VersionSpan,
@@ -98,7 +98,6 @@ class HfEngine:
         self._version = BASE_VERSION
         self._groups = OpenGroups()
         self._decoding: _Decoding | None = None
-        self._encoding = threading.Lock()
         self._updating_since: float | None = None
         self._sync_s = 0.0
         self._generated = self._prompted = self._cached = 0
@@ -107,13 +106,14 @@ class HfEngine:
 
     def submit(self, request: GenerationRequest) -> None:
         """Queue a request."""
-        encoded = self._encode(request.page, request.prompt_text)
-        room = self._config.max_model_len - len(encoded.prompt_ids)
+        page = request.page
+        self._encoder.vision.check(page.prompt_ids, page.image_grid_thw, len(page.patches))
+        room = self._config.max_model_len - len(page.prompt_ids)
         if room < 1:
-            self._loop.emit(GenerationFailure(request.group_id, too_long(request, encoded, room)))
+            self._loop.emit(GenerationFailure(request.group_id, too_long(request, room)))
             return
         length = min(request.sampling.max_tokens, room)
-        group = OpenGroup(request, encoded, length)
+        group = OpenGroup(request, length)
         self._loop.call(lambda: self._groups.add(group))
 
     def poll(self, timeout_s: float) -> list[Generated]:
@@ -130,15 +130,12 @@ class HfEngine:
 
         self._loop.call(work)
 
-    def score(
-        self, page: Page, prompt_text: str, token_ids: Int32Array, temperature: float
-    ) -> Float32Array:
+    def score(self, page: EncodedPage, token_ids: Int32Array, temperature: float) -> Float32Array:
         """Log-probs of a completion in one forward pass."""
-        encoded = self._encode(page, prompt_text)
 
         def work() -> Float32Array:
             response = torch.tensor(np.asarray(token_ids), dtype=torch.int64, device=self._device)
-            cache, logits, position = self._prefill(encoded, 1)
+            cache, logits, position = self._prefill(page, 1)
             rest = self._extend(cache, response[None, :-1], position) if len(response) > 1 else None
             every = logits[:, None] if rest is None else torch.cat([logits[:, None], rest], dim=1)
             scores = self._logprobs(every[0], temperature)
@@ -238,15 +235,12 @@ class HfEngine:
             busy_s=self._loop.busy_s,
             sync_s=self._sync_s,
             updating_s=time.monotonic() - since if since is not None else 0.0,
+            image_calls=images_encoded(),
         )
 
     def close(self) -> None:
         """Stop the thread."""
         self._loop.close()
-
-    def _encode(self, page: Page, prompt_text: str) -> EncodedPage:
-        with self._encoding:
-            return self._encoder.encode_prompt(page.page_id, prompt_text, [page.image])
 
     def _alive(self, decoding: _Decoding) -> bool:
         return self._groups.get(decoding.group.request.group_id) is decoding.group
@@ -277,7 +271,7 @@ class HfEngine:
         group = self._groups.get(group_id)
         assert group is not None, "waiting holds open groups only"
         seeds = group.request.seeds
-        cache, logits, position = self._prefill(group.encoded, len(seeds))
+        cache, logits, position = self._prefill(group.request.page, len(seeds))
         return _Decoding(
             group,
             cache,
@@ -316,9 +310,9 @@ class HfEngine:
             if self._groups.close_completion(group.request.group_id, index) is None:
                 continue
             first = len(group.open) == len(group.request.indices) - 1
-            cached = 0 if first else len(group.encoded.prompt_ids)
+            cached = 0 if first else len(group.request.page.prompt_ids)
             self._generated += length
-            self._prompted += len(group.encoded.prompt_ids)
+            self._prompted += len(group.request.page.prompt_ids)
             self._cached += cached
             finished.append(
                 self._completion(decoding, index, "stop" if ended else "length", cached)
@@ -335,7 +329,7 @@ class HfEngine:
             versions=spans(decoding.versions),
             finish_reason=reason,
             text=self._encoder.decode(ids),
-            prompt_token_ids=decoding.group.encoded.prompt_ids.astype(np.int32),
+            prompt_token_ids=decoding.group.request.page.prompt_ids.astype(np.int32),
             cached_tokens=cached,
         )
 
@@ -343,7 +337,7 @@ class HfEngine:
     def _recompute(self, decoding: _Decoding) -> None:
         """Prefill prompt and tokens so far again, under the weights in use now."""
         rows = len(decoding.generators)
-        cache, logits, position = self._prefill(decoding.group.encoded, rows)
+        cache, logits, position = self._prefill(decoding.group.request.page, rows)
         if decoding.tokens:
             tokens = torch.stack(decoding.tokens, dim=1)
             logits = self._extend(cache, tokens, position)[:, -1]
@@ -351,17 +345,16 @@ class HfEngine:
         decoding.next_position = position + len(decoding.tokens)
 
     @torch.inference_mode()
-    def _prefill(self, encoded: EncodedPage, rows: int) -> tuple[Any, torch.Tensor, int]:
+    def _prefill(self, page: EncodedPage, rows: int) -> tuple[Any, torch.Tensor, int]:
         """Cache and next-token logits of a page, repeated over rows, and the next position."""
-        positions, following = self._encoder.mrope_positions(
-            encoded.prompt_ids, encoded.image_grid_thw
-        )
+        positions, following = self._encoder.mrope_positions(page.prompt_ids, page.image_grid_thw)
+        patches = self._on_device(page.patches)
         output = self._model(
-            input_ids=self._on_device(encoded.prompt_ids)[None],
+            input_ids=self._on_device(page.prompt_ids)[None],
             position_ids=self._on_device(positions)[:, None],
-            pixel_values=self._on_device(encoded.pixel_values).to(self._model.dtype),
-            image_grid_thw=self._on_device(encoded.image_grid_thw),
-            mm_token_type_ids=self._image_mask(encoded)[None],
+            pixel_values=normalise(patches, self._encoder.normalisation, self._model.dtype),
+            image_grid_thw=self._on_device(page.image_grid_thw),
+            mm_token_type_ids=self._image_mask(page)[None],
             use_cache=True,
             logits_to_keep=1,
         )
@@ -388,12 +381,13 @@ class HfEngine:
         scores = logits.float() / temperature
         return scores.index_fill(-1, self._banned, float("-inf")).log_softmax(dim=-1)
 
-    def _image_mask(self, encoded: EncodedPage) -> torch.Tensor:
-        mask = encoded.prompt_ids == self._encoder.vision.image_token_id
+    def _image_mask(self, page: EncodedPage) -> torch.Tensor:
+        mask = page.prompt_ids == self._encoder.vision.image_token_id
         return self._on_device(mask).to(torch.int64)
 
     def _on_device(self, array: Any) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+        # A copy: arrays out of an object store are read-only, which tensors cannot express.
+        return torch.tensor(array, device=self._device)
 
 
 def sample(

@@ -1,18 +1,17 @@
 """vLLM behind the `Engine` protocol: in this process, driven by one thread.
 
-    Encoder -> EngineCoreRequest per completion -> LLMEngine.step -> Completion
+    EncodedPage -> EngineCoreRequest per completion -> LLMEngine.step -> Completion
 
-A page is encoded once by the learner's own `Encoder` (same ids, same pixels on both sides); its
-first completion pays the prefill, its siblings find it in the prefix cache. Cached prefixes and
-vision features carry the policy version in their key, and running requests are preempted and
-recomputed at an update, so nothing of old weights survives one. `environment.engine_environment`
-tells what the process needs before this module is imported.
+A page comes encoded, as the learner takes it too (same ids, same pixels on both sides); its first
+completion pays the prefill, its siblings find it in the prefix cache. Cached prefixes and vision
+features carry the policy version in their key, and running requests are preempted and recomputed at
+an update, so nothing of old weights survives one. `environment.engine_environment` tells what the
+process needs before this module is imported.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
 from olmrl.errors import EngineBroken
+from olmrl.models.patches import images_encoded
+from olmrl.models.pixels import normalise
 from olmrl.rollout.engine import (
     BASE_VERSION,
     EngineStats,
@@ -52,7 +53,6 @@ from olmrl.types import (
     EncodedPage,
     Float32Array,
     Int32Array,
-    Page,
     PolicyVersion,
     VersionSpan,
 )
@@ -115,13 +115,12 @@ class VllmEngine:
             loggers = [EngineGauges]
         # Its outputs are typed for every task vLLM serves; here they are always completions.
         self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
-        self._dtype = self._llm.model_config.dtype
+        self._dtype: Any = self._llm.model_config.dtype
         self._llm.collective_rpc("olmrl_install_sampler", args=(list(encoder.banned_ids),))
         self._llm.set_weight_version(str(BASE_VERSION))
         self._version = BASE_VERSION
         self._groups = OpenGroups()
         self._running: dict[str, tuple[str, int]] = {}
-        self._encoding = threading.Lock()
         self._updating_since: float | None = None
         self._sync_s = 0.0
         self._generated = self._prompted = self._cached = 0
@@ -131,21 +130,18 @@ class VllmEngine:
         self._loop.start()
 
     def submit(self, request: GenerationRequest) -> None:
-        """Queue a request; the page is encoded here, in the caller's thread.
+        """Queue a request; its pixels are normalised here, in the caller's thread.
 
         Raises:
-            ValueError: a prompt without its image, or sampling that vLLM refuses.
+            ValueError: image tokens and patches do not agree, or sampling that vLLM refuses.
         """
-        with self._encoding:
-            encoded = self._encoder.encode_prompt(
-                request.page.page_id, request.prompt_text, [request.page.image]
-            )
-        room = self._config.max_model_len - len(encoded.prompt_ids)
+        image = self._image(request.page)
+        room = self._config.max_model_len - len(request.page.prompt_ids)
         if room < 1:
-            self._loop.emit(GenerationFailure(request.group_id, too_long(request, encoded, room)))
+            self._loop.emit(GenerationFailure(request.group_id, too_long(request, room)))
             return
         length = min(request.sampling.max_tokens, room)
-        group = OpenGroup(request, encoded, length, self._image(encoded))
+        group = OpenGroup(request, length, image)
         self._loop.call(lambda: self._groups.add(group))
 
     def poll(self, timeout_s: float) -> list[Generated]:
@@ -167,24 +163,20 @@ class VllmEngine:
 
         self._loop.call(work)
 
-    def score(
-        self, page: Page, prompt_text: str, token_ids: Int32Array, temperature: float
-    ) -> Float32Array:
+    def score(self, page: EncodedPage, token_ids: Int32Array, temperature: float) -> Float32Array:
         """Log-probs of a completion through vLLM's prefill; other requests go on meanwhile.
 
         Raises:
             ValueError: prompt and completion exceed `max_model_len`.
         """
-        with self._encoding:
-            encoded = self._encoder.encode_prompt(page.page_id, prompt_text, [page.image])
-        ids = [*encoded.prompt_ids.tolist(), *np.asarray(token_ids).tolist()]
+        ids = [*page.prompt_ids.tolist(), *np.asarray(token_ids).tolist()]
         if len(ids) + 1 > self._config.max_model_len:
             raise ValueError(
                 f"{page.page_id}: {len(ids)} tokens to score, "
                 f"rollout.max_model_len is {self._config.max_model_len}"
             )
 
-        image = self._image(encoded)
+        image = self._image(page)
 
         def work() -> Float32Array:
             self._llm.collective_rpc("olmrl_score_temperature", args=(temperature,))
@@ -199,7 +191,7 @@ class VllmEngine:
             while True:
                 for output in self._llm.step():
                     if output.request_id == "score":
-                        rows = output.prompt_logprobs[len(encoded.prompt_ids) :]
+                        rows = output.prompt_logprobs[len(page.prompt_ids) :]
                         values = [row[t].logprob for row, t in zip(rows, token_ids, strict=True)]
                         return np.asarray(values, dtype=np.float32)
                     finished = self._finish(output)
@@ -304,6 +296,7 @@ class VllmEngine:
             busy_s=self._loop.busy_s,
             sync_s=self._sync_s,
             updating_s=time.monotonic() - since if since is not None else 0.0,
+            image_calls=images_encoded(),
         )
 
     def close(self) -> None:
@@ -333,7 +326,7 @@ class VllmEngine:
         rid = f"{group_id}#{index}"
         self._running[rid] = (group_id, index)
         parameters = self._parameters(group, index)
-        ids = group.encoded.prompt_ids.tolist()
+        ids = group.request.page.prompt_ids.tolist()
         self._llm.add_request(rid, self._input(group.image, ids), parameters)
 
     def _parameters(self, group: OpenGroup, index: int) -> SamplingParams:
@@ -356,13 +349,18 @@ class VllmEngine:
             detokenize=False,
         )
 
-    def _image(self, encoded: EncodedPage) -> _Image:
+    def _image(self, page: EncodedPage) -> _Image:
         """The page's image as vLLM takes it, shared by all its completions."""
-        grid = torch.from_numpy(np.asarray(encoded.image_grid_thw))
+        grid_thw, vision = page.image_grid_thw, self._encoder.vision
+        (start,) = vision.check(page.prompt_ids, grid_thw, len(page.patches)).tolist()
+        # Copies: arrays out of an object store are read-only, which tensors cannot express.
+        grid, patches = torch.tensor(grid_thw), torch.tensor(page.patches)
+        # vLLM's own kernel would fold the normalisation into one product, with other roundings.
+        pixels = normalise(patches, self._encoder.normalisation, self._dtype)
         items = MultiModalKwargsItems.from_hf_inputs(
             BatchFeature(
                 {
-                    "pixel_values": torch.from_numpy(encoded.pixel_values).to(self._dtype),
+                    "pixel_values": pixels,
                     "image_grid_thw": grid,
                 }
             ),
@@ -371,9 +369,8 @@ class VllmEngine:
                 "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
             },
         )
-        at = np.flatnonzero(encoded.prompt_ids == self._encoder.vision.image_token_id)
-        place = PlaceholderRange(offset=int(at[0]), length=len(at))
-        return _Image(items, place, image_key(encoded))
+        place = PlaceholderRange(offset=start, length=int(vision.count(grid_thw)[0]))
+        return _Image(items, place, image_key(page))
 
     def _input(self, image: _Image, ids: list[int]) -> Any:
         """vLLM's processed input: caches are keyed by page and policy version."""
@@ -391,7 +388,7 @@ class VllmEngine:
         if running is None or group is None:
             return None
         self._generated += len(output.outputs[0].token_ids)
-        self._prompted += len(group.encoded.prompt_ids)
+        self._prompted += len(group.request.page.prompt_ids)
         self._cached += output.num_cached_tokens or 0
         return _Finished(group, running[1], output)
 
@@ -412,7 +409,7 @@ class VllmEngine:
             ),
             finish_reason=str(output.finish_reason),
             text=self._encoder.decode(ids),
-            prompt_token_ids=finished.group.encoded.prompt_ids.astype(np.int32),
+            prompt_token_ids=finished.group.request.page.prompt_ids.astype(np.int32),
             cached_tokens=finished.output.num_cached_tokens or 0,
         )
 
@@ -431,7 +428,7 @@ def engine_arguments(
         "enforce_eager": config.enforce_eager,
         "tensor_parallel_size": config.tensor_parallel_size,
         "limit_mm_per_prompt": {"image": 1, "video": 0},
-        # The Encoder makes the pixels, so vLLM neither normalises nor caches processed images.
+        # Pixels come normalised, so vLLM neither normalises nor caches processed images.
         "mm_device_do_normalize": False,
         "mm_processor_cache_gb": 0,
         "enable_prefix_caching": True,
@@ -463,8 +460,8 @@ def engine_arguments(
     return arguments
 
 
-def image_key(encoded: EncodedPage) -> str:
+def image_key(page: EncodedPage) -> str:
     """Digest of what the model sees of a page, so that caches cannot confuse two pages."""
-    digest = hashlib.blake2b(encoded.pixel_values.tobytes(), digest_size=16)
-    digest.update(encoded.image_grid_thw.tobytes())
+    digest = hashlib.blake2b(page.patches.tobytes(), digest_size=16)
+    digest.update(page.image_grid_thw.tobytes())
     return digest.hexdigest()

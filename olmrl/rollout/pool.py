@@ -1,7 +1,7 @@
 """The driver's handle on all engines: work out, completions in, whatever dies in between.
 
     pool = RolloutPool(spec, store); pool.start(); pool.wait_ready(timeout_s)
-    pool.submit(group_id, page_ref, sampling, seeds)
+    pool.submit(group_id, block_ref, sampling, seeds)
     for item in pool.poll(timeout_s): ...
 
 Everything happens inside `poll` and `submit`, in the caller's thread: workers answer long polls,
@@ -22,8 +22,9 @@ from typing import Any
 
 import ray
 
+from olmrl.data.payload import IMAGE_CALLS
 from olmrl.errors import EngineBroken
-from olmrl.metrics import Last, Measurements, Sum, merge
+from olmrl.metrics import Last, Mean, Measurements, Sum, merge
 from olmrl.rollout.engine import EngineStats, Generated, GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, SamplingSpec
@@ -53,8 +54,7 @@ class _Group:
 
     group_id: str
     page: Any
-    """ObjectRef of the Page."""
-    prompt_text: str | None
+    """ObjectRef of the block of its EncodedPage."""
     sampling: SamplingSpec
     seeds: tuple[int, ...]
     missing: set[int]
@@ -167,18 +167,17 @@ class RolloutPool:
         seeds: Sequence[int],
         *,
         needed: int | None = None,
-        prompt_text: str | None = None,
     ) -> None:
         """Queue one group.
 
         Args:
             group_id: Unique among unfinished groups.
-            page: ObjectRef of the Page: its pixels go to a worker's node once.
+            page: ObjectRef of the block of its EncodedPage (`data.payload`), which goes to a
+                worker's node once.
             sampling: Temperature, top_p, length, greedy.
             seeds: One per completion to start.
             needed: Deliver the first `needed` of them to finish and abort the rest
                 (`rollout.oversample`; prefers short completions); None: all.
-            prompt_text: Chat text; None lets the worker make it from the page.
 
         Raises:
             ValueError: the group is already there.
@@ -188,7 +187,6 @@ class RolloutPool:
         group = _Group(
             group_id,
             page,
-            prompt_text,
             sampling,
             tuple(seeds),
             set(range(len(seeds))),
@@ -280,7 +278,6 @@ class RolloutPool:
             reference = worker.handle.submit.remote(
                 group.group_id,
                 group.page,
-                group.prompt_text,
                 group.sampling,
                 group.seeds,
                 tuple(sorted(group.missing)),
@@ -448,6 +445,9 @@ class RolloutPool:
         if before is not None:
             self._count("time/engine_busy", stats.busy_s - before.busy_s)
             self._count("time/engine_sync", stats.sync_s - before.sync_s)
+            again = stats.image_calls - before.image_calls
+            if again:
+                self._measured = merge(self._measured, {IMAGE_CALLS: Mean(again, 0.0)})
 
 
 def _cause(error: BaseException | None) -> str:

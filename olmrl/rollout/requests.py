@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from olmrl.rollout.engine import GenerationRequest
-from olmrl.types import EncodedPage
 
 
 @dataclass(slots=True)
@@ -16,8 +15,6 @@ class OpenGroup:
     """A request with what is left of it."""
 
     request: GenerationRequest
-    encoded: EncodedPage
-    """The page as the model takes it, made once for all completions."""
     max_tokens: int
     """Completion tokens that fit into the model's window."""
     image: Any = None
@@ -81,9 +78,10 @@ class OpenGroups:
         return bool(self._groups)
 
 
-def too_long(request: GenerationRequest, encoded: EncodedPage, room: int) -> str:
+def too_long(request: GenerationRequest, room: int) -> str:
     """Why a page cannot be generated."""
+    length = len(request.page.prompt_ids)
     return (
-        f"{request.page.page_id}: its prompt has {len(encoded.prompt_ids)} tokens, which leaves "
-        f"{room} of rollout.max_model_len={len(encoded.prompt_ids) + room} for the completion"
+        f"{request.page.page_id}: its prompt has {length} tokens, which leaves {room} of "
+        f"rollout.max_model_len={length + room} for the completion"
     )

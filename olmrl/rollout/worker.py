@@ -1,7 +1,7 @@
 """The RolloutWorker: a Ray actor around one engine.
 
-Ray serves its calls in several threads; the engine queues them to its own. A page arrives by
-reference, so its pixels lie once in the node's shared memory.
+Ray serves its calls in several threads; the engine queues them to its own. An encoded page arrives
+by reference, as the block that it was written to, and lies once in the node's shared memory.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import Any
 import ray
 
 from olmrl.config.schema import RolloutConfig
+from olmrl.data.payload import unpack_block
 from olmrl.rollout.engine import Engine, EngineStats, Generated, GenerationRequest, InFlight
 from olmrl.rollout.environment import engine_environment, pin_to_cores, quiet
-from olmrl.types import Float32Array, Int32Array, Page, PolicyVersion, SamplingSpec
+from olmrl.types import Float32Array, Int32Array, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.checksum import Checksums
 from olmrl.weight_sync.transport import load_transport
 
 _CONTROL_THREADS = 4
 """Weight updates, aborts, scores and stats that a worker serves at once."""
 _CALLS = {"poll": 1, "submit": 1}
-"""Threads of their own: neither a long poll nor a row of pages to encode holds up the rest."""
+"""Threads of their own: neither a long poll nor a row of pages to normalise holds up the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,6 @@ class RolloutWorker:
         self._slot = slot
         self._spec = spec
         self._updates = threading.Lock()
-        self._encoder: Any = None
         self._engine: Engine
 
     def start(self) -> WorkerInfo:
@@ -91,7 +91,6 @@ class RolloutWorker:
         if not self._spec.use_gpu:
             pin_to_cores(self._slot, max(1, int(self._spec.config.cpus_per_worker)))
         self._engine = build_engine(self._spec)
-        self._encoder = self._spec.encoder.build()
         node_id = ray.get_runtime_context().get_node_id()
         return WorkerInfo(node_id, os.getpid(), time.monotonic() - started)
 
@@ -121,16 +120,18 @@ class RolloutWorker:
     def submit(
         self,
         group_id: str,
-        page: Page,
-        prompt_text: str | None,
+        block: Any,
         sampling: SamplingSpec,
         seeds: tuple[int, ...],
         wanted: tuple[int, ...] | None,
     ) -> int:
-        """Queue a group; returns the bytes of its page. Failures come through `poll`."""
-        text = self._encoder.prompt_text(page) if prompt_text is None else prompt_text
-        self._engine.submit(GenerationRequest(group_id, page, text, sampling, seeds, wanted))
-        return int(page.image.nbytes)
+        """Queue a group of the `EncodedPage` in a block; returns the block's bytes.
+
+        Failures come through `poll`.
+        """
+        page = unpack_block(block)
+        self._engine.submit(GenerationRequest(group_id, page, sampling, seeds, wanted))
+        return int(block.nbytes)
 
     @ray.method(concurrency_group="poll")
     def poll(self, timeout_s: float) -> PollResult:
@@ -142,13 +143,10 @@ class RolloutWorker:
         """Forget groups."""
         self._engine.abort(group_ids)
 
-    def score(
-        self, page: Page, prompt_text: str | None, token_ids: Int32Array, temperature: float
-    ) -> Float32Array:
-        """Log-probs of a given completion (parity guard)."""
-        text = self._encoder.prompt_text(page) if prompt_text is None else prompt_text
+    def score(self, block: Any, token_ids: Int32Array, temperature: float) -> Float32Array:
+        """Log-probs of a given completion of the `EncodedPage` in a block (parity guard)."""
         with self._updates:
-            return self._engine.score(page, text, token_ids, temperature)
+            return self._engine.score(unpack_block(block), token_ids, temperature)
 
     def sync(self, publication: Any, in_flight: InFlight) -> PolicyVersion:
         """Load a publication from the object store; older ones than the engine has are ignored."""

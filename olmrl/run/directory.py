@@ -31,7 +31,7 @@ from PIL import Image
 
 from olmrl import storage
 from olmrl.metrics import read_rows
-from olmrl.types import Page, PromptGroup, Rollout
+from olmrl.types import Page, PromptGroup, Rollout, UInt8Array
 
 
 class _Listing:
@@ -151,23 +151,36 @@ class RunDirectory:
         """Pages listed so far, each once."""
         return self._bad.rows()
 
-    def page_image(self, page: Page) -> str:
-        """Save a page's picture once; returns its path inside the run directory."""
-        name = hashlib.sha1(page.page_id.encode()).hexdigest()[:16] + ".png"
+    def page_image(self, page_id: str, pixels: Callable[[], UInt8Array]) -> str:
+        """Save a page's picture once; returns its path inside the run directory.
+
+        Args:
+            page_id: the page.
+            pixels: gives its [H, W, 3] pixels, where they are not saved yet.
+        """
+        name = hashlib.sha1(page_id.encode()).hexdigest()[:16] + ".png"
         target = self.path / "pages" / name
         if not target.exists():
             temporary = target.with_suffix(".tmp.png")
-            Image.fromarray(page.image).save(temporary)
+            Image.fromarray(pixels()).save(temporary)
             os.replace(temporary, target)
         return f"pages/{name}"
 
-    def rollouts(self, step: int, group: PromptGroup, page: Page, fate: str) -> None:
-        """Write one scored prompt group with the fate it met (ready, zero_variance, ...)."""
+    def rollouts(self, step: int, group: PromptGroup, page: Page, image: str, fate: str) -> None:
+        """Write one scored prompt group.
+
+        Args:
+            step: steps in the weights.
+            group: the group.
+            page: its truth.
+            image: path of the page's picture, from `page_image`.
+            fate: what it met (ready, zero_variance, ...).
+        """
         value = {
             "step": step,
             "fate": fate,
             "page_id": page.page_id,
-            "image": self.page_image(page),
+            "image": image,
             "reference": page.reference,
             "rollouts": [rollout_row(r) for r in group.rollouts],
         }

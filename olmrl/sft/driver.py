@@ -17,11 +17,11 @@ import ray
 
 from olmrl.config.schema import SftConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.encoded import EncodedExample
-from olmrl.data.page_sets import ExampleStream, SftPages
+from olmrl.data.page_sets import ExampleNote, ExampleStream, SftPages
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageItem
 from olmrl.data.steps.sample import Dropped
+from olmrl.data.streams import StreamItem
 from olmrl.data.tally import Tally
 from olmrl.evaluation.samples import log_samples
 from olmrl.metrics import Measurements, Sink, flatten
@@ -90,6 +90,8 @@ class SftDriver(Driver[FeedView]):
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
         self._read = tuple(read)
+        self._prepared: list[scoring.EvaluationPage] | None = None
+        """The same, rendered and encoded once for all evaluations of the run."""
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
         self._offered: dict[int, _Offered] = {}
@@ -148,25 +150,25 @@ class SftDriver(Driver[FeedView]):
             prefetch=self._config.data.prefetch_pages,
             resources=self._config.data.resources,
         )
-        kept: list[EncodedExample] = []
+        kept: list[StreamItem] = []
         places: list[tuple[int, int, str]] = []
         lost = Tally()  # since the last page that was kept, or the epoch began
         size = self._config.training.pages_per_step
         after, tally = progress.position, progress.tally.copy()
-        for epoch, index, value in stream:
-            if self._config.run.is_past_end(epoch, index, len(self._train.items)):
+        for item in stream:
+            if self._config.run.is_past_end(item.epoch, item.index, len(self._train.items)):
                 break
-            after = self._after(epoch, index)
-            tally.add(value)
-            lost = Tally() if index == 0 else lost
-            if not self._keep(value):
-                lost.add(value)
+            after = self._after(item.epoch, item.index)
+            tally.add(item.note)
+            lost = Tally() if item.index == 0 else lost
+            if not self._keep(item.note):
+                lost.add(item.note)
                 if lost.total >= len(self._train.items):
                     lost.require_some()
                 continue
             lost = Tally()
-            kept.append(value)
-            places.append((epoch, index, value.page.page_id))
+            kept.append(item)
+            places.append((item.epoch, item.index, item.note.page_id))
             if len(kept) == size:
                 if not self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
                     return
@@ -181,12 +183,12 @@ class SftDriver(Driver[FeedView]):
         self,
         incarnation: int,
         step: int,
-        examples: list[EncodedExample],
+        items: list[StreamItem],
         places: list[tuple[int, int, str]],
         after: Progress,
     ) -> bool:
         self._offered[step + 1] = _Offered(places, after.tally)
-        return self._put(incarnation, TRAIN, step, examples, after)
+        return self._put(incarnation, TRAIN, step, items, after)
 
     def _feed_evaluation(self, incarnation: int, step: int) -> None:
         size = self._config.training.pages_per_step
@@ -203,8 +205,7 @@ class SftDriver(Driver[FeedView]):
                 resources=self._config.data.resources,
             )
             tally = Tally()
-            values = (tally.counted(value) for _, _, value in stream)
-            kept = (value for value in values if self._keep(value))
+            kept = (item for item in stream if self._keep(tally.counted(item.note)))
             chunks = 0
             while chunk := list(itertools.islice(kept, size)):
                 if not self._put(incarnation, channel, chunks, chunk, Progress()):
@@ -233,15 +234,17 @@ class SftDriver(Driver[FeedView]):
         self._say(f"{problem}\nit has no loss, and eval/loss is the mean of the other sets")
 
     def _score_pages(self, incarnation: int, step: int) -> None:
-        pages = scoring.prepare(self._read, self._encoder, self._directory)
-        prompts = [(str(number), one.prompt) for number, one in enumerate(pages)]
+        if self._prepared is None:
+            self._prepared = scoring.prepare(self._read, self._encoder, self._directory)
+        pages = self._prepared
+        prompts = [(str(number), one.block) for number, one in enumerate(pages)]
         ranks = self._config.learner.workers
         shares = [PromptShare(tuple(prompts[rank::ranks])) for rank in range(ranks)]
         ray.get(self._actor.put.remote(incarnation, f"read/{step}", 0, shares))
         readings = ray.get(self._actor.readings.remote(incarnation, step))
         if readings is None:
             return
-        scored = scoring.score(step, pages, readings, self._directory)
+        scored = scoring.score(step, pages, readings, self._encoder, self._directory)
         self._directory.evaluation(step, scored.record)
         self._records.append((step, scored.record))
         ray.get(self._actor.scored.remote(incarnation, step, scored.figures))
@@ -251,10 +254,10 @@ class SftDriver(Driver[FeedView]):
         incarnation: int,
         channel: str,
         step: int,
-        examples: list[EncodedExample],
+        items: list[StreamItem],
         after: Progress,
     ) -> bool:
-        shares = share_out(examples, after, self._config.learner.workers, self._cost)
+        shares = share_out(items, after, self._config.learner.workers, self._cost)
         return bool(ray.get(self._actor.put.remote(incarnation, channel, step, shares)))
 
     def _after(self, epoch: int, index: int) -> tuple[int, int]:
@@ -262,14 +265,14 @@ class SftDriver(Driver[FeedView]):
 
     # -- pages that are not trained on
 
-    def _keep(self, value: EncodedExample | Dropped | BadPage) -> bool:
-        if isinstance(value, Dropped):
+    def _keep(self, note: ExampleNote | Dropped | BadPage) -> bool:
+        if isinstance(note, Dropped):
             self._directory.dropped_page(
-                value.pdf_path, value.page_number, step=value.step, rule=value.rule
+                note.pdf_path, note.page_number, step=note.step, rule=note.rule
             )
-        elif isinstance(value, BadPage):
-            self._bad.add(value)
-        return isinstance(value, EncodedExample)
+        elif isinstance(note, BadPage):
+            self._bad.add(note)
+        return isinstance(note, ExampleNote)
 
     # -- metrics
 

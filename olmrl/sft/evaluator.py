@@ -8,6 +8,7 @@ import ray
 import torch
 
 from olmrl.checkpoint.state import CheckpointStore
+from olmrl.data.payload import unpack_block
 from olmrl.evaluation.reading import ReadingSpec, read_pages
 from olmrl.learner.core import SftLearner
 from olmrl.learner.generation import whole_copy
@@ -105,7 +106,8 @@ class SftEvaluator:
         share: PromptShare = ray.get(actor.take.remote(f"read/{step}", 0, self._strategy.rank))
         model = whole_copy(self._strategy, config.model)
         policy = PolicyGenerator(model, self._task.encoder.build(), version, generate.batch_pages)
-        readings = list(read_pages(policy, share.prompts, ReadingSpec(generate.max_tokens)))
+        pages = [(name, unpack_block(ray.get(block))) for name, block in share.prompts]
+        readings = list(read_pages(policy, pages, ReadingSpec(generate.max_tokens)))
         del model, policy
         if self._strategy.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,7 +1,8 @@
-"""The StepFeed: encoded pages from the SFT Driver to every learner rank, a few steps ahead.
+"""The StepFeed: the SFT Driver tells every learner rank its pages, a few steps ahead.
 
 One Ray actor with named channels: `train`, and one per evaluation. The Driver puts whole steps,
-already shared out over ranks by cost, and waits when it is far enough ahead; ranks take theirs. A
+already shared out over ranks by cost, and waits when it is far enough ahead; ranks take theirs.
+What travels here are references: pages stay in the object store until a rank fetches them. A
 learner that (re)starts says where it begins; what was put for an older start is void. Beside what
 `run.actor` gives every run:
 
@@ -15,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from olmrl.data.encoded import EncodedExample
+from olmrl.data.page_sets import ExampleNote
+from olmrl.data.streams import StreamItem, moved
 from olmrl.data.tally import Tally
 from olmrl.evaluation.reading import PageReading
-from olmrl.metrics import Last
+from olmrl.metrics import Last, Measurements
 from olmrl.models.cost import CostModel, balance
 from olmrl.run.actor import RunActor, StepRow, View
-from olmrl.types import EncodedPage
 
 TRAIN = "train"
 
@@ -59,35 +60,37 @@ class Progress:
 class StepShare:
     """One rank's pages of a step."""
 
-    examples: tuple[EncodedExample, ...]
+    examples: tuple[Any, ...]
+    """ObjectRefs of the blocks of its `EncodedExample`s."""
     after: Progress
     """Where the run stands once the step is trained."""
+    moved: Measurements
+    """How heavy its pages are, and how often their images were processed."""
 
 
 def share_out(
-    examples: Sequence[EncodedExample], after: Progress, ranks: int, cost: CostModel
+    items: Sequence[StreamItem], after: Progress, ranks: int, cost: CostModel
 ) -> list[StepShare]:
     """Spread a step's pages over ranks by what each costs, its image included.
 
     Args:
-        examples: pages of the step.
+        items: pages of the step, of an `ExampleStream`.
         after: where the run stands once they are trained.
         ranks: learner ranks.
         cost: operations of the model.
     """
-    costs = [
-        cost.page(len(e.page.prompt_ids), [len(e.response_ids)], e.page.image_grid_thw)
-        for e in examples
-    ]
-    return [StepShare(tuple(examples[i] for i in share), after) for share in balance(costs, ranks)]
+    notes: list[ExampleNote] = [item.note for item in items]
+    costs = [cost.page(n.prompt_tokens, [n.response_tokens], n.image_grid_thw) for n in notes]
+    shares = [[items[k] for k in share] for share in balance(costs, ranks)]
+    return [StepShare(tuple(i.payload for i in mine), after, moved(mine)) for mine in shares]
 
 
 @dataclass(frozen=True, slots=True)
 class PromptShare:
     """One rank's share of the pages to read."""
 
-    prompts: tuple[tuple[str, EncodedPage], ...]
-    """(number in the evaluation, page)."""
+    prompts: tuple[tuple[str, Any], ...]
+    """(number in the evaluation, ObjectRef of the block of the `EncodedPage`)."""
 
 
 @dataclass(frozen=True, slots=True)

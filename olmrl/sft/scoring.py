@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import ray
 from olmrl.config.schema import ScorerConfig, SftConfig, folder_name
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import read_reference, scan_bench
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import Dropped, StepContext
@@ -25,7 +27,7 @@ from olmrl.evaluation.reading import PageReading
 from olmrl.rewards.pool import ScorerPool
 from olmrl.run.directory import RunDirectory
 from olmrl.sft.forecast import asking_pipeline
-from olmrl.types import EncodedPage, Page, Rollout
+from olmrl.types import Page, Rollout, UInt8Array
 
 _SHOWN_PAGES = 4
 """In all, but at least one of each set."""
@@ -42,7 +44,8 @@ class EvaluationPage:
     """The evaluation set."""
     page: Page
     """Named `<set>/<page>`; its reference is the answer that training would teach."""
-    prompt: EncodedPage
+    block: Any
+    """ObjectRef of the block of its `EncodedPage`."""
 
 
 class Scores(NamedTuple):
@@ -79,7 +82,7 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
 def prepare(
     drawn: Sequence[tuple[str, PageItem]], spec: EncoderSpec, directory: RunDirectory
 ) -> list[EvaluationPage]:
-    """Render and encode pages; one that cannot be read is listed and left out."""
+    """Render and encode pages; one that cannot be read is listed and left out. Needs Ray."""
     encoder = spec.build()
     pages = []
     for title, (source, pipeline) in drawn:
@@ -103,15 +106,13 @@ def prepare(
             page_id=f"{title}/{source.page_id}",
             pdf_path=source.pdf_path,
             page_number=source.page_number,
-            image=image,
             reference=reference,
             tests=source.tests,
             test_files=source.test_files,
         )
         text = encoder.chat(instruction, None, sample.order)
-        pages.append(
-            EvaluationPage(title, page, encoder.encode_prompt(page.page_id, text, [image]))
-        )
+        block = pack_block(encoder.encode_prompt(page.page_id, text, [image]))
+        pages.append(EvaluationPage(title, page, ray.put(block)))
     return pages
 
 
@@ -119,6 +120,7 @@ def score(
     step: int,
     pages: Sequence[EvaluationPage],
     readings: Sequence[PageReading],
+    spec: EncoderSpec,
     directory: RunDirectory,
 ) -> Scores:
     """Score what the policy read. Needs Ray.
@@ -127,8 +129,13 @@ def score(
         step: Steps in the weights.
         pages: What `prepare` gave.
         readings: One per page, under its number.
+        spec: What the pages were encoded by.
         directory: Takes the pictures of the pages that are shown.
     """
+
+    def picture(page: EvaluationPage) -> UInt8Array:
+        return spec.build().picture(unpack_block(ray.get(page.block)))
+
     judged = _judge(pages, readings)
     by_title: dict[str, list[tuple[str, Rollout]]] = {}
     for one in judged:
@@ -146,7 +153,10 @@ def score(
     failures = {pages[one.name].page.page_id: one.failure for one in judged if one.failure}
     if failures:
         named_figures["eval/unscored_pages"] = float(len(failures))
-    images = {page.page_id: directory.page_image(page) for page in shown(pages)}
+    images = {
+        one.page.page_id: directory.page_image(one.page.page_id, partial(picture, one))
+        for one in shown(pages)
+    }
     every = [row for mine in by_title.values() for row in mine]
     record = figures.record(step, known, images, {"greedy": every})
     record["scores"] |= {name.removeprefix("eval/"): value for name, value in named_figures.items()}
@@ -154,12 +164,12 @@ def score(
     return Scores(named_figures, record)
 
 
-def shown(pages: Sequence[EvaluationPage]) -> list[Page]:
+def shown(pages: Sequence[EvaluationPage]) -> list[EvaluationPage]:
     """The pages whose pictures and transcriptions are kept: the first few of every set."""
     each = max(1, _SHOWN_PAGES // max(1, len({one.title for one in pages})))
-    by_title: dict[str, list[Page]] = {}
+    by_title: dict[str, list[EvaluationPage]] = {}
     for one in pages:
-        by_title.setdefault(one.title, []).append(one.page)
+        by_title.setdefault(one.title, []).append(one)
     return [page for mine in by_title.values() for page in mine[:each]]
 
 

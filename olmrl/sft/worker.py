@@ -13,10 +13,12 @@ import torch
 
 from olmrl.checkpoint.state import Restored
 from olmrl.data.pack import pack_examples
+from olmrl.data.payload import IMAGE_CALLS, unpack_block
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
 from olmrl.learner.strategy import Strategy
-from olmrl.metrics import Clock, Last, Measurements, Sum
+from olmrl.metrics import Clock, Last, Mean, Measurements, Sum, merge
+from olmrl.models.patches import images_encoded
 from olmrl.run.worker import LearnerWorker
 from olmrl.sft.evaluator import SftEvaluator
 from olmrl.sft.feed import TRAIN, Progress, StepShare
@@ -36,7 +38,7 @@ class SftWorker(LearnerWorker[SftTask]):
         self._used = Progress()
         """Of the pages."""
         self._ahead: Any = None
-        """Ref of the next share, which travels here while a step is trained."""
+        """Ref of the next share; its pages travel here while a step is trained."""
 
     def _build(self, device: torch.device) -> Strategy:
         config = self._task.config
@@ -74,12 +76,22 @@ class SftWorker(LearnerWorker[SftTask]):
         ray.wait([share], timeout=0)
         return share
 
+    def _fetch_ahead(self) -> None:
+        """Let the pages of the next step come to this node while this one is trained."""
+        if self._ahead is not None and ray.wait([self._ahead], timeout=0)[0]:
+            share: StepShare | None = ray.get(self._ahead)
+            if share is not None and share.examples:
+                ray.wait(list(share.examples), num_returns=len(share.examples), timeout=0)
+
     def _train(self, work: StepShare, clock: Clock) -> Measurements:
+        encoded = images_encoded()
         batches = self._pack(work)
         clock.lap("pack")
+        self._fetch_ahead()
         measured = self._learn(batches, clock)
         pages_per_s = len(work.examples) / clock.parts["learner"]
-        return measured | {"throughput/pages_per_s": Sum(pages_per_s)}
+        again: Measurements = {IMAGE_CALLS: Mean(images_encoded() - encoded, 0.0)}
+        return measured | merge(work.moved, again) | {"throughput/pages_per_s": Sum(pages_per_s)}
 
     def _commit(self, work: StepShare, clock: Clock) -> Measurements:
         self._used = work.after
@@ -87,8 +99,9 @@ class SftWorker(LearnerWorker[SftTask]):
         return {"data/epoch": Last(epoch + index / self._task.pages_per_epoch)}
 
     def _pack(self, share: StepShare) -> list[PackedBatch]:
+        examples = [unpack_block(block) for block in ray.get(list(share.examples))]
         budget = self._task.config.learner.token_budget
-        return pack_examples(share.examples, budget, self._encoder.vision)
+        return pack_examples(examples, budget, self._encoder.vision)
 
     # -- evaluation
 

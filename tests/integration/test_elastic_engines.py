@@ -44,7 +44,7 @@ def test_an_engine_joins_with_a_node_and_leaves_with_it(cluster, tiny_model):
             cluster.remove_node(node, allow_graceful=False)
 
     for number in range(12):
-        pool.submit(f"g/{number}", page(number), DRAW, (1, 2, 3))
+        pool.submit(f"g/{number}", page(tiny_model, number), DRAW, (1, 2, 3))
     found = gather(pool, 36, leave)
     assert Counter(c.group_id for c in found) == {f"g/{number}": 3 for number in range(12)}
     deadline = time.monotonic() + 120

@@ -19,11 +19,12 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditi
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.payload import pack_block
 from olmrl.models.registry import FAMILIES
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.synth.model import make_model
-from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
+from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.publication import Publication, pack, with_data
 
@@ -48,14 +49,14 @@ class Reference:
         self.banned = self.tokenizer.convert_tokens_to_ids([*BANNED_TOKENS, "<|vision_end|>"])
         self.image_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
 
-    def prompt_ids(self, page: Page) -> tuple[list[int], Any]:
+    def prompt_ids(self, page: RenderedPage) -> tuple[list[int], Any]:
         inputs = self.images(images=[Image.fromarray(page.image)], return_tensors="pt")
         count = int(inputs["image_grid_thw"].prod()) // 4
         text = PROMPT.replace("<|image_pad|>", "<|image_pad|>" * count)
         return self.tokenizer(text)["input_ids"], inputs
 
     @torch.no_grad()
-    def logprobs(self, page: Page, tokens: np.ndarray, temperature: float) -> np.ndarray:
+    def logprobs(self, page: RenderedPage, tokens: np.ndarray, temperature: float) -> np.ndarray:
         prompt, inputs = self.prompt_ids(page)
         ids = torch.tensor([[*prompt, *tokens.tolist()]])
         logits = self.model(
@@ -91,12 +92,19 @@ class Driver:
     def call(self, method: str, *arguments: Any) -> Any:
         return ray.get(getattr(self.handle, method).remote(*arguments))
 
+    def block(self, page: RenderedPage) -> Any:
+        encoder = EncoderSpec(str(self.path)).build()
+        return pack_block(encoder.encode_prompt(page.page.page_id, PROMPT, [page.image]))
+
+    def score(self, page: RenderedPage, tokens: np.ndarray, temperature: float) -> np.ndarray:
+        return self.call("score", self.block(page), tokens, temperature)
+
     def submit(
-        self, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...], wanted: Any = None
+        self, page: RenderedPage, sampling: SamplingSpec, seeds: tuple[int, ...], wanted: Any = None
     ) -> str:
         self.count += 1
         group_id = f"group-{self.count}"
-        self.call("submit", group_id, page, PROMPT, sampling, seeds, wanted)
+        self.call("submit", group_id, self.block(page), sampling, seeds, wanted)
         return group_id
 
     def gather(self, number: int) -> list[Completion]:
@@ -109,7 +117,7 @@ class Driver:
         return sorted(found, key=lambda c: (c.group_id, c.index))
 
     def generate(
-        self, page: Page, sampling: SamplingSpec, seeds: tuple[int, ...] = tuple(range(6))
+        self, page: RenderedPage, sampling: SamplingSpec, seeds: tuple[int, ...] = tuple(range(6))
     ) -> list[Completion]:
         self.submit(page, sampling, seeds)
         return self.gather(len(seeds))
@@ -157,10 +165,10 @@ def driver(request: pytest.FixtureRequest, cluster: None, model_path: Path) -> I
     ray.kill(handle)
 
 
-def page(seed: int, height: int = 150, width: int = 211) -> Page:
+def page(seed: int, height: int = 150, width: int = 211) -> RenderedPage:
     """A page whose sides are no multiples of the patch: resizing must agree as well."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Page(f"page-{seed}::1", "page.pdf", 1, pixels)
+    return RenderedPage(Page(f"page-{seed}::1", "page.pdf", 1), pixels)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +190,7 @@ def test_logprobs_are_transformers_own_before_and_after_a_sync(
             expected = reference.logprobs(page(3), completion.token_ids, temperature)
             np.testing.assert_allclose(completion.logprobs, expected, atol=1e-4)
             assert completion.prompt_token_ids.tolist() == reference.prompt_ids(page(3))[0]
-            scored = driver.call("score", page(3), PROMPT, completion.token_ids, temperature)
+            scored = driver.score(page(3), completion.token_ids, temperature)
             np.testing.assert_allclose(scored, expected, atol=1e-4)
         reference.perturb(seed)
         driver.sync(reference)
@@ -216,11 +224,11 @@ def test_no_vision_feature_or_prefix_of_old_weights_survives_a_sync(driver: Driv
     for bucket in pack(reference.model.state_dict().items(), 10**6):
         driver.call("update_weights", bucket.info(bucket.data))
     driver.call("finish_weight_update", driver.call("version"), "keep_kv")
-    faulty = driver.call("score", page(5), PROMPT, first.token_ids, 0.7)
+    faulty = driver.score(page(5), first.token_ids, 0.7)
     if driver.caches_features:
         assert np.abs(faulty - expected).max() > 1e-2, "this test would not see a stale feature"
     driver.sync(reference)
-    clean = driver.call("score", page(5), PROMPT, first.token_ids, 0.7)
+    clean = driver.score(page(5), first.token_ids, 0.7)
     np.testing.assert_allclose(clean, expected, atol=1e-4)
     for completion in driver.generate(page(5), DRAW):
         under_new = reference.logprobs(page(5), completion.token_ids, 0.7)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import RolloutConfig, WeightSyncConfig
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.grpo.waiting import await_engines
 from olmrl.metrics import flatten
@@ -27,7 +29,7 @@ from olmrl.rollout.engine import BASE_VERSION, Generated, GenerationFailure
 from olmrl.rollout.pool import EnginesFailed, RolloutPool
 from olmrl.rollout.worker import WorkerSpec
 from olmrl.synth.model import make_model
-from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
+from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
 from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.object_store import ObjectStore
@@ -94,9 +96,11 @@ def all_ready(pool: RolloutPool, number: int) -> None:
         pool.poll(0.5)
 
 
-def page(seed: int, side: int = 110) -> Any:
+def page(model_path: Path, seed: int, side: int = 110) -> Any:
+    """ObjectRef of the block of an encoded page."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    return ray.put(Page(f"page-{seed}::1", "page.pdf", 1, pixels))
+    rendered = RenderedPage(Page(f"page-{seed}::1", "page.pdf", 1), pixels)
+    return ray.put(pack_block(EncoderSpec(str(model_path)).build().encode_page(rendered)))
 
 
 def gather(
@@ -127,9 +131,11 @@ def perturbed(model_path: Path, scale: float) -> list[tuple[str, torch.Tensor]]:
     return list(model.state_dict().items())
 
 
-def test_groups_come_whole_from_both_workers_and_pages_move_once(pool: RolloutPool) -> None:
+def test_groups_come_whole_from_both_workers_and_pages_move_once(
+    pool: RolloutPool, model_path: Path
+) -> None:
     pool.measurements()
-    pages = [page(seed) for seed in range(6)]
+    pages = [page(model_path, seed) for seed in range(6)]
     for number, reference in enumerate(pages):
         pool.submit(f"a/{number}", reference, DRAW, (1, 2, 3, 4))
     first = gather(pool, 24)
@@ -138,7 +144,8 @@ def test_groups_come_whole_from_both_workers_and_pages_move_once(pool: RolloutPo
     counted = flatten(pool.measurements())
     assert counted["rollout/completions"] == 24
     assert counted["rollout/tokens"] == sum(len(c.token_ids) for c in first)
-    assert counted["rollout/page_bytes"] == 6 * 110 * 110 * 3
+    assert counted["rollout/page_bytes"] == sum(block.nbytes for block in ray.get(pages))
+    assert "data/image_calls_per_page" not in counted  # pages come as patches
     # Other order, other company: the hf engine gives the same bits.
     for number in reversed(range(6)):
         pool.submit(f"b/{number}", pages[number], DRAW, (1, 2, 3, 4))
@@ -152,35 +159,38 @@ def test_groups_come_whole_from_both_workers_and_pages_move_once(pool: RolloutPo
         assert one.logprobs.tobytes() == other.logprobs.tobytes()
 
 
-def test_oversampling_delivers_the_first_and_aborts_the_rest(pool: RolloutPool) -> None:
+def test_oversampling_delivers_the_first_and_aborts_the_rest(
+    pool: RolloutPool, model_path: Path
+) -> None:
     pool.measurements()
-    pool.submit("over", page(1), LONG, tuple(range(7)), needed=4)
+    pool.submit("over", page(model_path, 1), LONG, tuple(range(7)), needed=4)
     found = gather(pool, 4)
     assert [c.index for c in found] == [0, 1, 2, 3]
     assert flatten(pool.measurements())["rollout/aborted"] == 3
     assert pool.unfinished == 0
 
 
-def test_aborted_groups_deliver_nothing(pool: RolloutPool) -> None:
+def test_aborted_groups_deliver_nothing(pool: RolloutPool, model_path: Path) -> None:
     for number in range(6):
-        pool.submit(f"gone/{number}", page(number), LONG, (0, 1, 2, 3))
-    pool.submit("kept", page(9), DRAW, (0, 1))
+        pool.submit(f"gone/{number}", page(model_path, number), LONG, (0, 1, 2, 3))
+    pool.submit("kept", page(model_path, 9), DRAW, (0, 1))
     pool.abort([f"gone/{number}" for number in range(6)])
     assert {c.group_id for c in gather(pool, 2)} == {"kept"}
 
 
-def test_what_cannot_be_generated_is_told_once(pool: RolloutPool) -> None:
-    pool.submit("big", page(2, 1000), DRAW, (0, 1, 2))
-    pool.submit("wordless", page(2), DRAW, (0, 1), prompt_text="no image here")
-    pool.submit("fine", page(2), DRAW, (0,))
+def test_what_cannot_be_generated_is_told_once(pool: RolloutPool, model_path: Path) -> None:
+    pool.submit("big", page(model_path, 2, 1000), DRAW, (0, 1, 2))
+    wordless = replace(unpack_block(ray.get(page(model_path, 2))), prompt_ids=np.arange(60, 70))
+    pool.submit("wordless", ray.put(pack_block(wordless)), DRAW, (0, 1))
+    pool.submit("fine", page(model_path, 2), DRAW, (0,))
     found = gather(pool, 3)
     failures = {f.group_id: f.reason for f in found if isinstance(f, GenerationFailure)}
     assert set(failures) == {"big", "wordless"}
     assert "page-2::1" in failures["big"] and "max_model_len=700" in failures["big"]
     assert "image" in failures["wordless"]
     with pytest.raises(ValueError, match="group twice"):
-        pool.submit("twice", page(3), DRAW, (0,))
-        pool.submit("twice", page(3), DRAW, (0,))
+        pool.submit("twice", page(model_path, 3), DRAW, (0,))
+        pool.submit("twice", page(model_path, 3), DRAW, (0,))
     gather(pool, 1)
 
 
@@ -195,7 +205,7 @@ def test_a_sync_reaches_every_engine_and_is_measured(
     assert measured["weight_sync/engines"] == 2
     assert measured["weight_sync/seconds"] > 0
     for number in range(4):
-        pool.submit(f"new/{number}", page(number), DRAW, (0, 1))
+        pool.submit(f"new/{number}", page(model_path, number), DRAW, (0, 1))
     for completion in gather(pool, 8):
         assert [span.version for span in completion.versions] == [version]
 
@@ -257,7 +267,7 @@ def test_work_of_a_lost_engine_is_done_once_by_others_under_current_weights(
     version = PolicyVersion(2, 1 if how == "killed" else 2)
     sender.send(iter(perturbed(model_path, 0.03)), version)
     pool.measurements()
-    pages = [page(seed) for seed in range(8)]
+    pages = [page(model_path, seed) for seed in range(8)]
     calm_groups = [f"calm/{number}" for number in range(8)]
     for group_id, reference in zip(calm_groups, pages, strict=True):
         pool.submit(group_id, reference, LONG, (0, 1, 2))
@@ -375,10 +385,10 @@ def test_engines_that_join_late_are_served_while_the_learner_waits(
     pool = make_pool(model_path, mine, workers=1)
     pool.start()
     all_ready(pool, 1)
-    pool.submit("first", page(1), DRAW, (0, 1))
+    pool.submit("first", page(model_path, 1), DRAW, (0, 1))
     first = gather(pool, 2)
     ray.kill(ray.get(mine.engines.remote())[0].handle)
-    pool.submit("second", page(1), DRAW, (0, 1))
+    pool.submit("second", page(model_path, 1), DRAW, (0, 1))
     second = gather(pool, 2)
     for completion in (*first, *second):
         assert [span.version for span in completion.versions] == [version]

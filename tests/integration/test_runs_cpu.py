@@ -46,6 +46,13 @@ def test_engine_and_learner_agree_after_every_sync(grpo_run):
     assert all(r["parity/tokens"] > 0 for r in rows if r["step"] in (1, 5, 9, 13))
 
 
+def test_a_page_is_processed_once_and_travels_as_bytes(grpo_run):
+    rows = [r for r in read_rows(grpo_run / "metrics.jsonl") if "data/page_bytes" in r]
+    assert len(rows) >= 15
+    assert {r["data/image_calls_per_page"] for r in rows} == {1.0}
+    assert all(0 < r["data/page_bytes"] < 4 * 168**2 for r in rows)
+
+
 def test_the_run_directory_tells_the_whole_story(grpo_run):
     for name in ("config.yaml", "metrics.jsonl", "report.html", "model/config.json"):
         assert (grpo_run / name).is_file(), name

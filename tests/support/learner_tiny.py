@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from olmrl.models.patches import PUBLISHED
 from olmrl.types import PackedBatch
 
 IMAGE, VISION_START, VISION_END = 6, 3, 4
 BANNED = (3, 4, 5, 6, 7)
 VOCAB = 64
-PATCH_WIDTH = 3 * 2 * 14 * 14
+PATCH_BYTES = 3 * 14 * 14
+PATCH_WIDTH = 2 * PATCH_BYTES
 
 
 def make_config(hidden: int = 64, layers: int = 2, tie: bool = True) -> Qwen2_5_VLConfig:
@@ -76,9 +78,16 @@ class Group:
 
     grid: tuple[int, int]
     prompt: np.ndarray
-    pixels: np.ndarray
+    patches: np.ndarray
     completions: list[np.ndarray]
     advantages: list[float]
+
+
+def pixels(group: Group) -> torch.Tensor:
+    """[V, 1176] what transformers' own model takes, written out."""
+    levels = group.patches.reshape(-1, 3, 1, 196).astype(np.float32) / np.float32(255)
+    mean, std = (np.float32(v)[:, None, None] for v in (PUBLISHED.mean, PUBLISHED.std))
+    return torch.from_numpy(((levels - mean) / std).repeat(2, axis=2).reshape(-1, 1176))
 
 
 def make_group(seed: int, grid: tuple[int, int], lengths: list[int], text: int = 5) -> Group:
@@ -88,7 +97,10 @@ def make_group(seed: int, grid: tuple[int, int], lengths: list[int], text: int =
     return Group(
         grid=grid,
         prompt=prompt.astype(np.int64),
-        pixels=rng.normal(size=(grid[0] * grid[1], PATCH_WIDTH)).astype(np.float32),
+        # about a standard normal once it is normalised
+        patches=(rng.normal(size=(grid[0] * grid[1], PATCH_BYTES)) * 68 + 117)
+        .clip(0, 255)
+        .astype(np.uint8),
         completions=[rng.integers(8, VOCAB, n).astype(np.int64) for n in lengths],
         advantages=rng.normal(size=len(lengths)).tolist(),
     )
@@ -125,7 +137,7 @@ def pack(model, groups: list[Group], page_once: bool = True, seed: int = 7) -> P
         prefix, start, size = segment, length, len(group.prompt)
         if page_once:
             add(group.prompt, positions(model, group.prompt, group.grid), segment, -1)
-            fields["pix"].append(group.pixels)
+            fields["pix"].append(group.patches)
             fields["grid"].append([1, *group.grid])
             segment += 1
         for tokens, advantage in zip(group.completions, group.advantages, strict=True):
@@ -138,7 +150,7 @@ def pack(model, groups: list[Group], page_once: bool = True, seed: int = 7) -> P
             else:
                 at = np.arange(length + size - 1, length + len(whole) - 1)
                 add(whole, pos, segment, -1)
-                fields["pix"].append(group.pixels)
+                fields["pix"].append(group.patches)
                 fields["grid"].append([1, *group.grid])
             segment += 1
             fields["at"].append(at[: len(tokens)])
@@ -156,7 +168,7 @@ def pack(model, groups: list[Group], page_once: bool = True, seed: int = 7) -> P
         predict_at=join["at"].astype(np.int64),
         targets=join["tgt"],
         sequence_ids=join["sid"],
-        pixel_values=np.concatenate(fields["pix"]),
+        patches=np.concatenate(fields["pix"]),
         image_grid_thw=np.asarray(fields["grid"], np.int64),
         weights=np.ones(len(join["tgt"]), np.float32),
         advantages=join["adv"],
@@ -172,7 +184,7 @@ def dense_logprobs(model, group: Group, tokens: np.ndarray, temperature: float, 
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         mm_token_type_ids=(ids == IMAGE).int(),
-        pixel_values=torch.from_numpy(group.pixels),
+        pixel_values=pixels(group),
         image_grid_thw=torch.tensor([[1, *group.grid]]),
         use_cache=False,
     )

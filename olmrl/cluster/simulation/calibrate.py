@@ -90,13 +90,13 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
         link_bandwidth=STORE_BANDWIDTH,
         sync_s=max(0.0, median("time/weight_sync") - bytes_sent / STORE_BANDWIDTH),
         score_s=statistics.median(scored),
-        encode_s=median("time/encode") / config.algorithm.pages_per_step,
+        pack_s=median("time/pack") / config.algorithm.pages_per_step,
         handover_s=0.0,
     )
     explained = (
         median("time/engine_busy")
         + median("time/learner")
-        + median("time/encode")
+        + median("time/pack")
         + median("time/weight_sync")
     )
     return replace(speeds, handover_s=max(0.0, median("time/step") - explained) / 3)

@@ -23,8 +23,8 @@ LENGTH_SPREAD = 0.6
 """Assumed: standard deviation of log completion length (the tail is a few times the mean)."""
 SCORE_S = 1 / 396
 """Measured on one CPU core: benchmarks/results/rewards.json (completions_per_cpu_second, ours)."""
-ENCODE_S = 0.042
-"""Measured: a 1288 px page to ids and patches, benchmarks/results/rendering.json (pipeline)."""
+PACK_S = 0.0012
+"""Measured: the patches of a 1288 px page into a row, on one CPU core."""
 
 PREFILL_SHARE = 0.5
 """Assumed: share of a GPU's peak in a vLLM prefill."""
@@ -74,8 +74,8 @@ class Speeds:
     """Fixed seconds of a weight update."""
     score_s: float
     """Seconds for one completion on one scorer."""
-    encode_s: float
-    """Seconds to turn one page into ids and patches in the learner."""
+    pack_s: float
+    """Seconds to put one encoded page into a row, in the learner."""
     handover_s: float
     """Seconds for one hand-over through the Driver."""
 
@@ -99,7 +99,7 @@ def assumed(gpu: Gpu, name: str, one_node: bool) -> Speeds:
         link_bandwidth=link * LINK_SHARE,
         sync_s=SYNC_S,
         score_s=SCORE_S,
-        encode_s=ENCODE_S,
+        pack_s=PACK_S,
         handover_s=HANDOVER_S,
     )
 
@@ -145,7 +145,7 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
         decode_context=kv_bytes_per_token(shape, engine.dtype) / bandwidth,
         decode_sequence=(cost.token + cost.prediction) / (speeds.decode_flops * split),
         score=speeds.score_s,
-        learn_page=page + speeds.encode_s,
+        learn_page=page + speeds.pack_s,
         learn_token=learn_token,
         learn_step=speeds.learner_step_s + _gathering(config.model, config.learner, shape, speeds),
         sync=speeds.sync_s + bytes_sent / speeds.link_bandwidth,
@@ -206,7 +206,7 @@ MEASURED_CPU = Speeds(
     link_bandwidth=STORE_BANDWIDTH,
     sync_s=0.066,
     score_s=0.001,
-    encode_s=0.0015,
+    pack_s=0.0015,
     handover_s=0.16,
 )
 """Fitted by `calibrate` to the run that benchmarks/results/simulate.json names."""

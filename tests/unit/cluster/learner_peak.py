@@ -64,7 +64,7 @@ class Step:
         prompt = case.side**2 + 12
         self.row = Row(
             first.num_tokens,
-            len(first.pixel_values),
+            len(first.patches),
             len(first.targets),
             keys=first.num_tokens + GROUP * prompt,
         )
@@ -78,7 +78,7 @@ class Step:
         page = EncodedPage(
             page_id="page",
             prompt_ids=prompt.astype(np.int64),
-            pixel_values=rng.normal(size=(4 * case.side**2, 1176)).astype(np.float32),
+            patches=rng.integers(0, 256, (4 * case.side**2, 588), np.uint8),
             image_grid_thw=np.asarray([[1, 2 * case.side, 2 * case.side]], np.int64),
         )
         completions = [

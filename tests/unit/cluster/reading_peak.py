@@ -45,7 +45,7 @@ class Reading:
         encoder.end_id = encoder.banned_ids[0]  # never drawn: every page is read to max_tokens
         prompts = [self._page(encoder) for _ in range(self.pages)]
         self.work = Workload(
-            len(prompts[0].pixel_values), len(prompts[0].prompt_ids), 0.0, self.max_tokens, 0
+            len(prompts[0].patches), len(prompts[0].prompt_ids), 0.0, self.max_tokens, 0
         )
         options = {"max_tokens": self.max_tokens, "batch_pages": self.pages}
         with LiveBytes() as live:
@@ -55,14 +55,13 @@ class Reading:
             assert all(
                 len(ids) == self.max_tokens for ids in transcribe(copy, prompts, encoder, **options)
             )
-        # float32 patches lie in numpy memory on a CPU, where no tensor operation makes them
-        pixels = sum(p.pixel_values.nbytes for p in prompts) if self.dtype == "float32" else 0
-        return held, live.peak - held + pixels
+        # bytes lie in numpy memory on a CPU, where no tensor operation makes them
+        return held, live.peak - held + sum(page.patches.nbytes for page in prompts)
 
     def _page(self, encoder):
         rng = np.random.default_rng(0)
         image = np.full(self.side**2, encoder.vision.image_token_id)
         ids = np.concatenate([rng.integers(100, 200, self.text), image]).astype(np.int64)
         grid = np.asarray([[1, 2 * self.side, 2 * self.side]], np.int64)
-        pixels = rng.normal(size=(4 * self.side**2, 1176)).astype(np.float32)
-        return EncodedPage("page", ids, pixels, grid)
+        patches = rng.integers(0, 256, (4 * self.side**2, 588), np.uint8)
+        return EncodedPage("page", ids, patches, grid)

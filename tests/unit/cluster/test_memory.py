@@ -67,7 +67,7 @@ def test_peak_of_a_learner_step(case):
     with LiveBytes() as live:
         step.run()
     # patches lie in numpy memory on a CPU, where no tensor operation makes them
-    measured = live.peak + step.rows[0].pixel_values.nbytes
+    measured = live.peak + step.rows[0].patches.nbytes
     memory = learner_memory(step.shape, step.model, step.learner, step.row)
     present = {"weights", "optimizer", "gathered weights", "gathered gradients"}
     predicted = sum(size for name, size in memory.items() if name not in present)

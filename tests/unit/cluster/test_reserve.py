@@ -8,7 +8,7 @@ from olmrl.cluster import PlanError, plan_grpo, reserve
 from olmrl.cluster.reserve import reserve_engines
 from olmrl.cluster.resources import from_ray
 from olmrl.config import GrpoConfig, load
-from olmrl.data.streams import OrderedStream
+from olmrl.data.streams import Made, OrderedStream
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def start(options, count):
 
     class Somewhere:  # in here, so that Ray sends it by value
         def node(self):
-            return ray.get_runtime_context().get_node_id()
+            return Made(ray.get_runtime_context().get_node_id())
 
     actors = [ray.remote(Somewhere).options(**options(k)).remote() for k in range(count)]
     found = ray.get([actor.node.remote() for actor in actors])
@@ -83,12 +83,12 @@ def test_custom_resources_choose_the_node(nodes):
 def test_data_tasks_stay_where_their_resources_are(nodes):
     class Where:  # in here, so that Ray sends it by value
         def __call__(self, epoch, index, item):
-            return ray.get_runtime_context().get_node_id()
+            return Made(ray.get_runtime_context().get_node_id())
 
     stream = OrderedStream(
         Where(), 8, None, item_bytes=100, epochs=1, prefetch=4, task_resources={"fast": 1}
     )
-    assert {node for _, _, node in stream} == {nodes[1]}
+    assert {item.note for item in stream} == {nodes[1]}
 
 
 def test_elastic_engines_beyond_the_minimum_are_not_reserved(nodes):

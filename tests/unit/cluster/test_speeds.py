@@ -55,7 +55,7 @@ def test_a_reference_and_more_passes_cost_forward_passes():
 
 def test_dense_learning_repeats_the_prompt():
     once, dense = (
-        costs_of(c, SEVEN_B, replace(speeds_for(c, H100), encode_s=0.0)).learn_page
+        costs_of(c, SEVEN_B, replace(speeds_for(c, H100), pack_s=0.0)).learn_page
         for c in (config("learner.token_budget=65536"), config("learner.page_once=false"))
     )
     assert dense == pytest.approx(28 * once, rel=0.01)
@@ -126,7 +126,7 @@ def test_speeds_are_fitted_back():
                 "time/engine_busy": busy,
                 "time/learner": 0.3,
                 "time/forward_backward": 0.25,
-                "time/encode": 0.07,
+                "time/pack": 0.07,
                 "time/weight_sync": 80.0,
                 "time/step": busy + 0.3 + 0.07 + 80.0 + 0.6,
                 "flops/step": 1e9,
@@ -139,7 +139,7 @@ def test_speeds_are_fitted_back():
     assert found.score_s == pytest.approx(0.002)
     assert found.learner_flops == pytest.approx(4e9)
     assert found.learner_step_s == pytest.approx(0.05)
-    assert found.encode_s == pytest.approx(0.01)
+    assert found.pack_s == pytest.approx(0.01)
     # medians of a step and of its parts may differ by what engines vary
     assert 3 * found.handover_s == pytest.approx(0.6, abs=0.5)
     with pytest.raises(ValueError, match="3 steps are too few"):

@@ -20,7 +20,8 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.models.mrope import VisionTokens
-from olmrl.types import Page
+from olmrl.models.pixels import normalise
+from olmrl.types import Page, RenderedPage, UInt8Array
 
 SIZES = [(56, 56), (140, 84), (300, 201), (29, 700), (997, 641), (1288, 996)]
 
@@ -29,8 +30,13 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def page(image: np.ndarray) -> Page:
-    return Page(page_id="a.pdf::1", pdf_path="a.pdf", page_number=1, image=image)
+def page(image: np.ndarray) -> RenderedPage:
+    return RenderedPage(Page(page_id="a.pdf::1", pdf_path="a.pdf", page_number=1), image)
+
+
+def as_seen(encoder: Encoder, patches: UInt8Array) -> np.ndarray:
+    """What the vision tower takes."""
+    return normalise(torch.from_numpy(patches), encoder.normalisation, torch.float32).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +67,13 @@ def test_equal_to_the_processor_of_transformers(tiny_model, encoder, processor, 
     expected = processor(text=[text], images=[Image.fromarray(image)], return_tensors="np")
     ordered = Encoder(str(tiny_model), order=order)
     got = ordered.encode_page(page(image))
-    assert ordered.prompt_text(page(image)) == text
+    assert ordered.prompt_text(page(image).page) == text
     np.testing.assert_array_equal(got.prompt_ids, expected["input_ids"][0])
-    np.testing.assert_array_equal(got.pixel_values, expected["pixel_values"])
+    np.testing.assert_array_equal(as_seen(encoder, got.patches), expected["pixel_values"])
     np.testing.assert_array_equal(got.image_grid_thw, expected["image_grid_thw"])
-    image_id = encoder.vision.image_token_id
-    assert encoder.image_tokens(page(image)) == (got.prompt_ids == image_id).sum()
-    assert (got.pixel_values.dtype, got.prompt_ids.dtype) == (np.float32, np.int64)
+    encoder.vision.check(got.prompt_ids, got.image_grid_thw, len(got.patches))
+    assert (got.patches.dtype, got.prompt_ids.dtype) == (np.uint8, np.int64)
+    assert got.patches.nbytes * 8 == expected["pixel_values"].nbytes
 
 
 def test_several_images_in_one_prompt(encoder, processor):
@@ -80,7 +86,7 @@ def test_several_images_in_one_prompt(encoder, processor):
     )
     got = encoder.encode_prompt("p", text, images)
     np.testing.assert_array_equal(got.prompt_ids, expected["input_ids"][0])
-    np.testing.assert_array_equal(got.pixel_values, expected["pixel_values"])
+    np.testing.assert_array_equal(as_seen(encoder, got.patches), expected["pixel_values"])
     with pytest.raises(ValueError, match="2 image placeholders for 1 images"):
         encoder.encode_prompt("p", text, images[:1])
 
@@ -126,7 +132,10 @@ def test_positions_of_a_small_image_by_hand():
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([1, 9, 9, 2], "2 image placeholders for 6"), ([9, 9, 1, 9, 9, 9, 9], "not contiguous")],
+    [
+        ([1, 9, 9, 2], "2 image tokens, but its images have 6 features"),
+        ([9, 9, 1, 9, 9, 9, 9], "not contiguous"),
+    ],
 )
 def test_placeholders_that_do_not_fit_the_grid(ids: list[int], message: str):
     with pytest.raises(ValueError, match=message):

@@ -25,7 +25,7 @@ def make_page(name: str, rows: int, columns: int, text: int = 4, images: int = 1
     return EncodedPage(
         page_id=name,
         prompt_ids=np.array(ids, np.int64),
-        pixel_values=rng.random((rows * columns * images, 6), dtype=np.float32),
+        patches=rng.integers(0, 256, (rows * columns * images, 6), np.uint8),
         image_grid_thw=np.array([[1, rows, columns]] * images, np.int64),
     )
 
@@ -128,10 +128,10 @@ def check_row(batch: PackedBatch, pages: dict[str, EncodedPage]) -> None:
     pixels, grids, at = [], [], 0
     while at < len(batch.page_ids):
         page = pages[batch.page_ids[at]]
-        pixels.append(page.pixel_values)
+        pixels.append(page.patches)
         grids.append(page.image_grid_thw)
         at += len(page.image_grid_thw)
-    np.testing.assert_array_equal(batch.pixel_values, np.concatenate(pixels))
+    np.testing.assert_array_equal(batch.patches, np.concatenate(pixels))
     np.testing.assert_array_equal(batch.image_grid_thw, np.concatenate(grids))
     placeholders = int((batch.token_ids == IMAGE).sum())
     assert placeholders == int(VISION.count(batch.image_grid_thw).sum())
@@ -169,7 +169,7 @@ def test_page_once_holds_prompt_and_image_once():
     prompt = len(item.page.prompt_ids)
     assert once.num_tokens == prompt + 26
     assert dense.num_tokens == 4 * prompt + 26
-    assert len(once.pixel_values) * 4 == len(dense.pixel_values)
+    assert len(once.patches) * 4 == len(dense.patches)
     assert once.prefix_ids.max() == 0
     assert dense.prefix_ids.max() == -1
 
@@ -216,8 +216,10 @@ def test_examples_mask_the_prompt_and_what_is_ignored():
 
 def test_wrong_number_of_image_tokens_names_the_page():
     page = make_page("scan.pdf::1", 4, 6)
-    short = EncodedPage("scan.pdf::1", page.prompt_ids[:6], page.pixel_values, page.image_grid_thw)
-    with pytest.raises(ValueError, match=r"scan\.pdf::1: 1 image placeholders for 6"):
+    short = EncodedPage("scan.pdf::1", page.prompt_ids[:6], page.patches, page.image_grid_thw)
+    with pytest.raises(
+        ValueError, match=r"scan\.pdf::1: 1 image tokens, but its images have 6 features"
+    ):
         pack_groups([GroupItem(short, [make_completion(3, 0)])], 100, True, VISION)
     with pytest.raises(ValueError, match="token budget is 0"):
         pack_groups([GroupItem(page, [make_completion(3, 0)])], 0, True, VISION)

@@ -87,7 +87,7 @@ def test_a_page_is_shown_as_training_augments_it_in_its_first_epoch(
         assert main(["show", "--config", str(config), "--index", str(item)]) == 0
         out = capsys.readouterr().out
         assert f"augmented as at place {place} of epoch 0" in out
-        example = work(0, place, item)
+        example = work.example(0, place, item)
         if not isinstance(example, Dropped):
             assert spec.build().tokenizer.decode(example.labels) in out
             turned += "is_rotation_valid: False" in out

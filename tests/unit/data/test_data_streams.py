@@ -6,22 +6,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
 from olmrl.config import ConfigError
-from olmrl.data.encode import Encoder, EncoderSpec
-from olmrl.data.encoded import EncodedExample
+from olmrl.data.encode import EncoderSpec
 from olmrl.data.order import order
-from olmrl.data.page import PageSource
-from olmrl.data.page_sets import ExampleStream, load_sets
+from olmrl.data.page import PageSource, load_page
+from olmrl.data.page_sets import ExampleNote, ExampleStream, load_sets
+from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
 from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import OrderedStream, PageStream, PreparedPage
+from olmrl.data.streams import Made, OrderedStream, PageStream, StreamItem
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent
@@ -52,61 +54,82 @@ def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
     assert order(50, 1, 0).tolist() == orders[0]
 
 
-def test_pages_come_in_order_with_bad_ones_in_place(sources):
-    items = list(PageStream(sources, seed=3, longest_side=60, epochs=2))
-    assert [item[:2] for item in items] == [(e, i) for e in range(2) for i in range(9)]
-    for epoch, index, value in items:
-        source = sources[order(9, 3, epoch)[index]]
+@pytest.fixture(scope="module")
+def spec(tiny_model: Path) -> EncoderSpec:
+    return EncoderSpec(str(tiny_model), order="image_first")
+
+
+def payload(item: StreamItem) -> Any:
+    return unpack_block(ray.get(item.payload))
+
+
+def test_pages_come_in_order_with_bad_ones_in_place(sources, spec):
+    items = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2))
+    assert [(item.epoch, item.index) for item in items] == [
+        (e, i) for e in range(2) for i in range(9)
+    ]
+    for item in items:
+        source = sources[order(9, 3, item.epoch)[item.index]]
         if source.page_id == "4.pdf::1":
-            assert isinstance(value, BadPage)
-            assert value.path == source.pdf_path
+            assert isinstance(item.note, BadPage)
+            assert item.note.path == source.pdf_path
+            assert (item.payload, item.payload_bytes, item.image_calls) == (None, 0, 0)
         else:
-            assert value.page_id == source.page_id
-            assert value.image.shape[0] == 60
+            assert item.note.page_id == source.page_id == payload(item).page_id
+            assert item.image_calls == 1
 
 
-def test_stream_resumes_at_any_place(sources):
-    whole = list(PageStream(sources, seed=3, longest_side=60, epochs=2))
+def test_stream_resumes_at_any_place(sources, spec):
+    whole = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2))
     for epoch, index in [(0, 5), (1, 0), (1, 8), (0, 9), (1, 9)]:
-        rest = list(
-            PageStream(
-                sources, seed=3, longest_side=60, epochs=2, start_epoch=epoch, start_index=index
-            )
-        )
+        start = {"start_epoch": epoch, "start_index": index}
+        rest = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2, **start))
         expected = whole[epoch * 9 + index :]
-        assert [r[:2] for r in rest] == [e[:2] for e in expected]
-        for (_, _, got), (_, _, wanted) in zip(rest, expected, strict=True):
-            if not isinstance(wanted, BadPage):
-                assert got.page_id == wanted.page_id
-                np.testing.assert_array_equal(got.image, wanted.image)
+        assert [(r.epoch, r.index) for r in rest] == [(e.epoch, e.index) for e in expected]
+        for got, wanted in zip(rest, expected, strict=True):
+            if not isinstance(wanted.note, BadPage):
+                assert got.note == wanted.note
+                np.testing.assert_array_equal(payload(got).patches, payload(wanted).patches)
 
 
-def test_stream_goes_on_for_ever_and_can_keep_file_order(sources):
-    taken = list(itertools.islice(PageStream(sources, seed=None, longest_side=30), 20))
-    assert [item[:2] for item in taken] == [(k // 9, k % 9) for k in range(20)]
-    assert taken[10][2].page_id == "1.pdf::1"
+def test_stream_goes_on_for_ever_and_can_keep_file_order(sources, spec):
+    taken = list(itertools.islice(PageStream(sources, spec, seed=None, longest_side=30), 20))
+    assert [(item.epoch, item.index) for item in taken] == [(k // 9, k % 9) for k in range(20)]
+    assert taken[10].note.page_id == "1.pdf::1"
 
 
-def test_pages_can_be_encoded_on_the_way(sources, tiny_model: Path):
-    spec = EncoderSpec(str(tiny_model), order="image_first")
-    stream = PageStream(sources[:2], seed=None, longest_side=90, epochs=1, encoder=spec)
-    encoder = Encoder(str(tiny_model), order="image_first")
-    for _, _, value in stream:
-        assert isinstance(value, PreparedPage)
-        expected = encoder.encode_page(value.page)
-        np.testing.assert_array_equal(value.encoded.pixel_values, expected.pixel_values)
-        np.testing.assert_array_equal(value.encoded.prompt_ids, expected.prompt_ids)
+def test_pages_are_encoded_on_the_way_and_stay_in_the_object_store(sources, spec):
+    stream = PageStream(sources[:2], spec, seed=None, longest_side=90, epochs=1)
+    encoder = spec.build()
+    for item, source in zip(stream, sources, strict=False):
+        expected = encoder.encode_page(load_page(source, 90))
+        got = payload(item)
+        np.testing.assert_array_equal(got.patches, expected.patches)
+        np.testing.assert_array_equal(got.prompt_ids, expected.prompt_ids)
+        assert not got.patches.flags.writeable  # a view of the store, not a copy
+        arrays = (got.patches, got.prompt_ids, got.image_grid_thw)
+        assert 0 < item.payload_bytes - sum(a.nbytes for a in arrays) < 1000
 
 
 @dataclass(frozen=True)
 class Touch:
-    """Leaves a file per item and gives a megabyte."""
+    """Leaves a file per item and makes a megabyte."""
 
     folder: str
 
-    def __call__(self, epoch: int, index: int, item: int) -> bytes:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
         Path(self.folder, f"{epoch}-{index}").touch()
-        return bytes(1_000_000)
+        return Made(item, bytes(1_000_000))
+
+
+def test_a_payload_outlives_its_stream(tmp_path: Path):
+    stream = iter(OrderedStream(Touch(str(tmp_path)), 300, None, item_bytes=1_000_000, prefetch=8))
+    first, second = next(stream), next(stream)
+    stream.close()
+    time.sleep(1.0)
+    assert (first.note, second.note) == (0, 1)
+    assert payload(first) == payload(second) == bytes(1_000_000)
+    assert first.payload_bytes > 1_000_000
 
 
 def test_work_runs_ahead_only_as_far_as_asked(tmp_path: Path):
@@ -142,27 +165,27 @@ class DieOnce:
 
     folder: str
 
-    def __call__(self, epoch: int, index: int, item: int) -> int:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
         mark = Path(self.folder, str(item))
         if item in (3, 17) and not mark.exists():
             mark.touch()
             os._exit(1)
-        return item
+        return Made(item)
 
 
 def test_work_of_a_data_worker_that_dies_is_done_again(tmp_path: Path):
     items = list(OrderedStream(DieOnce(str(tmp_path)), 24, 5, item_bytes=10, epochs=1))
-    assert [index for _, index, _ in items] == list(range(24))
-    assert [item for _, _, item in items] == order(24, 5, 0).tolist()
+    assert [item.index for item in items] == list(range(24))
+    assert [item.note for item in items] == order(24, 5, 0).tolist()
     assert {mark.name for mark in tmp_path.iterdir()} == {"3", "17"}
 
 
 @dataclass(frozen=True)
 class Fail:
-    def __call__(self, epoch: int, index: int, item: int) -> int:
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
         if item == 3:
             raise ZeroDivisionError("a bug in the work")
-        return item
+        return Made(item)
 
 
 def test_errors_that_are_no_bad_page_propagate():
@@ -170,11 +193,11 @@ def test_errors_that_are_no_bad_page_propagate():
         list(OrderedStream(Fail(), 6, None, item_bytes=10, epochs=1))
 
 
-def test_impossible_starts(sources):
+def test_impossible_starts(sources, spec):
     with pytest.raises(ValueError, match="at least one page"):
-        PageStream([], seed=1, longest_side=10)
+        PageStream([], spec, seed=1, longest_side=10)
     with pytest.raises(ValueError, match="an epoch has 9 pages"):
-        PageStream(sources, seed=1, longest_side=10, start_index=10)
+        PageStream(sources, spec, seed=1, longest_side=10, start_index=10)
 
 
 def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
@@ -218,11 +241,13 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     spec = EncoderSpec(str(tiny_model))
     options = {"max_tokens": 2000, "seed": 7, "epochs": 2}
     whole = list(ExampleStream(loaded.train, spec, **options))
-    assert [item[:2] for item in whole] == [(e, i) for e in range(2) for i in range(9)]
-    first = [value for epoch, _, value in whole if epoch == 0]
+    assert [(item.epoch, item.index) for item in whole] == [
+        (e, i) for e in range(2) for i in range(9)
+    ]
+    first = [item.note for item in whole if item.epoch == 0]
     drops = {(v.page_id, v.rule) for v in first if isinstance(v, Dropped)}
     assert drops == {("1.pdf::1", "markdown table"), ("2.pdf::1", "more than 2000 tokens")}
-    kept = [v.page.page_id for v in first if isinstance(v, EncodedExample)]
+    kept = [v.page_id for v in first if isinstance(v, ExampleNote)]
     assert sorted(kept) == sorted(
         ["0.pdf::1", "3.pdf::1", "4.pdf::1"] + ["0.pdf::1", "1.pdf::1"] * 2
     )
@@ -230,12 +255,15 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     # a stream that starts in the middle draws the same augmentation
     rest = list(ExampleStream(loaded.train, spec, **options, start_epoch=1, start_index=4))
     assert len(rest) == 5
-    for (_, _, got), (_, _, wanted) in zip(rest, whole[13:], strict=True):
-        if isinstance(wanted, EncodedExample):
-            np.testing.assert_array_equal(got.page.pixel_values, wanted.page.pixel_values)
-            np.testing.assert_array_equal(got.labels, wanted.labels)
+    for got, wanted in zip(rest, whole[13:], strict=True):
+        if isinstance(wanted.note, ExampleNote):
+            here, there = payload(got), payload(wanted)
+            np.testing.assert_array_equal(here.page.patches, there.page.patches)
+            np.testing.assert_array_equal(here.labels, there.labels)
+            assert got.note.num_tokens == here.num_tokens
+            assert got.image_calls == 1
         else:
-            assert got == wanted
+            assert got.note == wanted.note
 
 
 def test_unusable_configurations(tmp_path: Path):

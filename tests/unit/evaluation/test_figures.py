@@ -18,7 +18,7 @@ HEAD = (
 
 
 def page(page_id, reference):
-    return Page(page_id, "x.pdf", 1, np.zeros((2, 2, 3), np.uint8), reference)
+    return Page(page_id, "x.pdf", 1, reference)
 
 
 def rollout(text, verdicts, reason="stop"):

@@ -13,7 +13,9 @@ import ray
 from olmrl.bench.__main__ import main as bench
 from olmrl.config.load import validate
 from olmrl.config.schema import GrpoConfig, ScorerConfig
-from olmrl.data.page import PageSource, scan_bench
+from olmrl.data.encode import Encoder
+from olmrl.data.page import PageSource, read_reference, scan_bench
+from olmrl.data.payload import unpack_block
 from olmrl.errors import RunStopped
 from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
@@ -30,8 +32,9 @@ LONGEST = 3000
 class Engines:
     """Takes down what it is asked for."""
 
-    def __init__(self):
+    def __init__(self, sources):
         self.asked = {}
+        self.references = {source.page_id: read_reference(source) for source in sources}
 
     def submit(self, group_id, page, sampling, seeds):
         assert group_id not in self.asked
@@ -42,7 +45,10 @@ class Engines:
             self.asked.pop(group_id, None)
 
     def reference_of(self, group_id):
-        return ray.get(self.asked[group_id]).reference
+        return self.references[self.page_id_of(group_id)]
+
+    def page_id_of(self, group_id):
+        return unpack_block(ray.get(self.asked[group_id])).page_id
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,11 @@ def sources(tiny_pages):
     return scan_bench(str(tiny_pages / "heldout"))[:3]
 
 
+@pytest.fixture(scope="module")
+def encoder(tiny_model):
+    return Encoder(str(tiny_model))
+
+
 @pytest.fixture
 def directory(tmp_path):
     made = RunDirectory(tmp_path / "run")
@@ -72,7 +83,7 @@ def directory(tmp_path):
     return made
 
 
-def evaluator(directory, sources, scorers, *, max_bad=0.5, **settings):
+def evaluator(encoder, directory, sources, scorers, *, max_bad=0.5, **settings):
     values = {
         "run": {"dir": str(directory.path)},
         "model": {"path": "m"},
@@ -80,9 +91,9 @@ def evaluator(directory, sources, scorers, *, max_bad=0.5, **settings):
         "rewards": [{"name": "bench"}],
         "evaluation": {"sampled": False} | settings,
     }
-    engines = Engines()
+    engines = Engines(sources)
     config = validate(GrpoConfig, values, "test")
-    return HeldoutEvaluator(config, directory, sources, engines, scorers), engines
+    return HeldoutEvaluator(config, directory, sources, encoder, engines, scorers), engines
 
 
 def completion(group_id, text):
@@ -109,9 +120,9 @@ def evaluated(heldout, engines, version):
 
 
 def test_what_cannot_be_made_or_scored_passes_no_test_and_the_run_goes_on(
-    directory, sources, scorers, version
+    encoder, directory, sources, scorers, version
 ):
-    heldout, engines = evaluator(directory, sources, scorers)
+    heldout, engines = evaluator(encoder, directory, sources, scorers)
     heldout.start(version)
     good, unmade, huge = engines.asked
     heldout.take(completion(good, engines.reference_of(good)))
@@ -132,21 +143,25 @@ def test_what_cannot_be_made_or_scored_passes_no_test_and_the_run_goes_on(
     assert json.dumps(record)
 
 
-def test_an_unreadable_held_out_page_is_listed_and_left_out(directory, sources, scorers, version):
+def test_an_unreadable_held_out_page_is_listed_and_left_out(
+    encoder, directory, sources, scorers, version
+):
     broken = PageSource("gone.pdf::1", "gone.pdf", 1, tests=sources[0].tests, test_files=("f",))
-    heldout, engines = evaluator(directory, [*sources, broken], scorers)
+    heldout, engines = evaluator(encoder, directory, [*sources, broken], scorers)
     done = evaluated(heldout, engines, version)
     assert done.scores["greedy/pass_rate"] == 1.0 and done.scores["failed"] == 0
     assert [row["path"] for row in directory.bad_pages()] == ["gone.pdf"]
-    strict, _ = evaluator(directory, [*sources, broken], scorers, max_bad=0.1)
+    strict, _ = evaluator(encoder, directory, [*sources, broken], scorers, max_bad=0.1)
     with pytest.raises(RunStopped, match="1 of 4 held-out pages cannot be used"):
         strict.start(version)
 
 
-def test_pages_are_rendered_once_for_all_evaluations(directory, tiny_pages, scorers, tmp_path):
+def test_pages_are_rendered_once_for_all_evaluations(
+    encoder, directory, tiny_pages, scorers, tmp_path
+):
     shutil.copytree(tiny_pages / "heldout", tmp_path / "bench")
     sources = scan_bench(str(tmp_path / "bench"))[:2]
-    heldout, engines = evaluator(directory, sources, scorers)
+    heldout, engines = evaluator(encoder, directory, sources, scorers)
     done = [evaluated(heldout, engines, PolicyVersion(next(_incarnations), 0))]
     shutil.rmtree(tmp_path / "bench")
     done.append(evaluated(heldout, engines, PolicyVersion(next(_incarnations), 0)))
@@ -154,8 +169,10 @@ def test_pages_are_rendered_once_for_all_evaluations(directory, tiny_pages, scor
     assert not directory.bad_pages()
 
 
-def test_nothing_of_a_forgotten_evaluation_enters_the_next(directory, sources, scorers, version):
-    heldout, engines = evaluator(directory, sources, scorers)
+def test_nothing_of_a_forgotten_evaluation_enters_the_next(
+    encoder, directory, sources, scorers, version
+):
+    heldout, engines = evaluator(encoder, directory, sources, scorers)
     heldout.start(version)
     late = list(engines.asked)
     heldout.take(completion(late[0], ""))
@@ -180,24 +197,30 @@ def versions_of(reference):
 
 
 def test_figures_are_those_of_the_benchmark_on_the_same_texts(
-    directory, tiny_pages, scorers, version, tmp_path
+    encoder, directory, tiny_pages, scorers, version, tmp_path
 ):
     folder = tmp_path / "bench"
     shutil.copytree(tiny_pages / "heldout", folder)
     listed = (folder / "baseline.jsonl").read_text().splitlines(keepends=True)
     (folder / "baseline.jsonl").write_text("".join(listed[:3]))
     heldout, engines = evaluator(
-        directory, scan_bench(str(folder)), scorers, greedy=False, sampled=True, samples_per_page=3
+        encoder,
+        directory,
+        scan_bench(str(folder)),
+        scorers,
+        greedy=False,
+        sampled=True,
+        samples_per_page=3,
     )
     heldout.start(version)
     asked = Counter()
     for place, group_id in enumerate(engines.asked):
-        page = ray.get(engines.asked[group_id])
-        texts = versions_of(page.reference)
+        page_id = engines.page_id_of(group_id)
+        texts = versions_of(engines.reference_of(group_id))
         text = texts[place % len(texts)]
-        asked[page.page_id] += 1
-        stem = page.page_id.replace(".pdf::", "_pg")
-        target = folder / "candidate" / f"{stem}_repeat{asked[page.page_id]}.md"
+        asked[page_id] += 1
+        stem = page_id.replace(".pdf::", "_pg")
+        target = folder / "candidate" / f"{stem}_repeat{asked[page_id]}.md"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
         heldout.take(completion(group_id, text))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from olmrl.config.schema import RolloutConfig
+from olmrl.data.encode import Encoder
 from olmrl.data.page import scan_bench
+from olmrl.data.payload import unpack_block
 from olmrl.evaluation.transcribe import LADDER, TranscribeSettings, target_path, write_readings
 from olmrl.types import Completion, PolicyVersion, VersionSpan
 
@@ -46,26 +48,33 @@ def no_ray(monkeypatch):
         monkeypatch.setattr(f"olmrl.evaluation.transcribe.ray.{name}", lambda page: page)
 
 
-def transcribe(tiny_pages, tmp_path, settings, *answers):
+@pytest.fixture
+def encoder(tiny_model):
+    return Encoder(str(tiny_model))
+
+
+def transcribe(encoder, tiny_pages, tmp_path, settings, *answers):
     sources = scan_bench(str(tiny_pages / "heldout"))[:1]
     pool = ToyPool(*answers)
     config = RolloutConfig()
-    outcome = write_readings(pool, config, sources, str(tmp_path), settings)
+    outcome = write_readings(pool, encoder, config, sources, str(tmp_path), settings)
     target = target_path(str(tmp_path), sources[0], 1)
     return pool, outcome, open(target).read()
 
 
-def test_an_answer_loses_its_front_matter(tiny_pages, tmp_path, no_ray):
+def test_an_answer_loses_its_front_matter(encoder, tiny_pages, tmp_path, no_ray):
     settings = TranscribeSettings(longest_side=168)
-    _, outcome, text = transcribe(tiny_pages, tmp_path, settings, (UPRIGHT + "moon", "stop"))
+    _, outcome, text = transcribe(
+        encoder, tiny_pages, tmp_path, settings, (UPRIGHT + "moon", "stop")
+    )
     assert text == "moon"
     assert (outcome.written, outcome.invalid) == (1, [])
 
 
-def test_attempts_climb_the_ladder_until_one_is_whole(tiny_pages, tmp_path, no_ray):
+def test_attempts_climb_the_ladder_until_one_is_whole(encoder, tiny_pages, tmp_path, no_ray):
     settings = TranscribeSettings(longest_side=168, temperatures=LADDER)
     pool, outcome, text = transcribe(
-        tiny_pages, tmp_path, settings,
+        encoder, tiny_pages, tmp_path, settings,
         (UPRIGHT + "cut", "length"), ("no front matter", "stop"), (UPRIGHT + "whole", "stop"),
     )  # fmt: skip
     assert text == "whole"
@@ -74,37 +83,43 @@ def test_attempts_climb_the_ladder_until_one_is_whole(tiny_pages, tmp_path, no_r
     assert outcome.invalid == []
 
 
-def test_a_page_that_is_never_whole_is_named(tiny_pages, tmp_path, no_ray):
+def test_a_page_that_is_never_whole_is_named(encoder, tiny_pages, tmp_path, no_ray):
     settings = TranscribeSettings(longest_side=168, temperatures=(0.1, 0.5))
     _, outcome, text = transcribe(
-        tiny_pages, tmp_path, settings, ("one", "length"), ("two", "length")
+        encoder, tiny_pages, tmp_path, settings, ("one", "length"), ("two", "length")
     )
     assert text == "two"
     assert len(outcome.invalid) == 1
 
 
-def test_a_turned_page_is_turned_counter_clockwise_and_read_again(tiny_pages, tmp_path, no_ray):
+def test_a_turned_page_is_turned_counter_clockwise_and_read_again(
+    encoder, tiny_pages, tmp_path, no_ray
+):
     settings = TranscribeSettings(longest_side=168, temperatures=LADDER, correct_rotation=True)
     pool, _, text = transcribe(
-        tiny_pages, tmp_path, settings,
+        encoder, tiny_pages, tmp_path, settings,
         (TURNED + "sideways", "stop"), (TURNED + "still", "stop"), (UPRIGHT + "up", "stop"),
     )  # fmt: skip
-    first, second, third = (page.image for page, _, _ in pool.asked)
+    first, second, third = (encoder.picture(unpack_block(page)) for page, _, _ in pool.asked)
     assert text == "up"
     assert np.array_equal(second, np.rot90(first))
     assert np.array_equal(third, np.rot90(first, 2))
 
 
-def test_the_last_valid_answer_counts_when_rotation_never_settles(tiny_pages, tmp_path, no_ray):
+def test_the_last_valid_answer_counts_when_rotation_never_settles(
+    encoder, tiny_pages, tmp_path, no_ray
+):
     settings = TranscribeSettings(longest_side=168, temperatures=(0.1, 0.1), correct_rotation=True)
     _, outcome, text = transcribe(
-        tiny_pages, tmp_path, settings, (TURNED + "first", "stop"), ("broken", "stop")
+        encoder, tiny_pages, tmp_path, settings, (TURNED + "first", "stop"), ("broken", "stop")
     )
     assert (text, outcome.invalid) == ("first", [])
 
 
-def test_files_of_an_earlier_call_are_kept(tiny_pages, tmp_path, no_ray):
+def test_files_of_an_earlier_call_are_kept(encoder, tiny_pages, tmp_path, no_ray):
     settings = TranscribeSettings(longest_side=168)
-    transcribe(tiny_pages, tmp_path, settings, (UPRIGHT + "old", "stop"))
-    pool, outcome, text = transcribe(tiny_pages, tmp_path, settings, ("never asked", "stop"))
+    transcribe(encoder, tiny_pages, tmp_path, settings, (UPRIGHT + "old", "stop"))
+    pool, outcome, text = transcribe(
+        encoder, tiny_pages, tmp_path, settings, ("never asked", "stop")
+    )
     assert (text, outcome.kept, pool.asked) == ("old", 1, [])

@@ -1,13 +1,11 @@
 """Groups are requested longest first where their length is known."""
 
-import numpy as np
-
 from olmrl.grpo.lengths import expected_tokens, longest_first
 from olmrl.types import Page
 
 
 def page(reference):
-    return Page("p::1", "p.pdf", 1, np.zeros((2, 2, 3), np.uint8), reference)
+    return Page("p::1", "p.pdf", 1, reference)
 
 
 def test_longest_first_the_unknown_in_between_equals_as_they_came():

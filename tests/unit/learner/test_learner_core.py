@@ -197,7 +197,7 @@ def test_nan_stops_the_step_before_the_weights_and_saves_the_batch(tmp_path):
     assert _gap(before, _weights(strategy)) == 0
     saved = load_batches(replay_path(str(tmp_path), 7, 0))
     assert len(saved) == 2 and saved[1].page_ids == bad.page_ids
-    for name in ("token_ids", "pixel_values", "advantages", "behaviour_logprobs", "position_ids"):
+    for name in ("token_ids", "patches", "advantages", "behaviour_logprobs", "position_ids"):
         np.testing.assert_array_equal(getattr(saved[1], name), getattr(bad, name))
     assert saved[1].old_logprobs is None
     learner.step([good], step=8)  # and goes on

@@ -11,6 +11,7 @@ from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encode import Encoder
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.generation import transcribe, whole_copy
+from olmrl.models.pixels import normalise
 
 SIZES = [(84, 56), (112, 140), (56, 56)]
 MAX_TOKENS = 10
@@ -43,7 +44,9 @@ def expected(tiny_model, encoder, pages):
                 logits = model(
                     input_ids=row,
                     mm_token_type_ids=(row == encoder.vision.image_token_id).int(),
-                    pixel_values=torch.from_numpy(page.pixel_values),
+                    pixel_values=normalise(
+                        torch.from_numpy(page.patches), encoder.normalisation, torch.float32
+                    ),
                     image_grid_thw=torch.from_numpy(page.image_grid_thw),
                 ).logits[0, -1]
             logits[list(encoder.banned_ids)] = -torch.inf

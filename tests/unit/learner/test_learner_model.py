@@ -1,11 +1,12 @@
 """Loading, freezing and adapting the policy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from learner_tiny import PATCH_WIDTH, make_model
+from learner_tiny import make_group, make_model, pixels
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.model import (
@@ -14,6 +15,7 @@ from olmrl.learner.model import (
     prepare_policy,
     vision_is_frozen,
 )
+from olmrl.models.patches import PUBLISHED
 from olmrl.models.vision import MatmulPatchEmbed
 
 
@@ -21,6 +23,7 @@ from olmrl.models.vision import MatmulPatchEmbed
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     make_model().save_pretrained(path)
+    (path / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3]}')
     return str(path)
 
 
@@ -56,8 +59,19 @@ def test_a_path_without_a_usable_model_is_one_clear_error(tmp_path, config, mess
 
 def test_patch_embedding_as_a_product_gives_the_convolutions_numbers():
     embed = make_model().model.visual.patch_embed.double()  # apart from the order of its sums
-    patches = torch.randn(24, PATCH_WIDTH, dtype=torch.float64)
-    torch.testing.assert_close(MatmulPatchEmbed(embed.proj)(patches), embed(patches))
+    group = make_group(0, (4, 6), [])
+    product = MatmulPatchEmbed(embed.proj, PUBLISHED)(torch.from_numpy(group.patches))
+    torch.testing.assert_close(product, embed(pixels(group).double()))
+
+
+def test_the_policy_normalises_as_its_image_processor_says(folder):
+    model = load_policy(ModelConfig(path=folder))
+    told = replace(PUBLISHED, mean=(0.1, 0.2, 0.3))
+    patches = torch.from_numpy(make_group(0, (4, 6), []).patches)
+    embed = model.model.visual.patch_embed
+    assert torch.equal(embed(patches), MatmulPatchEmbed(embed.proj, told)(patches))
+    with pytest.raises(ValueError, match=r"patches are torch\.float32"):
+        embed(patches.float())
 
 
 @pytest.mark.parametrize(

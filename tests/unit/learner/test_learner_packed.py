@@ -194,7 +194,7 @@ def test_a_batch_without_images_runs_and_trains_the_language_model():
         targets=ids[1:],
         sequence_ids=np.zeros(3, np.int32),
         weights=np.ones(3, np.float32),
-        pixel_values=np.zeros((0, 1176), np.float32),
+        patches=np.zeros((0, 588), np.uint8),
         image_grid_thw=np.zeros((0, 3), np.int64),
     )
     with torch.no_grad():

@@ -34,7 +34,7 @@ class Scene:
             total_steps=1,
         )
         page = make_group(1, (4, 8), LENGTHS)
-        self.page = EncodedPage("p", page.prompt, page.pixels, np.array([[1, 4, 8]]))
+        self.page = EncodedPage("p", page.prompt, page.patches, np.array([[1, 4, 8]]))
         self.tokens = [t.astype(np.int32) for t in page.completions]
         self.truth = [self.logprobs(t) for t in self.tokens]
         self.asked = 0

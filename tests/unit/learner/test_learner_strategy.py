@@ -139,6 +139,7 @@ def test_the_float32_head_uses_the_master_weights(ranks):
 
 def test_a_strategy_is_built_from_configuration(tmp_path):
     make_model().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text("{}")
     model = ModelConfig(path=str(tmp_path), dtype="float32")
     learner = LearnerConfig(use_gpu=False, logprob_chunk=5)
     head = head_spec(learner, 0.8, BANNED)

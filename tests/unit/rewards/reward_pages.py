@@ -12,12 +12,11 @@ END_ID = 7
 
 
 def page(reference=None, tests=(), files=None, page_id="a.pdf::1"):
-    """A page of one white pixel with the given truth."""
+    """A page with the given truth."""
     return Page(
         page_id=page_id,
         pdf_path="a.pdf",
         page_number=1,
-        image=np.full((1, 1, 3), 255, np.uint8),
         reference=reference,
         tests=tuple(tests),
         test_files=tuple(files or ["tests.jsonl"] * len(tests)),

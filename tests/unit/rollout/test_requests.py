@@ -5,16 +5,15 @@ import pytest
 
 from olmrl.rollout.engine import GenerationRequest
 from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
-from olmrl.types import EncodedPage, Page, SamplingSpec
+from olmrl.types import EncodedPage, SamplingSpec
 
-ENCODED = EncodedPage("a::1", np.arange(9), np.zeros((4, 2), np.float32), np.array([[1, 2, 2]]))
+PAGE = EncodedPage("a::1", np.arange(9), np.zeros((4, 2), np.uint8), np.array([[1, 2, 2]]))
 
 
 def group(name: str, seeds: int, wanted: tuple[int, ...] | None = None) -> OpenGroup:
-    page = Page("a::1", "a.pdf", 1, np.zeros((2, 2, 3), np.uint8))
     sampling = SamplingSpec(1.0, 1.0, 5)
-    request = GenerationRequest(name, page, "read", sampling, tuple(range(seeds)), wanted)
-    return OpenGroup(request, ENCODED, 5)
+    request = GenerationRequest(name, PAGE, sampling, tuple(range(seeds)), wanted)
+    return OpenGroup(request, 5)
 
 
 def test_a_completion_is_handed_out_once() -> None:
@@ -56,5 +55,5 @@ def test_the_same_group_twice_is_an_error_until_it_is_done() -> None:
 
 
 def test_too_long_names_page_length_and_limit() -> None:
-    message = too_long(group("a", 1).request, ENCODED, -3)
+    message = too_long(group("a", 1).request, -3)
     assert "a::1" in message and "9 tokens" in message and "max_model_len=6" in message

@@ -9,10 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from olmrl.data.encoded import EncodedExample
+from olmrl.data.page_sets import ExampleNote
+from olmrl.data.streams import StreamItem
 from olmrl.data.tally import Tally
 from olmrl.evaluation.reading import PageReading
-from olmrl.metrics import flatten
+from olmrl.metrics import Mean, flatten
 from olmrl.models.cost import CostModel
 from olmrl.sft.feed import (
     TRAIN,
@@ -23,28 +24,28 @@ from olmrl.sft.feed import (
     StepShare,
     share_out,
 )
-from olmrl.types import EncodedPage
 
 
 def reading(number: int) -> PageReading:
     return PageReading(str(number), None, "not read")
 
 
-def example(name: str, response: int, side: int) -> EncodedExample:
-    ids = np.zeros(response, np.int64)
-    pixels = np.zeros((side * side, 4), np.float32)
-    page = EncodedPage(name, np.zeros(10, np.int64), pixels, np.array([[1, side, side]]))
-    return EncodedExample(page, ids, ids)
+def item(name: str, response: int, side: int) -> StreamItem:
+    note = ExampleNote(name, 10, response, np.array([[1, side, side]]))
+    return StreamItem(0, 0, note, f"block of {name}", 100 * side, 1)
 
 
 def test_a_step_is_shared_out_by_cost_images_included():
-    pages = [example("photo", 10, 20), *(example(f"text-{k}", 90, 2) for k in range(4))]
+    pages = [item("photo", 10, 20), *(item(f"text-{k}", 90, 2) for k in range(4))]
     cost = CostModel(1, 0, 0, 0, 1, 0, 0, 0)
     after = Progress((1, 5))
     # 20 + 400 patches against four times 100 + 4
     heavy, light = share_out(pages, after, 2, cost)
-    assert [e.page.page_id for e in heavy.examples] == ["photo"]
-    assert [e.page.page_id for e in light.examples] == [f"text-{k}" for k in range(4)]
+    assert heavy.examples == ("block of photo",)
+    assert light.examples == tuple(f"block of text-{k}" for k in range(4))
+    assert heavy.moved["data/page_bytes"] == Mean(2000.0)
+    assert light.moved["data/page_bytes"] == Mean(800.0, 4.0)
+    assert light.moved["data/image_calls_per_page"].value() == 1.0
     assert heavy.after is light.after is after
 
 
@@ -115,7 +116,7 @@ def test_a_dead_rank_takes_no_share_of_the_learner_that_follows():
         assert not await soon(dead)
         new = await feed.begin(0, Progress())
         assert await dead is None
-        shares = [StepShare((), Progress((0, 4))), StepShare((), Progress((0, 4)))]
+        shares = [StepShare((), Progress((0, 4)), {}), StepShare((), Progress((0, 4)), {})]
         assert await feed.put(new, TRAIN, 0, shares)
         for rank in range(2):
             assert await asyncio.wait_for(feed.take(TRAIN, 0, rank), 5) is shares[rank]

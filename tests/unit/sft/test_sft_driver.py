@@ -16,6 +16,7 @@ from data_pairs import HEAD, config, make_pairs
 
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page_sets import SftPages, load_sets
+from olmrl.data.payload import unpack_block
 from olmrl.errors import RunStopped
 from olmrl.metrics import Last, Mean, read_rows
 from olmrl.models.cost import CostModel
@@ -114,7 +115,7 @@ class Run:
 
 def names(share: StepShare | None) -> list[str]:
     assert share is not None
-    return [example.page.page_id for example in share.examples]
+    return [unpack_block(block).page.page_id for block in ray.get(list(share.examples))]
 
 
 def settings(tmp_path: Path, root: Path, steps: int | None = None, **data: Any) -> Any:
