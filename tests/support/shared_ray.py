@@ -15,6 +15,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group
 
+from olmrl.cluster.connect import start_patiently
+
 CPUS = 8
 """Logical ones: they bound what runs side by side, whatever the machine has."""
 
@@ -35,7 +37,7 @@ def start_head() -> Cluster:
         "include_log_monitor": False,
         "_system_config": {"metrics_report_interval_ms": 500},
     }
-    return Cluster(initialize_head=True, head_node_args=head)
+    return start_patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
 
 
 @contextmanager

@@ -50,6 +50,7 @@ ABOVE = {
     "data.page_sets",
     "grpo.pages_ahead",
     "run.session",
+    "sft.feed",
     "sft.training",
     "weight_sync.gpu_transports",
     "weight_sync.sender",
