@@ -34,11 +34,13 @@ from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 from transformers import AutoImageProcessor
 
-from olmrl import cluster
+from olmrl.cluster import Plan, Role
+from olmrl.cluster.connect import connect
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import scan_pairs
-from olmrl.data.page_sets import ExampleStream, ExampleWork, PageItem, PageSet
+from olmrl.data.page_sets import ExampleStream, ExampleWork
 from olmrl.data.render import render_page
+from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import build_pipeline
 from olmrl.synth.model import make_model
 
@@ -117,9 +119,9 @@ def poppler(path: str) -> np.ndarray:
 
 def measure_ray(pages: PageSet, spec: EncoderSpec, workers: int) -> dict[str, float]:
     """Pages per second of the whole stream with warm workers."""
-    role = cluster.Role("data", 1, float(workers), 0.0)
+    role = Role("data", 1, float(workers), 0.0)
     options = {"max_tokens": 16384, "seed": 1, "epochs": 1, "task_cpus": 1.0}
-    cluster.connect(None, workers, cluster.Plan((role,), None), dashboard=False)
+    connect(None, workers, Plan((role,), None), dashboard=False)
     many = PageSet("bench", pages.items * 8)
     for stream in (ExampleStream(pages, spec, **options), ExampleStream(many, spec, **options)):
         started = time.perf_counter()

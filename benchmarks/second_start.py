@@ -25,10 +25,12 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", RAY_AUTH_MODE="disabl
 import ray
 from rendering import STEPS, write_pages
 
-from olmrl import cluster
+from olmrl.cluster import Plan, Role
+from olmrl.cluster.connect import connect
 from olmrl.config.schema import SftDataConfig
 from olmrl.data import text_rules, validate
-from olmrl.data.page_sets import load_sets, scan_sets
+from olmrl.data.page_sets import load_sets
+from olmrl.data.sets import scan_sets
 
 RESULTS = Path(__file__).parent / "results" / "second_start.json"
 MODELS, FOLDER = 20, 1000
@@ -87,8 +89,8 @@ def main() -> None:
         figures["second"] = {"pages": arguments.pages, "seconds": round(seconds, 1)}
         print(json.dumps(figures), flush=True)
         cpus = os.cpu_count() or 1
-        role = cluster.Role("data", 1, float(cpus), 0.0)
-        cluster.connect(None, cpus, cluster.Plan((role,), None), False)
+        role = Role("data", 1, float(cpus), 0.0)
+        connect(None, cpus, Plan((role,), None), False)
         few = settings(work / "few")
         (work / "fresh").mkdir()
         seconds, opened = start(few, work / "fresh")

@@ -43,13 +43,15 @@ from PIL import Image
 from rendering import STEPS, write_pages
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
-from olmrl import cluster
+from olmrl.cluster import Plan, Role
+from olmrl.cluster.connect import connect
 from olmrl.config.schema import LearnerConfig, ModelConfig, OptimizerConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.pack import pack_examples
 from olmrl.data.page import scan_pairs
-from olmrl.data.page_sets import ExampleStream, ExampleWork, PageItem, PageSet
+from olmrl.data.page_sets import ExampleStream, ExampleWork
+from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import StepContext, build_pipeline
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
@@ -221,9 +223,7 @@ def measure_input(work: Path, cpus: int, pages: int) -> dict[str, object]:
     items = tuple(PageItem(source, pipeline) for source in sources)
     items = (items * (pages // len(items) + 1))[:pages]
     spec = EncoderSpec(str(work / "model"))
-    cluster.connect(
-        None, cpus, cluster.Plan((cluster.Role("data", 1, float(cpus), 0.0),), None), False
-    )
+    connect(None, cpus, Plan((Role("data", 1, float(cpus), 0.0),), None), False)
     found: dict[str, object] = {"cpus": cpus, "pages": pages}
     for name, pace in (("free", 0.0), ("1 learner", PACE_S), ("2 learners", PACE_S / 2)):
         stream = iter(

@@ -2,6 +2,8 @@
 # Sets up everything on a fresh Linux machine with Python 3.11 or newer, then runs
 #   bash launch/local.sh            the quick start: pages, SFT warm-up, GRPO, report
 #   bash launch/local.sh test       the test suite (extra arguments go to pytest)
+#   bash launch/local.sh check      lint, format and types; changes nothing
+#   bash launch/local.sh format     format the code and fix what the linter can
 #   bash launch/local.sh setup      the environment only
 # OLMRL_PYTHON picks the interpreter, OLMRL_VENV the environment's folder (default .venv).
 set -euo pipefail
@@ -65,7 +67,9 @@ install
 export PATH="$PWD/$VENV/bin:$PATH" PYTHONWARNINGS=ignore TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 case ${1:-run} in
   setup) ;;
+  check) ruff check . && ruff format --check . && exec mypy ;;
+  format) ruff check --fix . && exec ruff format . ;;
   test)  shift; exec python -m pytest "$@" ;;
   run)   exec python -m olmrl.quickstart "${@:2}" ;;
-  *)     fail "unknown command '$1'; allowed: run, test, setup" ;;
+  *)     fail "unknown command '$1'; allowed: run, test, check, format, setup" ;;
 esac

@@ -16,6 +16,8 @@ import sys
 
 import pytest
 
+import olmrl  # noqa: F401  (sets Ray's start-up waits, which Ray reads when it is imported)
+
 _status = 0
 
 
@@ -36,6 +38,34 @@ def pytest_unconfigure():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_status)
+
+
+@pytest.fixture(scope="session")
+def ray_head():
+    """The Ray head of all modules that need one in this process."""
+    from shared_ray import start_head
+
+    head = start_head()
+    yield head
+    head.shutdown()
+
+
+@pytest.fixture(scope="module")
+def ray_job(ray_head, request):
+    """`with ray_job(cpus=2):` makes this process a job of the shared head."""
+    from shared_ray import job
+
+    return lambda **settings: job(ray_head, request.path.parent, **settings)
+
+
+@pytest.fixture(scope="module")
+def ray_node(ray_job):
+    """Ray as a single node with metrics twice a second; gives `ray.nodes()[0]`."""
+    import ray
+
+    with ray_job():
+        (node,) = [node for node in ray.nodes() if node["Alive"]]
+        yield node
 
 
 @pytest.fixture(scope="session")

@@ -1,161 +1,48 @@
-"""`python -m olmrl.checkpoint VERB`: from a run to a model people can serve.
-
-hf RUN OUT              newest (or --step N, --best) checkpoint as a model folder
-soup A B C OUT          average of models
-fp8 MODEL OUT           8-bit copy for vLLM
-parity MODEL --pages F  transformers against vLLM, token for token
-"""
+"""From a run to a model people can serve."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
-import numpy as np
-import torch
-import transformers
-from rich.console import Console
-from rich.table import Table
-
-from olmrl.data.encode import Encoder
-from olmrl.evaluation.parity_texts import transcribe
-from olmrl.export import fp8, hf, parity
-from olmrl.export.emulate import ProbedModel
+from olmrl import storage
+from olmrl.config.schema import Dtype
 from olmrl.export.recipes import RECIPES
-from olmrl.export.samples import Sample, load_pages
-from olmrl.export.soup import soup
-
-CONSOLE = Console(soft_wrap=True)
+from olmrl.run.quiet import quiet_libraries
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.checkpoint") -> int:
     """Run one verb; a user error ends in one sentence and exit code 2."""
-    options = _parser().parse_args(arguments)
-    transformers.utils.logging.disable_progress_bar()
+    options = _parser(prog).parse_args(arguments)
+    quiet_libraries()
     try:
-        return int(options.run(options))
+        _require_folders(options)
+        # Deferred: torch and a model's code take ten seconds of CPU, which a wrong path need not
+        # wait for.
+        from olmrl.checkpoint.commands import run
+
+        return run(options)
     except (ValueError, OSError) as error:
         print(f"olmrl.checkpoint: {error}", file=sys.stderr)
         return 2
 
 
-def run_hf(options: argparse.Namespace) -> int:
-    """Export a run."""
-    step = hf.export(
-        options.run_dir,
-        options.out,
-        step=options.step,
-        best=options.best,
-        base=options.base,
-        dtype=options.dtype,
-    )
-    CONSOLE.print(f"step {step} of {options.run_dir} -> {options.out}")
-    return 0
+def _require_folders(options: argparse.Namespace) -> None:
+    if options.verb == "hf":
+        if not storage.exists(storage.join(options.run_dir, "config.yaml")):
+            raise ValueError(f"{options.run_dir}: not a run directory (no config.yaml)")
+        return
+    for model in options.models if options.verb == "soup" else [options.model]:
+        if model.startswith(("/", ".", "~")) and not os.path.isdir(model):
+            raise ValueError(f"{model}: no such folder")
 
 
-def run_soup(options: argparse.Namespace) -> int:
-    """Average models."""
-    distances = soup(options.models, options.out, options.weights)
-    for source, distance in distances.items():
-        CONSOLE.print(f"{source}: relative distance to the average {distance:.2e}")
-    CONSOLE.print(f"average of {len(options.models)} models -> {options.out}")
-    return 0
-
-
-def run_fp8(options: argparse.Namespace) -> int:
-    """Quantise a model."""
-    pages = None
-    if options.pages:
-        pages = fp8.PageSet(
-            options.pages,
-            options.limit,
-            options.longest_side,
-            options.max_tokens,
-            options.prompt,
-        )
-    report = fp8.quantise(
-        options.model, options.out, options.recipe, pages=pages, dtype=options.dtype
-    )
-    table = Table("tensor", "relative error")
-    for name, error in report.errors.items():
-        table.add_row(name, f"{error:.4f}")
-    CONSOLE.print(table)
-    before, after = report.bytes_before / 2**20, report.bytes_after / 2**20
-    CONSOLE.print(f"{report.recipe}: {before:.1f} MiB -> {after:.1f} MiB ({after / before:.0%})")
-    if report.gap:
-        CONSOLE.print(
-            f"log-prob gap to {options.dtype} over {report.gap.tokens} tokens: "
-            f"mean {report.gap.mean:.4f}, largest {report.gap.largest:.3f}; "
-            f"same greedy choice {report.gap.same_top:.1%}"
-        )
-    return 0
-
-
-def run_parity(options: argparse.Namespace) -> int:
-    """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
-    encoder = Encoder(options.model, prompt=options.prompt)
-    pages = load_pages(options.pages, options.limit, options.longest_side)
-    completions = transcribe(
-        options.model, pages, options.prompt, options.max_tokens, options.dtype
-    )
-    probe = ProbedModel(options.model, getattr(torch, options.dtype))
-    scored = []
-    for page, completion in zip(pages, completions, strict=True):
-        tokens = completion.token_ids.astype(np.int64)
-        sample = Sample(page, encoder.encode_page(page), tokens)
-        scored.append(probe.score(sample, encoder.banned_ids))
-    found = parity.judge(
-        [page.page_id for page in pages],
-        completions,
-        scored,
-        lambda ids: str(encoder.tokenizer.decode(list(ids))),
-        worst=options.worst,
-    )
-    _print_parity(found)
-    if options.max_mean_gap is not None and found.mean_gap > options.max_mean_gap:
-        CONSOLE.print(f"mean gap {found.mean_gap:.5f} exceeds {options.max_mean_gap}")
-        return 1
-    return 0
-
-
-def _print_parity(found: parity.Parity) -> None:
-    table = Table("page", "tokens", "greedy match", "first mismatch", "mean gap", "largest gap")
-    table.columns[0].overflow = "fold"
-    for page in found.pages:
-        table.add_row(
-            page.page_id,
-            str(page.tokens),
-            f"{page.matches / max(page.tokens, 1):.1%}",
-            "-" if page.first_mismatch is None else str(page.first_mismatch),
-            f"{page.mean_gap:.5f}",
-            f"{page.largest_gap:.4f}",
-        )
-    CONSOLE.print(table)
-    worst = Table("worst tokens: page", "place", "vLLM chose", "transformers would", "vLLM", "hf")
-    worst.columns[0].overflow = "fold"
-    for token in found.worst:
-        worst.add_row(
-            token.page_id,
-            str(token.position),
-            repr(token.token),
-            repr(token.preferred),
-            f"{token.vllm:.4f}",
-            f"{token.transformers:.4f}",
-        )
-    CONSOLE.print(worst)
-    CONSOLE.print(
-        f"greedy match {found.match_rate:.2%}; |log-prob gap| mean {found.mean_gap:.5f}, "
-        f"largest {found.largest_gap:.4f}; beyond {parity.OUTLIER}: {found.outliers:.2%} of tokens"
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m olmrl.checkpoint",
-        description="From a run to a model people can serve.",
-    )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog, description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     export = verbs.add_parser("hf", help="a run's checkpoint as a model folder")
     export.add_argument("run_dir", metavar="RUN", help="run directory")
     export.add_argument("out", metavar="OUT", help="new model folder")
@@ -163,28 +50,24 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
     which.add_argument("--best", action="store_true", help="the best by evaluation")
     export.add_argument("--base", help="source of config and processor, if model.path has moved")
-    export.add_argument("--dtype", choices=sorted(hf.DTYPES), help="default: the run's model.dtype")
-    export.set_defaults(run=run_hf)
+    export.add_argument("--dtype", choices=get_args(Dtype), help="default: the run's model.dtype")
 
     average = verbs.add_parser("soup", help="average of models")
     average.add_argument("models", nargs="+", metavar="MODEL", help="model folders")
     average.add_argument("out", metavar="OUT", help="new model folder")
     average.add_argument("--weights", type=float, nargs="+", help="share of each; default: equal")
-    average.set_defaults(run=run_soup)
 
     rounding = verbs.add_parser("fp8", help="8-bit copy for vLLM")
     rounding.add_argument("model", metavar="MODEL", help="model folder")
     rounding.add_argument("out", metavar="OUT", help="new model folder")
     rounding.add_argument("--recipe", choices=list(RECIPES), default="w8a8_dynamic")
     _add_page_options(rounding, required=False)
-    rounding.set_defaults(run=run_fp8)
 
     compare = verbs.add_parser("parity", help="transformers against vLLM, token for token")
     compare.add_argument("model", metavar="MODEL", help="model folder")
     _add_page_options(compare, required=True)
     compare.add_argument("--worst", type=int, default=10, help="tokens listed (default 10)")
     compare.add_argument("--max-mean-gap", type=float, help="exit with 1 beyond this mean gap")
-    compare.set_defaults(run=run_parity)
     return parser
 
 
@@ -194,7 +77,7 @@ def _add_page_options(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument("--longest-side", type=int, default=1288, help="pixels (default 1288)")
     parser.add_argument("--max-tokens", type=int, default=1024, help="per page (default 1024)")
     parser.add_argument("--prompt", default="olmrl-v1", help="prompt name (default olmrl-v1)")
-    parser.add_argument("--dtype", choices=sorted(hf.DTYPES), default="bfloat16")
+    parser.add_argument("--dtype", choices=get_args(Dtype), default="bfloat16")
 
 
 if __name__ == "__main__":

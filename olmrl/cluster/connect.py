@@ -14,8 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from olmrl.cluster.plan import ENGINE, Plan, Role, check
 from olmrl.cluster.reserve import wait_for_nodes
 from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
-
-_START_ATTEMPTS = 3
+from olmrl.errors import RunStopped
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
 """Environment variables that workers must share with the Driver."""
@@ -44,6 +43,7 @@ def connect(
 
     Raises:
         PlanError: the cluster is too small.
+        RunStopped: this machine is too loaded to start Ray.
     """
     joins = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -79,21 +79,28 @@ def connect(
 
 
 def _start_local(**settings: Any) -> None:
-    """Start Ray on loopback; retry, as a busy machine may need more than Ray's fixed 30 s."""
-    for attempt in range(_START_ATTEMPTS):
-        try:
-            # "local": otherwise Ray would join any cluster that is running on this machine
-            ray.init(
-                address="local",
-                dashboard_host="127.0.0.1",
-                _node_ip_address="127.0.0.1",
-                **settings,
-            )
-            return
-        except Exception as error:  # Ray raises the bare class for this
-            if "timed out during startup" not in str(error) or attempt + 1 == _START_ATTEMPTS:
-                raise
-            ray.shutdown()
+    try:
+        # "local": otherwise Ray would join any cluster that is running on this machine
+        ray.init(
+            address="local", dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **settings
+        )
+    except Exception as error:  # Ray raises the bare class for this
+        reason = too_slow(error)
+        if reason is None:
+            raise
+        raise RunStopped(reason) from None
+
+
+def too_slow(error: Exception) -> str | None:
+    """What a user can do about a Ray that did not start in time; None for another failure."""
+    if "timed out during startup" not in str(error):
+        return None
+    waited = os.environ["RAY_raylet_start_wait_time_s"]  # noqa: SIM112
+    load, cores = os.getloadavg()[0], os.cpu_count()
+    return (
+        f"Ray did not start within {waited} s: this machine is overloaded (load average {load:.1f} "
+        f"on {cores} cores); stop other work on it, or set cluster.address to a running cluster"
+    )
 
 
 def beside_driver() -> dict[str, Any]:

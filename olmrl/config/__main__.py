@@ -1,4 +1,4 @@
-"""`python -m olmrl.config convert FILE [-o OUT]`: a public olmocr training YAML for olmrl."""
+"""Convert a public olmocr training YAML for olmrl."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ from olmrl import storage
 from olmrl.config.convert import Conversion, convert
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
-from olmrl.data.steps import build_pipeline
-from olmrl.models.registry import described
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
     """Command line entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m olmrl.config", description=__doc__)
+    parser = argparse.ArgumentParser(prog, description=__doc__)
     commands = parser.add_subparsers(required=True)
     converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
     converting.add_argument("file", help="olmocr training configuration")
@@ -37,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _convert(file: str, output: str | None) -> None:
     if output is not None and os.path.exists(output):
         raise ValueError(f"{output}: already exists and is not overwritten")
+    # Deferred: half a second of CPU.
+    from olmrl.data.steps import build_pipeline
+    from olmrl.models.registry import described
+
     conversion = convert(parse_yaml(Path(file).read_text("utf-8"), file), file)
     config = validate(SftConfig, conversion.values, file)
     try:

@@ -157,6 +157,8 @@ def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not location:
         return message
+    if problem["type"] == "value_error":  # olmrl's own sentence, which names the value
+        return f"{key}: {message}"
     return f"{key}: {message}, got {problem['input']!r}"
 
 

@@ -12,7 +12,9 @@ import math
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from olmrl.config.registered import LOSSES, REWARDS, STEPS, TRANSPORTS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -20,6 +22,18 @@ Count = Annotated[int, Field(ge=1)]
 StepNumber = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Dtype = Literal["bfloat16", "float32"]
+RewardName = Annotated[str, AfterValidator(REWARDS.check)]
+LossName = Annotated[str, AfterValidator(LOSSES.check)]
+TransportName = Annotated[str, AfterValidator(TRANSPORTS.check)]
+
+
+def _known_step(step: dict[str, Any]) -> dict[str, Any]:
+    STEPS.check(step.get("name"))
+    return step
+
+
+StepConfig = Annotated[dict[str, Any], AfterValidator(_known_step)]
+"""`{name: ..., parameter: value}`; the step itself checks its parameters."""
 
 
 class Section(BaseModel):
@@ -185,7 +199,7 @@ class RolloutConfig(Section):
 class RewardConfig(Section):
     """One reward. Options beyond name and weight go to the reward's constructor."""
 
-    name: str
+    name: RewardName
     """A registered reward, or `package.module:callable`."""
     weight: float = 1.0
     """Factor in the weighted sum."""
@@ -231,8 +245,11 @@ class AlgorithmConfig(Section):
 
     pages_per_step: Count = 7
     """Prompt groups in one batch."""
-    loss: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"] = "bnpo"
-    """How per-token losses are averaged and, for cispo, how ratios are clipped."""
+    loss: LossName = "bnpo"
+    """How ratios are clipped and per-token losses averaged: grpo, bnpo, dr_grpo, dapo, cispo, or
+    your own as `package.module:callable`."""
+    loss_options: dict[str, Any] = {}
+    """Constructor arguments of a loss of your own."""
     importance_level: Literal["token", "sequence"] = "token"
     """Ratio per token (GRPO) or per sequence (GSPO, arXiv 2507.18071)."""
     clip_low: Annotated[float, Field(ge=0.0)] = 0.2
@@ -360,8 +377,9 @@ class LearnerConfig(Section):
 class WeightSyncConfig(Section):
     """Learner to engines."""
 
-    transport: Literal["auto", "object_store", "nccl", "ipc"] = "auto"
-    """auto: nccl between GPUs, ipc when colocated, object_store on CPU."""
+    transport: TransportName = "auto"
+    """nccl, ipc, object_store or your own as `package.module:callable`; auto takes nccl between
+    GPUs, ipc when colocated, object_store on CPU."""
     bucket_mb: Positive = 256.0
     """MiB moved per message."""
     in_flight: Literal["recompute", "keep_kv"] = "recompute"
@@ -557,7 +575,7 @@ class DatasetConfig(Section):
     """Times each page occurs per epoch (upsampling)."""
     limit: Count | None = None
     """Use at most this many pages."""
-    pipeline: tuple[dict[str, Any], ...] | None = None
+    pipeline: tuple[StepConfig, ...] | None = None
     """Steps of this set (name plus parameters); null takes data.pipeline."""
 
     @property
@@ -573,7 +591,7 @@ class SftDataConfig(Section):
     """Training sets, concatenated."""
     evaluation: tuple[DatasetConfig, ...] = ()
     """Evaluation sets; not augmented or filtered unless their own pipeline says so."""
-    pipeline: tuple[dict[str, Any], ...] = ()
+    pipeline: tuple[StepConfig, ...] = ()
     """Steps applied to each page, in order."""
     max_tokens: Count = 8192
     """Longer pages are dropped and counted, never truncated."""

@@ -1,53 +1,52 @@
-"""`python -m olmrl.data show`: what a page becomes on its way into the model.
+"""What a page becomes on its way into the model.
 
-show --config F --index 3 --save-image page.png     one page: prompt, labels, tokens, image
-show --config F --page loc/0042 --tokens            a page by its path, token by token
-show --config F --histogram --dropped lost.jsonl    lengths of all pages, and which rules drop pages
+%(prog)s --config F --index 3 --save-image page.png     one page: prompt, labels, tokens, image
+%(prog)s --config F --page loc/0042 --tokens            a page by its path, token by token
+%(prog)s --config F --histogram --dropped lost.jsonl    all pages: lengths, which rules drop them
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-import ray
-from PIL import Image
-
-from olmrl import cluster, storage
 from olmrl.config import SftConfig, load
-from olmrl.data.encode import Encoder, EncoderSpec
-from olmrl.data.encoded import IGNORED, EncodedExample
-from olmrl.data.page_sets import ExampleStream, PageSet, place_random, scan_sets
-from olmrl.data.render import BadPage
-from olmrl.data.steps import Dropped, StepContext
-from olmrl.data.streams import first_place
-from olmrl.data.tally import Tally
-
-_BIN = 100
-"""Tokens per line of the histogram."""
-
-_WIDEST_BAR = 50
+from olmrl.run.command import require_folders
+from olmrl.run.quiet import quiet_libraries
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") -> int:
     """Command line entry; returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser(prog)
+    arguments, others = parser.parse_known_args(argv)
+    unknown = [text for text in others if text.startswith("-") or "=" not in text]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    arguments.overrides += others  # those that stand behind a flag
+    quiet_libraries()
     try:
-        arguments.run(arguments)
+        config = load(SftConfig, arguments.config, arguments.overrides)
+        require_folders(config)
+        # Deferred: tokenizers and Ray take seconds, which a misspelt key need not wait for.
+        from olmrl.data.commands import show
+
+        show(config, arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m olmrl.data", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog, description="Look at the pages of an SFT configuration.")
     commands = parser.add_subparsers(required=True)
-    show = commands.add_parser("show", help="inspect the pages of an SFT configuration")
+    show = commands.add_parser(
+        "show",
+        help="inspect the pages of an SFT configuration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     show.add_argument("--config", required=True, help="SFT configuration (YAML)")
     show.add_argument("--set", default="train", help="train, or the name of an evaluation set")
     which = show.add_mutually_exclusive_group()
@@ -57,127 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--tokens", action="store_true", help="also list every token and its label")
     show.add_argument("--save-image", help="write the image that the model sees")
     show.add_argument("--dropped", help="with --histogram: write dropped and bad pages (JSONL)")
-    show.add_argument("overrides", nargs="*", help="section.key=value")
-    show.set_defaults(run=_show)
+    show.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
     return parser
-
-
-def _show(arguments: argparse.Namespace) -> None:
-    config = load(SftConfig, arguments.config, arguments.overrides)
-    train, evaluation = scan_sets(config.data)
-    sets = {"train": train, **{pages.name: pages for pages in evaluation}}
-    if arguments.set not in sets:
-        raise ValueError(f"--set {arguments.set}: there are {', '.join(sets)}")
-    pages = sets[arguments.set]
-    spec = EncoderSpec(config.model.path)
-    encoder = spec.build()
-    if arguments.histogram:
-        _show_histogram(config, pages, spec, arguments.dropped)
-    else:
-        index = _find(pages, arguments)
-        _show_page(config, pages, index, encoder, arguments)
-
-
-def _find(pages: PageSet, arguments: argparse.Namespace) -> int:
-    if arguments.page is not None:
-        for index, item in enumerate(pages.items):
-            if arguments.page in item.source.pdf_path:
-                return index
-        raise ValueError(f"--page {arguments.page}: no path of {pages.name} contains it")
-    if not 0 <= arguments.index < len(pages.items):
-        last = len(pages.items) - 1
-        raise ValueError(f"--index {arguments.index}: {pages.name} has pages 0 to {last}")
-    return int(arguments.index)
-
-
-def _show_page(
-    config: SftConfig, pages: PageSet, index: int, encoder: Encoder, arguments: argparse.Namespace
-) -> None:
-    source, pipeline = pages.items[index]
-    print(f"page {index} of {len(pages.items)} in {pages.name}: {source.pdf_path}")
-    seed = config.training.seed(config.run) if pages.name == "train" else None
-    place = first_place(index, len(pages.items), seed)
-    print(f"augmented as at place {place} of epoch 0 (which bad pages in the set would shift)")
-    sample = pipeline.run(source, StepContext(place_random(seed or 0, 0, place), encoder))
-    if isinstance(sample, Dropped):
-        print(f"dropped by {sample.step}: {sample.rule}")
-        return
-    assert sample.example is not None and sample.image is not None
-    example = sample.example
-    grid = example.page.image_grid_thw
-    image_tokens = int(encoder.vision.count(grid).sum())
-    prompt = len(example.page.prompt_ids)
-    height, width = sample.image.shape[:2]
-    print(f"image {width} x {height} pixels, patch grid {grid.tolist()}, {image_tokens} tokens")
-    print(f"{example.num_tokens} tokens: {prompt} prompt + {len(example.response_ids)} response")
-    if example.num_tokens > config.data.max_tokens:
-        print(f"dropped in training: more than data.max_tokens={config.data.max_tokens}")
-    print(f"\n--- prompt\n{_prompt_text(encoder, example)}")
-    learnt = example.labels[example.labels != IGNORED]
-    print(f"\n--- labels ({len(learnt)} learnt)\n{encoder.tokenizer.decode(learnt)}")
-    if arguments.tokens:
-        print("\n--- tokens: position, id, label (. = not learnt), text")
-        for line in _token_lines(encoder, example):
-            print(line)
-    if arguments.save_image:
-        Image.fromarray(sample.image).save(arguments.save_image)
-        print(f"\nimage written to {arguments.save_image}")
-
-
-def _prompt_text(encoder: Encoder, example: EncodedExample) -> str:
-    ids = example.page.prompt_ids
-    pad = str(encoder.tokenizer.decode([encoder.vision.image_token_id]))
-    text = str(encoder.tokenizer.decode(ids))
-    first = text.find(pad)
-    count = text.count(pad)
-    return f"{text[:first]}{pad} x {count}{text[first + count * len(pad) :]}" if count else text
-
-
-def _token_lines(encoder: Encoder, example: EncodedExample) -> Iterator[str]:
-    masked = np.full(len(example.page.prompt_ids), IGNORED)
-    ids = np.concatenate([example.page.prompt_ids, example.response_ids]).tolist()
-    labels = np.concatenate([masked, example.labels]).tolist()
-    for position, (token, label) in enumerate(zip(ids, labels, strict=True)):
-        if token == encoder.vision.image_token_id and 0 < position < len(ids) - 1:
-            if ids[position - 1] != token:
-                yield f"{position:6} {token:7} {'.':>7}  image tokens ..."
-            continue
-        shown = "." if label == IGNORED else label
-        yield f"{position:6} {token:7} {shown:>7}  {encoder.tokenizer.decode([token])!r}"
-
-
-def _show_histogram(
-    config: SftConfig, pages: PageSet, spec: EncoderSpec, dropped: str | None
-) -> None:
-    cluster.connect(None, None, cluster.Plan((cluster.Role("data", 1, 1.0, 0.0),), None), False)
-    stream = ExampleStream(
-        pages, spec, max_tokens=config.data.max_tokens, seed=None, epochs=1, prefetch=256
-    )
-    tally, bins, lost = Tally(), Counter[int](), []
-    longest = 0
-    for _, _, value in stream:
-        tally.add(value)
-        if isinstance(value, EncodedExample):
-            bins[value.num_tokens // _BIN] += 1
-            longest = max(longest, value.num_tokens)
-        else:
-            lost.append(_lost_row(value))
-    ray.shutdown()
-    print(tally.summary())
-    print(f"\ntokens per page (longest {longest}, data.max_tokens {config.data.max_tokens})")
-    scale = max(bins.values(), default=1) / _WIDEST_BAR
-    for number in range(min(bins, default=0), max(bins, default=-1) + 1):
-        bar = "#" * round(bins[number] / max(scale, 1))
-        print(f"{number * _BIN:6}-{(number + 1) * _BIN - 1:<6} {bins[number]:7} {bar}")
-    if dropped:
-        storage.write_jsonl(dropped, lost)
-        print(f"\n{len(lost)} dropped and bad pages written to {dropped}")
-
-
-def _lost_row(value: Dropped | BadPage) -> dict[str, str]:
-    if isinstance(value, BadPage):
-        return {"pdf": value.path, "step": "", "rule": f"bad page: {value.reason}"}
-    return {"pdf": value.pdf_path, "step": value.step, "rule": value.rule}
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerFast
 
-from olmrl.data.anchor import anchor_text
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.prompts import Order, chat_text, load_prompt
 from olmrl.data.render import BadPage
@@ -24,6 +22,9 @@ from olmrl.errors import PageRefused
 from olmrl.models.files import chat_template, image_settings, model_family, vision_tokens
 from olmrl.models.patches import ImagePatcher
 from olmrl.types import EncodedPage, Int32Array, Int64Array, Page, UInt8Array
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,9 @@ class Encoder:
         """Chat text of a page with one image placeholder, anchor text included when asked for."""
         text = None
         if self._anchor_text_len:
+            # Deferred: pypdf takes half a second of CPU, and few prompts carry anchor text.
+            from olmrl.data.anchor import anchor_text  # noqa: PLC0415
+
             text = anchor_text(page.pdf_path, page.page_number, self._anchor_text_len)
         return self.chat(self.prompt, text, self._order)
 
@@ -227,8 +231,12 @@ class Encoder:
 
 
 def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
+    # Deferred: 1.4 s of CPU, which those who only name an encoder need not spend.
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
     try:
-        return PreTrainedTokenizerFast.from_pretrained(model_path)
+        found: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(model_path)
+        return found
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{model_path}: its tokenizer cannot be loaded ({reason})") from error

@@ -1,51 +1,31 @@
-"""SFT pages: configured sets of page pairs, and the stream of examples that they become."""
+"""SFT pages: the usable page pairs of the configured sets, and the examples that they become."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from olmrl.config.schema import DatasetConfig, SftDataConfig
+from olmrl.config.schema import SftDataConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
-from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
-from olmrl.data.steps.reading import PDFRenderer
+from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
+from olmrl.data.steps import Dropped, StepContext
 from olmrl.data.streams import OrderedStream, StreamItem, image_bytes
 from olmrl.data.tally import Tally, excess_bad
-from olmrl.data.text_rules import drop_rules, known_rules
-from olmrl.data.validate import validate, verdicts
+from olmrl.data.text_rules import drop_rules
+from olmrl.data.validate import validate
+
+_PAIRS_PER_TASK = 64
+"""Page pairs that one task of Ray Data validates."""
 
 _SHOWN = 3
 """Bad pages quoted in an error."""
-
-
-class PageItem(NamedTuple):
-    """A page and the steps it goes through."""
-
-    source: PageSource
-    pipeline: Pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class PageSet:
-    """Scanned and validated pages of one epoch; a page that repeats occurs as often."""
-
-    name: str
-    items: tuple[PageItem, ...]
-
-    @property
-    def longest_side(self) -> int:
-        """Pixels of the longer side of the largest page image."""
-        pipelines = {id(item.pipeline): item.pipeline for item in self.items}.values()
-        steps = [step for pipeline in pipelines for step in pipeline.steps]
-        return max(
-            (s.target_longest_image_dim for s in steps if isinstance(s, PDFRenderer)), default=1
-        )
 
 
 class SftPages(NamedTuple):
@@ -80,11 +60,12 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
         ValueError: an unknown step, an empty folder, no usable page, too many bad ones, or a
             training set whose pages are all dropped by rules on their text.
     """
-    pipelines = _pipelines(config)
+    pipelines = pipelines_of(config)
     scans = [scan_pairs(entry.root) for entry in (*config.train, *config.evaluation)]
     pages = [source for scan in scans for source in scan.sources]
     cache_dir = config.cache_dir or cache_dir
-    checked = validate(pages, cache_dir, config.resources)
+    judge = partial(judge_all, resources=config.resources)
+    checked = validate(pages, cache_dir, judge)
     problem = excess_bad(len(checked.bad), len(pages), config.max_bad_fraction)
     if problem:
         shown = "; ".join(str(page) for page in checked.bad[:_SHOWN])
@@ -92,120 +73,29 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     bad = {page.path for page in checked.bad}
     usable = [[s for s in scan.sources if s.pdf_path not in bad] for scan in scans]
     orphans = sum(len(scan.orphans) for scan in scans)
-    train, evaluation = _page_sets(config, usable, pipelines)
-    rules = drop_rules(train.items, cache_dir, config.resources)
+    train, evaluation = page_sets_of(config, usable, pipelines)
+    rules = drop_rules(train.items, cache_dir, judge)
     _require_kept(rules)
     by_path = {source.pdf_path: source for source in pages}
     found = [(by_path[page.path], page) for page in checked.bad]
     return SftPages(train, evaluation, found, orphans, checked.opened, tuple(rules))
 
 
-def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
-    """Training set and evaluation sets as they lie on disk, bad pages included; needs no Ray.
-
-    Raises:
-        ValueError: an unknown step or an empty folder.
-    """
-    pipelines = _pipelines(config)
-    entries = (*config.train, *config.evaluation)
-    return _page_sets(config, [scan_pairs(entry.root).sources for entry in entries], pipelines)
-
-
-class SetCount(NamedTuple):
-    """Pages of one set, without opening any."""
-
-    name: str
-    training: bool
-    kept: tuple[bool, ...]
-    """By page of an epoch: False where a rule on its text is known to drop it."""
-    bad: int
-    """Known from an earlier run to be unusable."""
-    unseen: int
-    """Not validated yet; counted as good and kept."""
-    problem: str
-    """Why it cannot be counted, empty where it can."""
-
-    @property
-    def pages(self) -> int:
-        """What it gives an epoch, limit and repeats included."""
-        return len(self.kept)
-
-    @property
-    def dropped(self) -> int:
-        """Pages of an epoch that a rule on their text is known to drop."""
-        return self.kept.count(False)
-
-
-def count_sets(config: SftDataConfig, cache_dir: str) -> list[SetCount]:
-    """Count the pages of the configured sets from what earlier runs found; needs no Ray.
-
-    Args:
-        config: The data section.
-        cache_dir: As for `load_sets`.
-
-    Raises:
-        ValueError: a pipeline that cannot work, as of `load_sets`.
-    """
-    pipelines = _pipelines(config)
-    entries = [(entry, True) for entry in config.train]
-    entries += [(entry, False) for entry in config.evaluation]
-    return [
-        _count_set(*entry, pipeline, config.cache_dir or cache_dir)
-        for entry, pipeline in zip(entries, pipelines, strict=True)
-    ]
-
-
-def _count_set(
-    entry: DatasetConfig, training: bool, pipeline: Pipeline, cache_dir: str
-) -> SetCount:
-    try:
-        sources = scan_pairs(entry.root).sources
-    except (ValueError, OSError) as error:
-        return SetCount(entry.title, training, (), 0, 0, str(error))
-    found = verdicts(sources, cache_dir)
-    usable = [source for source, reason in zip(sources, found, strict=True) if not reason]
-    pages = [(source, pipeline) for source in usable[: entry.limit]]
-    rules = known_rules(pages, cache_dir) if training else [None] * len(pages)
-    kept = tuple(not rule for rule in rules)
-    bad = len(sources) - len(usable)
-    return SetCount(entry.title, training, kept * entry.repeat, bad, found.count(None), "")
-
-
-def _page_sets(
-    config: SftDataConfig, sources: Sequence[Sequence[PageSource]], pipelines: Sequence[Pipeline]
-) -> tuple[PageSet, tuple[PageSet, ...]]:
-    entries = (*config.train, *config.evaluation)
-    sets = [
-        _page_set(entry, pages, pipeline)
-        for entry, pages, pipeline in zip(entries, sources, pipelines, strict=True)
-    ]
-    split = len(config.train)
-    train = PageSet("train", tuple(item for part in sets[:split] for item in part.items))
-    return train, tuple(sets[split:])
-
-
-def _pipelines(config: SftDataConfig) -> list[Pipeline]:
-    """The pipeline of each set; built first, as a misspelt step is found without any page."""
-    shared = build_pipeline(config.pipeline, "data.pipeline")
-    built = []
-    for key, entries in (("train", config.train), ("evaluation", config.evaluation)):
-        for number, entry in enumerate(entries):
-            where = f"data.{key}[{number}].pipeline"
-            if entry.pipeline is not None:
-                pipeline = build_pipeline(entry.pipeline, where)
-            else:
-                where = "data.pipeline"
-                pipeline = shared if key == "train" else shared.for_evaluation()
-            pipeline.check(f"set {entry.title}, {where}", ["example"])
-            built.append(pipeline)
-    return built
-
-
-def _page_set(entry: DatasetConfig, pages: Sequence[PageSource], pipeline: Pipeline) -> PageSet:
-    if not pages:
-        raise ValueError(f"{entry.root}: no usable page pair in it")
-    items = tuple(PageItem(source, pipeline) for source in pages[: entry.limit])
-    return PageSet(entry.title, items * entry.repeat)
+def judge_all(
+    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
+) -> Iterable[Any]:
+    """What `work` says of each item, in order, many items to a task of Ray Data."""
+    stream = OrderedStream(
+        work,
+        count,
+        seed=None,
+        item_bytes=1024,
+        epochs=1,
+        prefetch=16 * 1024,
+        task_resources=resources,
+        most_per_task=_PAIRS_PER_TASK,
+    )
+    return (verdict for _, _, verdict in stream)
 
 
 def _require_kept(rules: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from ray.data import ExecutionResources
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.order import order
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.render import BadPage
 from olmrl.types import EncodedPage, Int64Array, Page
@@ -44,18 +45,8 @@ StreamItem = tuple[int, int, Any]
 class Work(Protocol):
     """What happens to one item, inside a Ray Data task. Picklable."""
 
-    def __call__(self, epoch: int, index: int, item: int) -> Any:
+    def __call__(self, epoch: int, index: int, item: int, /) -> Any:
         """Make a picklable value of item number `item`, at place `index` of epoch `epoch`."""
-
-
-def order(count: int, seed: int, epoch: int) -> Int64Array:
-    """[count] item numbers in the order of an epoch; a pure function of its arguments."""
-    return np.random.default_rng([seed, epoch]).permutation(count).astype(np.int64)
-
-
-def first_place(item: int, count: int, seed: int | None) -> int:
-    """Place of an item in the order of epoch 0; without a seed the items keep their own order."""
-    return item if seed is None else int(np.flatnonzero(order(count, seed, 0) == item)[0])
 
 
 @lru_cache(maxsize=4)

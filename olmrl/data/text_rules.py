@@ -11,17 +11,17 @@ places all the same; here they are only foreseen.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from olmrl import storage
+from olmrl.data.order import order
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext
-from olmrl.data.streams import order
-from olmrl.data.validate import judge_all, load_verdicts, save_verdicts, stamp
+from olmrl.data.validate import Judge, load_verdicts, save_verdicts, stamp
 
 CACHE_NAME = "text_rules.parquet"
 
@@ -38,15 +38,13 @@ def known_rules(pages: Sequence[Judged], cache_dir: str) -> list[str | None]:
     return ["" if key is None else found.get(key) for key in _keys(pages)]
 
 
-def drop_rules(
-    pages: Sequence[Judged], cache_dir: str, resources: Mapping[str, float] | None = None
-) -> list[str]:
+def drop_rules(pages: Sequence[Judged], cache_dir: str, judge: Judge) -> list[str]:
     """The rule that drops each page, as `<step>: <rule>`; empty for one that the text rules keep.
 
     Args:
         pages: Usable pages.
         cache_dir: Folder of the verdicts of earlier runs.
-        resources: Custom Ray resources of a task that opens pages; those not judged yet need Ray.
+        judge: Runs the rules on the pages that are not judged yet.
     """
     path = storage.join(cache_dir, CACHE_NAME)
     found, keys = load_verdicts(path), _keys(pages)
@@ -56,7 +54,7 @@ def drop_rules(
         if key is not None and key not in found
     }
     if unknown:
-        verdicts = judge_all(_JudgeWork(tuple(unknown.values())), len(unknown), resources)
+        verdicts = judge(_JudgeWork(tuple(unknown.values())), len(unknown))
         judged = zip(unknown, verdicts, strict=True)
         found |= {key: verdict for key, verdict in judged if verdict is not None}
         save_verdicts(path, found)

@@ -4,8 +4,8 @@ See docs/formats.md#validation-of-page-pairs.
 
 A pair is good when its PDF opens and has exactly one page and its .md file parses. Verdicts are
 kept in one Parquet file by path, size and modification time of both files, so that only new and
-changed pairs are opened again; those are opened in parallel by Ray Data. That a file could not be
-read is no verdict: the pair is bad in this run, and opened again by the next.
+changed pairs are opened again; who opens them, and how many at a time, is the caller's choice. That
+a file could not be read is no verdict: the pair is bad in this run, and opened again by the next.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ import pyarrow.parquet as pq
 from olmrl import storage
 from olmrl.data.page import PageSource, read_reference
 from olmrl.data.render import BadPage, UnreadPage, page_count
-from olmrl.data.streams import OrderedStream
 from olmrl.markup import front_matter
 
 CACHE_NAME = "validation.parquet"
 
-_PAIRS_PER_TASK = 64
-
 _FORMAT = 1
 """Part of every key; raised when pairs are judged in another way, so that no old verdict counts."""
+
+
+Judge = Callable[[Callable[[int, int, int], Any], int], Iterable[Any]]
+"""Gives what work (a function of epoch, place and item) says of so many items, in their order."""
 
 
 class Validation(NamedTuple):
@@ -77,15 +78,13 @@ class _CheckWork:
             return unread
 
 
-def validate(
-    sources: Sequence[PageSource], cache_dir: str, resources: Mapping[str, float] | None = None
-) -> Validation:
+def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Validation:
     """Sort pairs into good and bad ones.
 
     Args:
         sources: Page pairs.
         cache_dir: Folder of the verdicts of earlier runs.
-        resources: Custom Ray resources of a task that opens pairs.
+        judge: Opens the pairs that are not known.
     """
     path = storage.join(cache_dir, CACHE_NAME)
     known = load_verdicts(path)
@@ -94,9 +93,7 @@ def validate(
     unread: dict[str, str] = {}
     if unknown:
         missing = tuple(sources[k] for k in unknown)
-        for k, found in zip(
-            unknown, judge_all(_CheckWork(missing), len(missing), resources), strict=True
-        ):
+        for k, found in zip(unknown, judge(_CheckWork(missing), len(missing)), strict=True):
             if isinstance(found, UnreadPage):
                 unread[stamps[k]] = found.reason
             else:
@@ -117,23 +114,6 @@ def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
     """What earlier runs found of each pair: empty for a good one, None for one not seen before."""
     known = load_verdicts(storage.join(cache_dir, CACHE_NAME))
     return [known.get(stamp(source)) for source in sources]
-
-
-def judge_all(
-    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
-) -> Iterable[Any]:
-    """What `work` says of each item, in order, many items to a task of Ray Data."""
-    stream = OrderedStream(
-        work,
-        count,
-        seed=None,
-        item_bytes=1024,
-        epochs=1,
-        prefetch=16 * 1024,
-        task_resources=resources,
-        most_per_task=_PAIRS_PER_TASK,
-    )
-    return (verdict for _, _, verdict in stream)
 
 
 def stamp(source: PageSource) -> str:

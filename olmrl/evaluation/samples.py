@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import wandb
-
 from olmrl.metrics import Sink
 from olmrl.run.directory import RunDirectory
 from olmrl.run.sinks import WandbSink
@@ -24,8 +22,11 @@ def log_samples(
             sink.show(step, NAME, table(directory, record))
 
 
-def table(directory: RunDirectory, record: Mapping[str, Any]) -> wandb.Table:
-    """One row per shown page and mode: its first transcription."""
+def table(directory: RunDirectory, record: Mapping[str, Any]) -> Any:
+    """A `wandb.Table` with one row per shown page and mode: its first transcription."""
+    # Deferred: a second of CPU, for those who log to it.
+    import wandb  # noqa: PLC0415
+
     rows = [
         [
             page["page_id"],

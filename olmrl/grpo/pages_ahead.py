@@ -57,7 +57,8 @@ class PageFeed:
             return None
         if isinstance(item, BaseException):
             raise item
-        return item
+        epoch, index, page = item
+        return epoch, index, page
 
     def close(self) -> None:
         """Stop rendering; waits a moment for pages that are being rendered."""

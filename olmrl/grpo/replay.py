@@ -7,7 +7,6 @@ device, whatever the run had; writes nothing.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -23,21 +22,6 @@ from olmrl.learner.replay import load_step
 from olmrl.metrics import flatten
 
 
-def main(argv: list[str]) -> int:
-    """Command line entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m olmrl.grpo --replay", description=__doc__)
-    parser.add_argument("--replay", required=True, metavar="RUN", type=Path, help="run directory")
-    parser.add_argument("--step", required=True, type=int, help="steps before it")
-    arguments = parser.parse_args(argv)
-    try:
-        for name, value in rerun(arguments.replay, arguments.step).items():
-            sys.stdout.write(f"{name:<40} {value:.6g}\n")
-    except ValueError as error:
-        sys.stderr.write(f"olmrl.grpo: {error}\n")
-        return 1
-    return 0
-
-
 def rerun(run_dir: Path, step: int) -> dict[str, float]:
     """Run a saved step and give its measurements.
 
@@ -46,12 +30,10 @@ def rerun(run_dir: Path, step: int) -> dict[str, float]:
         step: number of the step, as in the name of the saved file.
 
     Raises:
-        ValueError: no run, no saved batches of that step (names those there are), or the step is
+        ValueError: no saved batches of that step (names those there are), or the step is
             not finite again.
     """
     path = run_dir / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"{run_dir}: not a run directory (no config.yaml)")
     config = validate(GrpoConfig, parse_yaml(path.read_text("utf-8"), str(path)), str(path))
     batches = load_step(f"{run_dir}/replay", step)
     encoder = EncoderSpec(config.model.path).build()

@@ -1,20 +1,12 @@
-"""`python -m olmrl.grpo --config FILE [key=value ...]`: GRPO with unit-test rewards.
-
-The front door of olmrl. Reads the configuration, checks that the cluster holds the plan, builds
-the parts, starts the learner, runs the Driver's loop, and leaves the run directory.
-
-    python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml rollout.group_size=8
-    ray job submit --working-dir . -- python -m olmrl.grpo --config configs/grpo/tiny_cpu.yaml
-    python -m olmrl.grpo --replay RUN --step N       (one learner step again, without engines)
-"""
+"""A GRPO run: builds the parts, starts the learner, runs the Driver's loop, writes the report."""
 
 from __future__ import annotations
 
-import sys
-
 import ray
 
-from olmrl import cluster
+from olmrl.cluster import Plan, operations
+from olmrl.cluster.connect import beside_driver
+from olmrl.cluster.reserve import reserve_engines
 from olmrl.config import GrpoConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, scan_bench
@@ -24,16 +16,18 @@ from olmrl.grpo.buffer import RolloutBuffer
 from olmrl.grpo.driver import GrpoDriver
 from olmrl.grpo.group_cost import GroupCost
 from olmrl.grpo.task import GrpoTask
+from olmrl.learner.loss import policy_loss
 from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rewards.registry import build_all
 from olmrl.rollout.pool import RolloutPool
 from olmrl.rollout.worker import WorkerSpec
-from olmrl.run.console import Console, run_command
+from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
-from olmrl.weight_sync.sender import resolve_transport
+from olmrl.run.session import run_session
 from olmrl.weight_sync.store import start_store
+from olmrl.weight_sync.transport import resolve_transport
 
 COLUMNS = {
     "reward": ("reward/mean", ".3f"),
@@ -49,15 +43,9 @@ _COLOCATED_START_S = 1800.0
 """Longest wait for engines that must be up before the learner."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line entry; returns the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if "--replay" in arguments:
-        # Deferred: it needs torch and the model's code, which the Driver of a run does not.
-        from olmrl.grpo import replay  # noqa: PLC0415
-
-        return replay.main(arguments)
-    return run_command("grpo", GrpoConfig, cluster.plan_grpo, run, argv)
+def start(config: GrpoConfig, plan: Plan, directory: RunDirectory) -> int:
+    """Run in the cluster that the configuration names; returns the exit code."""
+    return run_session(config, plan, directory, run)
 
 
 def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
@@ -70,8 +58,10 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.prompt_order,
         config.data.anchor_text_len,
     )
-    # A wrong model path, prompt or reward ends the run here, before anything starts.
+    # A wrong model path, prompt, loss, transport or reward ends the run here.
     built = encoder.build()
+    policy_loss(config.algorithm)
+    engine = worker_spec(config, encoder)
     for reward in build_all(config.rewards):
         if reward.curriculum is not None:
             reward.curriculum.check_files(name for page in train for name in page.test_files)
@@ -83,12 +73,12 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.algorithm.pages_per_step,
         config.algorithm.max_staleness,
         config.learner.workers,
-        GroupCost(cluster.operations(config.model.path), built.vision, config.learner.page_once),
+        GroupCost(operations(config.model.path), built.vision, config.learner.page_once),
         config.rollout.colocate,
     )
-    weights = start_store(**cluster.beside_driver())
-    seats = cluster.reserve_engines(config)
-    pool = RolloutPool(worker_spec(config, encoder), weights, actor_options=seats.options)
+    weights = start_store(**beside_driver())
+    seats = reserve_engines(config)
+    pool = RolloutPool(engine, weights, actor_options=seats.options)
     pool.start()
     scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
     evaluators = ScorerPool(figures.REWARDS, config.scorer.model_copy(update={"workers": 1}), 1)

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from olmrl.weight_sync.sender import WeightSender
+from olmrl.weight_sync.transport import WeightSender
 
 _LOOK_EVERY_S = 1.0
 

@@ -33,7 +33,8 @@ from olmrl.learner.strategy import Strategy
 from olmrl.metrics import Clock, Measurements
 from olmrl.run.worker import LearnerWorker
 from olmrl.types import Completion, Float32Array, PackedBatch, Page, PolicyVersion, PromptGroup
-from olmrl.weight_sync.sender import make_sender, resolve_transport
+from olmrl.weight_sync.sender import make_sender
+from olmrl.weight_sync.transport import resolve_transport
 
 
 class GrpoWorker(LearnerWorker[GrpoTask]):

@@ -232,7 +232,7 @@ class FlashPlan:
         query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
         if self.key_index is not None:
             key, value = key[self.key_index], value[self.key_index]
-        out = self.kernel(
+        out: Tensor = self.kernel(
             query.contiguous(),
             key.contiguous(),
             value.contiguous(),
@@ -268,7 +268,7 @@ class FlexPlan:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `PackedPlan.attend`."""
-        out = self.kernel(
+        out: Tensor = self.kernel(
             query, key, value, block_mask=self.block_mask, scale=scaling, enable_gqa=True
         )
         return out.transpose(1, 2)
@@ -353,7 +353,7 @@ class VisionSegments:
         """From [1, heads, V, D] to [1, V, heads, D]."""
         query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
         if query.is_cuda and flash_attn_varlen_func is not None and query.dtype != torch.float32:
-            out = flash_attn_varlen_func(
+            out: Tensor = flash_attn_varlen_func(
                 query,
                 key,
                 value,

@@ -68,7 +68,7 @@ def generate_greedily(
         for row, page in enumerate(batch):  # padded on the left: all go on from the same column
             ids[row, longest - len(page.prompt_ids) :] = page.prompt_ids
             seen[row, longest - len(page.prompt_ids) :] = 1
-        out = model.generate(  # type: ignore[misc]
+        out = model.generate(
             input_ids=_to(ids, model),
             attention_mask=_to(seen, model),
             mm_token_type_ids=_to((ids == encoder.vision.image_token_id).astype(np.int64), model),

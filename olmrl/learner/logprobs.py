@@ -52,7 +52,8 @@ def token_logprobs(
         spec: temperature, banned ids, chunk size and precision.
     """
     banned = torch.tensor(spec.banned_ids, dtype=torch.long, device=hidden_NH.device)
-    return TokenLogprobs(*_ChunkedHead.apply(hidden_NH, weight_VH, targets_N, banned, spec))
+    apply: Any = _ChunkedHead.apply
+    return TokenLogprobs(*apply(hidden_NH, weight_VH, targets_N, banned, spec))
 
 
 class _ChunkedHead(torch.autograd.Function):
@@ -82,7 +83,7 @@ class _ChunkedHead(torch.autograd.Function):
         return logprobs_N, entropy_N
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad_logprobs_N: Tensor | None, grad_entropy_N: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         hidden_NH, weight_VH, targets_N, banned, lse_N, entropy_N = ctx.saved_tensors

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from olmrl.config.registered import LOSSES
+from olmrl.config.registry import construct
 from olmrl.config.schema import AlgorithmConfig, CorrectionConfig
 from olmrl.metrics import Max, Mean, Measurements, Reduction
 from olmrl.types import PackedBatch
@@ -112,12 +114,14 @@ def grpo_loss(
         outlier_gap: |log-prob gap| between engine and learner beyond which a token is an outlier.
     """
     length = config.max_length_for_dr_grpo or max_tokens
+    policy = policy_loss(config)
 
     def loss(logprobs_N: Tensor, entropy_N: Tensor, inputs: LossInputs) -> LossOutput:
         assert inputs.advantage_N is not None and inputs.behaviour_N is not None
         weight_N = inputs.weight_N
         old_N = logprobs_N.detach() if inputs.old_N is None else inputs.old_N
-        surrogate = policy_surrogate(logprobs_N, old_N, inputs, config)
+        ratio_N = importance_ratio(logprobs_N, old_N, inputs, config.importance_level)
+        surrogate = policy.surrogate(ratio_N, logprobs_N, inputs, config)
         correction_N = correction_ratio(old_N, inputs, config.correction)
         policy_N = surrogate.loss_N * correction_N
         objective_N = policy_N
@@ -129,16 +133,11 @@ def grpo_loss(
             totals["loss/kl"] = (weight_N * kl_N).sum().detach()
         if config.entropy_bonus:
             objective_N = objective_N - config.entropy_bonus * entropy_N
-        total, local = aggregate(objective_N, inputs, config.loss, length)
-        normaliser = {
-            "grpo": counts.sequences,
-            "dr_grpo": counts.sequences * length,
-        }.get(config.loss, counts.tokens)
+        total = policy.total(objective_N, inputs)
         with torch.no_grad():
-            policy_total, _ = aggregate(policy_N, inputs, config.loss, length)
             kept_N = (weight_N > 0).float()
             totals |= {
-                "loss/policy": policy_total,
+                "loss/policy": policy.total(policy_N, inputs),
                 "policy/clip_fraction": (kept_N * surrogate.clipped_N).sum(),
                 "policy/entropy": (weight_N * entropy_N).sum(),
                 "policy/kl": (kept_N * kl_estimate(logprobs_N, old_N, "k3")).sum(),
@@ -146,11 +145,12 @@ def grpo_loss(
             }
             tokens = kept_N.sum()
             weights: dict[str, Tensor | float] = dict.fromkeys(totals, tokens)
-            weights |= {"loss/policy": local}
+            sequences = (inputs.per_sequence(weight_N) > 0).sum()
+            weights |= {"loss/policy": policy.size(weight_N.sum(), sequences, length)}
             weights |= dict.fromkeys(("policy/entropy", "loss/kl"), weight_N.sum())
             gap, gap_weights = mismatch(old_N, inputs, outlier_gap)
         return LossOutput(
-            total / normaliser,
+            total / policy.size(counts.tokens, counts.sequences, length),
             {k: v.detach() for k, v in (totals | gap).items()},
             {k: v for k, v in weights.items() if k in totals} | gap_weights,
         )
@@ -166,36 +166,115 @@ class Surrogate(NamedTuple):
     """1 where clipping took the gradient away."""
 
 
-def policy_surrogate(
-    logprobs_N: Tensor, old_N: Tensor, inputs: LossInputs, config: AlgorithmConfig
-) -> Surrogate:
-    """Clipped importance-weighted loss per token.
+Number = TypeVar("Number", float, Tensor)
 
-    Token level: PPO's clip (arXiv 2402.03300). Sequence level: the ratio is exp of the mean
-    log-ratio of the sequence (GSPO, arXiv 2507.18071). cispo: the gradient of log p weighted by the
-    ratio capped at 1 + clip_high, without gradient through it and, as its authors ran it, without a
-    lower cap (arXiv 2506.13585).
+
+@dataclass(frozen=True)
+class PolicyLoss:
+    """PPO's clipped loss (arXiv 2402.03300), every token of the step counting alike.
+
+    `bnpo` and `dapo`: the step is the unit of averaging here, so that bnpo's batch is the step,
+    which makes the two the same. It is also the base of the other losses and of your own, whose
+    fields are its `algorithm.loss_options`. KL term, entropy bonus, correction and measurements are
+    the same for all.
     """
-    assert inputs.advantage_N is not None
-    advantage_N = inputs.advantage_N
+
+    def surrogate(
+        self, ratio_N: Tensor, logprobs_N: Tensor, inputs: LossInputs, config: AlgorithmConfig
+    ) -> Surrogate:
+        """What the policy pays for each token.
+
+        Args:
+            ratio_N: new over old probability, per token or of its sequence (`importance_level`);
+                gradients flow through it.
+            logprobs_N: log-probabilities under the policy, with gradients.
+            inputs: advantages, weights (0 for tokens that do not count) and sequences.
+            config: `clip_low`, `clip_high` and all else of `algorithm`.
+        """
+        assert inputs.advantage_N is not None
+        advantage_N = inputs.advantage_N
+        low, high = 1.0 - config.clip_low, 1.0 + config.clip_high
+        plain_N = ratio_N * advantage_N
+        bounded_N = ratio_N.clamp(low, high) * advantage_N
+        clipped_N = (
+            ((ratio_N < low) & (advantage_N < 0)) | ((ratio_N > high) & (advantage_N > 0))
+        ).float()
+        return Surrogate(-torch.minimum(plain_N, bounded_N), clipped_N)
+
+    def total(self, value_N: Tensor, inputs: LossInputs) -> Tensor:
+        """Sum of per-token values over a micro-batch; sums of all micro-batches are added up."""
+        return (value_N * inputs.weight_N).sum()
+
+    def size(self, tokens: Number, sequences: Number, length: int) -> Number:
+        """What the totals of a step are divided by.
+
+        Args:
+            tokens: sum of the weights of all tokens.
+            sequences: sequences with any weight.
+            length: `max_length_for_dr_grpo`, or the limit of completions.
+        """
+        return tokens
+
+
+class Grpo(PolicyLoss):
+    """Averaged over each sequence, then sequences count alike."""
+
+    def total(self, value_N: Tensor, inputs: LossInputs) -> Tensor:
+        """Sum of the sequences' means."""
+        sum_S = inputs.per_sequence(value_N * inputs.weight_N)
+        return (sum_S / inputs.per_sequence(inputs.weight_N).clamp(min=1e-9)).sum()
+
+    def size(self, tokens: Number, sequences: Number, length: int) -> Number:
+        """The number of sequences."""
+        return sequences
+
+
+class DrGrpo(PolicyLoss):
+    """Tokens over a constant length (arXiv 2503.20783)."""
+
+    def size(self, tokens: Number, sequences: Number, length: int) -> Number:
+        """Sequences of that length."""
+        return sequences * length
+
+
+class Cispo(PolicyLoss):
+    """The gradient of log p weighted by the ratio capped at 1 + clip_high (arXiv 2506.13585).
+
+    No gradient flows through the ratio, and as its authors ran it there is no lower cap.
+    """
+
+    def surrogate(
+        self, ratio_N: Tensor, logprobs_N: Tensor, inputs: LossInputs, config: AlgorithmConfig
+    ) -> Surrogate:
+        """Log-probabilities times capped ratio and advantage."""
+        assert inputs.advantage_N is not None
+        high = 1.0 + config.clip_high
+        capped_N = ratio_N.clamp(max=high).detach()
+        clipped_N = ((ratio_N > high) & (inputs.advantage_N > 0)).float()
+        return Surrogate(-capped_N * inputs.advantage_N * logprobs_N, clipped_N)
+
+
+def policy_loss(config: AlgorithmConfig) -> PolicyLoss:
+    """The loss that a configuration names.
+
+    Raises:
+        ValueError: an import path that leads nowhere or to no `PolicyLoss`, or an option that the
+            loss does not have.
+    """
+    loss = LOSSES.load_class(config.loss, PolicyLoss)
+    return cast("PolicyLoss", construct(f"loss {config.loss!r}", loss, config.loss_options))
+
+
+def importance_ratio(logprobs_N: Tensor, old_N: Tensor, inputs: LossInputs, level: str) -> Tensor:
+    """[N] new over old probability of each token, or exp of its sequence's mean log-ratio (GSPO,
+    arXiv 2507.18071)."""
     log_ratio_N = logprobs_N - old_N
-    if config.importance_level == "sequence":
+    if level == "sequence":
         kept_N = (inputs.weight_N > 0).float()
         length_S = inputs.per_sequence(kept_N).clamp(min=1.0)
         mean_S = inputs.per_sequence(log_ratio_N * kept_N) / length_S
         log_ratio_N = mean_S[inputs.sequence_N]
-    ratio_N = log_ratio_N.exp()
-    low, high = 1.0 - config.clip_low, 1.0 + config.clip_high
-    if config.loss == "cispo":
-        capped_N = ratio_N.clamp(max=high).detach()
-        clipped_N = ((ratio_N > high) & (advantage_N > 0)).float()
-        return Surrogate(-capped_N * advantage_N * logprobs_N, clipped_N)
-    plain_N = ratio_N * advantage_N
-    bounded_N = ratio_N.clamp(low, high) * advantage_N
-    clipped_N = (
-        ((ratio_N < low) & (advantage_N < 0)) | ((ratio_N > high) & (advantage_N > 0))
-    ).float()
-    return Surrogate(-torch.minimum(plain_N, bounded_N), clipped_N)
+    return log_ratio_N.exp()
 
 
 def correction_ratio(old_N: Tensor, inputs: LossInputs, config: CorrectionConfig) -> Tensor:
@@ -227,26 +306,6 @@ def kl_estimate(logprobs_N: Tensor, reference_N: Tensor, estimator: str) -> Tens
     if estimator == "k2":
         return d_N.square() / 2
     return d_N.exp() - d_N - 1
-
-
-def aggregate(
-    value_N: Tensor, inputs: LossInputs, loss: str, length: int
-) -> tuple[Tensor, Tensor | float]:
-    """Weighted sum of per-token values in a loss's manner, and the micro-batch's own normaliser.
-
-    grpo: mean over each sequence, then sequences count alike. dr_grpo: tokens over a constant
-    length. bnpo, dapo, cispo: tokens count alike; since the step is the unit of averaging here,
-    bnpo's batch is the step, which makes it the same as dapo.
-    """
-    weight_N = inputs.weight_N
-    weight_S = inputs.per_sequence(weight_N)
-    if loss == "grpo":
-        sum_S = inputs.per_sequence(value_N * weight_N)
-        return (sum_S / weight_S.clamp(min=1e-9)).sum(), (weight_S > 0).sum()
-    total = (value_N * weight_N).sum()
-    if loss == "dr_grpo":
-        return total, (weight_S > 0).sum() * float(length)
-    return total, weight_N.sum()
 
 
 def mismatch(

@@ -111,7 +111,8 @@ class DeepspeedStrategy(ShardedPolicy):
     def _full(self, parameter: Tensor) -> Tensor:
         """A parameter's whole master copy (a frozen one's only copy)."""
         if parameter.requires_grad:
-            return self._deepspeed.utils.safe_get_full_fp32_param(parameter).detach()
+            whole: Tensor = self._deepspeed.utils.safe_get_full_fp32_param(parameter)
+            return whole.detach()
         if self._stage < 3:
             return parameter.detach()
         with self._deepspeed.zero.GatheredParameters([parameter]):

@@ -97,7 +97,9 @@ class FsdpStrategy(ShardedPolicy):
     def _full(self, parameter: Tensor) -> Tensor:
         if isinstance(parameter, DTensor):
             # off-loaded slices lie in host memory, which collectives of GPUs cannot reach
-            return parameter.to(self.device).full_tensor()  # type: ignore[attr-defined]
+            sharded: Any = parameter.to(self.device)
+            whole: Tensor = sharded.full_tensor()
+            return whole
         return parameter.detach()
 
     def _slice(self, parameter: Tensor) -> Tensor:

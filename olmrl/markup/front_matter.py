@@ -175,7 +175,8 @@ class _BoundedLoader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()
+        peek: Any = self.peek_event
+        event = peek()
         if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise yaml.YAMLError("anchors and aliases are not allowed in front matter")
         if event.tag not in _ALLOWED_TAGS:

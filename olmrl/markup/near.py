@@ -51,6 +51,9 @@ _Match = tuple[int, int, int]
 _State = tuple[int, int]
 """Characters of the needle consumed, edits spent."""
 
+_Known = dict[tuple[int, int, str, bool], tuple[list[_State], list[int]]]
+"""What `_advance` gave, by state, character and whether it is the text's last."""
+
 
 def _long_matches(needle: str, text: str, max_diffs: int, slice_len: int) -> set[_Match]:
     """All matches that contain a slice of the needle unchanged, found by growing each slice."""
@@ -81,7 +84,7 @@ def _short_matches(needle: str, text: str, max_diffs: int) -> set[_Match]:
         return {(at, at, len(needle)) for at in range(len(text) + 1)}
     # first occurrence of each character that can begin a match, after skipping those before it
     first_index = {needle[i]: i for i in reversed(range(max_diffs + 1))}
-    known: dict[tuple[int, int, str, bool], tuple[list[_State], list[int]]] = {}
+    known: _Known = {}
     matches: set[_Match] = set()
     alive: list[tuple[int, set[_State]]] = []
     steps = 0
@@ -90,14 +93,8 @@ def _short_matches(needle: str, text: str, max_diffs: int) -> set[_Match]:
         survivors: list[tuple[int, set[_State]]] = []
         for start, states in alive:
             steps += len(states)
-            following: set[_State] = set()
-            for state in states:
-                key = (*state, char, is_last)
-                if key not in known:
-                    known[key] = _advance(needle, max_diffs, *key)
-                successors, distances = known[key]
-                following.update(successors)
-                matches.update((start, at + 1, distance) for distance in distances)
+            following, distances = _advance_all(needle, max_diffs, states, char, is_last, known)
+            matches.update((start, at + 1, distance) for distance in distances)
             if following:
                 survivors.append((start, following))
         if char in first_index:
@@ -115,6 +112,22 @@ def _short_matches(needle: str, text: str, max_diffs: int) -> set[_Match]:
         totals = (spent + len(needle) - consumed for consumed, spent in states)
         matches.update((start, len(text), total) for total in totals if total <= max_diffs)
     return matches
+
+
+def _advance_all(
+    needle: str, max_diffs: int, states: set[_State], char: str, is_last: bool, known: _Known
+) -> tuple[set[_State], list[int]]:
+    """`_advance` from every state, each worked out once."""
+    following: set[_State] = set()
+    ended: list[int] = []
+    for state in states:
+        key = (*state, char, is_last)
+        if key not in known:
+            known[key] = _advance(needle, max_diffs, *key)
+        successors, distances = known[key]
+        following.update(successors)
+        ended += distances
+    return following, ended
 
 
 def _advance(

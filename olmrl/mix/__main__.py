@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
 from typing import Any
@@ -26,11 +27,13 @@ VERBS = {
 }
 
 
-def build_parser(verb: str) -> tuple[argparse.ArgumentParser, Any]:
+def build_parser(
+    verb: str, prog: str = "python -m olmrl.mix"
+) -> tuple[argparse.ArgumentParser, Any]:
     """The argument parser of one verb, and its module."""
     module = importlib.import_module(f"olmrl.mix.verbs.{verb.replace('-', '_')}")
     parser = argparse.ArgumentParser(
-        prog=f"python -m olmrl.mix {verb}",
+        prog=f"{prog} {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,18 +41,21 @@ def build_parser(verb: str) -> tuple[argparse.ArgumentParser, Any]:
     return parser, module
 
 
-def main(arguments: list[str]) -> int:
+def main(given: list[str] | None = None, prog: str = "python -m olmrl.mix") -> int:
     """Run one verb; exit code 0 complete, 1 error or failed items, 2 usage, 130 interrupted."""
+    arguments = sys.argv[1:] if given is None else given
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m olmrl.mix VERB ...  (VERB --help for its options)\n")
+        print(f"usage: {prog} VERB ...  (VERB --help for its options)\n")
         for name, text in VERBS.items():
             print(f"  {name:15s} {text}")
         return 0 if arguments else 2
     verb = arguments[0]
     if verb not in VERBS:
-        print(f"olmrl.mix: unknown verb {verb!r}; verbs are {', '.join(VERBS)}", file=sys.stderr)
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"verbs are {', '.join(VERBS)}"
+        print(f"olmrl.mix: unknown verb {verb!r}; {hint}", file=sys.stderr)
         return 2
-    parser, module = build_parser(verb)
+    parser, module = build_parser(verb, prog)
     options = parser.parse_args(arguments[1:])
     try:
         code = module.run(options)
@@ -69,4 +75,4 @@ def _sentence(error: ValueError | OSError) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

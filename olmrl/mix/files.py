@@ -207,8 +207,5 @@ def _parts(path: str, root: str) -> tuple[str, ...]:
 def sha256_of(path: str) -> str:
     """Hex digest of a file, read in blocks."""
     fs, inner = storage.filesystem(path)
-    digest = hashlib.sha256()
     with fs.open(inner, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

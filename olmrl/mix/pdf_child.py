@@ -23,6 +23,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import tenacity
+
 from olmrl.data.render import BadPage
 
 DEADLINE_S = 120.0
@@ -30,6 +32,9 @@ DEADLINE_S = 120.0
 
 START_S = 120.0
 """Longest time for a child to import its modules; not part of a call's deadline."""
+
+STARTS = 3
+"""Children that may fail to start, one after another, before the verb stops."""
 
 MEMORY_BYTES = 8 << 30
 """Address space of one child; more than any sane page needs, less than the machine has."""
@@ -84,6 +89,7 @@ class PdfPool:
 
         Raises:
             BadPage: the file is bad, took too long, or crashed its reader.
+            ChildProcessError: a child does not start; no file is to blame.
         """
         child = self._idle.get()
         try:
@@ -111,20 +117,31 @@ class _Child:
         self.pipe: Connection | None = None
 
     def call(self, function: str, path: str, arguments: tuple[Any, ...], deadline_s: float) -> Any:
+        pipe = self._ready()
         try:
-            pipe = self.pipe if self.pipe is not None else self._start()
             pipe.send((function, path, arguments))
             if not pipe.poll(deadline_s):
                 self.stop()
                 raise BadPage(path, 0, f"took longer than {deadline_s:g} s")
             ok, value = pipe.recv()
-        except (EOFError, ConnectionError, pickle.UnpicklingError) as error:
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
             code = self.stop()
             raise BadPage(path, 0, f"crashes the PDF reader ({_cause(code)})") from error
         if ok:
             return value
         raise value
 
+    def _ready(self) -> Connection:
+        """Give the pipe to a living child: no file is blamed for a death that came before it."""
+        if self.process is not None and self.process.poll() is not None:
+            self.stop()
+        return self.pipe or self._start()
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(ChildProcessError),
+        stop=tenacity.stop_after_attempt(STARTS),
+        reraise=True,
+    )
     def _start(self) -> Connection:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -134,10 +151,18 @@ class _Child:
                 stdin=subprocess.PIPE,  # its other end closes when we die, even by kill -9
                 start_new_session=True,  # Ctrl-C is for the parent, which then ends us
             )
-        self.pipe = Connection(ours.detach())
-        if self.pipe.poll(START_S):
-            self.pipe.recv()
-        return self.pipe
+        pipe = self.pipe = Connection(ours.detach())
+        if not pipe.poll(START_S):
+            self.stop()
+            raise ChildProcessError(
+                f"PDF reader: not started within {START_S:g} s; is this machine overloaded?"
+            )
+        try:
+            pipe.recv()
+        except EOFError as error:
+            code = _cause(self.stop())
+            raise ChildProcessError(f"PDF reader: ended while it started ({code})") from error
+        return pipe
 
     def stop(self) -> int | None:
         """Kill the child; the next call starts a new one."""

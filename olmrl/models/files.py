@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from transformers.utils import cached_file
+import huggingface_hub
 
 from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
@@ -86,13 +86,21 @@ def _read(model_path: str, name: str) -> Any:
 
 
 def _file(model_path: str, name: str) -> str | None:
-    if model_path.startswith(("/", ".", "~")) and not os.path.isdir(model_path):
+    """Local path of a model's file; None where the model has no such file."""
+    if os.path.isdir(model_path):
+        path = os.path.join(model_path, name)
+        return path if os.path.isfile(path) else None
+    if model_path.startswith(("/", ".", "~")):
         raise ValueError(f"{model_path}: no such folder")
     try:
-        found: str | None = cached_file(
-            model_path, name, _raise_exceptions_for_missing_entries=False
-        )
+        return huggingface_hub.hf_hub_download(model_path, name)
+    except huggingface_hub.errors.EntryNotFoundError:
+        return None
+    except huggingface_hub.errors.RepositoryNotFoundError as error:
+        raise ValueError(
+            f"{model_path}: no such folder here, and no such model on the Hub (a private one needs "
+            "`hf auth login`)"
+        ) from error
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{model_path}: no model can be loaded from there ({reason})") from error
-    return found

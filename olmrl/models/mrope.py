@@ -24,7 +24,8 @@ class VisionTokens:
 
     def count(self, grid_thw: Int64Array) -> Int64Array:
         """Placeholders of each image, [I], from its patch grid [I, 3]."""
-        return np.prod(np.asarray(grid_thw, np.int64), axis=1) // self.merge_size**2
+        patches: Int64Array = np.prod(np.asarray(grid_thw, np.int64), axis=1)
+        return patches // self.merge_size**2
 
     def positions(self, token_ids: Int64Array, grid_thw: Int64Array) -> tuple[Int64Array, int]:
         """Positions of a sequence, and the position its continuation starts from.

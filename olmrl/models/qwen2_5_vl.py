@@ -134,12 +134,13 @@ class Qwen25VL(QwenVL):
             "temporal_patch_size": settings.temporal_patch_size,
             "initializer_range": init_std,
         }
-        return self.config_class()(
+        config: PreTrainedConfig = self.config_class()(
             text_config=tiny_text(size, ids, vocabulary, init_std, self.end_token),
             vision_config=vision,
             tie_word_embeddings=True,
             **tiny_tokens(ids),
         )
+        return config
 
     def _processor_class(self) -> Any:
         from transformers import Qwen2_5_VLProcessor  # noqa: PLC0415

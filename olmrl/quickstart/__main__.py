@@ -1,8 +1,9 @@
-"""`python -m olmrl.quickstart`: pages, a tiny model, SFT warm-up, GRPO, report, on two CPU cores.
+"""Pages, a tiny model, SFT warm-up, GRPO, report, on two CPU cores.
 
 Runs the commands that a user would run, one after the other, each in its own process, and finally
-says what improved. Pages and the warmed-up model are kept under data/quickstart and reused; every
-call creates a new run directory under runs/.
+says what improved. Pages and the warmed-up model are kept under data/quickstart and reused; one
+that was stopped while it made them goes on where it was. Every call creates a new run directory
+under runs/.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -18,71 +20,110 @@ from typing import Any
 
 import yaml
 
+from olmrl import storage
+
 DATA = Path("data/quickstart")
 RUNS = Path("runs")
 SETTINGS = Path("configs/quickstart.yaml")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart") -> int:
     """Command line entry."""
-    parser = argparse.ArgumentParser(prog="python -m olmrl.quickstart", description=__doc__)
+    parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make pages and warm-up model again")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO run")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     started = time.monotonic()
     settings = yaml.safe_load(SETTINGS.read_text("utf-8"))
     run = new_run("quickstart")
+    grpo = ["--config", settings["grpo"], f"run.dir={run}", *arguments.overrides]
     try:
         prepare(settings, arguments.fresh)
-        step(
-            "GRPO",
-            "olmrl.grpo",
-            ["--config", settings["grpo"], f"run.dir={run}", *arguments.overrides],
-        )
-    except subprocess.CalledProcessError as error:
-        return error.returncode
+        step("GRPO", "olmrl.grpo", grpo)
+    except Stopped as stopped:
+        if stopped.signalled and stopped.title == "GRPO":
+            again = f"python -m olmrl.grpo --resume auto {' '.join(grpo)}"
+            sys.stderr.write(f"stopped; {again} goes on with this run\n")
+        elif stopped.signalled:
+            sys.stderr.write(f"stopped at {stopped.title}; the same command goes on from there\n")
+        return stopped.code
     sys.stdout.write(f"\nDone in {time.monotonic() - started:.0f} s. Open {run / 'report.html'}\n")
     return 0
 
 
 def prepare(settings: dict[str, Any], fresh: bool) -> None:
     """Make what is missing of pages, random model and warmed-up model."""
-    seed = ["--seed", str(settings["seed"])]
-    pages = [*settings["pages"].split(), *seed]
-    stamp = DATA / "made.json"
-    wanted = json.dumps(settings, sort_keys=True)
-    if fresh or not stamp.exists() or stamp.read_text("utf-8") != wanted:
-        step("Pages", "olmrl.synth", ["pages", str(DATA / "pages"), *pages])
-        texts = ["--texts", str(DATA / "pages"), "configs/prompts/tiny.txt"]
-        step("Model", "olmrl.synth", ["model", str(DATA / "random"), *texts, *seed])
-        for number, config in enumerate(settings["warm_up"], start=1):
-            warm = new_run(f"warmup-{number}")
-            start = DATA / ("random" if number == 1 else "warm")
-            settled = [f"run.dir={warm}", f"model.path={start}"]
-            step(f"SFT warm-up {number}", "olmrl.sft", ["--config", config, *settled])
-            link(DATA / "warm", warm / "model")
-        stamp.write_text(wanted, "utf-8")
-    else:
+    journal = DATA / "made.json"
+    made = json.loads(journal.read_text("utf-8")) if journal.exists() else {}
+    if fresh or made.get("settings") != settings:
+        made = {"settings": settings, "done": []}
+        for folder in DATA.glob("warmup-*"):
+            shutil.rmtree(folder)
+        storage.write_json(journal, made)
+    if len(made["done"]) == len(stages(settings)):
         sys.stdout.write(f"Pages and warmed-up model: {DATA} (--fresh recreates them)\n")
+    for title, module, arguments in stages(settings):
+        if title not in made["done"]:
+            step(title, module, arguments)
+            made["done"].append(title)
+            storage.write_json(journal, made)
+    warm = DATA / "warm"
+    warm.unlink(missing_ok=True)
+    warm.symlink_to(Path(f"warmup-{len(settings['warm_up'])}", "model"), target_is_directory=True)
+
+
+def stages(settings: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Title, module and arguments of the commands that make pages and warmed-up model."""
+    seed = ["--seed", str(settings["seed"])]
+    pages = ["pages", str(DATA / "pages"), *settings["pages"].split(), *seed]
+    texts = ["--texts", str(DATA / "pages"), "configs/prompts/tiny.txt"]
+    found = [
+        ("Pages", "olmrl.synth", pages),
+        ("Model", "olmrl.synth", ["model", str(DATA / "random"), *texts, *seed]),
+    ]
+    start = DATA / "random"
+    for number, config in enumerate(settings["warm_up"], start=1):
+        run = DATA / f"warmup-{number}"
+        settled = ["--resume", "auto", f"run.dir={run}", f"model.path={start}"]
+        found.append((f"SFT warm-up {number}", "olmrl.sft", ["--config", config, *settled]))
+        start = run / "model"
+    return found
+
+
+class Stopped(Exception):
+    """A command failed, or a signal ended it."""
+
+    def __init__(self, title: str, code: int, signalled: bool) -> None:
+        super().__init__(title)
+        self.title = title
+        self.code = code
+        self.signalled = signalled
 
 
 def step(title: str, module: str, arguments: list[str]) -> None:
-    """Print a heading and run one command."""
+    """Print a heading and run one command.
+
+    Raises:
+        Stopped: it did not end well.
+    """
     sys.stdout.write(f"\n== {title}: python -m {module} {' '.join(arguments)}\n")
     sys.stdout.flush()
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    child = subprocess.Popen([sys.executable, "-m", module, *arguments])
+    signalled = False
+    while True:
+        try:
+            code = child.wait()
+            break
+        except KeyboardInterrupt:  # the command has it too: it saves its work, then ends
+            signalled = True
+    if code or signalled:
+        raise Stopped(title, abs(code) or 130, signalled)
 
 
 def new_run(name: str) -> Path:
     """A run directory that does not exist yet."""
     candidates = (RUNS / f"{name}-{number}" for number in itertools.count(1))
     return next(path for path in candidates if not path.exists())
-
-
-def link(name: Path, target: Path) -> None:
-    """Point a symlink at a folder, replacing an existing one."""
-    name.unlink(missing_ok=True)
-    name.symlink_to(target.resolve(), target_is_directory=True)
 
 
 if __name__ == "__main__":

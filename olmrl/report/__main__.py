@@ -1,4 +1,4 @@
-"""`python -m olmrl.report RUN` writes RUN/report.html; `--compare A B ... -o F` overlays runs."""
+"""Write RUN/report.html; with --compare, one page of several runs over each other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import argparse
 import sys
 
 from olmrl import storage
-from olmrl.report.run import compare, write
 from olmrl.run.directory import RunDirectory
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") -> int:
     """Command line entry."""
-    parser = argparse.ArgumentParser(prog="python -m olmrl.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("runs", nargs="+", help="run directories")
     parser.add_argument("--compare", action="store_true", help="one page that overlays all runs")
     parser.add_argument("-o", "--output", default="compare.html", help="output file of --compare")
@@ -22,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
         if not directory.started:
             print(f"{directory.path}: not a run directory (no config.yaml)", file=sys.stderr)
             return 2
+    # Deferred: drawing takes two seconds of CPU to load.
+    from olmrl.report.run import compare, write
+
     if arguments.compare:
         storage.write_text(arguments.output, compare(directories))
         print(arguments.output)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 import jinja2
-from matplotlib.figure import Figure
 from PIL import Image
 
 _ENVIRONMENT = jinja2.Environment(
@@ -96,6 +95,9 @@ def chart(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], name: str, xlabel: str
 ) -> str:
     """A line chart as an SVG data URL."""
+    # Deferred: a second of CPU, and many pages have no chart.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     figure = Figure(figsize=(4.2, 2.6), layout="constrained")
     axes = figure.subplots()
     for label, (x, y) in series.items():

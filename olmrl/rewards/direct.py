@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from olmrl.bench import Case
+from olmrl.config.registered import REWARDS
 from olmrl.config.schema import RewardConfig
-from olmrl.rewards.registry import REGISTERED, WeightedReward, build
+from olmrl.rewards.registry import WeightedReward, build
 from olmrl.rewards.scoring import failure, score_rollouts
 from olmrl.types import Completion, Page
 
@@ -46,8 +47,8 @@ def score(
     if isinstance(completions, str):
         raise ValueError("completions is a single text, must be a list of texts")
     settings = dict(options or {})
-    takes_compat = name in REGISTERED and "compat" in inspect.signature(REGISTERED[name]).parameters
-    if compat and takes_compat:
+    own = ":" in REWARDS.check(name)
+    if compat and not own and "compat" in inspect.signature(REWARDS.load(name)).parameters:
         settings["compat"] = True
     entry = build(RewardConfig(name=name, options=settings))
     made = [_completion(i, given, compat) for i, given in enumerate(completions)]

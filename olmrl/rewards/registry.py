@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from olmrl.config.registered import REWARDS
+from olmrl.config.registry import check_options, construct
 from olmrl.config.schema import RewardConfig
 from olmrl.rewards.bench import Bench
 from olmrl.rewards.curriculum import Curriculum
-from olmrl.rewards.edit_distance import EditDistance
-from olmrl.rewards.element_count import ElementCount
-from olmrl.rewards.eos import Eos
-from olmrl.rewards.front_matter import FrontMatter
-from olmrl.rewards.medoid import Medoid
-from olmrl.rewards.rect_tables import RectTables
 from olmrl.rewards.reward import Reward
 from olmrl.types import Completion, Page, RewardResult
 
-REGISTERED: dict[str, type] = {
-    "bench": Bench,
-    "edit_distance": EditDistance,
-    "element_count": ElementCount,
-    "eos": Eos,
-    "front_matter": FrontMatter,
-    "medoid": Medoid,
-    "rect_tables": RectTables,
-}
-"""Rewards by their name in a configuration."""
+_GIVEN = 2
+"""Arguments of a reward function that are no options: page and completions."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +71,19 @@ def build(config: RewardConfig) -> WeightedReward:
     """
     if not math.isfinite(config.weight):
         raise ValueError(f"reward {config.name}: weight {config.weight} is not a finite number")
-    target = _imported(config.name) if ":" in config.name else _registered(config.name)
-    _check_options(config.name, target, config.options)
+    where = f"reward {config.name}"
+    target = REWARDS.load(config.name)
+    if not callable(target):
+        raise ValueError(f"{where}: is not callable, must be a function or a class")
     if config.curriculum and target is not Bench:
-        raise ValueError(f"reward {config.name}: a curriculum is only possible for bench")
+        raise ValueError(f"{where}: a curriculum is only possible for bench")
     if not inspect.isclass(target):
+        check_options(where, target, config.options, _GIVEN)
         return WeightedReward(config.name, config.weight, FunctionReward(target, config.options))
-    try:
-        reward = target(**config.options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"reward {config.name}: {error}") from error
+    reward = construct(where, target, config.options)
     if not isinstance(reward, Reward):
         raise ValueError(
-            f"reward {config.name}: {target.__name__} needs score_group(page, completions), "
+            f"{where}: {target.__name__} needs score_group(page, completions), "
             "missing(page) and needs_group (see olmrl.rewards.reward.Reward)"
         )
     return WeightedReward(config.name, config.weight, reward, _curriculum(config, reward))
@@ -116,43 +102,3 @@ def _curriculum(config: RewardConfig, reward: Reward) -> Curriculum | None:
 def build_all(configs: Iterable[RewardConfig]) -> tuple[WeightedReward, ...]:
     """Build all configured rewards; see `build`."""
     return tuple(build(config) for config in configs)
-
-
-def _registered(name: str) -> type:
-    if name in REGISTERED:
-        return REGISTERED[name]
-    near = difflib.get_close_matches(name, REGISTERED, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(
-        f"unknown reward {name!r}; {hint}allowed: {', '.join(sorted(REGISTERED))}, "
-        "or your own as package.module:callable"
-    )
-
-
-def _imported(path: str) -> Callable[..., Any]:
-    module_name, _, attribute = path.partition(":")
-    try:
-        target: Any = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"reward {path!r}: cannot import {module_name!r} ({error})") from error
-    for part in attribute.split("."):
-        if not hasattr(target, part):
-            raise ValueError(f"reward {path!r}: {module_name} has no {attribute!r}")
-        target = getattr(target, part)
-    if not callable(target):
-        raise ValueError(f"reward {path!r}: {attribute} is not callable")
-    return target  # type: ignore[no-any-return]
-
-
-def _check_options(name: str, target: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(target).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
-    if not inspect.isclass(target):
-        known = known[2:]
-    for option in options:
-        if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {known or 'no options'}"
-            raise ValueError(f"reward {name}: unknown option {option!r}; {hint}")

@@ -380,7 +380,8 @@ class HfEngine:
             past_key_values=cache,
             use_cache=True,
         )
-        return output.logits
+        logits: torch.Tensor = output.logits
+        return logits
 
     def _logprobs(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
         """Tempered log-probs over the full vocabulary, banned ids masked."""

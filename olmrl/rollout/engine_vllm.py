@@ -45,7 +45,6 @@ from olmrl.rollout.engine import (
     GenerationRequest,
     InFlight,
 )
-from olmrl.rollout.gauges import EngineGauges
 from olmrl.rollout.loop import EngineLoop
 from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
 from olmrl.types import (
@@ -108,7 +107,12 @@ class VllmEngine:
         self._config = config
         arguments = engine_arguments(encoder.model_path, config, backend, seed, trust_remote_code)
         arguments["disable_log_stats"] = not prometheus
-        loggers: Any = [EngineGauges] if prometheus else None
+        loggers: Any = None
+        if prometheus:
+            # Deferred: the gauges are Ray's, and the engine itself runs without Ray.
+            from olmrl.rollout.gauges import EngineGauges  # noqa: PLC0415
+
+            loggers = [EngineGauges]
         # Its outputs are typed for every task vLLM serves; here they are always completions.
         self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
         self._dtype = self._llm.model_config.dtype

@@ -20,6 +20,7 @@ from olmrl.rollout.engine import Engine, EngineStats, Generated, GenerationReque
 from olmrl.rollout.environment import engine_environment, pin_to_cores, quiet
 from olmrl.types import Float32Array, Int32Array, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.checksum import Checksums
+from olmrl.weight_sync.transport import load_transport
 
 _CONTROL_THREADS = 4
 """Weight updates, aborts, scores and stats that a worker serves at once."""
@@ -36,7 +37,7 @@ class WorkerSpec:
     config: RolloutConfig
     use_gpu: bool
     transport: str
-    """`object_store`, `nccl` or `ipc`."""
+    """From `weight_sync.transport.resolve_transport`."""
     seed: int = 0
     trust_remote_code: bool = False
     """Run code shipped with the checkpoint."""
@@ -240,11 +241,10 @@ def build_engine(spec: WorkerSpec) -> Engine:
             f"rollout.engine: vllm cannot be imported ({error}); install the cpu or gpu extra, or "
             "set rollout.engine: hf"
         ) from error
-    backend = "olmrl_store" if spec.transport == "object_store" else spec.transport
     return VllmEngine(
         encoder,
         spec.config,
-        backend=backend,
+        backend=load_transport(spec.transport).backend,
         seed=spec.seed,
         trust_remote_code=trust,
         prometheus=spec.prometheus,

@@ -16,7 +16,8 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from olmrl import cluster, storage
+from olmrl import storage
+from olmrl.cluster.connect import beside_driver
 from olmrl.config.schema import LearnerConfig
 from olmrl.errors import GuardFailure
 from olmrl.hardware import collective_backend
@@ -28,7 +29,7 @@ _MAX_CALLS = 1000
 
 def start_actor(kind: type[RunActor], *arguments: Any) -> Any:
     """Start the run's actor on the Driver's node, whose fate it shares; returns its handle."""
-    options = {"max_concurrency": _MAX_CALLS, **cluster.beside_driver()}
+    options = {"max_concurrency": _MAX_CALLS, **beside_driver()}
     return ray.remote(kind).options(**options).remote(*arguments)
 
 

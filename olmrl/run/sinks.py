@@ -1,4 +1,4 @@
-"""Where a run's rows of metrics go: `metrics.jsonl` always, W&B when asked."""
+"""Where a run's rows of metrics go: `metrics.jsonl` always, W&B and Prometheus when asked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from olmrl.config.load import parse_yaml
+from olmrl.config.schema import LoggingConfig
+from olmrl.metrics import Sink
+from olmrl.run.directory import RunDirectory
 
 
 class JsonlSink:
@@ -57,3 +62,37 @@ class WandbSink:
     def close(self) -> None:
         """Finish the W&B run."""
         self._run.finish()
+
+
+def open_sinks(directory: RunDirectory, config: LoggingConfig) -> list[Sink]:
+    """The sinks of a run: metrics.jsonl always, W&B and Prometheus when asked."""
+    sinks: list[Sink] = [JsonlSink(directory.metrics)]
+    if config.wandb != "off":
+        sinks.append(_open_wandb(directory, config, config.wandb))
+    if config.prometheus:
+        # Deferred: its gauges are Ray's.
+        from olmrl.run.prometheus import PrometheusSink  # noqa: PLC0415
+
+        sinks.append(PrometheusSink(directory.path.name))
+    return sinks
+
+
+def _open_wandb(
+    directory: RunDirectory, config: LoggingConfig, mode: Literal["online", "offline"]
+) -> WandbSink:
+    # Deferred: a second of CPU, for those who log to it.
+    import wandb  # noqa: PLC0415
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    run = wandb.init(
+        project=config.wandb_project,
+        entity=config.wandb_entity,
+        name=directory.path.name,
+        dir=str(directory.path),
+        mode=mode,
+        config=parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml"),
+        id=directory.wandb_id(),
+        resume="allow",
+        settings=wandb.Settings(console="off", disable_git=True),
+    )
+    return WandbSink(run)

@@ -1,8 +1,47 @@
-"""`python -m olmrl.sft`."""
+"""Supervised fine-tuning on pairs of page and markdown.
+
+%(prog)s --config configs/sft/tiny_cpu.yaml run.dir=runs/warmup
+ray job submit --working-dir . -- %(prog)s --config configs/sft/tiny_cpu.yaml
+"""
+
+from __future__ import annotations
 
 import sys
 
-from olmrl.sft.training import main
+from olmrl.cluster import Plan, plan_sft
+from olmrl.config import SftConfig
+from olmrl.run.command import run_command, run_parser
+from olmrl.run.directory import RunDirectory
+
+
+def main(argv: list[str] | None = None, prog: str = "python -m olmrl.sft") -> int:
+    """Command line entry; returns the exit code."""
+    arguments = run_parser(prog, str(__doc__)).parse_intermixed_args(argv)
+    return run_command(
+        "sft",
+        SftConfig,
+        arguments,
+        planner=plan_sft,
+        start=_start,
+        describe_data=_describe_data,
+    )
+
+
+# The imports of the heavy half are deferred: torch, Ray and a model's code take ten seconds of CPU,
+# which a misspelt key need not wait for.
+
+
+def _start(config: SftConfig, plan: Plan, directory: RunDirectory) -> int:
+    from olmrl.sft.training import start
+
+    return start(config, plan, directory)
+
+
+def _describe_data(config: SftConfig) -> str:
+    from olmrl.sft.forecast import describe_data
+
+    return describe_data(config)
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,8 +18,9 @@ import ray
 from olmrl.config.schema import SftConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
-from olmrl.data.page_sets import ExampleStream, PageItem, SftPages
+from olmrl.data.page_sets import ExampleStream, SftPages
 from olmrl.data.render import BadPage
+from olmrl.data.sets import PageItem
 from olmrl.data.steps.sample import Dropped
 from olmrl.data.tally import Tally
 from olmrl.evaluation.samples import log_samples

@@ -16,14 +16,15 @@ import ray
 from olmrl.config.schema import ScorerConfig, SftConfig, folder_name
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import read_reference, scan_bench
-from olmrl.data.page_sets import PageItem, PageSet
 from olmrl.data.render import BadPage
-from olmrl.data.steps import Dropped, Pipeline, StepContext, build_pipeline
+from olmrl.data.sets import PageItem, PageSet
+from olmrl.data.steps import Dropped, StepContext
 from olmrl.evaluation import figures
 from olmrl.evaluation.judging import Judge, Judged
 from olmrl.evaluation.reading import PageReading
 from olmrl.rewards.pool import ScorerPool
 from olmrl.run.directory import RunDirectory
+from olmrl.sft.forecast import asking_pipeline
 from olmrl.types import EncodedPage, Page, Rollout
 
 _SHOWN_PAGES = 4
@@ -73,17 +74,6 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
         order = np.random.default_rng(config.run.seed).permutation(len(items))
         drawn += [(title, items[k]) for k in sorted(order[: generate.pages])]
     return drawn
-
-
-def asking_pipeline(config: SftConfig) -> Pipeline:
-    """The steps that pages of `evaluation.generate.bench` go through.
-
-    Raises:
-        ValueError: they lack an image, an instruction or their order, or a prompt.
-    """
-    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
-    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
-    return asking
 
 
 def prepare(

@@ -1,29 +1,24 @@
-"""`python -m olmrl.sft --config FILE [key=value ...]`: supervised fine-tuning on page pairs.
+"""An SFT run: builds the parts, starts the learner, runs the Driver, writes the report.
 
 page pairs -> Ray Data (steps, encode) -> StepFeed -> LearnerWorker x M
-
-python -m olmrl.sft --config configs/sft/tiny_cpu.yaml run.dir=runs/warmup
-ray job submit --working-dir . -- python -m olmrl.sft --config configs/sft/tiny_cpu.yaml
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from olmrl import cluster
+from olmrl.cluster import Plan, operations
 from olmrl.config import SftConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.page_sets import count_sets, load_sets
-from olmrl.data.text_rules import kept_pages
+from olmrl.data.page_sets import load_sets
 from olmrl.report.run import write as write_report
 from olmrl.run.bad_pages import BadPages
-from olmrl.run.console import Console, run_command
+from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
+from olmrl.run.session import run_session
 from olmrl.sft.driver import SftDriver
 from olmrl.sft.feed import StepFeed
-from olmrl.sft.scoring import asking_pipeline, sample_pages
+from olmrl.sft.forecast import drop_note, total_steps
+from olmrl.sft.scoring import sample_pages
 from olmrl.sft.task import SftTask
 
 COLUMNS = {
@@ -41,9 +36,9 @@ COLUMNS = {
 _STEPS_AHEAD = 4
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line entry; returns the exit code."""
-    return run_command("sft", SftConfig, cluster.plan_sft, run, argv, describe_data)
+def start(config: SftConfig, plan: Plan, directory: RunDirectory) -> int:
+    """Run in the cluster that the configuration names; returns the exit code."""
+    return run_session(config, plan, directory, run)
 
 
 def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
@@ -59,7 +54,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     total = total_steps(config, [not rule for rule in pages.foreseen])
     held = sum(len(held_out.items) for held_out in pages.evaluation)
     lost = sum(bool(rule) for rule in pages.foreseen)
-    console.say(f"{count} training pages{_dropped(lost)}, {held} for evaluation, {total} steps")
+    console.say(f"{count} training pages{drop_note(lost)}, {held} for evaluation, {total} steps")
     feed = start_actor(StepFeed, config.learner.workers, _STEPS_AHEAD)
     task = SftTask(
         config=config,
@@ -75,7 +70,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         config,
         directory,
         encoder=encoder,
-        cost=cluster.operations(config.model.path),
+        cost=operations(config.model.path),
         pages=pages,
         bad=bad,
         read=read,
@@ -90,46 +85,3 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     if console.stop.requested():
         return
     console.summary(directory, write_report(directory))
-
-
-def describe_data(config: SftConfig) -> str:
-    """Pages per set and steps, for `--dry-run`: no page is opened, and Ray is not started.
-
-    Raises:
-        ValueError: a pipeline cannot work.
-    """
-    if config.evaluation.generate is not None and config.evaluation.generate.bench is not None:
-        asking_pipeline(config)
-    counts = count_sets(config.data, str(Path(config.run.dir).parent))
-    lines = ["pages"]
-    for count in counts:
-        kind = "training  " if count.training else "evaluation"
-        notes = [f"{count.bad} bad ones left out"] if count.bad else []
-        notes += [f"{count.unseen} of its pairs not validated yet"] if count.unseen else []
-        notes += [f"{count.dropped} dropped by text rules"] if count.dropped else []
-        note = f" ({', '.join(notes)})" if notes else ""
-        amount = f"cannot be counted: {count.problem}" if count.problem else str(count.pages)
-        lines.append(f"  {kind}  {count.name:<20} {amount}{note}")
-    training = [count for count in counts if count.training]
-    if all(count.pages for count in training):
-        kept = [flag for count in training for flag in count.kept]
-        lines.append(
-            f"  {len(kept)} training pages an epoch{_dropped(kept.count(False))}, "
-            f"{total_steps(config, kept)} steps (longer ones than data.max_tokens are dropped too)"
-        )
-    return "\n".join(lines)
-
-
-def _dropped(count: int) -> str:
-    return f" ({count} of them dropped by text rules)" if count else ""
-
-
-def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
-    """Steps of the run.
-
-    Args:
-        config: The run.
-        kept: By training page of an epoch: False for one that is known to be dropped.
-    """
-    pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
-    return config.run.total_steps(pages, config.training.pages_per_step)

@@ -1,20 +1,19 @@
-"""`python -m olmrl.synth VERB`: pages and tests with known truth, a tiny model to read them."""
+"""Pages and tests with known truth, and a tiny model to read them."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from itertools import islice
 
 from olmrl.models.registry import FAMILIES
-from olmrl.run.console import quiet_libraries
-from olmrl.synth import derive
-from olmrl.synth.labels import RATES
-from olmrl.synth.pages import write_data_set
+from olmrl.run.quiet import quiet_libraries
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m olmrl.synth", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog, description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     pages = verbs.add_parser("pages", help="PDF pages with markdown truth and unit tests")
     pages.add_argument("out", help="folder to write: train/, heldout/, sft*/")
@@ -46,11 +45,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--vocab-size", type=int, default=640)
     model.add_argument("--seed", type=int, default=0)
-    verbs.add_parser("tests", help="unit tests from pages with known truth", add_help=False)
+    tests = verbs.add_parser("tests", help="unit tests from pages with known truth")
+    tests.add_argument("pairs", help="folder with X.pdf + X.md or X.html, searched recursively")
+    tests.add_argument("out", help="bench folder to write")
+    tests.add_argument("--seed", type=int, default=0)
+    tests.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
+    tests.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     return parser
 
 
+# The imports of the heavy halves are deferred: drawing and reading pages takes a second of CPU, a
+# model's code ten.
+
+
 def _rates(settings: Sequence[str]) -> dict[str, float]:
+    from olmrl.synth.labels import RATES
+
     rates = dict(RATES)
     for setting in settings:
         name, _, value = setting.partition("=")
@@ -62,6 +72,8 @@ def _rates(settings: Sequence[str]) -> dict[str, float]:
 
 
 def _pages(options: argparse.Namespace) -> str:
+    from olmrl.synth.pages import write_data_set
+
     folder = write_data_set(
         options.out,
         train=options.train,
@@ -80,9 +92,9 @@ def _pages(options: argparse.Namespace) -> str:
 
 def _model(options: argparse.Namespace) -> str:
     # Deferred: torch and transformers take seconds to import, and `pages` needs neither.
-    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+    from transformers.utils.logging import disable_progress_bar
 
-    from olmrl.synth.model import gather_texts, make_model  # noqa: PLC0415
+    from olmrl.synth.model import gather_texts, make_model
 
     disable_progress_bar()
     folder = make_model(
@@ -96,15 +108,28 @@ def _model(options: argparse.Namespace) -> str:
     return f"{folder}: a {options.size} {FAMILIES[options.family].title}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _tests(options: argparse.Namespace) -> str:
+    from olmrl.synth.derive import derive_folder
+
+    report = derive_folder(
+        options.pairs,
+        options.out,
+        seed=options.seed,
+        most=options.max_tests,
+        workers=options.workers,
+    )
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report["per_type"].items())
+    lines = [f"{options.out}: {report['tests']} tests on {report['pages']} pages ({kinds})"]
+    barren = islice(report["pages_without_tests"].items(), 10)
+    return "\n".join([*lines, *(f"  no test from {name}: {why}" for name, why in barren)])
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.synth") -> int:
     """Run one verb; a user error ends in one sentence and exit code 2."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["tests"]:
-        return derive.main(given[1:])
-    options = _parser().parse_args(given)
+    options = _parser(prog).parse_args(arguments)
     quiet_libraries()
     try:
-        print({"pages": _pages, "model": _model}[options.verb](options))
+        print({"pages": _pages, "model": _model, "tests": _tests}[options.verb](options))
     except (ValueError, OSError) as error:
         print(f"olmrl.synth {options.verb}: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""`python -m olmrl.synth tests PAIRS OUT`: unit tests from truth, so that GRPO can use any pages.
+"""Unit tests from truth, so that GRPO can use any pages.
 
 PAIRS holds page pairs (X.pdf + X.md) or HTML pages (X.pdf + X.html), in any sub-folders.
 OUT becomes a bench folder: pdfs/, claude_original/ with the truth, one JSONL file per
@@ -10,7 +10,6 @@ seed and pages give the same tests, whatever the order or number of processes.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -339,38 +338,3 @@ def _why_barren(derived: Derived) -> str:
     if not derived.rejected:
         return "its truth has nothing to test"
     return "; ".join(f"{count} x {reason}" for reason, count in derived.rejected.most_common(3))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m olmrl.synth tests", description="Derive unit tests from pages with truth."
-    )
-    parser.add_argument("pairs", help="folder with X.pdf + X.md or X.html, searched recursively")
-    parser.add_argument("out", help="bench folder to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; a user error ends in one sentence and exit code 2."""
-    options = _parser().parse_args(arguments)
-    try:
-        report = derive_folder(
-            options.pairs,
-            options.out,
-            seed=options.seed,
-            most=options.max_tests,
-            workers=options.workers,
-        )
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"olmrl.synth tests: {error}\n")
-        return 2
-    kinds = ", ".join(f"{count} {kind}" for kind, count in report["per_type"].items())
-    sys.stdout.write(
-        f"{options.out}: {report['tests']} tests on {report['pages']} pages ({kinds})\n"
-    )
-    for name, why in islice(report["pages_without_tests"].items(), 10):
-        sys.stdout.write(f"  no test from {name}: {why}\n")
-    return 0

@@ -14,7 +14,7 @@ from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.models.family import Family
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
-from olmrl.weight_sync.store import EngineEntry
+from olmrl.weight_sync.plan import EngineEntry
 
 Result = TypeVar("Result")
 _LOOK_EVERY_S = 0.5

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from olmrl.weight_sync.publication import NamedTensor
-from olmrl.weight_sync.store import EngineEntry
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEntry:
+    """One engine that must get new weights."""
+
+    worker_id: str
+    handle: Any
+    """Ray actor handle of a RolloutWorker."""
+    ranks: int
+    """GPUs of the engine: its ranks in an NCCL group."""
 
 
 def rank_plan(engines: Sequence[EngineEntry]) -> tuple[int, dict[str, int]]:

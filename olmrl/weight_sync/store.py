@@ -6,27 +6,16 @@ engine that joins late still needs the weights. It does no work; bytes stay in R
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from olmrl.types import PolicyVersion, UInt8Array
+from olmrl.weight_sync.plan import EngineEntry
 from olmrl.weight_sync.publication import Bucket, Publication, payload_bytes, with_data
 
 BEFORE_ANY = PolicyVersion(-1, 0)
 """Older than any version sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineEntry:
-    """One engine that must get new weights."""
-
-    worker_id: str
-    handle: Any
-    """Ray actor handle of a RolloutWorker."""
-    ranks: int
-    """GPUs of the engine: its ranks in an NCCL group."""
 
 
 class WeightStore:

@@ -1,6 +1,8 @@
 """How these tests run olmrl: the real command lines on the tiny data set and model."""
 
 import contextlib
+import importlib
+import io
 import subprocess
 import sys
 import time
@@ -23,8 +25,13 @@ LEARNER = [
 ]
 
 
+def words_of(overrides, flags=()):
+    """The command line after `python -m olmrl.ROOM`."""
+    return [*flags, *LEARNER, *map(str, overrides)]
+
+
 def command(module, *overrides, flags=()):
-    return [sys.executable, "-m", module, *flags, *LEARNER, *map(str, overrides)]
+    return [sys.executable, "-m", module, *words_of(overrides, flags)]
 
 
 def run(*arguments, **keywords):
@@ -33,6 +40,22 @@ def run(*arguments, **keywords):
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
+
+
+def here(module, *arguments):
+    """The command in this process, for what ends before Ray starts: exit code, output, errors.
+
+    A process of its own costs 10 CPU seconds of imports.
+    """
+    main = importlib.import_module(f"{module}.__main__").main
+    output, errors = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(ROOT),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        code = main([str(argument) for argument in arguments])
+    return code, output.getvalue(), errors.getvalue()
 
 
 def grpo_overrides(pages, model, out):
@@ -75,6 +98,23 @@ def sft_overrides(pages, model, out, root=None):
         f"data.pipeline=[{', '.join(SFT_PIPELINE)}]",
         "data.max_tokens=256",
         "learner.optimizer.lr=2e-3",
+    ]
+
+
+SFT_STEPS, SFT_CUT = 10, 5
+"""Of 6 steps an epoch, so that the cut lies in the middle of one."""
+
+
+def sft_settings(pages, model, out, root=None, steps=SFT_STEPS):
+    """A run that transcribes and scores pages at steps 0, 5 and 10 and chooses its best by them."""
+    generate = f"{{pages: 3, every: 5, max_tokens: 24, batch_pages: 2, bench: {pages / 'heldout'}}}"
+    return [
+        *sft_overrides(pages, model, out, root),
+        f"run.steps={steps}",
+        "training.pages_per_step=4",
+        "checkpoint.every=0",
+        "learner.optimizer.schedule=linear",
+        f"evaluation={{every: 5, generate: {generate}, best_metric: eval/held/edit_similarity}}",
     ]
 
 

@@ -134,10 +134,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+def cluster(ray_job: Any) -> Iterator[None]:
+    with ray_job(cpus=4):
+        yield
 
 
 @pytest.fixture(scope="module", params=["vllm", "hf"])

@@ -48,16 +48,18 @@ def killed_run(module, overrides, seed, victims, last_step):
 
 def test_a_killed_grpo_run_equals_an_uninterrupted_one(tiny_pages, tiny_model, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run("olmrl.grpo", *grpo_overrides(tiny_pages, tiny_model, whole), *GRPO)
-    overrides = [*grpo_overrides(tiny_pages, tiny_model, killed), *GRPO]
-    killed_run("olmrl.grpo", overrides, 1, ["learner", "node"], STEPS)
-    assert_epochs_closed_once(killed, EPOCHS, PAGES)
+    pages, steps = PAGES // 2, STEPS // 2
+    few = f"data.max_pages={pages}"
+    run("olmrl.grpo", *grpo_overrides(tiny_pages, tiny_model, whole), *GRPO, few)
+    overrides = [*grpo_overrides(tiny_pages, tiny_model, killed), *GRPO, few]
+    killed_run("olmrl.grpo", overrides, 1, ["learner", "node"], steps)
+    assert_epochs_closed_once(killed, EPOCHS, pages)
     assert_same_run(
         killed,
         whole,
         ["loss/policy", "reward/mean", "policy/grad_norm", "completion/mean_length", "policy/lr"],
     )
-    assert CheckpointFolder(killed / "checkpoints").newest().step == STEPS
+    assert CheckpointFolder(killed / "checkpoints").newest().step == steps
     # one engine of each of the two drivers: the learner's death cost none
     events = [row["event"] for row in read_rows(killed / "logs" / "driver-0.jsonl")]
     assert events.count("engine ready") == 2 and "engine lost" not in events

@@ -30,9 +30,11 @@ from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
 from olmrl.weight_sync.fleet import Fleet
+from olmrl.weight_sync.object_store import ObjectStore
 from olmrl.weight_sync.publication import pack
-from olmrl.weight_sync.sender import WeightSender, make_sender
+from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.store import start_store
+from olmrl.weight_sync.transport import WeightSender
 
 DRAW = SamplingSpec(temperature=0.8, top_p=1.0, max_tokens=24)
 FAMILY = FAMILIES["qwen2_5_vl"]
@@ -46,10 +48,9 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[Any]:
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="ERROR")
-    yield start_store()
-    ray.shutdown()
+def store(ray_job: Any) -> Iterator[Any]:
+    with ray_job(cpus=4):
+        yield start_store()
 
 
 def make_pool(model_path: Path, store: Any, **changes: Any) -> RolloutPool:
@@ -211,6 +212,29 @@ def test_unequal_weights_are_found_by_checksum(
     sender = make_sender(config, store, 0, transport="object_store", dtype="float32", family=FAMILY)
     with pytest.raises(WeightMismatch, match=engines[0].worker_id):
         sender.send(iter(perturbed(model_path, 0.02)), version)
+
+
+class HalfStore(ObjectStore):
+    """A user's transport: sends bfloat16 to engines that compute in float32."""
+
+    def sender(self, config: Any, fleet: Any, rank: int, wire: torch.dtype) -> WeightSender:
+        return super().sender(config, fleet, rank, torch.bfloat16)
+
+
+def test_a_transport_of_ones_own_reaches_every_engine(
+    pool: RolloutPool, store: Any, model_path: Path
+) -> None:
+    version = PolicyVersion(1, 3)
+    own = f"{__name__}:HalfStore"
+    sender = make_sender(
+        WeightSyncConfig(), store, 0, transport=own, dtype="float32", family=FAMILY
+    )
+    named = perturbed(model_path, 0.04)
+    measured = flatten(sender.send(iter(named), version))
+    assert measured["weight_sync/bytes"] == 2 * sum(t.numel() * 2 for _, t in named)
+    pool.submit("half", page(0), DRAW, (0, 1))
+    for completion in gather(pool, 2):
+        assert [span.version for span in completion.versions] == [version]
 
 
 def test_ranks_but_the_first_only_iterate(store: Any) -> None:

@@ -1,12 +1,10 @@
 """Whole runs on CPU through the real system: Ray, Ray Data, vLLM, FSDP2 over gloo, weight sync."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from running import ROOT, command, grpo_overrides, run, sft_overrides
+from running import SFT_STEPS, grpo_overrides, here, run, words_of
 
 from olmrl.metrics import read_rows
 
@@ -76,48 +74,30 @@ def test_the_trained_model_loads_and_differs(grpo_run, tiny_model):
 
 
 def test_a_step_can_be_replayed_without_engines(grpo_run):
-    command_line = [sys.executable, "-m", "olmrl.grpo", "--replay", str(grpo_run), "--step"]
-    done = subprocess.run([*command_line, "8"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    replayed = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines()[1:])
+    code, output, errors = here("olmrl.grpo", "--replay", grpo_run, "--step", 8)
+    assert code == 0, errors
+    replayed = dict(line.rsplit(maxsplit=1) for line in output.splitlines()[1:])
     (row,) = [r for r in read_rows(grpo_run / "metrics.jsonl") if r["step"] == 9]
     for name in ("loss/policy", "policy/grad_norm", "mismatch/logprob_mean_abs", "tokens/packed"):
         assert float(replayed[name]) == pytest.approx(row[name], rel=1e-4, abs=1e-7), name
-    done = subprocess.run([*command_line, "3"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 1 and "saved steps: 0, 8" in done.stderr
+    code, _, errors = here("olmrl.grpo", "--replay", grpo_run, "--step", 3)
+    assert code == 1 and "saved steps: 0, 8" in errors
 
 
 def test_a_used_directory_is_not_overwritten(grpo_run, tiny_pages, tiny_model):
     before = (grpo_run / "metrics.jsonl").read_text()
-    done = subprocess.run(
-        command("olmrl.grpo", *grpo_overrides(tiny_pages, tiny_model, grpo_run)),
-        capture_output=True, text=True, timeout=300, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "holds a run already" in done.stderr and "--resume auto" in done.stderr
+    used = grpo_overrides(tiny_pages, tiny_model, grpo_run)
+    code, _, errors = here("olmrl.grpo", *words_of(used))
+    assert code == 2
+    assert "holds a run already" in errors and "--resume auto" in errors
     assert (grpo_run / "metrics.jsonl").read_text() == before
 
 
-def test_sft_learns_and_counts_its_pages(tiny_pages, tiny_model, tmp_path):
-    out = tmp_path / "sft"
-    (tmp_path / "pairs").mkdir()
-    for path in (tiny_pages / "sft").rglob("*"):
-        if path.is_file():
-            (tmp_path / "pairs" / path.name).symlink_to(path)
-    broken = tmp_path / "pairs" / "broken"
-    broken.with_suffix(".pdf").write_bytes(b"not a pdf")
-    broken.with_suffix(".md").write_text("---\n---\n")
-    run(
-        "olmrl.sft",
-        *sft_overrides(tiny_pages, tiny_model, out, root=tmp_path / "pairs"),
-        "run.steps=12",
-        "training.pages_per_step=4",
-        "learner.workers=2",
-    )
-    rows = read_rows(out / "metrics.jsonl")
+def test_sft_learns_and_counts_its_pages(sft_run):
+    rows = read_rows(sft_run / "metrics.jsonl")
     losses = [r["eval/held/loss"] for r in rows if "eval/held/loss" in r]
     assert losses[-1] < losses[0] - 1.0, losses
-    assert [r["step"] for r in rows if "loss/sft" in r] == list(range(1, 13))
-    bad = [json.loads(line) for line in (out / "bad_pages.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if "loss/sft" in r] == list(range(1, SFT_STEPS + 1))
+    bad = [json.loads(line) for line in (sft_run / "bad_pages.jsonl").read_text().splitlines()]
     assert [Path(row["path"]).name for row in bad] == ["broken.pdf"]
-    assert (out / "model" / "config.json").is_file()
+    assert (sft_run / "model" / "config.json").is_file()

@@ -12,8 +12,8 @@ import ray
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.cluster_utils import Cluster
 
-from olmrl import cluster
-from olmrl.cluster import Plan, Role
+from olmrl.cluster import Plan, PlanError, Role
+from olmrl.cluster.connect import connect
 
 TYPES = {
     "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
@@ -88,16 +88,16 @@ def plan(learners):
 @pytest.mark.slow
 def test_nodes_come_when_a_run_asks_and_go_when_it_does_not(address):
     lines = []
-    with pytest.raises(cluster.PlanError, match=r"cluster has 0; .* set cluster.wait_s"):
-        cluster.connect(address, None, plan(2), False)
+    with pytest.raises(PlanError, match=r"cluster has 0; .* set cluster.wait_s"):
+        connect(address, None, plan(2), False)
     ray.shutdown()
-    resources = cluster.connect(address, None, plan(2), False, 300, lines.append)
+    resources = connect(address, None, plan(2), False, 300, lines.append)
     assert resources.gpus == 8
     deadline = time.monotonic() + 120
     while ray.cluster_resources().get("GPU"):
         assert time.monotonic() < deadline, "idle nodes stay"
         time.sleep(1)
     ray.shutdown()
-    with pytest.raises(cluster.PlanError, match=r"cluster.wait_s: .* 13 GPUs .* after \d+ s"):
-        cluster.connect(address, None, plan(9), False, 20, lines.append)
+    with pytest.raises(PlanError, match=r"cluster.wait_s: .* 13 GPUs .* after \d+ s"):
+        connect(address, None, plan(9), False, 20, lines.append)
     assert any("waiting for nodes: needs 13 GPUs and 11 CPUs" in line for line in lines)

@@ -15,6 +15,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_a_written_file_has_the_rights_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    storage.write_text(tmp_path / "written", "x")
+    assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_jsonl_errors_name_file_and_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": \n')

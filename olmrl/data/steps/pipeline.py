@@ -5,74 +5,19 @@ The steps are listed in docs/formats.md#data-steps.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from olmrl.config.registered import STEPS
 from olmrl.data.page import PageSource
-from olmrl.data.steps.answering import (
-    FrontMatterOutputFormat,
-    JSONOutputFormat,
-    RandomTokenFlipper,
-    Tokenizer,
-)
-from olmrl.data.steps.asking import (
-    FinetuningPrompt,
-    InstructUserMessages,
-    NewYamlFinetuningPromptWithAnchoring,
-    NewYamlFinetuningPromptWithNoAnchoring,
-    Prompt,
-)
-from olmrl.data.steps.augmenting import AugraphyBasicAugmentations, RotationAugmentation
-from olmrl.data.steps.filtering import DatasetTextRuleFilter, FilterOutRotatedDocuments
-from olmrl.data.steps.reading import FrontMatterParser, PDFRenderer, StaticLengthDocumentAnchoring
-from olmrl.data.steps.rewriting import (
-    LatexBracketNormalizer,
-    ReformatLatexBoldItalic,
-    TableTransformation,
-)
 from olmrl.data.steps.sample import Dropped, Sample, Step, StepContext
 
-STEPS: dict[str, type[Any]] = {
-    step.__name__: step
-    for step in (
-        FrontMatterParser,
-        PDFRenderer,
-        StaticLengthDocumentAnchoring,
-        Prompt,
-        FinetuningPrompt,
-        NewYamlFinetuningPromptWithAnchoring,
-        NewYamlFinetuningPromptWithNoAnchoring,
-        JSONOutputFormat,
-        FrontMatterOutputFormat,
-        InstructUserMessages,
-        LatexBracketNormalizer,
-        ReformatLatexBoldItalic,
-        FilterOutRotatedDocuments,
-        DatasetTextRuleFilter,
-        TableTransformation,
-        RotationAugmentation,
-        AugraphyBasicAugmentations,
-        Tokenizer,
-        RandomTokenFlipper,
-    )
-}
-"""Every step by its name in configurations; the class is its own configuration."""
-
-
-_ASKING = (
-    PDFRenderer,
-    StaticLengthDocumentAnchoring,
-    Prompt,
-    FinetuningPrompt,
-    NewYamlFinetuningPromptWithAnchoring,
-    NewYamlFinetuningPromptWithNoAnchoring,
-    InstructUserMessages,
-)
+_QUESTION = {"image", "anchor_text", "instruction", "order"}
+"""Fields of a sample that the model sees before it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +80,7 @@ class Pipeline:
 
     def for_asking(self) -> Pipeline:
         """Only the steps that make the question, for pages whose answer is not known."""
-        return Pipeline(tuple(step for step in self.steps if isinstance(step, _ASKING)))
+        return Pipeline(tuple(step for step in self.steps if _asks(step)))
 
 
 def build_pipeline(configs: Sequence[Mapping[str, Any]], where: str = "pipeline") -> Pipeline:
@@ -156,8 +101,13 @@ def build_pipeline(configs: Sequence[Mapping[str, Any]], where: str = "pipeline"
     return Pipeline(tuple(steps))
 
 
+def _asks(step: Step) -> bool:
+    touched = {*step.needs, *step.gives}
+    return step.kind == "transform" and bool(touched) and touched <= _QUESTION
+
+
 def _explain_field(field: str) -> str:
-    makers = [name for name, step in STEPS.items() if field in step.gives]
+    makers = [name for name in STEPS.paths if field in STEPS.load(name).gives]
     return f"the {field} ({' or '.join(makers)} would)"
 
 
@@ -167,21 +117,23 @@ def _build_step(config: Mapping[str, Any], where: str) -> Step:
     enabled = parameters.pop("enabled", True)
     if not isinstance(enabled, bool):
         raise ValueError(f"{where}: enabled is {enabled!r}, must be true or false")
-    if name not in STEPS:
-        near = difflib.get_close_matches(str(name), STEPS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known steps: {', '.join(sorted(STEPS))}"
-        raise ValueError(f"{where}: unknown step {name!r}; {hint}")
     try:
-        return cast("Step", TypeAdapter(STEPS[name]).validate_python(parameters))
+        kind = STEPS.load_class(name, Step)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    if not is_dataclass(kind):
+        raise ValueError(f"{where}: {name} is not a dataclass, whose fields are its parameters")
+    try:
+        return cast("Step", TypeAdapter(kind).validate_python(parameters))
     except ValidationError as error:
-        problems = "; ".join(_explain(problem, name) for problem in error.errors())
+        problems = "; ".join(_explain(problem, kind) for problem in error.errors())
         raise ValueError(f"{where}, {name}: {problems}") from None
 
 
-def _explain(problem: Any, name: str) -> str:
+def _explain(problem: Any, kind: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = [field.name for field in fields(STEPS[name])]
+        known = [field.name for field in fields(kind)]
         allowed = ", ".join(known) if known else "it has none"
         return f"unknown parameter {key!r} (parameters: {allowed})"
     if problem["type"] == "missing":

@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from olmrl.data.anchor import anchor_text
 from olmrl.data.page import read_reference
 from olmrl.data.render import BadPage, render_page
 from olmrl.data.steps.sample import STRICT, Sample, Step, StepContext
@@ -69,6 +68,9 @@ class StaticLengthDocumentAnchoring(Step):
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `anchor_text`."""
+        # Deferred: pypdf takes half a second of CPU, and few pipelines ask for anchor text.
+        from olmrl.data.anchor import anchor_text  # noqa: PLC0415
+
         source = sample.source
         text = anchor_text(source.pdf_path, source.page_number, self.target_anchor_text_len)
         return replace(sample, anchor_text=text)

@@ -100,7 +100,7 @@ def in_child(pool: PdfPool, function: str, path: str, *arguments: Any) -> Outcom
 
 def locate(options: argparse.Namespace, target: str) -> str:
     """The local folder of the data set; a hub id is downloaded (interrupted downloads resume)."""
-    path = options.dataset_path
+    path: str = options.dataset_path
     if os.path.isdir(path):
         return os.path.abspath(path)
     if path.count("/") != 1 or path.startswith((".", "/", "~")):

@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from tokenizers import Tokenizer
 
 from olmrl import storage
@@ -191,6 +189,10 @@ def summarise(pages: list[PageFacts], unit: str) -> dict[str, Any]:
 
 def plots(pages: list[PageFacts], unit: str) -> list[str]:
     """Histograms as PNG data urls: text length, page sizes, languages."""
+    # Deferred: a second of CPU, which `--help` need not spend.
+    import matplotlib  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     matplotlib.rcParams["font.size"] = 9
     sizes = [page.size for page in pages if not page.blank]
     lengths = Figure(figsize=(4.4, 2.8), layout="constrained")
@@ -209,7 +211,7 @@ def plots(pages: list[PageFacts], unit: str) -> list[str]:
     return [_data_url(figure) for figure in (lengths, shapes, tongues)]
 
 
-def _data_url(figure: Figure) -> str:
+def _data_url(figure: Any) -> str:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")

@@ -3,8 +3,9 @@
 import pytest
 
 from olmrl import cluster
-from olmrl.cluster import PlanError, model_shape, worker_environment
+from olmrl.cluster import PlanError, model_shape
 from olmrl.cluster.advise import fits
+from olmrl.cluster.connect import worker_environment
 from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.hardware import GIB
 

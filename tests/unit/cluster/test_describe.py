@@ -4,7 +4,7 @@ import pytest
 
 from olmrl import cluster
 from olmrl.config import GrpoConfig, SftConfig, load
-from olmrl.grpo.training import main
+from olmrl.grpo.__main__ import main
 
 RECIPE = ["model.path=Qwen/Qwen2.5-VL-7B-Instruct", "data.train=d", "learner.workers=7"]
 

@@ -2,31 +2,31 @@
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
+from shared_ray import CPUS
 
-from olmrl.cluster import PlanError, plan_grpo, reserve, reserve_engines
+from olmrl.cluster import PlanError, plan_grpo, reserve
+from olmrl.cluster.reserve import reserve_engines
 from olmrl.cluster.resources import from_ray
 from olmrl.config import GrpoConfig, load
 from olmrl.data.streams import OrderedStream
 
 
 @pytest.fixture(scope="module")
-def nodes():
-    """Two GPU nodes and a CPU node; their ids in that order."""
-    group = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 8, "num_gpus": 4, "include_dashboard": False},
-    )
-    group.add_node(num_cpus=8, num_gpus=4, resources={"fast": 4})
-    group.add_node(num_cpus=8)
-    ray.init(address=group.address, logging_level="ERROR", log_to_driver=False)
-    found = {
-        (row["Resources"].get("GPU", 0), "fast" in row["Resources"]): row["NodeID"]
-        for row in ray.nodes()
-    }
-    yield [found[4, False], found[4, True], found[0, False]]
-    ray.shutdown()
-    group.shutdown()
+def nodes(ray_head, ray_job):
+    """Two GPU nodes and, as CPU node, the shared head; their ids in that order."""
+    added = [
+        ray_head.add_node(num_cpus=8, num_gpus=4),
+        ray_head.add_node(num_cpus=8, num_gpus=4, resources={"fast": 2}),
+    ]
+    with ray_job(cpus=CPUS):
+        found = {
+            (row["Resources"].get("GPU", 0), "fast" in row["Resources"]): row["NodeID"]
+            for row in ray.nodes()
+            if row["Alive"]
+        }
+        yield [found[4, False], found[4, True], found[0, False]]
+    for node in added:
+        ray_head.remove_node(node)
 
 
 def config(*overrides):
@@ -86,7 +86,7 @@ def test_data_tasks_stay_where_their_resources_are(nodes):
             return ray.get_runtime_context().get_node_id()
 
     stream = OrderedStream(
-        Where(), 24, None, item_bytes=100, epochs=1, prefetch=4, task_resources={"fast": 1}
+        Where(), 8, None, item_bytes=100, epochs=1, prefetch=4, task_resources={"fast": 1}
     )
     assert {node for _, _, node in stream} == {nodes[1]}
 

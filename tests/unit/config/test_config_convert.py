@@ -8,7 +8,7 @@ from olmrl.config import ConfigError, SftConfig, load
 from olmrl.config.__main__ import main
 from olmrl.config.convert import NOT_IN_EVALUATION, convert
 from olmrl.config.load import looks_like_olmocr, parse_yaml, validate
-from olmrl.data.steps import STEPS
+from olmrl.config.registered import STEPS
 
 PUBLIC = """
 project_name: pages
@@ -114,7 +114,7 @@ def test_evaluation_sets_lose_filters_and_augmentation():
     assert "pipeline" not in held
     assert [step["name"] for step in other["pipeline"]] == ["Tokenizer"]
     assert any("DatasetTextRuleFilter" in note for note in result.notes)
-    kinds = {name for name, step in STEPS.items() if step.kind != "transform"}
+    kinds = {name for name in STEPS.paths if STEPS.load(name).kind != "transform"}
     assert kinds == NOT_IN_EVALUATION
 
 
@@ -190,7 +190,7 @@ def load_text(text: str, folder: Path) -> SftConfig:
 def test_command_finds_misspelt_steps(tmp_path: Path, capsys):
     (tmp_path / "public.yaml").write_text(PUBLIC.replace("PDFRenderer", "PDFRendrer"))
     assert main(["convert", str(tmp_path / "public.yaml")]) == 1
-    assert "did you mean PDFRenderer?" in capsys.readouterr().err
+    assert "did you mean 'PDFRenderer'?" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "missing.yaml")]) == 1
 
 

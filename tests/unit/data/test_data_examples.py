@@ -11,8 +11,9 @@ from data_pdfs import write_pdf
 from olmrl.data import validate
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, scan_pairs
-from olmrl.data.page_sets import ExampleWork, count_sets
+from olmrl.data.page_sets import ExampleWork
 from olmrl.data.render import BadPage, UnreadPage
+from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
 from olmrl.data.tally import Tally
 from olmrl.data.validate import CACHE_NAME, check_pair, save_verdicts, stamp, verdicts
@@ -83,7 +84,7 @@ def remember(cache: str, sources: list[PageSource], reasons: list[str]) -> None:
 def test_augmentation_depends_on_place_and_seed_only(tmp_path: Path, tiny_model: Path):
     root = make_pairs(tmp_path / "set", 4)
     sources = scan_pairs(str(root)).sources
-    from olmrl.data.page_sets import PageItem, PageSet
+    from olmrl.data.sets import PageItem, PageSet
     from olmrl.data.steps import build_pipeline
 
     pages = PageSet("x", tuple(PageItem(s, build_pipeline(PIPELINE)) for s in sources))

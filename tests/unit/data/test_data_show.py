@@ -11,9 +11,10 @@ from PIL import Image
 from olmrl.config import SftConfig, load
 from olmrl.data.__main__ import main
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.page_sets import ExampleWork, scan_sets
+from olmrl.data.order import order
+from olmrl.data.page_sets import ExampleWork
+from olmrl.data.sets import scan_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import order
 from olmrl.storage import read_jsonl
 
 HEAD = (

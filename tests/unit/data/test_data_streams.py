@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -10,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
 
 from olmrl.config import ConfigError
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.encoded import EncodedExample
+from olmrl.data.order import order
 from olmrl.data.page import PageSource
-from olmrl.data.page_sets import ExampleStream, count_sets, load_sets
+from olmrl.data.page_sets import ExampleStream, load_sets
 from olmrl.data.render import BadPage
+from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import OrderedStream, PageStream, PreparedPage, order
+from olmrl.data.streams import OrderedStream, PageStream, PreparedPage
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent
@@ -29,17 +29,9 @@ ROOT = HERE.parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    python_path = os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1"}},
-    )
-    yield
-    ray.shutdown()
+def cluster(ray_job) -> Iterator[None]:
+    with ray_job(cpus=2):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from data_pairs import HEAD, PIPELINE, make_pairs
 
+from olmrl.data.order import order
 from olmrl.data.page import scan_pairs
 from olmrl.data.steps import Pipeline, build_pipeline
-from olmrl.data.streams import order
 from olmrl.data.text_rules import _JudgeWork, kept_pages, known_rules
 
 TABLE = "| a | b |\n|---|---|\n| 1 | 2 |"

@@ -46,13 +46,12 @@ class Engines:
 
 
 @pytest.fixture(scope="module")
-def scorers():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+def scorers(ray_job):
     settings = ScorerConfig(workers=1, cpus_per_worker=0.5, max_completion_chars=LONGEST)
-    pool = ScorerPool(figures.REWARDS, settings, 1)
-    yield pool
-    pool.close()
-    ray.shutdown()
+    with ray_job(cpus=2):
+        pool = ScorerPool(figures.REWARDS, settings, 1)
+        yield pool
+        pool.close()
 
 
 @pytest.fixture

@@ -7,6 +7,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from compressed_tensors.quantization import QuantizationArgs
+from compressed_tensors.quantization.lifecycle.forward import fake_quantize, quantize
+from compressed_tensors.quantization.utils import calculate_qparams, compute_dynamic_scales_and_zp
 from hypothesis import given, settings
 
 from olmrl.export import rounding
@@ -82,3 +85,35 @@ def test_relative_error():
     assert rounding.relative_error(exact, torch.tensor([3.0, 4.5])) == pytest.approx(0.1)
     assert rounding.relative_error(torch.zeros(2), torch.zeros(2)) == 0.0
     assert not math.isnan(rounding.relative_error(torch.zeros(2), torch.ones(2)))
+
+
+@pytest.mark.parametrize("strategy", ["channel", "block"])
+def test_fp8_codes_are_those_of_the_library_that_owns_the_format(strategy):
+    weight = torch.randn(256, 384, generator=torch.Generator().manual_seed(0)) * 0.02
+    kind = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False}
+    if strategy == "channel":
+        arguments = QuantizationArgs(**kind, strategy="channel")
+        ours = rounding.channel_codes(weight, FP8)
+        low, high = weight.aminmax(dim=1, keepdim=True)
+    else:
+        arguments = QuantizationArgs(**kind, strategy="block", block_structure=[128, 128])
+        ours = rounding.block_codes(weight, 128)
+        blocks = weight.reshape(2, 128, 3, 128)
+        low, high = blocks.amin((1, 3)), blocks.amax((1, 3))
+    scale, zero = calculate_qparams(low, high, arguments)
+    torch.testing.assert_close(ours.scale, scale, rtol=0, atol=0)
+    theirs = quantize(weight, scale, zero, arguments, dtype=FP8)
+    assert torch.equal(ours.codes.view(torch.uint8), theirs.view(torch.uint8))
+
+
+@pytest.mark.parametrize(("strategy", "group"), [("token", None), ("group", 128)])
+def test_fp8_activations_are_those_of_the_library_that_owns_the_format(strategy, group):
+    x = torch.randn(2, 7, 384, generator=torch.Generator().manual_seed(1))
+    x[0, 0], x[0, 1, 5] = 0, 80
+    arguments = QuantizationArgs(
+        num_bits=8, type="float", symmetric=True, dynamic=True, strategy=strategy, group_size=group
+    )
+    scale, zero = compute_dynamic_scales_and_zp(x, arguments, torch.nn.Identity())
+    assert torch.equal(
+        rounding.through_fp8_rows(x, group), fake_quantize(x, scale, zero, arguments)
+    )

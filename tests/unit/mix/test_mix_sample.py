@@ -112,20 +112,28 @@ def test_ray_data_gives_the_same_pages(tmp_path, mix, crawl, monkeypatch):
     assert tree(tmp_path / "ray") == tree(tmp_path / "here")
 
 
-def test_a_pdf_that_hangs_or_kills_its_reader_costs_only_itself(tmp_path, monkeypatch):
-    """Real crashes on demand: the child runs a module that stops or dies on two file names."""
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """Real crashes on demand: the child runs a module that stops or dies on some file names."""
     (tmp_path / "hostile.py").write_text(
-        "import os, time\n"
+        "import os, struct, sys, time\n"
         "def read(path):\n"
         "    if 'hang' in path: time.sleep(60)\n"
         "    if 'crash' in path: os.abort()\n"
         "    if 'swell' in path: return bytes(1 << 40)\n"
+        "    if 'half' in path:\n"
+        "        os.write(int(sys.argv[1]), struct.pack('!i', 100) + b'half of an answer')\n"
+        "        os.kill(os.getpid(), 9)\n"
         "    return path\n"
     )
     (tmp_path / "sitecustomize.py").write_text(
         "import olmrl.mix.pdf, hostile\nolmrl.mix.pdf.read = hostile.read\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(p for p in sys.path if p)}")
+    return tmp_path
+
+
+def test_a_pdf_that_hangs_or_kills_its_reader_costs_only_itself(hostile):
     with PdfPool(1, deadline_s=4) as pool:
         assert pool.call("read", "fine") == "fine"
         with pytest.raises(BadPage, match="took longer than 4 s"):
@@ -134,7 +142,35 @@ def test_a_pdf_that_hangs_or_kills_its_reader_costs_only_itself(tmp_path, monkey
             pool.call("read", "crash")
         with pytest.raises(BadPage, match="needs more than 8 GiB"):
             pool.call("read", "swell")
+        with pytest.raises(BadPage, match="SIGKILL"):
+            pool.call("read", "half")
         assert pool.call("read", "fine again") == "fine again"
+
+
+def test_a_reader_that_died_between_two_files_blames_neither(hostile):
+    with PdfPool(1) as pool:
+        assert pool.call("read", "before") == "before"
+        process = pool._children[0].process
+        process.kill()
+        process.wait()
+        assert pool.call("read", "after") == "after"
+
+
+def test_a_reader_that_does_not_start_blames_no_file(hostile, monkeypatch):
+    monkeypatch.setattr("olmrl.mix.pdf_child.START_S", 0.0)
+    with PdfPool(1) as pool, pytest.raises(ChildProcessError, match="not started within 0 s"):
+        pool.call("read", "fine")
+    monkeypatch.setattr("olmrl.mix.pdf_child.START_S", 60.0)
+    dying = "import os\nopen('{0}/starts', 'a').write('.')\n"
+    dying += "if os.path.getsize('{0}/starts') <= {1}: os._exit(3)\n"
+    customize = hostile / "sitecustomize.py"
+    working = customize.read_text()
+    customize.write_text(dying.format(hostile, 3) + working)
+    with PdfPool(1) as pool, pytest.raises(ChildProcessError, match="exit code 3"):
+        pool.call("read", "fine")
+    customize.write_text(dying.format(hostile, 5) + working)
+    with PdfPool(1) as pool:
+        assert pool.call("read", "third time lucky") == "third time lucky"
 
 
 def test_render_writes_images_of_the_asked_size(tmp_path, mix, crawl, capsys):

@@ -1,19 +1,17 @@
 """The pool of scorer processes: whole groups, deadlines that kill, retries, shared work."""
 
 import dataclasses
-import os
 import time
-from pathlib import Path
 
 import hostile_texts
 import pytest
 import ray
 from reward_pages import HEAD, completion, group, page, test_row
 
+from olmrl.config.registered import REWARDS
 from olmrl.config.schema import RewardConfig, ScorerConfig
 from olmrl.metrics import flatten
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
-from olmrl.rewards.registry import REGISTERED
 from olmrl.types import PolicyVersion, PromptGroup, VersionSpan
 
 REFERENCE = "the quick brown fox"
@@ -26,18 +24,15 @@ def make(rewards, group_size=2, **scorer):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster():
-    with pytest.MonkeyPatch.context() as patch:  # workers must find own_rewards too
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+def cluster(ray_job):
+    with ray_job(cpus=4):
+        yield
 
 
 @pytest.fixture(scope="module")
 def all_rewards(cluster):
     """Every reward of olmrl, two workers, groups of three."""
-    pool = make({name: {} for name in REGISTERED}, group_size=3, workers=2, max_memory_gb=1.0)
+    pool = make({name: {} for name in REWARDS.paths}, group_size=3, workers=2, max_memory_gb=1.0)
     yield pool
     pool.close()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -32,17 +30,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    python_path = os.pathsep.join([str(HERE.parents[2]), os.environ.get("PYTHONPATH", "")])
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1"}},
-    )
-    yield
-    ray.shutdown()
+def cluster(ray_job) -> Iterator[None]:
+    with ray_job(cpus=2):
+        yield
 
 
 class Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from olmrl.config import SftConfig, load
-from olmrl.sft.training import describe_data, total_steps
+from olmrl.sft.forecast import describe_data, total_steps
 
 STEPS = [
     "{name: FrontMatterParser}",

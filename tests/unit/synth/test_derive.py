@@ -8,7 +8,8 @@ from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.bench import load_case, load_folder
 from olmrl.data.page import scan_bench
-from olmrl.synth.derive import derive_folder, main
+from olmrl.synth.__main__ import main
+from olmrl.synth.derive import derive_folder
 
 HEAD = (
     "---\nprimary_language: {}\nis_rotation_valid: True\nrotation_correction: 0\n"
@@ -219,7 +220,7 @@ def test_unusable_pages_are_reported_with_reasons(tmp_path, capsys):
     (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
     write_pdf(folder / "latin.pdf", [(300, "x")])
     (folder / "latin.md").write_bytes(b"caf\xe9")
-    assert main([str(folder), str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert main(["tests", str(folder), str(tmp_path / "out"), "--workers", "1"]) == 0
     report = json.loads((tmp_path / "out" / "derive_report.json").read_text())
     why = report["pages_without_tests"]
     assert set(why) == {"two", "orphan", "broken", "latin"}
@@ -243,7 +244,7 @@ def test_mistakes_end_in_one_sentence(tmp_path, capsys, monkeypatch, arguments, 
     (tmp_path / "empty").mkdir()
     (tmp_path / "used" / "pdfs").mkdir(parents=True)
     write_pair(tmp_path / "in", "a", REPORT)
-    assert main(arguments) == 2
+    assert main(["tests", *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

@@ -7,8 +7,8 @@ import torch
 
 from olmrl.config.schema import WeightSyncConfig
 from olmrl.weight_sync.plan import describe, free_port, merge_handles, rank_plan
-from olmrl.weight_sync.sender import resolve_transport
 from olmrl.weight_sync.store import EngineEntry
+from olmrl.weight_sync.transport import resolve_transport
 
 
 def test_every_gpu_of_every_engine_has_a_rank_of_its_own() -> None:

@@ -1,0 +1,15 @@
+# Short names for the commands of launch/local.sh, which sets the environment up where there is none.
+.PHONY: check format test slow
+
+check:  # before a commit: lint, format, types, and the tests of single modules
+	bash launch/local.sh check
+	bash launch/local.sh test -q tests/unit
+
+format:  # change the code to what check wants, where that can be done by itself
+	bash launch/local.sh format
+
+test:  # what CI runs after the checks
+	bash launch/local.sh test -q
+
+slow:  # whole runs of minutes each
+	bash launch/local.sh test -q -m slow

@@ -1,0 +1,127 @@
+"""From a name in the configuration to the code it stands for, imported where it is used.
+
+REWARDS.check("bench")    at load: a registered name, or `package.module:attribute`; no import
+REWARDS.load("bench")     where it is used: the class itself
+construct("reward bench", Bench, {"average": "macro"})    its options are its arguments
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Names of one kind of part."""
+
+    kind: str
+    """What is registered, in one word, for messages."""
+    paths: Mapping[str, str]
+    """Where each name leads, as `package.module:attribute`."""
+    reserved: tuple[str, ...] = ()
+    """Names that a configuration may give and that stand for no part of their own, as `auto`."""
+
+    def check(self, name: object) -> str:
+        """Give the name back if it is registered, reserved or an import path; imports nothing.
+
+        Raises:
+            ValueError: none of these; the message has the nearest name and all of them.
+        """
+        known = (*self.reserved, *self.paths)
+        if isinstance(name, str) and (name in known or _IMPORT_PATH.fullmatch(name)):
+            return name
+        near = suggestion(str(name), known)
+        raise ValueError(
+            f"unknown {self.kind} {name!r}; {near}allowed: {', '.join(known)}, "
+            "or your own as package.module:callable"
+        )
+
+    def load(self, name: object) -> Any:
+        """Import what a name or import path stands for.
+
+        Raises:
+            ValueError: an unknown name, a module that cannot be imported, or one without the
+                attribute.
+        """
+        checked = self.check(name)
+        module_name, _, attribute = self.paths.get(checked, checked).partition(":")
+        try:
+            target: Any = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(
+                f"{self.kind} {name!r}: cannot import {module_name!r} ({error})"
+            ) from error
+        for part in attribute.split("."):
+            if not hasattr(target, part):
+                raise ValueError(f"{self.kind} {name!r}: {module_name} has no {attribute!r}")
+            target = getattr(target, part)
+        return target
+
+    def load_class(self, name: object, base: type) -> Any:
+        """Load a class that must be derived from another.
+
+        Raises:
+            ValueError: as `load`, or it is something else.
+        """
+        target = self.load(name)
+        if not (isinstance(target, type) and issubclass(target, base)):
+            wanted = f"{base.__module__}.{base.__qualname__}"
+            raise ValueError(f"{self.kind} {name!r}: is not a class derived from {wanted}")
+        return target
+
+
+def construct(where: str, target: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """Call a class with its options.
+
+    Args:
+        where: What is made, for messages.
+        target: The class.
+        options: Keyword arguments, from the configuration.
+
+    Raises:
+        ValueError: an option that the class does not have, lacks or cannot use.
+    """
+    check_options(where, target, options)
+    try:
+        return target(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def check_options(
+    where: str, target: Callable[..., Any], options: Iterable[str], given: int = 0
+) -> None:
+    """See that a callable takes the options by name.
+
+    Args:
+        where: What is called, for messages.
+        target: A class or function.
+        options: Names of keyword arguments.
+        given: Leading parameters that are no options, because the caller fills them in.
+
+    Raises:
+        ValueError: it does not take one of them.
+    """
+    parameters = list(inspect.signature(target).parameters.values())[given:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    for option in options:
+        if option not in known:
+            near = suggestion(option, known)
+            allowed = f"its options: {', '.join(known)}" if known else "it has no options"
+            raise ValueError(f"{where}: unknown option {option!r}; {near}{allowed}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'? `, or nothing where no known word resembles this one."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

@@ -1,0 +1,188 @@
+"""The command line of a run: arguments, plan, run directory, errors in a sentence.
+
+Nothing here imports Ray, torch or a model's code: a misspelt key, a missing folder and `--dry-run`
+are answered before any of them is loaded. `session` is what follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from olmrl import cluster, storage
+from olmrl.checkpoint.folder import CheckpointFolder
+from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
+from olmrl.config.changes import config_changes
+from olmrl.config.load import parse_yaml, validate
+from olmrl.data.prompts import absolute_prompt
+from olmrl.errors import RunStopped
+from olmrl.run.directory import RunDirectory
+from olmrl.run.lock import RunLock
+from olmrl.run.quiet import quiet_libraries
+
+ConfigType = TypeVar("ConfigType", GrpoConfig, SftConfig)
+
+_PATH_KEYS = {"path", "train", "heldout", "dir", "root", "cache_dir"}
+
+
+def run_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that every run takes; overrides may stand anywhere among them.
+
+    Parse with `parse_intermixed_args`.
+    """
+    parser = argparse.ArgumentParser(prog, description=description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--config", type=Path, help="YAML file (see configs/)")
+    parser.add_argument("--dry-run", action="store_true", help="print the resource plan and exit")
+    parser.add_argument("--cluster", metavar="2x8xH100-80G", help="plan for this cluster")
+    parser.add_argument(
+        "--resume",
+        choices=("never", "auto"),
+        default="never",
+        help="auto: continue the newest complete checkpoint of run.dir, if there is one",
+    )
+    parser.add_argument(
+        "--allow-config-change", action="store_true", help="resume under another configuration"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="configuration overrides")
+    return parser
+
+
+def run_command(
+    name: str,
+    schema: type[ConfigType],
+    arguments: argparse.Namespace,
+    *,
+    planner: Callable[[ConfigType], cluster.Plan],
+    start: Callable[[ConfigType, cluster.Plan, RunDirectory], int],
+    describe_data: Callable[[ConfigType], str] | None = None,
+) -> int:
+    """Make the plan, prepare the run directory, run.
+
+    Args:
+        name: of the command.
+        schema: its configuration.
+        arguments: what `run_parser` parsed.
+        planner: from configuration to resource plan.
+        start: runs in the prepared directory, and gives the exit code.
+        describe_data: what `--dry-run` says of the pages.
+
+    Returns:
+        Exit code: 0 done, 1 the run failed, 2 the request was wrong.
+    """
+    quiet_libraries()
+    try:
+        config = _absolute(load(schema, arguments.config, arguments.overrides))
+        os.environ["OLMRL_EQUATIONS_RENDERER"] = config.markup.equations.renderer
+        if arguments.dry_run:
+            refusal = _show_plan(planner(config), arguments.cluster)
+            if describe_data is not None:
+                sys.stdout.write("\n" + describe_data(config) + "\n")
+            if refusal is not None:
+                raise refusal
+            return 0
+        require_folders(config)
+        plan = planner(config)
+        directory = RunDirectory(config.run.dir)
+        with RunLock(directory.path):
+            _prepare(config, directory, arguments)
+            sys.stdout.write(f"run directory: {directory.path}\n")
+            sys.stdout.flush()
+            return start(config, plan, directory)
+    except (ConfigError, cluster.PlanError) as error:
+        return complain(name, error, 2)
+    except (ValueError, RunStopped) as error:
+        return complain(name, error, 1)
+    except KeyboardInterrupt:
+        return complain(name, RunStopped("interrupted; --resume auto continues the run"), 130)
+
+
+def complain(name: str, error: Exception, code: int) -> int:
+    """Print an error as the command's own sentence; gives the exit code."""
+    sys.stderr.write(f"olmrl.{name}: {error}\n")
+    return code
+
+
+def _show_plan(plan: cluster.Plan, spec: str | None) -> cluster.PlanError | None:
+    """Print the plan; gives why the cluster that was named cannot hold it."""
+    resources = cluster.parse_cluster(spec) if spec else None
+    sys.stdout.write(cluster.describe(plan, resources) + "\n")
+    return None if resources is None else cluster.refusal(plan, resources)
+
+
+def require_folders(config: GrpoConfig | SftConfig) -> None:
+    """Look for the folders that a run reads, before anything is loaded or written for it.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    for key, path in _folders(config):
+        if path is not None and not storage.is_remote(path) and not os.path.exists(path):
+            raise ConfigError(f"{key}: {path}: no such folder")
+
+
+def _folders(config: GrpoConfig | SftConfig) -> list[tuple[str, str | None]]:
+    """Keys of the folders, and what they name; a model may also be a name on the Hub."""
+    model = config.model.path
+    found: list[tuple[str, str | None]] = []
+    if model.startswith(("/", ".", "~")):
+        found.append(("model.path", model))
+    if isinstance(config, GrpoConfig):
+        return [*found, ("data.train", config.data.train), ("data.heldout", config.data.heldout)]
+    for key, sets in (("train", config.data.train), ("evaluation", config.data.evaluation)):
+        found += [(f"data.{key}[{number}].root", each.root) for number, each in enumerate(sets)]
+    if config.evaluation.generate is not None:
+        found.append(("evaluation.generate.bench", config.evaluation.generate.bench))
+    return found
+
+
+def _prepare(
+    config: GrpoConfig | SftConfig, directory: RunDirectory, arguments: argparse.Namespace
+) -> None:
+    """Make or reopen the run directory."""
+    text = dump(config)
+    if not directory.started:
+        directory.create(text)
+        return
+    if arguments.resume == "never":
+        raise ConfigError(
+            f"{directory.path}: holds a run already; choose another run.dir, or continue that run "
+            "with --resume auto"
+        )
+    checkpoints = CheckpointFolder(directory.checkpoints)
+    checkpoints.recover()
+    newest = checkpoints.newest()
+    saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
+    changes = config_changes(saved, parse_yaml(text, "configuration"))
+    if changes.learning and newest is not None and not arguments.allow_config_change:
+        raise ConfigError(
+            f"{directory.path}: the configuration changed since the run began:\n"
+            + "\n".join(f"  {change}" for change in changes.learning)
+            + "\ncontinue with --allow-config-change, or undo the change"
+        )
+    if changes.free:
+        free = "; ".join(changes.free)
+        sys.stdout.write(f"changed since the run began, not what it learns: {free}\n")
+    directory.create(text)
+
+
+def _absolute(config: ConfigType) -> ConfigType:
+    """Make local paths absolute: workers do not run in the Driver's folder."""
+
+    def walk(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: walk(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [walk(v, key) for v in value]
+        if isinstance(value, str) and key == "prompt":
+            return absolute_prompt(value)
+        if isinstance(value, str) and key in _PATH_KEYS and not storage.is_remote(value):
+            absolute = os.path.abspath(value)
+            return absolute if key == "dir" or os.path.exists(absolute) else value
+        return value
+
+    return validate(type(config), walk(config.model_dump(mode="json")), "configuration")

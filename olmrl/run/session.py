@@ -1,0 +1,62 @@
+"""A run in its Ray cluster: connect, listen for signals, run, say how it was stopped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from olmrl.checkpoint.folder import CheckpointFolder
+from olmrl.cluster.connect import connect
+from olmrl.cluster.plan import Plan
+from olmrl.config import GrpoConfig, SftConfig
+from olmrl.run.console import Console
+from olmrl.run.directory import RunDirectory
+from olmrl.run.stop import StopRequest
+
+ConfigType = TypeVar("ConfigType", GrpoConfig, SftConfig)
+
+
+def run_session(
+    config: ConfigType,
+    plan: Plan,
+    directory: RunDirectory,
+    runner: Callable[[ConfigType, RunDirectory, Console], None],
+) -> int:
+    """Run in the cluster that the configuration names.
+
+    Args:
+        config: the run.
+        plan: what it starts.
+        directory: its prepared directory.
+        runner: the run itself.
+
+    Returns:
+        Exit code: 0, or what a shell expects of a process that a signal ended.
+
+    Raises:
+        PlanError: the cluster cannot hold the plan.
+    """
+    stop = StopRequest(config.checkpoint.grace_s)
+    console = Console(directory, stop)
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    console.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
+    connect(
+        config.cluster.address,
+        config.cluster.local_cpus,
+        plan,
+        config.cluster.dashboard,
+        config.cluster.wait_s,
+        console.say,
+    )
+    stop.install()
+    try:
+        runner(config, directory, console)
+    finally:
+        console.close()
+    if not stop.requested():
+        return 0
+    newest = CheckpointFolder(directory.checkpoints).newest()
+    step = f"step {newest.step}" if newest else "no step"
+    console.say(f"saved {step}; --resume auto continues the run")
+    return stop.exit_code

@@ -1,0 +1,66 @@
+"""What an SFT run will do, known without opening a page: its pages, steps, and how it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from olmrl.config import SftConfig
+from olmrl.data.sets import count_sets
+from olmrl.data.steps import Pipeline, build_pipeline
+from olmrl.data.text_rules import kept_pages
+
+
+def describe_data(config: SftConfig) -> str:
+    """Pages per set and steps, for `--dry-run`: no page is opened, and Ray is not started.
+
+    Raises:
+        ValueError: a pipeline cannot work.
+    """
+    if config.evaluation.generate is not None and config.evaluation.generate.bench is not None:
+        asking_pipeline(config)
+    counts = count_sets(config.data, str(Path(config.run.dir).parent))
+    lines = ["pages"]
+    for count in counts:
+        kind = "training  " if count.training else "evaluation"
+        notes = [f"{count.bad} bad ones left out"] if count.bad else []
+        notes += [f"{count.unseen} of its pairs not validated yet"] if count.unseen else []
+        notes += [f"{count.dropped} dropped by text rules"] if count.dropped else []
+        note = f" ({', '.join(notes)})" if notes else ""
+        amount = f"cannot be counted: {count.problem}" if count.problem else str(count.pages)
+        lines.append(f"  {kind}  {count.name:<20} {amount}{note}")
+    training = [count for count in counts if count.training]
+    if all(count.pages for count in training):
+        kept = [flag for count in training for flag in count.kept]
+        lines.append(
+            f"  {len(kept)} training pages an epoch{drop_note(kept.count(False))}, "
+            f"{total_steps(config, kept)} steps (longer ones than data.max_tokens are dropped too)"
+        )
+    return "\n".join(lines)
+
+
+def drop_note(count: int) -> str:
+    """How many pages the text rules drop, in brackets; nothing where there are none."""
+    return f" ({count} of them dropped by text rules)" if count else ""
+
+
+def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
+    """Steps of the run.
+
+    Args:
+        config: The run.
+        kept: By training page of an epoch: False for one that is known to be dropped.
+    """
+    pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
+    return config.run.total_steps(pages, config.training.pages_per_step)
+
+
+def asking_pipeline(config: SftConfig) -> Pipeline:
+    """The steps that pages of `evaluation.generate.bench` go through.
+
+    Raises:
+        ValueError: they lack an image, an instruction or their order, or a prompt.
+    """
+    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
+    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
+    return asking

@@ -1,0 +1,57 @@
+"""Transports between GPUs: what they need, and how their senders are made."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from olmrl.config.schema import WeightSyncConfig
+from olmrl.weight_sync.direct_sender import DirectSender
+from olmrl.weight_sync.fleet import Fleet
+from olmrl.weight_sync.transport import Placement, Transport, WeightSender
+
+_MIB = 2**20
+
+
+class _Direct(Transport):
+    """vLLM's own receivers, which only its engines have, and only on GPUs."""
+
+    def obstacle(self, placement: Placement) -> str:
+        """Say what it lacks."""
+        if placement.engine != "vllm" or not placement.use_gpu:
+            return "needs the vllm engine on GPUs; use object_store or auto"
+        return ""
+
+    def sender(
+        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
+    ) -> WeightSender:
+        """Send bucket by bucket over the link of this transport."""
+        # importing vLLM patches torch, so only learners that need its transports import it
+        from olmrl.weight_sync.gpu_links import make_link  # noqa: PLC0415
+
+        bucket_bytes = int(config.bucket_mb * _MIB)
+        link = make_link(self.backend, fleet, bucket_bytes)
+        return DirectSender(config, fleet, rank, wire, link, bucket_bytes)
+
+
+class Nccl(_Direct):
+    """Broadcast to engines on other GPUs."""
+
+    backend: ClassVar[str] = "nccl"
+
+    def obstacle(self, placement: Placement) -> str:
+        """NCCL takes one process per GPU."""
+        shared = "refuses two processes on one GPU, as with rollout.colocate; use ipc or auto"
+        return super().obstacle(placement) or (shared if placement.colocate else "")
+
+
+class Ipc(_Direct):
+    """Share memory with the engine on the same GPU."""
+
+    backend: ClassVar[str] = "ipc"
+
+    def obstacle(self, placement: Placement) -> str:
+        """The engine must be on this GPU."""
+        apart = "needs engines on the learner's GPUs (rollout.colocate: true); use nccl or auto"
+        return super().obstacle(placement) or ("" if placement.colocate else apart)

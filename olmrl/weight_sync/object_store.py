@@ -1,0 +1,88 @@
+"""Weights through Ray's object store: written once, read in place by every engine.
+
+The published weights stay there until the next ones come, so an engine that joins between two sends
+reads them by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+import torch
+
+from olmrl.config.schema import WeightSyncConfig
+from olmrl.metrics import Measurements, Sum
+from olmrl.types import PolicyVersion
+from olmrl.weight_sync import checksum
+from olmrl.weight_sync.fleet import Fleet
+from olmrl.weight_sync.measure import sync_measurements
+from olmrl.weight_sync.publication import NamedTensor, pack, with_data
+from olmrl.weight_sync.transport import Transport, WeightSender
+
+_MIB = 2**20
+_PUTS_IN_AIR = 2
+
+
+class ObjectStore(Transport):
+    """Works on any machine and with any engine."""
+
+    def sender(
+        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
+    ) -> WeightSender:
+        """See `ObjectStoreSender`."""
+        return ObjectStoreSender(config, fleet, rank, wire)
+
+
+class ObjectStoreSender:
+    """Puts flat buckets of weights into the store and tells the engines."""
+
+    serves_joiners = False
+
+    def __init__(
+        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
+    ) -> None:
+        self._config = config
+        self._fleet = fleet
+        self._rank = rank
+        self._wire = wire
+
+    def send(self, named: Iterable[NamedTensor], version: PolicyVersion) -> Measurements:
+        """Put buckets while later tensors are gathered, then let engines read them."""
+        if self._rank != 0:
+            for _ in named:
+                pass
+            return {}
+        started = time.monotonic()
+        sums: checksum.Checksums | None = {} if self._config.checksum else None
+        store = self._fleet.store
+        store.begin.remote()
+        adding: list[Any] = []
+        stream = checksum.cast_and_count(named, self._wire, sums, self._fleet.family)
+        for bucket in pack(stream, int(self._config.bucket_mb * _MIB)):
+            adding.append(store.add.remote(with_data(bucket, None), bucket.data))
+            if len(adding) > _PUTS_IN_AIR:
+                ray.get(adding.pop(0))
+        ray.get(adding)
+        publication = ray.get(store.commit.remote(version))
+        published = time.monotonic()
+        self._fleet.refresh()
+        self._fleet.call("sync", lambda _: (publication, self._fleet.in_flight))
+        self._fleet.mark_synced(version)
+        if sums is not None:
+            self._fleet.verify(sums)
+        seconds = time.monotonic() - started
+        taken = len(self._fleet.engines)
+        return sync_measurements(publication.num_bytes, seconds, taken, len(self._fleet.failed)) | {
+            "time/weight_publish": Sum(published - started),
+            "time/weight_load": Sum(time.monotonic() - published),
+        }
+
+    def pending(self) -> bool:
+        """Engines that join late read the store's publication themselves."""
+        return False
+
+    def close(self) -> None:
+        """Nothing to release."""

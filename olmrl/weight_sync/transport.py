@@ -1,0 +1,115 @@
+"""What a weight transport is, and which one a run uses.
+
+    transport                learner's side                     engines' side (vLLM's backend)
+    object_store, anywhere   object_store.ObjectStoreSender     vllm_backend, `olmrl_store`
+    nccl, between GPUs       direct_sender over gpu_links       vLLM's own, `nccl`
+    ipc, on the same GPU     direct_sender over gpu_links       vLLM's own, `ipc`
+
+This module imports neither torch nor vLLM, so the Driver and engines may ask it first.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from olmrl.config.registered import TRANSPORTS
+from olmrl.config.schema import WeightSyncConfig
+from olmrl.metrics import Measurements
+from olmrl.types import PolicyVersion
+
+if TYPE_CHECKING:
+    import torch
+
+    from olmrl.weight_sync.fleet import Fleet
+    from olmrl.weight_sync.publication import NamedTensor
+
+
+class WeightSender(Protocol):
+    """Sends a policy version to every engine. All learner ranks make the same calls."""
+
+    def send(self, named: Iterable[NamedTensor], version: PolicyVersion) -> Measurements:
+        """Publish the weights and return when every living engine has them.
+
+        Args:
+            named: HF names and full tensors, in the same order on all ranks; frozen parts may be
+                left out. A tied LM head must be included.
+            version: Stamps every token made from these weights.
+
+        Raises:
+            WeightMismatch: checksum mode found unequal weights.
+        """
+
+    serves_joiners: bool
+    """Whether engines that join between two sends can only get weights from here (nccl, ipc)."""
+
+    def pending(self) -> bool:
+        """Whether there are such engines, so that `send` must be repeated; False off rank 0."""
+
+    def close(self) -> None:
+        """Release communicators."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the two sides stand."""
+
+    engine: str
+    """`rollout.engine`: vllm or hf."""
+    use_gpu: bool
+    colocate: bool
+    """Whether engines share the learner's GPUs."""
+
+
+class Transport(ABC):
+    """A way from the learner to the engines; made without arguments."""
+
+    backend: ClassVar[str] = "olmrl_store"
+    """vLLM's weight-transfer backend that receives in the engines (its `WeightTransferConfig`)."""
+
+    def obstacle(self, placement: Placement) -> str:
+        """Why it cannot work there, and what to set instead; empty if it can."""
+        return ""
+
+    @abstractmethod
+    def sender(
+        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
+    ) -> WeightSender:
+        """The sending side; called on every learner rank.
+
+        Args:
+            config: Bucket size, in-flight mode, checksum mode.
+            fleet: All living engines.
+            rank: This learner rank; 0 talks to engines.
+            wire: The engines' dtype, which travels.
+        """
+
+
+def load_transport(name: str) -> Transport:
+    """The transport of a name or import path.
+
+    Raises:
+        ValueError: an unknown name, or one that leads to no `Transport`.
+    """
+    transport: Transport = TRANSPORTS.load_class(name, Transport)()
+    return transport
+
+
+def resolve_transport(
+    config: WeightSyncConfig, *, engine: str, use_gpu: bool, colocate: bool
+) -> str:
+    """Name of the transport that `auto` stands for, or of the requested one.
+
+    Raises:
+        ValueError: no transport, or one that the hardware or the engine does not support.
+    """
+    if config.transport == "auto":
+        if engine != "vllm" or not use_gpu:
+            return "object_store"
+        return "ipc" if colocate else "nccl"
+    obstacle = load_transport(config.transport).obstacle(Placement(engine, use_gpu, colocate))
+    if obstacle:
+        raise ValueError(f"weight_sync.transport: {config.transport} {obstacle}")
+    return config.transport

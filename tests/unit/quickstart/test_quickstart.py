@@ -1,0 +1,79 @@
+"""The quick start makes what is missing, goes on where it was stopped, and keeps what it made."""
+
+import pytest
+
+from olmrl.quickstart import __main__ as quickstart
+
+SETTINGS = """
+seed: 1
+pages: --train 2
+warm_up: [first.yaml, second.yaml]
+grpo: grpo.yaml
+"""
+
+
+@pytest.fixture
+def steps(monkeypatch, tmp_path):
+    """Titles of the commands that ran; a title put into `stops` is stopped when its turn comes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "quickstart.yaml").write_text(SETTINGS)
+    ran, stops = [], []
+
+    def step(title, module, arguments):
+        ran.append(title)
+        if title in stops:
+            raise quickstart.Stopped(title, 130, signalled=True)
+        for argument in arguments:
+            if argument.startswith("run.dir=data"):
+                (tmp_path / argument.removeprefix("run.dir=") / "model").mkdir(parents=True)
+
+    monkeypatch.setattr(quickstart, "step", step)
+    return ran, stops
+
+
+def test_a_stopped_quick_start_goes_on_where_it_was(steps, capsys):
+    ran, stops = steps
+    stops.append("SFT warm-up 2")
+    assert quickstart.main([]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    stops.clear()
+    ran.clear()
+    assert quickstart.main([]) == 0
+    assert ran == ["SFT warm-up 2", "GRPO"]
+    ran.clear()
+    assert quickstart.main([]) == 0
+    assert ran == ["GRPO"]
+    assert "Pages and warmed-up model" in capsys.readouterr().out
+
+
+def test_the_warmed_up_model_is_the_last_one_wherever_the_folder_is_moved(steps, tmp_path):
+    assert quickstart.main([]) == 0
+    (tmp_path / "data").rename(tmp_path / "moved")
+    warm = tmp_path / "moved" / "quickstart" / "warm"
+    assert warm.resolve() == tmp_path / "moved" / "quickstart" / "warmup-2" / "model"
+
+
+def test_fresh_and_changed_settings_make_everything_again(steps, tmp_path):
+    ran, stops = steps
+    assert quickstart.main([]) == 0
+    stops.append("Pages")
+    ran.clear()
+    assert quickstart.main(["--fresh"]) == 130
+    assert ran == ["Pages"] and not list((tmp_path / "data/quickstart").glob("warmup-*"))
+    stops.clear()
+    assert quickstart.main([]) == 0
+    everything = ["Pages", "Model", "SFT warm-up 1", "SFT warm-up 2", "GRPO"]
+    assert ran == ["Pages", *everything]
+    (tmp_path / "configs/quickstart.yaml").write_text(SETTINGS.replace("seed: 1", "seed: 2"))
+    ran.clear()
+    assert quickstart.main([]) == 0
+    assert ran == everything
+
+
+def test_a_stopped_training_names_the_command_that_continues_it(steps, capsys):
+    _, stops = steps
+    stops.append("GRPO")
+    assert quickstart.main(["run.steps=2"]) == 130
+    error = capsys.readouterr().err
+    assert "olmrl.grpo --resume auto --config grpo.yaml run.dir=runs/quickstart-1 run.st" in error
