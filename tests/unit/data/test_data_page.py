@@ -50,8 +50,8 @@ def test_tests_of_a_page_are_gathered_over_all_files(bench: Path):
 
 def test_references_follow_the_public_naming(bench: Path):
     pages = {s.page_id: load_page(s, 120) for s in scan_bench(str(bench))}
-    assert pages["sub/a.pdf::1"].reference.endswith("of a")
-    assert pages["sub/b_page2.pdf::1"].reference.endswith("of b")
+    assert pages["sub/a.pdf::1"].page.reference.endswith("of a")
+    assert pages["sub/b_page2.pdf::1"].page.reference.endswith("of b")
     assert pages["sub/a.pdf::1"].image.shape == (120, 80, 3)
 
 
