@@ -32,6 +32,7 @@ def start_head() -> Cluster:
     os.environ["RAY_enable_worker_prestart"] = "0"  # noqa: SIM112
     head = {
         "num_cpus": CPUS,
+        "object_store_memory": 512 << 20,
         "include_dashboard": False,
         "no_monitor": True,
         "include_log_monitor": False,
