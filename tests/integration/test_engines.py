@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen2_5_VLForConditi
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.payload import pack_block
+from olmrl.data.payload import pack_block, unpack_block
 from olmrl.models.registry import FAMILIES
 from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
@@ -352,8 +353,9 @@ def test_a_request_that_cannot_be_is_refused_and_the_engine_lives_on(driver: Dri
     driver.fresh()
     twice = driver.submit(page(15), SamplingSpec(0.7, 1.0, 300), (0,))
     with pytest.raises(ValueError, match=twice):
-        driver.call("submit", twice, page(15), PROMPT, DRAW, (0,), None)
+        driver.call("submit", twice, driver.block(page(15)), DRAW, (0,), None)
+    wordless = replace(unpack_block(driver.block(page(15))), prompt_ids=np.arange(60, 70))
     with pytest.raises(ValueError, match="image"):
-        driver.call("submit", "no-image", page(15), "read this", DRAW, (0,), None)
+        driver.call("submit", "no-image", pack_block(wordless), DRAW, (0,), None)
     driver.gather(1)
     assert len(driver.generate(page(15), DRAW)) == 6
