@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from olmrl.data.encode import Encoder
-from olmrl.evaluation.parity_texts import transcribe
+from olmrl.evaluation.parity_texts import greedy_completions
 from olmrl.export import fp8, hf, parity
 from olmrl.export.emulate import ProbedModel
 from olmrl.export.samples import Sample, load_pages
@@ -87,7 +87,7 @@ def run_parity(options: argparse.Namespace) -> int:
     """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
     encoder = Encoder(options.model, prompt=options.prompt)
     pages = load_pages(options.pages, options.limit, options.longest_side)
-    completions = transcribe(
+    completions = greedy_completions(
         options.model, pages, options.prompt, options.max_tokens, options.dtype
     )
     probe = ProbedModel(options.model, getattr(torch, options.dtype))
