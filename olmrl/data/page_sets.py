@@ -84,11 +84,11 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
 
 
 def judge_all(
-    work: Callable[[int, int, int], Made], count: int, resources: Mapping[str, float] | None
+    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
 ) -> Iterable[Any]:
-    """What `work` notes of each item, in order, many items to a task of Ray Data."""
+    """What `work` says of each item, in order, many items to a task of Ray Data."""
     stream = OrderedStream(
-        work,
+        _Noted(work),
         count,
         seed=None,
         item_bytes=1024,
@@ -98,6 +98,16 @@ def judge_all(
         most_per_task=_PAIRS_PER_TASK,
     )
     return (item.note for item in stream)
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """Work whose values are light."""
+
+    work: Callable[[int, int, int], Any]
+
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
+        return Made(self.work(epoch, index, item))
 
 
 def _require_kept(rules: Sequence[str]) -> None:

@@ -19,7 +19,6 @@ import numpy as np
 from olmrl import storage
 from olmrl.data.order import order
 from olmrl.data.page import PageSource
-from olmrl.data.payload import Made
 from olmrl.data.render import BadPage, UnreadPage
 from olmrl.data.steps import Dropped, Pipeline, StepContext
 from olmrl.data.validate import Judge, load_verdicts, save_verdicts, stamp
@@ -81,10 +80,7 @@ def kept_pages(kept: Sequence[bool], epochs: float, seed: int) -> int:
 class _JudgeWork:
     pages: tuple[Judged, ...]
 
-    def __call__(self, epoch: int, index: int, item: int) -> Made:
-        return Made(self._rule(item))
-
-    def _rule(self, item: int) -> str | None:
+    def __call__(self, epoch: int, index: int, item: int) -> str | None:
         source, pipeline = self.pages[item]
         context = StepContext(np.random.default_rng(0))
         try:

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 
 from olmrl import storage
 from olmrl.data.page import PageSource, read_reference
-from olmrl.data.payload import Made
 from olmrl.data.render import BadPage, UnreadPage, page_count
 from olmrl.markup import front_matter
 
@@ -72,11 +71,11 @@ def check_pair(source: PageSource) -> str:
 class _CheckWork:
     sources: tuple[PageSource, ...]
 
-    def __call__(self, epoch: int, index: int, item: int) -> Made:
+    def __call__(self, epoch: int, index: int, item: int) -> str | UnreadPage:
         try:
-            return Made(check_pair(self.sources[item]))
+            return check_pair(self.sources[item])
         except UnreadPage as unread:
-            return Made(unread)
+            return unread
 
 
 def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Validation:

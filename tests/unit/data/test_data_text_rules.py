@@ -42,7 +42,7 @@ def test_pages_are_judged_without_their_image(tmp_path: Path):
     pipeline = build_pipeline(PIPELINE)
     pages = tuple((source, pipeline) for source in scan_pairs(str(root)).sources)
     work = _JudgeWork(pages)
-    found = [work(0, k, k).note for k in range(5)]
+    found = [work(0, k, k) for k in range(5)]
     assert found == ["", "DatasetTextRuleFilter: markdown table", "", None, ""]
     assert known_rules(pages, str(tmp_path)) == [None] * 5
     plain = build_pipeline([PIPELINE[0], *PIPELINE[2:]])
