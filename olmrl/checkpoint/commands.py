@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from olmrl.data.encode import Encoder
-from olmrl.evaluation.parity_texts import transcribe
+from olmrl.evaluation.parity_texts import greedy_completions
 from olmrl.export import fp8, hf, parity
 from olmrl.export.emulate import ProbedModel
 from olmrl.export.samples import Sample, load_pages
@@ -88,7 +88,7 @@ def run_parity(options: argparse.Namespace) -> int:
     encoder = Encoder(options.model, prompt=options.prompt)
     rendered = load_pages(options.pages, options.limit, options.longest_side)
     pages = [encoder.encode_page(page) for page in rendered]
-    completions = transcribe(options.model, pages, options.max_tokens, options.dtype)
+    completions = greedy_completions(options.model, pages, options.max_tokens, options.dtype)
     probe = ProbedModel(options.model, getattr(torch, options.dtype))
     scored = []
     for page, completion in zip(pages, completions, strict=True):

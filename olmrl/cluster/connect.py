@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -15,6 +16,9 @@ from olmrl.cluster.plan import ENGINE, Plan, Role, check
 from olmrl.cluster.reserve import wait_for_nodes
 from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
 from olmrl.errors import RunStopped
+
+Started = TypeVar("Started")
+_PATIENCE_S = 240.0
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
 """Environment variables that workers must share with the Driver."""
@@ -79,28 +83,42 @@ def connect(
 
 
 def _start_local(**settings: Any) -> None:
-    try:
-        # "local": otherwise Ray would join any cluster that is running on this machine
-        ray.init(
+    # "local": otherwise Ray would join any cluster that is running on this machine
+    start_patiently(
+        lambda: ray.init(
             address="local", dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **settings
         )
-    except Exception as error:  # Ray raises the bare class for this
-        reason = too_slow(error)
-        if reason is None:
-            raise
-        raise RunStopped(reason) from None
-
-
-def too_slow(error: Exception) -> str | None:
-    """What a user can do about a Ray that did not start in time; None for another failure."""
-    if "timed out during startup" not in str(error):
-        return None
-    waited = os.environ["RAY_raylet_start_wait_time_s"]  # noqa: SIM112
-    load, cores = os.getloadavg()[0], os.cpu_count()
-    return (
-        f"Ray did not start within {waited} s: this machine is overloaded (load average {load:.1f} "
-        f"on {cores} cores); stop other work on it, or set cluster.address to a running cluster"
     )
+
+
+def start_patiently(start: Callable[[], Started], patience_s: float = _PATIENCE_S) -> Started:
+    """Start Ray, again and again where the machine is too busy for Ray's own waits.
+
+    Ray gives a node's agent 15 s and the node 30 s to come up (ray 2.60), whatever is configured.
+
+    Args:
+        start: starts it.
+        patience_s: after so many seconds there is no further attempt.
+
+    Raises:
+        RunStopped: no attempt succeeded; says how busy the machine is.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return start()
+        except Exception as error:  # Ray raises the bare class for this
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            waited = time.monotonic() - began
+            if waited >= patience_s:
+                load, cores = os.getloadavg()[0], os.cpu_count()
+                raise RunStopped(
+                    f"Ray did not start within {waited:.0f} s: this machine is overloaded (load "
+                    f"average {load:.1f} on {cores} cores); stop other work on it, or set "
+                    "cluster.address to a running cluster"
+                ) from None
 
 
 def beside_driver() -> dict[str, Any]:

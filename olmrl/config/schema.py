@@ -409,7 +409,7 @@ class CheckpointConfig(Section):
     """What is saved, and when."""
 
     every: Annotated[int, Field(ge=0)] = 50
-    """Save every k optimizer steps; 0: only at the end, and what `keep_best` keeps."""
+    """Save every k steps; 0: only at the end, and what `keep_best` keeps."""
     keep_last: Count = 3
     """Number of newest checkpoints kept."""
     keep_best: Annotated[int, Field(ge=0)] = 1
@@ -609,7 +609,7 @@ class TrainingConfig(Section):
     """SFT loop."""
 
     pages_per_step: Count = 32
-    """Pages in one optimizer step, over all ranks."""
+    """Pages in one step, over all ranks."""
     shuffle_seed: int | None = None
     """Seed of the page order; null takes run.seed."""
 

@@ -17,7 +17,7 @@ from olmrl.rollout.environment import engine_environment
 from olmrl.types import Completion, EncodedPage, SamplingSpec
 
 
-def transcribe(
+def greedy_completions(
     model: str, pages: list[EncodedPage], max_tokens: int, dtype: Dtype
 ) -> list[Completion]:
     """Greedy transcriptions by vLLM, in a process of its own: it changes torch for good.

@@ -65,7 +65,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     for reward in build_all(config.rewards):
         if reward.curriculum is not None:
             reward.curriculum.check_files(name for page in train for name in page.test_files)
-    total = total_steps(config, len(train))
+    pages = config.run.epochs * len(train)
+    total = config.run.total_steps(pages, config.algorithm.pages_per_step)
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 
     buffer = start_actor(
@@ -151,8 +152,3 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
 def limited(sources: list[PageSource], config: GrpoConfig) -> list[PageSource]:
     """The pages that `data.max_pages` leaves."""
     return sources[: config.data.max_pages]
-
-
-def total_steps(config: GrpoConfig, pages: int) -> int:
-    """Steps of the run, by the pages of an epoch."""
-    return config.run.total_steps(config.run.epochs * pages, config.algorithm.pages_per_step)

@@ -56,7 +56,7 @@ class GrpoLearner:
     def step(self, batches: Sequence[PackedBatch], step: int = 0) -> Measurements:
         """Learn from this rank's share of a batch of prompt groups.
 
-        Makes `epochs_per_batch` x `minibatches` optimizer steps; with more than one, log-probs
+        Makes `epochs_per_batch` x `minibatches` optimizer updates; with more than one, log-probs
         under the policy before the first are computed and ratios taken against them. Micro-batches
         are cut into minibatches in order.
 

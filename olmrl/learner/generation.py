@@ -41,7 +41,7 @@ def whole_copy(strategy: Strategy, config: ModelConfig) -> Any:
 
 
 @torch.inference_mode()
-def transcribe(
+def generate_greedily(
     model: Any,
     pages: Sequence[EncodedPage],
     encoder: Encoder,

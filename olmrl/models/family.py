@@ -258,8 +258,14 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def processor(self, images: Any, tokenizer: Any, chat_template: str) -> Any:
-        """The family's processor of transformers around an image processor and a tokenizer."""
+    def processor(self, tokenizer: Any, chat_template: str, **images: Any) -> Any:
+        """The family's processor of transformers around a tokenizer.
+
+        Args:
+            tokenizer: the tokenizer.
+            chat_template: its chat template.
+            images: settings of the image processor: bounds in pixels, mean, standard deviation.
+        """
 
 
 def _with_prefix(name: str, prefixes: Sequence[tuple[str, str]]) -> str:

@@ -46,12 +46,18 @@ class QwenVL(Family):
     quantisable = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight"
     unquantised = ("lm_head", "re:.*visual.*")
 
-    def processor(self, images: Any, tokenizer: Any, chat_template: str) -> Any:
+    def processor(self, tokenizer: Any, chat_template: str, **images: Any) -> Any:
         """See `Family`."""
         from transformers import Qwen2VLVideoProcessor  # noqa: PLC0415
+        from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl  # noqa: PLC0415
 
+        image_processor = image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil(
+            patch_size=self.image_settings.patch_size,
+            merge_size=self.image_settings.merge_size,
+            **images,
+        )
         return self._processor_class()(
-            image_processor=images,
+            image_processor=image_processor,
             tokenizer=tokenizer,
             video_processor=Qwen2VLVideoProcessor(),
             chat_template=chat_template,

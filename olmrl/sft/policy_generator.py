@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from olmrl.data.encode import Encoder
-from olmrl.learner.generation import transcribe
+from olmrl.learner.generation import generate_greedily
 from olmrl.types import Completion, EncodedPage, PolicyVersion, SamplingSpec, VersionSpan
 
 
@@ -43,7 +43,7 @@ class PolicyGenerator:
         self._waiting = self._waiting[self._batch_pages :]
         if not batch:
             return []
-        read = transcribe(
+        read = generate_greedily(
             self._model,
             [page for _, page, _ in batch],
             self._encoder,

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from olmrl.models import registry
 from olmrl.models.family import Family, TinySize
@@ -117,15 +116,14 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, family: Family) -> Any:
     """
     settings = family.image_settings
     unit = settings.patch_size * settings.merge_size
-    images = Qwen2VLImageProcessorPil(
+    return family.processor(
+        tokenizer,
+        CHAT_TEMPLATE,
         min_pixels=unit**2,
         max_pixels=1280 * unit**2,
-        patch_size=settings.patch_size,
-        merge_size=settings.merge_size,
         image_mean=[1.0] * 3,
         image_std=[0.5] * 3,
     )
-    return family.processor(images, tokenizer, CHAT_TEMPLATE)
 
 
 def make_config(

@@ -10,11 +10,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "cluster"))
 from learner_peak import Case, Step
 
 from olmrl.cluster.memory import learner_memory, total
-from olmrl.synth.model import ModelSize
+from olmrl.models.family import TinySize
 
 pytestmark = pytest.mark.gpu
 
-WIDE = ModelSize(1024, 8, 8, 4, 4096, 512, 4, 8, 1024)
+WIDE = TinySize(1024, 8, 8, 4, 4096, 512, 4, 8, 1024)
 TOLERANCE = 0.25
 
 

@@ -34,10 +34,17 @@ def command(module, *overrides, flags=()):
     return [sys.executable, "-m", module, *words_of(overrides, flags)]
 
 
-def run(*arguments, **keywords):
+RUN_CPUS = 5
+"""Logical ones that a run on the shared head has: about what it takes when it starts its own."""
+
+
+def run(module, *overrides, flags=(), head=None):
+    """Run the command; with `head` on that cluster, else on a Ray of its own."""
+    joined = [f"cluster.address={head.address}"] if head else []
     done = subprocess.run(
-        command(*arguments, **keywords), capture_output=True, text=True, timeout=900, cwd=ROOT
-    )
+        command(module, *overrides, *joined, flags=flags),
+        capture_output=True, text=True, timeout=900, cwd=ROOT,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -98,23 +105,6 @@ def sft_overrides(pages, model, out, root=None):
         f"data.pipeline=[{', '.join(SFT_PIPELINE)}]",
         "data.max_tokens=256",
         "learner.optimizer.lr=2e-3",
-    ]
-
-
-SFT_STEPS, SFT_CUT = 10, 5
-"""Of 6 steps an epoch, so that the cut lies in the middle of one."""
-
-
-def sft_settings(pages, model, out, root=None, steps=SFT_STEPS):
-    """A run that transcribes and scores pages at steps 0, 5 and 10 and chooses its best by them."""
-    generate = f"{{pages: 3, every: 5, max_tokens: 24, batch_pages: 2, bench: {pages / 'heldout'}}}"
-    return [
-        *sft_overrides(pages, model, out, root),
-        f"run.steps={steps}",
-        "training.pages_per_step=4",
-        "checkpoint.every=0",
-        "learner.optimizer.schedule=linear",
-        f"evaluation={{every: 5, generate: {generate}, best_metric: eval/held/edit_similarity}}",
     ]
 
 

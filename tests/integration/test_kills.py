@@ -8,6 +8,7 @@ from running import (
     EPOCHS,
     GRPO,
     PAGES,
+    RUN_CPUS,
     STEPS,
     Running,
     grpo_overrides,
@@ -46,11 +47,15 @@ def killed_run(module, overrides, seed, victims, last_step):
     running.finish()
 
 
-def test_a_killed_grpo_run_equals_an_uninterrupted_one(tiny_pages, tiny_model, tmp_path):
+def test_a_killed_grpo_run_equals_an_uninterrupted_one(
+    tiny_pages, tiny_model, tmp_path, ray_head, ray_job
+):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     pages, steps = PAGES // 2, STEPS // 2
     few = f"data.max_pages={pages}"
-    run("olmrl.grpo", *grpo_overrides(tiny_pages, tiny_model, whole), *GRPO, few)
+    with ray_job(cpus=RUN_CPUS):
+        overrides = grpo_overrides(tiny_pages, tiny_model, whole)
+        run("olmrl.grpo", *overrides, *GRPO, few, head=ray_head)
     overrides = [*grpo_overrides(tiny_pages, tiny_model, killed), *GRPO, few]
     killed_run("olmrl.grpo", overrides, 1, ["learner", "node"], steps)
     assert_epochs_closed_once(killed, EPOCHS, pages)

@@ -3,18 +3,61 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
-from running import ROOT, command, here, run, sft_settings, words_of
-from running import SFT_CUT as CUT
-from running import SFT_STEPS as STEPS
+from running import ROOT, RUN_CPUS, command, here, run, sft_overrides, words_of
 
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.metrics import read_rows
 
+STEPS, CUT = 10, 5
+"""Of 6 steps an epoch, so that the cut lies in the middle of one."""
+
+
+def settings(pages, model, out, root=None, steps=STEPS):
+    """A run that transcribes and scores pages at steps 0, 5 and 10 and chooses its best by them."""
+    generate = f"{{pages: 3, every: 5, max_tokens: 24, batch_pages: 2, bench: {pages / 'heldout'}}}"
+    return [
+        *sft_overrides(pages, model, out, root),
+        f"run.steps={steps}",
+        "training.pages_per_step=4",
+        "checkpoint.every=0",
+        "learner.optimizer.schedule=linear",
+        f"evaluation={{every: 5, generate: {generate}, best_metric: eval/held/edit_similarity}}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def sft_run(tiny_pages, tiny_model, tmp_path_factory, ray_head, ray_job):
+    """Ten steps on two workers over 24 pages and a broken one, transcriptions on the way."""
+    runs = tmp_path_factory.mktemp("runs")
+    root = runs / "pages" / "sft"
+    root.mkdir(parents=True)
+    for path in (tiny_pages / "sft").rglob("*"):
+        if path.is_file():
+            (root / path.name).symlink_to(path)
+    (root / "broken.pdf").write_bytes(b"not a pdf")
+    (root / "broken.md").write_text("---\n---\n")
+    out = runs / "whole"
+    overrides = [*settings(tiny_pages, tiny_model, out, root), "learner.workers=2"]
+    with ray_job(cpus=RUN_CPUS):
+        run("olmrl.sft", *overrides, head=ray_head)
+    return out
+
 
 def rows_with(out, name):
     return {row["step"]: row for row in read_rows(out / "metrics.jsonl") if name in row}
+
+
+def test_sft_learns_and_counts_its_pages(sft_run):
+    rows = read_rows(sft_run / "metrics.jsonl")
+    losses = [r["eval/held/loss"] for r in rows if "eval/held/loss" in r]
+    assert losses[-1] < losses[0] - 1.0, losses
+    assert [r["step"] for r in rows if "loss/sft" in r] == list(range(1, STEPS + 1))
+    bad = [json.loads(line) for line in (sft_run / "bad_pages.jsonl").read_text().splitlines()]
+    assert [Path(row["path"]).name for row in bad] == ["broken.pdf"]
+    assert (sft_run / "model" / "config.json").is_file()
 
 
 def test_a_sample_of_pages_is_transcribed_and_scored(sft_run):
@@ -60,14 +103,14 @@ def test_a_run_that_goes_on_with_two_workers_equals_an_uninterrupted_one(
     tiny_pages, tiny_model, tmp_path
 ):
     whole, out = tmp_path / "whole", tmp_path / "cut"
-    run("olmrl.sft", *sft_settings(tiny_pages, tiny_model, whole))
+    run("olmrl.sft", *settings(tiny_pages, tiny_model, whole))
     shutil.copytree(whole, out)
     for step in CheckpointFolder(out / "checkpoints").steps():
         if step > CUT:  # as a kill after that step leaves it
             shutil.rmtree(out / "checkpoints" / f"step-{step}")
     run(
         "olmrl.sft",
-        *sft_settings(tiny_pages, tiny_model, out),
+        *settings(tiny_pages, tiny_model, out),
         "learner.workers=2",
         flags=["--resume", "auto", "--allow-config-change"],
     )
@@ -94,7 +137,7 @@ def refused(overrides):
 
 def test_a_directory_that_holds_a_run_is_left_alone(sft_run, tiny_pages, tiny_model):
     before = {path: path.stat().st_mtime_ns for path in sft_run.rglob("*.json*")}
-    message = refused(sft_settings(tiny_pages, tiny_model, sft_run))
+    message = refused(settings(tiny_pages, tiny_model, sft_run))
     assert "holds a run already" in message and "--resume auto" in message
     assert {path: path.stat().st_mtime_ns for path in sft_run.rglob("*.json*")} == before
 
@@ -110,7 +153,7 @@ def test_a_dry_run_counts_pages_without_starting_anything(
 ):
     root = sft_run.parent / "pages" / "sft"
     shared = f"data.cache_dir={sft_run.parent}"
-    arguments = [*sft_settings(tiny_pages, tiny_model, sft_run, root), shared]
+    arguments = [*settings(tiny_pages, tiny_model, sft_run, root), shared]
     empty = tmp_path / "empty"
     empty.mkdir()
     more = f"data.train=[{{root: {tiny_pages / 'sft'}, limit: 9, repeat: 2}}, {{root: {empty}}}]"
@@ -125,7 +168,7 @@ def test_a_dry_run_counts_pages_without_starting_anything(
 
 @pytest.mark.slow
 def test_a_run_whose_filters_drop_every_page_says_which(tiny_pages, tiny_model, tmp_path):
-    arguments = sft_settings(tiny_pages, tiny_model, tmp_path / "run", steps=2)
+    arguments = settings(tiny_pages, tiny_model, tmp_path / "run", steps=2)
     dropping = ["data.max_tokens=10", "evaluation={}", "data.evaluation=[]"]
     done = subprocess.run(
         command("olmrl.sft", *arguments, *dropping),

@@ -3,7 +3,15 @@
 import multiprocessing
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch.distributed.fsdp", "olmrl.checkpoint.state"])
+CONTEXT.set_forkserver_preload(
+    [
+        "torch.distributed.fsdp",
+        "olmrl.checkpoint.state",
+        "olmrl.learner.core",
+        "olmrl.learner.strategy_fsdp",
+        "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
+    ]
+)
 
 
 def run_child(function, *args):

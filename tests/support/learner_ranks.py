@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+import torch.multiprocessing
+from children import CONTEXT
 
 RANKS = 2
 PATIENCE_S = 120
@@ -38,13 +39,12 @@ class Ranks:
         return results
 
     def _start(self) -> None:
-        context = mp.get_context("spawn")
         self._folder = tempfile.TemporaryDirectory()
-        self._inboxes = [context.Queue() for _ in range(RANKS)]
-        self._outboxes = [context.Queue() for _ in range(RANKS)]
+        self._inboxes = [CONTEXT.Queue() for _ in range(RANKS)]
+        self._outboxes = [CONTEXT.Queue() for _ in range(RANKS)]
         for rank in range(RANKS):
             arguments = (rank, self._folder.name, self._inboxes[rank], self._outboxes[rank])
-            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             self._processes.append(process)
 

@@ -15,6 +15,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group
 
+from olmrl.cluster.connect import start_patiently
+
 CPUS = 8
 """Logical ones: they bound what runs side by side, whatever the machine has."""
 
@@ -30,12 +32,13 @@ def start_head() -> Cluster:
     os.environ["RAY_enable_worker_prestart"] = "0"  # noqa: SIM112
     head = {
         "num_cpus": CPUS,
+        "object_store_memory": 512 << 20,
         "include_dashboard": False,
         "no_monitor": True,
         "include_log_monitor": False,
         "_system_config": {"metrics_report_interval_ms": 500},
     }
-    return Cluster(initialize_head=True, head_node_args=head)
+    return start_patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
 
 
 @contextmanager

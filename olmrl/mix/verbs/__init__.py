@@ -1,1 +1,1 @@
-"""One module per verb; each has `HELP`, `add_arguments(parser)` and `run(args)`."""
+"""One module per verb; each has `add_arguments(parser)` and `run(options)`."""

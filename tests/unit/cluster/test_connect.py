@@ -1,30 +1,40 @@
-"""Ray's start-up waits are olmrl's; a Ray that is too slow is explained by the machine's load."""
+"""Starting Ray on a machine that is too busy for Ray's own waits."""
 
-import os
-import subprocess
-import sys
+import pytest
 
-from olmrl.cluster.connect import too_slow
+from olmrl.cluster.connect import start_patiently
+from olmrl.errors import RunStopped
 
-WAIT = "RAY_raylet_start_wait_time_s"
-SHOW = f"import os, sys, olmrl; assert 'ray' not in sys.modules; print(os.environ['{WAIT}'])"
+BUSY = "The current node timed out during startup. This could happen because"
 
 
-def waits(environment):
-    command = [sys.executable, "-c", SHOW]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def test_a_busy_machine_is_given_further_attempts():
+    answers = [Exception(BUSY), Exception(BUSY), None]
+
+    def start():
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+        return "address"
+
+    assert start_patiently(start) == "address" and not answers
 
 
-def test_waits_are_set_before_ray_reads_them_and_the_users_own_stay():
-    plain = {name: value for name, value in os.environ.items() if name != WAIT}
-    assert waits(plain) == "240"
-    assert waits(plain | {WAIT: "7"}) == "7"
+def test_an_overloaded_machine_is_told_so():
+    def start():
+        raise Exception(BUSY)
+
+    with pytest.raises(RunStopped, match=r"overloaded \(load average [\d.]+ on \d+ cores\)"):
+        start_patiently(start, patience_s=0.0)
 
 
-def test_a_node_that_came_too_late_names_the_load():
-    # the words of ray._private.node
-    message = too_slow(Exception("The current node timed out during startup. This could happen"))
-    assert "did not start within 240 s" in message and "overloaded (load average" in message
-    assert f"{os.cpu_count()} cores" in message
-    assert too_slow(ValueError("no such address")) is None
+def test_other_failures_are_not_retried():
+    calls = []
+
+    def start():
+        calls.append(1)
+        raise ValueError("no such address")
+
+    with pytest.raises(ValueError, match="no such address"):
+        start_patiently(start)
+    assert calls == [1]

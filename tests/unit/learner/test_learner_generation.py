@@ -10,7 +10,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encode import Encoder
 from olmrl.learner.build import build_strategy, head_spec
-from olmrl.learner.generation import transcribe, whole_copy
+from olmrl.learner.generation import generate_greedily, whole_copy
 from olmrl.models.pixels import normalise
 
 SIZES = [(84, 56), (112, 140), (56, 56)]
@@ -62,7 +62,7 @@ def _read(path, pages, batch_pages):
     mine = pages[strategy.rank :: strategy.world_size]
     copy = whole_copy(strategy, model)
     options = {"max_tokens": MAX_TOKENS, "batch_pages": batch_pages}
-    return [ids.tolist() for ids in transcribe(copy, mine, Encoder(path), **options)]
+    return [ids.tolist() for ids in generate_greedily(copy, mine, Encoder(path), **options)]
 
 
 @pytest.mark.parametrize("batch_pages", [1, 3])
@@ -81,7 +81,7 @@ def test_a_transcription_stops_behind_its_end(tiny_model, pages, expected):
     encoder = Encoder(str(tiny_model))
     encoder.end_id = expected[1][4]
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
-    read = list(transcribe(model, pages, encoder, max_tokens=MAX_TOKENS, batch_pages=3))
+    read = list(generate_greedily(model, pages, encoder, max_tokens=MAX_TOKENS, batch_pages=3))
     for ids, whole in zip(read, expected, strict=True):
         stop = whole.index(encoder.end_id) + 1 if encoder.end_id in whole else MAX_TOKENS
         assert ids.tolist() == whole[:stop]

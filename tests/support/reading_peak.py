@@ -10,7 +10,7 @@ from olmrl.cluster.workload import Workload
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encode import Encoder
 from olmrl.learner.build import build_strategy, head_spec
-from olmrl.learner.generation import transcribe, whole_copy
+from olmrl.learner.generation import generate_greedily, whole_copy
 from olmrl.models.family import TinySize
 from olmrl.synth import model as synth
 from olmrl.types import EncodedPage
@@ -53,7 +53,8 @@ class Reading:
             held = live.now
             live.reset()
             assert all(
-                len(ids) == self.max_tokens for ids in transcribe(copy, prompts, encoder, **options)
+                len(ids) == self.max_tokens
+                for ids in generate_greedily(copy, prompts, encoder, **options)
             )
         # bytes lie in numpy memory on a CPU, where no tensor operation makes them
         return held, live.peak - held + sum(page.patches.nbytes for page in prompts)
