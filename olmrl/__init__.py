@@ -5,11 +5,11 @@ import os
 __version__ = "0.1.0"
 
 _RAY_WAITS = {
-    "RAY_raylet_start_wait_time_s": "240",
+    "RAY_raylet_start_wait_time_s": "60",
     "RAY_agent_register_timeout_ms": "240000",
     "RAY_worker_register_timeout_seconds": "240",
 }
-"""Ray's start-up waits are for an idle machine (30 s for a node): at a load of ten they run out.
+"""Ray's start-up waits are for an idle machine: at a load of ten they run out.
 
 Set here because Ray reads them when it is first imported; the user's own values stay.
 """

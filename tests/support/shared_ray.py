@@ -36,7 +36,13 @@ def start_head() -> Cluster:
         "include_log_monitor": False,
         "_system_config": {"metrics_report_interval_ms": 500},
     }
-    return Cluster(initialize_head=True, head_node_args=head)
+    for attempt in range(4):  # as olmrl.cluster.connect does, and for its reason
+        try:
+            return Cluster(initialize_head=True, head_node_args=head)
+        except Exception as error:
+            if attempt == 3 or "timed out during startup" not in str(error):
+                raise
+    raise AssertionError("not reached")
 
 
 @contextmanager
