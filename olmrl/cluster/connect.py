@@ -94,7 +94,8 @@ def _start_local(**settings: Any) -> None:
 def start_patiently(start: Callable[[], Started], patience_s: float = _PATIENCE_S) -> Started:
     """Start Ray, again and again where the machine is too busy for Ray's own waits.
 
-    Ray gives a node's agent 15 s and the node 30 s to come up (ray 2.60), whatever is configured.
+    Ray gives a node's agent 15 s and the node 30 s to come up, whatever is configured (ray 2.60;
+    ray-project/ray, issue 65983).
 
     Args:
         start: starts it.
