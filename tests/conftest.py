@@ -45,8 +45,11 @@ def ray_head():
     """The Ray head of all modules that need one in this process."""
     from shared_ray import start_head
 
+    import ray
+
     head = start_head()
     yield head
+    ray.shutdown()  # a job that a failed test left open would keep its node
     head.shutdown()
 
 

@@ -242,7 +242,7 @@ def test_a_transport_of_ones_own_reaches_every_engine(
     named = perturbed(model_path, 0.04)
     measured = flatten(sender.send(iter(named), version))
     assert measured["weight_sync/bytes"] == 2 * sum(t.numel() * 2 for _, t in named)
-    pool.submit("half", page(0), DRAW, (0, 1))
+    pool.submit("half", page(model_path, 0), DRAW, (0, 1))
     for completion in gather(pool, 2):
         assert [span.version for span in completion.versions] == [version]
 

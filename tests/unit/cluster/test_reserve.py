@@ -39,7 +39,7 @@ def start(options, count):
 
     class Somewhere:  # in here, so that Ray sends it by value
         def node(self):
-            return Made(ray.get_runtime_context().get_node_id())
+            return ray.get_runtime_context().get_node_id()
 
     actors = [ray.remote(Somewhere).options(**options(k)).remote() for k in range(count)]
     found = ray.get([actor.node.remote() for actor in actors])
