@@ -43,9 +43,8 @@ def pytest_unconfigure():
 @pytest.fixture(scope="session")
 def ray_head():
     """The Ray head of all modules that need one in this process."""
-    from shared_ray import start_head
-
     import ray
+    from shared_ray import start_head
 
     head = start_head()
     yield head
