@@ -15,14 +15,12 @@ from olmrl.models.qwen_vl import (
     merger_layers,
     qwen2_blocks,
     text_of,
-    tiny_text,
-    tiny_tokens,
 )
 from olmrl.models.shape import Blocks, ModelShape
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 _WINDOW = 112
 _FULL_BLOCKS = 4
@@ -116,31 +114,16 @@ class Qwen25VL(QwenVL):
             {"cu_seqlens": whole, "cu_window_seqlens": windows},
         )
 
-    def tiny_config(
-        self, size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float
-    ) -> PreTrainedConfig:
-        """See `Family`; every block sees the whole page, of which windows would only cut words."""
+    def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
+        """Every block sees the whole page: windows would only cut its words."""
         settings = self.image_settings
-        vision = {
-            "depth": size.vision_depth,
+        return {
             "hidden_size": size.vision_hidden,
             "intermediate_size": size.vision_intermediate,
-            "num_heads": size.vision_heads,
             "out_hidden_size": size.hidden,
-            "patch_size": settings.patch_size,
             "window_size": 8 * settings.patch_size * settings.merge_size,
             "fullatt_block_indexes": list(range(size.vision_depth)),
-            "spatial_merge_size": settings.merge_size,
-            "temporal_patch_size": settings.normalisation.frames,
-            "initializer_range": init_std,
         }
-        config: PreTrainedConfig = self.config_class()(
-            text_config=tiny_text(size, ids, vocabulary, init_std, self.end_token),
-            vision_config=vision,
-            tie_word_embeddings=True,
-            **tiny_tokens(ids),
-        )
-        return config
 
     def _processor_class(self) -> Any:
         from transformers import Qwen2_5_VLProcessor  # noqa: PLC0415

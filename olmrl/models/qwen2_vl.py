@@ -12,14 +12,12 @@ from olmrl.models.qwen_vl import (
     merger_layers,
     qwen2_blocks,
     text_of,
-    tiny_text,
-    tiny_tokens,
 )
 from olmrl.models.shape import Blocks, ModelShape
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 
 def _published(hidden: int, layers: int, inner: int, heads: int, kv_heads: int) -> dict[str, Any]:
@@ -91,29 +89,13 @@ class Qwen2VL(QwenVL):
             {"position_ids": positions, "max_seqlen": max(whole)}, {"cu_seqlens": whole}
         )
 
-    def tiny_config(
-        self, size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float
-    ) -> PreTrainedConfig:
-        """See `Family`; the width of the MLP is a whole multiple of the tower's here."""
-        settings = self.image_settings
-        vision = {
-            "depth": size.vision_depth,
+    def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
+        """The width of the MLP is a whole multiple of the tower's here."""
+        return {
             "embed_dim": size.vision_hidden,
             "mlp_ratio": max(1, round(size.vision_intermediate / size.vision_hidden)),
-            "num_heads": size.vision_heads,
             "hidden_size": size.hidden,
-            "patch_size": settings.patch_size,
-            "spatial_merge_size": settings.merge_size,
-            "temporal_patch_size": settings.normalisation.frames,
-            "initializer_range": init_std,
         }
-        config: PreTrainedConfig = self.config_class()(
-            text_config=tiny_text(size, ids, vocabulary, init_std, self.end_token),
-            vision_config=vision,
-            tie_word_embeddings=True,
-            **tiny_tokens(ids),
-        )
-        return config
 
     def _processor_class(self) -> Any:
         from transformers import Qwen2VLProcessor  # noqa: PLC0415

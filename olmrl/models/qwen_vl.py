@@ -7,10 +7,13 @@ arXiv 2502.13923) and of their classes in transformers and vLLM.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from olmrl.models.family import Family, TinySize
 from olmrl.models.shape import Blocks, Linear
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 class QwenVL(Family):
@@ -45,6 +48,35 @@ class QwenVL(Family):
     engine_head = "language_model.lm_head.weight"
     quantisable = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight"
     unquantised = ("lm_head", "re:.*visual.*")
+
+    def tiny_config(
+        self, size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float
+    ) -> PreTrainedConfig:
+        """See `Family`."""
+        settings = self.image_settings
+        vision = {
+            "depth": size.vision_depth,
+            "num_heads": size.vision_heads,
+            "patch_size": settings.patch_size,
+            "spatial_merge_size": settings.merge_size,
+            "temporal_patch_size": settings.normalisation.frames,
+            "initializer_range": init_std,
+            **self._tiny_tower(size),
+        }
+        config: PreTrainedConfig = self.config_class()(
+            text_config=_tiny_text(size, ids, vocabulary, init_std, self.end_token),
+            vision_config=vision,
+            tie_word_embeddings=True,
+            image_token_id=ids["<|image_pad|>"],
+            video_token_id=ids["<|video_pad|>"],
+            vision_start_token_id=ids["<|vision_start|>"],
+            vision_end_token_id=ids["<|vision_end|>"],
+        )
+        return config
+
+    def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
+        """What the vision configuration of a tiny model has of the family's own."""
+        raise NotImplementedError
 
     def processor(self, tokenizer: Any, chat_template: str, **images: Any) -> Any:
         """See `Family`."""
@@ -110,7 +142,7 @@ def merger_layers(width: int, merge: int, hidden: int) -> tuple[tuple[Linear, Li
     return ((merged, merged), (merged, hidden)), width + merged + hidden
 
 
-def tiny_text(
+def _tiny_text(
     size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float, end: str
 ) -> dict[str, Any]:
     """`text_config` of a tiny Qwen2 language model."""
@@ -132,14 +164,4 @@ def tiny_text(
         "tie_word_embeddings": True,
         "initializer_range": init_std,
         "use_sliding_window": False,
-    }
-
-
-def tiny_tokens(ids: Mapping[str, int]) -> dict[str, int]:
-    """Ids of the vision tokens, as a config.json names them."""
-    return {
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
     }
