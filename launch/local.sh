@@ -73,7 +73,8 @@ case ${1:-run} in
     shift
     # Two processes, each with whole modules in the order they stand in: much of a test's time is
     # waiting for one other process. `-n 0` runs all in one, for a debugger or short of memory.
-    exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" ;;
+    exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+      --max-worker-restart 0 "$@" ;;
   run)   exec python -m olmrl.quickstart "${@:2}" ;;
   *)     fail "unknown command '$1'; allowed: run, test, check, format, setup" ;;
 esac

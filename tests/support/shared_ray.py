@@ -7,6 +7,7 @@ that modules meet each other's work no more than on a head of their own.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from olmrl.cluster.connect import start_patiently
 
 CPUS = 8
 """Logical ones: they bound what runs side by side, whatever the machine has."""
+
+THREAD_END_S = 5.0
+"""Longest wait for each thread that a module has started."""
 
 SUPPORT = Path(__file__).parent
 ROOT = SUPPORT.parents[1]
@@ -58,9 +62,14 @@ def job(head: Cluster, folder: Path, cpus: int = 4) -> Iterator[None]:
         log_to_driver=False,
         runtime_env={"env_vars": environment},
     )
+    before = set(threading.enumerate())
     try:
         if cpus < CPUS:
             assert placement_group([{"CPU": CPUS - cpus}]).wait(60), "the last job still holds CPUs"
         yield
     finally:
+        # A thread inside `ray.get` would be torn down with Ray, and the process with it.
+        for thread in set(threading.enumerate()) - before:
+            if not thread.name.lower().startswith("ray"):
+                thread.join(THREAD_END_S)
         ray.shutdown()

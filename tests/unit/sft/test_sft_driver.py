@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import ray
@@ -34,10 +34,14 @@ HERE = Path(__file__).parent
 def cluster(ray_job) -> Iterator[None]:
     with ray_job(cpus=2):
         yield
+        for feed in Run.feeds:  # threads that still wait for one end with it
+            ray.kill(feed)
 
 
 class Run:
     """A Driver in a thread of its own, and the feed that it serves."""
+
+    feeds: ClassVar[list[Any]] = []
 
     def __init__(
         self, tmp_path: Path, model: Path, settings: Any, pages: SftPages | None = None
@@ -48,6 +52,7 @@ class Run:
         self.pages = pages or load_sets(settings.data, str(tmp_path))
         self.said: list[str] = []
         self.feed = ray.remote(StepFeed).options(max_concurrency=100, num_cpus=0).remote(1, 2)
+        self.feeds.append(self.feed)
         self.driver = SftDriver(
             settings,
             self.directory,
