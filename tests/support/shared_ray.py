@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ CPUS = 8
 """Logical ones: they bound what runs side by side, whatever the machine has."""
 
 THREAD_END_S = 5.0
-"""Longest wait for each thread that a module has started."""
+"""Longest wait for the threads that a module has started, all together."""
 
 SUPPORT = Path(__file__).parent
 ROOT = SUPPORT.parents[1]
@@ -69,7 +70,7 @@ def job(head: Cluster, folder: Path, cpus: int = 4) -> Iterator[None]:
         yield
     finally:
         # A thread inside `ray.get` would be torn down with Ray, and the process with it.
+        deadline = time.monotonic() + THREAD_END_S
         for thread in set(threading.enumerate()) - before:
-            if not thread.name.lower().startswith("ray"):
-                thread.join(THREAD_END_S)
+            thread.join(max(0.0, deadline - time.monotonic()))
         ray.shutdown()
