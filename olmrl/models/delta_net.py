@@ -1,0 +1,216 @@
+"""Gated DeltaNet over a packed row: every segment starts from the state in which its prefix ended.
+
+A recurrent layer (arXiv 2412.06464) has no mask that keeps the segments of a row apart. A segment
+without a prefix starts from an empty state; a completion starts from its prompt's final state and
+last convolution inputs. So a prompt runs once for all its completions, and their gradients reach it
+through that state.
+
+Segments of similar length run side by side, padded on the right, where beta = 0 and decay = 1 leave
+the state as it is. Convolution and recurrence are transformers' functions, which call the kernels
+of causal-conv1d and flash-linear-attention where these are installed.
+
+Shape letters: T packed tokens, C channels of the convolution, W inputs that it sees before its own,
+S segments of a batch, L tokens of the longest, N value heads, H hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from olmrl.models.spans import Span
+
+MAX_PADDING = 1.5
+"""Padded over true tokens that one batch of segments may reach."""
+
+
+@dataclass(frozen=True)
+class SegmentBatch:
+    """Segments that run side by side."""
+
+    index_SL: Tensor
+    """Their tokens in the row; padding points at the segment's first one."""
+    real_SL: Tensor
+    """False at padding."""
+    before_SW: Tensor
+    """The last tokens of their prefixes."""
+    has_before_SW: Tensor
+    """False where a segment has no prefix, or one shorter than W."""
+    parent_S: Tensor | None
+    """Rows of the prefixes among all segments without a prefix, in the order in which these run;
+    None: no segment of the batch has one."""
+
+
+class RecurrencePlan:
+    """Order in which the segments of one row run; made once per row, used by every layer.
+
+    Args:
+        spans: the segments.
+        taps: W.
+        device: where the model is.
+    """
+
+    def __init__(
+        self, spans: Sequence[Span], taps: int, device: torch.device | str = "cpu"
+    ) -> None:
+        roots = _group([span for span in spans if not span.prefix_length])
+        suffixes = _group([span for span in spans if span.prefix_length])
+        row = {span.start: n for n, span in enumerate(s for group in roots for s in group)}
+        groups = [*roots, *suffixes]
+        self.batches = [_make_batch(group, row, taps, device) for group in groups]
+        position = np.empty(sum(span.length for span in spans), np.int64)
+        offset = 0
+        for group in groups:
+            longest = max(span.length for span in group)
+            for span in group:
+                position[span.start : span.start + span.length] = offset + np.arange(span.length)
+                offset += longest
+        self.padded_tokens = offset
+        """Tokens that the recurrence works on."""
+        self.position_T = torch.from_numpy(position).to(device)
+        """Where each token of the row stands among the padded batches' tokens."""
+
+
+def _group(spans: Sequence[Span]) -> list[list[Span]]:
+    """Spans of similar length side by side, within the bound on padding."""
+    groups: list[list[Span]] = []
+    for span in sorted(spans, key=lambda s: (s.length, s.start)):
+        if groups:
+            true = sum(s.length for s in groups[-1]) + span.length
+            if (len(groups[-1]) + 1) * span.length <= MAX_PADDING * true:
+                groups[-1].append(span)
+                continue
+        groups.append([span])
+    return groups
+
+
+def _make_batch(
+    spans: Sequence[Span], row: dict[int, int], taps: int, device: torch.device | str
+) -> SegmentBatch:
+    start = np.asarray([s.start for s in spans])[:, None]
+    length = np.asarray([s.length for s in spans])[:, None]
+    prefix_start = np.asarray([s.prefix_start for s in spans])[:, None]
+    prefix_end = prefix_start + np.asarray([s.prefix_length for s in spans])[:, None]
+    steps = np.arange(length.max())
+    real = steps < length
+    before = prefix_end - taps + np.arange(taps)
+    known = before >= prefix_start
+    has_prefix = bool(spans[0].prefix_length)
+    parents = np.asarray([row[s.prefix_start] for s in spans]) if has_prefix else None
+    to = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)  # noqa: E731
+    return SegmentBatch(
+        index_SL=to(np.where(real, start + steps, start)),
+        real_SL=to(real),
+        before_SW=to(np.where(known, before, 0)),
+        has_before_SW=to(known),
+        parent_S=None if parents is None else to(parents),
+    )
+
+
+class Decay(nn.Module):
+    """How much of its state each head keeps at a token; a unit of its own, to stay in float32."""
+
+    def __init__(self, a_log: nn.Parameter, dt_bias: nn.Parameter) -> None:
+        super().__init__()
+        self.A_log = a_log
+        self.dt_bias = dt_bias
+
+    def forward(self, step_TN: Tensor) -> Tensor:
+        """Logarithm of the decay, float32 and never positive, from step sizes before softplus."""
+        return -self.A_log.float().exp() * F.softplus(step_TN.float() + self.dt_bias.float())
+
+
+def packed_delta_net(layer: Any, hidden_TH: Tensor, plan: RecurrencePlan) -> Tensor:
+    """A layer over a packed row.
+
+    Args:
+        layer: Gated DeltaNet of transformers, its `A_log` and `dt_bias` in `layer.decay`.
+        hidden_TH: normalised hidden states of the row.
+        plan: its segments.
+    """
+    mixed_TNV = _scan(
+        layer,
+        layer.in_proj_qkv(hidden_TH),
+        layer.decay(layer.in_proj_a(hidden_TH)),
+        layer.in_proj_b(hidden_TH).sigmoid(),
+        plan,
+    )
+    gate_TNV = layer.in_proj_z(hidden_TH).unflatten(-1, (-1, layer.head_v_dim))
+    gated = layer.norm(mixed_TNV.flatten(0, 1), gate_TNV.flatten(0, 1))
+    out: Tensor = layer.out_proj(gated.reshape(len(hidden_TH), -1))
+    return out
+
+
+@torch.compiler.disable  # plans differ from batch to batch; a compiled block breaks its graph here
+def _scan(
+    layer: Any, inputs_TC: Tensor, decay_TN: Tensor, beta_TN: Tensor, plan: RecurrencePlan
+) -> Tensor:
+    """Convolution and recurrence over all segments: [T, N, value width]."""
+    outputs: list[Tensor] = []
+    root_states: list[Tensor] = []
+    states: Tensor | None = None
+    for batch in plan.batches:
+        initial = None
+        if batch.parent_S is not None:
+            states = torch.cat(root_states) if states is None else states
+            initial = states[batch.parent_S]
+        out, final = _recur(
+            layer,
+            _convolve(layer, inputs_TC, batch),
+            decay_TN[batch.index_SL] * batch.real_SL[..., None],
+            beta_TN[batch.index_SL] * batch.real_SL[..., None],
+            initial,
+        )
+        root_states.append(final)
+        outputs.append(out.flatten(0, 1))
+    return torch.cat(outputs).index_select(0, plan.position_T)
+
+
+def _convolve(layer: Any, inputs_TC: Tensor, batch: SegmentBatch) -> Tensor:
+    """[S, L, C] inputs after the causal convolution, which goes on from each segment's prefix."""
+    from transformers.models.qwen3_5.modeling_qwen3_5 import causal_conv1d_fn  # noqa: PLC0415
+
+    before = inputs_TC[batch.before_SW] * batch.has_before_SW[..., None]
+    joined = torch.cat([before, inputs_TC[batch.index_SL]], 1).transpose(1, 2)
+    conv = layer.conv1d
+    out: Tensor = causal_conv1d_fn(
+        joined, conv.weight.squeeze(1), conv.bias, activation=layer.activation
+    )
+    return out[..., before.shape[1] :].transpose(1, 2)
+
+
+def _recur(
+    layer: Any, mixed_SLC: Tensor, decay_SLN: Tensor, beta_SLN: Tensor, initial: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Outputs [S, L, N, value width] and final states [S, N, key width, value width], float32."""
+    from transformers.models.qwen3_5.modeling_qwen3_5 import (  # noqa: PLC0415
+        torch_chunk_gated_delta_rule,
+    )
+
+    widths = (layer.key_dim, layer.key_dim, layer.value_dim)
+    query, key, value = (
+        part.unflatten(-1, (-1, head))
+        for part, head in zip(
+            mixed_SLC.split(widths, dim=-1),
+            (layer.head_k_dim, layer.head_k_dim, layer.head_v_dim),
+            strict=True,
+        )
+    )
+    shared = layer.num_v_heads // layer.num_k_heads
+    out, final = torch_chunk_gated_delta_rule(
+        query.repeat_interleave(shared, 2),
+        key.repeat_interleave(shared, 2),
+        value,
+        g=decay_SLN,
+        beta=beta_SLN,
+        initial_state=initial,
+        output_final_state=True,
+        use_qk_l2norm_in_kernel=True,
+    )
+    return out, final
