@@ -1,4 +1,4 @@
-"""The learner's core: model, page-once forward, losses, optimizer and sharding, without Ray.
+"""The learner without Ray: model, page-once forward, losses, optimizer and sharding.
 
-It takes `PackedBatch`es and returns measurements; `worker.py` is the Ray Train shell around it.
+It takes `PackedBatch`es and returns measurements; the workers of grpo/ and sft/ run it under Ray.
 """

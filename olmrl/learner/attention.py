@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -35,9 +36,9 @@ LANGUAGE = "olmrl_packed"
 # transformers hands `cu_seqlens` to vision attention only where the name contains "flash"
 VISION = "olmrl_vision_flash"
 TILE_AREA = 1 << 24
-"""Most query-key pairs of one SDPA call; bounds its mask and its padding."""
+"""Most query-key pairs in one SDPA call; bounds its mask and its padding."""
 MAX_PADDING = 1.5
-"""Padded over true query-key pairs that one tile may reach."""
+"""Largest ratio of padded to true query-key pairs in a tile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def find_spans(segment_ids: Int32Array, prefix_ids: Int32Array) -> list[Span]:
         prefix_ids: [T] id of the segment that the token's segment also sees, or -1.
 
     Raises:
-        ValueError: a segment is torn apart, or its prefix is missing, later, or has a prefix.
+        ValueError: a segment is split, or its prefix is missing, later, or has a prefix itself.
     """
     if len(segment_ids) == 0:
         raise ValueError("packed batch: it has no tokens")
@@ -116,11 +117,11 @@ class Tile:
     rows: int
     """S."""
     mask: Tensor | None
-    """[S or 1, 1, Q, K] whether a query sees a key; None: plainly causal."""
+    """[S or 1, 1, Q, K] whether a query sees a key; None: causal."""
 
 
 class SdpaPlan:
-    """Prefix and suffix decomposition on torch's scaled dot product attention."""
+    """Segments over [prefix; segment] in padded tiles of torch's scaled dot product attention."""
 
     def __init__(self, spans: list[Span], device: torch.device | str = "cpu") -> None:
         tiles = _group_spans(spans)
@@ -128,7 +129,7 @@ class SdpaPlan:
         self.padded_pairs = sum(
             len(t) * max(s.length for s in t) * max(s.keys for s in t) for t in tiles
         )
-        """Query-key pairs that the kernel works on."""
+        """Query-key pairs that the kernel computes."""
         total = sum(s.length for s in spans)
         row_of_token = np.empty(total, dtype=np.int64)
         offset = 0
@@ -169,7 +170,7 @@ class SdpaPlan:
 
 
 def _group_spans(spans: list[Span]) -> list[list[Span]]:
-    """Spans of like shape side by side, within the bounds on area and padding."""
+    """Group spans of similar shape, within the bounds on area and padding."""
     tiles: list[list[Span]] = []
     exact = longest = keys = 0
     for span in sorted(spans, key=lambda s: (s.prefix_length, s.length, s.start)):
@@ -198,7 +199,7 @@ def _make_tile(spans: list[Span], device: torch.device | str) -> Tile:
     prefixes = np.asarray([s.prefix_length for s in spans])
     mask = None
     if prefixes.any():
-        seen = np.unique(prefixes) if len(set(prefixes.tolist())) == 1 else prefixes
+        seen = prefixes[:1] if (prefixes == prefixes[0]).all() else prefixes
         last_key = seen[:, None] + np.arange(longest)
         mask = torch.from_numpy(np.arange(keys) <= last_key[:, None, :, None]).to(device)
     return Tile(
@@ -274,14 +275,10 @@ class FlexPlan:
         return out.transpose(1, 2)
 
 
-_flex_kernel: list[Any] = []
-
-
+@cache
 def _compiled_flex() -> Any:
     """FlexAttention compiled once per process; its unfused form would build T x T scores."""
-    if not _flex_kernel:
-        _flex_kernel.append(torch.compile(flex_attention, dynamic=True))
-    return _flex_kernel[0]
+    return torch.compile(flex_attention, dynamic=True)
 
 
 def resolve_kernel(
@@ -310,7 +307,7 @@ def resolve_kernel(
         )
     if wanted == "flex" and not on_gpu:
         raise ValueError(
-            "model.attention: flex needs a CUDA device, torch has no gradients for it on CPU; "
+            "model.attention: flex needs a CUDA device (torch has no CPU gradients for it); "
             "auto and sdpa run anywhere"
         )
     return wanted
@@ -383,8 +380,8 @@ class VisionPlan:
     """Attention of the vision tower over the images of one batch.
 
     Args:
-        segments: lengths of the runs of patches that attend to each other, by the argument of the
-            tower that carries their boundaries (whole images, windows).
+        segments: for each argument of the tower that carries boundaries (of whole images, of
+            windows), the lengths of the runs of patches that attend to each other.
         device: where the tower is.
     """
 
@@ -397,10 +394,10 @@ class VisionPlan:
         self._by_count = {len(one.cu_lengths): one for one in reversed(planned.values())}
 
     def of(self, cu_lengths: Tensor) -> VisionSegments:
-        """The segments that a block asks for by its cumulative lengths.
+        """The segments with these boundaries.
 
-        Segments refine each other (no window reaches beyond its image), so that as many of them are
-        the same ones.
+        Their number tells them apart: no window reaches beyond its image, so two partitions of
+        equal size are the same.
         """
         return self._by_count[len(cu_lengths)]
 

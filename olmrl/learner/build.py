@@ -41,14 +41,14 @@ def build_grpo(
     device: torch.device | str,
     replay_dir: str | None = None,
 ) -> tuple[Strategy, GrpoLearner]:
-    """The policy of a GRPO run and what updates it.
+    """The policy of a GRPO run and its learner.
 
     Args:
         config: the run.
         banned_ids: ids that the engines never sample.
         total_steps: steps of the whole run.
         device: this rank's device.
-        replay_dir: where batches go that stop a step, or that are asked for.
+        replay_dir: folder for batches that stop a step, or that `guards` asks to save.
     """
     algorithm, sampling = config.algorithm, config.rollout.sampling
     strategy = build_strategy(
@@ -92,7 +92,6 @@ def build_strategy(
         with_reference: also hold the initial weights, frozen, for the KL term; adapters need no
             second copy.
     """
-
     policy = load_policy(
         model,
         device=device,
@@ -104,10 +103,10 @@ def build_strategy(
         frozen = model.model_copy(update={"master_dtype": learner.reference_dtype(model)})
         return load_policy(frozen, device=device, compile_blocks=learner.compile)
 
-    # The reference is loaded once the policy is sharded: two whole models need not fit.
+    # called once the policy is sharded: two whole models need not fit
     second = load_reference if with_reference and model.lora is None else None
     strategy = STRATEGIES[learner.strategy](
         policy, model, learner, head, total_steps=total_steps, reference=second
     )
-    strategy.release_cache()  # of the whole models that were loaded to be sharded
+    strategy.release_cache()  # the whole models were loaded only to be sharded
     return strategy

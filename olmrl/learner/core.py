@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
+from typing import NoReturn
 
 from olmrl.config.schema import AlgorithmConfig
 from olmrl.learner.flops import step_flops, utilisation
 from olmrl.learner.loss import LossFn, StepCounts, grpo_loss, sft_loss
 from olmrl.learner.optim import NonFiniteStep
-from olmrl.learner.packed import blank_batch, count_weighted
+from olmrl.learner.packed import count_weighted
 from olmrl.learner.replay import replay_path, save_batches
-from olmrl.learner.strategy import Strategy
+from olmrl.learner.strategy import Strategy, pad_batches, pad_to_largest
 from olmrl.metrics import Max, Mean, Measurements, Sum, merge
 from olmrl.types import Float32Array, PackedBatch
 
@@ -33,7 +33,7 @@ class GrpoLearner:
         max_tokens: limit of completions, dr_grpo's default normaliser.
         outlier_gap: |engine - learner| log-prob gap that makes a token an outlier.
         replay_dir: folder for the batches of a step that was stopped by NaN or infinity.
-        save_every: also save the batches of every k-th step there; 0: of none.
+        save_every: also save the batches of every k-th step; 0: never.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class GrpoLearner:
         are cut into minibatches in order.
 
         Args:
-            batches: micro-batches of this rank; may be empty where other ranks have some.
+            batches: micro-batches of this rank; may be empty if other ranks have some.
             step: number of the step, for messages and the replay file.
 
         Returns:
@@ -69,8 +69,8 @@ class GrpoLearner:
 
         Raises:
             NonFiniteStep: NaN or infinity in loss or gradients, on every rank, before the optimizer
-                step, or in weights after it; the batches lie in `replay_dir`.
-            ValueError: fewer micro-batches than minibatches on all ranks.
+                step, or in weights after it; the batches are saved in `replay_dir`.
+            ValueError: there are fewer micro-batches than minibatches on every rank.
         """
         algorithm, strategy = self._algorithm, self._strategy
         if self._replay_dir and self._save_every and step % self._save_every == 0:
@@ -79,14 +79,18 @@ class GrpoLearner:
         needs_old = algorithm.epochs_per_batch > 1 or algorithm.minibatches > 1
         parts: list[Measurements] = [measure_tokens(batches)]
         minibatches = self._minibatches(batches)
+        columns: dict[str, Callable[[PackedBatch], Float32Array]] = {}
         if needs_old:
-            start = time.perf_counter()
-            minibatches = _fill(minibatches, "old_logprobs", strategy.logprobs)
-            parts.append({"time/old_logprobs": Max(time.perf_counter() - start)})
+            columns["old_logprobs"] = strategy.logprobs
         if algorithm.kl_beta:
+            columns["reference_logprobs"] = strategy.reference_logprobs
+        for name, compute in columns.items():
             start = time.perf_counter()
-            minibatches = _fill(minibatches, "reference_logprobs", strategy.reference_logprobs)
-            parts.append({"time/reference_logprobs": Max(time.perf_counter() - start)})
+            minibatches = [
+                [replace(b, **{name: compute(b)}) for b in part]  # type: ignore[arg-type]
+                for part in minibatches
+            ]
+            parts.append({f"time/{name}": Max(time.perf_counter() - start)})
         guard = StepGuard(strategy, self._replay_dir, step, batches)
         for _ in range(algorithm.epochs_per_batch):
             for minibatch in minibatches:
@@ -117,9 +121,12 @@ class GrpoLearner:
         if min(passes) == 0:
             raise ValueError(
                 f"algorithm.minibatches: {wanted} optimizer steps need as many micro-batches, but "
-                f"the batch was packed into {int(sum(passes))}; lower it or learner.token_budget"
+                f"the batch was packed into {int(sum(passes))}; lower one of "
+                "algorithm.minibatches and learner.token_budget"
             )
-        return [_pad(self._strategy, part, int(n)) for part, n in zip(parts, passes, strict=True)]
+        return [
+            pad_batches(self._strategy, part, int(n)) for part, n in zip(parts, passes, strict=True)
+        ]
 
 
 class SftLearner:
@@ -136,31 +143,29 @@ class SftLearner:
 
     def step(self, batches: Sequence[PackedBatch], step: int = 0) -> Measurements:
         """One optimizer step on this rank's share of a batch of pages; see `GrpoLearner.step`."""
-        guard = StepGuard(self._strategy, self._replay_dir, step, batches)
-        begin = time.perf_counter()
-        padded = _pad_to_largest(self._strategy, batches)
-        updated = update(self._strategy, padded, sft_loss, guard)
-        self._strategy.forget_features()
         strategy = self._strategy
+        guard = StepGuard(strategy, self._replay_dir, step, batches)
+        begin = time.perf_counter()
+        updated = update(strategy, pad_to_largest(strategy, batches), sft_loss, guard)
+        strategy.forget_features()
         flops = step_flops(batches, strategy.shape, strategy.trained, trained_passes=1)
-        used = utilisation(flops, time.perf_counter() - begin, self._strategy.device)
+        used = utilisation(flops, time.perf_counter() - begin, strategy.device)
         return merge(measure_tokens(batches), updated, used)
 
     def evaluate(self, batches: Sequence[PackedBatch]) -> Mean:
-        """Cross-entropy per target token of this rank's pages; merge over ranks is exact."""
+        """Cross-entropy per target token of this rank's pages; merges exactly over ranks."""
         loss = sft_loss(StepCounts(1.0, 1.0))
-        padded = _pad_to_largest(self._strategy, batches)
-        found = [self._strategy.evaluate(batch, loss)["loss/sft"] for batch in padded]
-        self._strategy.forget_features()
         total = Mean(0.0, 0.0)
-        for part in found:
+        for batch in pad_to_largest(self._strategy, batches):
+            part = self._strategy.evaluate(batch, loss)["loss/sft"]
             assert isinstance(part, Mean)
             total = total.merge(part)
+        self._strategy.forget_features()
         return total
 
 
 class StepGuard:
-    """Stops a step that is not finite on all ranks together, and saves its batches."""
+    """Stops a step with NaN or infinity on all ranks together, and saves its batches."""
 
     def __init__(
         self,
@@ -194,13 +199,13 @@ class StepGuard:
         if broken:
             self.stop("the update made weights NaN or infinite")
 
-    def stop(self, reason: str) -> None:
-        """Forget the gradients, save the batches, raise."""
+    def stop(self, reason: str) -> NoReturn:
+        """Drop the gradients, save the batches, raise."""
         self._strategy.discard_gradients()
         self._strategy.forget_features()
         state = "the weights were not changed"
         if self._updates:
-            state = f"{self._updates} of its updates were made, and neither sent nor saved"
+            state = f"{self._updates} of its updates were made, but neither sent nor saved"
         saved = ""
         if self._replay_dir is not None:
             path = replay_path(self._replay_dir, self._step, self._strategy.rank)
@@ -233,7 +238,6 @@ def update(
         stepped = strategy.optim_step()
     except NonFiniteStep as error:
         guard.stop(str(error))
-        raise
     guard.check_weights()
     end = time.perf_counter()
     times: Measurements = {
@@ -244,35 +248,12 @@ def update(
 
 
 def measure_tokens(batches: Sequence[PackedBatch]) -> Measurements:
-    """What the step works on."""
+    """Size of a step."""
     return {
         "tokens/packed": Sum(float(sum(b.num_tokens for b in batches))),
         "tokens/trained": Sum(float(sum((b.weights > 0).sum() for b in batches))),
         "tokens/patches": Sum(float(sum(len(b.patches) for b in batches))),
     }
-
-
-def _fill(
-    minibatches: list[list[PackedBatch]],
-    field: Literal["old_logprobs", "reference_logprobs"],
-    compute: Callable[[PackedBatch], Float32Array],
-) -> list[list[PackedBatch]]:
-    """Compute a column for every micro-batch."""
-    return [
-        [replace(b, **{field: compute(b)}) for b in part]  # type: ignore[arg-type]
-        for part in minibatches
-    ]
-
-
-def _pad(strategy: Strategy, batches: Sequence[PackedBatch], passes: int) -> list[PackedBatch]:
-    """Blank batches up to a number of passes, each its own object (features are kept by batch)."""
-    blanks = [blank_batch(strategy.model_config) for _ in range(passes - len(batches))]
-    return [*batches, *blanks]
-
-
-def _pad_to_largest(strategy: Strategy, batches: Sequence[PackedBatch]) -> list[PackedBatch]:
-    (passes,) = strategy.max_over_ranks([len(batches)])
-    return _pad(strategy, batches, int(passes))
 
 
 def _weighs(value: object) -> bool:

@@ -1,8 +1,8 @@
 """Model FLOP/s utilisation, the vision tower counted.
 
-The operations are those of the model as it is run (`data.cost`): what page-once saves is not
-counted as if it had been done, nor is the recomputation of activation checkpointing, nor a
-backward pass that frozen weights make unnecessary.
+Only operations that the step needs are counted (`models.cost`): not the repeats that page-once
+avoids, nor what activation checkpointing computes again, nor a backward pass through weights that
+are frozen.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def step_flops(
     Args:
         batches: the rank's packed rows.
         shape: sizes of the model.
-        policy: what of it is trained.
+        policy: which of its weights are trained.
         trained_passes: forward and backward passes over the batches.
         observed_passes: forward passes of the policy alone.
-        reference_passes: forward passes of the reference, which with adapters is the policy
-            without them.
+        reference_passes: forward passes of the reference (with adapters: the policy without
+            them).
     """
     once = CostModel.of(shape)
     again = once
-    if _features_stay(shape, policy):  # then they are computed once for all passes
+    if _features_stay(shape, policy):  # computed once for all passes
         again = replace(once, embed=0.0, patch=0.0, window=0.0, merger=0.0, patch_pair=0.0)
     reference = again if policy.lora else once
     backward = backward_cost(shape, policy)
@@ -67,7 +67,7 @@ def step_flops(
 
 
 def _features_stay(shape: ModelShape, policy: ModelConfig) -> bool:
-    """Whether tower and merger stay as they are (`model.vision_is_frozen`, from configuration)."""
+    """`model.vision_is_frozen`, told from the configuration."""
     if policy.lora is None:
         return policy.freeze.vision and policy.freeze.projector
     return not any(name in policy.lora.target_modules for name in shape.vision.matrices)
@@ -76,9 +76,9 @@ def _features_stay(shape: ModelShape, policy: ModelConfig) -> bool:
 def backward_cost(shape: ModelShape, policy: ModelConfig) -> CostModel:
     """Operations per unit of work of a backward pass.
 
-    A product of weights with inputs costs in the backward pass what it costs forward, once for the
-    gradient of its weights where they are trained, and once for that of its inputs where anything
-    before them is; an attention product costs it twice, as both its factors are activations:
+    A product of weights with inputs costs as much as forward for the gradient of its weights, if
+    they are trained, and as much again for that of its inputs, if anything before them is trained.
+    An attention product costs twice as much as forward, as both its factors are activations:
 
         embed     t            t: the tower is trained (pixels have no gradient)
         blocks    t + t        attention 2 t
@@ -86,9 +86,9 @@ def backward_cost(shape: ModelShape, policy: ModelConfig) -> CostModel:
         language  l + g'       l: it is trained, embedding included; g': any part; attention 2 g'
         head      l + g'
 
-    With adapters no weights but theirs are trained. The gradient then starts at the first layer
-    that has one: not in the tower if none is there, and in the first block that has any not in
-    the products before and beside it.
+    With adapters only theirs are trained, and the gradient goes back no further than the first
+    layer that has one: not into a tower without any, and in the first block with one not into the
+    products before or beside that layer.
     """
     cost = CostModel.of(shape)
     if policy.lora is not None:
@@ -139,12 +139,12 @@ def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> C
 
 
 def _through(blocks: Blocks, lora: LoraConfig, reached: bool) -> tuple[float, float]:
-    """Multiply-adds per token of the way back through adapted blocks, and the share of attention.
+    """Backward multiply-adds per token of adapted blocks, and the share of attention included.
 
     Args:
         blocks: the stack.
         lora: the adapters.
-        reached: whether the gradient goes on to what comes before these blocks.
+        reached: whether the gradient goes on to anything before these blocks.
     """
     adapted = [any(name in lora.target_modules for name in stage) for stage in blocks.stages]
     if not any(adapted) and not reached:

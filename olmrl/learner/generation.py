@@ -1,7 +1,7 @@
 """Greedy transcriptions by the policy itself, through transformers' generation.
 
-A sharded policy would gather its weights again for every token. So each rank takes one whole copy,
-in the compute dtype and with adapters merged, reads its pages with it alone, and gives it back.
+A sharded policy would gather its weights for every token. So each rank takes a whole copy, in the
+compute dtype and with adapters merged, and reads its pages with that.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from olmrl.config.schema import ModelConfig
 from olmrl.data.encode import Encoder
 from olmrl.learner.model import TORCH_DTYPES
+from olmrl.learner.packed import to_device
 from olmrl.learner.strategy import Strategy
 from olmrl.models.pixels import normalise
 from olmrl.models.registry import family_of
@@ -56,7 +56,7 @@ def generate_greedily(
         pages: Encoded prompts.
         encoder: Names the end token and the banned ids.
         max_tokens: Most tokens of a transcription.
-        batch_pages: Pages read side by side.
+        batch_pages: Pages per batch.
 
     Yields:
         [R] ids of each page in order, the end token last unless it was cut.
@@ -66,19 +66,23 @@ def generate_greedily(
         longest = max(len(page.prompt_ids) for page in batch)
         ids = np.full((len(batch), longest), encoder.end_id, np.int64)
         seen = np.zeros_like(ids)
-        for row, page in enumerate(batch):  # padded on the left: all go on from the same column
+        for row, page in enumerate(batch):  # padded on the left: generation starts at one column
             ids[row, longest - len(page.prompt_ids) :] = page.prompt_ids
             seen[row, longest - len(page.prompt_ids) :] = 1
         out = model.generate(
-            input_ids=_to(ids, model),
-            attention_mask=_to(seen, model),
-            mm_token_type_ids=_to((ids == encoder.vision.image_token_id).astype(np.int64), model),
+            input_ids=to_device(ids, model.device),
+            attention_mask=to_device(seen, model.device),
+            mm_token_type_ids=to_device(
+                (ids == encoder.vision.image_token_id).astype(np.int64), model.device
+            ),
             pixel_values=normalise(
-                _to(np.concatenate([p.patches for p in batch]), model),
+                to_device(np.concatenate([p.patches for p in batch]), model.device),
                 encoder.normalisation,
                 model.dtype,
             ),
-            image_grid_thw=_to(np.concatenate([p.image_grid_thw for p in batch]), model),
+            image_grid_thw=to_device(
+                np.concatenate([p.image_grid_thw for p in batch]), model.device
+            ),
             do_sample=False,
             max_new_tokens=max_tokens,
             eos_token_id=encoder.end_id,
@@ -88,7 +92,3 @@ def generate_greedily(
         for row in out[:, longest:].cpu().numpy().astype(np.int32):
             ends = np.flatnonzero(row == encoder.end_id)
             yield row[: ends[0] + 1] if len(ends) else row
-
-
-def _to(array: np.ndarray, model: Any) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(model.device)

@@ -28,7 +28,7 @@ class HeadSpec:
     chunk: int = 1024
     """C, predicted tokens per chunk."""
     float32: bool = False
-    """Multiply in float32 whatever the dtype of hidden states and weight."""
+    """Multiply in float32, whatever the dtype of hidden states and weight."""
 
 
 class TokenLogprobs(NamedTuple):
@@ -128,7 +128,7 @@ def _logits(hidden_CH: Tensor, weight_VH: Tensor, banned: Tensor, spec: HeadSpec
     elif hidden_CH.is_cuda:
         logits_CV = torch.mm(hidden_CH, weight_VH.T, out_dtype=torch.float32)
     else:
-        # the CPU product rounds its float32 sums to bfloat16 only once more
+        # a CPU has no such product: its float32 sums are rounded to bfloat16 once
         logits_CV = (hidden_CH @ weight_VH.T).float()
     if spec.temperature != 1.0:
         logits_CV.div_(spec.temperature)

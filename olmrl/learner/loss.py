@@ -1,8 +1,8 @@
 """Training objectives on per-token log-probabilities: pure functions of tensors.
 
-A loss is a sum over one micro-batch divided by a normaliser of the whole step, over all
-micro-batches and ranks; sums of such parts, and of their gradients, are therefore exact however the
-step is cut. Shape letters: N predicted tokens of a micro-batch, S its sequences.
+A micro-batch's share of the loss is its sum divided by a normaliser of the whole step (all
+micro-batches, all ranks), so shares and their gradients add up exactly however the step is cut.
+Shape letters: N predicted tokens of a micro-batch, S its sequences.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StepCounts:
 
 
 class LossOutput(NamedTuple):
-    """A loss part and what was measured on the way."""
+    """A share of the loss, and what was measured with it."""
 
     loss: Tensor
     """Scalar: this micro-batch's share of the step's loss."""
@@ -171,18 +171,17 @@ Number = TypeVar("Number", float, Tensor)
 
 @dataclass(frozen=True)
 class PolicyLoss:
-    """PPO's clipped loss (arXiv 2402.03300), every token of the step counting alike.
+    """PPO's clipped loss (arXiv 2402.03300), averaged over the tokens of the step.
 
-    `bnpo` and `dapo`: the step is the unit of averaging here, so that bnpo's batch is the step,
-    which makes the two the same. It is also the base of the other losses and of your own, whose
-    fields are its `algorithm.loss_options`. KL term, entropy bonus, correction and measurements are
-    the same for all.
+    Serves as both `bnpo` and `dapo`, which differ only in the batch that they average over: here it
+    is the step for both. The other losses, and your own, are subclasses, whose dataclass fields are
+    set by `algorithm.loss_options`; all share KL term, entropy bonus, correction and measurements.
     """
 
     def surrogate(
         self, ratio_N: Tensor, logprobs_N: Tensor, inputs: LossInputs, config: AlgorithmConfig
     ) -> Surrogate:
-        """What the policy pays for each token.
+        """Policy loss of each token.
 
         Args:
             ratio_N: new over old probability, per token or of its sequence (`importance_level`);
@@ -202,7 +201,7 @@ class PolicyLoss:
         return Surrogate(-torch.minimum(plain_N, bounded_N), clipped_N)
 
     def total(self, value_N: Tensor, inputs: LossInputs) -> Tensor:
-        """Sum of per-token values over a micro-batch; sums of all micro-batches are added up."""
+        """Sum of per-token values over one micro-batch."""
         return (value_N * inputs.weight_N).sum()
 
     def size(self, tokens: Number, sequences: Number, length: int) -> Number:
@@ -217,7 +216,7 @@ class PolicyLoss:
 
 
 class Grpo(PolicyLoss):
-    """Averaged over each sequence, then sequences count alike."""
+    """Averaged within each sequence, then over the sequences of the step."""
 
     def total(self, value_N: Tensor, inputs: LossInputs) -> Tensor:
         """Sum of the sequences' means."""
@@ -233,7 +232,7 @@ class DrGrpo(PolicyLoss):
     """Tokens over a constant length (arXiv 2503.20783)."""
 
     def size(self, tokens: Number, sequences: Number, length: int) -> Number:
-        """Sequences of that length."""
+        """Sequences times the length."""
         return sequences * length
 
 
@@ -258,8 +257,7 @@ def policy_loss(config: AlgorithmConfig) -> PolicyLoss:
     """The loss that a configuration names.
 
     Raises:
-        ValueError: an import path that leads nowhere or to no `PolicyLoss`, or an option that the
-            loss does not have.
+        ValueError: the import path leads to no `PolicyLoss`, or the loss lacks an option.
     """
     loss = LOSSES.load_class(config.loss, PolicyLoss)
     return cast("PolicyLoss", construct(f"loss {config.loss!r}", loss, config.loss_options))
@@ -278,7 +276,7 @@ def importance_ratio(logprobs_N: Tensor, old_N: Tensor, inputs: LossInputs, leve
 
 
 def correction_ratio(old_N: Tensor, inputs: LossInputs, config: CorrectionConfig) -> Tensor:
-    """[N] weight that corrects for tokens having been drawn by the engine, not the learner.
+    """[N] weight that corrects for the engine, not the learner, having drawn the tokens.
 
     exp(old - behaviour) per token, or exp of its sum per sequence; above the cap it is cut to the
     cap (truncate) or to zero (mask). No gradient flows through it.
@@ -322,12 +320,11 @@ def mismatch(
         "mismatch/logprob_max_abs": gap_N.abs().max() if len(gap_N) else gap_N.sum(),
     }
     tokens = kept_N.sum()
-    means = {k: tokens for k in totals if k != "mismatch/logprob_max_abs"}
-    return totals, dict(means)
+    return totals, {k: tokens for k in totals if k != "mismatch/logprob_max_abs"}
 
 
 def to_measurements(output: LossOutput) -> Measurements:
-    """Numbers of a loss part, fetched from the device in one transfer."""
+    """The measured numbers, fetched from the device in one transfer."""
     names = list(output.totals)
     flat = [output.totals[n].float() for n in names]
     flat += [torch.as_tensor(output.weights.get(n, 0.0), dtype=torch.float32) for n in names]

@@ -1,7 +1,7 @@
 """The policy network: a vision-language model of transformers, made ready for training.
 
-Reads weights by name or folder, freezes parts, adds adapters, and swaps in what transformers does
-slowly: the patch embedding (`Family.quicken`) and attention (see attention.py).
+Reads weights by name or folder, freezes parts, adds adapters, and replaces what is slow in
+transformers: the patch embedding (`Family.quicken`) and attention (attention.py).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def load_policy(
         compile_blocks: torch.compile each language block (attention itself stays eager).
 
     Raises:
-        ValueError: the path is no readable model of a known family, or peft is missing for LoRA.
+        ValueError: the path is not a readable model of a known family, or peft is missing for LoRA.
     """
     try:
         described = AutoConfig.from_pretrained(
@@ -79,8 +79,8 @@ def prepare_policy(
 ) -> Any:
     """Make a loaded model ready for training, in place; see `load_policy`.
 
-    Its vision tower takes patches as bytes from then on, and `normalisation` says what they are to
-    the model; None: what its family publishes.
+    Its vision tower takes patches as bytes from then on and applies `normalisation` to them (None:
+    the one that its family publishes).
     """
     known = family_of(model.config)
     known.check(model)
@@ -89,7 +89,7 @@ def prepare_policy(
     if config.lora is not None:
         add_adapters(model, config.lora)
     if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError("model.freeze: vision, projector and language are all frozen: no training")
+        raise ValueError("model.freeze: vision, projector and language are all frozen; train one")
     use_packed_attention(model)
     model.config.use_cache = False
     model.train()
@@ -142,7 +142,7 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
 
 
 def vision_is_frozen(model: Any) -> bool:
-    """Whether the features of a page stay the same over training (tower and merger frozen)."""
+    """Whether training never changes a page's features (tower and merger frozen)."""
     tower = family_of(model.config).tower(model)
     return not any(p.requires_grad for p in tower.parameters())
 
@@ -158,8 +158,7 @@ def plain_weights(
         model: the policy, sharded or not.
         materialise: turns a parameter into its full tensor (a collective where it is sharded).
         changing_only: leave out what no step changes: frozen parameters without an adapter, unless
-            engines keep them in one piece with others (q, k and v; gate and up), which they can
-            only load whole.
+            engines fuse them with others (q, k and v; gate and up) and can only load them together.
     """
     engine_name = family_of(model.config).engine_name
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
@@ -184,7 +183,7 @@ def plain_weights(
 
 
 def _with_adapter(weight: Tensor, layer: Any, materialise: Callable[[Tensor], Tensor]) -> Tensor:
-    """A layer's weight with its single adapter."""
+    """A layer's weight with its only adapter merged."""
     (adapter,) = layer.lora_A.keys()
     down = materialise(layer.lora_A[adapter].weight)
     up = materialise(layer.lora_B[adapter].weight)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import SchedulerType, get_scheduler
 
@@ -18,14 +18,14 @@ from olmrl.config.schema import OptimizerConfig
 from olmrl.errors import GuardFailure
 from olmrl.models.family import Family
 
-_NO_LAMBDA = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
+_NOT_RESUMABLE = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
 
 
 class NonFiniteStep(GuardFailure):
     """Loss, gradients or weights are NaN or infinite; raised on every rank."""
 
     weights_changed = False
-    """Whether the optimizer step that failed, or one before it in the batch, was made."""
+    """Whether the failed update, or one before it in the same step, was made."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def group_parameters(model: nn.Module, head: nn.Module, family: Family) -> Param
 
     Args:
         model: the policy; a parameter shared by two modules is counted once.
-        head: its output head, whose weight is no hidden matrix.
+        head: its output head, whose weight is not a hidden matrix.
         family: the model's; it names how each module type is treated.
 
     Raises:
@@ -99,7 +99,7 @@ class Optim:
         self.steps += 1
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
@@ -167,20 +167,20 @@ def build_optim(
 def build_schedule(
     optimizer: torch.optim.Optimizer, config: OptimizerConfig, total_steps: int
 ) -> LambdaLR:
-    """A schedule of `transformers.get_scheduler`, all its rates closed forms of the step.
+    """A schedule of `transformers.get_scheduler` whose rate is a function of the step alone.
 
     Raises:
         ValueError: the schedule is unknown, or its options are missing or wrong.
     """
-    allowed = sorted(s.value for s in SchedulerType if s.value not in _NO_LAMBDA)
+    allowed = sorted(s.value for s in SchedulerType if s.value not in _NOT_RESUMABLE)
     if config.schedule not in allowed:
         raise ValueError(
             f"learner.optimizer.schedule: {config.schedule!r} is unknown; "
-            f"allowed are {', '.join(allowed)}"
+            f"allowed: {', '.join(allowed)}"
         )
     warmup = config.warmup_steps or int(total_steps * config.warmup_ratio)
     try:
-        schedule: Any = get_scheduler(
+        schedule: LambdaLR = get_scheduler(
             config.schedule,
             optimizer,
             num_warmup_steps=warmup,
@@ -192,16 +192,7 @@ def build_schedule(
             f"learner.optimizer.schedule_options: {config.schedule} rejects "
             f"{config.schedule_options}: {error}"
         ) from error
-    if not isinstance(schedule, LambdaLR):
-        raise ValueError(
-            f"learner.optimizer.schedule: {config.schedule!r} cannot be resumed exactly"
-        )
     return schedule
-
-
-def gradients_of(model: nn.Module) -> list[Tensor]:
-    """Gradients that exist."""
-    return [p.grad for p in model.parameters() if p.grad is not None]
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> float:
@@ -210,13 +201,11 @@ def clip_gradients(model: nn.Module, max_norm: float) -> float:
     Raises:
         NonFiniteStep: the norm is NaN or infinite; nothing was changed.
     """
-    gradients = gradients_of(model)
-    total = torch.nn.utils.get_total_norm(gradients)
+    trained = [p for p in model.parameters() if p.grad is not None]
+    total = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
     # the norm of sharded gradients is itself sharded; every rank gets the same number
     norm = total.full_tensor() if hasattr(total, "full_tensor") else total
     if not torch.isfinite(norm):
         raise NonFiniteStep(f"the gradient norm is {norm.item()}")
-    torch.nn.utils.clip_grads_with_norm_(
-        [p for p in model.parameters() if p.grad is not None], max_norm, norm
-    )
+    torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
     return float(norm.item())

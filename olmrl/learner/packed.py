@@ -10,7 +10,7 @@ H hidden width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -92,48 +92,49 @@ def prepare_inputs(
         raise ValueError(f"packed batch of {pages}: {error}") from error
     has_images = len(image_at) > 0
     grid = batch.image_grid_thw if has_images else np.asarray([[1, merge, merge]])
-    vision = config.vision_config
-    blank = np.zeros((merge**2, vision.in_channels * vision.patch_size**2), np.uint8)
+    tower = _Tower(config.model_type, str(vars(config.vision_config)), config.vision_config)
     return PolicyInputs(
-        token_ids_T=_to(batch.token_ids, device),
-        position_ids=_to(batch.position_ids, device).unsqueeze(1),
+        token_ids_T=to_device(batch.token_ids, device),
+        position_ids=to_device(batch.position_ids, device).unsqueeze(1),
         plan=make_plan(batch.segment_ids, batch.prefix_ids, kernel, device),
-        predict_at_N=_to(batch.predict_at, device),
-        targets_N=_to(batch.targets, device),
-        image_at_F=_to(image_at, device),
+        predict_at_N=to_device(batch.predict_at, device),
+        targets_N=to_device(batch.targets, device),
+        image_at_F=to_device(image_at, device),
         vision=VisionInputs(
-            patches_VK=_to(batch.patches if has_images else blank, device),
+            patches_VK=to_device(batch.patches if has_images else _blank_patches(config), device),
             grid=torch.from_numpy(np.ascontiguousarray(grid)),
-            layout=_vision_layout(_Tower(config), tuple(map(tuple, grid.tolist())), str(device)),
+            layout=_vision_layout(tower, tuple(map(tuple, grid.tolist())), str(device)),
         ),
         has_images=has_images,
     )
 
 
-def _to(array: np.ndarray, device: torch.device | str) -> Tensor:
-    # arrays out of an object store are read-only, which torch tensors cannot express
+def _blank_patches(config: Any) -> np.ndarray:
+    """The patches of one image feature."""
+    vision = config.vision_config
+    width = vision.in_channels * vision.patch_size**2
+    return np.zeros((vision.spatial_merge_size**2, width), np.uint8)
+
+
+def to_device(array: np.ndarray, device: torch.device | str) -> Tensor:
+    """An array as a tensor on a device."""
+    # arrays from an object store are read-only, which tensors cannot be
     array = array if array.flags.writeable else array.copy()
     return torch.from_numpy(array).to(device)
 
 
+@dataclass(frozen=True)
 class _Tower:
     """A model's tower as the key of cached layouts."""
 
-    def __init__(self, config: Any) -> None:
-        self.model_type = config.model_type
-        self.config = config.vision_config
-        self._key = (self.model_type, str(vars(self.config)))
-
-    def __hash__(self) -> int:
-        return hash(self._key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Tower) and self._key == other._key
+    model_type: str
+    settings: str
+    config: Any = field(compare=False)
 
 
 @lru_cache(maxsize=256)
 def _vision_layout(tower: _Tower, grid: tuple[tuple[int, ...], ...], device: str) -> dict[str, Any]:
-    """What the tower derives from image sizes; pages of one data set share few sizes."""
+    """What the tower derives from image sizes; pages of a data set share a few sizes."""
     arguments, segments = FAMILIES[tower.model_type].vision_layout(tower.config, grid)
     plan = VisionPlan(segments, device)
     on_device = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in arguments.items()}
@@ -157,7 +158,7 @@ def hidden_states(
         features = family.encode_images(
             family.tower(model), vision.patches_VK, vision.grid, vision.layout
         )
-    # a norm's weight has the compute dtype also where the embedding is kept in float32
+    # a norm's weight has the compute dtype even where the embedding is kept in float32
     work = language.norm.weight.dtype
     embeds_TH = language.embed_tokens(inputs.token_ids_T).to(work)
     features = ImageFeatures(
@@ -191,7 +192,7 @@ class LogprobHead(nn.Linear):
     def forward(  # type: ignore[override]
         self, hidden: Tensor, targets_N: Tensor | None = None
     ) -> Tensor | TokenLogprobs:
-        """Log-probabilities of targets [N] (see `token_logprobs`), or plain logits without."""
+        """Log-probabilities of targets [N] (see `token_logprobs`), or the logits of all."""
         if targets_N is None:
             return super().forward(hidden)
         return token_logprobs(hidden, self.weight, targets_N, self.spec)
@@ -200,8 +201,7 @@ class LogprobHead(nn.Linear):
 class Policy(nn.Module):
     """The model with its log-probability head: what strategies shard and call.
 
-    One forward call does everything that needs weights, so that sharding strategies, which gather
-    weights around forward calls, need no further entry points.
+    Everything that needs weights happens in one forward call, around which strategies gather them.
     """
 
     def __init__(self, model: Any, kernel: Kernel, spec: HeadSpec) -> None:
@@ -223,9 +223,7 @@ def blank_batch(config: Any) -> PackedBatch:
 
     A rank without work runs it so that all ranks make the same collective calls.
     """
-    vision = config.vision_config
-    merge = vision.spatial_merge_size
-    width = vision.in_channels * vision.patch_size**2
+    merge = config.vision_config.spatial_merge_size
     return PackedBatch(
         token_ids=np.asarray([config.image_token_id, 0], np.int64),
         position_ids=np.asarray([[0, 1]] * 3, np.int64),
@@ -234,7 +232,7 @@ def blank_batch(config: Any) -> PackedBatch:
         predict_at=np.zeros(1, np.int64),
         targets=np.zeros(1, np.int64),
         sequence_ids=np.zeros(1, np.int32),
-        patches=np.zeros((merge**2, width), np.uint8),
+        patches=_blank_patches(config),
         image_grid_thw=np.asarray([[1, merge, merge]], np.int64),
         weights=np.zeros(1, np.float32),
         advantages=np.zeros(1, np.float32),

@@ -2,9 +2,9 @@
 
 Compares what the engine reported when it sampled with what the learner computes under the same
 weights (docs/design.md#4-fail-closed-on-mismatch); where rollouts run ahead and no token was
-sampled under these weights, an engine scores a completion anew. A larger gap means that one of them
-sees another prompt, image, mask, temperature or set of weights; training on would optimise noise,
-so the run stops.
+sampled under these weights, an engine scores a completion anew. A larger gap means that the two
+differ in prompt, image, mask, temperature or weights; training on would optimise noise, so the run
+stops.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy as np
 from olmrl.config.schema import Dtype, GuardConfig
 from olmrl.data.pack import GroupItem
 from olmrl.errors import GuardFailure
-from olmrl.learner.packed import blank_batch
-from olmrl.learner.strategy import Strategy
+from olmrl.learner.strategy import Strategy, pad_to_largest
 from olmrl.metrics import Max, Mean, Measurements
 from olmrl.types import Completion, Float32Array, PackedBatch, PolicyVersion, PromptGroup
 
@@ -36,7 +35,7 @@ engine answers."""
 
 
 class ParityGuard:
-    """Says when a comparison is due, and makes it on this rank's groups.
+    """Decides when a comparison is due, and makes it on this rank's groups.
 
     Args:
         strategy: the policy.
@@ -45,7 +44,7 @@ class ParityGuard:
         pack: groups to rows.
         decode: token ids to text, for the message.
         score: asks an engine.
-        keeps_kv: running requests go on over the key/value cache of old weights at an update.
+        keeps_kv: at an update, engines keep the key/value cache that the old weights made.
     """
 
     def __init__(
@@ -91,23 +90,67 @@ class ParityGuard:
     def check(
         self, version: PolicyVersion, groups: Sequence[PromptGroup], items: Sequence[GroupItem]
     ) -> Measurements:
-        """Compare; collective. See `check_parity` for the error.
+        """Compare engine and learner; collective.
 
         Args:
             version: the present weights.
             groups: this rank's groups; may be none.
             items: the same, encoded.
+
+        Raises:
+            ParityError: mean gap or outlier share over its bound, on every rank.
         """
         chosen = list(zip(groups, items, strict=True))[: self._guards.parity_pages]
         compared = [self._sampled(version, *pair) for pair in chosen]
         if not any(c.weights.any() for item in compared for c in item.completions):
             compared = [scored for pair in chosen if (scored := self._rescored(*pair))]
-        measured, count = check_parity(
-            self._strategy, self._pack(compared), self._guards, self._bound, self._decode
-        )
+        measured, count = self._compare(self._pack(compared))
         if count:
             self._due_since = None
         return measured
+
+    def _compare(self, batches: Sequence[PackedBatch]) -> tuple[Measurements, float]:
+        """Compare the tokens of positive weight; collective.
+
+        Returns:
+            Measurements, and the number of tokens compared on all ranks.
+        """
+        strategy, guards = self._strategy, self._guards
+        gaps, tokens, places = [], [], []
+        for row in pad_to_largest(strategy, batches):
+            learner = strategy.logprobs(row)
+            chosen = row.weights > 0
+            if row.behaviour_logprobs is None or not chosen.any():
+                continue
+            gaps.append((learner - row.behaviour_logprobs)[chosen])
+            tokens.append(row.targets[chosen])
+            places += [", ".join(row.page_ids)] * int(chosen.sum())
+        strategy.forget_features()
+        gap: Float32Array = np.concatenate(gaps) if gaps else np.zeros(0, np.float32)
+        size = np.abs(gap)
+        total, outliers, count = strategy.sum_over_ranks(
+            [float(size.sum()), float((size > guards.outlier_gap).sum()), float(len(size))]
+        )
+        if count == 0:
+            return {}, 0.0
+        mean, share = total / count, outliers / count
+        if not (mean <= self._bound and share <= guards.max_outlier_fraction):
+            flat = np.concatenate(tokens) if tokens else np.zeros(0, np.int64)
+            worst = "; ".join(
+                f"{self._decode([int(flat[i])])!r} {gap[i]:+.3f} on {places[i]}"
+                for i in np.argsort(-size)[:_WORST]
+            )
+            raise ParityError(
+                f"engine and learner log-probs differ by {mean:.2e} on average over {count:.0f} "
+                f"tokens (allowed {self._bound:.0e}) and {share:.1%} by more than "
+                f"{guards.outlier_gap} (allowed {guards.max_outlier_fraction:.1%}); "
+                f"worst here: {worst or 'on another rank'}"
+            )
+        return {
+            "parity/mean_gap": Mean(float(size.sum()), float(len(size))),
+            "parity/max_gap": Max(float(size.max()) if len(size) else 0.0),
+            "parity/tokens": Max(count),
+        }, count
 
     def _sampled(self, version: PolicyVersion, group: PromptGroup, item: GroupItem) -> GroupItem:
         fresh = [
@@ -129,8 +172,8 @@ class ParityGuard:
 def fresh_tokens(completion: Completion, version: PolicyVersion, keeps_kv: bool) -> Float32Array:
     """[R] 1 where a token was made by exactly these weights.
 
-    Where engines keep key/value caches over an update, later tokens of a completion are of a
-    mixture, whatever version made them.
+    If engines keep key/value caches over an update, the later tokens of a completion depend on both
+    versions.
     """
     weights = np.zeros(len(completion.token_ids), np.float32)
     if keeps_kv and len(completion.versions) > 1:
@@ -147,66 +190,3 @@ def mean_gap_bound(guards: GuardConfig, engine: Dtype, learner: Dtype) -> float:
         return guards.max_mean_gap
     coarser = "float32" if engine == learner == "float32" else "bfloat16"
     return DEFAULT_MEAN_GAP[coarser]
-
-
-def check_parity(
-    strategy: Strategy,
-    batches: Sequence[PackedBatch],
-    guards: GuardConfig,
-    bound: float,
-    decode: Callable[[Sequence[int]], str],
-) -> tuple[Measurements, float]:
-    """Compare the tokens of positive weight over all ranks; collective.
-
-    Args:
-        strategy: the policy.
-        batches: this rank's rows; weight marks tokens sampled under the present weights.
-        guards: outlier threshold and its share.
-        bound: largest accepted mean |gap|.
-        decode: token ids to text, for the message.
-
-    Returns:
-        Measurements, and the number of tokens compared on all ranks (0: nothing to judge by).
-
-    Raises:
-        ParityError: mean gap or outlier share over its bound, on every rank.
-    """
-    (passes,) = strategy.max_over_ranks([len(batches)])
-    rows = [
-        *batches,
-        *(blank_batch(strategy.model_config) for _ in range(int(passes) - len(batches))),
-    ]
-    gaps, tokens, places = [], [], []
-    for row in rows:
-        learner = strategy.logprobs(row)
-        chosen = row.weights > 0
-        if row.behaviour_logprobs is None or not chosen.any():
-            continue
-        gaps.append((learner - row.behaviour_logprobs)[chosen])
-        tokens.append(row.targets[chosen])
-        places += [", ".join(row.page_ids)] * int(chosen.sum())
-    strategy.forget_features()
-    gap: Float32Array = np.concatenate(gaps) if gaps else np.zeros(0, np.float32)
-    size = np.abs(gap)
-    total, outliers, count = strategy.sum_over_ranks(
-        [float(size.sum()), float((size > guards.outlier_gap).sum()), float(len(size))]
-    )
-    if count == 0:
-        return {}, 0.0
-    mean, share = total / count, outliers / count
-    if not (mean <= bound and share <= guards.max_outlier_fraction):
-        flat = np.concatenate(tokens) if tokens else np.zeros(0, np.int64)
-        worst = "; ".join(
-            f"{decode([int(flat[i])])!r} {gap[i]:+.3f} on {places[i]}"
-            for i in np.argsort(-size)[:_WORST]
-        )
-        raise ParityError(
-            f"engine and learner log-probs differ by {mean:.2e} on average over {count:.0f} tokens "
-            f"(allowed {bound:.0e}) and {share:.1%} by more than {guards.outlier_gap} (allowed "
-            f"{guards.max_outlier_fraction:.1%}); worst here: {worst or 'on another rank'}"
-        )
-    return {
-        "parity/mean_gap": Mean(float(size.sum()), float(len(size))),
-        "parity/max_gap": Max(float(size.max()) if len(size) else 0.0),
-        "parity/tokens": Max(count),
-    }, count

@@ -19,7 +19,7 @@ _ARRAYS = [f.name for f in dataclasses.fields(PackedBatch) if f.name != "page_id
 
 
 def replay_path(folder: str, step: int, rank: int) -> str:
-    """Where the batches of a rank and step lie."""
+    """Path of the batches of a step and rank."""
     return f"{folder.rstrip('/')}/step-{step}-rank-{rank}.npz"
 
 
@@ -27,7 +27,7 @@ def load_step(folder: str, step: int) -> list[PackedBatch]:
     """Read the batches of all ranks of a step.
 
     Raises:
-        ValueError: there are none of that step; names the steps that were saved.
+        ValueError: nothing was saved of that step; the message names the saved steps.
     """
     pattern = re.compile(r"step-(\d+)-rank-(\d+)\.npz")
     files = storage.list_files(folder, ".npz") if storage.exists(folder) else []
@@ -58,7 +58,7 @@ def load_batches(path: str) -> list[PackedBatch]:
     """Read what `save_batches` wrote.
 
     Raises:
-        ValueError: the file is missing or no such file.
+        ValueError: the file is missing or something else.
     """
     try:
         with np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False) as arrays:
@@ -67,7 +67,7 @@ def load_batches(path: str) -> list[PackedBatch]:
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a saved step of packed batches ({error})") from error
     if count and "0/patches" not in found:
-        raise ValueError(f"{path}: an older olmrl saved it, with images in another form")
+        raise ValueError(f"{path}: saved by an older olmrl, with another form of images")
     return [
         PackedBatch(
             page_ids=tuple(str(p) for p in found[f"{index}/page_ids"]),

@@ -1,13 +1,14 @@
-"""What every way of holding the model over ranks offers to the learner.
+"""The policy over ranks: what every sharding library offers the learner.
 
-`FsdpStrategy` and `DeepspeedStrategy` implement it; losses, weight sync and checkpoints only know
-this. All methods that touch weights are collective: every rank calls them, in the same order.
+`FsdpStrategy` and `DeepspeedStrategy` implement it; losses, weight sync and checkpoints know only
+this class. All methods that touch weights are collective: every rank calls them, in the same order.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,72 +16,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from olmrl.config.schema import ModelConfig
+from olmrl.hardware import collective_backend
+from olmrl.learner.attention import resolve_kernel
+from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import plain_weights
-from olmrl.learner.packed import Policy, PolicyOutput, prepare_inputs
-from olmrl.metrics import Measurements
+from olmrl.learner.optim import Optim
+from olmrl.learner.packed import Policy, PolicyOutput, blank_batch, prepare_inputs
+from olmrl.metrics import Last, Mean, Measurements
 from olmrl.models.family import ImageFeatures
-from olmrl.models.shape import ModelShape
+from olmrl.models.registry import family_of
 from olmrl.types import Float32Array, PackedBatch, UInt8Array
-
-
-class Strategy(Protocol):
-    """The policy, its optimizer and its optional reference, spread over ranks."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-    model_config: Any
-    """transformers configuration of the policy."""
-    shape: ModelShape
-    """Its sizes."""
-    trained: ModelConfig
-    """What of it is trained, and in which precision."""
-
-    def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
-        """Add the gradients of `loss_fn`'s part to what the step has so far; sums over ranks."""
-
-    def logprobs(self, batch: PackedBatch) -> Float32Array:
-        """[N] log-probability of each target under the policy, without gradients."""
-
-    def reference_logprobs(self, batch: PackedBatch) -> Float32Array:
-        """[N] the same under the reference policy."""
-
-    def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
-        """What `loss_fn` measures, without gradients and with dropout off."""
-
-    def optim_step(self) -> Measurements:
-        """Clip, update, advance the schedule; `NonFiniteStep` is raised before any change."""
-
-    def discard_gradients(self) -> None:
-        """Forget the gradients of a step that will not happen."""
-
-    def weights_are_finite(self) -> bool:
-        """Whether this rank's part of the trained weights holds neither NaN nor infinity."""
-
-    def forget_features(self) -> None:
-        """Drop the image features kept for further passes over the same batches."""
-
-    def release_cache(self) -> None:
-        """Give the device's allocator cache back, for engines on the same GPU."""
-
-    def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """Elementwise sum."""
-
-    def max_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """Elementwise maximum."""
-
-    def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """Full tensors under transformers' names, one at a time, adapters merged, head included.
-
-        With `changing_only`, without the frozen ones.
-        """
-
-    def state_dict(self) -> dict[str, Any]:
-        """`model`, `optim` and `schedule`, as torch.distributed.checkpoint takes them."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
 
 
 class PolicyRunner:
@@ -113,36 +59,69 @@ class PolicyRunner:
         self._features.clear()
 
 
-class ShardedPolicy:
-    """What strategies have in common: all that only needs forward passes and full tensors.
+class Strategy(ABC):
+    """The policy, its optimizer and its optional reference, spread over ranks.
 
-    A subclass sets the attributes and says how a full tensor is put together.
+    A subclass shards the policy, sets `optim`, `_call`, `_runner` and `_reference`, and implements
+    the abstract methods.
+
+    Args:
+        model: the policy, whole.
+        model_config: what of it is trained, and in which precision.
+        head: how log-probabilities are taken.
     """
 
-    rank: int
-    world_size: int
-    device: torch.device
-    policy: Policy
+    optim: Optim
     _call: nn.Module
-    """The policy as the strategy wraps it."""
+    """The policy as the library wraps it."""
     _runner: PolicyRunner
-    _reference: PolicyRunner | None
-    _adapted: bool
-    """Whether it has adapters: then the reference is the policy without them."""
+    _reference: PolicyRunner | None = None
 
-    def _full(self, parameter: Tensor) -> Tensor:
-        """A parameter's whole tensor; a collective."""
-        raise NotImplementedError
+    def __init__(self, model: Any, model_config: ModelConfig, head: HeadSpec) -> None:
+        self.world_size = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.device: torch.device = model.device
+        self.model_config = model.config
+        """transformers configuration of the policy."""
+        self.shape = family_of(model.config).shape(model.config.to_dict())
+        self.trained = model_config
+        self.kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
+        self.policy = Policy(model, self.kernel, head)
+
+    def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
+        """Add the gradients of this micro-batch's share of the loss to those of the step."""
+        output = self._runner.run(batch)
+        part = loss_fn(output.logprobs_N, output.entropy_N, LossInputs.of(batch, self.device))
+        # both libraries average gradients over ranks; the loss is already a share of the step's
+        self._backward(part.loss * self.world_size)
+        return to_measurements(part)
+
+    @abstractmethod
+    def _backward(self, loss: Tensor) -> None:
+        """Accumulate gradients, averaged over ranks."""
+
+    def optim_step(self) -> Measurements:
+        """Clip, update, advance the schedule; `NonFiniteStep` is raised before any change."""
+        rate = self.optim.lr
+        return {"policy/grad_norm": Mean(self._update()), "policy/lr": Last(rate)}
+
+    @abstractmethod
+    def _update(self) -> float:
+        """Make the optimizer step; return the gradient norm before clipping."""
+
+    @abstractmethod
+    def discard_gradients(self) -> None:
+        """Drop the gradients of a step that will not be made."""
 
     def logprobs(self, batch: PackedBatch) -> Float32Array:
-        """See `Strategy`."""
-        return as_numpy(self._observe(self._runner, batch).logprobs_N)
+        """[N] log-probability of each target under the policy, without gradients."""
+        return self._observe(self._runner, batch).logprobs_N.cpu().numpy()
 
     def reference_logprobs(self, batch: PackedBatch) -> Float32Array:
-        """See `Strategy`; with adapters the reference is the policy without them."""
+        """[N] the same under the reference: with adapters, the policy without them."""
         if self._reference is not None:
-            return as_numpy(self._observe(self._reference, batch).logprobs_N)
-        if not self._adapted:
+            return self._observe(self._reference, batch).logprobs_N.cpu().numpy()
+        if self.trained.lora is None:
             raise ValueError("algorithm.kl_beta: the learner was built without a reference policy")
         model = self.policy.model
         model.disable_adapters()
@@ -152,7 +131,7 @@ class ShardedPolicy:
             model.enable_adapters()
 
     def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
-        """See `Strategy`."""
+        """What `loss_fn` measures, without gradients or dropout."""
         output = self._observe(self._runner, batch)
         inputs = LossInputs.of(batch, self.device)
         return to_measurements(loss_fn(output.logprobs_N, output.entropy_N, inputs))
@@ -167,50 +146,77 @@ class ShardedPolicy:
             self._call.train()
 
     def forget_features(self) -> None:
-        """See `Strategy`."""
+        """Drop the image features kept for further passes over the same batches."""
         self._runner.forget()
 
     def release_cache(self) -> None:
-        """See `Strategy`."""
+        """Return cached GPU memory to the device, for engines on the same GPU."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _slice(self, parameter: Tensor) -> Tensor:
-        """This rank's part of a parameter."""
-        raise NotImplementedError
-
     @torch.no_grad()
     def weights_are_finite(self) -> bool:
-        """See `Strategy`."""
+        """Whether this rank's part of the trained weights holds neither NaN nor infinity."""
         trained = [self._slice(p) for p in self.policy.parameters() if p.requires_grad]
         return bool(torch.stack([part.isfinite().all() for part in trained]).all())
 
+    @abstractmethod
+    def _slice(self, parameter: Tensor) -> Tensor:
+        """This rank's part of a parameter."""
+
     def sum_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """See `Strategy`."""
-        return reduce_over_ranks(values, self.world_size, self.device)
+        """Elementwise sum."""
+        return self._reduce(values, dist.ReduceOp.SUM)
 
     def max_over_ranks(self, values: Sequence[float]) -> list[float]:
-        """See `Strategy`."""
-        return reduce_over_ranks(values, self.world_size, self.device, largest=True)
+        """Elementwise maximum."""
+        return self._reduce(values, dist.ReduceOp.MAX)
+
+    def _reduce(self, values: Sequence[float], operation: Any) -> list[float]:
+        # counts need more than float32's 24 bits
+        exact = torch.from_numpy(np.asarray(values, dtype=np.float64))
+        if self.world_size > 1:
+            exact = exact.to(self.device)
+            dist.all_reduce(exact, op=operation)
+        return exact.tolist()
 
     @torch.no_grad()
     def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
-        """See `Strategy`."""
+        """Full tensors under transformers' names, one at a time, adapters merged, head included.
+
+        With `changing_only`, without the frozen ones.
+        """
         yield from plain_weights(self.policy.model, self._full, changing_only)
 
+    @abstractmethod
+    def _full(self, parameter: Tensor) -> Tensor:
+        """A parameter's whole tensor; a collective."""
 
-def as_numpy(values: Tensor) -> Float32Array:
-    """float32 array on the CPU."""
-    return values.detach().float().cpu().numpy()
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """`model`, `optim` and `schedule`, as torch.distributed.checkpoint takes them."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
 
 
-def reduce_over_ranks(
-    values: Sequence[float], world_size: int, device: torch.device, largest: bool = False
-) -> list[float]:
-    """Elementwise sum (or maximum) over ranks."""
-    if world_size == 1:
-        return [float(v) for v in values]
-    # counts need more than float32's 24 bits
-    tensor = torch.from_numpy(np.asarray(values, dtype=np.float64)).to(device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX if largest else dist.ReduceOp.SUM)
-    return tensor.tolist()
+def ensure_process_group(device: torch.device) -> None:
+    """Give a lone process a process group of its own."""
+    if not dist.is_initialized():
+        backend = collective_backend(device.type == "cuda")
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+
+
+def pad_batches(
+    strategy: Strategy, batches: Sequence[PackedBatch], passes: int
+) -> list[PackedBatch]:
+    """Batches and blank ones up to `passes`, each its own object (features are kept by batch)."""
+    blanks = [blank_batch(strategy.model_config) for _ in range(passes - len(batches))]
+    return [*batches, *blanks]
+
+
+def pad_to_largest(strategy: Strategy, batches: Sequence[PackedBatch]) -> list[PackedBatch]:
+    """Batches and blank ones, as many as the rank with the most has; collective."""
+    (passes,) = strategy.max_over_ranks([len(batches)])
+    return pad_batches(strategy, batches, int(passes))

@@ -17,23 +17,18 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
-from olmrl.hardware import collective_backend
-from olmrl.learner.attention import resolve_kernel
 from olmrl.learner.logprobs import HeadSpec
-from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import NonFiniteStep, build_optim
 from olmrl.learner.packed import Policy, blank_batch
-from olmrl.learner.strategy import PolicyRunner, ShardedPolicy
-from olmrl.metrics import Last, Mean, Measurements
+from olmrl.learner.strategy import PolicyRunner, Strategy, ensure_process_group
 from olmrl.models.registry import family_of
-from olmrl.types import PackedBatch
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class DeepspeedStrategy(ShardedPolicy):
-    """ZeRO-2 or ZeRO-3 over the default process group; see `Strategy` for the methods."""
+class DeepspeedStrategy(Strategy):
+    """ZeRO-2 or ZeRO-3 over the default process group."""
 
     def __init__(
         self,
@@ -45,26 +40,18 @@ class DeepspeedStrategy(ShardedPolicy):
         total_steps: int,
         reference: Callable[[], Any] | None = None,
     ) -> None:
-        _refuse_what_is_missing(model_config, learner)
+        _refuse_unsupported(model_config, learner)
         self._deepspeed = _import_deepspeed(model.device)
         on_gpu = model.device.type == "cuda"
-        if not dist.is_initialized():
-            backend = collective_backend(on_gpu)
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.device = model.device
-        self.model_config = model.config
-        family = family_of(model.config)
-        self.shape = family.shape(model.config.to_dict())
-        self.trained = model_config
+        ensure_process_group(model.device)
+        super().__init__(model, model_config, head)
         self._stage = learner.zero_stage
-        self._adapted = model_config.lora is not None
         self._deepspeed.init_distributed(
             dist_backend="nccl" if on_gpu else "gloo", dist_init_required=False
         )
-        kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
-        self.policy = Policy(model, kernel, head)
-        self.optim = build_optim(model, model.lm_head, family, learner.optimizer, total_steps)
+        self.optim = build_optim(
+            model, model.lm_head, family_of(model.config), learner.optimizer, total_steps
+        )
         (self._adamw,) = self.optim.optimizers
         self._adamw.register_step_pre_hook(_refuse_non_finite)
         settings = zero_settings(model_config, learner)
@@ -74,9 +61,8 @@ class DeepspeedStrategy(ShardedPolicy):
             if name in finer:
                 self._deepspeed.utils.safe_set_full_fp32_param(parameter, finer.pop(name))
         self._runner = PolicyRunner(self.policy, self._engine, self.device, vision_is_frozen(model))
-        self._reference: PolicyRunner | None = None
         if reference is not None:
-            frozen = Policy(reference().requires_grad_(False).eval(), kernel, head)
+            frozen = Policy(reference().requires_grad_(False).eval(), self.kernel, head)
             call: nn.Module = frozen.to(TORCH_DTYPES[model_config.dtype])
             if self._stage == 3:
                 offload = learner.cpu_offload or learner.reference_offload
@@ -88,28 +74,20 @@ class DeepspeedStrategy(ShardedPolicy):
         engine, *_ = self._deepspeed.initialize(model=policy, optimizer=optimizer, config=settings)
         return engine
 
-    def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
-        """See `Strategy`."""
-        output = self._runner.run(batch)
-        part = loss_fn(output.logprobs_N, output.entropy_N, LossInputs.of(batch, self.device))
-        # DeepSpeed averages gradients over ranks; the loss is already a share of the whole step's
-        self._engine.backward(part.loss * self.world_size, scale_wrt_gas=False)
-        return to_measurements(part)
+    def _backward(self, loss: Tensor) -> None:
+        self._engine.backward(loss, scale_wrt_gas=False)
 
-    def optim_step(self) -> Measurements:
-        """See `Strategy`."""
-        rate = self.optim.lr
+    def _update(self) -> float:
         self._engine.step()
-        norm = self._engine.get_global_grad_norm()
         self.optim.restore_schedule(self.optim.steps + 1)
-        return {"policy/grad_norm": Mean(float(norm)), "policy/lr": Last(rate)}
+        return float(self._engine.get_global_grad_norm())
 
     def discard_gradients(self) -> None:
         """See `Strategy`."""
         self._engine.optimizer.zero_grad()
 
     def _full(self, parameter: Tensor) -> Tensor:
-        """A parameter's whole master copy (a frozen one's only copy)."""
+        """The whole master copy; a frozen parameter has only its working copy."""
         if parameter.requires_grad:
             whole: Tensor = self._deepspeed.utils.safe_get_full_fp32_param(parameter)
             return whole.detach()
@@ -123,10 +101,8 @@ class DeepspeedStrategy(ShardedPolicy):
         return part
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Strategy`; gathered one tensor at a time and cut anew, so ranks may change."""
-        if not self._adamw.state:
-            self._prime()
-        self._link_moments()
+        """See `Strategy`; each tensor is gathered and cut anew, so the world size may change."""
+        self._ready_moments()
         mesh = init_device_mesh(self.device.type, (self.world_size,))
         read = self._deepspeed.utils.safe_get_full_optimizer_state
 
@@ -149,10 +125,7 @@ class DeepspeedStrategy(ShardedPolicy):
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Strategy`."""
-        if not self._adamw.state:
-            with torch.enable_grad():
-                self._prime()
-        self._link_moments()
+        self._ready_moments()
         tools = self._deepspeed.utils
         for name, parameter in self.policy.model.named_parameters():
             whole = state["model"][name].full_tensor()
@@ -161,7 +134,7 @@ class DeepspeedStrategy(ShardedPolicy):
                 for moment in MOMENTS:
                     value = state["optim"][name][moment].full_tensor()
                     tools.safe_set_full_optimizer_state(parameter, value, moment)
-            # the working copy too, which would else be made from the master only at a step's end
+            # DeepSpeed refreshes the working copy from the master only at the end of a step
             if self._stage == 3:
                 with self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
                     parameter.copy_(whole)
@@ -169,29 +142,32 @@ class DeepspeedStrategy(ShardedPolicy):
                 parameter.copy_(whole)
         self._set_steps(int(state["schedule"]["steps"]))
 
-    def _prime(self) -> None:
-        """Let AdamW make its moments: one step on a blank batch at learning rate zero."""
-        steps = self.optim.steps
-        for group in self._adamw.param_groups:
-            group["lr"] = 0.0
-        output = self._runner.run(blank_batch(self.model_config))
-        self._engine.backward(0.0 * output.logprobs_N.sum(), scale_wrt_gas=False)
-        self._engine.step()
-        self.forget_features()
-        self._set_steps(steps)
-
-    def _link_moments(self) -> None:
-        """Let ZeRO-2 find the moments of every parameter.
+    def _ready_moments(self) -> None:
+        """Make sure that AdamW has its moments and that ZeRO-2 finds them for every parameter.
 
         DeepSpeed links them after the first parameter group's first update, when the other groups
         have none yet (0.19, `DeepSpeedZeroOptimizer._optimizer_step`).
         """
+        if not self._adamw.state:
+            self._make_moments()
         if self._stage == 3:
             return
         zero, tools = self._engine.optimizer, self._deepspeed.utils
         masters = zero.single_partition_of_fp32_groups
         for group, flat in zip(zero.bit16_groups, masters, strict=True):
             tools.lazy_init_hp_params_optimizer_state(group, flat, self._adamw.state)
+
+    @torch.enable_grad()
+    def _make_moments(self) -> None:
+        """One step on a blank batch at learning rate zero."""
+        steps = self.optim.steps
+        for group in self._adamw.param_groups:
+            group["lr"] = 0.0
+        output = self._runner.run(blank_batch(self.model_config))
+        self._backward(0.0 * output.logprobs_N.sum())
+        self._engine.step()
+        self.forget_features()
+        self._set_steps(steps)
 
     def _set_steps(self, steps: int) -> None:
         self.optim.restore_schedule(steps)
@@ -200,7 +176,7 @@ class DeepspeedStrategy(ShardedPolicy):
 
 
 def zero_settings(model_config: ModelConfig, learner: LearnerConfig) -> dict[str, Any]:
-    """DeepSpeed's own configuration for this learner."""
+    """DeepSpeed's configuration for this learner."""
     zero: dict[str, Any] = {"stage": learner.zero_stage, "overlap_comm": False}
     if learner.zero_stage == 3:
         zero["stage3_param_persistence_threshold"] = 0
@@ -222,9 +198,9 @@ def zero_settings(model_config: ModelConfig, learner: LearnerConfig) -> dict[str
 
 
 def _finer_than_bfloat16(module: nn.Module) -> dict[str, Tensor]:
-    """Copies of the trained weights that bfloat16 cannot hold (none, for published checkpoints).
+    """Copies of the trained weights that bfloat16 would round (none in published checkpoints).
 
-    DeepSpeed casts the module first and makes its masters from that.
+    DeepSpeed casts the module before it makes the master weights.
     """
     return {
         name: parameter.detach().clone()
@@ -233,7 +209,7 @@ def _finer_than_bfloat16(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _refuse_what_is_missing(model_config: ModelConfig, learner: LearnerConfig) -> None:
+def _refuse_unsupported(model_config: ModelConfig, learner: LearnerConfig) -> None:
     if learner.optimizer.name != "adamw":
         raise ValueError(
             "learner.strategy: deepspeed shards flat buffers, which muon cannot update; "
@@ -242,9 +218,9 @@ def _refuse_what_is_missing(model_config: ModelConfig, learner: LearnerConfig) -
     if learner.fp32_lm_head:
         raise ValueError("learner.fp32_lm_head: needs learner.strategy fsdp")
     if learner.reference_offload and learner.zero_stage == 2:
-        raise ValueError("learner.reference_offload: deepspeed needs learner.zero_stage=3 for it")
+        raise ValueError("learner.reference_offload: deepspeed needs learner.zero_stage=3")
     if model_config.master_dtype != "float32":
-        raise ValueError("model.master_dtype: deepspeed keeps float32 masters; bfloat16 needs fsdp")
+        raise ValueError("model.master_dtype: bfloat16 needs learner.strategy fsdp")
 
 
 def _import_deepspeed(device: torch.device) -> Any:

@@ -1,7 +1,8 @@
 """Fully sharded data parallelism (FSDP2): each rank holds a slice of weights and optimizer state.
 
-One rank that computes in the dtype of its weights is left unwrapped; all else is `fully_shard`ed,
-per block or as a whole, with float32 master weights and gradients and the compute dtype gathered.
+A lone rank that computes in the dtype of its weights is left unwrapped. Otherwise `fully_shard`
+keeps float32 gradients and weights in the master dtype, and gathers them in the compute dtype, per
+block or as a whole.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     MixedPrecisionPolicy,
@@ -23,21 +24,16 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
-from olmrl.hardware import collective_backend
-from olmrl.learner.attention import resolve_kernel
 from olmrl.learner.logprobs import HeadSpec
-from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import build_optim, clip_gradients
 from olmrl.learner.packed import Policy
-from olmrl.learner.strategy import PolicyRunner, ShardedPolicy
-from olmrl.metrics import Last, Mean, Measurements
+from olmrl.learner.strategy import PolicyRunner, Strategy, ensure_process_group
 from olmrl.models.registry import family_of
-from olmrl.types import PackedBatch
 
 
-class FsdpStrategy(ShardedPolicy):
-    """FSDP2 over the default process group; see `Strategy` for the methods."""
+class FsdpStrategy(Strategy):
+    """FSDP2 over the default process group."""
 
     def __init__(
         self,
@@ -49,46 +45,31 @@ class FsdpStrategy(ShardedPolicy):
         total_steps: int,
         reference: Callable[[], Any] | None = None,
     ) -> None:
-        self.world_size = dist.get_world_size() if dist.is_initialized() else 1
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.device = model.device
-        self.model_config = model.config
-        family = family_of(model.config)
-        self.shape = family.shape(model.config.to_dict())
-        self.trained = model_config
+        super().__init__(model, model_config, head)
         self._max_norm = learner.optimizer.max_grad_norm
-        self._adapted = model_config.lora is not None
-        kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
-        self.policy = Policy(model, kernel, head)
         compute = TORCH_DTYPES[model_config.dtype]
         master = TORCH_DTYPES[model_config.master_dtype]
         shard(self.policy, compute, master, learner, self.world_size, learner.cpu_offload)
         self._call = self.policy
         self._runner = PolicyRunner(self.policy, self.policy, self.device, vision_is_frozen(model))
-        self._reference: PolicyRunner | None = None
         if reference is not None:
-            frozen = Policy(reference().requires_grad_(False).eval(), kernel, head)
+            frozen = Policy(reference().requires_grad_(False).eval(), self.kernel, head)
             held = TORCH_DTYPES[learner.reference_dtype(model_config)]
             offload = learner.cpu_offload or learner.reference_offload
             shard(frozen, compute, held, learner, self.world_size, offload)
             self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
-        self.optim = build_optim(model, model.lm_head, family, learner.optimizer, total_steps)
+        self.optim = build_optim(
+            model, model.lm_head, family_of(model.config), learner.optimizer, total_steps
+        )
 
-    def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
-        """See `Strategy`."""
-        output = self._runner.run(batch)
-        part = loss_fn(output.logprobs_N, output.entropy_N, LossInputs.of(batch, self.device))
-        # FSDP averages gradients over ranks; the loss is already a share of the whole step's
-        (part.loss * self.world_size).backward()
-        return to_measurements(part)
+    def _backward(self, loss: Tensor) -> None:
+        loss.backward()
 
-    def optim_step(self) -> Measurements:
-        """See `Strategy`."""
+    def _update(self) -> float:
         norm = clip_gradients(self.policy, self._max_norm)
-        rate = self.optim.lr
         self.optim.step()
         self.optim.zero_grad()
-        return {"policy/grad_norm": Mean(norm), "policy/lr": Last(rate)}
+        return norm
 
     def discard_gradients(self) -> None:
         """See `Strategy`."""
@@ -96,7 +77,7 @@ class FsdpStrategy(ShardedPolicy):
 
     def _full(self, parameter: Tensor) -> Tensor:
         if isinstance(parameter, DTensor):
-            # off-loaded slices lie in host memory, which collectives of GPUs cannot reach
+            # GPU collectives cannot reach slices offloaded to host memory
             sharded: Any = parameter.to(self.device)
             whole: Tensor = sharded.full_tensor()
             return whole
@@ -129,7 +110,7 @@ def shard(
     world_size: int,
     offload: bool,
 ) -> None:
-    """`fully_shard` a policy in place, unless it runs alone in the dtype of its weights.
+    """`fully_shard` a policy in place, unless one rank computes in the dtype of its weights.
 
     Args:
         policy: the policy, its weights on the device.
@@ -137,14 +118,15 @@ def shard(
         held: dtype of the weights.
         learner: FSDP units, precision of the head.
         world_size: number of ranks.
-        offload: keep the slices in host memory; on a CPU they are there anyway.
+        offload: keep the slices in host memory (no effect on a CPU).
     """
     offloaded = offload and policy.model.device.type != "cpu"
     if world_size == 1 and compute == held and not offloaded:
         return
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     place = CPUOffloadPolicy() if offloaded else OffloadPolicy()
-    mesh = _mesh(policy.model.device)
+    ensure_process_group(policy.model.device)
+    mesh = init_device_mesh(policy.model.device.type, (dist.get_world_size(),))
     family = family_of(policy.model.config)
     language, tower = family.language(policy.model), family.tower(policy.model)
     if learner.fp32_lm_head and compute != torch.float32:
@@ -157,11 +139,3 @@ def shard(
         for block in (*tower.blocks, *language.layers):
             fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=place)
     fully_shard(policy, mesh=mesh, mp_policy=mixed, offload_policy=place)
-
-
-def _mesh(device: torch.device) -> DeviceMesh:
-    """All ranks in one dimension; a lone process makes its own group of one."""
-    if not dist.is_initialized():
-        backend = collective_backend(device.type == "cuda")
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    return init_device_mesh(device.type, (dist.get_world_size(),))

@@ -131,7 +131,7 @@ def test_warmup_stable_decay_takes_its_options():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"schedule": "linaer"}, r"schedule: 'linaer' is unknown; allowed are .*linear"),
+        ({"schedule": "linaer"}, r"schedule: 'linaer' is unknown; allowed: .*linear"),
         ({"schedule": "reduce_lr_on_plateau"}, "is unknown"),
         ({"schedule": "linear", "schedule_options": {"foo": 1}}, "schedule_options: linear rej"),
     ],
