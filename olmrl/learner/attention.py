@@ -24,7 +24,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from olmrl.models.registry import family_of
-from olmrl.types import Int32Array
+from olmrl.models.spans import Span
 
 try:
     from flash_attn import flash_attn_varlen_func
@@ -39,64 +39,6 @@ TILE_AREA = 1 << 24
 """Most query-key pairs in one SDPA call; bounds its mask and its padding."""
 MAX_PADDING = 1.5
 """Largest ratio of padded to true query-key pairs in a tile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One segment in the packed row, with the prefix that it sees."""
-
-    start: int
-    length: int
-    prefix_start: int = 0
-    prefix_length: int = 0
-
-    @property
-    def keys(self) -> int:
-        """Tokens that its last token sees."""
-        return self.prefix_length + self.length
-
-    def key_index(self) -> np.ndarray:
-        """[K] positions of prefix and segment in the row."""
-        return np.concatenate(
-            [
-                np.arange(self.prefix_start, self.prefix_start + self.prefix_length),
-                np.arange(self.start, self.start + self.length),
-            ]
-        )
-
-
-def find_spans(segment_ids: Int32Array, prefix_ids: Int32Array) -> list[Span]:
-    """The segments of a packed row, in order.
-
-    Args:
-        segment_ids: [T] id per token; each id is one run of tokens.
-        prefix_ids: [T] id of the segment that the token's segment also sees, or -1.
-
-    Raises:
-        ValueError: a segment is split, or its prefix is missing, later, or has a prefix itself.
-    """
-    if len(segment_ids) == 0:
-        raise ValueError("packed batch: it has no tokens")
-    starts = np.flatnonzero(np.r_[True, np.diff(segment_ids) != 0])
-    ends = np.r_[starts[1:], len(segment_ids)]
-    found: dict[int, Span] = {}
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        segment, prefix = int(segment_ids[start]), int(prefix_ids[start])
-        if segment in found:
-            raise ValueError(f"packed batch: segment {segment} is not one run of tokens")
-        if (prefix_ids[start:end] != prefix).any():
-            raise ValueError(f"packed batch: segment {segment} has more than one prefix")
-        if prefix < 0:
-            found[segment] = Span(start, end - start)
-            continue
-        before = found.get(prefix)
-        if before is None or before.prefix_length:
-            raise ValueError(
-                f"packed batch: segment {segment} has prefix {prefix}, "
-                "which must be an earlier segment without a prefix of its own"
-            )
-        found[segment] = Span(start, end - start, before.start, before.length)
-    return list(found.values())
 
 
 class PackedPlan(Protocol):
@@ -248,14 +190,17 @@ class FlashPlan:
 
 
 class FlexPlan:
-    """FlexAttention over a block mask made from segment and prefix ids."""
+    """FlexAttention over a block mask; a segment's id is the position of its first token."""
 
-    def __init__(
-        self, segment_ids: Int32Array, prefix_ids: Int32Array, device: torch.device | str
-    ) -> None:
+    def __init__(self, spans: list[Span], device: torch.device | str) -> None:
+        total = sum(span.length for span in spans)
+        segment_ids, prefix_ids = np.empty(total, np.int32), np.empty(total, np.int32)
+        for span in spans:
+            own = slice(span.start, span.start + span.length)
+            segment_ids[own] = span.start
+            prefix_ids[own] = span.prefix_start if span.prefix_length else -1
         segment = torch.from_numpy(segment_ids).to(device)
         prefix = torch.from_numpy(prefix_ids).to(device)
-        total = len(segment_ids)
 
         def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             related = (segment[query] == segment[key]) | (segment[key] == prefix[query])
@@ -313,15 +258,12 @@ def resolve_kernel(
     return wanted
 
 
-def make_plan(
-    segment_ids: Int32Array, prefix_ids: Int32Array, kernel: Kernel, device: torch.device | str
-) -> PackedPlan:
-    """Plan the attention of one packed row; see `find_spans` for errors."""
-    spans = find_spans(segment_ids, prefix_ids)
+def make_plan(spans: list[Span], kernel: Kernel, device: torch.device | str) -> PackedPlan:
+    """Plan the attention of one packed row."""
     if kernel == "flash":
         return FlashPlan(spans, device)
     if kernel == "flex":
-        return FlexPlan(segment_ids, prefix_ids, device)
+        return FlexPlan(spans, device)
     return SdpaPlan(spans, device)
 
 

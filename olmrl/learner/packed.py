@@ -23,6 +23,7 @@ from olmrl.learner.logprobs import HeadSpec, TokenLogprobs, token_logprobs
 from olmrl.models.family import ImageFeatures
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.registry import FAMILIES, family_of
+from olmrl.models.spans import find_spans
 from olmrl.types import PackedBatch
 
 
@@ -46,6 +47,8 @@ class PolicyInputs:
     position_ids: Tensor
     """[3, 1, T]"""
     plan: PackedPlan
+    recurrence: Any
+    """What recurrent layers need of the row's segments; None where all layers attend."""
     predict_at_N: Tensor
     targets_N: Tensor
     image_at_F: Tensor
@@ -92,11 +95,13 @@ def prepare_inputs(
         raise ValueError(f"packed batch of {pages}: {error}") from error
     has_images = len(image_at) > 0
     grid = batch.image_grid_thw if has_images else np.asarray([[1, merge, merge]])
+    spans = find_spans(batch.segment_ids, batch.prefix_ids)
     tower = _Tower(config.model_type, str(vars(config.vision_config)), config.vision_config)
     return PolicyInputs(
         token_ids_T=to_device(batch.token_ids, device),
         position_ids=to_device(batch.position_ids, device).unsqueeze(1),
-        plan=make_plan(batch.segment_ids, batch.prefix_ids, kernel, device),
+        plan=make_plan(spans, kernel, device),
+        recurrence=family_of(config).recurrence(config, spans, device),
         predict_at_N=to_device(batch.predict_at, device),
         targets_N=to_device(batch.targets, device),
         image_at_F=to_device(image_at, device),
@@ -173,6 +178,7 @@ def hidden_states(
         position_ids=inputs.position_ids,
         use_cache=False,
         packed=inputs.plan,
+        recurrence=inputs.recurrence,
         **family.language_arguments(features, inputs.image_at_F),
     )
     return out.last_hidden_state[0], features

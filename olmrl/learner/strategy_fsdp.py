@@ -31,6 +31,9 @@ from olmrl.learner.packed import Policy
 from olmrl.learner.strategy import PolicyRunner, Strategy, ensure_process_group
 from olmrl.models.registry import family_of
 
+FULL = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+"""Of modules that compute with the weights themselves, not with rounded copies."""
+
 
 class FsdpStrategy(Strategy):
     """FSDP2 over the default process group."""
@@ -131,10 +134,11 @@ def shard(
     language, tower = family.language(policy.model), family.tower(policy.model)
     if learner.fp32_lm_head and compute != torch.float32:
         # the head multiplies by the float32 weights themselves, not by their rounded copies
-        full = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
         tied = policy.model.lm_head.weight is language.embed_tokens.weight
         unit: list[nn.Module] = [language.embed_tokens] if tied else []
-        fully_shard([*unit, policy.model.lm_head], mesh=mesh, mp_policy=full, offload_policy=place)
+        fully_shard([*unit, policy.model.lm_head], mesh=mesh, mp_policy=FULL, offload_policy=place)
+    for exact in family.float32_units(policy.model) if compute != torch.float32 else ():
+        fully_shard(exact, mesh=mesh, mp_policy=FULL, offload_policy=place)
     if learner.wrap == "block":
         for block in (*tower.blocks, *language.layers):
             fully_shard(block, mesh=mesh, mp_policy=mixed, offload_policy=place)

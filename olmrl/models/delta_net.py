@@ -23,6 +23,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.qwen3_5.modeling_qwen3_5 import (
+    Qwen3_5GatedDeltaNet,
+    causal_conv1d_fn,
+    torch_chunk_gated_delta_rule,
+)
 
 from olmrl.models.spans import Span
 
@@ -118,99 +123,114 @@ class Decay(nn.Module):
 
     def __init__(self, a_log: nn.Parameter, dt_bias: nn.Parameter) -> None:
         super().__init__()
-        self.A_log = a_log
-        self.dt_bias = dt_bias
+        self.A_log = nn.Parameter(a_log.detach().float(), a_log.requires_grad)
+        self.dt_bias = nn.Parameter(dt_bias.detach().float(), dt_bias.requires_grad)
 
-    def forward(self, step_TN: Tensor) -> Tensor:
+    def forward(self, step: Tensor) -> Tensor:
         """Logarithm of the decay, float32 and never positive, from step sizes before softplus."""
-        return -self.A_log.float().exp() * F.softplus(step_TN.float() + self.dt_bias.float())
+        return -self.A_log.exp() * F.softplus(step.float() + self.dt_bias)
 
 
-def packed_delta_net(layer: Any, hidden_TH: Tensor, plan: RecurrencePlan) -> Tensor:
-    """A layer over a packed row.
+class PackedDeltaNet(Qwen3_5GatedDeltaNet):
+    """A Gated DeltaNet layer that also takes packed rows; made of a loaded one (`take_over`)."""
 
-    Args:
-        layer: Gated DeltaNet of transformers, its `A_log` and `dt_bias` in `layer.decay`.
-        hidden_TH: normalised hidden states of the row.
-        plan: its segments.
-    """
-    mixed_TNV = _scan(
-        layer,
-        layer.in_proj_qkv(hidden_TH),
-        layer.decay(layer.in_proj_a(hidden_TH)),
-        layer.in_proj_b(hidden_TH).sigmoid(),
-        plan,
-    )
-    gate_TNV = layer.in_proj_z(hidden_TH).unflatten(-1, (-1, layer.head_v_dim))
-    gated = layer.norm(mixed_TNV.flatten(0, 1), gate_TNV.flatten(0, 1))
-    out: Tensor = layer.out_proj(gated.reshape(len(hidden_TH), -1))
-    return out
+    decay: Decay
 
+    @classmethod
+    def take_over(cls, layer: Any) -> None:
+        """Make a layer of transformers one of these, in place.
 
-@torch.compiler.disable  # plans differ from batch to batch; a compiled block breaks its graph here
-def _scan(
-    layer: Any, inputs_TC: Tensor, decay_TN: Tensor, beta_TN: Tensor, plan: RecurrencePlan
-) -> Tensor:
-    """Convolution and recurrence over all segments: [T, N, value width]."""
-    outputs: list[Tensor] = []
-    root_states: list[Tensor] = []
-    states: Tensor | None = None
-    for batch in plan.batches:
-        initial = None
-        if batch.parent_S is not None:
-            states = torch.cat(root_states) if states is None else states
-            initial = states[batch.parent_S]
-        out, final = _recur(
-            layer,
-            _convolve(layer, inputs_TC, batch),
-            decay_TN[batch.index_SL] * batch.real_SL[..., None],
-            beta_TN[batch.index_SL] * batch.real_SL[..., None],
-            initial,
+        Its parameters `A_log` and `dt_bias` move to `decay.A_log` and `decay.dt_bias`.
+        """
+        decay = Decay(layer.A_log, layer.dt_bias)
+        del layer.A_log, layer.dt_bias
+        layer.decay = decay
+        layer.__class__ = cls
+
+    @property
+    def A_log(self) -> Tensor:
+        """Of transformers' own forward pass, in generation."""
+        return self.decay.A_log
+
+    @property
+    def dt_bias(self) -> Tensor:
+        """As `A_log`."""
+        return self.decay.dt_bias
+
+    def forward(
+        self, hidden_states: Tensor, recurrence: RecurrencePlan | None = None, **others: Any
+    ) -> Tensor:
+        """From [1, T, H] to [1, T, H] with a plan of the row; without one as transformers does.
+
+        Args:
+            hidden_states: normalised.
+            recurrence: segments of the row.
+            others: cache and mask of transformers.
+        """
+        if recurrence is None:
+            out: Tensor = super().forward(hidden_states, **others)
+            return out
+        (hidden_TH,) = hidden_states
+        mixed_TNV = self._scan(
+            self.in_proj_qkv(hidden_TH),
+            self.decay(self.in_proj_a(hidden_TH)),
+            self.in_proj_b(hidden_TH).sigmoid(),
+            recurrence,
         )
-        root_states.append(final)
-        outputs.append(out.flatten(0, 1))
-    return torch.cat(outputs).index_select(0, plan.position_T)
+        gate_TNV = self.in_proj_z(hidden_TH).unflatten(-1, (-1, self.head_v_dim))
+        gated = self.norm(mixed_TNV.flatten(0, 1), gate_TNV.flatten(0, 1))
+        out = self.out_proj(gated.reshape(1, len(hidden_TH), -1))
+        return out
 
+    @torch.compiler.disable  # plans differ from batch to batch
+    def _scan(
+        self, inputs_TC: Tensor, decay_TN: Tensor, beta_TN: Tensor, plan: RecurrencePlan
+    ) -> Tensor:
+        """Convolution and recurrence over all segments: [T, N, value width]."""
+        outputs: list[Tensor] = []
+        roots: list[Tensor] = []
+        states: Tensor | None = None
+        for batch in plan.batches:
+            initial = None
+            if batch.parent_S is not None:
+                states = torch.cat(roots) if states is None else states
+                initial = states[batch.parent_S]
+            out, final = self._recur(
+                self._convolve(inputs_TC, batch),
+                decay_TN[batch.index_SL] * batch.real_SL[..., None],
+                beta_TN[batch.index_SL] * batch.real_SL[..., None],
+                initial,
+            )
+            roots.append(final)
+            outputs.append(out.flatten(0, 1))
+        return torch.cat(outputs).index_select(0, plan.position_T)
 
-def _convolve(layer: Any, inputs_TC: Tensor, batch: SegmentBatch) -> Tensor:
-    """[S, L, C] inputs after the causal convolution, which goes on from each segment's prefix."""
-    from transformers.models.qwen3_5.modeling_qwen3_5 import causal_conv1d_fn  # noqa: PLC0415
+    def _convolve(self, inputs_TC: Tensor, batch: SegmentBatch) -> Tensor:
+        """[S, L, C] after the causal convolution, which goes on from each segment's prefix."""
+        before = inputs_TC[batch.before_SW] * batch.has_before_SW[..., None]
+        joined = torch.cat([before, inputs_TC[batch.index_SL]], 1).transpose(1, 2)
+        weight, bias = self.conv1d.weight.squeeze(1), self.conv1d.bias
+        out: Tensor = causal_conv1d_fn(joined, weight, bias, activation=self.activation)
+        return out[..., before.shape[1] :].transpose(1, 2)
 
-    before = inputs_TC[batch.before_SW] * batch.has_before_SW[..., None]
-    joined = torch.cat([before, inputs_TC[batch.index_SL]], 1).transpose(1, 2)
-    conv = layer.conv1d
-    out: Tensor = causal_conv1d_fn(
-        joined, conv.weight.squeeze(1), conv.bias, activation=layer.activation
-    )
-    return out[..., before.shape[1] :].transpose(1, 2)
-
-
-def _recur(
-    layer: Any, mixed_SLC: Tensor, decay_SLN: Tensor, beta_SLN: Tensor, initial: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Outputs [S, L, N, value width] and final states [S, N, key width, value width], float32."""
-    from transformers.models.qwen3_5.modeling_qwen3_5 import (  # noqa: PLC0415
-        torch_chunk_gated_delta_rule,
-    )
-
-    widths = (layer.key_dim, layer.key_dim, layer.value_dim)
-    query, key, value = (
-        part.unflatten(-1, (-1, head))
-        for part, head in zip(
-            mixed_SLC.split(widths, dim=-1),
-            (layer.head_k_dim, layer.head_k_dim, layer.head_v_dim),
-            strict=True,
+    def _recur(
+        self, mixed_SLC: Tensor, decay_SLN: Tensor, beta_SLN: Tensor, initial: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs [S, L, N, value width] and final states [S, N, key width, value width]."""
+        query, key, value = mixed_SLC.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
+        shared = self.num_v_heads // self.num_k_heads
+        query, key = (
+            x.unflatten(-1, (-1, self.head_k_dim)).repeat_interleave(shared, 2)
+            for x in (query, key)
         )
-    )
-    shared = layer.num_v_heads // layer.num_k_heads
-    out, final = torch_chunk_gated_delta_rule(
-        query.repeat_interleave(shared, 2),
-        key.repeat_interleave(shared, 2),
-        value,
-        g=decay_SLN,
-        beta=beta_SLN,
-        initial_state=initial,
-        output_final_state=True,
-        use_qk_l2norm_in_kernel=True,
-    )
-    return out, final
+        out, final = torch_chunk_gated_delta_rule(
+            query,
+            key,
+            value.unflatten(-1, (-1, self.head_v_dim)),
+            g=decay_SLN,
+            beta=beta_SLN,
+            initial_state=initial,
+            output_final_state=True,
+            use_qk_l2norm_in_kernel=True,
+        )
+        return out, final

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings, Normalisation
 from olmrl.models.shape import ModelShape
+from olmrl.models.spans import Span
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -234,6 +235,20 @@ class Family(ABC):
             arguments: of `vision_layout`, on the device.
         """
         return ImageFeatures(tower(patches_VK, grid_thw=grid, **arguments).pooler_output)
+
+    def recurrence(self, config: Any, spans: Sequence[Span], device: Any) -> Any:
+        """What recurrent layers need of a row's segments; None where all layers attend.
+
+        Args:
+            config: of the model.
+            spans: segments of the row.
+            device: where the model is.
+        """
+        return None
+
+    def float32_units(self, model: Any) -> list[nn.Module]:
+        """Modules that compute in float32 whatever the compute dtype, after `quicken`."""
+        return []
 
     def language_arguments(self, features: ImageFeatures, image_at_F: Tensor) -> dict[str, Any]:
         """Arguments of the language model beside embeddings, positions and the attention plan.

@@ -41,7 +41,7 @@ def find_spans(segment_ids: Int32Array, prefix_ids: Int32Array) -> list[Span]:
         prefix_ids: [T] id of the segment that the token's segment also sees, or -1.
 
     Raises:
-        ValueError: a segment is torn apart, or its prefix is missing, later, or has a prefix.
+        ValueError: a segment is split, or its prefix is missing, later, or has a prefix itself.
     """
     if len(segment_ids) == 0:
         raise ValueError("packed batch: it has no tokens")

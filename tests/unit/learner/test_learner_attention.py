@@ -9,9 +9,9 @@ from olmrl.learner.attention import (
     FlexPlan,
     SdpaPlan,
     VisionSegments,
-    find_spans,
     resolve_kernel,
 )
+from olmrl.models.spans import find_spans
 
 ROWS = {
     "one": ([0] * 7, [-1] * 7),
@@ -67,7 +67,7 @@ def test_kernels_agree_with_the_definition(name, kernel):
     plan = {
         "sdpa": lambda: SdpaPlan(spans),
         "flash": lambda: FlashPlan(spans, "cpu", kernel=_slow_varlen),
-        "flex": lambda: FlexPlan(segment, prefix, "cpu"),
+        "flex": lambda: FlexPlan(spans, "cpu"),
     }[kernel]()
     expected = _masked(segment, prefix, q, k, v, 0.3)
     # torch has FlexAttention's gradients on GPUs only
