@@ -21,6 +21,7 @@ NO_SIGNAL_RANGE = 1e-6
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
 UInt8Array = NDArray[np.uint8]
 
 

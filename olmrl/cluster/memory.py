@@ -32,8 +32,6 @@ Memory = dict[str, float]
 
 _DECODED_TOKEN_BYTES = 96
 """Measured: ids, masks and positions of one token in transformers' generation."""
-_BATCHED_TOKENS = 8192
-"""Tokens of one vLLM prefill step on a GPU (its default there)."""
 _GRAPH_BYTES = 1.5 * GIB
 """Assumed: vLLM's CUDA graphs and kernels' workspaces."""
 RUNTIME_BYTES = 2.0 * GIB
@@ -269,7 +267,9 @@ def engine_memory(
     memory: Memory = {"weights": shape.parameters * size / split}
     if gpu_bytes is not None:
         widest = max(2 * shape.language.inner, shape.vocabulary // 8)
-        memory["activations"] = _BATCHED_TOKENS * (widest / split + 4 * shape.hidden) * size
+        memory["activations"] = (
+            rollout.max_batched_tokens * (widest / split + 4 * shape.hidden) * size
+        )
         memory["vision features"] = work.patches * shape.vision.saved[size]
         memory["CUDA graphs (assumed)"] = _GRAPH_BYTES
     if rollout.kv_cache_gb is not None:

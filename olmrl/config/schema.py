@@ -155,6 +155,8 @@ class RolloutConfig(Section):
     """Maximum prompt plus completion tokens of a sequence."""
     max_num_seqs: Count = 256
     """Sequences decoded together by one engine."""
+    max_batched_tokens: Count = 8192
+    """Tokens of one forward pass of an engine; longer prefills are split."""
     tensor_parallel_size: Count = 1
     """GPUs per engine."""
     gpu_memory_utilization: Fraction = 0.9

@@ -1,8 +1,8 @@
 """transformers behind the `Engine` protocol: for Macs, debugging and bit-reproducible runs.
 
 One group is decoded at a time, all its G completions in lockstep over one prefill. The batch is
-always the whole group with completion i in row i, finished or unwanted rows included, and each row
-draws from a generator of its own: so tokens are a function of weights, page and seeds alone, not of
+always the whole group with completion i in row i, finished or unwanted rows included, and draws go
+by seed and position (`sampling`): so tokens are a function of weights, page and seeds alone, not of
 what else the engine does. Shape letters: G group, P prompt, V vocabulary.
 """
 
@@ -32,13 +32,13 @@ from olmrl.rollout.engine import (
 )
 from olmrl.rollout.loop import EngineLoop
 from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
+from olmrl.rollout.sampling import draw, uniforms
 from olmrl.types import (
     Completion,
     EncodedPage,
     Float32Array,
     Int32Array,
     PolicyVersion,
-    SamplingSpec,
     VersionSpan,
 )
 from olmrl.weight_sync.checksum import Checksums, checksums
@@ -55,7 +55,6 @@ class _Decoding:
     logits_GV: torch.Tensor
     """Of the next token."""
     next_position: int
-    generators: list[torch.Generator]
     tokens: list[torch.Tensor] = field(default_factory=list)
     """[G] ids per step."""
     logprobs: list[torch.Tensor] = field(default_factory=list)
@@ -277,7 +276,6 @@ class HfEngine:
             cache,
             logits,
             position,
-            [torch.Generator().manual_seed(seed) for seed in seeds],
             running=[True] * len(seeds),
         )
 
@@ -287,7 +285,10 @@ class HfEngine:
         sampling = decoding.group.request.sampling
         temperature = 1.0 if sampling.greedy else sampling.temperature
         logprobs_GV = self._logprobs(decoding.logits_GV, temperature)
-        tokens = sample(logprobs_GV, sampling, decoding.generators)
+        if sampling.greedy:
+            tokens = logprobs_GV.argmax(dim=-1)
+        else:
+            tokens = self._draw(decoding, logprobs_GV)
         decoding.tokens.append(tokens)
         decoding.logprobs.append(logprobs_GV.gather(-1, tokens[:, None])[:, 0])
         decoding.versions.append(self._version)
@@ -297,6 +298,14 @@ class HfEngine:
             decoding.logits_GV = logits[:, -1]
             decoding.next_position += 1
         return finished
+
+    def _draw(self, decoding: _Decoding, logprobs_GV: torch.Tensor) -> torch.Tensor:
+        request = decoding.group.request
+        numbers = uniforms(request.seeds, [len(decoding.tokens)] * len(request.seeds))
+        top_p = request.sampling.top_p
+        nucleus = None if top_p == 1.0 else torch.full((len(numbers),), top_p)
+        # on the CPU: not every device has float64
+        return draw(logprobs_GV.cpu(), torch.from_numpy(numbers), nucleus).to(self._device)
 
     def _collect(self, decoding: _Decoding) -> list[Generated]:
         group, length = decoding.group, len(decoding.tokens)
@@ -336,7 +345,7 @@ class HfEngine:
     @torch.inference_mode()
     def _recompute(self, decoding: _Decoding) -> None:
         """Prefill prompt and tokens so far again, under the weights in use now."""
-        rows = len(decoding.generators)
+        rows = len(decoding.group.request.seeds)
         cache, logits, position = self._prefill(decoding.group.request.page, rows)
         if decoding.tokens:
             tokens = torch.stack(decoding.tokens, dim=1)
@@ -388,42 +397,6 @@ class HfEngine:
     def _on_device(self, array: Any) -> torch.Tensor:
         # A copy: arrays out of an object store are read-only, which tensors cannot express.
         return torch.tensor(array, device=self._device)
-
-
-def sample(
-    logprobs_GV: torch.Tensor, sampling: SamplingSpec, generators: Sequence[torch.Generator]
-) -> torch.Tensor:
-    """Draw one id per row, each from its own generator.
-
-    Inverts the cumulative distribution of the nucleus in float64, one uniform number per token, so
-    that a row's draw does not depend on its siblings.
-
-    Args:
-        logprobs_GV: [G, V] log-probs, banned ids at minus infinity.
-        sampling: Greedy, or top_p (the temperature is already in).
-        generators: G CPU generators.
-
-    Returns:
-        [G] ids.
-    """
-    if sampling.greedy:
-        return logprobs_GV.argmax(dim=-1)
-    uniform = torch.stack(
-        [torch.rand((), generator=generator, dtype=torch.float64) for generator in generators]
-    )
-    probabilities, order = (
-        logprobs_GV.double().exp().cpu().sort(dim=-1, descending=True, stable=True)
-    )
-    cumulative = probabilities.cumsum(dim=-1)
-    if sampling.top_p < 1.0:
-        # The nucleus is the smallest set of likeliest ids that reaches top_p.
-        kept = cumulative - probabilities < sampling.top_p
-        cumulative = torch.where(kept, probabilities, 0.0).cumsum(dim=-1)
-    targets = uniform[:, None] * cumulative[:, -1:]
-    places = torch.searchsorted(cumulative, targets, right=True).clamp(max=order.shape[1] - 1)
-    # Rounding may point behind the last id that has any probability.
-    last = (probabilities > 0).sum(dim=-1, keepdim=True) - 1
-    return order.gather(-1, torch.minimum(places, last))[:, 0].to(logprobs_GV.device)
 
 
 def spans(versions: Sequence[PolicyVersion]) -> tuple[VersionSpan, ...]:

@@ -48,6 +48,7 @@ from olmrl.rollout.engine import (
 )
 from olmrl.rollout.loop import EngineLoop
 from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
+from olmrl.rollout.vllm_worker import SEED
 from olmrl.types import (
     Completion,
     EncodedPage,
@@ -339,7 +340,7 @@ class VllmEngine:
         return SamplingParams(
             temperature=0.0 if sampling.greedy else sampling.temperature,
             top_p=1.0 if sampling.greedy else sampling.top_p,
-            seed=None if sampling.greedy else group.request.seeds[index],
+            extra_args={SEED: group.request.seeds[index]},
             max_tokens=group.max_tokens,
             logprobs=0,
             # Only the ids named here end a completion, whatever the checkpoint's own files say.
@@ -432,6 +433,8 @@ def engine_arguments(
         "mm_device_do_normalize": False,
         "mm_processor_cache_gb": 0,
         "enable_prefix_caching": True,
+        "enable_chunked_prefill": True,
+        "max_num_batched_tokens": config.max_batched_tokens,
         "use_tqdm_on_load": False,
         # Tokens must be counted under the weights that made them: no step may be in the air at an
         # update.
@@ -443,13 +446,7 @@ def engine_arguments(
     if config.kv_cache_gb is not None:
         arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gb * 2**30)
     if current_platform.is_cpu():
-        # Seeded sampling over chunked prefill asks CPU generators for an offset they lack.
-        arguments |= {
-            "enforce_eager": True,
-            "block_size": _CPU_BLOCK,
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(config.max_model_len, 4096),
-        }
+        arguments |= {"enforce_eager": True, "block_size": _CPU_BLOCK}
     else:
         arguments |= {
             "gpu_memory_utilization": config.gpu_memory_utilization,

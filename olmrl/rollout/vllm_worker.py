@@ -9,17 +9,21 @@ from typing import Any
 
 import torch
 from vllm.v1.sample.metadata import SamplingMetadata
-from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler
 from vllm.v1.sample.sampler import Sampler
 
+from olmrl.rollout.sampling import draw, uniforms
 from olmrl.weight_sync import vllm_backend
 from olmrl.weight_sync.checksum import Checksums, tensor_hash
 
 assert vllm_backend.BACKEND  # imported for the registration it does
 
+SEED = "olmrl_seed"
+"""Key of a completion's seed among the extra arguments of its request; vLLM's own `seed` would make
+it keep a generator per request and draw row by row."""
+
 
 class PolicySampler(Sampler):
-    """Samples as vLLM does; reports log-probs by docs/design.md#log-probabilities.
+    """Draws tokens by `sampling`; reports log-probs by docs/design.md#log-probabilities.
 
     Banned ids are masked before anything else. Log-probs are those of the tempered distribution
     over the full vocabulary, not renormalised to the nucleus, which vLLM's own `processed_logprobs`
@@ -27,13 +31,13 @@ class PolicySampler(Sampler):
 
     Args:
         banned_ids: [b] token ids on the logits' device.
+        runner: vLLM's model runner, which knows the request of each row.
     """
 
-    def __init__(self, banned_ids: torch.Tensor) -> None:
+    def __init__(self, banned_ids: torch.Tensor, runner: Any) -> None:
         super().__init__(logprobs_mode="processed_logprobs")
-        # Its own, nucleus-renormalised log-probs would be computed only to be thrown away.
-        self.topk_topp_sampler = TopKTopPSampler("raw_logprobs")
         self._banned_ids = banned_ids
+        self._runner = runner
         self.score_temperature = 1.0
 
     def sample(
@@ -42,20 +46,29 @@ class PolicySampler(Sampler):
         sampling_metadata: SamplingMetadata,
         logprobs_mode_override: Any = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Sample one id per row of [rows, V] logits; log-probs of all ids where asked for."""
+        """Sample one id per row of [R, V] logits; log-probs of all ids where asked for."""
         logits.index_fill_(-1, self._banned_ids, float("-inf"))
-        logprobs = None
-        if sampling_metadata.max_num_logprobs is not None:
-            temperature = sampling_metadata.temperature
-            if sampling_metadata.all_greedy or temperature is None:
-                tempered = logits
-            else:
-                # vLLM codes greedy rows of a mixed batch as temperature 0.
-                divisor = torch.where(temperature < 1e-5, 1.0, temperature)
-                tempered = logits / divisor.unsqueeze(-1)
-            logprobs = tempered.log_softmax(dim=-1, dtype=torch.float32)
-        sampled, _ = super().sample(logits, sampling_metadata, "raw_logprobs")
-        return sampled, logprobs
+        temperature = sampling_metadata.temperature
+        if sampling_metadata.all_greedy or temperature is None:
+            wanted = sampling_metadata.max_num_logprobs is not None
+            logprobs = logits.log_softmax(dim=-1, dtype=torch.float32) if wanted else None
+            return logits.argmax(dim=-1), logprobs
+        # vLLM codes greedy rows of a mixed batch as temperature 0
+        greedy = temperature < 1e-5
+        logits.div_(torch.where(greedy, 1.0, temperature).unsqueeze(-1))
+        logprobs = logits.log_softmax(dim=-1, dtype=torch.float32)
+        drawn = draw(logprobs, self._uniforms(len(logits)), sampling_metadata.top_p)
+        if not sampling_metadata.all_random:
+            drawn = torch.where(greedy, logprobs.argmax(dim=-1), drawn)
+        return drawn, logprobs
+
+    def _uniforms(self, rows: int) -> torch.Tensor:
+        """[R] by seed and position of the completion that each row belongs to."""
+        requests = [self._runner.requests[name] for name in self._runner.input_batch.req_ids]
+        assert len(requests) == rows, "one row of logits per request"
+        seeds = [(request.sampling_params.extra_args or {}).get(SEED, 0) for request in requests]
+        positions = [len(request.output_token_ids) for request in requests]
+        return torch.from_numpy(uniforms(seeds, positions)).to(self._banned_ids.device)
 
     def compute_logprobs(self, logits: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Log-probs of prompt tokens: only `VllmEngine.score` asks for them."""
@@ -78,7 +91,7 @@ class WorkerExtension:
                 "this model runner is not supported, set VLLM_USE_V2_MODEL_RUNNER=0"
             )
         ids = torch.tensor(banned_ids, dtype=torch.int64, device=self.device)
-        self.model_runner.sampler = PolicySampler(ids)
+        self.model_runner.sampler = PolicySampler(ids, self.model_runner)
 
     def olmrl_score_temperature(self, temperature: float) -> None:
         """Set the temperature of the next `score`."""
