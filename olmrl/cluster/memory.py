@@ -178,7 +178,9 @@ def _largest_moment(
     ends = (row.tokens + row.predicted) * shape.hidden * (16 if compute == 4 else 10)
     # bytes of one of two frames, and both normalised
     pixels = row.patches * (shape.patch_width * (0.5 + compute) + 6 * shape.vision.width * 4)
-    features = row.patches / shape.merge**2 * shape.hidden * compute
+    # what further mergers keep beside the last one's, which is in the six widths above
+    pixels += 3.0 * row.patches * shape.vision.width * compute * (shape.merger.count - 1)
+    features = row.patches / shape.merge**2 * shape.hidden * compute * shape.merger.count
     head = _head_bytes(shape, model, learner, row)
     around: Memory = {"vision features": vision_kept + pixels + features}
     moments: list[Memory] = [

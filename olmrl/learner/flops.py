@@ -16,7 +16,7 @@ from olmrl.config.schema import LoraConfig, ModelConfig
 from olmrl.hardware import find_gpu
 from olmrl.metrics import Mean, Measurements, Sum
 from olmrl.models.cost import CostModel
-from olmrl.models.shape import Blocks, ModelShape
+from olmrl.models.shape import Layers, ModelShape
 from olmrl.types import PackedBatch
 
 
@@ -70,7 +70,8 @@ def _features_stay(shape: ModelShape, policy: ModelConfig) -> bool:
     """Whether tower and merger stay as they are (`model.vision_is_frozen`, from configuration)."""
     if policy.lora is None:
         return policy.freeze.vision and policy.freeze.projector
-    return not any(name in policy.lora.target_modules for name in shape.vision.matrices)
+    tower = shape.vision.matrices | shape.merger.matrices
+    return not any(name in policy.lora.target_modules for name in tower)
 
 
 def backward_cost(shape: ModelShape, policy: ModelConfig) -> CostModel:
@@ -115,17 +116,18 @@ def adapter_cost(shape: ModelShape, lora: LoraConfig | None) -> CostModel:
     none = CostModel(0, 0, 0, 0, 0, 0, 0, 0)
     if lora is None:
         return none
-    token, patch = (
-        2.0 * blocks.count * blocks.adapters(lora.rank, lora.target_modules)
-        for blocks in (shape.language, shape.vision)
+    token, patch, merged = (
+        2.0 * layers.count * layers.adapters(lora.rank, lora.target_modules)
+        for layers in (shape.language, shape.vision, shape.merger)
     )
-    return replace(none, token=token, patch=patch)
+    return replace(none, token=token, patch=patch, merger=merged / shape.merge**2)
 
 
 def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> CostModel:
     patch, seen = _through(shape.vision, lora, reached=False)
-    reached = patch > 0
-    token, read = _through(shape.language, lora, reached)
+    # mergers run side by side: the way back through each begins at its own first adapter
+    merged, _ = _through(replace(shape.merger, count=1), lora, reached=patch > 0)
+    token, read = _through(shape.language, lora, reached=merged > 0)
     return CostModel(
         token=2.0 * token,
         pair=cost.pair * 2 * read,
@@ -133,12 +135,12 @@ def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> C
         embed=0.0,
         patch=2.0 * patch,
         window=cost.window * 2 * seen,
-        merger=cost.merger * reached,
+        merger=2.0 * shape.merger.count * merged / shape.merge**2,
         patch_pair=cost.patch_pair * 2 * seen,
     )
 
 
-def _through(blocks: Blocks, lora: LoraConfig, reached: bool) -> tuple[float, float]:
+def _through(blocks: Layers, lora: LoraConfig, reached: bool) -> tuple[float, float]:
     """Multiply-adds per token of the way back through adapted blocks, and the share of attention.
 
     Args:

@@ -134,6 +134,7 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
                 lora_alpha=lora.alpha,  # type: ignore[arg-type]
                 lora_dropout=lora.dropout,
                 target_modules=list(lora.target_modules),
+                exclude_modules=["patch_embed.proj"],  # `quicken` multiplies by its weight alone
                 bias="none",
             )
         )

@@ -68,6 +68,10 @@ class ImageFeatures(NamedTuple):
     side: tuple[Tensor, ...] = ()
     """[F, H] further features that language layers take (deepstack); empty where there are none."""
 
+    def first(self, count: int) -> ImageFeatures:
+        """The first `count` features of each kind."""
+        return ImageFeatures(self.merged_FH[:count], tuple(each[:count] for each in self.side))
+
 
 class Family(ABC):
     """One model architecture, under its `model_type` in transformers."""

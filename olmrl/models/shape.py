@@ -15,10 +15,33 @@ Linear = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
-    """A stack of transformer blocks that are all alike."""
+class Layers:
+    """The linear layers of modules that are all alike."""
 
     count: int
+    """How many modules."""
+    stages: tuple[Mapping[str, Linear], ...]
+    """Linear layers by name in the order in which they run; those of a stage run side by side."""
+
+    @property
+    def matrices(self) -> dict[str, Linear]:
+        """All linear layers of one module."""
+        return {name: size for stage in self.stages for name, size in stage.items()}
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds per token in the linear layers of one module."""
+        return sum(inputs * outputs for inputs, outputs in self.matrices.values())
+
+    def adapters(self, rank: int, targets: tuple[str, ...]) -> int:
+        """Parameters of low-rank adapters in one module: rank x (inputs + outputs) per layer."""
+        return rank * sum(sum(size) for name, size in self.matrices.items() if name in targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks(Layers):
+    """A stack of transformer blocks that are all alike."""
+
     width: int
     """h, of the residual stream."""
     inner: int
@@ -27,8 +50,6 @@ class Blocks:
     """Width of all queries of one token."""
     keys: int
     """Width of all keys (and of all values) of one token."""
-    stages: tuple[Mapping[str, Linear], ...]
-    """Linear layers by name in the order in which they run; those of a stage run side by side."""
     small: int
     """Parameters of a block outside its linear layers' matrices: norms and biases."""
     saved: Mapping[int, float]
@@ -36,23 +57,9 @@ class Blocks:
     and values of other segments come on top."""
 
     @property
-    def matrices(self) -> dict[str, Linear]:
-        """All linear layers of a block."""
-        return {name: size for stage in self.stages for name, size in stage.items()}
-
-    @property
-    def products(self) -> int:
-        """Multiply-adds per token in the linear layers of a block."""
-        return sum(inputs * outputs for inputs, outputs in self.matrices.values())
-
-    @property
     def parameters(self) -> int:
         """Parameters of one block."""
         return self.products + self.small
-
-    def adapters(self, rank: int, targets: tuple[str, ...]) -> int:
-        """Parameters of low-rank adapters in one block: rank x (inputs + outputs) per layer."""
-        return rank * sum(sum(size) for name, size in self.matrices.items() if name in targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,8 @@ class ModelShape:
     """Embedding and output head are one matrix."""
     language: Blocks
     vision: Blocks
-    merger: tuple[Linear, ...]
-    """Linear layers of the projector, per merged token."""
+    merger: Layers
+    """The projector, per merged token: one merger, or one for each set of image features."""
     merger_small: int
     """Its norms and biases."""
     patch: int
@@ -100,7 +107,7 @@ class ModelShape:
     @property
     def merger_products(self) -> int:
         """Multiply-adds of the projector per merged token."""
-        return sum(inputs * outputs for inputs, outputs in self.merger)
+        return self.merger.count * self.merger.products
 
     @property
     def merger_parameters(self) -> int:
@@ -123,7 +130,7 @@ class ModelShape:
         """Parameters that get gradients and optimizer state."""
         if model.lora is not None:
             rank, targets = model.lora.rank, model.lora.target_modules
-            stacks = (self.language, self.vision)
+            stacks = (self.language, self.vision, self.merger)
             return sum(stack.count * stack.adapters(rank, targets) for stack in stacks)
         frozen = model.freeze
         return (
