@@ -145,14 +145,15 @@ def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> 
     head = shape.vocabulary * shape.hidden if trained else 0
     if not is_sharded(model, learner):
         return {}
-    blocks = shape.language.count * shape.language.parameters
+    blocks = sum(stack.count * stack.parameters for stack in shape.stacks)
+    largest = max(stack.parameters for stack in shape.stacks)
     vision = shape.vision.count * shape.vision.parameters
     root = shape.parameters - blocks - vision
     if learner.wrap == "root":
         return {"gathered weights": (shape.parameters * compute) * (2 if trained else 1)}
-    gradients = shape.language.parameters * (compute + 4) if trained else 0
+    gradients = largest * (compute + 4) if trained else 0
     return {
-        "gathered weights": (root + 2 * shape.language.parameters) * compute,
+        "gathered weights": (root + 2 * largest) * compute,
         "gathered gradients": head * compute + gradients,
     }
 
@@ -163,20 +164,25 @@ def _largest_moment(
     """Activations, vision features and logits where the backward pass holds most of them."""
     compute = BYTES[model.dtype]
     gathered_keys = row.keys * 2 * shape.language.keys * compute
-    block = row.tokens * shape.language.saved[compute] + gathered_keys
+    saved = [row.tokens * stack.saved[compute] for stack in shape.stacks]
+    saved[-1] += gathered_keys
     vision_block = row.patches * shape.vision.saved[compute]
-    kept = 1.0 * row.tokens * shape.language.count * shape.hidden * compute
+    kept = 1.0 * row.tokens * shape.layers * shape.hidden * compute
     vision_kept = 1.0 * row.patches * shape.vision.count * shape.vision.width * compute
-    inside, vision_inside = float(block), float(vision_block)
+    inside, vision_inside = max(saved), float(vision_block)
     if not learner.activation_checkpointing:
-        kept, vision_kept = shape.language.count * block, shape.vision.count * vision_block
+        counts = (stack.count for stack in shape.stacks)
+        kept = sum(count * block for count, block in zip(counts, saved, strict=True))
+        vision_kept = shape.vision.count * vision_block
         inside = vision_inside = 0.0
     if model.freeze.vision and model.freeze.projector:
         vision_kept = vision_inside = 0.0
     ends = (row.tokens + row.predicted) * shape.hidden * (16 if compute == 4 else 10)
     # bytes of one of two frames, and both normalised
     pixels = row.patches * (shape.patch_width * (0.5 + compute) + 6 * shape.vision.width * 4)
-    features = row.patches / shape.merge**2 * shape.hidden * compute
+    # what further mergers keep beside the last one's, which is in the six widths above
+    pixels += 3.0 * row.patches * shape.vision.width * compute * (shape.merger.count - 1)
+    features = row.patches / shape.merge**2 * shape.hidden * compute * shape.merger.count
     head = _head_bytes(shape, model, learner, row)
     around: Memory = {"vision features": vision_kept + pixels + features}
     moments: list[Memory] = [

@@ -97,10 +97,11 @@ class Encoder:
         self._images = ImagePatcher(settings)
         self.end_id = self._id_of(self.family.end_token)
         vocabulary = self.tokenizer.get_vocab()
-        self.banned_ids: tuple[int, ...] = tuple(
-            sorted(vocabulary[token] for token in self.family.vision_tokens if token in vocabulary)
-        )
-        special = {*self.tokenizer.all_special_ids, *self.banned_ids}
+        added = self.tokenizer.added_tokens_decoder
+        special = {*self.tokenizer.all_special_ids, *(i for i in added if added[i].special)}
+        special |= {vocabulary[t] for t in self.family.banned_tokens if t in vocabulary}
+        # they decode to nothing, so that no reward would see them
+        self.banned_ids: tuple[int, ...] = tuple(sorted(special - {self.end_id}))
         self.plain_ids: Int64Array = np.array(sorted(set(vocabulary.values()) - special), np.int64)
         placeholder = self.family.image_token
         if self._id_of(placeholder) != self.vision.image_token_id:
@@ -220,10 +221,7 @@ class Encoder:
             PageRefused: the text spells a special token of the model.
         """
         ids = np.asarray(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int64)
-        if (
-            np.isin(ids, self.tokenizer.all_special_ids).any()
-            or np.isin(ids, self.banned_ids).any()
-        ):
+        if np.isin(ids, [*self.banned_ids, self.end_id]).any():
             raise PageRefused("the transcription spells a special token of the model")
         return np.append(ids, self.end_id)
 

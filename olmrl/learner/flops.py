@@ -16,7 +16,7 @@ from olmrl.config.schema import LoraConfig, ModelConfig
 from olmrl.hardware import find_gpu
 from olmrl.metrics import Mean, Measurements, Sum
 from olmrl.models.cost import CostModel
-from olmrl.models.shape import Blocks, ModelShape
+from olmrl.models.shape import Layers, ModelShape
 from olmrl.types import PackedBatch
 
 
@@ -70,7 +70,8 @@ def _features_stay(shape: ModelShape, policy: ModelConfig) -> bool:
     """`model.vision_is_frozen`, told from the configuration."""
     if policy.lora is None:
         return policy.freeze.vision and policy.freeze.projector
-    return not any(name in policy.lora.target_modules for name in shape.vision.matrices)
+    tower = shape.vision.matrices | shape.merger.matrices
+    return not any(name in policy.lora.target_modules for name in tower)
 
 
 def backward_cost(shape: ModelShape, policy: ModelConfig) -> CostModel:
@@ -78,7 +79,8 @@ def backward_cost(shape: ModelShape, policy: ModelConfig) -> CostModel:
 
     A product of weights with inputs costs as much as forward for the gradient of its weights, if
     they are trained, and as much again for that of its inputs, if anything before them is trained.
-    An attention product costs twice as much as forward, as both its factors are activations:
+    An attention product and a recurrence cost twice as much as forward: all their factors are
+    activations.
 
         embed     t            t: the tower is trained (pixels have no gradient)
         blocks    t + t        attention 2 t
@@ -107,6 +109,7 @@ def backward_cost(shape: ModelShape, policy: ModelConfig) -> CostModel:
         window=cost.window * 2 * tower,
         merger=cost.merger * (merger + behind),
         patch_pair=cost.patch_pair * 2 * tower,
+        scan=cost.scan * 2 * inputs,
     )
 
 
@@ -115,17 +118,25 @@ def adapter_cost(shape: ModelShape, lora: LoraConfig | None) -> CostModel:
     none = CostModel(0, 0, 0, 0, 0, 0, 0, 0)
     if lora is None:
         return none
-    token, patch = (
-        2.0 * blocks.count * blocks.adapters(lora.rank, lora.target_modules)
-        for blocks in (shape.language, shape.vision)
+    *tokens, patch, merged = (
+        2.0 * layers.count * layers.adapters(lora.rank, lora.target_modules)
+        for layers in (*shape.stacks, shape.vision, shape.merger)
     )
-    return replace(none, token=token, patch=patch)
+    return replace(none, token=sum(tokens), patch=patch, merger=merged / shape.merge**2)
 
 
 def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> CostModel:
     patch, seen = _through(shape.vision, lora, reached=False)
-    reached = patch > 0
-    token, read = _through(shape.language, lora, reached)
+    # mergers run side by side: the way back through each begins at its own first adapter
+    merged, _ = _through(replace(shape.merger, count=1), lora, reached=patch > 0)
+    token = read = scanned = 0.0
+    for stack in shape.stacks:
+        products, share = _through(stack, lora, reached=merged > 0 or token > 0)
+        token += products
+        if stack.scan:
+            scanned = share
+        else:
+            read = share
     return CostModel(
         token=2.0 * token,
         pair=cost.pair * 2 * read,
@@ -133,12 +144,13 @@ def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> C
         embed=0.0,
         patch=2.0 * patch,
         window=cost.window * 2 * seen,
-        merger=cost.merger * reached,
+        merger=2.0 * shape.merger.count * merged / shape.merge**2,
         patch_pair=cost.patch_pair * 2 * seen,
+        scan=cost.scan * 2 * scanned,
     )
 
 
-def _through(blocks: Blocks, lora: LoraConfig, reached: bool) -> tuple[float, float]:
+def _through(blocks: Layers, lora: LoraConfig, reached: bool) -> tuple[float, float]:
     """Backward multiply-adds per token of adapted blocks, and the share of attention included.
 
     Args:

@@ -134,6 +134,7 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
                 lora_alpha=lora.alpha,  # type: ignore[arg-type]
                 lora_dropout=lora.dropout,
                 target_modules=list(lora.target_modules),
+                exclude_modules=["patch_embed.proj"],  # `quicken` multiplies by its weight alone
                 bias="none",
             )
         )
@@ -160,7 +161,7 @@ def plain_weights(
         changing_only: leave out what no step changes: frozen parameters without an adapter, unless
             engines fuse them with others (q, k and v; gate and up) and can only load them together.
     """
-    engine_name = family_of(model.config).engine_name
+    known = family_of(model.config)
     adapted = {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
     parameters = [
         (name, parameter)
@@ -168,13 +169,13 @@ def plain_weights(
         if not adapters.is_adapter(name)
     ]
     pieces = {
-        engine_name(adapters.plain_name(name))
+        known.engine_name(known.transformers_name(adapters.plain_name(name)))
         for name, parameter in parameters
         if parameter.requires_grad or adapters.is_adapted(name)
     }
     for name, parameter in parameters:
-        plain = adapters.plain_name(name)
-        if changing_only and engine_name(plain) not in pieces:
+        plain = known.transformers_name(adapters.plain_name(name))
+        if changing_only and known.engine_name(plain) not in pieces:
             continue
         tensor = materialise(parameter)
         if adapters.is_adapted(name):

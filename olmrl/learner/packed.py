@@ -54,8 +54,7 @@ class PolicyInputs:
     image_at_F: Tensor
     """Positions of the image placeholders in the row."""
     vision: VisionInputs
-    has_images: bool
-    """False where the tower runs on a blank patch only to keep ranks in step."""
+    """Of a blank image where the row has none, so that ranks stay in step."""
 
 
 class PolicyOutput(NamedTuple):
@@ -110,7 +109,6 @@ def prepare_inputs(
             grid=torch.from_numpy(np.ascontiguousarray(grid)),
             layout=_vision_layout(tower, tuple(map(tuple, grid.tolist())), str(device)),
         ),
-        has_images=has_images,
     )
 
 
@@ -169,17 +167,16 @@ def hidden_states(
     features = ImageFeatures(
         features.merged_FH.to(work), tuple(side.to(work) for side in features.side)
     )
-    if inputs.has_images:
-        embeds_TH = embeds_TH.index_copy(0, inputs.image_at_F, features.merged_FH)
-    else:
-        embeds_TH = embeds_TH + 0.0 * features.merged_FH.sum()
+    # none of a blank image's features: the tower still gets gradients, and they are zero
+    used = features.first(len(inputs.image_at_F))
+    embeds_TH = embeds_TH.index_copy(0, inputs.image_at_F, used.merged_FH)
     out = language(
         inputs_embeds=embeds_TH.unsqueeze(0),
         position_ids=inputs.position_ids,
         use_cache=False,
         packed=inputs.plan,
         recurrence=inputs.recurrence,
-        **family.language_arguments(features, inputs.image_at_F),
+        **family.language_arguments(used, inputs.image_at_F),
     )
     return out.last_hidden_state[0], features
 

@@ -35,6 +35,8 @@ class CostModel:
     """Per image patch in the merger."""
     patch_pair: float
     """Per (patch, patch) pair in the vision blocks with full attention."""
+    scan: float = 0.0
+    """Per token in the language model's recurrences."""
 
     @classmethod
     def of(cls, shape: ModelShape) -> CostModel:
@@ -42,7 +44,7 @@ class CostModel:
         language, vision = shape.language, shape.vision
         full = vision.count - shape.windowed
         return cls(
-            token=2.0 * language.count * language.products,
+            token=2.0 * sum(stack.count * stack.products for stack in shape.stacks),
             pair=4.0 * language.count * language.queries,
             prediction=2.0 * shape.hidden * shape.vocabulary,
             embed=2.0 * shape.patch_width * vision.width,
@@ -50,6 +52,7 @@ class CostModel:
             window=4.0 * shape.windowed * vision.queries * shape.window_patches,
             merger=2.0 * shape.merger_products / shape.merge**2,
             patch_pair=4.0 * full * vision.queries,
+            scan=2.0 * sum(stack.count * stack.scan for stack in shape.stacks),
         )
 
     def batch(self, batch: PackedBatch) -> float:
@@ -78,7 +81,7 @@ class CostModel:
         """Cost from counts and the [I, 3] patch grid of the images."""
         patches = np.prod(np.asarray(grid_thw, np.float64).reshape(-1, 3), axis=1)
         return float(
-            self.token * tokens
+            (self.token + self.scan) * tokens
             + self.pair * pairs
             + self.prediction * predictions
             + (self.embed + self.patch + self.window + self.merger) * patches.sum()

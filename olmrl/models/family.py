@@ -69,6 +69,10 @@ class ImageFeatures(NamedTuple):
     side: tuple[Tensor, ...] = ()
     """[F, H] further features that language layers take (deepstack); empty where there are none."""
 
+    def first(self, count: int) -> ImageFeatures:
+        """The first `count` features of each kind."""
+        return ImageFeatures(self.merged_FH[:count], tuple(each[:count] for each in self.side))
+
 
 class Family(ABC):
     """One model architecture, under its `model_type` in transformers."""
@@ -82,8 +86,8 @@ class Family(ABC):
     """Token of the chat text that stands for an image, and for each merged patch of it."""
     end_token: ClassVar[str]
     """Token that ends an answer."""
-    vision_tokens: ClassVar[tuple[str, ...]]
-    """Special tokens that no answer may contain: they would stand for images. Those that the
+    banned_tokens: ClassVar[tuple[str, ...]]
+    """Tokens that no answer may contain, beside the special ones of its tokenizer. Those that the
     tokenizer lacks do not matter."""
     chat_arguments: ClassVar[Mapping[str, Any]] = {}
     """Arguments of the chat template, the same for engine and learner."""
@@ -99,6 +103,8 @@ class Family(ABC):
     """(pattern, replacement): parameters that vLLM keeps in one piece with others."""
     engine_head: ClassVar[str]
     """vLLM's name of the output head, which it shares with the embedding where they are tied."""
+    float32: ClassVar[str] = r"(?!)"
+    """Pattern of the names of parameters, in any naming, that engines keep in float32."""
     quantisable: ClassVar[str]
     """Pattern of a tensor's name: linear layers whose weights an 8-bit recipe rounds."""
     unquantised: ClassVar[tuple[str, ...]]
@@ -127,6 +133,10 @@ class Family(ABC):
             if name.startswith(prefix):
                 return self.parts[prefix]
         raise UnknownPart(f"{self.title}: the parameter {name} belongs to no part that olmrl knows")
+
+    def transformers_name(self, name: str) -> str:
+        """Module path of a parameter in transformers, from its path after `quicken`."""
+        return name
 
     def published_name(self, name: str) -> str:
         """Name of a parameter in published checkpoints, from its module path."""

@@ -12,19 +12,19 @@ import huggingface_hub
 from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
-from olmrl.models.registry import family
+from olmrl.models.registry import family, family_in
 
 
 def model_config(model_path: str) -> dict[str, Any]:
     """A model's config.json.
 
     Raises:
-        ValueError: no such model, or of no family that olmrl trains.
+        ValueError: no such model, of no family that olmrl trains, or without a vision part.
     """
     config = _read(model_path, "config.json")
     if config is None:
         raise ValueError(f"{model_path}: no model can be loaded from there (no config.json)")
-    family(config.get("model_type"), model_path)
+    family_in(config, model_path)
     return dict(config)
 
 

@@ -125,10 +125,10 @@ class Qwen25VL(QwenVL):
             "fullatt_block_indexes": list(range(size.vision_depth)),
         }
 
-    def _processor_class(self) -> Any:
-        from transformers import Qwen2_5_VLProcessor  # noqa: PLC0415
+    def _processor_classes(self) -> tuple[Any, Any]:
+        from transformers import Qwen2_5_VLProcessor, Qwen2VLVideoProcessor  # noqa: PLC0415
 
-        return Qwen2_5_VLProcessor
+        return Qwen2_5_VLProcessor, Qwen2VLVideoProcessor
 
 
 def _vision_blocks(depth: int, width: int, inner: int) -> Blocks:

@@ -97,10 +97,10 @@ class Qwen2VL(QwenVL):
             "hidden_size": size.hidden,
         }
 
-    def _processor_class(self) -> Any:
-        from transformers import Qwen2VLProcessor  # noqa: PLC0415
+    def _processor_classes(self) -> tuple[Any, Any]:
+        from transformers import Qwen2VLProcessor, Qwen2VLVideoProcessor  # noqa: PLC0415
 
-        return Qwen2VLProcessor
+        return Qwen2VLProcessor, Qwen2VLVideoProcessor
 
 
 def _vision_blocks(depth: int, width: int, inner: int) -> Blocks:

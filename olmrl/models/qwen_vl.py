@@ -1,7 +1,7 @@
 """What the Qwen-VL families have in common: tokens, names, and the Qwen2 language model.
 
 Sizes and names are those of the published checkpoints (Qwen2-VL, arXiv 2409.12191; Qwen2.5-VL,
-arXiv 2502.13923) and of their classes in transformers and vLLM.
+arXiv 2502.13923; Qwen3-VL, arXiv 2511.21631) and of their classes in transformers and vLLM.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from olmrl.models.family import Family, TinySize
-from olmrl.models.shape import Blocks, Linear
+from olmrl.models.shape import Blocks, Layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -21,7 +21,7 @@ class QwenVL(Family):
 
     image_token = "<|image_pad|>"
     end_token = "<|im_end|>"
-    vision_tokens = (
+    banned_tokens = (
         "<|image_pad|>",
         "<|video_pad|>",
         "<|vision_pad|>",
@@ -64,7 +64,21 @@ class QwenVL(Family):
             **self._tiny_tower(size),
         }
         config: PreTrainedConfig = self.config_class()(
-            text_config=_tiny_text(size, ids, vocabulary, init_std, self.end_token),
+            text_config=self._tiny_text(size)
+            | {
+                "hidden_size": size.hidden,
+                "intermediate_size": size.intermediate,
+                "num_hidden_layers": size.layers,
+                "num_attention_heads": size.heads,
+                "num_key_value_heads": size.kv_heads,
+                "vocab_size": vocabulary,
+                "max_position_embeddings": 32768,
+                "bos_token_id": None,
+                "eos_token_id": ids[self.end_token],
+                "pad_token_id": ids["<|endoftext|>"],
+                "tie_word_embeddings": True,
+                "initializer_range": init_std,
+            },
             vision_config=vision,
             tie_word_embeddings=True,
             image_token_id=ids["<|image_pad|>"],
@@ -74,13 +88,23 @@ class QwenVL(Family):
         )
         return config
 
+    def _tiny_text(self, size: TinySize) -> dict[str, Any]:
+        """What the text configuration of a tiny model has of the family's own."""
+        half = size.hidden // size.heads // 2
+        quarter = half // 4
+        rest = (half - quarter) // 2
+        return {
+            "rope_scaling": {"type": "mrope", "mrope_section": [quarter, rest, rest]},
+            "rope_theta": 1e4,
+            "use_sliding_window": False,
+        }
+
     def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
         """What the vision configuration of a tiny model has of the family's own."""
         raise NotImplementedError
 
     def processor(self, tokenizer: Any, chat_template: str, **images: Any) -> Any:
         """See `Family`."""
-        from transformers import Qwen2VLVideoProcessor  # noqa: PLC0415
         from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl  # noqa: PLC0415
 
         image_processor = image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil(
@@ -88,14 +112,16 @@ class QwenVL(Family):
             merge_size=self.image_settings.merge_size,
             **images,
         )
-        return self._processor_class()(
+        processor_class, video_class = self._processor_classes()
+        return processor_class(
             image_processor=image_processor,
             tokenizer=tokenizer,
-            video_processor=Qwen2VLVideoProcessor(),
+            video_processor=video_class(),
             chat_template=chat_template,
         )
 
-    def _processor_class(self) -> Any:
+    def _processor_classes(self) -> tuple[Any, Any]:
+        """Classes of the processor and of its video processor."""
         raise NotImplementedError
 
 
@@ -136,32 +162,8 @@ def qwen2_blocks(text: Mapping[str, Any]) -> Blocks:
     )
 
 
-def merger_layers(width: int, merge: int, hidden: int) -> tuple[tuple[Linear, Linear], int]:
-    """Linear layers of the patch merger, and its norm and biases."""
+def merger_layers(width: int, merge: int, hidden: int) -> tuple[Layers, int]:
+    """The patch merger of Qwen2 and Qwen2.5: its linear layers, and its norm and biases."""
     merged = width * merge**2
-    return ((merged, merged), (merged, hidden)), width + merged + hidden
-
-
-def _tiny_text(
-    size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float, end: str
-) -> dict[str, Any]:
-    """`text_config` of a tiny Qwen2 language model."""
-    quarter = size.hidden // size.heads // 2 // 4
-    rest = (size.hidden // size.heads // 2 - quarter) // 2
-    return {
-        "hidden_size": size.hidden,
-        "intermediate_size": size.intermediate,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.kv_heads,
-        "vocab_size": vocabulary,
-        "max_position_embeddings": 32768,
-        "rope_scaling": {"type": "mrope", "mrope_section": [quarter, rest, rest]},
-        "rope_theta": 1e4,
-        "bos_token_id": None,
-        "eos_token_id": ids[end],
-        "pad_token_id": ids["<|endoftext|>"],
-        "tie_word_embeddings": True,
-        "initializer_range": init_std,
-        "use_sliding_window": False,
-    }
+    stages = ({"mlp.0": (merged, merged)}, {"mlp.2": (merged, hidden)})
+    return Layers(1, stages), width + merged + hidden

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,25 @@ from typing import Any
 from olmrl.models.family import Family
 from olmrl.models.qwen2_5_vl import Qwen25VL
 from olmrl.models.qwen2_vl import Qwen2VL
+from olmrl.models.qwen3_5 import Qwen35
+from olmrl.models.qwen3_vl import Qwen3VL
 
-FAMILIES: dict[str, Family] = {f.model_type: f for f in (Qwen25VL(), Qwen2VL())}
+FAMILIES: dict[str, Family] = {
+    known.model_type: known for known in (Qwen25VL(), Qwen2VL(), Qwen3VL(), Qwen35())
+}
 """By `model_type`."""
 
 _OTHERS = (
-    "Qwen3-VL", "Qwen3.5", "Qwen3.6", "Qwen3.8", "Qwen2-Audio", "Qwen2.5-Omni", "Qwen3-Omni",
+    "Qwen3.6", "Qwen3.8", "Qwen2-Audio", "Qwen2.5-Omni", "Qwen3-Omni",
     "InternVL", "Molmo", "SmolVLM", "Idefics", "PaliGemma", "gemma-3", "gemma-4", "Llama-3.2",
     "llava", "MiniCPM-V", "Pixtral", "Phi-3.5-vision", "Phi-4-multimodal", "GLM-4", "GLM-OCR",
     "DeepSeek-OCR", "DeepSeek-VL", "dots.ocr", "PaddleOCR-VL", "LightOnOCR", "HunyuanOCR",
 )  # fmt: skip
 """Names on the Hub that tell of a family olmrl cannot train, so that it is refused unseen."""
+_EXPERTS = re.compile(r"-A\d+B\b")
+"""How a mixture of experts gives its active parameters in its name."""
+_UNTRAINED = {"_moe": ", a mixture of experts", "_text": ", a language model without vision"}
+"""What a model type is by its ending."""
 
 
 def supported() -> str:
@@ -40,10 +49,30 @@ def family(model_type: str | None, where: str) -> Family:
     """
     if model_type in FAMILIES:
         return FAMILIES[model_type]
+    kind = next((k for end, k in _UNTRAINED.items() if str(model_type).endswith(end)), "")
     raise ValueError(
-        f"{where}: the model's type is {model_type!r}, which olmrl cannot train; "
+        f"{where}: the model's type is {model_type!r}{kind}, which olmrl cannot train; "
         f"it trains {supported()}"
     )
+
+
+def family_in(config: Mapping[str, Any], where: str) -> Family:
+    """The family of the model that a config.json describes.
+
+    Args:
+        config: the config.json.
+        where: key or path to begin an error with.
+
+    Raises:
+        ValueError: not one that olmrl trains, or a model without a vision part.
+    """
+    known = family(config.get("model_type"), where)
+    if not config.get("vision_config"):
+        raise ValueError(
+            f"{where}: its config.json has no vision_config, and olmrl trains models that read "
+            "images"
+        )
+    return known
 
 
 def family_of(config: Any) -> Family:
@@ -69,15 +98,20 @@ def described(path: str) -> tuple[Family, Mapping[str, Any]] | None:
             config = json.loads(file.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{file}: not JSON ({error})") from error
-        return family(config.get("model_type"), path), config
+        return family_in(config, path), config
     for one in FAMILIES.values():
         tuned = next((base for part, base in one.fine_tunes.items() if part in path), path)
         if tuned in one.published:
             return one, one.published[tuned]
-    other = next((name for name in _OTHERS if name.lower() in path.lower()), None)
-    if other is not None and not Path(path).exists():
-        raise ValueError(
-            f"{path}: {other} models are of a family that olmrl cannot train; "
-            f"it trains {supported()}"
-        )
+    reason = None if Path(path).exists() else _untrainable(path)
+    if reason is not None:
+        raise ValueError(f"{path}: {reason} that olmrl cannot train; it trains {supported()}")
     return None
+
+
+def _untrainable(name: str) -> str | None:
+    """What a model's name tells of it that olmrl cannot train."""
+    for other in _OTHERS:
+        if other.lower() in name.lower():
+            return f"{other} models are of a family"
+    return "by its name a mixture of experts" if _EXPERTS.search(name) else None

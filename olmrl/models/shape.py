@@ -15,10 +15,33 @@ Linear = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
-    """A stack of transformer blocks that are all alike."""
+class Layers:
+    """The linear layers of modules that are all alike."""
 
     count: int
+    """How many modules."""
+    stages: tuple[Mapping[str, Linear], ...]
+    """Linear layers by name in the order in which they run; those of a stage run side by side."""
+
+    @property
+    def matrices(self) -> dict[str, Linear]:
+        """All linear layers of one module."""
+        return {name: size for stage in self.stages for name, size in stage.items()}
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds per token in the linear layers of one module."""
+        return sum(inputs * outputs for inputs, outputs in self.matrices.values())
+
+    def adapters(self, rank: int, targets: tuple[str, ...]) -> int:
+        """Parameters of low-rank adapters in one module: rank x (inputs + outputs) per layer."""
+        return rank * sum(sum(size) for name, size in self.matrices.items() if name in targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks(Layers):
+    """A stack of transformer blocks that are all alike."""
+
     width: int
     """h, of the residual stream."""
     inner: int
@@ -27,32 +50,20 @@ class Blocks:
     """Width of all queries of one token."""
     keys: int
     """Width of all keys (and of all values) of one token."""
-    stages: tuple[Mapping[str, Linear], ...]
-    """Linear layers by name in the order in which they run; those of a stage run side by side."""
     small: int
     """Parameters of a block outside its linear layers' matrices: norms and biases."""
     saved: Mapping[int, float]
     """Bytes per token that the backward pass of a block reads, by bytes of the compute dtype; keys
     and values of other segments come on top."""
-
-    @property
-    def matrices(self) -> dict[str, Linear]:
-        """All linear layers of a block."""
-        return {name: size for stage in self.stages for name, size in stage.items()}
-
-    @property
-    def products(self) -> int:
-        """Multiply-adds per token in the linear layers of a block."""
-        return sum(inputs * outputs for inputs, outputs in self.matrices.values())
+    scan: int = 0
+    """Multiply-adds per token of a recurrence, which stands in the place of attention."""
+    state: int = 0
+    """Numbers that the recurrence keeps of a sequence."""
 
     @property
     def parameters(self) -> int:
         """Parameters of one block."""
         return self.products + self.small
-
-    def adapters(self, rank: int, targets: tuple[str, ...]) -> int:
-        """Parameters of low-rank adapters in one block: rank x (inputs + outputs) per layer."""
-        return rank * sum(sum(size) for name, size in self.matrices.items() if name in targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +75,8 @@ class ModelShape:
     """Embedding and output head are one matrix."""
     language: Blocks
     vision: Blocks
-    merger: tuple[Linear, ...]
-    """Linear layers of the projector, per merged token."""
+    merger: Layers
+    """The projector, per merged token: one merger, or one for each set of image features."""
     merger_small: int
     """Its norms and biases."""
     patch: int
@@ -76,6 +87,8 @@ class ModelShape:
     """Patches per merged vision token along one side."""
     tower_small: int = 0
     """Parameters of the tower outside its blocks and the patch embedding's matrix."""
+    recurrent: Blocks | None = None
+    """Blocks of the language model that have a recurrence; `language` are then the others."""
     windowed: int = 0
     """Vision blocks that attend inside windows only."""
     window_patches: float = 0.0
@@ -85,6 +98,16 @@ class ModelShape:
     def hidden(self) -> int:
         """Width of the language model."""
         return self.language.width
+
+    @property
+    def stacks(self) -> tuple[Blocks, ...]:
+        """The language model's blocks by kind, that of the first block first."""
+        return (self.language,) if self.recurrent is None else (self.recurrent, self.language)
+
+    @property
+    def layers(self) -> int:
+        """Blocks of the language model."""
+        return sum(stack.count for stack in self.stacks)
 
     @property
     def patch_width(self) -> int:
@@ -100,7 +123,7 @@ class ModelShape:
     @property
     def merger_products(self) -> int:
         """Multiply-adds of the projector per merged token."""
-        return sum(inputs * outputs for inputs, outputs in self.merger)
+        return self.merger.count * self.merger.products
 
     @property
     def merger_parameters(self) -> int:
@@ -111,7 +134,7 @@ class ModelShape:
     def language_parameters(self) -> int:
         """Parameters of the language model, embedding and output head."""
         heads = 1 if self.tied else 2
-        blocks = self.language.count * self.language.parameters
+        blocks = sum(stack.count * stack.parameters for stack in self.stacks)
         return heads * self.vocabulary * self.hidden + blocks + self.hidden
 
     @property
@@ -123,7 +146,7 @@ class ModelShape:
         """Parameters that get gradients and optimizer state."""
         if model.lora is not None:
             rank, targets = model.lora.rank, model.lora.target_modules
-            stacks = (self.language, self.vision)
+            stacks = (*self.stacks, self.vision, self.merger)
             return sum(stack.count * stack.adapters(rank, targets) for stack in stacks)
         frozen = model.freeze
         return (

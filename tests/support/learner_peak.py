@@ -72,13 +72,14 @@ class Step:
 
     def _rows(self, case: Case, image_token: int):
         rng = np.random.default_rng(0)
+        width = 3 * FAMILIES[case.family].image_settings.patch_size ** 2
         image = np.full(case.side**2, image_token)
         prompt = np.concatenate([rng.integers(20, 200, 8), image, rng.integers(20, 200, 4)])
         length = (case.tokens - len(prompt)) // GROUP
         page = EncodedPage(
             page_id="page",
             prompt_ids=prompt.astype(np.int64),
-            patches=rng.integers(0, 256, (4 * case.side**2, 588), np.uint8),
+            patches=rng.integers(0, 256, (4 * case.side**2, width), np.uint8),
             image_grid_thw=np.asarray([[1, 2 * case.side, 2 * case.side]], np.int64),
         )
         completions = [

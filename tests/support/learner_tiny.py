@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from olmrl.models.patches import PUBLISHED
+from olmrl.models.patches import PUBLISHED, Normalisation
 from olmrl.types import PackedBatch
 
 IMAGE, VISION_START, VISION_END = 6, 3, 4
@@ -83,14 +83,21 @@ class Group:
     advantages: list[float]
 
 
-def pixels(group: Group) -> torch.Tensor:
-    """[V, 1176] what transformers' own model takes, written out."""
-    levels = (group.patches.reshape(-1, 3, 1, 196) * (1 / 255)).astype(np.float32)
-    mean, std = (np.float32(v)[:, None, None] for v in (PUBLISHED.mean, PUBLISHED.std))
-    return torch.from_numpy(((levels - mean) / std).repeat(2, axis=2).reshape(-1, 1176))
+def pixels(group: Group, norm: Normalisation = PUBLISHED) -> torch.Tensor:
+    """[V, 2 K] what transformers' own model takes, written out."""
+    count, width = group.patches.shape
+    levels = (group.patches.reshape(count, 3, 1, -1) * (1 / 255)).astype(np.float32)
+    mean, std = (np.float32(v)[:, None, None] for v in (norm.mean, norm.std))
+    return torch.from_numpy(((levels - mean) / std).repeat(2, axis=2).reshape(count, 2 * width))
 
 
-def make_group(seed: int, grid: tuple[int, int], lengths: list[int], text: int = 5) -> Group:
+def make_group(
+    seed: int,
+    grid: tuple[int, int],
+    lengths: list[int],
+    text: int = 5,
+    patch_bytes: int = PATCH_BYTES,
+) -> Group:
     rng = np.random.default_rng(seed)
     image = [VISION_START] + [IMAGE] * (grid[0] * grid[1] // 4) + [VISION_END]
     prompt = np.concatenate([rng.integers(8, VOCAB, text), image, rng.integers(8, VOCAB, 3)])
@@ -98,7 +105,7 @@ def make_group(seed: int, grid: tuple[int, int], lengths: list[int], text: int =
         grid=grid,
         prompt=prompt.astype(np.int64),
         # about a standard normal once it is normalised
-        patches=(rng.normal(size=(grid[0] * grid[1], PATCH_BYTES)) * 68 + 117)
+        patches=(rng.normal(size=(grid[0] * grid[1], patch_bytes)) * 68 + 117)
         .clip(0, 255)
         .astype(np.uint8),
         completions=[rng.integers(8, VOCAB, n).astype(np.int64) for n in lengths],
@@ -177,14 +184,16 @@ def pack(model, groups: list[Group], page_once: bool = True, seed: int = 7) -> P
     )
 
 
-def dense_logprobs(model, group: Group, tokens: np.ndarray, temperature: float, banned=BANNED):
+def dense_logprobs(
+    model, group: Group, tokens: np.ndarray, temperature: float, banned=BANNED, norm=PUBLISHED
+):
     """[R] log-probs and entropies of one completion by transformers' own forward, one at a time."""
     ids = torch.from_numpy(np.concatenate([group.prompt, tokens]))[None]
     out = model(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         mm_token_type_ids=(ids == IMAGE).int(),
-        pixel_values=pixels(group),
+        pixel_values=pixels(group, norm),
         image_grid_thw=torch.tensor([[1, *group.grid]]),
         use_cache=False,
     )

@@ -64,5 +64,6 @@ class Reading:
         image = np.full(self.side**2, encoder.vision.image_token_id)
         ids = np.concatenate([rng.integers(100, 200, self.text), image]).astype(np.int64)
         grid = np.asarray([[1, 2 * self.side, 2 * self.side]], np.int64)
-        patches = rng.integers(0, 256, (4 * self.side**2, 588), np.uint8)
+        width = 3 * encoder.family.image_settings.patch_size**2
+        patches = rng.integers(0, 256, (4 * self.side**2, width), np.uint8)
         return EncodedPage("page", ids, patches, grid)

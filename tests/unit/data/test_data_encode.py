@@ -156,9 +156,11 @@ def test_transcriptions_must_not_spell_special_tokens(encoder: Encoder, token: s
         encoder.encode_response(f"a {token} b")
 
 
-def test_vision_ids_are_banned_but_not_the_end(encoder: Encoder):
+def test_all_special_ids_are_banned_but_the_end(encoder: Encoder):
     names = encoder.tokenizer.convert_ids_to_tokens(list(encoder.banned_ids))
     assert set(names) == {
+        "<|endoftext|>",
+        "<|im_start|>",
         "<|vision_start|>",
         "<|vision_end|>",
         "<|vision_pad|>",

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from learner_tiny import BANNED, dense_logprobs, make_group, make_model, pack
+from family_models import make_family_model, make_page
+from learner_tiny import BANNED, IMAGE, dense_logprobs, make_group, make_model, pack
 
 from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
 from olmrl.learner.core import SftLearner
@@ -15,6 +16,7 @@ from olmrl.learner.model import prepare_policy
 from olmrl.learner.packed import prepare_inputs
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.metrics import merge
+from olmrl.models.registry import FAMILIES
 
 TEMPERATURE = 0.8
 SHAPES = {
@@ -128,6 +130,39 @@ def test_the_dense_packing_is_the_same_computation():
 def test_page_once_equals_dense_under_fsdp_on_two_ranks(wrap, ranks):
     for found in ranks(_packed, "two image sizes", wrap):
         _same(found, _dense("two image sizes"))
+
+
+def _page_and_text(model_type):
+    """Every gradient of two rows, shared out over the ranks; the second row has no image."""
+    model = make_family_model(model_type)
+    rows = [pack(model, [make_page(model_type, i, (4, 6), [5, 3])]) for i in range(2)]
+    rows[1] = replace(
+        rows[1],
+        token_ids=np.where(rows[1].token_ids == IMAGE, 9, rows[1].token_ids),
+        patches=rows[1].patches[:0],
+        image_grid_thw=rows[1].image_grid_thw[:0],
+    )
+    strategy = _strategy(model)
+    loss_fn = sft_loss(StepCounts(16.0, 4.0))
+    losses = [
+        strategy.forward_backward(row, loss_fn)["loss/sft"]
+        for row in rows[strategy.rank :: strategy.world_size]
+    ]
+    grads = {
+        n: (p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad).numpy()
+        for n, p in strategy.policy.model.named_parameters()
+    }
+    return losses, grads
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_ranks_with_and_without_an_image_make_the_step_of_one_rank(model_type, ranks):
+    (losses, expected) = _page_and_text(model_type)
+    found = ranks(_page_and_text, model_type)
+    parts = [part for own, _ in found for part in own]
+    assert sum(p.value() for p in parts) == pytest.approx(sum(p.value() for p in losses), rel=1e-5)
+    for _, gradients in found:
+        _same((0.0, gradients), (0.0, expected))
 
 
 def _sft_pages():
