@@ -1,8 +1,8 @@
 """Pages and transcriptions as the model takes them: token ids and image patches.
 
-What the family's own processor in transformers gives (patches are normalised later, by whoever
-uses them), and without its imports: they cost 8 CPU seconds in each process that encodes. Shape
-letters: P prompt tokens, R response tokens, V patches, I images.
+Equal to what the family's transformers processor gives, except that patches are not normalised yet.
+That processor's imports would cost each process 8 CPU seconds. Shape letters: P prompt tokens,
+R response tokens, V patches, I images.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class EncoderSpec:
     """Characters of anchor text in the prompt; 0: none."""
 
     def build(self) -> Encoder:
-        """Give this process's encoder for the specification (built once)."""
+        """This process's encoder for the specification (built once)."""
         return _built(self)
 
 
@@ -72,8 +72,8 @@ class Encoder:
         anchor_text_len: Characters of anchor text in the prompt; 0: none.
 
     Raises:
-        ValueError: of no family that olmrl trains, it has no tokenizer.json, or its tokenizer lacks
-            a needed token.
+        ValueError: the model is of no family that olmrl trains, has no tokenizer.json, or its
+            tokenizer lacks a needed token.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Encoder:
         return replace(page, patches=patches, image_grid_thw=np.array([grid], np.int64))
 
     def check_chat(self) -> None:
-        """Encode a blank page, so that a wrong chat template shows before any page.
+        """Encode a blank page, so that a wrong chat template shows before any page is read.
 
         Raises:
             ValueError: the template, or the tokenizer, does not give one image (names the model).
@@ -232,12 +232,6 @@ class Encoder:
         ids = self.encode_response(response)
         return EncodedExample(page, ids, ids)
 
-    def mrope_positions(
-        self, token_ids: Int64Array, grid_thw: Int64Array
-    ) -> tuple[Int64Array, int]:
-        """[3, T] M-RoPE positions and the position a continuation starts from."""
-        return self.vision.positions(token_ids, grid_thw)
-
     def decode(self, token_ids: Int64Array | Int32Array | Sequence[int]) -> str:
         """Text of ids, without special tokens."""
         return str(
@@ -250,7 +244,7 @@ class Encoder:
 
 
 def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
-    # Deferred: 1.4 s of CPU, which those who only name an encoder need not spend.
+    # Deferred: 1.4 s of CPU, which a process that only names an encoder need not spend.
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
 
     try:

@@ -1,11 +1,12 @@
-"""Which page pairs can be used at all, remembered between runs.
+"""Which page pairs can be used at all, cached between runs.
 
 See docs/formats.md#validation-of-page-pairs.
 
 A pair is good when its PDF opens and has exactly one page and its .md file parses. Verdicts are
 kept in one Parquet file by path, size and modification time of both files, so that only new and
-changed pairs are opened again; who opens them, and how many at a time, is the caller's choice. That
-a file could not be read is no verdict: the pair is bad in this run, and opened again by the next.
+changed pairs are opened again; how they are opened, and how many at a time, is the caller's choice.
+A file that cannot be read gives no verdict: its pair is bad in this run and opened again in the
+next.
 """
 
 from __future__ import annotations
@@ -27,20 +28,18 @@ from olmrl.markup import front_matter
 CACHE_NAME = "validation.parquet"
 
 _FORMAT = 1
-"""Part of every key; raised when pairs are judged in another way, so that no old verdict counts."""
-
+"""Part of every key; raised when pairs are judged differently, so that no old verdict counts."""
 
 Judge = Callable[[Callable[[int, int, int], Any], int], Iterable[Any]]
-"""Gives what work (a function of epoch, place and item) says of so many items, in their order."""
+"""(work, count) -> results of `work(epoch, place, item)` for `count` items, in order."""
 
 
 class Validation(NamedTuple):
     """What became of a list of pairs."""
 
-    valid: list[PageSource]
     bad: list[BadPage]
     opened: int
-    """Pairs that had to be opened; the others were known."""
+    """Pairs that had to be opened; the others were cached."""
 
 
 def check_pair(source: PageSource) -> str:
@@ -79,7 +78,7 @@ class _CheckWork:
 
 
 def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Validation:
-    """Sort pairs into good and bad ones.
+    """Find the bad pairs.
 
     Args:
         sources: Page pairs.
@@ -106,8 +105,7 @@ def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Val
         for source, reason in zip(sources, reasons, strict=True)
         if reason
     ]
-    valid = [source for source, reason in zip(sources, reasons, strict=True) if not reason]
-    return Validation(valid, bad, len(unknown))
+    return Validation(bad, len(unknown))
 
 
 def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
@@ -138,7 +136,7 @@ def _file_stamp(path: str | None) -> str:
 
 
 def load_verdicts(path: str) -> dict[str, str]:
-    """Verdicts of earlier runs by stamp; a damaged file counts as none and is written anew."""
+    """Verdicts of earlier runs by stamp; a damaged file counts as none and is rewritten."""
     if not storage.exists(path):
         return {}
     try:

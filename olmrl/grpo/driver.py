@@ -28,7 +28,7 @@ from olmrl.data.items import StreamItem, moved
 from olmrl.data.page import PageSource
 from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
-from olmrl.data.streams import PageStream
+from olmrl.data.streams import OrderedStream, PageWork
 from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
@@ -146,16 +146,14 @@ class GrpoDriver(Driver[BufferView]):
         if view.incarnation > 0:  # at 0 pages are rendered while the learner still starts
             self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         epoch, index = ray.get(self._actor.next_position.remote(len(self._sources)))
-        stream = PageStream(
-            self._sources,
-            self._encoder,
+        stream = OrderedStream(
+            PageWork(tuple(self._sources), self._config.data.longest_side, self._encoder),
             seed=self._config.run.seed,
-            longest_side=self._config.data.longest_side,
             start_epoch=epoch,
             start_index=index,
             prefetch=self._config.data.prefetch_pages,
-            render_cpus=self._config.data.render_cpus,
-            resources=self._config.data.resources,
+            task_cpus=self._config.data.render_cpus,
+            task_resources=self._config.data.resources,
         )
         self._feed = PageFeed(stream, self._config.data.prefetch_pages)
 

@@ -347,7 +347,8 @@ class HfEngine:
     @torch.inference_mode()
     def _prefill(self, page: EncodedPage, rows: int) -> tuple[Any, torch.Tensor, int]:
         """Cache and next-token logits of a page, repeated over rows, and the next position."""
-        positions, following = self._encoder.mrope_positions(page.prompt_ids, page.image_grid_thw)
+        vision = self._encoder.vision
+        positions, following = vision.positions(page.prompt_ids, page.image_grid_thw)
         patches = self._on_device(page.patches)
         output = self._model(
             input_ids=self._on_device(page.prompt_ids)[None],

@@ -73,7 +73,7 @@ def share_out(
     """Spread a step's pages over ranks by what each costs, its image included.
 
     Args:
-        items: pages of the step, of an `ExampleStream`.
+        items: pages of the step, of a stream of `ExampleWork`.
         after: where the run stands once they are trained.
         ranks: learner ranks.
         cost: operations of the model.

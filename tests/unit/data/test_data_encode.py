@@ -113,7 +113,7 @@ def test_positions_equal_transformers(tiny_model: Path, encoder: Encoder, sizes,
     encoded = encoder.encode_prompt("p", text, [noise(*size) for size in sizes])
     ids = np.concatenate([encoded.prompt_ids, np.full(tail, 60)])
     expected, expected_next = rope_index(tiny_model, ids, encoded.image_grid_thw)
-    got, next_position = encoder.mrope_positions(ids, encoded.image_grid_thw)
+    got, next_position = encoder.vision.positions(ids, encoded.image_grid_thw)
     np.testing.assert_array_equal(got, expected)
     assert next_position == expected_next
 
@@ -220,5 +220,5 @@ def test_pages_whose_text_spells_the_placeholder_are_bad(tiny_model: Path, tmp_p
     path = write_pdf(tmp_path / "a.pdf", lines=["an <|image_pad|> in the text"])
     loaded = load_page(PageSource("a.pdf::1", str(path), 1), 100)
     anchored = Encoder(str(tiny_model), anchor_text_len=500)
-    with pytest.raises(BadPage, match=r"the text of the page in it, has <\|image_pad\|>"):
+    with pytest.raises(BadPage, match=r"the text of the page in it, contains <\|image_pad\|>"):
         anchored.encode_page(loaded)

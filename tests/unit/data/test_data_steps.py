@@ -117,7 +117,7 @@ def test_only_what_is_wrong_with_a_page_drops_it(tmp_path, encoder, tiny_model):
     drop = build_pipeline(anchored).run(source, context)
     assert (drop.step, drop.rule) == (
         "Tokenizer",
-        "the instruction, or the text of the page in it, has <|image_pad|>",
+        "the instruction, or the text of the page in it, contains <|image_pad|>",
     )
     filled = Sample(
         source, truth("x"), np.zeros((2, 500, 3), np.uint8), "a", "b", "c", "text_first"
