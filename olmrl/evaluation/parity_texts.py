@@ -12,8 +12,9 @@ from olmrl.config.schema import Dtype, RolloutConfig
 from olmrl.data.encode import Encoder
 from olmrl.evaluation.reading import ReadingSpec, read_pages
 from olmrl.export import weights
-from olmrl.rollout.engine import Engine, Generated, GenerationRequest
+from olmrl.rollout.engine import Engine
 from olmrl.rollout.environment import engine_environment
+from olmrl.rollout.requests import Generated, GenerationRequest
 from olmrl.types import Completion, EncodedPage, SamplingSpec
 
 

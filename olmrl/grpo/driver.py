@@ -36,8 +36,8 @@ from olmrl.grpo.pages_ahead import PageFeed
 from olmrl.metrics import Measurements, Sink, flatten, merge
 from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
-from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.pool import RolloutPool
+from olmrl.rollout.requests import GenerationFailure
 from olmrl.run.actor import StepRow
 from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory

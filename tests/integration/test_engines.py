@@ -22,12 +22,12 @@ from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.models.registry import FAMILIES
-from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.requests import GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
 from olmrl.weight_sync import checksum
-from olmrl.weight_sync.publication import Publication, pack, with_data
+from olmrl.weight_sync.publication import Publication, pack
 
 FAMILY = FAMILIES["qwen2_5_vl"]
 
@@ -77,7 +77,7 @@ class Reference:
 
     def publication(self, version: PolicyVersion) -> Publication:
         packed = pack(self.model.state_dict().items(), 300_000)
-        return Publication(version, tuple(with_data(b, ray.put(b.data)) for b in packed), 0)
+        return Publication(version, tuple(replace(b, data=ray.put(b.data)) for b in packed), 0)
 
 
 class Driver:

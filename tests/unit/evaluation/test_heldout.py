@@ -21,7 +21,7 @@ from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
 from olmrl.markup import front_matter
 from olmrl.rewards.pool import ScorerPool
-from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.requests import GenerationFailure
 from olmrl.run.directory import RunDirectory
 from olmrl.types import Completion, PolicyVersion, VersionSpan
 
