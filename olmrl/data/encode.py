@@ -52,42 +52,19 @@ class EncoderSpec:
         return _built(self)
 
 
-@lru_cache(maxsize=4)
-def _built(spec: EncoderSpec) -> Encoder:
-    return Encoder(
-        spec.model_path,
-        prompt=spec.prompt,
-        order=spec.order,
-        anchor_text_len=spec.anchor_text_len,
-    )
-
-
 class Encoder:
     """Tokenizer and image processor of one model.
-
-    Args:
-        model_path: Hugging Face name or folder.
-        prompt: Prompt name.
-        order: Whether the instruction stands before or after the image.
-        anchor_text_len: Characters of anchor text in the prompt; 0: none.
 
     Raises:
         ValueError: the model is of no family that olmrl trains, has no tokenizer.json, or its
             tokenizer lacks a needed token.
     """
 
-    def __init__(
-        self,
-        model_path: str,
-        *,
-        prompt: str = "olmrl-v1",
-        order: Order = "text_first",
-        anchor_text_len: int = 0,
-    ) -> None:
-        self.model_path = model_path
-        self.prompt = load_prompt(prompt)
-        self._order = order
-        self._anchor_text_len = anchor_text_len
+    def __init__(self, spec: EncoderSpec) -> None:
+        model_path = self.model_path = spec.model_path
+        self.prompt = load_prompt(spec.prompt)
+        self._order = spec.order
+        self._anchor_text_len = spec.anchor_text_len
         self.family = model_family(model_path)
         self.vision = vision_tokens(model_path)
         self.tokenizer = _tokenizer(model_path)
@@ -253,3 +230,6 @@ def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{model_path}: its tokenizer cannot be loaded ({reason})") from error
+
+
+_built = lru_cache(maxsize=4)(Encoder)

@@ -60,7 +60,7 @@ class ExampleNote:
         return self.prompt_tokens + self.response_tokens
 
 
-def moved(items: Sequence[StreamItem]) -> Measurements:
+def measure_pages(items: Sequence[StreamItem]) -> Measurements:
     """Bytes of pages, and how often their images were cut into patches."""
     count = float(len(items))
     return {

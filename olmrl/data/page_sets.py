@@ -65,7 +65,7 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     scans = [scan_pairs(entry.root) for entry in (*config.train, *config.evaluation)]
     pages = [source for scan in scans for source in scan.sources]
     cache_dir = config.cache_dir or cache_dir
-    judge = partial(judge_all, resources=config.resources)
+    judge = partial(_map_by_tasks, resources=config.resources)
     checked = validate(pages, cache_dir, judge)
     problem = excess_bad(len(checked.bad), len(pages), config.max_bad_fraction)
     if problem:
@@ -82,12 +82,12 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     return SftPages(train, evaluation, found, orphans, checked.opened, tuple(rules))
 
 
-def judge_all(
-    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
+def _map_by_tasks(
+    function: Callable[[Any], Any], items: Sequence[Any], resources: Mapping[str, float] | None
 ) -> Iterable[Any]:
-    """Results of `work` for all items, in order, many items to a task of Ray Data."""
+    """`map`, many items to a task of Ray Data."""
     stream = OrderedStream(
-        _Noted(work, count),
+        _Map(function, tuple(items)),
         seed=None,
         epochs=1,
         prefetch=16 * 1024,
@@ -98,15 +98,19 @@ def judge_all(
 
 
 @dataclass(frozen=True, slots=True)
-class _Noted:
-    """Work whose results are light."""
+class _Map:
+    """A function of items as `Work`, its results light."""
 
-    work: Callable[[int, int, int], Any]
-    count: int
+    function: Callable[[Any], Any]
+    items: tuple[Any, ...]
     item_bytes: int = 1024
 
+    @property
+    def count(self) -> int:
+        return len(self.items)
+
     def __call__(self, epoch: int, index: int, item: int) -> Made:
-        return Made(self.work(epoch, index, item))
+        return Made(self.function(self.items[item]))
 
 
 def _require_kept(rules: Sequence[str]) -> None:

@@ -28,7 +28,6 @@ from olmrl.data.page import PageSource, load_page
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.models.patches import images_encoded
-from olmrl.types import Int64Array
 
 _TASKS_PER_EXECUTION = 512
 """Tasks of one Ray Data execution; starting one costs about 0.2 s."""
@@ -57,9 +56,7 @@ class Work(Protocol):
         """Work on item number `item`, which has place `index` in epoch `epoch`."""
 
 
-@lru_cache(maxsize=4)
-def _cached_order(count: int, seed: int, epoch: int) -> Int64Array:
-    return order(count, seed, epoch)
+_cached_order = lru_cache(maxsize=4)(order)
 
 
 @dataclass(frozen=True, slots=True)

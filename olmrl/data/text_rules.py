@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -53,7 +52,7 @@ def drop_rules(pages: Sequence[Judged], cache_dir: str, judge: Judge) -> list[st
         if key is not None and key not in found
     }
     if unknown:
-        verdicts = judge(_JudgeWork(tuple(unknown.values())), len(unknown))
+        verdicts = judge(_rule_of, list(unknown.values()))
         judged = zip(unknown, verdicts, strict=True)
         found |= {key: verdict for key, verdict in judged if verdict is not None}
         save_verdicts(path, found)
@@ -75,20 +74,16 @@ def kept_pages(kept: Sequence[bool], epochs: float, seed: int) -> int:
     return int(whole * flags.sum() + begun)
 
 
-@dataclass(frozen=True, slots=True)
-class _JudgeWork:
-    pages: tuple[Judged, ...]
-
-    def __call__(self, epoch: int, index: int, item: int) -> str | None:
-        source, pipeline = self.pages[item]
-        context = StepContext(np.random.default_rng(0))
-        try:
-            result = pipeline.text_rules().run(source, context)
-        except UnreadPage:
-            return None  # no verdict to cache
-        except BadPage:
-            return ""  # dropped by no rule: training counts it as bad
-        return f"{result.step}: {result.rule}" if isinstance(result, Dropped) else ""
+def _rule_of(page: Judged) -> str | None:
+    source, pipeline = page
+    context = StepContext(np.random.default_rng(0))
+    try:
+        result = pipeline.text_rules().run(source, context)
+    except UnreadPage:
+        return None  # no verdict to cache
+    except BadPage:
+        return ""  # dropped by no rule: training counts it as bad
+    return f"{result.step}: {result.rule}" if isinstance(result, Dropped) else ""
 
 
 def _keys(pages: Sequence[Judged]) -> list[str | None]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -30,8 +29,8 @@ CACHE_NAME = "validation.parquet"
 _FORMAT = 1
 """Part of every key; raised when pairs are judged differently, so that no old verdict counts."""
 
-Judge = Callable[[Callable[[int, int, int], Any], int], Iterable[Any]]
-"""(work, count) -> results of `work(epoch, place, item)` for `count` items, in order."""
+Judge = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""`map`, which may run in parallel; the function is picklable."""
 
 
 class Validation(NamedTuple):
@@ -66,15 +65,11 @@ def check_pair(source: PageSource) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _CheckWork:
-    sources: tuple[PageSource, ...]
-
-    def __call__(self, epoch: int, index: int, item: int) -> str | UnreadPage:
-        try:
-            return check_pair(self.sources[item])
-        except UnreadPage as unread:
-            return unread
+def _check_or_unread(source: PageSource) -> str | UnreadPage:
+    try:
+        return check_pair(source)
+    except UnreadPage as unread:
+        return unread
 
 
 def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Validation:
@@ -91,8 +86,8 @@ def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Val
     unknown = [k for k, stamp in enumerate(stamps) if stamp not in known]
     unread: dict[str, str] = {}
     if unknown:
-        missing = tuple(sources[k] for k in unknown)
-        for k, found in zip(unknown, judge(_CheckWork(missing), len(missing)), strict=True):
+        judged = judge(_check_or_unread, [sources[k] for k in unknown])
+        for k, found in zip(unknown, judged, strict=True):
             if isinstance(found, UnreadPage):
                 unread[stamps[k]] = found.reason
             else:

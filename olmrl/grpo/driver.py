@@ -24,7 +24,7 @@ import ray
 
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.items import StreamItem, moved
+from olmrl.data.items import StreamItem, measure_pages
 from olmrl.data.page import PageSource
 from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
@@ -198,7 +198,7 @@ class GrpoDriver(Driver[BufferView]):
         issued = ray.get(self._actor.issue.remote(self._incarnation, *place, page.page_id))
         if issued is None:
             return None
-        self._moved = merge(self._moved, moved([item]))
+        self._moved = merge(self._moved, measure_pages([item]))
         group_id, seen = issued
         expected = expected_tokens(page, seen)
         return _Group(group_id, ray.put(page), item.payload, self._seeds(*place), expected)

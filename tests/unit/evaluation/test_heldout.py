@@ -13,7 +13,7 @@ import ray
 from olmrl.bench.__main__ import main as bench
 from olmrl.config.load import validate
 from olmrl.config.schema import GrpoConfig, ScorerConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import PageSource, read_reference, scan_bench
 from olmrl.data.payload import unpack_block
 from olmrl.errors import RunStopped
@@ -73,7 +73,7 @@ def sources(tiny_pages):
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    return Encoder(str(tiny_model))
+    return Encoder(EncoderSpec(str(tiny_model)))
 
 
 @pytest.fixture
