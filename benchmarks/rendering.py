@@ -38,10 +38,11 @@ from olmrl.cluster import Plan, Role
 from olmrl.cluster.connect import connect
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import scan_pairs
-from olmrl.data.page_sets import ExampleStream, ExampleWork
+from olmrl.data.page_sets import ExampleWork
 from olmrl.data.render import render_page
 from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import build_pipeline
+from olmrl.data.streams import OrderedStream
 from olmrl.synth.model import make_model
 
 LONGEST = 1288
@@ -120,10 +121,10 @@ def poppler(path: str) -> np.ndarray:
 def measure_ray(pages: PageSet, spec: EncoderSpec, workers: int) -> dict[str, float]:
     """Pages per second of the whole stream with warm workers."""
     role = Role("data", 1, float(workers), 0.0)
-    options = {"max_tokens": 16384, "seed": 1, "epochs": 1, "task_cpus": 1.0}
     connect(None, workers, Plan((role,), None), dashboard=False)
     many = PageSet("bench", pages.items * 8)
-    for stream in (ExampleStream(pages, spec, **options), ExampleStream(many, spec, **options)):
+    for some in (pages, many):
+        stream = OrderedStream(ExampleWork(some, spec, 16384, 1), seed=1, epochs=1, prefetch=64)
         started = time.perf_counter()
         count = sum(1 for _ in stream)
         seconds = time.perf_counter() - started

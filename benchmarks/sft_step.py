@@ -50,10 +50,11 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.pack import pack_examples
 from olmrl.data.page import scan_pairs
-from olmrl.data.page_sets import ExampleStream, ExampleWork
+from olmrl.data.page_sets import ExampleWork
 from olmrl.data.payload import unpack_block
 from olmrl.data.sets import PageItem, PageSet
 from olmrl.data.steps import StepContext, build_pipeline
+from olmrl.data.streams import OrderedStream
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.core import SftLearner
 from olmrl.models.pixels import normalise
@@ -232,8 +233,8 @@ def measure_input(work: Path, cpus: int, pages: int) -> dict[str, object]:
     found: dict[str, object] = {"cpus": cpus, "pages": pages}
     for name, pace in (("free", 0.0), ("1 learner", PACE_S), ("2 learners", PACE_S / 2)):
         stream = iter(
-            ExampleStream(
-                PageSet("b", items), spec, max_tokens=16384, seed=1, epochs=1, prefetch=64
+            OrderedStream(
+                ExampleWork(PageSet("b", items), spec, 16384, 1), seed=1, epochs=1, prefetch=64
             )
         )
         first = next(stream)  # workers start

@@ -48,7 +48,7 @@ class PolicyVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page and everything that is known about its truth; its pixels travel apart."""
+    """A page and all that is known of its truth; its pixels travel separately."""
 
     page_id: str
     """`<pdf relative to its folder>::<page number>`, unique in a data set."""
@@ -139,7 +139,7 @@ class TestVerdict:
 
 @dataclass(frozen=True, slots=True)
 class RewardResult:
-    """What one reward says of one completion. `failed` is never a number: value is then NaN."""
+    """One reward of one completion; a failed one has no number: its value is NaN."""
 
     value: float
     """The score, usually 0..1; NaN iff failed."""
@@ -171,8 +171,8 @@ class PromptGroup:
     rollouts: tuple[Rollout, ...]
     """G rollouts in order of `completion.index`."""
     page: Any = None
-    """Ray ObjectRef of its page: from the scorers of the `Page`, to the learner of the block of
-    the `EncodedPage` that the engines took."""
+    """Ray ObjectRef of its page: of the `Page` as it leaves the scorers, of the engines'
+    `EncodedPage` block as it reaches the learner."""
 
     @property
     def totals(self) -> Float32Array:
@@ -204,8 +204,7 @@ class PackedBatch:
 
     Attention: token t sees s iff s <= t and (segment_ids[s] == segment_ids[t] or
     segment_ids[s] == prefix_ids[t]). A page-once group is one prefix segment (the prompt) followed
-    by G segments whose prefix is it. Only text of segments is ordered: a prefix always comes before
-    the segments that see it.
+    by G segments whose prefix it is. A prefix always comes before the segments that see it.
 
     The loss lives on N predicted tokens: the hidden state at `predict_at[n]` predicts
     `targets[n]`. In a page-once group the first token of every completion is predicted at the last

@@ -10,7 +10,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.evaluation.parity_texts import greedy_completions
 from olmrl.export import fp8, hf, parity
 from olmrl.export.emulate import ProbedModel
@@ -85,7 +85,7 @@ def run_fp8(options: argparse.Namespace) -> int:
 
 def run_parity(options: argparse.Namespace) -> int:
     """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
-    encoder = Encoder(options.model, prompt=options.prompt)
+    encoder = Encoder(EncoderSpec(options.model, prompt=options.prompt))
     rendered = load_pages(options.pages, options.limit, options.longest_side)
     pages = [encoder.encode_page(page) for page in rendered]
     completions = greedy_completions(options.model, pages, options.max_tokens, options.dtype)

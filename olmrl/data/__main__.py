@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
     unknown = [text for text in others if text.startswith("-") or "=" not in text]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    arguments.overrides += others  # those that stand behind a flag
+    arguments.overrides += others  # overrides after a flag
     quiet_libraries()
     try:
         config = load(SftConfig, arguments.config, arguments.overrides)
@@ -50,7 +50,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     show.add_argument("--config", required=True, help="SFT configuration (YAML)")
     show.add_argument("--set", default="train", help="train, or the name of an evaluation set")
     which = show.add_mutually_exclusive_group()
-    which.add_argument("--index", type=int, default=0, help="number of the page, by path")
+    which.add_argument("--index", type=int, default=0, help="number of the page, in path order")
     which.add_argument("--page", help="first page whose path contains this text")
     which.add_argument("--histogram", action="store_true", help="lengths and drops of all pages")
     show.add_argument("--tokens", action="store_true", help="also list every token and its label")

@@ -2,8 +2,8 @@
 
 The format is in docs/formats.md#anchor-text.
 
-Legacy prompts carry it. Deterministic, unlike the public code: where the text is too long, the
-elements that stay are drawn by a hash of their content, not at random.
+Legacy prompts carry it. Deterministic, unlike the public code: where the text is too long, a hash
+of their content, not chance, decides which elements stay.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ def anchor_text(pdf_path: str, page_number: int, limit: int) -> str:
             page = pypdf.PdfReader(stream).pages[page_number - 1]
             width, height = float(page.mediabox.width), float(page.mediabox.height)
             elements = _elements(page)
-    # pypdf meets broken files with whatever its parsing trips over
+    # on a broken file pypdf raises whatever its parser runs into
     except (PyPdfError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
-        raise BadPage(pdf_path, page_number, f"no anchor text can be made ({e})") from e
+        raise BadPage(pdf_path, page_number, f"its anchor text cannot be made ({e})") from e
     header = f"Page dimensions: {width:.1f}x{height:.1f}\n"
     if limit == -1:
         return header + f"[Image 0x0 to {width:.0f}x{height:.0f}]\n"
@@ -139,7 +139,7 @@ def clean(text: str) -> str:
 
 
 def _fitting(elements: list[Element], room: int) -> list[Element]:
-    """All elements if they fit, else the extreme ones and a drawn rest, in order of position."""
+    """All elements if they fit, else the outermost and some others, in order of position."""
     if sum(len(e.line) for e in elements) <= room:
         return elements
     kept: list[Element] = []

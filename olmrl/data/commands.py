@@ -18,10 +18,11 @@ from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.data.items import ExampleNote
 from olmrl.data.order import first_place
-from olmrl.data.page_sets import ExampleStream, place_random
+from olmrl.data.page_sets import ExampleWork, place_random
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, scan_sets
 from olmrl.data.steps import Dropped, StepContext
+from olmrl.data.streams import OrderedStream
 from olmrl.data.tally import Tally
 
 _BIN = 100
@@ -39,7 +40,7 @@ def show(config: SftConfig, arguments: argparse.Namespace) -> None:
     train, evaluation = scan_sets(config.data)
     sets = {"train": train, **{pages.name: pages for pages in evaluation}}
     if arguments.set not in sets:
-        raise ValueError(f"--set {arguments.set}: there are {', '.join(sets)}")
+        raise ValueError(f"--set {arguments.set}: unknown; allowed: {', '.join(sets)}")
     pages = sets[arguments.set]
     spec = EncoderSpec(config.model.path)
     encoder = spec.build()
@@ -69,7 +70,7 @@ def _show_page(
     print(f"page {index} of {len(pages.items)} in {pages.name}: {source.pdf_path}")
     seed = config.training.seed(config.run) if pages.name == "train" else None
     place = first_place(index, len(pages.items), seed)
-    print(f"augmented as at place {place} of epoch 0 (which bad pages in the set would shift)")
+    print(f"augmented as at place {place} of epoch 0 (bad pages in the set would shift it)")
     sample = pipeline.run(source, StepContext(place_random(seed or 0, 0, place), encoder))
     if isinstance(sample, Dropped):
         print(f"dropped by {sample.step}: {sample.rule}")
@@ -122,9 +123,8 @@ def _show_histogram(
     config: SftConfig, pages: PageSet, spec: EncoderSpec, dropped: str | None
 ) -> None:
     connect(None, None, Plan((Role("data", 1, 1.0, 0.0),), None), False)
-    stream = ExampleStream(
-        pages, spec, max_tokens=config.data.max_tokens, seed=None, epochs=1, prefetch=256
-    )
+    work = ExampleWork(pages, spec, config.data.max_tokens)
+    stream = OrderedStream(work, seed=None, epochs=1, prefetch=256)
     tally, bins, lost = Tally(), Counter[int](), []
     longest = 0
     for item in stream:

@@ -1,8 +1,8 @@
 """Pages and transcriptions as the model takes them: token ids and image patches.
 
-What the family's own processor in transformers gives (patches are normalised later, by whoever
-uses them), and without its imports: they cost 8 CPU seconds in each process that encodes. Shape
-letters: P prompt tokens, R response tokens, V patches, I images.
+Equal to what the family's transformers processor gives, except that patches are not normalised yet.
+That processor's imports would cost each process 8 CPU seconds. Shape letters: P prompt tokens,
+R response tokens, V patches, I images.
 """
 
 from __future__ import annotations
@@ -48,46 +48,23 @@ class EncoderSpec:
     """Characters of anchor text in the prompt; 0: none."""
 
     def build(self) -> Encoder:
-        """Give this process's encoder for the specification (built once)."""
+        """This process's encoder for the specification (built once)."""
         return _built(self)
-
-
-@lru_cache(maxsize=4)
-def _built(spec: EncoderSpec) -> Encoder:
-    return Encoder(
-        spec.model_path,
-        prompt=spec.prompt,
-        order=spec.order,
-        anchor_text_len=spec.anchor_text_len,
-    )
 
 
 class Encoder:
     """Tokenizer and image processor of one model.
 
-    Args:
-        model_path: Hugging Face name or folder.
-        prompt: Prompt name.
-        order: Whether the instruction stands before or after the image.
-        anchor_text_len: Characters of anchor text in the prompt; 0: none.
-
     Raises:
-        ValueError: of no family that olmrl trains, it has no tokenizer.json, or its tokenizer lacks
-            a needed token.
+        ValueError: the model is of no family that olmrl trains, has no tokenizer.json, or its
+            tokenizer lacks a needed token.
     """
 
-    def __init__(
-        self,
-        model_path: str,
-        *,
-        prompt: str = "olmrl-v1",
-        order: Order = "text_first",
-        anchor_text_len: int = 0,
-    ) -> None:
-        self.model_path = model_path
-        self.prompt = load_prompt(prompt)
-        self._order = order
-        self._anchor_text_len = anchor_text_len
+    def __init__(self, spec: EncoderSpec) -> None:
+        model_path = self.model_path = spec.model_path
+        self.prompt = load_prompt(spec.prompt)
+        self._order = spec.order
+        self._anchor_text_len = spec.anchor_text_len
         self.family = model_family(model_path)
         self.vision = vision_tokens(model_path)
         self.tokenizer = _tokenizer(model_path)
@@ -152,7 +129,7 @@ class Encoder:
         return replace(page, patches=patches, image_grid_thw=np.array([grid], np.int64))
 
     def check_chat(self) -> None:
-        """Encode a blank page, so that a wrong chat template shows before any page.
+        """Encode a blank page, so that a wrong chat template shows before any page is read.
 
         Raises:
             ValueError: the template, or the tokenizer, does not give one image (names the model).
@@ -230,12 +207,6 @@ class Encoder:
         ids = self.encode_response(response)
         return EncodedExample(page, ids, ids)
 
-    def mrope_positions(
-        self, token_ids: Int64Array, grid_thw: Int64Array
-    ) -> tuple[Int64Array, int]:
-        """[3, T] M-RoPE positions and the position a continuation starts from."""
-        return self.vision.positions(token_ids, grid_thw)
-
     def decode(self, token_ids: Int64Array | Int32Array | Sequence[int]) -> str:
         """Text of ids, without special tokens."""
         return str(
@@ -248,7 +219,7 @@ class Encoder:
 
 
 def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
-    # Deferred: 1.4 s of CPU, which those who only name an encoder need not spend.
+    # Deferred: 1.4 s of CPU, which a process that only names an encoder need not spend.
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
 
     try:
@@ -257,3 +228,6 @@ def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{model_path}: its tokenizer cannot be loaded ({reason})") from error
+
+
+_built = lru_cache(maxsize=4)(Encoder)

@@ -1,7 +1,7 @@
-"""What travels of a page between data tasks and the rest of a run: light notes, heavy payloads.
+"""What data tasks hand to the rest of a run: light notes, heavy payloads.
 
-A payload is a block (`payload`) that stays in Ray's object store; whoever works with the page
-fetches it by its reference. Nothing here needs Ray.
+A payload is a block (`payload`) that stays in Ray's object store and is fetched by reference where
+it is used. Nothing here needs Ray.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from olmrl.metrics import Mean, Measurements
 from olmrl.types import Int64Array
 
 IMAGE_CALLS = "data/image_calls_per_page"
-"""Metric: how often a page's image is cut into patches, over all processes; once, if all is well"""
+"""Metric: how often a page's image is cut into patches, over all processes; should be 1."""
 PAGE_BYTES = "data/page_bytes"
-"""Metric: bytes of a page's block, which is what engines and learner ranks fetch."""
+"""Metric: bytes of a page's block, which engines and learner ranks fetch."""
 
 
 class Made(NamedTuple):
@@ -36,7 +36,7 @@ class StreamItem:
     index: int
     """Place in the epoch's order."""
     note: Any
-    """What the work says of the item."""
+    """The light part of what the work made."""
     payload: Any
     """ObjectRef of the payload's block (`payload.unpack_block` reads it); None: there is none."""
     payload_bytes: int
@@ -46,7 +46,7 @@ class StreamItem:
 
 @dataclass(frozen=True, slots=True)
 class ExampleNote:
-    """What is told of an SFT example that stays in the object store."""
+    """The note of an SFT example, whose arrays stay in the object store."""
 
     page_id: str
     prompt_tokens: int
@@ -60,8 +60,8 @@ class ExampleNote:
         return self.prompt_tokens + self.response_tokens
 
 
-def moved(items: Sequence[StreamItem]) -> Measurements:
-    """How heavy pages were, and how often their images were processed on the way."""
+def measure_pages(items: Sequence[StreamItem]) -> Measurements:
+    """Bytes of pages, and how often their images were cut into patches."""
     count = float(len(items))
     return {
         PAGE_BYTES: Mean(float(sum(item.payload_bytes for item in items)), count),

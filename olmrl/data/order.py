@@ -1,4 +1,4 @@
-"""In which order the pages of an epoch come."""
+"""The order of the pages of an epoch."""
 
 from __future__ import annotations
 

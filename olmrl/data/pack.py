@@ -50,7 +50,7 @@ class _Row:
         self._pages: list[EncodedPage] = []
 
     def add_segment(self, ids: Int64Array, positions: Int64Array, prefix: int = -1) -> int:
-        """Append tokens that attend to each other and to `prefix`; give their segment id."""
+        """Append tokens that attend to each other and to `prefix`; return their segment id."""
         segment = self._segments
         shape = len(ids)
         self._tokens.append(
@@ -66,7 +66,7 @@ class _Row:
         return segment
 
     def add_page(self, page: EncodedPage) -> tuple[Int64Array, int]:
-        """Take a page's patches; give its prompt positions and the position that follows."""
+        """Add a page's patches; return its prompt positions and the position that follows."""
         self._pages.append(page)
         try:
             return self._vision.positions(page.prompt_ids, page.image_grid_thw)
@@ -202,7 +202,7 @@ def _tokens(item: GroupItem, page_once: bool) -> int:
 
 
 def _split(item: GroupItem, token_budget: int, page_once: bool) -> list[GroupItem]:
-    """A group as parts that each fit the budget where their completions allow it."""
+    """A group in parts that each fit the budget, unless a single completion exceeds it."""
     if not item.completions:
         return []
     if not page_once:
@@ -216,7 +216,7 @@ def _split(item: GroupItem, token_budget: int, page_once: bool) -> list[GroupIte
 
 
 def _first_fit(sizes: Sequence[int], capacity: int) -> list[list[int]]:
-    """First-fit decreasing: indices per bin, ascending; what exceeds the capacity is alone."""
+    """First-fit decreasing: indices per bin, ascending; whatever exceeds the capacity is alone."""
     if capacity < 1:
         raise ValueError(f"token budget is {capacity}, must be >= 1")
     bins: list[list[int]] = []

@@ -46,14 +46,14 @@ class PairScan(NamedTuple):
     sources: list[PageSource]
     """One per .md with a .pdf beside it, sorted by the .md path."""
     orphans: list[str]
-    """.md files without a .pdf beside them; they are no pages."""
+    """.md files without a .pdf beside them; they are not pages."""
 
 
 def scan_bench(folder: str, file_pattern: str | None = None) -> list[PageSource]:
     """Find the pages of an olmOCR-bench folder, sorted by page id.
 
-    A page gets its tests from every JSONL file that names it. A PDF that is named but missing is
-    found out when the page is loaded, and counts as a bad page there.
+    A page gets its tests from every JSONL file that names it. A PDF that is named but missing
+    counts as a bad page when it is loaded.
 
     Args:
         folder: Folder with `pdfs/` and `*.jsonl`.
@@ -118,7 +118,7 @@ def _full_path(folder: str) -> str:
 
 
 def _check_row(row: Any, where: str) -> tuple[tuple[str, int], str]:
-    """Give (pdf, page) and id of a test row; the rest is checked where tests are run."""
+    """(pdf, page) and id of a test row; the rest is checked where tests are run."""
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected a JSON object, found {type(row).__name__}")
     pdf, page, test_id = row.get("pdf"), row.get("page"), row.get("id")
@@ -146,7 +146,7 @@ def _references(folder: str) -> dict[str, str]:
 
 
 def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None:
-    """Look a page's reference up under the public name, then under the bench's plain one."""
+    """Path of a page's reference, under its public name or else under the bench's own."""
     relative = PurePosixPath(pdf)
     stem = relative.name.removesuffix(".pdf")
     split = _PAGE_SUFFIX.fullmatch(stem)
@@ -217,9 +217,7 @@ def read_reference(source: PageSource) -> str | None:
         return None
     try:
         return storage.read_text(source.reference_path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        kind = UnreadPage if isinstance(error, OSError) else BadPage
         reason = f"reference unusable: {error}"
-        raise UnreadPage(source.pdf_path, source.page_number, reason) from error
-    except ValueError as error:
-        reason = f"reference unusable: {error}"
-        raise BadPage(source.pdf_path, source.page_number, reason) from error
+        raise kind(source.pdf_path, source.page_number, reason) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from olmrl.config.schema import SftDataConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
-from olmrl.data.items import ExampleNote, Made, StreamItem
+from olmrl.data.items import ExampleNote, Made
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
@@ -38,11 +38,11 @@ class SftPages(NamedTuple):
     bad: list[tuple[PageSource, BadPage]]
     """Pages that cannot be used, over all sets."""
     orphans: int
-    """.md files without a PDF; they are no pages."""
+    """.md files without a PDF; they are not pages."""
     opened: int
-    """Pairs opened to validate them; the others were known from an earlier run."""
+    """Pairs opened to validate them; the verdicts of the others were cached."""
     foreseen: tuple[str, ...]
-    """By page of `train`: the rule on its text that will drop it, empty for a kept one."""
+    """For each page of `train`: the rule on its text that will drop it; empty: it is kept."""
 
     def sources(self) -> list[PageSource]:
         """Every page of all sets, bad ones included."""
@@ -51,7 +51,7 @@ class SftPages(NamedTuple):
 
 
 def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
-    """Scan and validate the configured sets. Needs Ray when there are pairs not seen before.
+    """Scan and validate the configured sets. Needs Ray if there are pairs not seen before.
 
     Args:
         config: The data section.
@@ -65,7 +65,7 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     scans = [scan_pairs(entry.root) for entry in (*config.train, *config.evaluation)]
     pages = [source for scan in scans for source in scan.sources]
     cache_dir = config.cache_dir or cache_dir
-    judge = partial(judge_all, resources=config.resources)
+    judge = partial(_map_by_tasks, resources=config.resources)
     checked = validate(pages, cache_dir, judge)
     problem = excess_bad(len(checked.bad), len(pages), config.max_bad_fraction)
     if problem:
@@ -82,15 +82,13 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
     return SftPages(train, evaluation, found, orphans, checked.opened, tuple(rules))
 
 
-def judge_all(
-    work: Callable[[int, int, int], Any], count: int, resources: Mapping[str, float] | None
+def _map_by_tasks(
+    function: Callable[[Any], Any], items: Sequence[Any], resources: Mapping[str, float] | None
 ) -> Iterable[Any]:
-    """What `work` says of each item, in order, many items to a task of Ray Data."""
+    """`map`, many items to a task of Ray Data."""
     stream = OrderedStream(
-        _Noted(work),
-        count,
+        _Map(function, tuple(items)),
         seed=None,
-        item_bytes=1024,
         epochs=1,
         prefetch=16 * 1024,
         task_resources=resources,
@@ -100,13 +98,19 @@ def judge_all(
 
 
 @dataclass(frozen=True, slots=True)
-class _Noted:
-    """Work whose values are light."""
+class _Map:
+    """A function of items as `Work`, its results light."""
 
-    work: Callable[[int, int, int], Any]
+    function: Callable[[Any], Any]
+    items: tuple[Any, ...]
+    item_bytes: int = 1024
+
+    @property
+    def count(self) -> int:
+        return len(self.items)
 
     def __call__(self, epoch: int, index: int, item: int) -> Made:
-        return Made(self.work(epoch, index, item))
+        return Made(self.function(self.items[item]))
 
 
 def _require_kept(rules: Sequence[str]) -> None:
@@ -118,21 +122,37 @@ def _require_kept(rules: Sequence[str]) -> None:
 
 
 def place_random(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """What augmentation draws from at a place of an epoch, whoever runs it."""
+    """Random numbers of a place in an epoch, the same whoever draws them."""
     return np.random.default_rng([seed, epoch, index])
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleWork:
-    """Take one page through its set's pipeline."""
+    """Take one page through its set's pipeline.
+
+    Every page has its place in an epoch, so positions are exact whatever is dropped.
+    """
 
     pages: PageSet
+    """The pages of one epoch."""
     encoder: EncoderSpec
     max_tokens: int
-    seed: int
+    """Longer pages are dropped."""
+    seed: int = 0
+    """Seed of the augmentation."""
+
+    @property
+    def count(self) -> int:
+        """Pages of one epoch."""
+        return len(self.pages.items)
+
+    @property
+    def item_bytes(self) -> int:
+        """Most bytes of a page's patches."""
+        return patch_bytes(self.pages.longest_side)
 
     def __call__(self, epoch: int, index: int, item: int) -> Made:
-        """A note of the example and the `EncodedExample`; or why there is none."""
+        """Note an `ExampleNote`, with the `EncodedExample` as payload; or why there is none."""
         made = self.example(epoch, index, item)
         if not isinstance(made, EncodedExample):
             return Made(made)
@@ -151,62 +171,8 @@ class ExampleWork:
             return bad
         if isinstance(result, Dropped):
             return result
-        assert result.example is not None  # the pipeline was checked
+        assert result.example is not None  # Pipeline.check made sure
         if result.example.num_tokens > self.max_tokens:
             rule = f"more than {self.max_tokens} tokens"
             return Dropped(source.page_id, source.pdf_path, source.page_number, "Tokenizer", rule)
         return result.example
-
-
-class ExampleStream:
-    """Examples of a set in an exact order.
-
-    The note of an item is an `ExampleNote` and its payload the `EncodedExample`; in the place of a
-    page without one the note is a `Dropped` or `BadPage`. Every page of an epoch has its place, so
-    positions are exact whatever is dropped.
-
-    Args:
-        pages: The pages of one epoch.
-        encoder: The model's tokenizer and image processor.
-        max_tokens: Longer pages are dropped.
-        seed: Seed of order and augmentation; None keeps the set's own order.
-        start_epoch: Epoch to start in.
-        start_index: Place in that epoch to start at.
-        epochs: Stop before this epoch; None goes on for ever.
-        prefetch: Examples held ready ahead of the consumer.
-        task_cpus: Logical CPUs of one task.
-        resources: Custom Ray resources of one task.
-
-    Raises:
-        ValueError: no pages, or a start outside the epoch.
-    """
-
-    def __init__(
-        self,
-        pages: PageSet,
-        encoder: EncoderSpec,
-        *,
-        max_tokens: int,
-        seed: int | None,
-        start_epoch: int = 0,
-        start_index: int = 0,
-        epochs: int | None = None,
-        prefetch: int = 64,
-        task_cpus: float = 1.0,
-        resources: Mapping[str, float] | None = None,
-    ) -> None:
-        self._stream = OrderedStream(
-            work=ExampleWork(pages, encoder, max_tokens, seed or 0),
-            count=len(pages.items),
-            seed=seed,
-            item_bytes=patch_bytes(pages.longest_side),
-            start_epoch=start_epoch,
-            start_index=start_index,
-            epochs=epochs,
-            prefetch=prefetch,
-            task_cpus=task_cpus,
-            task_resources=resources,
-        )
-
-    def __iter__(self) -> Iterator[StreamItem]:
-        return iter(self._stream)

@@ -1,7 +1,7 @@
 """Values as blocks of Ray Data, read back without a copy.
 
-A block is an Arrow table of one row. Arrays lie in it one after the other as they are, so that
-whoever gets the block out of the object store looks at them where they lie; they are read-only.
+A block is an Arrow table of one row that holds the bytes of the arrays, one after the other. They
+are read where they lie in the object store, so they are read-only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 _ALIGN = 64
-"""Arrays begin at multiples of so many bytes."""
+"""Arrays begin at multiples of this many bytes."""
 
 
 def pack_block(value: Any, *, room: int = 0) -> pa.Table:
@@ -22,7 +22,7 @@ def pack_block(value: Any, *, room: int = 0) -> pa.Table:
 
     Args:
         value: what to write.
-        room: fewest bytes that the block takes.
+        room: smallest size of the block in bytes.
     """
     arrays: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(value, protocol=5, buffer_callback=arrays.append)
@@ -45,13 +45,13 @@ def unpack_block(block: pa.Table) -> Any:
 
 
 def _places(lengths: list[int]) -> list[int]:
-    """Where arrays of so many bytes begin, and where the last one ends."""
+    """Where arrays of these lengths begin, and where the last one ends."""
     padded = [-(-length // _ALIGN) * _ALIGN for length in lengths]
     return list(itertools.accumulate(padded, initial=0))
 
 
 def _bytes_of(column: pa.LargeBinaryArray) -> memoryview:
-    """The bytes of a column of one row where they lie (its scalar would copy them)."""
+    """The bytes of a column of one row, without a copy (its scalar would make one)."""
     _, offsets, data = column.buffers()
     start, end = np.frombuffer(offsets, np.int64)[column.offset : column.offset + 2]
     return memoryview(data)[start:end]

@@ -1,6 +1,6 @@
 """The instruction that stands beside the page image, and the chat text it becomes.
 
-Which prompts there are: docs/formats.md#prompts.
+The prompts: docs/formats.md#prompts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OLMOCR_MODULE = "olmocr.prompts.prompts"
 
 @lru_cache(maxsize=32)
 def load_prompt(name: str) -> str:
-    """Give the text of a named prompt.
+    """Text of a named prompt.
 
     Args:
         name: `olmrl-v1` (olmrl's own), `olmocr-v4` (read from the installed olmocr package),
@@ -56,7 +56,7 @@ def load_prompt(name: str) -> str:
     if kind == "olmocr-v4":
         return _checked_v4(_read(path) if path else olmocr_prompt("no_anchoring_v4_yaml"), name)
     raise ValueError(
-        f"prompt {name!r}: unknown; allowed are olmrl-v1, olmocr-v4, olmocr-v4:PATH and file:PATH"
+        f"prompt {name!r}: unknown; allowed: olmrl-v1, olmocr-v4, olmocr-v4:PATH and file:PATH"
     )
 
 
@@ -83,7 +83,7 @@ def _checked_v4(text: str, name: str) -> str:
 
 
 def olmocr_prompt(kind: str, *arguments: str) -> str:
-    """Build one of the public prompts with the installed olmocr package; its text is not ours.
+    """Build a public prompt with the installed olmocr package, which alone holds its text.
 
     Args:
         kind: Name between `build_` and `_prompt` of the package's builder.
@@ -139,7 +139,7 @@ def chat_text(
     instruction = prompt if anchor_text is None else with_anchor(prompt, anchor_text)
     placeholder = family.image_token
     if placeholder in instruction:
-        raise PageRefused(f"the instruction, or the text of the page in it, has {placeholder}")
+        raise PageRefused(f"the instruction, or the text of the page in it, contains {placeholder}")
     content = [{"type": "text", "text": instruction}, {"type": "image"}]
     if order == "image_first":
         content.reverse()

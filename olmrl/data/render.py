@@ -3,7 +3,7 @@
 See docs/formats.md#page-rendering.
 
 The whole MediaBox is drawn, whatever the CropBox says; /Rotate is honoured; the longer side gets
-exactly the asked number of pixels and the shorter one is rounded up, as poppler does.
+exactly the requested number of pixels and the shorter one is rounded up, as poppler does.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class BadPage(ValueError):
 
 
 class UnreadPage(BadPage):
-    """A page whose file could not be read this time; nothing is known of what it holds."""
+    """A page whose file could not be read this time; what it holds is not known."""
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def open_pdf(pdf_path: str, page_number: int = 1) -> Iterator[pdfium.PdfDocument
 
     Args:
         pdf_path: Local path or fsspec URL.
-        page_number: Page the caller is after, for the message only.
+        page_number: Page that is wanted, for the message only.
 
     Raises:
         UnreadPage: no such file, no permission, or another failure of the storage.
@@ -145,10 +145,10 @@ def render_page(pdf_path: str, page_number: int, longest_side: int) -> UInt8Arra
         longest, shortest = max(width, height), min(width, height)
         if not 0 < longest < float("inf") or longest > MAX_ASPECT * shortest:
             reason = (
-                f"page size {width:g} x {height:g} pt, sides may differ by {MAX_ASPECT:g} times"
+                f"page size {width:g} x {height:g} pt; allowed: sides within {MAX_ASPECT:g} to 1"
             )
             raise BadPage(pdf_path, page_number, reason)
-        # the factor keeps ceil() from rounding an exact longer side up to one pixel more
+        # the factor keeps ceil() from rounding an exact longer side up by a pixel
         scale = longest_side / longest * (1 - 1e-9)
         bitmap = page.render(scale=scale, rev_byteorder=True)
         return np.array(bitmap.to_numpy()[:, :, :3])

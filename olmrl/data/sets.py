@@ -1,6 +1,6 @@
-"""The configured sets of page pairs as they lie on disk: their pages, steps and counts.
+"""The configured sets of page pairs on disk: their pages, steps and counts.
 
-Nothing here opens a page or needs Ray; `page_sets` validates the pages and makes examples of them.
+Nothing here opens a page or needs Ray; `page_sets` validates pages and makes examples of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PageItem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PageSet:
-    """Scanned and validated pages of one epoch; a page that repeats occurs as often."""
+    """Scanned and validated pages of one epoch; a repeated page occurs that often."""
 
     name: str
     items: tuple[PageItem, ...]
@@ -42,7 +42,7 @@ class PageSet:
 
 
 def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
-    """Training set and evaluation sets as they lie on disk, bad pages included; needs no Ray.
+    """Training set and evaluation sets on disk, bad pages included; needs no Ray.
 
     Raises:
         ValueError: an unknown step or an empty folder.
@@ -64,11 +64,11 @@ class SetCount(NamedTuple):
     unseen: int
     """Not validated yet; counted as good and kept."""
     problem: str
-    """Why it cannot be counted, empty where it can."""
+    """Why it cannot be counted; empty if it can."""
 
     @property
     def pages(self) -> int:
-        """What it gives an epoch, limit and repeats included."""
+        """Pages in an epoch, limit and repeats included."""
         return len(self.kept)
 
     @property
@@ -85,7 +85,7 @@ def count_sets(config: SftDataConfig, cache_dir: str) -> list[SetCount]:
         cache_dir: As for `load_sets`.
 
     Raises:
-        ValueError: a pipeline that cannot work, as of `load_sets`.
+        ValueError: a pipeline that cannot work, as in `load_sets`.
     """
     pipelines = pipelines_of(config)
     entries = [(entry, True) for entry in config.train]
@@ -127,7 +127,7 @@ def page_sets_of(
 
 
 def pipelines_of(config: SftDataConfig) -> list[Pipeline]:
-    """The pipeline of each set; built first, as a misspelt step is found without any page."""
+    """The pipeline of each set; built first, as a misspelt step needs no page to be found."""
     shared = build_pipeline(config.pipeline, "data.pipeline")
     built = []
     for key, entries in (("train", config.train), ("evaluation", config.evaluation)):

@@ -2,15 +2,15 @@
 
 The order of an epoch is a pure function of (seed, epoch). A stream starts at any (epoch, index) by
 asking Ray Data for the remaining positions only, so nothing is rendered twice. Tasks render and
-encode a few pages each, and Ray Data holds back once the asked number waits in the object store.
-What is heavy of a page stays there: the consumer gets a note by value and a reference.
+encode a few pages each, and Ray Data pauses once the requested number waits in the object store.
+Heavy payloads stay there: the consumer gets a light note by value, and a reference.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -28,33 +28,35 @@ from olmrl.data.page import PageSource, load_page
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.models.patches import images_encoded
-from olmrl.types import Int64Array
 
 _TASKS_PER_EXECUTION = 512
 """Tasks of one Ray Data execution; starting one costs about 0.2 s."""
 
 _QUICK_STEP_S, _QUICK_STEPS = 0.01, 10
-"""So many steps in a row of Ray Data's scheduler, each faster than this, wait for nothing."""
+"""Ray Data's scheduler is idle after this many steps in a row that are each this quick."""
 _PAUSE_S = 0.02
-"""Pause between further such steps."""
-
-_MOST_PAGES_PER_TASK = 8
-"""Pages that one task renders."""
+"""Pause after each further such step."""
 
 _SMALLEST_BLOCK = 4096
-"""Fewest bytes of a block of ours."""
+"""Smallest size of a block of ours, bytes."""
 
 
 class Work(Protocol):
     """What happens to one item, inside a Ray Data task. Picklable."""
 
+    @property
+    def count(self) -> int:
+        """Items of one epoch."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Upper estimate of an item's size, which turns `prefetch` into a memory bound."""
+
     def __call__(self, epoch: int, index: int, item: int, /) -> Made:
         """Work on item number `item`, which has place `index` in epoch `epoch`."""
 
 
-@lru_cache(maxsize=4)
-def _cached_order(count: int, seed: int, epoch: int) -> Int64Array:
-    return order(count, seed, epoch)
+_cached_order = lru_cache(maxsize=4)(order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +67,35 @@ class OrderedStream:
     """
 
     work: Work
-    count: int
-    """Items of one epoch."""
     seed: int | None
     """Seed of the order; None keeps the items' own order in every epoch."""
-    item_bytes: int
-    """Upper estimate of an item's size, which turns `prefetch` into a memory bound."""
     start_epoch: int = 0
     start_index: int = 0
     epochs: int | None = None
-    """Stop before this epoch; None goes on for ever."""
+    """Stop before this epoch; None: never."""
     prefetch: int = 32
     """Items held ready ahead of the consumer."""
     task_cpus: float = 1.0
     """Logical CPUs of one task."""
     task_resources: Mapping[str, float] | None = None
     """Custom Ray resources of one task."""
-    most_per_task: int = _MOST_PAGES_PER_TASK
-    """Items that one task works on; amortises what a task costs."""
+    most_per_task: int = 8
+    """Most items of one task; amortises what a task costs."""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
+        if self.work.count < 1:
             raise ValueError("a stream needs at least one page")
-        if not 0 <= self.start_index <= self.count or self.start_epoch < 0:
+        if not 0 <= self.start_index <= self.work.count or self.start_epoch < 0:
             raise ValueError(
                 f"cannot start at epoch {self.start_epoch}, page {self.start_index}: an epoch has "
-                f"{self.count} pages"
+                f"{self.work.count} pages"
             )
 
     def __iter__(self) -> Generator[StreamItem, None, None]:
-        position = self.start_epoch * self.count + self.start_index
-        end = None if self.epochs is None else self.epochs * self.count
-        shared = ray.put((self.work, self.count, self.seed))
+        count = self.work.count
+        position = self.start_epoch * count + self.start_index
+        end = None if self.epochs is None else self.epochs * count
+        shared = ray.put((self.work, self.seed))
         per_task = max(1, min(self.most_per_task, self.prefetch // 4))
         while end is None or position < end:
             stop = position + per_task * _TASKS_PER_EXECUTION
@@ -122,10 +121,10 @@ class OrderedStream:
         context.custom_execution_callback_classes = [_Unhurried]
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ExecutionResources.for_limits(
-            object_store_memory=self.prefetch * self.item_bytes
+            object_store_memory=self.prefetch * self.work.item_bytes
         )
-        # Ray Data ends a block beyond so many bytes: each of ours, but not the 8-byte numbers of
-        # the items that a task works on.
+        # Ray Data closes a block beyond this size: every one of ours is larger, the 8-byte
+        # numbers of a task's items together are smaller.
         context.target_max_block_size = room // 2
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
@@ -134,7 +133,7 @@ class OrderedStream:
         )
         for block in blocks:
             for position, note, has_payload, image_calls in unpack_block(ray.get(block.ref)):
-                epoch, index = divmod(position, self.count)
+                epoch, index = divmod(position, self.work.count)
                 payload, size = None, 0
                 if has_payload:
                     heavy = next(blocks)
@@ -146,8 +145,8 @@ class OrderedStream:
 class _Unhurried(ExecutionCallback):
     """Keeps Ray Data's scheduling thread from spinning.
 
-    While the asked number of values waits for the consumer it has nothing to wait for itself, and
-    took a whole core and this process's interpreter lock (ray 2.60).
+    Once the requested items are ready it polls without a pause, which takes a whole core and this
+    process's interpreter lock (ray 2.60).
     """
 
     def __init__(self) -> None:
@@ -155,7 +154,7 @@ class _Unhurried(ExecutionCallback):
         self._quick = 0
 
     def on_execution_step(self, executor: Any) -> None:
-        """Pause when the scheduler goes round and round."""
+        """Pause when the scheduler is idle."""
         quick = time.monotonic() - self._ended < _QUICK_STEP_S
         self._quick = self._quick + 1 if quick else 0
         if self._quick > _QUICK_STEPS:
@@ -168,19 +167,19 @@ class _Task:
     """The function of one Ray Data task: some positions to notes and payloads."""
 
     shared: Any
-    """ObjectRef of (work, count, seed)."""
+    """ObjectRef of (work, seed)."""
     first: int
     room: int
-    """Fewest bytes of a block."""
+    """Smallest size of a block, bytes."""
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[pa.Table]:
-        """Give the notes of all positions as one block, then a block for each payload."""
-        work, count, seed = _fetch(self.shared)
+        """Yield the notes of all positions as one block, then a block for each payload."""
+        work, seed = _fetch(self.shared)
         positions = batch["id"].astype(np.int64) + self.first
         notes, payloads = [], []
         for position in positions.tolist():
-            epoch, index = divmod(position, count)
-            item = index if seed is None else int(_cached_order(count, seed, epoch)[index])
+            epoch, index = divmod(position, work.count)
+            item = index if seed is None else int(_cached_order(work.count, seed, epoch)[index])
             before = images_encoded()
             note, payload = work(epoch, index, item)
             notes.append((position, note, payload is not None, images_encoded() - before))
@@ -202,11 +201,23 @@ class PageWork:
     """Render and encode a page."""
 
     sources: tuple[PageSource, ...]
+    """Pages of one epoch."""
     longest_side: int
+    """Pixels of the longer side."""
     encoder: EncoderSpec
 
+    @property
+    def count(self) -> int:
+        """Pages of one epoch."""
+        return len(self.sources)
+
+    @property
+    def item_bytes(self) -> int:
+        """Most bytes of a page's patches."""
+        return patch_bytes(self.longest_side)
+
     def __call__(self, epoch: int, index: int, item: int) -> Made:
-        """The page's truth, with the `EncodedPage` as payload; or why it cannot be used."""
+        """Note the `Page`, with the `EncodedPage` as payload; or note a `BadPage`."""
         try:
             rendered = load_page(self.sources[item], self.longest_side)
             return Made(rendered.page, self.encoder.build().encode_page(rendered))
@@ -215,58 +226,5 @@ class PageWork:
 
 
 def patch_bytes(longest_side: int) -> int:
-    """Most bytes that a page of so many pixels takes as patches."""
+    """Most bytes of the patches of a page whose longer side has this many pixels."""
     return max(2 * _SMALLEST_BLOCK, 3 * longest_side**2)
-
-
-class PageStream:
-    """Pages of a folder for ever, each with its exact place.
-
-    The note of an item is a `Page`, its payload an `EncodedPage`; in the place of an unusable page
-    the note is a `BadPage`.
-
-    Args:
-        sources: Pages of one epoch.
-        encoder: Model and prompt.
-        seed: Seed of the order; None keeps the order of `sources`.
-        longest_side: Pixels of the longer side.
-        start_epoch: Epoch to start in.
-        start_index: Place in that epoch to start at.
-        epochs: Stop before this epoch; None goes on for ever.
-        prefetch: Pages held ready ahead of the consumer.
-        render_cpus: Logical CPUs of one rendering task.
-        resources: Custom Ray resources of one rendering task.
-
-    Raises:
-        ValueError: no sources, or a start outside the epoch.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[PageSource],
-        encoder: EncoderSpec,
-        *,
-        seed: int | None,
-        longest_side: int,
-        start_epoch: int = 0,
-        start_index: int = 0,
-        epochs: int | None = None,
-        prefetch: int = 32,
-        render_cpus: float = 1.0,
-        resources: Mapping[str, float] | None = None,
-    ) -> None:
-        self._stream = OrderedStream(
-            work=PageWork(tuple(sources), longest_side, encoder),
-            count=len(sources),
-            seed=seed,
-            item_bytes=patch_bytes(longest_side),
-            start_epoch=start_epoch,
-            start_index=start_index,
-            epochs=epochs,
-            prefetch=prefetch,
-            task_cpus=render_cpus,
-            task_resources=resources,
-        )
-
-    def __iter__(self) -> Generator[StreamItem, None, None]:
-        yield from self._stream

@@ -1,4 +1,4 @@
-"""Counts of what becomes of pages, by the rule that drops them."""
+"""How many pages were kept, bad, or dropped by which rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from olmrl.metrics import Measurements, Sum
 
 @dataclass
 class Tally:
-    """What became of the pages that a stream gave."""
+    """What became of the pages of a stream."""
 
     kept: int = 0
     bad: int = 0
@@ -22,7 +22,7 @@ class Tally:
     """Pages by (step, rule)."""
 
     def add(self, value: Any) -> None:
-        """Count what an `ExampleStream` notes of a page."""
+        """Count the note of a page (see `page_sets.ExampleWork`)."""
         if isinstance(value, Dropped):
             self.dropped[value.step, value.rule] += 1
         elif isinstance(value, BadPage):
@@ -31,7 +31,7 @@ class Tally:
             self.kept += 1
 
     def counted(self, value: Any) -> Any:
-        """Count a value and give it back."""
+        """Count a value and return it."""
         self.add(value)
         return value
 
@@ -74,7 +74,7 @@ class Tally:
         return cls(value["kept"], value["bad"], dropped)
 
     def require_some(self) -> None:
-        """Refuse to go on when pages came but none was kept.
+        """Refuse to go on if there were pages but none was kept.
 
         Raises:
             ValueError: all pages were dropped or bad (says by which rules).
@@ -84,7 +84,7 @@ class Tally:
 
 
 def excess_bad(bad: int, total: int, most: float, title: str = "pages") -> str | None:
-    """Why a set has too many bad pages, if it has.
+    """Why a set has too many bad pages; None if it has not.
 
     Args:
         bad: How many there are.

@@ -2,17 +2,15 @@
 
 The rules are in docs/formats.md#text-rules.
 
-A schedule needs the number of steps, so the number of pages that are kept. Rules on the text need
-no image: they run beside the validation, in parallel by Ray Data, and their verdicts are remembered
-by the files of a pair and the steps that judged it. Training meets and drops these pages at their
-places all the same; here they are only foreseen.
+A schedule needs the number of steps, hence of pages that are kept. Rules on the text need no image:
+they run with the validation, in parallel under Ray Data, and their verdicts are cached by the files
+of a pair and the steps that judged it. Training still drops these pages itself, at their places.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,7 +24,7 @@ from olmrl.data.validate import Judge, load_verdicts, save_verdicts, stamp
 CACHE_NAME = "text_rules.parquet"
 
 _FORMAT = 1
-"""Part of every key; raised when the same steps judge in another way."""
+"""Part of every key; raised when the same steps judge differently."""
 
 Judged = tuple[PageSource, Pipeline]
 """A page and the pipeline of its set."""
@@ -54,7 +52,7 @@ def drop_rules(pages: Sequence[Judged], cache_dir: str, judge: Judge) -> list[st
         if key is not None and key not in found
     }
     if unknown:
-        verdicts = judge(_JudgeWork(tuple(unknown.values())), len(unknown))
+        verdicts = judge(_rule_of, list(unknown.values()))
         judged = zip(unknown, verdicts, strict=True)
         found |= {key: verdict for key, verdict in judged if verdict is not None}
         save_verdicts(path, found)
@@ -62,7 +60,7 @@ def drop_rules(pages: Sequence[Judged], cache_dir: str, judge: Judge) -> list[st
 
 
 def kept_pages(kept: Sequence[bool], epochs: float, seed: int) -> int:
-    """Pages that are kept in the first epochs, the last of them perhaps in part.
+    """Pages that are kept in the first epochs, the last of which may be partial.
 
     Args:
         kept: Whether each page of an epoch is kept, in the set's own order.
@@ -76,20 +74,16 @@ def kept_pages(kept: Sequence[bool], epochs: float, seed: int) -> int:
     return int(whole * flags.sum() + begun)
 
 
-@dataclass(frozen=True, slots=True)
-class _JudgeWork:
-    pages: tuple[Judged, ...]
-
-    def __call__(self, epoch: int, index: int, item: int) -> str | None:
-        source, pipeline = self.pages[item]
-        context = StepContext(np.random.default_rng(0))
-        try:
-            result = pipeline.text_rules().run(source, context)
-        except UnreadPage:
-            return None  # no verdict to remember
-        except BadPage:
-            return ""  # no rule of the pipeline; training counts it as bad
-        return f"{result.step}: {result.rule}" if isinstance(result, Dropped) else ""
+def _rule_of(page: Judged) -> str | None:
+    source, pipeline = page
+    context = StepContext(np.random.default_rng(0))
+    try:
+        result = pipeline.text_rules().run(source, context)
+    except UnreadPage:
+        return None  # no verdict to cache
+    except BadPage:
+        return ""  # dropped by no rule: training counts it as bad
+    return f"{result.step}: {result.rule}" if isinstance(result, Dropped) else ""
 
 
 def _keys(pages: Sequence[Judged]) -> list[str | None]:

@@ -1,11 +1,12 @@
-"""Which page pairs can be used at all, remembered between runs.
+"""Which page pairs can be used at all, cached between runs.
 
 See docs/formats.md#validation-of-page-pairs.
 
 A pair is good when its PDF opens and has exactly one page and its .md file parses. Verdicts are
 kept in one Parquet file by path, size and modification time of both files, so that only new and
-changed pairs are opened again; who opens them, and how many at a time, is the caller's choice. That
-a file could not be read is no verdict: the pair is bad in this run, and opened again by the next.
+changed pairs are opened again; how they are opened, and how many at a time, is the caller's choice.
+A file that cannot be read gives no verdict: its pair is bad in this run and opened again in the
+next.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -27,20 +27,18 @@ from olmrl.markup import front_matter
 CACHE_NAME = "validation.parquet"
 
 _FORMAT = 1
-"""Part of every key; raised when pairs are judged in another way, so that no old verdict counts."""
+"""Part of every key; raised when pairs are judged differently, so that no old verdict counts."""
 
-
-Judge = Callable[[Callable[[int, int, int], Any], int], Iterable[Any]]
-"""Gives what work (a function of epoch, place and item) says of so many items, in their order."""
+Judge = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""`map`, which may run in parallel; the function is picklable."""
 
 
 class Validation(NamedTuple):
     """What became of a list of pairs."""
 
-    valid: list[PageSource]
     bad: list[BadPage]
     opened: int
-    """Pairs that had to be opened; the others were known."""
+    """Pairs that had to be opened; the others were cached."""
 
 
 def check_pair(source: PageSource) -> str:
@@ -67,19 +65,15 @@ def check_pair(source: PageSource) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class _CheckWork:
-    sources: tuple[PageSource, ...]
-
-    def __call__(self, epoch: int, index: int, item: int) -> str | UnreadPage:
-        try:
-            return check_pair(self.sources[item])
-        except UnreadPage as unread:
-            return unread
+def _check_or_unread(source: PageSource) -> str | UnreadPage:
+    try:
+        return check_pair(source)
+    except UnreadPage as unread:
+        return unread
 
 
 def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Validation:
-    """Sort pairs into good and bad ones.
+    """Find the bad pairs.
 
     Args:
         sources: Page pairs.
@@ -92,8 +86,8 @@ def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Val
     unknown = [k for k, stamp in enumerate(stamps) if stamp not in known]
     unread: dict[str, str] = {}
     if unknown:
-        missing = tuple(sources[k] for k in unknown)
-        for k, found in zip(unknown, judge(_CheckWork(missing), len(missing)), strict=True):
+        judged = judge(_check_or_unread, [sources[k] for k in unknown])
+        for k, found in zip(unknown, judged, strict=True):
             if isinstance(found, UnreadPage):
                 unread[stamps[k]] = found.reason
             else:
@@ -106,8 +100,7 @@ def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Val
         for source, reason in zip(sources, reasons, strict=True)
         if reason
     ]
-    valid = [source for source, reason in zip(sources, reasons, strict=True) if not reason]
-    return Validation(valid, bad, len(unknown))
+    return Validation(bad, len(unknown))
 
 
 def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
@@ -138,7 +131,7 @@ def _file_stamp(path: str | None) -> str:
 
 
 def load_verdicts(path: str) -> dict[str, str]:
-    """Verdicts of earlier runs by stamp; a damaged file counts as none and is written anew."""
+    """Verdicts of earlier runs by stamp; a damaged file counts as none and is rewritten."""
     if not storage.exists(path):
         return {}
     try:

@@ -25,8 +25,8 @@ from olmrl.evaluation import figures
 from olmrl.evaluation.judging import Judge, Judged, fail
 from olmrl.evaluation.reading import PageReader, PageReading, ReadingSpec
 from olmrl.rewards.pool import ScorerPool
-from olmrl.rollout.engine import Generated
 from olmrl.rollout.pool import RolloutPool
+from olmrl.rollout.requests import Generated
 from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
 from olmrl.types import PolicyVersion, Rollout, SamplingSpec, UInt8Array

@@ -9,11 +9,12 @@ from multiprocessing.connection import Connection
 import torch
 
 from olmrl.config.schema import Dtype, RolloutConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.evaluation.reading import ReadingSpec, read_pages
 from olmrl.export import weights
-from olmrl.rollout.engine import Engine, Generated, GenerationRequest
+from olmrl.rollout.engine import Engine
 from olmrl.rollout.environment import engine_environment
+from olmrl.rollout.requests import Generated, GenerationRequest
 from olmrl.types import Completion, EncodedPage, SamplingSpec
 
 
@@ -68,7 +69,7 @@ def _read_in_child(
     from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415  only where vLLM runs
 
     try:
-        engine = VllmEngine(Encoder(model), config)
+        engine = VllmEngine(Encoder(EncoderSpec(model)), config)
     except ValueError as error:
         to.send(str(error))
         return

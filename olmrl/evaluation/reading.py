@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from olmrl.markup import front_matter
 from olmrl.markup.front_matter import PageResponse
-from olmrl.rollout.engine import Generated, GenerationFailure
+from olmrl.rollout.requests import Generated, GenerationFailure
 from olmrl.types import Completion, SamplingSpec
 
 _POLL_S = 0.5

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.export import weights
 from olmrl.export.emulate import ProbedModel, Ranges, Scored
 from olmrl.export.recipes import BLOCK, Recipe, quantization_config, recipe_of
@@ -147,7 +147,7 @@ def compare(exact: list[Scored], rounded: list[Scored]) -> Gap:
 def _samples(model: str, pages: PageSet) -> list[Sample]:
     return load_samples(
         pages.folder,
-        Encoder(model, prompt=pages.prompt),
+        Encoder(EncoderSpec(model, prompt=pages.prompt)),
         limit=pages.limit,
         longest_side=pages.longest_side,
         max_tokens=pages.max_tokens,

@@ -24,11 +24,11 @@ import ray
 
 from olmrl.config.schema import GrpoConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.items import StreamItem, moved
+from olmrl.data.items import StreamItem, measure_pages
 from olmrl.data.page import PageSource
 from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
-from olmrl.data.streams import PageStream
+from olmrl.data.streams import OrderedStream, PageWork
 from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
@@ -36,8 +36,8 @@ from olmrl.grpo.pages_ahead import PageFeed
 from olmrl.metrics import Measurements, Sink, flatten, merge
 from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
-from olmrl.rollout.engine import GenerationFailure
 from olmrl.rollout.pool import RolloutPool
+from olmrl.rollout.requests import GenerationFailure
 from olmrl.run.actor import StepRow
 from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
@@ -146,16 +146,14 @@ class GrpoDriver(Driver[BufferView]):
         if view.incarnation > 0:  # at 0 pages are rendered while the learner still starts
             self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         epoch, index = ray.get(self._actor.next_position.remote(len(self._sources)))
-        stream = PageStream(
-            self._sources,
-            self._encoder,
+        stream = OrderedStream(
+            PageWork(tuple(self._sources), self._config.data.longest_side, self._encoder),
             seed=self._config.run.seed,
-            longest_side=self._config.data.longest_side,
             start_epoch=epoch,
             start_index=index,
             prefetch=self._config.data.prefetch_pages,
-            render_cpus=self._config.data.render_cpus,
-            resources=self._config.data.resources,
+            task_cpus=self._config.data.render_cpus,
+            task_resources=self._config.data.resources,
         )
         self._feed = PageFeed(stream, self._config.data.prefetch_pages)
 
@@ -200,7 +198,7 @@ class GrpoDriver(Driver[BufferView]):
         issued = ray.get(self._actor.issue.remote(self._incarnation, *place, page.page_id))
         if issued is None:
             return None
-        self._moved = merge(self._moved, moved([item]))
+        self._moved = merge(self._moved, measure_pages([item]))
         group_id, seen = issued
         expected = expected_tokens(page, seen)
         return _Group(group_id, ray.put(page), item.payload, self._seeds(*place), expected)

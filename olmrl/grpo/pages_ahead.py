@@ -9,7 +9,7 @@ from collections.abc import Generator
 from typing import Any
 
 from olmrl.data.items import StreamItem
-from olmrl.data.streams import PageStream
+from olmrl.data.streams import OrderedStream
 
 _CLOSING_S = 5.0
 
@@ -17,7 +17,7 @@ _CLOSING_S = 5.0
 class PageFeed:
     """Rendered pages in the order of the seed, fetched by a thread ahead of their use."""
 
-    def __init__(self, stream: PageStream, depth: int) -> None:
+    def __init__(self, stream: OrderedStream, depth: int) -> None:
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
         self._stop = threading.Event()
         self._thread = threading.Thread(

@@ -68,10 +68,6 @@ class SdpaPlan:
     def __init__(self, spans: list[Span], device: torch.device | str = "cpu") -> None:
         tiles = _group_spans(spans)
         self.tiles = [_make_tile(tile, device) for tile in tiles]
-        self.padded_pairs = sum(
-            len(t) * max(s.length for s in t) * max(s.keys for s in t) for t in tiles
-        )
-        """Query-key pairs that the kernel computes."""
         total = sum(s.length for s in spans)
         row_of_token = np.empty(total, dtype=np.int64)
         offset = 0

@@ -108,7 +108,10 @@ def _make_batch(
     known = before >= prefix_start
     has_prefix = bool(spans[0].prefix_length)
     parents = np.asarray([row[s.prefix_start] for s in spans]) if has_prefix else None
-    to = lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)  # noqa: E731
+
+    def to(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
     return SegmentBatch(
         index_SL=to(np.where(real, start + steps, start)),
         real_SL=to(real),
@@ -148,12 +151,12 @@ class PackedDeltaNet(Qwen3_5GatedDeltaNet):
         layer.__class__ = cls
 
     @property
-    def A_log(self) -> Tensor:
+    def A_log(self) -> Tensor:  # type: ignore[override]
         """Of transformers' own forward pass, in generation."""
         return self.decay.A_log
 
     @property
-    def dt_bias(self) -> Tensor:
+    def dt_bias(self) -> Tensor:  # type: ignore[override]
         """As `A_log`."""
         return self.decay.dt_bias
 
@@ -182,7 +185,8 @@ class PackedDeltaNet(Qwen3_5GatedDeltaNet):
         out = self.out_proj(gated.reshape(1, len(hidden_TH), -1))
         return out
 
-    @torch.compiler.disable  # plans differ from batch to batch
+    # plans differ from batch to batch
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _scan(
         self, inputs_TC: Tensor, decay_TN: Tensor, beta_TN: Tensor, plan: RecurrencePlan
     ) -> Tensor:

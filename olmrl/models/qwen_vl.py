@@ -21,7 +21,7 @@ class QwenVL(Family):
 
     image_token = "<|image_pad|>"
     end_token = "<|im_end|>"
-    banned_tokens = (
+    banned_tokens: ClassVar[tuple[str, ...]] = (
         "<|image_pad|>",
         "<|video_pad|>",
         "<|vision_pad|>",
@@ -34,20 +34,23 @@ class QwenVL(Family):
         "model.language_model.": "language",
         "lm_head.": "head",
     }
-    published_names = (("model.language_model.", "model."), ("model.visual.", "visual."))
-    engine_names = (
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("model.language_model.", "model."),
+        ("model.visual.", "visual."),
+    )
+    engine_names: ClassVar[tuple[tuple[str, str], ...]] = (
         ("model.language_model.", "language_model.model."),
         ("model.visual.", "visual."),
         ("lm_head.", "language_model.lm_head."),
         ("model.", "language_model.model."),
     )
-    engine_fused = (
+    engine_fused: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"\.(q|k|v)_proj\.", ".qkv_proj."),
         (r"\.(gate|up)_proj\.", ".gate_up_proj."),
     )
     engine_head = "language_model.lm_head.weight"
     quantisable = r"model\.language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight"
-    unquantised = ("lm_head", "re:.*visual.*")
+    unquantised: ClassVar[tuple[str, ...]] = ("lm_head", "re:.*visual.*")
 
     def tiny_config(
         self, size: TinySize, ids: Mapping[str, int], vocabulary: int, init_std: float

@@ -1,4 +1,4 @@
-"""transformers behind the `Engine` protocol: for Macs, debugging and bit-reproducible runs.
+"""transformers as an `Engine`: for Macs, debugging and bit-reproducible runs.
 
 One group is decoded at a time, all its G completions in lockstep over one prefill. The batch is
 always the whole group with completion i in row i, finished or unwanted rows included, and draws go
@@ -8,7 +8,6 @@ what else the engine does. Shape letters: G group, P prompt, V vocabulary.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,19 +18,9 @@ from transformers import AutoModelForImageTextToText
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
-from olmrl.errors import EngineBroken
-from olmrl.models.patches import images_encoded
 from olmrl.models.pixels import normalise
-from olmrl.rollout.engine import (
-    BASE_VERSION,
-    EngineStats,
-    Generated,
-    GenerationFailure,
-    GenerationRequest,
-    InFlight,
-)
-from olmrl.rollout.loop import EngineLoop
-from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
+from olmrl.rollout.engine import Engine, InFlight
+from olmrl.rollout.requests import Generated, OpenGroup
 from olmrl.rollout.sampling import draw, uniforms
 from olmrl.types import (
     Completion,
@@ -65,7 +54,7 @@ class _Decoding:
     """Rows that have not ended."""
 
 
-class HfEngine:
+class HfEngine(Engine):
     """One transformers model that generates.
 
     Args:
@@ -83,8 +72,7 @@ class HfEngine:
         device: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
-        self._encoder = encoder
-        self._config = config
+        super().__init__(encoder, config)
         self._device = torch.device(device or _best_device())
         model: Any = AutoModelForImageTextToText.from_pretrained(
             encoder.model_path,
@@ -94,43 +82,22 @@ class HfEngine:
         )
         self._model = model.to(self._device).eval().requires_grad_(False)
         self._banned = torch.tensor(encoder.banned_ids, dtype=torch.int64, device=self._device)
-        self._version = BASE_VERSION
-        self._groups = OpenGroups()
         self._decoding: _Decoding | None = None
-        self._updating_since: float | None = None
-        self._sync_s = 0.0
-        self._generated = self._prompted = self._cached = 0
-        self._loop: EngineLoop[Generated] = EngineLoop(self._step, lambda: bool(self._groups))
         self._loop.start()
 
-    def submit(self, request: GenerationRequest) -> None:
-        """Queue a request."""
-        page = request.page
+    def _image(self, page: EncodedPage) -> None:
         self._encoder.vision.check(page.prompt_ids, page.image_grid_thw, len(page.patches))
-        room = self._config.max_model_len - len(page.prompt_ids)
-        if room < 1:
-            self._loop.emit(GenerationFailure(request.group_id, too_long(request, room)))
-            return
-        length = min(request.sampling.max_tokens, room)
-        group = OpenGroup(request, length)
-        self._loop.call(lambda: self._groups.add(group))
 
     def poll(self, timeout_s: float) -> list[Generated]:
-        """Finished completions."""
+        """See `Engine`."""
         return self._loop.poll(timeout_s)
 
-    def abort(self, group_ids: Sequence[str]) -> None:
-        """Forget groups."""
-
-        def work() -> None:
-            self._groups.abort(group_ids)
-            if self._decoding is not None and not self._alive(self._decoding):
-                self._decoding = None
-
-        self._loop.call(work)
+    def _drop(self, group_ids: set[str]) -> None:
+        if self._decoding is not None and not self._alive(self._decoding):
+            self._decoding = None
 
     def score(self, page: EncodedPage, token_ids: Int32Array, temperature: float) -> Float32Array:
-        """Log-probs of a completion in one forward pass."""
+        """See `Engine`."""
 
         def work() -> Float32Array:
             response = torch.tensor(np.asarray(token_ids), dtype=torch.int64, device=self._device)
@@ -145,23 +112,8 @@ class HfEngine:
     def init_weight_transfer(self, info: Mapping[str, Any]) -> None:
         """Need no rendezvous: buckets describe themselves."""
 
-    def start_weight_update(self) -> None:
-        """Stop decoding.
-
-        Raises:
-            EngineBroken: an earlier update was never finished: the weights are a mixture, the
-                engine must be replaced.
-        """
-
-        def work() -> None:
-            if self._updating_since is not None:
-                error = EngineBroken("the last weight update was never finished")
-                self._loop.break_down(error)
-                raise error
-            self._loop.paused = True
-            self._updating_since = time.monotonic()
-
-        self._loop.call(work)
+    def _open_weights(self) -> None:
+        """They always are."""
 
     def update_weights(self, info: Mapping[str, Any]) -> None:
         """Copy one bucket into the model.
@@ -180,19 +132,9 @@ class HfEngine:
 
         self._loop.call(work)
 
-    def finish_weight_update(self, version: PolicyVersion, in_flight: InFlight) -> None:
-        """Go on under the new weights."""
-
-        def work() -> None:
-            assert self._updating_since is not None, "finish without start"
-            self._version = version
-            if in_flight == "recompute" and self._decoding is not None:
-                self._recompute(self._decoding)
-            self._sync_s += time.monotonic() - self._updating_since
-            self._updating_since = None
-            self._loop.paused = False
-
-        self._loop.call(work)
+    def _adopt_weights(self, version: PolicyVersion, in_flight: InFlight) -> None:
+        if in_flight == "recompute" and self._decoding is not None:
+            self._recompute(self._decoding)
 
     def checksums(self) -> Checksums:
         """Checksums of the model's parameters."""
@@ -207,45 +149,23 @@ class HfEngine:
             self._decoding_to_waiting()
             self._model.to("cpu")
             if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # what was moved away stays reserved otherwise
+                torch.cuda.empty_cache()  # or what was moved away stays reserved
 
         self._loop.call(work)
 
     def wake(self) -> None:
-        """Move the model back; no token is made before the next weight update."""
+        """Move the model back to the device."""
         self._loop.call(lambda: self._model.to(self._device))
 
-    def version(self) -> PolicyVersion:
-        """The weights in use."""
-        return self._version
-
-    def stats(self) -> EngineStats:
-        """Counters; answers even while a step hangs."""
-        since = self._updating_since
+    def _num_running(self) -> int:
         decoding = self._decoding
-        return EngineStats(
-            unfinished=self._groups.unfinished,
-            running=sum(decoding.running) if decoding else 0,
-            steps=self._loop.steps,
-            idle_s=self._loop.idle_s,
-            generated_tokens=self._generated,
-            prompt_tokens=self._prompted,
-            cached_tokens=self._cached,
-            busy_s=self._loop.busy_s,
-            sync_s=self._sync_s,
-            updating_s=time.monotonic() - since if since is not None else 0.0,
-            image_calls=images_encoded(),
-        )
-
-    def close(self) -> None:
-        """Stop the thread."""
-        self._loop.close()
+        return sum(decoding.running) if decoding else 0
 
     def _alive(self, decoding: _Decoding) -> bool:
         return self._groups.get(decoding.group.request.group_id) is decoding.group
 
     def _decoding_to_waiting(self) -> None:
-        """Start the current group over later: its cache is given up."""
+        """Put the current group back into the queue; its cache is dropped."""
         if self._decoding is not None:
             group = self._decoding.group
             group_id = group.request.group_id
@@ -356,7 +276,8 @@ class HfEngine:
     @torch.inference_mode()
     def _prefill(self, page: EncodedPage, rows: int) -> tuple[Any, torch.Tensor, int]:
         """Cache and next-token logits of a page, repeated over rows, and the next position."""
-        positions, following = self._encoder.mrope_positions(page.prompt_ids, page.image_grid_thw)
+        vision = self._encoder.vision
+        positions, following = vision.positions(page.prompt_ids, page.image_grid_thw)
         patches = self._on_device(page.patches)
         output = self._model(
             input_ids=self._on_device(page.prompt_ids)[None],
@@ -395,7 +316,7 @@ class HfEngine:
         return self._on_device(mask).to(torch.int64)
 
     def _on_device(self, array: Any) -> torch.Tensor:
-        # A copy: arrays out of an object store are read-only, which tensors cannot express.
+        # A copy: arrays from an object store are read-only, which tensors cannot be.
         return torch.tensor(array, device=self._device)
 
 

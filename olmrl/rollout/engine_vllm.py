@@ -1,19 +1,18 @@
-"""vLLM behind the `Engine` protocol: in this process, driven by one thread.
+"""vLLM as an `Engine`: in this process, driven by one thread.
 
     EncodedPage -> EngineCoreRequest per completion -> LLMEngine.step -> Completion
 
 A page comes encoded, as the learner takes it too (same ids, same pixels on both sides); its first
-completion pays the prefill, its siblings find it in the prefix cache. Cached prefixes and vision
-features carry the policy version in their key, and running requests are preempted and recomputed at
-an update, so nothing of old weights survives one. `environment.engine_environment` tells what the
+completion pays for the prefill, its siblings find it in the prefix cache. Cached prefixes and
+vision features have the policy version in their key, and an update preempts and recomputes running
+requests, so nothing made by old weights survives it. `environment.engine_environment` is what the
 process needs before this module is imported.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,19 +34,9 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
-from olmrl.errors import EngineBroken
-from olmrl.models.patches import images_encoded
 from olmrl.models.pixels import normalise
-from olmrl.rollout.engine import (
-    BASE_VERSION,
-    EngineStats,
-    Generated,
-    GenerationFailure,
-    GenerationRequest,
-    InFlight,
-)
-from olmrl.rollout.loop import EngineLoop
-from olmrl.rollout.requests import OpenGroup, OpenGroups, too_long
+from olmrl.rollout.engine import BASE_VERSION, Engine, InFlight
+from olmrl.rollout.requests import Generated, GenerationFailure, OpenGroup
 from olmrl.rollout.vllm_worker import SEED
 from olmrl.types import (
     Completion,
@@ -79,7 +68,7 @@ class _Finished:
     output: RequestOutput
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """One vLLM engine.
 
     Args:
@@ -104,8 +93,7 @@ class VllmEngine:
         trust_remote_code: bool = False,
         prometheus: bool = False,
     ) -> None:
-        self._encoder = encoder
-        self._config = config
+        super().__init__(encoder, config)
         arguments = engine_arguments(encoder.model_path, config, backend, seed, trust_remote_code)
         arguments["disable_log_stats"] = not prometheus
         loggers: Any = None
@@ -119,64 +107,30 @@ class VllmEngine:
         self._dtype: Any = self._llm.model_config.dtype
         self._llm.collective_rpc("olmrl_install_sampler", args=(list(encoder.banned_ids),))
         self._llm.set_weight_version(str(BASE_VERSION))
-        self._version = BASE_VERSION
-        self._groups = OpenGroups()
         self._running: dict[str, tuple[str, int]] = {}
-        self._updating_since: float | None = None
-        self._sync_s = 0.0
-        self._generated = self._prompted = self._cached = 0
-        self._loop: EngineLoop[_Finished | GenerationFailure] = EngineLoop(
-            self._step, lambda: bool(self._groups)
-        )
         self._loop.start()
 
-    def submit(self, request: GenerationRequest) -> None:
-        """Queue a request; its pixels are normalised here, in the caller's thread.
-
-        Raises:
-            ValueError: image tokens and patches do not agree, or sampling that vLLM refuses.
-        """
-        image = self._image(request.page)
-        room = self._config.max_model_len - len(request.page.prompt_ids)
-        if room < 1:
-            self._loop.emit(GenerationFailure(request.group_id, too_long(request, room)))
-            return
-        length = min(request.sampling.max_tokens, room)
-        group = OpenGroup(request, length, image)
-        self._loop.call(lambda: self._groups.add(group))
-
     def poll(self, timeout_s: float) -> list[Generated]:
-        """Finished completions; text is decoded here, outside the engine thread."""
+        """See `Engine`; text is decoded here, outside the engine thread."""
         return [
             item if isinstance(item, GenerationFailure) else self._completion(item)
             for item in self._loop.poll(timeout_s)
         ]
 
-    def abort(self, group_ids: Sequence[str]) -> None:
-        """Forget groups, waiting or running."""
-
-        def work() -> None:
-            gone = self._groups.abort(group_ids)
-            rids = [rid for rid, (group_id, _) in self._running.items() if group_id in gone]
-            self._llm.abort_request(rids)
-            for rid in rids:
-                del self._running[rid]
-
-        self._loop.call(work)
+    def _drop(self, group_ids: set[str]) -> None:
+        rids = [rid for rid, (group_id, _) in self._running.items() if group_id in group_ids]
+        self._llm.abort_request(rids)
+        for rid in rids:
+            del self._running[rid]
 
     def score(self, page: EncodedPage, token_ids: Int32Array, temperature: float) -> Float32Array:
-        """Log-probs of a completion through vLLM's prefill; other requests go on meanwhile.
-
-        Raises:
-            ValueError: prompt and completion exceed `max_model_len`.
-        """
+        """See `Engine`; goes through vLLM's prefill, while other requests go on."""
         ids = [*page.prompt_ids.tolist(), *np.asarray(token_ids).tolist()]
         if len(ids) + 1 > self._config.max_model_len:
             raise ValueError(
                 f"{page.page_id}: {len(ids)} tokens to score, "
                 f"rollout.max_model_len is {self._config.max_model_len}"
             )
-
         image = self._image(page)
 
         def work() -> Float32Array:
@@ -205,7 +159,7 @@ class VllmEngine:
         """Join the transport (for NCCL: blocks until all ranks have joined).
 
         Raises:
-            EngineBroken: an update was never finished; see `start_weight_update`.
+            EngineBroken: an update was never finished.
         """
 
         def work() -> None:
@@ -215,45 +169,22 @@ class VllmEngine:
 
         self._loop.call(work)
 
-    def start_weight_update(self) -> None:
-        """Stop stepping and make the model loadable.
-
-        Raises:
-            EngineBroken: an earlier update was never finished: the weights are a mixture, the
-                engine must be replaced.
-        """
-
-        def work() -> None:
-            self._refuse_half_updated()
-            self._loop.paused = True
-            self._updating_since = time.monotonic()
-            self._llm.collective_rpc("start_weight_update")
-
-        self._loop.call(work)
+    def _open_weights(self) -> None:
+        self._llm.collective_rpc("start_weight_update")
 
     def update_weights(self, info: Mapping[str, Any]) -> None:
         """Take one bucket (or, over NCCL, the whole broadcast)."""
-        self._rpc("update_weights", dict(info))
+        self._loop.call(lambda: self._llm.collective_rpc("update_weights", args=(dict(info),)))
 
-    def finish_weight_update(self, version: PolicyVersion, in_flight: InFlight) -> None:
-        """Repack the weights, drop what was computed from the old ones, and go on."""
-
-        def work() -> None:
-            assert self._updating_since is not None, "finish without start"
-            self._llm.collective_rpc("finish_weight_update")
-            if in_flight == "recompute":
-                self._llm.reset_prefix_cache(reset_running_requests=True)
-                self._llm.reset_encoder_cache()
-            else:
-                # Running requests hold their blocks; new ones cannot hit them, their key differs.
-                self._llm.reset_prefix_cache()
-            self._llm.set_weight_version(str(version))
-            self._version = version
-            self._sync_s += time.monotonic() - self._updating_since
-            self._updating_since = None
-            self._loop.paused = False
-
-        self._loop.call(work)
+    def _adopt_weights(self, version: PolicyVersion, in_flight: InFlight) -> None:
+        self._llm.collective_rpc("finish_weight_update")
+        if in_flight == "recompute":
+            self._llm.reset_prefix_cache(reset_running_requests=True)
+            self._llm.reset_encoder_cache()
+        else:
+            # Running requests hold their blocks; new ones cannot hit them, their key differs.
+            self._llm.reset_prefix_cache()
+        self._llm.set_weight_version(str(version))
 
     def checksums(self) -> Checksums:
         """Checksums of the weights as the kernels hold them, over all tensor-parallel ranks."""
@@ -276,43 +207,16 @@ class VllmEngine:
         self._loop.call(work)
 
     def wake(self) -> None:
-        """Take memory back; no token is made before the next weight update, which must follow."""
+        """Take memory back; a weight update must follow."""
         self._loop.call(lambda: self._llm.wake_up())
 
-    def version(self) -> PolicyVersion:
-        """The weights in use."""
-        return self._version
-
-    def stats(self) -> EngineStats:
-        """Counters; answers even while a step hangs."""
-        since = self._updating_since
-        return EngineStats(
-            unfinished=self._groups.unfinished,
-            running=len(self._running),
-            steps=self._loop.steps,
-            idle_s=self._loop.idle_s,
-            generated_tokens=self._generated,
-            prompt_tokens=self._prompted,
-            cached_tokens=self._cached,
-            busy_s=self._loop.busy_s,
-            sync_s=self._sync_s,
-            updating_s=time.monotonic() - since if since is not None else 0.0,
-            image_calls=images_encoded(),
-        )
+    def _num_running(self) -> int:
+        return len(self._running)
 
     def close(self) -> None:
         """Stop the thread and vLLM."""
-        self._loop.close()
+        super().close()
         self._llm.engine_core.shutdown()
-
-    def _refuse_half_updated(self) -> None:
-        if self._updating_since is not None:
-            error = EngineBroken("the last weight update was never finished")
-            self._loop.break_down(error)
-            raise error
-
-    def _rpc(self, method: str, *arguments: Any) -> None:
-        self._loop.call(lambda: self._llm.collective_rpc(method, args=arguments))
 
     def _step(self) -> list[_Finished | GenerationFailure]:
         while self._groups.waiting and len(self._running) < self._config.max_num_seqs:
@@ -354,17 +258,12 @@ class VllmEngine:
         """The page's image as vLLM takes it, shared by all its completions."""
         grid_thw, vision = page.image_grid_thw, self._encoder.vision
         (start,) = vision.check(page.prompt_ids, grid_thw, len(page.patches)).tolist()
-        # Copies: arrays out of an object store are read-only, which tensors cannot express.
+        # Copies: arrays from an object store are read-only, which tensors cannot be.
         grid, patches = torch.tensor(grid_thw), torch.tensor(page.patches)
-        # vLLM's own kernel would fold the normalisation into one product, with other roundings.
+        # vLLM's own kernel would fold the normalisation into one product, which rounds differently.
         pixels = normalise(patches, self._encoder.normalisation, self._dtype)
         items = MultiModalKwargsItems.from_hf_inputs(
-            BatchFeature(
-                {
-                    "pixel_values": pixels,
-                    "image_grid_thw": grid,
-                }
-            ),
+            BatchFeature({"pixel_values": pixels, "image_grid_thw": grid}),
             {
                 "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", grid.prod(-1)),
                 "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
@@ -436,7 +335,7 @@ def engine_arguments(
         "enable_chunked_prefill": True,
         "max_num_batched_tokens": config.max_batched_tokens,
         "use_tqdm_on_load": False,
-        # Tokens must be counted under the weights that made them: no step may be in the air at an
+        # Tokens must be counted under the weights that made them: no step may be under way at an
         # update.
         "async_scheduling": False,
         "generation_config": "vllm",

@@ -39,7 +39,7 @@ def engine_environment(config: RolloutConfig, use_gpu: bool) -> dict[str, str]:
 
 
 def pin_to_cores(slot: int, count: int) -> None:
-    """Bind this process to `count` cores, the ones that are the turn of engine number `slot`.
+    """Bind this process to `count` cores, those that fall to engine number `slot`.
 
     Does nothing where the platform cannot (macOS). Must run before torch starts its threads.
     """

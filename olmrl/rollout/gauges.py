@@ -10,9 +10,9 @@ from olmrl.metrics import gauge_name
 
 
 class EngineGauges:
-    """What one vLLM engine says of itself after every step; Ray adds the tag `WorkerId`.
+    """One vLLM engine's own figures after every step; Ray adds the tag `WorkerId`.
 
-    vLLM makes it when it stands in `stat_loggers` of `LLMEngine.from_engine_args` and
+    vLLM makes it when it is listed in `stat_loggers` of `LLMEngine.from_engine_args` and
     `disable_log_stats` is false. It has the methods of vLLM's `StatLoggerBase`.
     """
 

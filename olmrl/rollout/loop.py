@@ -1,4 +1,4 @@
-"""The one thread that may touch an engine, and how others speak to it.
+"""The one thread that may touch an engine, and how others reach it.
 
 vLLM's in-process engine and a transformers model are not thread-safe, while a Ray actor serves many
 calls at once. So every touch of the engine is a closure run by this thread between two steps.
@@ -125,7 +125,7 @@ class EngineLoop(Generic[Output]):
             started = time.monotonic()
             try:
                 outputs = self._step()
-            except Exception as failure:  # any engine error: state unknown, told to every caller
+            except Exception as failure:  # the state is unknown: every caller is told
                 self.break_down(failure)
                 return
             self._progress_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The driver's handle on all engines: work out, completions in, whatever dies in between.
+"""The Driver's handle on all engines: work goes out, completions come in, whatever dies meanwhile.
 
     pool = RolloutPool(spec, store); pool.start(); pool.wait_ready(timeout_s)
     pool.submit(group_id, block_ref, sampling, seeds)
@@ -25,13 +25,14 @@ import ray
 from olmrl.data.items import IMAGE_CALLS
 from olmrl.errors import EngineBroken
 from olmrl.metrics import Last, Mean, Measurements, Sum, merge
-from olmrl.rollout.engine import EngineStats, Generated, GenerationFailure
+from olmrl.rollout.engine import EngineStats
+from olmrl.rollout.requests import Generated, GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, SamplingSpec
 
 _LONG_POLL_S = 1.0
 _MAX_ATTEMPTS = 5
-"""Engines a group may outlive before it is given up as their likely killer."""
+"""Engines that may die with a group before it is given up as their likely killer."""
 _MAX_START_FAILURES = 3
 _GONE = (ray.exceptions.RayActorError, EngineBroken)
 
@@ -41,7 +42,7 @@ class EnginesFailed(ValueError):
 
 
 class WorkerState(StrEnum):
-    """Where a worker stands."""
+    """How far a worker has come."""
 
     STARTING = "starting"
     JOINING = "joining"
@@ -89,7 +90,7 @@ class _Worker:
 
 
 class RolloutPool:
-    """Engines as one.
+    """All engines as one.
 
     Args:
         spec: What each worker builds.
@@ -219,7 +220,7 @@ class RolloutPool:
     def sleep(self) -> None:
         """All engines release GPU memory (colocated learner); returns when they have.
 
-        One that dies over it has released its memory too, and is replaced at the next `poll`.
+        One that dies meanwhile has released its memory too, and is replaced at the next `poll`.
         """
         self._of_all("sleep")
 
@@ -298,7 +299,7 @@ class RolloutPool:
             worker = waiting.get(reference)
             if reference in self._submits:
                 self._submitted(reference)
-            # Else it may be a submit or a poll of a worker that was found dead in this very loop.
+            # Otherwise it is of a worker that was found dead earlier in this loop.
             elif worker is not None and worker in self._workers:
                 outputs += self._answered(worker)
         self._replace_stalled()
@@ -312,7 +313,7 @@ class RolloutPool:
         try:
             self._count("rollout/page_bytes", ray.get(reference))
         except _GONE:
-            return  # its long poll says so too, and the group is re-issued with the others
+            return  # its long poll fails too, and the group is re-issued with the others
         except (ray.exceptions.RayTaskError, ray.exceptions.ObjectLostError) as error:
             worker.groups.pop(group.group_id, None)
             self._fail(group, f"{group.group_id}: {_cause(error)}")
@@ -332,7 +333,7 @@ class RolloutPool:
         if worker.state is WorkerState.STARTING:
             worker.state = WorkerState.JOINING
             self._ask(worker, worker.handle.join.remote(self._store))
-            self._count("time/engine_start", answer.start_s)
+            self._count("time/engine_start", answer)
             return []
         if worker.state is WorkerState.JOINING:
             worker.state = WorkerState.READY

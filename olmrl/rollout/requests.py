@@ -1,13 +1,46 @@
-"""Which completions of which group an engine still owes: bookkeeping that both engines share."""
+"""What is asked of an engine, and which completions of which group it still owes."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
-from olmrl.rollout.engine import GenerationRequest
+from olmrl.types import Completion, EncodedPage, SamplingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """G completions of one page, over one prefill."""
+
+    group_id: str
+    """Unique among the requests that are alive."""
+    page: EncodedPage
+    """Prompt ids and patches of one image, for all completions."""
+    sampling: SamplingSpec
+    """Temperature, top_p, length, greedy."""
+    seeds: tuple[int, ...]
+    """[G] one sampling seed per completion; `seeds[i]` belongs to `Completion.index == i`."""
+    wanted: tuple[int, ...] | None = None
+    """Indices to deliver; None: all G. A re-issued group names only those still missing."""
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The completion indices this request delivers."""
+        return tuple(range(len(self.seeds))) if self.wanted is None else self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationFailure:
+    """A group that cannot be generated (a page that does not fit, say): dropped, never silent."""
+
+    group_id: str
+    reason: str
+    """One sentence for `bad_pages.jsonl` and the log."""
+
+
+Generated: TypeAlias = Completion | GenerationFailure
 
 
 @dataclass(slots=True)
@@ -18,7 +51,7 @@ class OpenGroup:
     max_tokens: int
     """Completion tokens that fit into the model's window."""
     image: Any = None
-    """The image in the engine's own form, where it has one."""
+    """The image in the engine's own form, if it has one."""
     open: set[int] = field(default_factory=set)
     """Indices not delivered yet."""
 
@@ -49,7 +82,7 @@ class OpenGroups:
         return self._groups.get(group_id)
 
     def close_completion(self, group_id: str, index: int) -> OpenGroup | None:
-        """Note that a completion is done; None when nobody wants it any more."""
+        """Note that a completion is done; None if nobody wants it any more."""
         group = self._groups.get(group_id)
         if group is None or index not in group.open:
             return None
@@ -68,11 +101,8 @@ class OpenGroups:
     @property
     def unfinished(self) -> int:
         """Completions still owed."""
-        # Asked from other threads: the list is taken at once, the dict may change meanwhile.
+        # Asked from other threads, while the dict may change: the list is made in one go.
         return sum(len(group.open) for group in list(self._groups.values()))
-
-    def __iter__(self) -> Iterator[OpenGroup]:
-        return iter(list(self._groups.values()))
 
     def __bool__(self) -> bool:
         return bool(self._groups)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from olmrl.types import Float64Array
 
@@ -27,13 +28,15 @@ def uniforms(seeds: Sequence[int], positions: Sequence[int]) -> Float64Array:
     """
     start = _mix(np.asarray([seed & 0xFFFFFFFFFFFFFFFF for seed in seeds], np.uint64))
     step = (np.asarray(positions, np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    return (_mix(start + step) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    drawn: Float64Array = (_mix(start + step) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return drawn
 
 
-def _mix(words: np.ndarray) -> np.ndarray:
+def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    mixed: NDArray[np.uint64] = words ^ (words >> np.uint64(31))
+    return mixed
 
 
 def draw(

@@ -1,7 +1,7 @@
 """The RolloutWorker: a Ray actor around one engine.
 
 Ray serves its calls in several threads; the engine queues them to its own. An encoded page arrives
-by reference, as the block that it was written to, and lies once in the node's shared memory.
+by reference, as the block that it was written to, and is held once in the node's shared memory.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 import ray
 
 from olmrl.config.schema import RolloutConfig
+from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import unpack_block
-from olmrl.rollout.engine import Engine, EngineStats, Generated, GenerationRequest, InFlight
+from olmrl.rollout.engine import Engine, EngineStats, InFlight
 from olmrl.rollout.environment import engine_environment, pin_to_cores, quiet
+from olmrl.rollout.requests import Generated, GenerationRequest
 from olmrl.types import Float32Array, Int32Array, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.checksum import Checksums
 from olmrl.weight_sync.transport import load_transport
@@ -26,15 +28,14 @@ from olmrl.weight_sync.transport import load_transport
 _CONTROL_THREADS = 4
 """Weight updates, aborts, scores and stats that a worker serves at once."""
 _CALLS = {"poll": 1, "submit": 1}
-"""Threads of their own: neither a long poll nor a row of pages to normalise holds up the rest."""
+"""Calls with threads of their own, so that neither long polls nor new pages hold up the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """Everything a worker needs to build its engine; picklable and light."""
 
-    encoder: Any
-    """`data.encode.EncoderSpec` (kept untyped here: its module imports transformers)."""
+    encoder: EncoderSpec
     config: RolloutConfig
     use_gpu: bool
     transport: str
@@ -47,18 +48,8 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """What a started worker says of itself."""
-
-    node_id: str
-    pid: int
-    start_s: float
-    """Seconds from process start to a usable engine."""
-
-
-@dataclass(frozen=True, slots=True)
 class PollResult:
-    """Finished work, and how the engine fares."""
+    """Finished work, and the engine's counters."""
 
     outputs: list[Generated]
     stats: EngineStats
@@ -68,7 +59,7 @@ class RolloutWorker:
     """One engine behind Ray.
 
     Args:
-        worker_id: Unique over the run, also over replacements.
+        worker_id: Unique in the run, replacements included.
         slot: Number of the engine; pins CPU engines to cores.
         spec: What to build.
     """
@@ -80,8 +71,11 @@ class RolloutWorker:
         self._updates = threading.Lock()
         self._engine: Engine
 
-    def start(self) -> WorkerInfo:
-        """Build the engine. Not in the constructor, whose errors Ray would turn into a death.
+    def start(self) -> float:
+        """Build the engine; not in the constructor, whose errors Ray reports as a dead actor.
+
+        Returns:
+            Seconds it took.
 
         Raises:
             ValueError: settings or model are refused.
@@ -91,8 +85,7 @@ class RolloutWorker:
         if not self._spec.use_gpu:
             pin_to_cores(self._slot, max(1, int(self._spec.config.cpus_per_worker)))
         self._engine = build_engine(self._spec)
-        node_id = ray.get_runtime_context().get_node_id()
-        return WorkerInfo(node_id, os.getpid(), time.monotonic() - started)
+        return time.monotonic() - started
 
     def pid(self) -> int:
         """Process id, for chaos tests and profilers."""
@@ -223,8 +216,8 @@ def build_engine(spec: WorkerSpec) -> Engine:
     Raises:
         ValueError: vLLM is asked for and not installed, or refuses the model.
     """
-    # The single deferred import of olmrl: environment and core pinning must come before torch and
-    # vLLM, and the driver, which imports this module, needs neither.
+    # Deferred imports: environment and core pinning must come before torch and vLLM, and the
+    # Driver, which imports this module, needs neither.
     encoder = spec.encoder.build()
     trust = spec.trust_remote_code
     if spec.config.engine == "hf":

@@ -18,10 +18,11 @@ import ray
 from olmrl.config.schema import SftConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.items import ExampleNote, StreamItem
-from olmrl.data.page_sets import ExampleStream, SftPages
+from olmrl.data.page_sets import ExampleWork, SftPages
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageItem
 from olmrl.data.steps.sample import Dropped
+from olmrl.data.streams import OrderedStream
 from olmrl.data.tally import Tally
 from olmrl.evaluation.samples import log_samples
 from olmrl.metrics import Measurements, Sink, flatten
@@ -139,16 +140,16 @@ class SftDriver(Driver[FeedView]):
         threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
 
     def _feed_training(self, incarnation: int, step: int, progress: Progress) -> None:
-        stream = ExampleStream(
-            self._train,
-            self._encoder,
-            seed=self._config.training.seed(self._config.run),
+        seed = self._config.training.seed(self._config.run)
+        max_tokens = self._config.data.max_tokens
+        stream = OrderedStream(
+            ExampleWork(self._train, self._encoder, max_tokens, seed),
+            seed=seed,
             start_epoch=progress.position[0],
             start_index=progress.position[1],
             epochs=None if self._config.run.steps else math.ceil(self._config.run.epochs),
-            max_tokens=self._config.data.max_tokens,
             prefetch=self._config.data.prefetch_pages,
-            resources=self._config.data.resources,
+            task_resources=self._config.data.resources,
         )
         kept: list[StreamItem] = []
         places: list[tuple[int, int, str]] = []
@@ -195,14 +196,12 @@ class SftDriver(Driver[FeedView]):
         counted: Measurements = {}
         for pages in self._evaluation:
             channel = f"eval/{pages.name}/{step}"
-            stream = ExampleStream(
-                pages,
-                self._encoder,
+            stream = OrderedStream(
+                ExampleWork(pages, self._encoder, self._config.data.max_tokens),
                 seed=None,
                 epochs=1,
-                max_tokens=self._config.data.max_tokens,
                 prefetch=self._config.data.prefetch_pages,
-                resources=self._config.data.resources,
+                task_resources=self._config.data.resources,
             )
             tally = Tally()
             kept = (item for item in stream if self._keep(tally.counted(item.note)))

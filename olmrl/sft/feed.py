@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from olmrl.data.items import ExampleNote, StreamItem, moved
+from olmrl.data.items import ExampleNote, StreamItem, measure_pages
 from olmrl.data.tally import Tally
 from olmrl.evaluation.reading import PageReading
 from olmrl.metrics import Last, Measurements
@@ -73,7 +73,7 @@ def share_out(
     """Spread a step's pages over ranks by what each costs, its image included.
 
     Args:
-        items: pages of the step, of an `ExampleStream`.
+        items: pages of the step, of a stream of `ExampleWork`.
         after: where the run stands once they are trained.
         ranks: learner ranks.
         cost: operations of the model.
@@ -81,7 +81,9 @@ def share_out(
     notes: list[ExampleNote] = [item.note for item in items]
     costs = [cost.page(n.prompt_tokens, [n.response_tokens], n.image_grid_thw) for n in notes]
     shares = [[items[k] for k in share] for share in balance(costs, ranks)]
-    return [StepShare(tuple(i.payload for i in mine), after, moved(mine)) for mine in shares]
+    return [
+        StepShare(tuple(i.payload for i in mine), after, measure_pages(mine)) for mine in shares
+    ]
 
 
 @dataclass(frozen=True, slots=True)

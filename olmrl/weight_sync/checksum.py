@@ -40,7 +40,7 @@ def _wrap(value: int) -> int:
 
 
 def add(sums: Checksums, key: str, tensor: torch.Tensor) -> None:
-    """Count a tensor in under the engine's name for it, which fused ones share."""
+    """Add a tensor under the engine's name for it, which fused tensors share."""
     value, count = sums.get(key, (0, 0))
     sums[key] = (_wrap(value + tensor_hash(tensor)), count + tensor.numel())
 
@@ -59,7 +59,7 @@ def cast_and_count(
     sums: Checksums | None,
     family: Family,
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Cast floating-point weights as they go by, and count them in where sums are wanted."""
+    """Cast floating-point weights as they stream by, and add them to `sums` if it is given."""
     for name, tensor in named:
         sent = tensor.to(dtype) if tensor.is_floating_point() else tensor
         if sums is not None:
@@ -70,7 +70,7 @@ def cast_and_count(
 def merge_shards(parts: Iterable[Mapping[str, tuple[int, int]]]) -> Checksums:
     """Join the checksums of tensor-parallel ranks: sharded parameters add up, copies count once.
 
-    A parameter that every rank holds with the same hash is taken for a copy.
+    A parameter with the same hash on every rank counts as a copy.
     """
     ranks = list(parts)
     merged: Checksums = {}

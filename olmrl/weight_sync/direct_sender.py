@@ -3,7 +3,7 @@
 They are sent in buckets: rank 0 tells every engine what is coming, then the bytes follow over a
 link, so no rank holds more than one bucket of gathered weights. An engine that joins between two
 sends can only get the weights from the learner, which looks for such engines while it waits
-(`learner.waiting`).
+(`pending`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from olmrl.metrics import Measurements
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.fleet import Fleet
-from olmrl.weight_sync.measure import sync_measurements
 from olmrl.weight_sync.publication import NamedTensor, groups
 
 
 class Link(Protocol):
-    """How the bytes of a bucket reach all engines of a fleet."""
+    """How the bytes of a bucket reach all engines of the fleet."""
 
     def connect(self) -> None:
         """On the sending rank: let the current engines join."""
@@ -89,10 +88,10 @@ class DirectSender:
         if sums is not None:
             self._fleet.verify(sums)
         seconds = time.monotonic() - started
-        return sync_measurements(sent, seconds, len(self._fleet.engines), len(self._fleet.failed))
+        return self._fleet.measurements(sent, seconds)
 
     def pending(self) -> bool:
-        """Whether engines joined since the last send; the pool replaces those that failed in it."""
+        """See `WeightSender`; engines that failed in the last send are left to the pool."""
         if self._rank != 0:
             return False
         waiting = ray.get(self._fleet.store.unsynced.remote())

@@ -1,4 +1,4 @@
-"""All living engines as one: calls go to all, and an engine that fails drops out of the send."""
+"""All living engines as one: calls go to all, and an engine that fails drops out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import ray
 
 from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
+from olmrl.metrics import Last, Measurements, Sum
 from olmrl.models.family import Family
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
@@ -65,7 +66,7 @@ class Fleet:
             Results by worker id, for those that answered.
 
         Raises:
-            Exception: anything else that an engine raised (e.g. for an unknown weight).
+            Exception: any other error of an engine (e.g. for an unknown weight).
         """
         if not calls:
             return {}
@@ -133,6 +134,22 @@ class Fleet:
     def mark_synced(self, version: PolicyVersion) -> None:
         """Tell the store that these engines have the version."""
         ray.get([self.store.mark_synced.remote(e.worker_id, version) for e in self.engines])
+
+    def measurements(self, num_bytes: int, seconds: float) -> Measurements:
+        """The cost of a send.
+
+        Args:
+            num_bytes: Sent to each engine.
+            seconds: Of the whole send.
+        """
+        moved = num_bytes * len(self.engines)
+        return {
+            "weight_sync/bytes": Sum(moved),
+            "weight_sync/seconds": Sum(seconds),
+            "weight_sync/gb_per_s": Last(moved / seconds / 1e9 if seconds else 0.0),
+            "weight_sync/engines": Last(len(self.engines)),
+            "weight_sync/failed_engines": Sum(len(self.failed)),
+        }
 
     def verify(self, expected: checksum.Checksums) -> None:
         """Compare every engine's weights with the learner's.

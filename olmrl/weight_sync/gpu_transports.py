@@ -18,7 +18,7 @@ class _Direct(Transport):
     """vLLM's own receivers, which only its engines have, and only on GPUs."""
 
     def obstacle(self, placement: Placement) -> str:
-        """Say what it lacks."""
+        """See `Transport`."""
         if placement.engine != "vllm" or not placement.use_gpu:
             return "needs the vllm engine on GPUs; use object_store or auto"
         return ""
@@ -26,7 +26,7 @@ class _Direct(Transport):
     def sender(
         self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
     ) -> WeightSender:
-        """Send bucket by bucket over the link of this transport."""
+        """See `Transport`; sends bucket by bucket over a link."""
         # importing vLLM patches torch, so only learners that need its transports import it
         from olmrl.weight_sync.gpu_links import make_link  # noqa: PLC0415
 
@@ -41,7 +41,7 @@ class Nccl(_Direct):
     backend: ClassVar[str] = "nccl"
 
     def obstacle(self, placement: Placement) -> str:
-        """NCCL takes one process per GPU."""
+        """See `Transport`; NCCL takes one process per GPU."""
         shared = "refuses two processes on one GPU, as with rollout.colocate; use ipc or auto"
         return super().obstacle(placement) or (shared if placement.colocate else "")
 
@@ -52,6 +52,6 @@ class Ipc(_Direct):
     backend: ClassVar[str] = "ipc"
 
     def obstacle(self, placement: Placement) -> str:
-        """The engine must be on this GPU."""
+        """See `Transport`; the engine must be on this GPU."""
         apart = "needs engines on the learner's GPUs (rollout.colocate: true); use nccl or auto"
         return super().obstacle(placement) or ("" if placement.colocate else apart)

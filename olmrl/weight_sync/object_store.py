@@ -1,13 +1,14 @@
 """Weights through Ray's object store: written once, read in place by every engine.
 
 The published weights stay there until the next ones come, so an engine that joins between two sends
-reads them by itself.
+reads them itself.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -18,21 +19,20 @@ from olmrl.metrics import Measurements, Sum
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
 from olmrl.weight_sync.fleet import Fleet
-from olmrl.weight_sync.measure import sync_measurements
-from olmrl.weight_sync.publication import NamedTensor, pack, with_data
+from olmrl.weight_sync.publication import NamedTensor, pack
 from olmrl.weight_sync.transport import Transport, WeightSender
 
 _MIB = 2**20
-_PUTS_IN_AIR = 2
+_PUTS_UNDER_WAY = 2
 
 
 class ObjectStore(Transport):
-    """Works on any machine and with any engine."""
+    """For any machine and any engine."""
 
     def sender(
         self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
     ) -> WeightSender:
-        """See `ObjectStoreSender`."""
+        """See `Transport`."""
         return ObjectStoreSender(config, fleet, rank, wire)
 
 
@@ -62,8 +62,8 @@ class ObjectStoreSender:
         adding: list[Any] = []
         stream = checksum.cast_and_count(named, self._wire, sums, self._fleet.family)
         for bucket in pack(stream, int(self._config.bucket_mb * _MIB)):
-            adding.append(store.add.remote(with_data(bucket, None), bucket.data))
-            if len(adding) > _PUTS_IN_AIR:
+            adding.append(store.add.remote(replace(bucket, data=None), bucket.data))
+            if len(adding) > _PUTS_UNDER_WAY:
                 ray.get(adding.pop(0))
         ray.get(adding)
         publication = ray.get(store.commit.remote(version))
@@ -74,8 +74,7 @@ class ObjectStoreSender:
         if sums is not None:
             self._fleet.verify(sums)
         seconds = time.monotonic() - started
-        taken = len(self._fleet.engines)
-        return sync_measurements(publication.num_bytes, seconds, taken, len(self._fleet.failed)) | {
+        return self._fleet.measurements(publication.num_bytes, seconds) | {
             "time/weight_publish": Sum(published - started),
             "time/weight_load": Sum(time.monotonic() - published),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,16 @@ class Bucket:
     data: Any
     """uint8 [bytes], or a Ray ObjectRef of it."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tensors, without padding."""
+        return sum(
+            math.prod(shape) * getattr(torch, dtype).itemsize
+            for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
+        )
+
     def info(self, data: UInt8Array) -> dict[str, Any]:
-        """The bucket in the form `Engine.update_weights` takes, with its bytes resolved."""
+        """The bucket as `Engine.update_weights` takes it, with these bytes."""
         return {"names": self.names, "dtypes": self.dtypes, "shapes": self.shapes, "data": data}
 
 
@@ -41,7 +49,7 @@ class Publication:
     version: PolicyVersion
     buckets: tuple[Bucket, ...]
     num_bytes: int
-    """Bytes of the payload, without padding."""
+    """Bytes of all tensors, without padding."""
 
 
 def groups(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[list[NamedTensor]]:
@@ -67,8 +75,20 @@ def groups(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[list[Nam
 
 def pack(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[Bucket]:
     """Copy a stream of tensors into flat buckets of about `bucket_bytes` (see `groups`)."""
-    for group in groups(named, bucket_bytes):
-        yield _close(group)
+    for tensors in groups(named, bucket_bytes):
+        lengths = [tensor.numel() * tensor.element_size() for _, tensor in tensors]
+        data = np.zeros(sum(map(_aligned, lengths)), dtype=np.uint8)
+        flat = torch.from_numpy(data)
+        offset = 0
+        for (_, tensor), length in zip(tensors, lengths, strict=True):
+            _view(flat, offset, length, tensor.dtype, tuple(tensor.shape)).copy_(tensor)
+            offset += _aligned(length)
+        yield Bucket(
+            names=tuple(name for name, _ in tensors),
+            dtypes=tuple(str(tensor.dtype).removeprefix("torch.") for _, tensor in tensors),
+            shapes=tuple(tuple(tensor.shape) for _, tensor in tensors),
+            data=data,
+        )
 
 
 def unpack(info: dict[str, Any]) -> Iterator[NamedTensor]:
@@ -85,19 +105,6 @@ def unpack(info: dict[str, Any]) -> Iterator[NamedTensor]:
         offset += _aligned(length)
 
 
-def payload_bytes(bucket: Bucket) -> int:
-    """Bytes of the tensors in a bucket, without padding."""
-    return sum(
-        math.prod(shape) * getattr(torch, dtype).itemsize
-        for shape, dtype in zip(bucket.shapes, bucket.dtypes, strict=True)
-    )
-
-
-def with_data(bucket: Bucket, data: Any) -> Bucket:
-    """The same tensors with their bytes in another place."""
-    return replace(bucket, data=data)
-
-
 def _aligned(length: int) -> int:
     return -(-length // _ALIGNMENT) * _ALIGNMENT
 
@@ -109,19 +116,3 @@ def _view(
     if not length:
         return torch.empty(shape, dtype=dtype)
     return flat[offset : offset + length].view(dtype).view(shape)
-
-
-def _close(tensors: list[NamedTensor]) -> Bucket:
-    lengths = [tensor.numel() * tensor.element_size() for _, tensor in tensors]
-    data = np.zeros(sum(map(_aligned, lengths)), dtype=np.uint8)
-    flat = torch.from_numpy(data)
-    offset = 0
-    for (_, tensor), length in zip(tensors, lengths, strict=True):
-        _view(flat, offset, length, tensor.dtype, tuple(tensor.shape)).copy_(tensor)
-        offset += _aligned(length)
-    return Bucket(
-        names=tuple(name for name, _ in tensors),
-        dtypes=tuple(str(tensor.dtype).removeprefix("torch.") for _, tensor in tensors),
-        shapes=tuple(tuple(tensor.shape) for _, tensor in tensors),
-        data=data,
-    )

@@ -6,13 +6,14 @@ engine that joins late still needs the weights. It does no work; bytes stay in R
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from olmrl.types import PolicyVersion, UInt8Array
 from olmrl.weight_sync.plan import EngineEntry
-from olmrl.weight_sync.publication import Bucket, Publication, payload_bytes, with_data
+from olmrl.weight_sync.publication import Bucket, Publication
 
 BEFORE_ANY = PolicyVersion(-1, 0)
 """Older than any version sent."""
@@ -60,12 +61,12 @@ class WeightStore:
 
     def add(self, bucket: Bucket, data: UInt8Array) -> None:
         """Add a bucket; the copy made here is owned by the store."""
-        self._coming.append(with_data(bucket, ray.put(data)))
+        self._coming.append(replace(bucket, data=ray.put(data)))
 
     def commit(self, version: PolicyVersion) -> Publication:
         """Make the added buckets the latest publication and free the previous one."""
         buckets = tuple(self._coming)
-        self._latest = Publication(version, buckets, sum(map(payload_bytes, buckets)))
+        self._latest = Publication(version, buckets, sum(bucket.num_bytes for bucket in buckets))
         self._coming = []
         self._version = version
         return self._latest

@@ -46,7 +46,7 @@ class WeightSender(Protocol):
     """Whether engines that join between two sends can only get weights from here (nccl, ipc)."""
 
     def pending(self) -> bool:
-        """Whether there are such engines, so that `send` must be repeated; False off rank 0."""
+        """Whether there are such engines, so that `send` must be repeated; rank 0 only."""
 
     def close(self) -> None:
         """Release communicators."""
@@ -54,7 +54,7 @@ class WeightSender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the two sides stand."""
+    """Where engines and learner run."""
 
     engine: str
     """`rollout.engine`: vllm or hf."""
@@ -70,7 +70,7 @@ class Transport(ABC):
     """vLLM's weight-transfer backend that receives in the engines (its `WeightTransferConfig`)."""
 
     def obstacle(self, placement: Placement) -> str:
-        """Why it cannot work there, and what to set instead; empty if it can."""
+        """Why it cannot work there and what to set instead; empty if it can."""
         return ""
 
     @abstractmethod
@@ -83,7 +83,7 @@ class Transport(ABC):
             config: Bucket size, in-flight mode, checksum mode.
             fleet: All living engines.
             rank: This learner rank; 0 talks to engines.
-            wire: The engines' dtype, which travels.
+            wire: The engines' dtype, used in the transfer.
         """
 
 

@@ -56,14 +56,8 @@ class StoreWeightTransferEngine(WeightTransferEngine[StoreInitInfo, StoreUpdateI
 
     def receive_weights(self, update_info: StoreUpdateInfo) -> None:
         """Load one bucket through the model's own loader, which maps and fuses HF names."""
-        fields: dict[str, Any] = {
-            "names": update_info.names,
-            "dtypes": update_info.dtypes,
-            "shapes": update_info.shapes,
-            "data": update_info.data,
-        }
         model: Any = self.model
-        model.load_weights(unpack(fields))
+        model.load_weights(unpack(vars(update_info)))
 
     def finish_weight_update(self) -> None:
         """Pack the layers again."""

@@ -17,7 +17,7 @@ from engine_driver import DRAW, MAX_MODEL_LEN, Driver, Reference, page, start_dr
 
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.models.registry import FAMILIES
-from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.requests import GenerationFailure
 from olmrl.synth.model import make_model
 from olmrl.types import SamplingSpec
 from olmrl.weight_sync import checksum

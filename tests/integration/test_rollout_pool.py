@@ -25,8 +25,9 @@ from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.grpo.waiting import await_engines
 from olmrl.metrics import flatten
 from olmrl.models.registry import FAMILIES
-from olmrl.rollout.engine import BASE_VERSION, Generated, GenerationFailure
+from olmrl.rollout.engine import BASE_VERSION
 from olmrl.rollout.pool import EnginesFailed, RolloutPool
+from olmrl.rollout.requests import Generated, GenerationFailure
 from olmrl.rollout.worker import WorkerSpec
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec

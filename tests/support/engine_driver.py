@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,13 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import pack_block
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
-from olmrl.weight_sync.publication import Publication, pack, with_data
+from olmrl.weight_sync.publication import Publication, pack
 
 PROMPT = (
     "<|im_start|>user\nread<|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"
     "<|im_start|>assistant\n"
 )
 MAX_MODEL_LEN = 1024
-BANNED_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_pad|>", "<|vision_start|>")
 DRAW = SamplingSpec(temperature=0.7, top_p=1.0, max_tokens=24)
 
 
@@ -35,7 +35,8 @@ class Reference:
         self.model = AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float32)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.images = AutoImageProcessor.from_pretrained(path, backend="pil")
-        self.banned = self.tokenizer.convert_tokens_to_ids([*BANNED_TOKENS, "<|vision_end|>"])
+        end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self.banned = [token for token in self.tokenizer.all_special_ids if token != end]
         self.image_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
 
     def prompt_ids(self, page: RenderedPage) -> tuple[list[int], Any]:
@@ -65,7 +66,7 @@ class Reference:
 
     def publication(self, version: PolicyVersion) -> Publication:
         packed = pack(self.model.state_dict().items(), 300_000)
-        return Publication(version, tuple(with_data(b, ray.put(b.data)) for b in packed), 0)
+        return Publication(version, tuple(replace(b, data=ray.put(b.data)) for b in packed), 0)
 
 
 class Driver:

@@ -63,7 +63,7 @@ class Tokenizer(Step):
         """Set `example`."""
         image, order = sample.image, sample.order
         instruction, response = sample.instruction, sample.response
-        assert image is not None and order is not None  # Pipeline.check has seen to it
+        assert image is not None and order is not None  # Pipeline.check made sure
         assert instruction is not None and response is not None
         encoder = context.needed_encoder()
         try:
@@ -76,7 +76,7 @@ class Tokenizer(Step):
 
 @dataclass(frozen=True, config=STRICT)
 class RandomTokenFlipper(Step):
-    """Shows the model a wrong token now and then, and does not teach it (robust decoding)."""
+    """Replaces a token now and then with a wrong one that is not learnt (robust decoding)."""
 
     kind: ClassVar[Kind] = "augmentation"
     needs: ClassVar[tuple[str, ...]] = ("example",)

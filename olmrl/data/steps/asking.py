@@ -13,7 +13,7 @@ from olmrl.data.steps.sample import STRICT, Sample, Step, StepContext
 
 @dataclass(frozen=True, config=STRICT)
 class Prompt(Step):
-    """Any named prompt of olmrl, with the anchor text behind it where there is one."""
+    """Any named prompt of olmrl, followed by the anchor text if there is any."""
 
     gives: ClassVar[tuple[str, ...]] = ("instruction",)
 
@@ -31,7 +31,7 @@ class Prompt(Step):
         """Read the prompt.
 
         Raises:
-            ValueError: it is not to be had (`load_prompt`).
+            ValueError: it cannot be loaded (see `load_prompt`).
         """
         load_prompt(self.prompt)
 
@@ -53,14 +53,14 @@ class NewYamlFinetuningPromptWithNoAnchoring(Step):
         """Read the prompt.
 
         Raises:
-            ValueError: it is not to be had (`load_prompt`).
+            ValueError: it cannot be loaded (see `load_prompt`).
         """
         load_prompt(self.prompt)
 
 
 @dataclass(frozen=True, config=STRICT)
 class NewYamlFinetuningPromptWithAnchoring(Step):
-    """olmrl's own prompt with anchor text; the public text of this name is not to be had."""
+    """olmrl's own prompt with anchor text; the public text of this name is not available."""
 
     needs: ClassVar[tuple[str, ...]] = ("anchor_text",)
     gives: ClassVar[tuple[str, ...]] = ("instruction",)

@@ -19,7 +19,7 @@ from olmrl.types import UInt8Array
 
 _WHITE = (255, 255, 255)
 _KEPT_CONTRAST = 0.5
-"""Share of a page\'s contrast (standard deviation of its pixels) that an effect must leave."""
+"""Share of a page's contrast (standard deviation of its pixels) that an effect must leave."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -34,7 +34,7 @@ class RotationAugmentation(Step):
     needs: ClassVar[tuple[str, ...]] = ("image", "truth")
 
     probability: Fraction = 0.5
-    """Chance of a page."""
+    """Chance per page."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Change `image` and `truth` together."""
@@ -61,11 +61,11 @@ class AugraphyBasicAugmentations(Step):
     needs: ClassVar[tuple[str, ...]] = ("image",)
 
     probability: Fraction = 0.5
-    """Chance of a page."""
+    """Chance per page."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Change `image`; its size stays."""
-        augraphy = _augraphy()  # before anything is seeded: its import draws numbers
+        augraphy = _augraphy()  # before anything is seeded: its import draws random numbers
         if sample.image is None or context.random.random() >= self.probability:
             return sample
         image = sample.image
@@ -119,7 +119,7 @@ def _augraphy() -> Any:
 def _scanner(augraphy: Any) -> Any:
     """Augraphy's pipeline of one ink effect and one post-processing effect.
 
-    To be made anew for every page: `OneOf` chooses when it is made, not when it is called.
+    Made anew for every page: `OneOf` chooses when it is made, not when it is called.
     """
     ink = augraphy.OneOf(
         [
@@ -136,7 +136,7 @@ def _scanner(augraphy: Any) -> Any:
 
 @contextmanager
 def _global_seed(seed: int) -> Iterator[None]:
-    """Seed the global generators that augraphy draws from, and give them back as they were."""
+    """Seed the global generators that augraphy draws from, and restore them afterwards."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -20,7 +20,7 @@ _BARE_SYMBOLS = re.compile(
     "\u22a5\u2220\u2221\u22a4\u22a2\u22a3\u2234\u2235\u2236\u2237"
     "\u221d\u2245\u2246\u2247\u224a\u224b]"
 )
-"""Mathematical characters that belong into formulas."""
+"""Mathematical characters that belong in formulas."""
 
 _LATEX_OUTSIDE_MATH = (
     *(
@@ -40,7 +40,7 @@ _OPTIONAL_END = frozenset(("td", "th", "tr", "thead", "tbody", "tfoot", "li", "p
 
 @dataclass(frozen=True, config=STRICT)
 class FilterOutRotatedDocuments(Step):
-    """Leaves out pages that are not upright; silver labels of those are not to be trusted."""
+    """Leaves out pages that are not upright, whose machine-made labels are unreliable."""
 
     kind: ClassVar[Kind] = "filter"
     needs: ClassVar[tuple[str, ...]] = ("truth",)
@@ -91,7 +91,7 @@ def has_broken_html_table(text: str) -> bool:
 
 
 class _Balance(HTMLParser):
-    """Follows open tags; ends that HTML lets authors leave out are implied."""
+    """Tracks open tags; end tags that HTML makes optional are implied."""
 
     def __init__(self) -> None:
         super().__init__()

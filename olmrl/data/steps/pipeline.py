@@ -41,14 +41,14 @@ class Pipeline:
         return sample
 
     def check(self, where: str, wanted: Collection[str]) -> None:
-        """See that every step finds what it needs, on the page and elsewhere.
+        """Check that every step finds what it needs, in the sample and elsewhere.
 
         Args:
             where: Set and key in the configuration, for messages.
             wanted: Fields of the sample that the steps must set.
 
         Raises:
-            ValueError: a field is not set in time, or a prompt or package is not to be had.
+            ValueError: a field is not set in time, or a prompt or package is missing.
         """
         given: set[str] = set()
         for step in self.steps:
@@ -87,7 +87,7 @@ def build_pipeline(configs: Sequence[Mapping[str, Any]], where: str = "pipeline"
     """Make a pipeline from `{name: ..., parameter: value}` mappings.
 
     Args:
-        configs: One per step; `enabled: false` leaves a step out (it is checked all the same).
+        configs: One per step; `enabled: false` leaves a step out (but it is still checked).
         where: Key in the configuration, for messages.
 
     Raises:

@@ -19,7 +19,7 @@ from olmrl.types import EncodedPage, Int64Array, UInt8Array
 Kind = Literal["transform", "filter", "augmentation"]
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-"""Of every step: the class is its own configuration, and unknown parameters are errors."""
+"""pydantic settings of every step: its fields are its parameters, unknown ones are errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Dropped:
 
 
 class PageEncoder(Protocol):
-    """What steps need of `data.encode.Encoder`."""
+    """The part of `data.encode.Encoder` that steps use."""
 
     plain_ids: Int64Array
     """Ids of ordinary tokens."""
@@ -99,17 +99,17 @@ class Step(ABC):
 
     @abstractmethod
     def __call__(self, sample: Sample, context: StepContext) -> Sample | Dropped:
-        """Give the next sample, or drop it.
+        """Return the next sample, or why the page is dropped.
 
         Raises:
             BadPage: the page cannot be used.
         """
 
     def load(self) -> None:  # noqa: B027  (most steps load nothing)
-        """Load what it takes from elsewhere, so that a lack of it shows before any page.
+        """Load prompts and packages, so that a missing one shows before any page is read.
 
         Raises:
-            ValueError: a prompt or a package is not to be had.
+            ValueError: a prompt or a package is missing.
         """
 
 

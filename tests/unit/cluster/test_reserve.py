@@ -83,12 +83,12 @@ def test_custom_resources_choose_the_node(nodes):
 
 def test_data_tasks_stay_where_their_resources_are(nodes):
     class Where:  # in here, so that Ray sends it by value
+        count, item_bytes = 8, 100
+
         def __call__(self, epoch, index, item):
             return Made(ray.get_runtime_context().get_node_id())
 
-    stream = OrderedStream(
-        Where(), 8, None, item_bytes=100, epochs=1, prefetch=4, task_resources={"fast": 1}
-    )
+    stream = OrderedStream(Where(), None, epochs=1, prefetch=4, task_resources={"fast": 1})
     assert {item.note for item in stream} == {nodes[1]}
 
 

@@ -41,7 +41,7 @@ def as_seen(encoder: Encoder, patches: UInt8Array) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model: Path) -> Encoder:
-    return Encoder(str(tiny_model))
+    return Encoder(EncoderSpec(str(tiny_model)))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_equal_to_the_processor_of_transformers(tiny_model, encoder, processor, 
     ]
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     expected = processor(text=[text], images=[Image.fromarray(image)], return_tensors="np")
-    ordered = Encoder(str(tiny_model), order=order)
+    ordered = Encoder(EncoderSpec(str(tiny_model), order=order))
     got = ordered.encode_page(page(image))
     assert ordered.prompt_text(page(image).page) == text
     np.testing.assert_array_equal(got.prompt_ids, expected["input_ids"][0])
@@ -113,7 +113,7 @@ def test_positions_equal_transformers(tiny_model: Path, encoder: Encoder, sizes,
     encoded = encoder.encode_prompt("p", text, [noise(*size) for size in sizes])
     ids = np.concatenate([encoded.prompt_ids, np.full(tail, 60)])
     expected, expected_next = rope_index(tiny_model, ids, encoded.image_grid_thw)
-    got, next_position = encoder.mrope_positions(ids, encoded.image_grid_thw)
+    got, next_position = encoder.vision.positions(ids, encoded.image_grid_thw)
     np.testing.assert_array_equal(got, expected)
     assert next_position == expected_next
 
@@ -177,19 +177,19 @@ def test_spec_builds_one_encoder_per_process(tiny_model: Path):
 
 def test_paths_that_are_no_vision_language_model(tiny_model: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="missing: no such folder"):
-        Encoder(str(tmp_path / "missing"))
+        Encoder(EncoderSpec(str(tmp_path / "missing")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no model can be loaded"):
-        Encoder(str(tmp_path / "empty"))
+        Encoder(EncoderSpec(str(tmp_path / "empty")))
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     with pytest.raises(ValueError, match="type is 'qwen2', which olmrl cannot"):
-        Encoder(str(tmp_path / "text"))
+        Encoder(EncoderSpec(str(tmp_path / "text")))
     copy = shutil.copytree(tiny_model, tmp_path / "copy")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "image_token_id": 3}))
     with pytest.raises(ValueError, match="disagree on the id"):
-        Encoder(str(copy))
+        Encoder(EncoderSpec(str(copy)))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_a_template_that_does_not_fit_is_found_before_any_page(
     shutil.copytree(tiny_model, folder)
     (folder / "chat_template.jinja").write_text(template)
     with pytest.raises(ValueError, match=message) as caught:
-        Encoder(str(folder)).check_chat()
+        Encoder(EncoderSpec(str(folder))).check_chat()
     assert str(caught.value).startswith(f"{folder}: ")
-    Encoder(str(tiny_model)).check_chat()
+    Encoder(EncoderSpec(str(tiny_model))).check_chat()
 
 
 def test_pages_whose_text_spells_the_placeholder_are_bad(tiny_model: Path, tmp_path: Path):
@@ -221,6 +221,6 @@ def test_pages_whose_text_spells_the_placeholder_are_bad(tiny_model: Path, tmp_p
 
     path = write_pdf(tmp_path / "a.pdf", lines=["an <|image_pad|> in the text"])
     loaded = load_page(PageSource("a.pdf::1", str(path), 1), 100)
-    anchored = Encoder(str(tiny_model), anchor_text_len=500)
-    with pytest.raises(BadPage, match=r"the text of the page in it, has <\|image_pad\|>"):
+    anchored = Encoder(EncoderSpec(str(tiny_model), anchor_text_len=500))
+    with pytest.raises(BadPage, match=r"the text of the page in it, contains <\|image_pad\|>"):
         anchored.encode_page(loaded)

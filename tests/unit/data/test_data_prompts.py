@@ -31,7 +31,7 @@ def test_prompt_from_a_file(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["olmrl-v2", "v4", "", "file:", "olmrl-v1:x"])
 def test_unknown_names_list_what_is_allowed(name: str):
-    with pytest.raises(ValueError, match="allowed are olmrl-v1"):
+    with pytest.raises(ValueError, match="allowed: olmrl-v1"):
         load_prompt(name)
 
 

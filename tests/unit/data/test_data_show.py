@@ -130,7 +130,7 @@ def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
     [
         (["--index", "2"], "--index 2: train has pages 0 to 1"),
         (["--page", "zzz"], "no path of train contains it"),
-        (["--set", "other"], "there are train, held"),
+        (["--set", "other"], "allowed: train, held"),
         (["model.path=/nowhere"], "/nowhere: no such folder"),
         (["data.pipelin=[]"], "did you mean"),
     ],

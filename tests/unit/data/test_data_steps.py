@@ -13,7 +13,7 @@ from data_pdfs import write_pdf
 from PIL import Image
 
 from olmrl.config.registered import STEPS
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.encoded import IGNORED
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
@@ -76,7 +76,7 @@ def pair(folder: Path, markdown: str, name: str = "a") -> PageSource:
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model: Path) -> Encoder:
-    return Encoder(str(tiny_model))
+    return Encoder(EncoderSpec(str(tiny_model)))
 
 
 def test_published_pipeline_makes_an_example_that_decodes_to_its_text(tmp_path, encoder):
@@ -117,7 +117,7 @@ def test_only_what_is_wrong_with_a_page_drops_it(tmp_path, encoder, tiny_model):
     drop = build_pipeline(anchored).run(source, context)
     assert (drop.step, drop.rule) == (
         "Tokenizer",
-        "the instruction, or the text of the page in it, has <|image_pad|>",
+        "the instruction, or the text of the page in it, contains <|image_pad|>",
     )
     filled = Sample(
         source, truth("x"), np.zeros((2, 500, 3), np.uint8), "a", "b", "c", "text_first"
@@ -127,7 +127,7 @@ def test_only_what_is_wrong_with_a_page_drops_it(tmp_path, encoder, tiny_model):
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
     (folder / "chat_template.jinja").write_text("no image")
-    wrong = StepContext(np.random.default_rng(0), Encoder(str(folder)))
+    wrong = StepContext(np.random.default_rng(0), Encoder(EncoderSpec(str(folder))))
     with pytest.raises(ValueError, match="writes 0 image placeholders"):
         build_pipeline(PUBLISHED).run(source, wrong)
 

@@ -19,12 +19,12 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.items import ExampleNote, Made, StreamItem
 from olmrl.data.order import order
 from olmrl.data.page import PageSource, load_page
-from olmrl.data.page_sets import ExampleStream, load_sets
+from olmrl.data.page_sets import ExampleWork, load_sets
 from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
 from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import OrderedStream, PageStream
+from olmrl.data.streams import OrderedStream, PageWork
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent
@@ -65,7 +65,7 @@ def payload(item: StreamItem) -> Any:
 
 
 def test_pages_come_in_order_with_bad_ones_in_place(sources, spec):
-    items = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2))
+    items = list(OrderedStream(PageWork(tuple(sources), 60, spec), seed=3, epochs=2))
     assert [(item.epoch, item.index) for item in items] == [
         (e, i) for e in range(2) for i in range(9)
     ]
@@ -81,10 +81,10 @@ def test_pages_come_in_order_with_bad_ones_in_place(sources, spec):
 
 
 def test_stream_resumes_at_any_place(sources, spec):
-    whole = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2))
+    whole = list(OrderedStream(PageWork(tuple(sources), 60, spec), seed=3, epochs=2))
     for epoch, index in [(0, 5), (1, 0), (1, 8), (0, 9), (1, 9)]:
         start = {"start_epoch": epoch, "start_index": index}
-        rest = list(PageStream(sources, spec, seed=3, longest_side=60, epochs=2, **start))
+        rest = list(OrderedStream(PageWork(tuple(sources), 60, spec), seed=3, epochs=2, **start))
         expected = whole[epoch * 9 + index :]
         assert [(r.epoch, r.index) for r in rest] == [(e.epoch, e.index) for e in expected]
         for got, wanted in zip(rest, expected, strict=True):
@@ -94,13 +94,13 @@ def test_stream_resumes_at_any_place(sources, spec):
 
 
 def test_stream_goes_on_for_ever_and_can_keep_file_order(sources, spec):
-    taken = list(itertools.islice(PageStream(sources, spec, seed=None, longest_side=30), 20))
+    taken = list(itertools.islice(OrderedStream(PageWork(tuple(sources), 30, spec), seed=None), 20))
     assert [(item.epoch, item.index) for item in taken] == [(k // 9, k % 9) for k in range(20)]
     assert taken[10].note.page_id == "1.pdf::1"
 
 
 def test_pages_are_encoded_on_the_way_and_stay_in_the_object_store(sources, spec):
-    stream = PageStream(sources[:2], spec, seed=None, longest_side=90, epochs=1)
+    stream = OrderedStream(PageWork(tuple(sources[:2]), 90, spec), seed=None, epochs=1)
     encoder = spec.build()
     for item, source in zip(stream, sources, strict=False):
         expected = encoder.encode_page(load_page(source, 90))
@@ -117,6 +117,8 @@ class Touch:
     """Leaves a file per item and makes a megabyte."""
 
     folder: str
+    count: int = 300
+    item_bytes: int = 1_000_000
 
     def __call__(self, epoch: int, index: int, item: int) -> Made:
         Path(self.folder, f"{epoch}-{index}").touch()
@@ -124,7 +126,7 @@ class Touch:
 
 
 def test_a_payload_outlives_its_stream(tmp_path: Path):
-    stream = iter(OrderedStream(Touch(str(tmp_path)), 300, None, item_bytes=1_000_000, prefetch=8))
+    stream = iter(OrderedStream(Touch(str(tmp_path)), None, prefetch=8))
     first, second = next(stream), next(stream)
     stream.close()
     time.sleep(1.0)
@@ -134,7 +136,7 @@ def test_a_payload_outlives_its_stream(tmp_path: Path):
 
 
 def test_work_runs_ahead_only_as_far_as_asked(tmp_path: Path):
-    stream = OrderedStream(Touch(str(tmp_path)), 300, None, item_bytes=1_000_000, prefetch=16)
+    stream = OrderedStream(Touch(str(tmp_path)), None, prefetch=16)
     iterator = iter(stream)
     consumed = 0
     for wanted in (1, 60):
@@ -149,7 +151,7 @@ def test_work_runs_ahead_only_as_far_as_asked(tmp_path: Path):
 
 
 def test_a_stream_that_is_ahead_takes_no_cpu(tmp_path: Path):
-    stream = OrderedStream(Touch(str(tmp_path)), 300, None, item_bytes=1_000_000, prefetch=16)
+    stream = OrderedStream(Touch(str(tmp_path)), None, prefetch=16)
     iterator = iter(stream)
     next(iterator)
     time.sleep(3.0)
@@ -165,6 +167,8 @@ class DieOnce:
     """Takes its process down at two items, the first time."""
 
     folder: str
+    count: int = 24
+    item_bytes: int = 10
 
     def __call__(self, epoch: int, index: int, item: int) -> Made:
         mark = Path(self.folder, str(item))
@@ -175,7 +179,7 @@ class DieOnce:
 
 
 def test_work_of_a_data_worker_that_dies_is_done_again(tmp_path: Path):
-    items = list(OrderedStream(DieOnce(str(tmp_path)), 24, 5, item_bytes=10, epochs=1))
+    items = list(OrderedStream(DieOnce(str(tmp_path)), 5, epochs=1))
     assert [item.index for item in items] == list(range(24))
     assert [item.note for item in items] == order(24, 5, 0).tolist()
     assert {mark.name for mark in tmp_path.iterdir()} == {"3", "17"}
@@ -183,6 +187,9 @@ def test_work_of_a_data_worker_that_dies_is_done_again(tmp_path: Path):
 
 @dataclass(frozen=True)
 class Fail:
+    count: int = 6
+    item_bytes: int = 10
+
     def __call__(self, epoch: int, index: int, item: int) -> Made:
         if item == 3:
             raise ZeroDivisionError("a bug in the work")
@@ -191,14 +198,14 @@ class Fail:
 
 def test_errors_that_are_no_bad_page_propagate():
     with pytest.raises(Exception, match="a bug in the work"):
-        list(OrderedStream(Fail(), 6, None, item_bytes=10, epochs=1))
+        list(OrderedStream(Fail(), None, epochs=1))
 
 
 def test_impossible_starts(sources, spec):
     with pytest.raises(ValueError, match="at least one page"):
-        PageStream([], spec, seed=1, longest_side=10)
+        OrderedStream(PageWork((), 10, spec), seed=1)
     with pytest.raises(ValueError, match="an epoch has 9 pages"):
-        PageStream(sources, spec, seed=1, longest_side=10, start_index=10)
+        OrderedStream(PageWork(tuple(sources), 10, spec), seed=1, start_index=10)
 
 
 def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
@@ -240,8 +247,8 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     assert load_sets(settings.data, str(tmp_path)).opened == 11
 
     spec = EncoderSpec(str(tiny_model))
-    options = {"max_tokens": 2000, "seed": 7, "epochs": 2}
-    whole = list(ExampleStream(loaded.train, spec, **options))
+    work = ExampleWork(loaded.train, spec, max_tokens=2000, seed=7)
+    whole = list(OrderedStream(work, seed=7, epochs=2))
     assert [(item.epoch, item.index) for item in whole] == [
         (e, i) for e in range(2) for i in range(9)
     ]
@@ -254,7 +261,7 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     )
 
     # a stream that starts in the middle draws the same augmentation
-    rest = list(ExampleStream(loaded.train, spec, **options, start_epoch=1, start_index=4))
+    rest = list(OrderedStream(work, seed=7, epochs=2, start_epoch=1, start_index=4))
     assert len(rest) == 5
     for got, wanted in zip(rest, whole[13:], strict=True):
         if isinstance(wanted.note, ExampleNote):

@@ -7,7 +7,7 @@ from data_pairs import HEAD, PIPELINE, make_pairs
 from olmrl.data.order import order
 from olmrl.data.page import scan_pairs
 from olmrl.data.steps import Pipeline, build_pipeline
-from olmrl.data.text_rules import _JudgeWork, kept_pages, known_rules
+from olmrl.data.text_rules import _rule_of, kept_pages, known_rules
 
 TABLE = "| a | b |\n|---|---|\n| 1 | 2 |"
 
@@ -41,8 +41,7 @@ def test_pages_are_judged_without_their_image(tmp_path: Path):
         path.write_bytes(b"")
     pipeline = build_pipeline(PIPELINE)
     pages = tuple((source, pipeline) for source in scan_pairs(str(root)).sources)
-    work = _JudgeWork(pages)
-    found = [work(0, k, k) for k in range(5)]
+    found = [_rule_of(page) for page in pages]
     assert found == ["", "DatasetTextRuleFilter: markdown table", "", None, ""]
     assert known_rules(pages, str(tmp_path)) == [None] * 5
     plain = build_pipeline([PIPELINE[0], *PIPELINE[2:]])

@@ -13,7 +13,7 @@ import ray
 from olmrl.bench.__main__ import main as bench
 from olmrl.config.load import validate
 from olmrl.config.schema import GrpoConfig, ScorerConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import PageSource, read_reference, scan_bench
 from olmrl.data.payload import unpack_block
 from olmrl.errors import RunStopped
@@ -21,7 +21,7 @@ from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
 from olmrl.markup import front_matter
 from olmrl.rewards.pool import ScorerPool
-from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.requests import GenerationFailure
 from olmrl.run.directory import RunDirectory
 from olmrl.types import Completion, PolicyVersion, VersionSpan
 
@@ -73,7 +73,7 @@ def sources(tiny_pages):
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    return Encoder(str(tiny_model))
+    return Encoder(EncoderSpec(str(tiny_model)))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 
 from olmrl.evaluation.reading import PageReader, ReadingSpec, read_pages
-from olmrl.rollout.engine import GenerationFailure
+from olmrl.rollout.requests import GenerationFailure
 from olmrl.types import Completion, PolicyVersion, VersionSpan
 
 UPRIGHT = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from olmrl.config.schema import RolloutConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import scan_bench
 from olmrl.data.payload import unpack_block
 from olmrl.evaluation.transcribe import LADDER, TranscribeSettings, target_path, write_readings
@@ -50,7 +50,7 @@ def no_ray(monkeypatch):
 
 @pytest.fixture
 def encoder(tiny_model):
-    return Encoder(str(tiny_model))
+    return Encoder(EncoderSpec(str(tiny_model)))
 
 
 def transcribe(encoder, tiny_pages, tmp_path, settings, *answers):

@@ -9,7 +9,7 @@ from compressed_tensors.quantization import QuantizationConfig
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from olmrl.checkpoint.manifest import CheckpointError
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.export import fp8
 from olmrl.export.emulate import ProbedModel, Scored
 from olmrl.export.fp8 import PageSet, quantise
@@ -91,7 +91,9 @@ def test_static_scales_come_from_pages(tmp_path, tiny, bench, recipe):
     pages = PageSet(bench, limit=2, longest_side=200, max_tokens=64)
     report = quantise(tiny, str(tmp_path / "q"), recipe, pages=pages, dtype="float32")
     folder = ModelFolder(tmp_path / "q")
-    samples = load_samples(bench, Encoder(tiny), limit=2, longest_side=200, max_tokens=64)
+    samples = load_samples(
+        bench, Encoder(EncoderSpec(tiny)), limit=2, longest_side=200, max_tokens=64
+    )
     seen = largest_inputs(tiny, samples)
     if recipe == "int8":
         for name, largest in seen.items():

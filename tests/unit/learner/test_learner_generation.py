@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.generation import generate_greedily, whole_copy
 from olmrl.models.pixels import normalise
@@ -19,7 +19,7 @@ MAX_TOKENS = 10
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    return Encoder(str(tiny_model))
+    return Encoder(EncoderSpec(str(tiny_model)))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,9 @@ def _read(path, pages, batch_pages):
     mine = pages[strategy.rank :: strategy.world_size]
     copy = whole_copy(strategy, model)
     options = {"max_tokens": MAX_TOKENS, "batch_pages": batch_pages}
-    return [ids.tolist() for ids in generate_greedily(copy, mine, Encoder(path), **options)]
+    return [
+        ids.tolist() for ids in generate_greedily(copy, mine, Encoder(EncoderSpec(path)), **options)
+    ]
 
 
 @pytest.mark.parametrize("batch_pages", [1, 3])
@@ -78,7 +80,7 @@ def test_ranks_of_a_sharded_policy_read_different_numbers_of_pages(
 
 
 def test_a_transcription_stops_behind_its_end(tiny_model, pages, expected):
-    encoder = Encoder(str(tiny_model))
+    encoder = Encoder(EncoderSpec(str(tiny_model)))
     encoder.end_id = expected[1][4]
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
     read = list(generate_greedily(model, pages, encoder, max_tokens=MAX_TOKENS, batch_pages=3))

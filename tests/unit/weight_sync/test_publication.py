@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from olmrl.weight_sync.publication import groups, pack, payload_bytes, unpack
+from olmrl.weight_sync.publication import groups, pack, unpack
 
 
 def weights() -> list[tuple[str, torch.Tensor]]:
@@ -50,7 +50,7 @@ def test_the_stream_is_read_one_bucket_ahead_at_most() -> None:
 
 def test_payload_counts_tensors_not_padding() -> None:
     (bucket,) = pack([("x", torch.zeros(3, dtype=torch.bfloat16)), ("y", torch.zeros(1))], 10**6)
-    assert payload_bytes(bucket) == 3 * 2 + 4
+    assert bucket.num_bytes == 3 * 2 + 4
     assert len(bucket.data) == 128
 
 
