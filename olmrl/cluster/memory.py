@@ -229,15 +229,16 @@ def transcription_memory(
     tokens = prompts + generate.batch_pages * generate.max_tokens
     patches = generate.batch_pages * work.patches
     kv = kv_bytes_per_token(shape, model.dtype)
+    states = 1.0 * generate.batch_pages * state_bytes(shape)
     in_mlp = 3 * shape.language.inner + 4.6 * shape.hidden
     in_vision = (11 if compute == 4 else 18) * shape.vision.width
     gathered = float(matrix * BYTES[model.master_dtype]) if is_sharded(model, learner) else 0.0
     moments: list[Memory] = [
         {"gathered tensor": gathered},
         {"vision features": 1.0 * patches * in_vision * compute},
-        {"KV cache": 1.0 * prompts * kv, "activations": prompts * in_mlp * compute},
+        {"KV cache": prompts * kv + states, "activations": prompts * in_mlp * compute},
         {
-            "KV cache": tokens * kv * (1 + 0.5 / shape.language.count),
+            "KV cache": tokens * kv * (1 + 0.5 / shape.language.count) + states,
             "activations": 1.0 * tokens * _DECODED_TOKEN_BYTES,
         },
     ]
@@ -251,6 +252,11 @@ def transcription_memory(
 def kv_bytes_per_token(shape: ModelShape, dtype: str) -> int:
     """Keys and values of one token over all layers."""
     return 2 * shape.language.count * shape.language.keys * BYTES[dtype]
+
+
+def state_bytes(shape: ModelShape) -> int:
+    """Recurrent state of one sequence over all layers, in float32."""
+    return sum(stack.count * stack.state * 4 for stack in shape.stacks)
 
 
 def engine_memory(
@@ -291,4 +297,6 @@ def kv_cache_wanted(shape: ModelShape, rollout: RolloutConfig, work: Workload) -
     """Bytes that `max_num_seqs` sequences of mean length need, each group's prompt once."""
     groups = -(-rollout.max_num_seqs // rollout.group_size)
     tokens = groups * work.prompt + rollout.max_num_seqs * work.completion
-    return tokens * kv_bytes_per_token(shape, rollout.dtype)
+    # a recurrence keeps a state per sequence, and one at the end of each cached prompt
+    states = (groups + rollout.max_num_seqs) * state_bytes(shape)
+    return tokens * kv_bytes_per_token(shape, rollout.dtype) + states

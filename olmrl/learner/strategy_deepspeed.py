@@ -22,6 +22,7 @@ from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import NonFiniteStep, build_optim
 from olmrl.learner.packed import Policy, blank_batch
 from olmrl.learner.strategy import PolicyRunner, Strategy, ensure_process_group
+from olmrl.models.family import Family
 from olmrl.models.registry import family_of
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -40,7 +41,7 @@ class DeepspeedStrategy(Strategy):
         total_steps: int,
         reference: Callable[[], Any] | None = None,
     ) -> None:
-        _refuse_unsupported(model_config, learner)
+        _refuse_unsupported(model_config, learner, family_of(model.config))
         self._deepspeed = _import_deepspeed(model.device)
         on_gpu = model.device.type == "cuda"
         ensure_process_group(model.device)
@@ -209,7 +210,12 @@ def _finer_than_bfloat16(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _refuse_unsupported(model_config: ModelConfig, learner: LearnerConfig) -> None:
+def _refuse_unsupported(model_config: ModelConfig, learner: LearnerConfig, known: Family) -> None:
+    if known.is_recurrent and model_config.dtype != "float32":
+        raise ValueError(
+            f"learner.strategy: deepspeed rounds all weights to bfloat16, and {known.title} needs "
+            "the decay of its recurrence in float32; set learner.strategy to fsdp"
+        )
     if learner.optimizer.name != "adamw":
         raise ValueError(
             "learner.strategy: deepspeed shards flat buffers, which muon cannot update; "

@@ -103,6 +103,8 @@ class Family(ABC):
     """(pattern, replacement): parameters that vLLM keeps in one piece with others."""
     engine_head: ClassVar[str]
     """vLLM's name of the output head, which it shares with the embedding where they are tied."""
+    is_recurrent: ClassVar[bool] = False
+    """Whether some language layers carry a state along the text in the place of attention."""
     float32: ClassVar[str] = r"(?!)"
     """Pattern of the names of parameters, in any naming, that engines keep in float32."""
     quantisable: ClassVar[str]

@@ -86,6 +86,7 @@ class Qwen35(Qwen3VL):
         (r"\.in_proj_(qkv|z)\.", ".in_proj_qkvz."),
         (r"\.in_proj_(b|a)\.", ".in_proj_ba."),
     )
+    is_recurrent = True
     float32 = r".*\.A_log"
     quantisable = (
         r"model\.language_model\.layers\.\d+\."

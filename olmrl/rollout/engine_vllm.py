@@ -102,6 +102,11 @@ class VllmEngine(Engine):
             from olmrl.rollout.gauges import EngineGauges  # noqa: PLC0415
 
             loggers = [EngineGauges]
+        if current_platform.is_cpu() and config.dtype == "float32" and encoder.family.is_recurrent:
+            # Deferred: of vLLM's newer layers, which other families do without.
+            from olmrl.rollout import vllm_float32  # noqa: PLC0415
+
+            vllm_float32.install()
         # Its outputs are typed for every task vLLM serves; here they are always completions.
         self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
         self._dtype: Any = self._llm.model_config.dtype
@@ -188,7 +193,11 @@ class VllmEngine(Engine):
 
     def checksums(self) -> Checksums:
         """Checksums of the weights as the kernels hold them, over all tensor-parallel ranks."""
-        return self._loop.call(lambda: merge_shards(self._llm.collective_rpc("olmrl_checksums")))
+        return self._loop.call(
+            lambda: merge_shards(
+                self._llm.collective_rpc("olmrl_checksums", args=(self._encoder.family.float32,))
+            )
+        )
 
     def sleep(self) -> None:
         """Discard weights and KV cache (CUDA, `rollout.colocate`); unfinished work is recomputed.

@@ -5,6 +5,7 @@ vLLM mixes `WorkerExtension` into its worker class by name, in whichever process
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -97,19 +98,24 @@ class WorkerExtension:
         """Set the temperature of the next `score`."""
         self.model_runner.sampler.score_temperature = temperature
 
-    def olmrl_checksums(self) -> Checksums:
-        """Hash of every parameter this worker holds, packed ones included."""
+    def olmrl_checksums(self, float32: str) -> Checksums:
+        """Hash of every parameter this worker holds, packed ones included.
+
+        Args:
+            float32: pattern of the names of parameters that the model keeps in float32.
+        """
         found: Checksums = {}
         for module_name, module in self.model_runner.model.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 weights = parameter.data
                 if weights.numel() == 0 and name == "weight":
                     weights = _unpacked(module)
-                if weights.is_floating_point():
+                full = f"{module_name}.{name}"
+                if weights.is_floating_point() and not re.fullmatch(float32, full):
                     # CPU kernels widen biases; narrowing them again is exact.
                     weights = weights.to(self.model_runner.model_config.dtype)
                 if weights.numel():
-                    found[f"{module_name}.{name}"] = (tensor_hash(weights), weights.numel())
+                    found[full] = (tensor_hash(weights), weights.numel())
         return found
 
 

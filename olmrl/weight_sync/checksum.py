@@ -7,6 +7,7 @@ zero: it adds up over concatenation, ignores order and zero padding, and changes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -61,7 +62,8 @@ def cast_and_count(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Cast floating-point weights as they stream by, and add them to `sums` if it is given."""
     for name, tensor in named:
-        sent = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        kept = not tensor.is_floating_point() or re.fullmatch(family.float32, name)
+        sent = tensor if kept else tensor.to(dtype)
         if sums is not None:
             add(sums, family.engine_name(name), sent)
         yield name, sent
