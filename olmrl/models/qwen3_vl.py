@@ -165,8 +165,8 @@ class Qwen3VL(QwenVL):
         }
 
     def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
-        """As in published towers, deepstack ends before the last block."""
-        taps = min(3, size.vision_depth - 1, size.layers)
+        """As in published models, deepstack ends before the last block and the last layer."""
+        taps = min(3, size.vision_depth - 1, size.layers - 1)
         return {
             "hidden_size": size.vision_hidden,
             "intermediate_size": size.vision_intermediate,

@@ -24,7 +24,8 @@ from vllm.model_executor.layers.mamba.gdn.qwen_gdn_linear_attn import QwenGatedD
 
 def install() -> None:
     """Let layers that are built from now on compute in float32."""
-    QwenGatedDeltaNetAttention.forward_cpu = _forward
+    layers: Any = QwenGatedDeltaNetAttention
+    layers.forward_cpu = _forward
 
 
 def _forward(layer: Any, hidden: Tensor) -> Tensor:
@@ -37,8 +38,8 @@ def _forward(layer: Any, hidden: Tensor) -> Tensor:
     metadata = get_forward_context().attn_metadata
     if metadata is not None:  # None: vLLM measures memory
         for tokens, slots, known in _batches(metadata[layer.prefix]):
-            parts = (x[tokens].unflatten(0, (len(slots), -1)) for x in (mixed, decay, b.sigmoid()))
-            out[tokens] = _run(layer, *parts, slots, known).flatten(0, 1)
+            rows = (x[tokens].unflatten(0, (len(slots), -1)) for x in (mixed, decay, b.sigmoid()))
+            out[tokens] = _run(layer, slots, known, *rows).flatten(0, 1)
     result: Tensor = layer._output_projection(out, gate.unflatten(-1, (-1, layer.head_v_dim)))
     return result
 
@@ -58,7 +59,7 @@ def _batches(metadata: Any) -> Iterator[tuple[slice, Tensor, bool]]:
 
 
 def _run(
-    layer: Any, mixed_SLC: Tensor, decay_SLN: Tensor, beta_SLN: Tensor, slots: Tensor, known: bool
+    layer: Any, slots: Tensor, known: bool, mixed_SLC: Tensor, decay_SLN: Tensor, beta_SLN: Tensor
 ) -> Tensor:
     """[S, L, N, value width] of convolution and recurrence, which go on from the cache."""
     inputs, cached = layer.kv_cache
@@ -81,6 +82,7 @@ def _run(
     rule = torch_chunk_gated_delta_rule
     if mixed_SLC.shape[1] == 1:
         rule = torch_recurrent_gated_delta_rule
+    out: Tensor
     out, final = rule(
         query,
         key,

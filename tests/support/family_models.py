@@ -7,7 +7,7 @@ from olmrl.models.family import TinySize
 from olmrl.models.registry import FAMILIES
 
 IMAGE, VISION_START, VISION_END = 6, 3, 4
-SIZE = TinySize(64, 2, 4, 2, 128, 32, 2, 2, 64)
+SIZE = TinySize(64, 3, 4, 2, 128, 32, 2, 2, 64)
 IDS = {
     "<|endoftext|>": 0,
     "<|im_end|>": 2,

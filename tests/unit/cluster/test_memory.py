@@ -55,6 +55,11 @@ CASES = [
     Case(SIZES["tiny"], 768, 20, checkpointing=False, family="qwen2_vl"),
     Case(SIZES["tiny"], 2048, 16, checkpointing=False, dtype="bfloat16", family="qwen2_vl"),
     Case(SIZES["tiny"], 4096, 8, checkpointing=True, family="qwen2_vl"),
+    # features for several language layers, and norms of queries and keys
+    Case(WIDE, 768, 16, checkpointing=True, family="qwen3_vl"),
+    Case(SIZES["tiny"], 768, 20, checkpointing=False, family="qwen3_vl"),
+    Case(SIZES["tiny"], 2048, 16, checkpointing=False, dtype="bfloat16", family="qwen3_vl"),
+    Case(SIZES["tiny"], 4096, 8, checkpointing=True, family="qwen3_vl"),
 ]
 
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from learner_tiny import IMAGE, PATCH_WIDTH, make_config, make_group, make_model, pack
+from family_models import IDS, SIZE
+from learner_tiny import IMAGE, make_config, make_group, make_model, pack
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2_5_VLForConditionalGeneration
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.flops import adapter_cost, backward_cost, step_flops
 from olmrl.learner.model import add_adapters, freeze
 from olmrl.models.cost import CostModel
-from olmrl.models.registry import family_of
+from olmrl.models.registry import FAMILIES, family_of
 
 GRID = np.array([[1, 16, 12]])
 TEXT = 40
@@ -36,7 +36,7 @@ def shape_of(config):
 def counted(config, policy):
     """Operations of one forward and backward pass of transformers' own model."""
     torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="eager")
+    model = family_of(config).model_class()._from_config(config, attn_implementation="eager")
     freeze(model, policy.freeze)
     if policy.lora is not None:
         add_adapters(model, policy.lora)
@@ -45,7 +45,7 @@ def counted(config, policy):
     with FlopCounterMode(display=False) as counter:
         out = model(
             input_ids=ids,
-            pixel_values=torch.rand(int(GRID.prod()), PATCH_WIDTH),
+            pixel_values=torch.rand(int(GRID.prod()), shape_of(config).patch_width),
             image_grid_thw=torch.from_numpy(GRID),
             mm_token_type_ids=(ids == IMAGE).long(),
             use_cache=False,
@@ -55,10 +55,21 @@ def counted(config, policy):
 
 
 @pytest.mark.parametrize("trained", CASES.values(), ids=CASES.keys())
-def test_what_is_frozen_is_not_counted(trained):
-    config = make_config()
-    config.vision_config.fullatt_block_indexes = [0, 1]
-    policy = ModelConfig(path="tiny", **trained)
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_what_is_frozen_is_not_counted(model_type, trained):
+    config = FAMILIES[model_type].tiny_config(SIZE, IDS, 64, 0.2)
+    assert_counted(config, ModelConfig(path="tiny", **trained))
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_adapters_of_the_tower_may_be_in_its_merger_too(model_type):
+    config = FAMILIES[model_type].tiny_config(SIZE, IDS, 64, 0.2)
+    for stage in shape_of(config).vision.stages[2:]:
+        lora = LoraConfig(rank=4, target_modules=tuple(stage))
+        assert_counted(config, ModelConfig(path="tiny", lora=lora))
+
+
+def assert_counted(config, policy):
     expected, tokens = counted(config, policy)
     parts = (
         CostModel.of(shape_of(config)),

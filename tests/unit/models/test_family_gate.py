@@ -123,7 +123,7 @@ def off_zero(model):
 def test_adapters_in_both_stacks_get_transformers_own_gradients(known):
     shape = known.shape(make_family_config(known.model_type).to_dict())
     targets = {layer for stack in (*shape.stacks, shape.vision) for layer in stack.matrices}
-    lora = LoraConfig(rank=2, dropout=0.0, target_modules=targets)
+    lora = LoraConfig(rank=2, alpha=2.0, dropout=0.0, target_modules=targets)
     plain = make_family_model(known.model_type)
     add_adapters(plain, lora)
     off_zero(plain)
