@@ -289,7 +289,8 @@ class HfEngine(Engine):
             logits_to_keep=1,
         )
         cache = output.past_key_values
-        cache.batch_repeat_interleave(rows)
+        # one row becomes many; recurrent states know no other way
+        cache.reorder_cache(torch.zeros(rows, dtype=torch.int64, device=self._device))
         return cache, output.logits[:, -1].expand(rows, -1), following
 
     @torch.inference_mode()

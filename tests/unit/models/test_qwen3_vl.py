@@ -12,7 +12,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from olmrl.cluster.shape import model_shape
 from olmrl.config.schema import FreezeConfig, LearnerConfig, ModelConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import EncoderSpec
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossOutput
 from olmrl.learner.model import load_policy, prepare_policy
@@ -142,7 +142,7 @@ def test_a_made_model_says_what_its_images_are(tmp_path):
     settings = image_settings(str(folder))
     assert (settings.patch_size, settings.merge_size) == (16, 2)
     assert settings.normalisation.mean == (1.0,) * 3
-    encoder = Encoder(str(folder))
+    encoder = EncoderSpec(str(folder)).build()
     encoder.check_chat()
     page = encoder.encode_prompt("p", encoder.chat("read"), [np.zeros((100, 130, 3), np.uint8)])
     assert page.image_grid_thw.tolist() == [[1, 6, 8]]
