@@ -1,18 +1,4 @@
-"""The run directory: one shape for SFT and GRPO, everything a run leaves behind.
-
-config.yaml       resolved configuration
-metrics.jsonl     one row per step
-steps.jsonl       which pages each step was trained on
-rollouts/         sampled prompt groups before any drop, one JSON file a group
-evaluations/      one JSON file per held-out evaluation
-pages/            PNG of every page shown in rollouts/ or evaluations/
-logs/             what happened, one file per role and rank
-bad_pages.jsonl   pages that could not be used, each once, with the reason
-dropped_pages.jsonl   SFT: good pages that a data step left out, each once, with step and rule
-checkpoints/      step-N folders
-report.html       what the run did
-wandb_id          id of the run at W&B
-"""
+"""Paths and writers of the run directory (docs/design.md#the-run-directory)."""
 
 from __future__ import annotations
 
@@ -38,12 +24,7 @@ class _Listing:
     """A JSONL file that lists each thing once, across resumes; safe for many threads."""
 
     def __init__(self, path: Path, key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
-        """Describe the file; nothing is read or written yet.
-
-        Args:
-            path: Where it lies.
-            key: What identifies the thing that a row lists.
-        """
+        """Describe the file; nothing is read or written yet. `key` identifies what a row lists."""
         self._path = path
         self._key = key
         self._known: set[tuple[Any, ...]] | None = None
@@ -54,12 +35,12 @@ class _Listing:
         return read_rows(self._path) if self._path.exists() else []
 
     def add(self, row: dict[str, Any]) -> None:
-        """List a thing, if it is not listed yet."""
+        """List a thing unless it is listed already."""
         with self._lock:
             if self._known is None:
                 rows = self.rows()
                 self._known = {self._key(known) for known in rows}
-                # written anew: a killed run may have left half a row at the end
+                # Rewritten: a killed run may have left half a row at the end.
                 storage.write_jsonl(self._path, rows)
             if self._key(row) not in self._known:
                 self._known.add(self._key(row))
@@ -122,7 +103,7 @@ class RunDirectory:
         """Remove what was written after a step, so that a resumed run records no step twice.
 
         Args:
-            step: of the checkpoint that the run continues from; 0: it starts over.
+            step: step of the checkpoint that the run continues from; 0: it starts over.
         """
         for path in (self.metrics, self.steps):
             if not path.exists():
@@ -156,7 +137,7 @@ class RunDirectory:
 
         Args:
             page_id: the page.
-            pixels: gives its [H, W, 3] pixels, where they are not saved yet.
+            pixels: gives its [H, W, 3] pixels, if they are not saved yet.
         """
         name = hashlib.sha1(page_id.encode()).hexdigest()[:16] + ".png"
         target = self.path / "pages" / name
@@ -174,7 +155,7 @@ class RunDirectory:
             group: the group.
             page: its truth.
             image: path of the page's picture, from `page_image`.
-            fate: what it met (ready, zero_variance, ...).
+            fate: what became of it (ready, zero_variance, ...).
         """
         value = {
             "step": step,
@@ -205,8 +186,8 @@ class RunDirectory:
 def bad_page_place(row: Mapping[str, Any]) -> tuple[str, int]:
     """PDF and page number of a row of bad_pages.jsonl.
 
-    Pages of two sets may share an id, and files of older runs hold ids that begin with the PDF's
-    whole path.
+    Page ids would not do: two sets may share one, and older runs wrote ids that begin with the full
+    path of the PDF.
     """
     return row["path"], int(row["page_id"].rpartition("::")[2])
 
