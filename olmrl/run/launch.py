@@ -46,7 +46,7 @@ class LearnerGroup:
         """Start the group.
 
         Args:
-            worker: `module:class` of the LearnerWorker that each rank builds from the task and runs.
+            worker: `module:class` of the LearnerWorker that each rank builds from `task` and runs.
             task: picklable description of the work.
             config: number of ranks, devices, restarts.
             run_dir: holds Ray Train's own state (`ray_train/`) and, if a guard ends the run, its

@@ -25,7 +25,7 @@ class StopRequest:
         self._signal = signal.SIGTERM
 
     def install(self) -> None:
-        """Handle signals. Call it after Ray has started, which installs a SIGTERM handler itself."""
+        """Handle signals. Call it after Ray has started, as Ray sets a SIGTERM handler too."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._arrived)
 

@@ -22,7 +22,7 @@ from olmrl.metrics import Clock, Last, Mean, Measurements, Sum, merge
 from olmrl.models.patches import images_encoded
 from olmrl.run.worker import LearnerWorker
 from olmrl.sft.evaluator import SftEvaluator
-from olmrl.sft.feed import TRAIN, Progress, StepShare
+from olmrl.sft.feed import TRAIN, PagesUsed, StepShare
 from olmrl.sft.task import SftTask
 from olmrl.types import PackedBatch, PolicyVersion
 
@@ -36,7 +36,7 @@ class SftWorker(LearnerWorker[SftTask]):
         super().__init__(task, task.config.evaluation.mode)
         self._learner = SftLearner(self._strategy, replay_dir=f"{task.run_dir}/replay")
         self._evaluator = SftEvaluator(task, self._strategy, self._learner, self._store, self._pack)
-        self._used = Progress()
+        self._used = PagesUsed()
         """Pages used up to the current weights."""
         self._ahead: Any = None
         """Ref of the next share; its pages travel here while a step is trained."""
@@ -56,7 +56,7 @@ class SftWorker(LearnerWorker[SftTask]):
     def _announce(self, restored: Restored | None) -> PolicyVersion:
         step = 0
         if restored is not None:
-            step, self._used = restored.step, Progress.from_json(restored.extra)
+            step, self._used = restored.step, PagesUsed.from_json(restored.extra)
         return PolicyVersion(ray.get(self._actor.begin.remote(step, self._used)), step)
 
     def _extras(self) -> tuple[dict[str, Any], dict[str, bytes]]:
