@@ -199,14 +199,13 @@ def write(tensors: Tensors, to: dcp.FileSystemWriter, group: dist.ProcessGroup |
 
 def read_into(tensors: Tensors, folder: str, group: dist.ProcessGroup | None) -> None:
     """Fill tensors in place from a checkpoint folder (a collective over `group`)."""
+    _load(tensors, folder, process_group=group, no_dist=not dist.is_initialized())
+
+
+def _load(tensors: Tensors, folder: str, **options: Any) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(
-            tensors,
-            storage_reader=reader(folder),
-            process_group=group,
-            no_dist=not dist.is_initialized(),
-        )
+        dcp.load(tensors, storage_reader=reader(folder), **options)
 
 
 def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Iterator[Stored]:
@@ -233,9 +232,7 @@ def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Itera
 def _filled(batch: Tensors, folder: str) -> Iterator[Stored]:
     if not batch:
         return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(batch, storage_reader=reader(folder), no_dist=True)
+    _load(batch, folder, no_dist=True)
     yield from batch.items()
 
 

@@ -33,7 +33,7 @@ REWARDS = (
     RewardConfig(name="bench", options={"integrity": False}),
     RewardConfig(name="edit_distance"),
 )
-"""What scores held-out transcriptions; pages without tests or a reference go without that reward."""
+"""What scores held-out transcriptions, where a page has tests or a reference."""
 
 _WORD = re.compile(r"\w+")
 _TAG = re.compile(r"<[^>]*>")

@@ -2,8 +2,8 @@
 
     page --ask--> Generator --Completion | GenerationFailure--> take --> PageReading
 
-`bench run`, held-out evaluation, SFT's evaluation and the parity check read pages through this. They
-differ in the generator: the engines of a run, one engine, or the policy in this process.
+`bench run`, held-out evaluation, SFT's evaluation and the parity check all read pages through this,
+with different generators: the engines of a run, one engine, or the policy in this process.
 """
 
 from __future__ import annotations

@@ -42,8 +42,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-# Heavy imports are deferred: torch, Ray and a model's code take ten seconds of CPU, for which a
-# misspelt key need not wait.
+# Deferred: a misspelt key need not wait for torch, Ray and a model's code, ten seconds of CPU.
 
 
 def _start(config: GrpoConfig, plan: Plan, directory: RunDirectory) -> int:

@@ -27,8 +27,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.sft") -> in
     )
 
 
-# Heavy imports are deferred: torch, Ray and a model's code take ten seconds of CPU, for which a
-# misspelt key need not wait.
+# Deferred: a misspelt key need not wait for torch, Ray and a model's code, ten seconds of CPU.
 
 
 def _start(config: SftConfig, plan: Plan, directory: RunDirectory) -> int:
