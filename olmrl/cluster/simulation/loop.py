@@ -65,7 +65,7 @@ class Forecast:
 
 @dataclass(slots=True)
 class _Tally:
-    """Totals at one moment; the outcome is the difference between two."""
+    """Totals at one moment; a forecast comes from the difference of two."""
 
     at: float = 0.0
     engines: float = 0.0
@@ -152,7 +152,7 @@ class _Run:
         for group in engine.leave():
             engine.load -= 1
             if not group.missing:
-                continue  # a sibling finishing just now completed the over-sampled group
+                continue  # a sibling finished at the same time and completed the group
             self.counts["completions"] += 1
             group.missing -= 1
             start = max(now + self.costs.handover, heapq.heappop(self.scorers))
