@@ -212,7 +212,7 @@ class HeldoutEvaluator:
         value = figures.record(step, pages, images, ordered)
         value["scores"]["failed"] = float(len(finished.failed))
         value["failed"] = finished.failed
-        self._directory.evaluation(step, value)
+        self._directory.write_evaluation(step, value)
         return Evaluated(finished.version, value["scores"])
 
     def _picture(self, block: Any) -> UInt8Array:

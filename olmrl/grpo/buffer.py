@@ -184,8 +184,8 @@ class RolloutBuffer(RunActor):
 
         None, on all ranks alike, when the pages are used up or the run was asked to end.
         """
-        present = await self._until(lambda: self._settle(batch_id))
-        if not present or batch_id not in self._leases:
+        current = await self._until(lambda: self._settle(batch_id))
+        if not current or batch_id not in self._leases:
             return None
         if self._colocated and not self._asleep:
             self._sleep_due = True

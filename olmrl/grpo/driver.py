@@ -8,7 +8,7 @@
     evaluate  starts the HeldoutEvaluator on the same engines while the learner waits
 
 Nothing here decides what is trained: the ledger does. After a learner restart the Driver forgets
-its work in flight and goes on from the ledger's position.
+its work in flight and continues from the ledger's position.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from olmrl.data.streams import PageStream
 from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
-from olmrl.grpo.pages_ahead import PageFeed
+from olmrl.grpo.page_feed import PageFeed
 from olmrl.metrics import Measurements, Sink, flatten, merge
 from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
@@ -265,7 +265,7 @@ class GrpoDriver(Driver[BufferView]):
         if self._recorded[step] < self._config.logging.rollout_groups:
             self._recorded[step] += 1
             image = self._directory.page_image(group.page_id, partial(self._picture, opened.block))
-            self._directory.rollouts(step, group, ray.get(opened.page), image, fate)
+            self._directory.write_group(step, group, ray.get(opened.page), image, fate)
 
     def _picture(self, block: Any) -> UInt8Array:
         return self._encoder.build().picture(unpack_block(ray.get(block)))
@@ -310,7 +310,7 @@ class GrpoDriver(Driver[BufferView]):
 
     def _write_row(self, row: StepRow) -> None:
         seconds, self._step_started = row.at - self._step_started, row.at
-        self._directory.trained(row.step, row.pages)
+        self._directory.write_step(row.step, row.pages)
         if self._timeline.wants(row.step):
             self._timeline.step(row.spans)
         counted = merge(self._pool.measurements(), self._scorers.measurements(), self._moved)

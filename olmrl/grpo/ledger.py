@@ -81,7 +81,7 @@ class Ledger:
     def issuable(self) -> int:
         """How many more groups keep within the staleness bound.
 
-        None may be issued before the engines hold weights of the present incarnation.
+        None may be issued before the engines hold weights of the current incarnation.
         """
         held = self.engine_version
         if held is None or held.incarnation != self.version.incarnation:

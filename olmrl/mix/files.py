@@ -205,11 +205,7 @@ def relative(path: str, root: str) -> str:
 def listing(root: str, suffix: str) -> list[str]:
     """Files below `root`, sorted, leaving out hidden folders (the verbs' own state)."""
     found = storage.list_files(root, suffix)
-    return [path for path in found if not any(p.startswith(".") for p in _parts(path, root))]
-
-
-def _parts(path: str, root: str) -> tuple[str, ...]:
-    return PurePosixPath(relative(path, root)).parts
+    return [path for path in found if "/." not in "/" + relative(path, root)]
 
 
 def size_of(path: str) -> int:

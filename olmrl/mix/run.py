@@ -156,7 +156,7 @@ class Run:
             self.finished_keys.add(key)
 
     def summary(self, stopped_by: type[BaseException] | None = None) -> dict[str, Any]:
-        """The content of `summary.json`: totals since the first start, and every problem by key."""
+        """The content of `summary.json`: totals since the first start, and all problems."""
         return {
             "verb": self.verb,
             "output": self.output,

@@ -52,6 +52,10 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        self.metrics = self.path / "metrics.jsonl"
+        self.steps = self.path / "steps.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.report = self.path / "report.html"
         self._bad = _Listing(self.path / "bad_pages.jsonl", bad_page_place)
         self._dropped = _Listing(
             self.path / "dropped_pages.jsonl", itemgetter("path", "page", "rule")
@@ -68,26 +72,6 @@ class RunDirectory:
         """Whether a run has written here."""
         return (self.path / "config.yaml").exists()
 
-    @property
-    def metrics(self) -> Path:
-        """Path of metrics.jsonl."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def steps(self) -> Path:
-        """Path of steps.jsonl."""
-        return self.path / "steps.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def report(self) -> Path:
-        """Path of report.html."""
-        return self.path / "report.html"
-
     def wandb_id(self) -> str:
         """Id of this run at W&B, the same after a resume."""
         path = self.path / "wandb_id"
@@ -95,8 +79,8 @@ class RunDirectory:
             storage.write_text(path, secrets.token_hex(4))
         return path.read_text("utf-8")
 
-    def trained(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
-        """List the pages of a step: epoch, place in its order, page id."""
+    def write_step(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
+        """Write the pages of a step: epoch, place in its order, page id."""
         _append(self.steps, {"step": step, "pages": [list(page) for page in pages]})
 
     def continue_from(self, step: int) -> None:
@@ -147,7 +131,7 @@ class RunDirectory:
             os.replace(temporary, target)
         return f"pages/{name}"
 
-    def rollouts(self, step: int, group: PromptGroup, page: Page, image: str, fate: str) -> None:
+    def write_group(self, step: int, group: PromptGroup, page: Page, image: str, fate: str) -> None:
         """Write one scored prompt group.
 
         Args:
@@ -168,7 +152,7 @@ class RunDirectory:
         name = f"step-{step:06d}-{hashlib.sha1(group.group_id.encode()).hexdigest()[:8]}.json"
         storage.write_json(self.path / "rollouts" / name, value)
 
-    def evaluation(self, step: int, value: dict[str, Any]) -> None:
+    def write_evaluation(self, step: int, value: dict[str, Any]) -> None:
         """Write one held-out evaluation."""
         storage.write_json(self.path / "evaluations" / f"step-{step:06d}.json", value)
 

@@ -61,7 +61,7 @@ class Driver(ABC, Generic[ViewType]):
         """Loop until the learner has finished.
 
         Args:
-            learner_error: Gives the learner's failure, if it has failed.
+            learner_error: Returns the learner's failure, if it has failed.
             stop: Says whether the run was asked to save and end.
 
         Raises:

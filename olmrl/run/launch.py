@@ -1,6 +1,6 @@
 """What a Driver starts: the run's actor, on the Driver's node, and the LearnerGroup.
 
-The LearnerGroup runs LearnerWorkers under Ray Train, in a thread beside the Driver.
+The LearnerGroup runs LearnerWorkers under Ray Train, in a thread of the Driver's process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def start_actor(kind: type[RunActor], *arguments: Any) -> Any:
 
 
 class LearnerFailed(ValueError):
-    """The learner gave up; the message is its own last sentence."""
+    """The learner gave up; the message is its last sentence."""
 
 
 class LearnerGroup:
@@ -116,7 +116,7 @@ def _run_rank(settings: dict[str, Any]) -> None:
 def guarded(work: Callable[[], None], verdict: str) -> None:
     """Do a rank's work; if a guard ends it, leave the reason where the Driver looks.
 
-    Ray Train retries whatever is raised, and would go on past the fault.
+    Ray Train retries whatever is raised, and would carry on past the fault.
     """
     try:
         work()

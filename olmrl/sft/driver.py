@@ -56,7 +56,7 @@ class SftDriver(Driver[FeedView]):
         cost: Operations of the model, used to balance the ranks.
         pages: Training and evaluation sets.
         bad: Lists those that cannot be used.
-        read: Pages that the policy reads in evaluations (`scoring.sample_pages`).
+        to_read: Pages that the policy reads in evaluations (`scoring.sample_pages`).
         feed: StepFeed actor.
         sinks: Where metrics go.
         on_step: Told each step's row, with the newest evaluation's figures.
@@ -72,7 +72,7 @@ class SftDriver(Driver[FeedView]):
         cost: CostModel,
         pages: SftPages,
         bad: BadPages,
-        read: Sequence[tuple[str, PageItem]],
+        to_read: Sequence[tuple[str, PageItem]],
         feed: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
@@ -89,7 +89,7 @@ class SftDriver(Driver[FeedView]):
         """What became of the pages up to the newest reported step."""
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
-        self._read = tuple(read)
+        self._to_read = tuple(to_read)
         self._prepared: list[scoring.EvaluationPage] | None = None
         """The pages to read, rendered and encoded once for all evaluations of the run."""
         self._records: list[tuple[int, dict[str, Any]]] = []
@@ -235,7 +235,7 @@ class SftDriver(Driver[FeedView]):
 
     def _score_pages(self, incarnation: int, step: int) -> None:
         if self._prepared is None:
-            self._prepared = scoring.prepare(self._read, self._encoder, self._directory)
+            self._prepared = scoring.prepare(self._to_read, self._encoder, self._directory)
         pages = self._prepared
         prompts = [(str(number), one.block) for number, one in enumerate(pages)]
         ranks = self._config.learner.workers
@@ -245,7 +245,7 @@ class SftDriver(Driver[FeedView]):
         if readings is None:
             return
         scored = scoring.score(step, pages, readings, self._encoder, self._directory)
-        self._directory.evaluation(step, scored.record)
+        self._directory.write_evaluation(step, scored.record)
         self._records.append((step, scored.record))
         ray.get(self._actor.scored.remote(incarnation, step, scored.figures))
 
@@ -282,7 +282,7 @@ class SftDriver(Driver[FeedView]):
         if trained:
             offered = self._offered.pop(step)
             self.tally, self._trained = offered.tally, step
-            self._directory.trained(step, offered.places)
+            self._directory.write_step(step, offered.places)
         figures = flatten(row.measured) | flatten(self.tally.measurements("data"))
         if not trained:
             figures |= flatten(self._evaluated.pop(step, {}))

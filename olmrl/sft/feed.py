@@ -183,10 +183,10 @@ class StepFeed(RunActor):
         None, on all ranks alike, beyond the channel's end or when the run was asked to end, and
         None when a newer learner begins.
         """
-        present = await self._until(
+        current = await self._until(
             lambda: step in self._steps.get(channel, {}) or self._ended(channel, step)
         )
-        if not present or self._ended(channel, step):
+        if not current or self._ended(channel, step):
             return None
         share = self._steps[channel][step][rank]
         self._taken[channel, step] = self._taken.get((channel, step), 0) + 1

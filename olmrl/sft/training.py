@@ -43,7 +43,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)
     for _, page in pages.bad:
         bad.list(page)
-    read = sample_pages(config, pages.evaluation)
+    to_read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
     total = total_steps(config, [not rule for rule in pages.foreseen])
     held = sum(len(held_out.items) for held_out in pages.evaluation)
@@ -67,7 +67,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         cost=operations(config.model.path),
         pages=pages,
         bad=bad,
-        read=read,
+        to_read=to_read,
         feed=feed,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("SFT", total, COLUMNS),

@@ -60,7 +60,7 @@ class Run:
             cost=CostModel(1, 0, 0, 0, 1, 0, 0, 0),
             pages=self.pages,
             bad=BadPages(self.directory, self.pages.sources(), settings.data.max_bad_fraction),
-            read=(),
+            to_read=(),
             feed=self.feed,
             sinks=[JsonlSink(self.directory.metrics)],
             on_step=lambda step, row: None,
