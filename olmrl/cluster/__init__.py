@@ -10,14 +10,17 @@ by name.
 """
 
 from olmrl.cluster.describe import describe, refusal
-from olmrl.cluster.plan import Plan, Role, make_plan, plan_grpo, plan_sft
-from olmrl.cluster.resources import PlanError, parse_cluster
+from olmrl.cluster.plan import Plan, Role, check, make_plan, plan_grpo, plan_sft
+from olmrl.cluster.resources import Node, PlanError, Resources, parse_cluster
 from olmrl.cluster.shape import model_shape, operations
 
 __all__ = [
+    "Node",
     "Plan",
     "PlanError",
+    "Resources",
     "Role",
+    "check",
     "describe",
     "make_plan",
     "model_shape",
