@@ -1,4 +1,4 @@
-"""From a run to a model people can serve."""
+"""From a run to a model that can be served."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.ch
     quiet_libraries()
     try:
         _require_folders(options)
-        # Deferred: torch and a model's code take ten seconds of CPU, which a wrong path need not
-        # wait for.
+        # Deferred: a wrong path need not wait for torch and a model's code, ten seconds of CPU.
         from olmrl.checkpoint.commands import run
 
         return run(options)
@@ -52,10 +51,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     export.add_argument("--base", help="source of config and processor, if model.path has moved")
     export.add_argument("--dtype", choices=get_args(Dtype), help="default: the run's model.dtype")
 
-    average = verbs.add_parser("soup", help="average of models")
+    average = verbs.add_parser("soup", help="weighted average of models")
     average.add_argument("models", nargs="+", metavar="MODEL", help="model folders")
     average.add_argument("out", metavar="OUT", help="new model folder")
-    average.add_argument("--weights", type=float, nargs="+", help="share of each; default: equal")
+    average.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        help="weight of each model, summing to 1; default: equal",
+    )
 
     rounding = verbs.add_parser("fp8", help="8-bit copy for vLLM")
     rounding.add_argument("model", metavar="MODEL", help="model folder")
@@ -67,7 +71,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     compare.add_argument("model", metavar="MODEL", help="model folder")
     _add_page_options(compare, required=True)
     compare.add_argument("--worst", type=int, default=10, help="tokens listed (default 10)")
-    compare.add_argument("--max-mean-gap", type=float, help="exit with 1 beyond this mean gap")
+    compare.add_argument("--max-mean-gap", type=float, help="exit with code 1 above this mean gap")
     return parser
 
 

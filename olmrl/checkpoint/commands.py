@@ -14,14 +14,14 @@ from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.evaluation.parity_texts import greedy_completions
 from olmrl.export import fp8, hf, parity
 from olmrl.export.emulate import ProbedModel
-from olmrl.export.samples import Sample, load_pages
+from olmrl.export.samples import CalibrationPages, PageTokens, load_pages
 from olmrl.export.soup import soup
 
 CONSOLE = Console(soft_wrap=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the verb of the command line; returns the exit code.
+    """Run the verb; returns the exit code.
 
     Raises:
         ValueError: a folder, step, recipe or weight is wrong.
@@ -58,7 +58,7 @@ def run_fp8(options: argparse.Namespace) -> int:
     """Quantise a model."""
     pages = None
     if options.pages:
-        pages = fp8.PageSet(
+        pages = CalibrationPages(
             options.pages,
             options.limit,
             options.longest_side,
@@ -92,7 +92,7 @@ def run_parity(options: argparse.Namespace) -> int:
     probe = ProbedModel(options.model, getattr(torch, options.dtype))
     scored = []
     for page, completion in zip(pages, completions, strict=True):
-        sample = Sample(page, completion.token_ids.astype(np.int64))
+        sample = PageTokens(page, completion.token_ids.astype(np.int64))
         scored.append(probe.score(sample, encoder.banned_ids))
     found = parity.judge(
         [page.page_id for page in pages],
@@ -121,7 +121,9 @@ def _print_parity(found: parity.Parity) -> None:
             f"{page.largest_gap:.4f}",
         )
     CONSOLE.print(table)
-    worst = Table("worst tokens: page", "place", "vLLM chose", "transformers would", "vLLM", "hf")
+    worst = Table(
+        "worst tokens: page", "position", "vLLM chose", "transformers would", "vLLM", "hf"
+    )
     worst.columns[0].overflow = "fold"
     for token in found.worst:
         worst.add_row(
@@ -135,5 +137,5 @@ def _print_parity(found: parity.Parity) -> None:
     CONSOLE.print(worst)
     CONSOLE.print(
         f"greedy match {found.match_rate:.2%}; |log-prob gap| mean {found.mean_gap:.5f}, "
-        f"largest {found.largest_gap:.4f}; beyond {parity.OUTLIER}: {found.outliers:.2%} of tokens"
+        f"largest {found.largest_gap:.4f}; above {parity.OUTLIER}: {found.outliers:.2%} of tokens"
     )

@@ -1,4 +1,4 @@
-"""The folder of a run's checkpoints: which exist, are complete, and get removed. Needs no torch."""
+"""The folder of a run's checkpoints: which exist, are complete, are removed. Needs no torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CheckpointFolder:
             root: folder of the `step-N` folders.
             keep_last: number of newest checkpoints to keep, at least 1.
             keep_best: number of checkpoints to keep by score as well (see `record_score`).
-            best_mode: whether the best score is the smallest or the largest.
+            best_mode: whether the smallest or the largest score is best.
         """
         if keep_last < 1:
             raise CheckpointError(f"keep_last: must be >= 1, got {keep_last}")

@@ -40,8 +40,6 @@ class Checkpoint:
     """The folder, local or remote."""
     step: int
     """Steps in the weights."""
-    world: int
-    """Number of ranks that wrote it."""
     files: Mapping[str, int]
     """Size in bytes of each file, by path within the folder."""
 
@@ -120,9 +118,7 @@ def open_checkpoint(folder: str) -> Checkpoint:
             f"this one reads formats up to {FORMAT}"
         )
     try:
-        checkpoint = Checkpoint(
-            folder, int(manifest["step"]), int(manifest["world"]), dict(manifest["files"])
-        )
+        checkpoint = Checkpoint(folder, int(manifest["step"]), dict(manifest["files"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{marker}: damaged ({error})") from error
     present = sizes(folder)

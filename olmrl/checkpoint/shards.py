@@ -29,6 +29,7 @@ Tensors = dict[str, torch.Tensor]
 Stored = tuple[str, torch.Tensor]
 RNG = "rng"
 _METADATA = ".metadata"
+_BATCH_BYTES = 2**30
 _TAG = "$"
 
 
@@ -199,23 +200,21 @@ def write(tensors: Tensors, to: dcp.FileSystemWriter, group: dist.ProcessGroup |
 
 def read_into(tensors: Tensors, folder: str, group: dist.ProcessGroup | None) -> None:
     """Fill tensors in place from a checkpoint folder (a collective over `group`)."""
+    _load(tensors, folder, process_group=group, no_dist=not dist.is_initialized())
+
+
+def _load(tensors: Tensors, folder: str, **options: Any) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(
-            tensors,
-            storage_reader=reader(folder),
-            process_group=group,
-            no_dist=not dist.is_initialized(),
-        )
+        dcp.load(tensors, storage_reader=reader(folder), **options)
 
 
-def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Iterator[Stored]:
-    """Read the given tensors in full, in one process, about `batch_bytes` at a time.
+def stored(folder: str, names: Sequence[str]) -> Iterator[Stored]:
+    """Read the given tensors in full, in one process, about 1 GiB at a time.
 
     Args:
         folder: checkpoint folder.
         names: paths in the state, as returned by `saved_shapes`.
-        batch_bytes: maximum bytes in memory at once, unless a single tensor is larger.
     """
     index = reader(folder).read_metadata().state_dict_metadata
     batch: Tensors = {}
@@ -223,7 +222,7 @@ def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Itera
         entry = index[name]
         assert isinstance(entry, TensorStorageMetadata)
         tensor = torch.empty(entry.size, dtype=entry.properties.dtype)
-        if batch and sum(t.nbytes for t in batch.values()) + tensor.nbytes > batch_bytes:
+        if batch and sum(t.nbytes for t in batch.values()) + tensor.nbytes > _BATCH_BYTES:
             yield from _filled(batch, folder)
             batch = {}
         batch[name] = tensor
@@ -233,9 +232,7 @@ def stored(folder: str, names: Sequence[str], batch_bytes: int = 2**30) -> Itera
 def _filled(batch: Tensors, folder: str) -> Iterator[Stored]:
     if not batch:
         return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        dcp.load(batch, storage_reader=reader(folder), no_dist=True)
+    _load(batch, folder, no_dist=True)
     yield from batch.items()
 
 

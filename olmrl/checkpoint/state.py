@@ -3,15 +3,15 @@
 A checkpoint is one unit: the strategy's state in shards, the random generators of every rank, and
 what the caller adds (ledger, data position, config ...). It is written next to the older ones,
 synced to disk, declared complete, and only then given its name: a killed or failed save leaves no
-checkpoint, and older ones are removed only once the newer one is complete. Needs no Ray; with an
-initialised torch.distributed every rank calls `save` and `load`, without it one process does.
+checkpoint, and older ones are removed only once the newer one is complete. Needs no Ray; if
+torch.distributed is initialised, every rank calls `save` and `load`, otherwise one process does.
 
     CheckpointFolder(run_dir / "checkpoints").recover()    # driver, holding the RunLock
     store = CheckpointStore(run_dir / "checkpoints", keep_last=3, keep_best=1)
     newest = store.newest()
     if newest:
         restored = store.load(newest, strategy.state_dict())
-        strategy.load(restored.state)
+        strategy.load_state_dict(restored.state)
     store.save(step, strategy.state_dict(), extra={"version": str(version)}, blobs={...})
     store.wait()                                      # before the process ends
 """
@@ -43,7 +43,8 @@ class Restored:
     step: int
     """Steps in the weights."""
     state: Any
-    """The saved tree, with the structure of the state it was loaded into; for `strategy.load`."""
+    """The saved tree, with the structure of the state it was loaded into; for
+    `strategy.load_state_dict`."""
     extra: dict[str, Any]
     """The caller's JSON extras."""
     blobs: dict[str, bytes]

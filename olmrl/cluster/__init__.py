@@ -1,12 +1,12 @@
-"""Configuration to resource plan and simulated speed; none of what stands here needs Ray.
+"""From configuration to resource plan and simulated speed; nothing imported here needs Ray.
 
 plan = plan_grpo(config)                    what a run starts, and what each process holds
 describe(plan, parse_cluster(text))         placement, memory, step time, a better split
 refusal(plan, resources)                    why it does not fit, and which keys to change
 operations(path)                            what pages cost the learner, to balance its ranks
 
-`connect` (join or start Ray) and `reserve` (the engines' placement group) talk to Ray, and are
-imported by name.
+`connect` (join or start Ray) and `reserve` (the engines' placement group) need Ray and are imported
+by name.
 """
 
 from olmrl.cluster.describe import describe, refusal

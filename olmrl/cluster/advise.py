@@ -1,4 +1,4 @@
-"""What to expect of a plan and what would be better: step time, GPU splits, ways to make it fit."""
+"""What to expect of a plan, and what would be better: step time, GPU splits, changes to fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEPS = 30
 _WORTH_SAYING = 1.10
 """Smallest speed-up for which a split is suggested."""
 _MOST_CHANGES = 3
-"""Maximum keys to change together to make a plan fit."""
+"""Most keys changed together to make a plan fit."""
 _LEAST_BUDGET = 2048
 _SHORTER_CONTEXT = 8192
 
@@ -86,7 +86,7 @@ def engine_sequences(plan: Plan) -> int:
 
 
 def splits(plan: Plan, resources: Resources, speeds: Speeds, steps: int = _STEPS) -> list[Split]:
-    """Ways to split the plan's GPUs between engines and learner that fit, fastest first."""
+    """Splits of the plan's GPUs between engines and learner that fit, fastest first."""
     config = plan.config
     if not isinstance(config, GrpoConfig) or config.rollout.colocate or not plan.gpus:
         return []
@@ -151,7 +151,7 @@ def fits(plan: Plan, resources: Resources) -> bool:
 
 
 def remedy(plan: Plan, resources: Resources) -> tuple[Change, ...] | None:
-    """A few changes that make a plan fit, the mildest that do; None if none were found."""
+    """The mildest few changes that make a plan fit; None if none were found."""
     if plan.config is None:
         return None
     candidates = list(_candidates(plan.config, resources))
@@ -166,7 +166,7 @@ def remedy(plan: Plan, resources: Resources) -> tuple[Change, ...] | None:
 
 
 def _candidates(config: GrpoConfig | SftConfig, resources: Resources) -> Iterator[Change]:
-    """Changes to try, from those that cost nothing to those that change the training."""
+    """Changes to try, from harmless ones to those that change the training."""
     learner, engines, each = config.learner, [0], 0
     if isinstance(config, GrpoConfig):
         yield from _engine_candidates(config)

@@ -51,7 +51,7 @@ def connect(
     """
     joins = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # Ray runs workers at the lowest priority by default; ours are not background work.
+    # By default Ray gives workers the lowest priority, but ours are not background work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     settings: dict[str, Any] = {
         "runtime_env": {"env_vars": worker_environment()},
@@ -83,7 +83,7 @@ def connect(
 
 
 def _start_local(**settings: Any) -> None:
-    # "local": otherwise Ray would join any cluster that is running on this machine
+    # "local", or Ray would join any cluster that is running on this machine
     start_patiently(
         lambda: ray.init(
             address="local", dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **settings
@@ -92,14 +92,14 @@ def _start_local(**settings: Any) -> None:
 
 
 def start_patiently(start: Callable[[], Started], patience_s: float = _PATIENCE_S) -> Started:
-    """Start Ray, again and again where the machine is too busy for Ray's own waits.
+    """Start Ray, with retries while the machine is too busy for Ray's own timeouts.
 
     Ray gives a node's agent 15 s and the node 30 s to come up, whatever is configured (ray 2.60;
     ray-project/ray, issue 65983).
 
     Args:
-        start: starts it.
-        patience_s: after so many seconds there is no further attempt.
+        start: starts Ray.
+        patience_s: no further attempt is made after this many seconds.
 
     Raises:
         RunStopped: no attempt succeeded; says how busy the machine is.
@@ -123,7 +123,7 @@ def start_patiently(start: Callable[[], Started], patience_s: float = _PATIENCE_
 
 
 def beside_driver() -> dict[str, Any]:
-    """Ray options of actors that a run cannot lose: they are placed on the Driver's node."""
+    """Ray options for actors that a run cannot lose: they go to the Driver's node."""
     node = ray.get_runtime_context().get_node_id()
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 

@@ -16,11 +16,11 @@ from olmrl.hardware import GIB
 
 
 def describe(plan: Plan, resources: Resources | None = None) -> str:
-    """Roles, memory, placement and expected step time, as far as they can be known.
+    """Roles, memory, placement and expected step time, as far as they are known.
 
     Args:
         plan: what a run starts.
-        resources: the cluster, if one is given; otherwise nothing is placed or compared.
+        resources: the cluster; without it, nothing is placed or compared.
     """
     if plan.config is not None:
         plan = make_plan(plan.config, resources)
@@ -70,7 +70,7 @@ def _model(plan: Plan) -> list[str]:
 
 
 def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
-    """One line for the GPU memory of this role, one for its host memory."""
+    """Lines on the GPU and host memory of this role."""
     where = "per GPU, GiB" if role.gpus else "host, GiB"
     lines = []
     if role.memory:

@@ -1,4 +1,4 @@
-"""Bytes that each component of a run holds, by formula; tested against measured allocations.
+"""Bytes held by each component of a run, by formula; tested against measured allocations.
 
 Symbols: N parameters, M learner ranks, m bytes of a master weight, c bytes of the compute dtype;
 T tokens and V patches of one packed row; h hidden width, k key width, I MLP width, L blocks (the
@@ -10,10 +10,10 @@ same letters with a v for the vision tower). Every figure is the peak of one ran
     inside     the block whose backward pass runs, recomputed first where it is checkpointed
     head       chunk x vocabulary logits in float32, four of them, and the head's float32 gradient
 
-The peak is at rest + gathered + the largest of three moments of the backward pass: in the head, in
-the last language block, in the last vision block; or it comes when the optimizer's foreach kernels
-hold a copy of the shard. Before training each rank loads the whole model (`loading_bytes`), and
-where evaluation pages are transcribed it holds one again (`transcription_memory`).
+The peak is at rest + gathered + the largest of three moments of the backward pass (in the head, in
+the last language block, in the last vision block), or the moment when the optimizer's foreach
+kernels hold a copy of the shard. Before training each rank loads the whole model (`loading_bytes`);
+to transcribe evaluation pages it holds a whole one again (`transcription_memory`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def at_rest(
     trained = shape.trained(model)
     moments = 2 * trained
     if learner.optimizer.name == "muon":
-        # Muon keeps one moment of each matrix inside the blocks, which are nearly all of them.
+        # Muon keeps one moment for matrices inside the blocks, which are nearly all parameters.
         embeddings = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
         moments = trained + min(trained, embeddings)
     memory = {
@@ -80,7 +80,7 @@ def at_rest(
         "optimizer": moments * master / ranks,
     }
     if learner.strategy == "deepspeed" and model.dtype == "bfloat16":
-        # ZeRO keeps bfloat16 weights beside the float32 masters, whole where the stage is 2.
+        # ZeRO keeps bfloat16 weights besides the float32 masters; in stage 2, whole ones.
         copies = shape.parameters * 2 / (1 if learner.zero_stage == 2 else ranks)
         memory["compute weights"] = copies
     if with_reference and model.lora is None:
@@ -91,7 +91,7 @@ def at_rest(
 
 
 def on_device(state: Memory, learner: LearnerConfig) -> Memory:
-    """What of `at_rest` is not off-loaded."""
+    """The part of `at_rest` that is not off-loaded."""
     if not learner.use_gpu:
         return state
     if learner.cpu_offload:
@@ -130,7 +130,7 @@ def is_sharded(model: ModelConfig, learner: LearnerConfig) -> bool:
 def loading_bytes(
     shape: ModelShape, model: ModelConfig, learner: LearnerConfig, with_reference: bool
 ) -> float:
-    """The whole model before a rank shards it; a reference comes beside the sharded policy."""
+    """The whole model before a rank shards it; a reference is loaded next to the sharded policy."""
     whole = float(shape.parameters * BYTES[model.master_dtype])
     if not with_reference or model.lora is not None:
         return whole
@@ -139,7 +139,7 @@ def loading_bytes(
 
 
 def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> Memory:
-    """Unsharded weights in the compute dtype, and the gradients of the head that wait for them."""
+    """Unsharded weights in the compute dtype, and unsharded gradients of the head and a block."""
     compute = BYTES[model.dtype]
     trained = shape.trained(model) > 0 and model.lora is None and not model.freeze.language
     head = shape.vocabulary * shape.hidden if trained else 0
@@ -161,7 +161,7 @@ def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> 
 def _largest_moment(
     shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row
 ) -> Memory:
-    """Activations, vision features and logits where the backward pass holds most of them."""
+    """Activations, vision features and logits when the backward pass holds most of them."""
     compute = BYTES[model.dtype]
     gathered_keys = row.keys * 2 * shape.language.keys * compute
     saved = [row.tokens * stack.saved[compute] for stack in shape.stacks]
@@ -178,7 +178,7 @@ def _largest_moment(
     if model.freeze.vision and model.freeze.projector:
         vision_kept = vision_inside = 0.0
     ends = (row.tokens + row.predicted) * shape.hidden * (16 if compute == 4 else 10)
-    # bytes of one of two frames, and both normalised
+    # One of the two equal frames in bytes, and both normalised.
     pixels = row.patches * (shape.patch_width * (0.5 + compute) + 6 * shape.vision.width * 4)
     # what further mergers keep beside the last one's, which is in the six widths above
     pixels += 3.0 * row.patches * shape.vision.width * compute * (shape.merger.count - 1)
@@ -194,7 +194,7 @@ def _largest_moment(
 
 
 def _head_bytes(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row) -> float:
-    """Logits of one chunk, and the head's float32 gradient as it is summed."""
+    """Logits of one chunk, and the float32 sum of the head's gradient."""
     logits = 4.0 * min(learner.logprob_chunk, row.predicted) * shape.vocabulary
     trained = model.lora is None and not model.freeze.language
     gradient = 4.0 * shape.vocabulary * shape.hidden if trained else 0.0
@@ -264,15 +264,14 @@ def engine_memory(
 ) -> Memory:
     """One engine GPU (or CPU engine) by component.
 
-    The KV cache is what vLLM takes: the rest of `gpu_memory_utilization` on a GPU, or
-    `rollout.kv_cache_gb` where that is set; without either, what `max_num_seqs` mean sequences
-    need.
+    The KV cache is what vLLM takes: `rollout.kv_cache_gb` if set, else on a GPU the rest of
+    `gpu_memory_utilization`; without either, what `max_num_seqs` mean sequences need.
 
     Args:
         shape: the model.
         rollout: engine settings.
         work: an average page.
-        gpu_bytes: memory of one GPU; None on CPU, or where it is not known.
+        gpu_bytes: memory of one GPU; None on CPU, or if unknown.
     """
     split = rollout.tensor_parallel_size
     size = BYTES[rollout.dtype]

@@ -1,9 +1,9 @@
-"""Which process goes to which node (pure), and the placement group that reserves the engines' part.
+"""Which process goes to which node (pure), and the bundles that reserve the engines' part.
 
-The plan follows Ray's own rules, so that `--dry-run` shows what will happen: one placement group
-packs the engines, Ray Train's packs the learner ranks, and scorers go to nodes without GPUs as long
-as those have room (Ray's scheduler avoids GPU nodes for such actors). Only rendering tasks are
-shown where they would best run: in fact Ray Data spreads them.
+This follows Ray's own rules, so that `--dry-run` shows what will happen: one placement group packs
+the engines, Ray Train's packs the learner ranks, and scorers go to nodes without GPUs as long as
+those have room (Ray's scheduler avoids GPU nodes for such actors). Only rendering tasks are shown
+where they would run best; in fact Ray Data spreads them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def place(wanted: Sequence[tuple[str, Bundle]], resources: Resources) -> tuple[S
     """A seat for every process, in the order given.
 
     Args:
-        wanted: (role, bundle) per process; those that need whole groups of GPUs come first.
+        wanted: (role, bundle) per process; those that need several GPUs on one node come first.
         resources: the nodes.
 
     Raises:

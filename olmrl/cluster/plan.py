@@ -30,11 +30,11 @@ from olmrl.models.shape import ModelShape
 
 ENGINE, LEARNER, SCORER, DATA = "RolloutWorker", "LearnerWorker", "Scorer", "data worker"
 _PROCESS_BYTES = {LEARNER: 0.65 * GIB, SCORER: 0.15 * GIB, DATA: 0.3 * GIB}
-"""Measured: peak resident size of a process on CPUs with its libraries and almost no data."""
+"""Measured: peak resident size of a process without GPU, with its libraries and almost no data."""
 _ENGINE_BYTES = {"vllm": 1.3 * GIB, "hf": 0.6 * GIB}
-"""Measured in the same way, by `rollout.engine`."""
+"""Measured likewise, by `rollout.engine`."""
 _GPU_PROCESS_BYTES = {ENGINE: 4 * GIB, LEARNER: 3 * GIB}
-"""Assumed: the same with GPU libraries."""
+"""Assumed: likewise with GPU libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Role:
     memory: Memory = field(default_factory=dict)
     """Peak bytes per GPU by component; without GPUs, of the process."""
     host: Memory = field(default_factory=dict)
-    """Peak bytes of host memory of one process on top of that, by component."""
+    """Peak bytes of further host memory of one process, by component."""
     loading: float = 0.0
     """Bytes on a GPU while the model is loaded, before it is sharded."""
     reading: Memory = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Plan:
 
 
 def make_plan(config: GrpoConfig | SftConfig, resources: Resources | None = None) -> Plan:
-    """The plan of either kind of run; `resources`, if given, size the KV cache."""
+    """The plan of either kind of run; `resources`, if given, determine the KV cache."""
     if isinstance(config, SftConfig):
         return plan_sft(config)
     return plan_grpo(config, resources)
@@ -253,7 +253,7 @@ def check(plan: Plan, resources: Resources) -> None:
         if node.memory is not None and need > node.memory:
             raise PlanError(
                 f"node {number} needs {need / GIB:.0f} GiB of host memory for its "
-                f"{len(here)} processes, but has {node.memory / GIB:.0f};  spread learner.workers "
+                f"{len(here)} processes, but has {node.memory / GIB:.0f}; spread learner.workers "
                 "over more nodes, or set checkpoint.asynchronous=false"
             )
 

@@ -1,4 +1,4 @@
-"""Placement groups: the engines' GPUs, reserved before anything else starts, and missing nodes.
+"""Placement groups: engines' GPUs reserved before anything else starts, and waiting for nodes.
 
 Learner ranks are in Ray Train's own group. Scorers need none: Ray's scheduler keeps actors without
 a GPU off GPU nodes as long as others have room. Ray Data spreads rendering tasks.
@@ -25,14 +25,14 @@ _TELL_EVERY_S = 15.0
 
 
 class EngineSeats:
-    """Ray options per engine slot."""
+    """Ray options of every engine."""
 
     def __init__(self, group: Any, reserved: int) -> None:
         self._group = group
         self._reserved = reserved
 
     def options(self, slot: int) -> dict[str, Any]:
-        """Options of the engine in a slot; elastic ones beyond the minimum go wherever fits."""
+        """Options of the engine in a slot; engines beyond the minimum go wherever they fit."""
         if self._group is None or slot >= self._reserved:
             return {}
         strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=slot)
@@ -49,7 +49,7 @@ def reserve_engines(config: GrpoConfig) -> EngineSeats:
     """Reserve what `rollout.workers` (min) engines need, packed on as few nodes as possible.
 
     Nothing is reserved on a single machine without GPUs, where all processes share the cores, nor
-    for colocated engines, which use halves of the learner's GPUs.
+    for colocated engines, which share the learner's GPUs.
 
     Raises:
         PlanError: the cluster does not provide the resources within a minute.
@@ -63,7 +63,7 @@ def reserve_engines(config: GrpoConfig) -> EngineSeats:
         remove_placement_group(group)
         raise PlanError(
             f"rollout.workers: Ray could not reserve {len(bundles)} x {bundles[0]} within "
-            f"{_RESERVE_TIMEOUT_S:.0f} s; the cluster has {resources}, other jobs may be using it"
+            f"{_RESERVE_TIMEOUT_S:.0f} s; the cluster has {resources}; other jobs may be using it"
         )
     return EngineSeats(group, len(bundles))
 
@@ -73,7 +73,7 @@ def wait_for_nodes(plan: Plan, seconds: float, say: Callable[[str], None]) -> No
 
     A placement group for all processes waits for that room. Ray's autoscaler starts nodes for a
     waiting group and forgets the group when this job ends, for whatever reason; a request through
-    the autoscaler's SDK would keep the nodes up after that.
+    the autoscaler's SDK would outlive the job.
 
     Args:
         plan: what the run starts.
@@ -93,7 +93,7 @@ def wait_for_nodes(plan: Plan, seconds: float, say: Callable[[str], None]) -> No
             if waited >= seconds:
                 raise PlanError(
                     f"cluster.wait_s: the run needs {needs}; after {waited:.0f} s the cluster has "
-                    f"{has}, of which other jobs may use a part"
+                    f"{has}; other jobs may be using part of it"
                 )
             say(f"waiting for nodes: needs {needs}, has {has} ({waited:.0f} of {seconds:.0f} s)")
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 from olmrl.hardware import GIB, GPUS, Gpu
 
 _CPUS_PER_GPU = 16
-"""Assumed for a GPU node of which only the GPUs are given."""
+"""Assumed for a GPU node for which only GPUs are given."""
 _GPU_NODES = re.compile(r"(\d+)x(\d+)x([A-Za-z0-9]+)-(\d+)G")
 _CPU_NODES = re.compile(r"(\d+)x(\d+)cpu")
 _EXAMPLE = "2x8xH100-80G (nodes x GPUs x type-memory) or 1x8xH100-80G+2x64cpu (plus 2 CPU nodes)"

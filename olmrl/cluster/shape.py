@@ -10,13 +10,13 @@ from olmrl.models.shape import ModelShape
 
 
 def operations(path: str) -> CostModel:
-    """Operations of a model that is there, or can be fetched; see `model_config` for errors."""
+    """Cost of a model that is here or can be fetched; errors as in `model_config`."""
     config = model_config(path)
     return CostModel.of(registry.family(config["model_type"], path).shape(config))
 
 
 def model_shape(path: str) -> ModelShape | None:
-    """Shape of a local folder or a published model; None where it cannot be known offline.
+    """Shape of a local folder or a published model; None if it cannot be known offline.
 
     Raises:
         PlanError: a model that olmrl cannot train.

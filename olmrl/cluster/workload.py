@@ -14,9 +14,9 @@ from olmrl.models.shape import ModelShape
 _LETTER = 8.5 / 11
 """Width over height of the typical page."""
 _TEXT_TOKENS = 170
-"""Prompt tokens around the image with the olmOCR v4 prompt and the family's chat template."""
+"""Prompt tokens besides the image, with the olmOCR v4 prompt and the chat template."""
 _TINY_TEXT_TOKENS = 20
-"""The same with a prompt from a file, as in the tiny configurations."""
+"""Likewise with a prompt from a file, as in the tiny configurations."""
 _MEAN_SHARE = 1 / 3
 """Mean completion length over `max_tokens`: 33 of 96 in the quick start; 1,000 of 3,000 assumed."""
 _MEAN_SHARE_SFT = 1 / 6

@@ -1,4 +1,4 @@
-"""What differs between a checkpoint's configuration and the one it is resumed with."""
+"""How a run's saved configuration differs from the one it is resumed with."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FREE_TO_CHANGE = (
     "logging",
     "cluster",
 )
-"""Keys and whole sections that say where and how a run works, not what it learns: a resumed run may
-change them."""
+"""Keys and whole sections that affect where and how a run works, but not what it learns: a resumed
+run may change them."""
 
 _ABSENT = "(absent)"
 

@@ -3,7 +3,7 @@
 The public keys and defaults are in docs/formats.md#public-sft-configurations.
 
 Every key ends up in one of three places: the converted values, the list of ignored keys (with the
-reason), or an error. Absent keys get the public default where olmrl's own differs.
+reason), or an error. Absent keys get the public default if olmrl's own differs.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Conversion:
 
 
 class _Reader:
-    """Takes keys out of a public configuration; what remains at the end was ignored."""
+    """Takes keys out of a public configuration; what is left at the end is ignored."""
 
     def __init__(self, values: Mapping[str, Any], source: str) -> None:
         self._source = source

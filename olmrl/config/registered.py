@@ -1,7 +1,7 @@
 """What a configuration can name: rewards, losses, data steps, weight transports.
 
-To add one: write its module, then its line here. One that lives outside olmrl needs no line: a
-configuration names it as `package.module:callable`. CONTRIBUTING.md has an example of each.
+To add one, write its module and add a line here. One outside olmrl needs no line: a configuration
+names it as `package.module:callable`. CONTRIBUTING.md has an example of each.
 """
 
 from olmrl.config.registry import Registry

@@ -1,4 +1,4 @@
-"""From a name in the configuration to the code it stands for, imported where it is used.
+"""From a name in the configuration to the code it stands for, imported only where it is used.
 
 REWARDS.check("bench")    at load: a registered name, or `package.module:attribute`; no import
 REWARDS.load("bench")     where it is used: the class itself
@@ -25,15 +25,15 @@ class Registry:
     kind: str
     """What is registered, in one word, for messages."""
     paths: Mapping[str, str]
-    """Where each name leads, as `package.module:attribute`."""
+    """What each name stands for, as `package.module:attribute`."""
     reserved: tuple[str, ...] = ()
-    """Names that a configuration may give and that stand for no part of their own, as `auto`."""
+    """Allowed names that stand for no part of their own, such as `auto`."""
 
     def check(self, name: object) -> str:
-        """Give the name back if it is registered, reserved or an import path; imports nothing.
+        """Return the name if it is registered, reserved or an import path; imports nothing.
 
         Raises:
-            ValueError: none of these; the message has the nearest name and all of them.
+            ValueError: it is none of these; the message has the nearest name and all names.
         """
         known = (*self.reserved, *self.paths)
         if isinstance(name, str) and (name in known or _IMPORT_PATH.fullmatch(name)):
@@ -48,8 +48,7 @@ class Registry:
         """Import what a name or import path stands for.
 
         Raises:
-            ValueError: an unknown name, a module that cannot be imported, or one without the
-                attribute.
+            ValueError: the name is unknown, the module cannot be imported, or lacks the attribute.
         """
         checked = self.check(name)
         module_name, _, attribute = self.paths.get(checked, checked).partition(":")
@@ -66,10 +65,10 @@ class Registry:
         return target
 
     def load_class(self, name: object, base: type) -> Any:
-        """Load a class that must be derived from another.
+        """Load a class that must be derived from `base`.
 
         Raises:
-            ValueError: as `load`, or it is something else.
+            ValueError: as for `load`, or it is something else.
         """
         target = self.load(name)
         if not (isinstance(target, type) and issubclass(target, base)):
@@ -82,12 +81,12 @@ def construct(where: str, target: Callable[..., Any], options: Mapping[str, Any]
     """Call a class with its options.
 
     Args:
-        where: What is made, for messages.
+        where: What is constructed, for messages.
         target: The class.
         options: Keyword arguments, from the configuration.
 
     Raises:
-        ValueError: an option that the class does not have, lacks or cannot use.
+        ValueError: an option is unknown, missing or has an unusable value.
     """
     check_options(where, target, options)
     try:
@@ -99,13 +98,13 @@ def construct(where: str, target: Callable[..., Any], options: Mapping[str, Any]
 def check_options(
     where: str, target: Callable[..., Any], options: Iterable[str], given: int = 0
 ) -> None:
-    """See that a callable takes the options by name.
+    """Check that a callable takes the options by name.
 
     Args:
         where: What is called, for messages.
         target: A class or function.
         options: Names of keyword arguments.
-        given: Leading parameters that are no options, because the caller fills them in.
+        given: Leading parameters that the caller fills in, and that are not options.
 
     Raises:
         ValueError: it does not take one of them.
@@ -122,6 +121,6 @@ def check_options(
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'? `, or nothing where no known word resembles this one."""
+    """`did you mean 'x'? `, or "" if no known word resembles this one."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}? " if near else ""

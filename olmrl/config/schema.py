@@ -78,7 +78,7 @@ class ModelConfig(Section):
     attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
     """Kernel; auto: on a GPU flash-attn if installed, else FlexAttention; SDPA on CPU."""
     trust_remote_code: bool = False
-    """Run code shipped with the checkpoint. Off by default."""
+    """Run code shipped with the checkpoint."""
     freeze: FreezeConfig = FreezeConfig()
     """Parts that are not trained."""
     lora: LoraConfig | None = None
@@ -105,7 +105,7 @@ class DataConfig(Section):
     file_pattern: str | None = None
     """Case-insensitive regular expression that JSONL file names must match."""
     max_bad_fraction: Fraction = 0.05
-    """Largest share of unreadable pages; above it the run stops."""
+    """Largest share of bad pages; above it the run stops."""
     prefetch_pages: Count = 32
     """Rendered pages held ready ahead of the rollouts (bounds memory)."""
     render_cpus: Positive = 1.0
@@ -122,7 +122,7 @@ class SamplingConfig(Section):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Nucleus mass; if below 1, log-probabilities are still those of the full vocabulary."""
     max_tokens: Count = 3000
-    """Most completion tokens."""
+    """Maximum completion tokens."""
 
 
 class WorkerRange(Section):
@@ -371,8 +371,8 @@ class LearnerConfig(Section):
     """Worker-group restarts before the run fails."""
 
     def reference_dtype(self, model: ModelConfig) -> Dtype:
-        """Precision of the reference's weights: as they are never updated, that of the computation
-        suffices, which would round them anyway; a float32 head reads them unrounded."""
+        """Precision of the reference's weights. They are never updated, so that of the computation,
+        which would round them anyway, suffices; but a float32 head reads them unrounded."""
         return model.master_dtype if self.fp32_lm_head else model.dtype
 
 
@@ -391,7 +391,7 @@ class WeightSyncConfig(Section):
 
 
 class GuardConfig(Section):
-    """Checks that stop a run rather than train blind."""
+    """Checks that stop a run when something is wrong."""
 
     parity_every: Annotated[int, Field(ge=0)] = 50
     """Compare engine and learner log-probs every k steps (and at start); 0: never."""
@@ -411,7 +411,7 @@ class CheckpointConfig(Section):
     """What is saved, and when."""
 
     every: Annotated[int, Field(ge=0)] = 50
-    """Save every k steps; 0: only at the end, and what `keep_best` keeps."""
+    """Save every k steps; 0: only at the end, and whenever `keep_best` asks for it."""
     keep_last: Count = 3
     """Number of newest checkpoints kept."""
     keep_best: Annotated[int, Field(ge=0)] = 1
@@ -498,20 +498,20 @@ class RunConfig(Section):
     """Stop (and save) after this many seconds of training."""
 
     def total_steps(self, pages: float, pages_per_step: int) -> int:
-        """Steps of a whole run: `steps`, or what the pages of all epochs give.
+        """Steps of a whole run: `steps`, or as many as the pages of all epochs give.
 
         Args:
             pages: Pages of all epochs together.
-            pages_per_step: Pages that a step takes.
+            pages_per_step: Pages of a step.
         """
         return self.steps or max(1, math.ceil(pages / pages_per_step))
 
     def is_past_end(self, epoch: int, index: int, pages: int) -> bool:
-        """Whether a place in the page order lies beyond `epochs`, where they end the run.
+        """Whether a position in the page order is past the end; False if `steps` decides the end.
 
         Args:
-            epoch: Of the place, from 0.
-            index: Of the place in its epoch, from 0.
+            epoch: Epoch of the position, from 0.
+            index: Place in the epoch, from 0.
             pages: Pages of an epoch.
         """
         return self.steps is None and epoch * pages + index >= self.epochs * pages
@@ -543,7 +543,7 @@ class GrpoConfig(Section):
     @model_validator(mode="after")
     def _coherent(self) -> GrpoConfig:
         if not self.rewards:
-            raise ValueError("rewards: at least one reward is needed")
+            raise ValueError("rewards: needs at least one reward")
         names = [r.name for r in self.rewards]
         if len(set(names)) != len(names):
             raise ValueError(f"rewards: duplicate name in {names}")
@@ -561,8 +561,8 @@ class GrpoConfig(Section):
             raise ValueError("rollout.colocate: needs rollout.tensor_parallel_size=1")
         if rollout.workers != self.learner.workers:
             raise ValueError(
-                f"rollout.colocate: needs one engine per learner rank, rollout.workers is "
-                f"{rollout.workers} and learner.workers {self.learner.workers}"
+                f"rollout.colocate: needs one engine per learner rank, but rollout.workers is "
+                f"{rollout.workers} and learner.workers is {self.learner.workers}"
             )
 
 
@@ -598,7 +598,7 @@ class SftDataConfig(Section):
     max_tokens: Count = 8192
     """Longer pages are dropped and counted, never truncated."""
     max_bad_fraction: Fraction = 0.05
-    """Largest share of unreadable pages; above it the run stops."""
+    """Largest share of bad pages; above it the run stops."""
     cache_dir: str | None = None
     """Folder of the validation cache; null: the run directory's parent."""
     prefetch_pages: Count = 64

@@ -1,1 +1,1 @@
-"""Held-out pages: transcribed, scored, and their figures."""
+"""Held-out pages: transcription, scores and figures."""

@@ -1,6 +1,6 @@
-"""Scores of held-out transcriptions: unit-test pass rates and honest reading figures beside them.
+"""Figures of held-out transcriptions: unit-test pass rates, and how much of the text was read.
 
-Pure functions on scored rollouts; the Driver generates them through the same engines as training.
+Pure functions on scored rollouts, which come from the same engines as training.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ REWARDS = (
     RewardConfig(name="bench", options={"integrity": False}),
     RewardConfig(name="edit_distance"),
 )
-"""What held-out transcriptions are scored by; pages without tests or reference go without."""
+"""What scores held-out transcriptions, where a page has tests or a reference."""
 
 _WORD = re.compile(r"\w+")
 _TAG = re.compile(r"<[^>]*>")
 
 
 def words(markdown: str) -> list[str]:
-    """Words of a transcription's body, whatever its layout: tags and front matter left out."""
+    """Words of a transcription's body, without tags and front matter."""
     return _WORD.findall(_TAG.sub(" ", front_matter.strip(markdown)))
 
 
@@ -50,13 +50,13 @@ def reading(text: str, reference: str) -> float:
 
 
 def with_baselines(sources: Sequence[PageSource]) -> list[PageSource]:
-    """Give page 1 of each PDF that has no baseline test one, as the benchmark does.
+    """Add a baseline test to page 1 of each PDF that has none, as the benchmark does.
 
     Args:
-        sources: of a whole bench folder, sorted by page id.
+        sources: all pages of a bench folder, sorted by page id.
 
     Returns:
-        The pages in that order, with the first page of a PDF where only others had tests.
+        The pages in that order, page 1 included if only other pages of its PDF had tests.
     """
     pages = {source.page_id: source for source in sources}
     pdfs = {_pdf(source): source.pdf_path for source in sources}
@@ -75,7 +75,7 @@ def _pdf(source: PageSource) -> str:
 
 
 def no_completion(group_id: str, version: PolicyVersion) -> Completion:
-    """A completion in place of one that an engine could not make."""
+    """An empty completion in place of one that an engine could not make."""
     nothing = np.zeros(0, np.int32)
     return Completion(
         group_id=group_id,
@@ -90,7 +90,7 @@ def no_completion(group_id: str, version: PolicyVersion) -> Completion:
 
 
 def failed_rollout(page: Page, completion: Completion, reason: str) -> Rollout:
-    """The rollout of what could not be generated or scored: it passes no test and has no text.
+    """The rollout for a text that could not be generated or scored: no text, no test passed.
 
     The text is left out because it may be what made the scorer fail.
     """
@@ -109,18 +109,18 @@ def failed_rollout(page: Page, completion: Completion, reason: str) -> Rollout:
 def scores(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -> dict[str, float]:
     """Held-out figures of (page id, rollout) pairs.
 
-    Tests are judged by the rules of `olmrl.bench`, not by the stricter ones of a reward in
-    training. What could not be generated or scored counts as a text that passes nothing.
+    Tests are judged by the rules of `olmrl.bench`, not the stricter ones of training rewards. A
+    text that could not be generated or scored passes nothing.
 
     Returns:
-        As `python -m olmrl.bench score` gives them on the same texts, baseline tests that were
-        added to PDFs without one included: `category_mean` (its score, the mean over categories),
-        `category/<file or "baseline">` (share of the tests that most transcriptions of their page
-        pass), `type/<test type>` (share of passes).
-        Of the folder's own tests: `pass_rate` (passed / run), `page_exact` (all of the page's
-        passed).
-        Of the texts: `reading` (similarity of the words alone), `ended` (finished by the end
-        token), `tokens` (mean length), `reward/<name>` (means of `REWARDS`).
+        As `python -m olmrl.bench score` gives them on the same texts, with the added baseline
+        tests: `category_mean` (its score, the mean over categories), `category/<file or
+        "baseline">` (share of tests that most transcriptions of their page pass), `type/<test
+        type>` (share of passes).
+        Of the folder's own tests: `pass_rate` (passed / run), `page_exact` (share of transcriptions
+        that pass all tests of their page).
+        Of the texts: `reading` (similarity of the words alone), `ended` (share that ended by the
+        end token), `tokens` (mean length), `reward/<name>` (means of `REWARDS`).
     """
     repeats: dict[tuple[str, str, str], list[TestVerdict]] = defaultdict(list)
     rewards: dict[str, list[float]] = defaultdict(list)
@@ -182,12 +182,12 @@ def record(
     images: Mapping[str, str],
     modes: Mapping[str, Sequence[tuple[str, Rollout]]],
 ) -> dict[str, Any]:
-    """An evaluation as plain JSON: figures of every mode, and the transcriptions of shown pages.
+    """An evaluation as plain JSON: figures of every mode, and transcriptions of some pages.
 
     Args:
         step: steps in the weights.
         pages: held-out pages by id.
-        images: picture path of the pages whose transcriptions are kept.
+        images: by page id, picture path of the pages whose transcriptions are kept.
         modes: `greedy` and `sampled` rollouts as (page id, rollout).
     """
     figures = {

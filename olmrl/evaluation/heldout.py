@@ -1,9 +1,9 @@
-"""Held-out pages through the engines of the run, while the learner waits for their score.
+"""Held-out evaluation through the engines of the run, while the learner waits for the score.
 
     start --page--> RolloutPool --completion--> take --> Judge --> poll: Evaluated
 
-The Driver owns the loop: it starts an evaluation when the learner waits for one, and hands over
-what the engines say of it.
+The Driver owns the loop: it starts an evaluation when the learner waits for one, and passes on what
+the engines return.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from olmrl.types import PolicyVersion, Rollout, SamplingSpec, UInt8Array
 _SHOWN_PAGES = 4
 _MARK = "evaluation:"
 _BEST = ("greedy/pass_rate", "sampled/pass_rate")
-"""Figures that the best checkpoint is chosen by: the first that was measured."""
+"""Figures that select the best checkpoint: the first of these that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,17 @@ class Evaluated:
 
     version: PolicyVersion
     scores: dict[str, float]
-    """Figures by `<mode>/<figure>` (see `figures.scores`), and `failed`: transcriptions that
-    could not be made or scored."""
+    """Figures by `<mode>/<figure>` (see `figures.scores`), and `failed`: number of transcriptions
+    that could not be made or scored."""
 
     @property
     def score(self) -> float | None:
-        """What the best checkpoint is chosen by; None where no page has a unit test."""
+        """What selects the best checkpoint; None if no page has a unit test."""
         return next((self.scores[name] for name in _BEST if name in self.scores), None)
 
 
 class _HeldoutPage(NamedTuple):
-    """A page for all evaluations of the run."""
+    """A page, rendered and encoded once for all evaluations of the run."""
 
     page: Any
     """ObjectRef of the Page, for scorers."""
@@ -78,10 +78,10 @@ class HeldoutEvaluator:
     """Evaluates the weights that the engines hold.
 
     Args:
-        config: the run's.
-        directory: gets the evaluations.
+        config: the run.
+        directory: takes the evaluations.
         sources: pages of the held-out bench folder.
-        encoder: the model's.
+        encoder: encodes pages for the model.
         pool: the run's engines.
         scorers: score held-out completions, each a group of its own.
     """
@@ -120,18 +120,18 @@ class HeldoutEvaluator:
 
     @staticmethod
     def owns(group_id: str) -> bool:
-        """Whether a group is of an evaluation, of one that was forgotten too."""
+        """Whether a group belongs to an evaluation, even a forgotten one."""
         return group_id.startswith(_MARK)
 
     def start(self, version: PolicyVersion) -> None:
         """Ask the engines for all held-out pages.
 
         Args:
-            version: of the weights they hold; it names the groups, so that nothing of an evaluation
-                before a learner's restart is taken for one of the same step after it.
+            version: of the weights they hold; part of the group ids, so that groups from before a
+                learner restart are not taken for those of the same step after it.
 
         Raises:
-            RunStopped: too many unreadable pages.
+            RunStopped: too many bad pages.
         """
         if self._pages is None:
             self._pages = self._render()
@@ -154,7 +154,7 @@ class HeldoutEvaluator:
                 self._score(mode, reading)
 
     def poll(self) -> Evaluated | None:
-        """Collect scored pages; gives the evaluation once it is whole and written."""
+        """Collect scored pages; returns the evaluation once it is complete and written."""
         for judged in self._judge.poll(0.0):
             self._note(judged)
         running = self._running
@@ -212,7 +212,7 @@ class HeldoutEvaluator:
         value = figures.record(step, pages, images, ordered)
         value["scores"]["failed"] = float(len(finished.failed))
         value["failed"] = finished.failed
-        self._directory.evaluation(step, value)
+        self._directory.write_evaluation(step, value)
         return Evaluated(finished.version, value["scores"])
 
     def _picture(self, block: Any) -> UInt8Array:
@@ -220,7 +220,7 @@ class HeldoutEvaluator:
 
 
 def training_sampling(config: GrpoConfig) -> SamplingSpec:
-    """How the completions that are trained on are drawn."""
+    """How training completions are drawn."""
     sampling = config.rollout.sampling
     return SamplingSpec(
         temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens

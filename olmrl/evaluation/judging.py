@@ -1,6 +1,6 @@
-"""Transcriptions of evaluation pages to scored rollouts, by guarded scorer processes.
+"""Scores transcriptions of evaluation pages in guarded scorer processes.
 
-Model output cannot end a run here: a transcription that cannot be made or scored passes no test,
+Model output cannot stop a run here: a transcription that cannot be made or scored passes no test,
 and is listed and counted.
 """
 
@@ -21,12 +21,12 @@ class Judged:
     """A transcription with its scores."""
 
     name: Any
-    """What it was submitted under."""
+    """The name it was submitted under."""
     rollout: Rollout
     failure: str = ""
     """Why it could not be made or scored."""
     text: str = ""
-    """What could not be scored."""
+    """The text that could not be scored."""
 
 
 class Judge:
@@ -42,7 +42,7 @@ class Judge:
         """Name, page and completion by group id."""
 
     def __len__(self) -> int:
-        """How many are not scored yet."""
+        """Number not scored yet."""
         return len(self._open)
 
     @property
@@ -54,15 +54,15 @@ class Judge:
         """Have a transcription scored.
 
         Args:
-            name: Of the caller's choice.
+            name: Chosen by the caller.
             page: ObjectRef of its Page.
-            completion: Its group id is its own.
+            completion: Has a group id of its own.
         """
         self._open[completion.group_id] = (name, page, completion)
         self._scorers.submit(completion.group_id, page, completion)
 
     def poll(self, timeout_s: float) -> list[Judged]:
-        """What was scored since the last call; waits up to `timeout_s` for the first."""
+        """Those scored since the last call; waits up to `timeout_s` for the first."""
         found = []
         for item in self._scorers.poll(timeout_s):
             opened = self._open.pop(item.group_id, None)
@@ -82,7 +82,7 @@ class Judge:
 
 
 def fail(name: Any, page: Any, completion: Completion, reason: str) -> Judged:
-    """Judge what could not be made or scored; arguments as of `Judge.submit`."""
+    """The judgement of a text that could not be made or scored; arguments as in `Judge.submit`."""
     found: Page = ray.get(page)
     rollout = figures.failed_rollout(found, completion, reason)
     return Judged(name, rollout, reason, completion.text)

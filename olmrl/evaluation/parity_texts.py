@@ -1,4 +1,4 @@
-"""What vLLM writes of some pages, for the parity check of an exported model."""
+"""What vLLM transcribes, for the parity check of an exported model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from olmrl.config.schema import Dtype, RolloutConfig
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.evaluation.reading import ReadingSpec, read_pages
-from olmrl.export import weights
+from olmrl.export.weights import ModelFolder
 from olmrl.rollout.engine import Engine
 from olmrl.rollout.environment import engine_environment
 from olmrl.rollout.requests import Generated, GenerationRequest
@@ -21,7 +21,7 @@ from olmrl.types import Completion, EncodedPage, SamplingSpec
 def greedy_completions(
     model: str, pages: list[EncodedPage], max_tokens: int, dtype: Dtype
 ) -> list[Completion]:
-    """Greedy transcriptions by vLLM, in a process of its own: it changes torch for good.
+    """Greedy transcriptions by vLLM, in a separate process, as vLLM changes torch for good.
 
     Raises:
         ValueError: vLLM refuses the model or a page.
@@ -54,8 +54,8 @@ def greedy_completions(
 
 def _longest(model: str) -> int:
     """Context length: the model's own, but no more than pages ever need."""
-    text = weights.read_json(os.path.join(model, weights.CONFIG))
-    text = text.get("text_config", text)
+    config = ModelFolder(model).config
+    text = config.get("text_config", config)
     return min(int(text.get("max_position_embeddings", 16384)), 16384)
 
 
@@ -85,7 +85,7 @@ def _read_in_child(
 
 
 class _OneEngine:
-    """A generator that is a single engine, without a pool."""
+    """A single engine as a Generator."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

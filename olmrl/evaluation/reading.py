@@ -1,9 +1,9 @@
-"""Pages read by a model: attempts, rotation and failures, whoever generates the text.
+"""Pages read by a model: attempts, rotation and failures, whatever generates the text.
 
     page --ask--> Generator --Completion | GenerationFailure--> take --> PageReading
 
-`bench run`, held-out evaluation, SFT's evaluation and the parity check read pages through this;
-they differ in who generates: the engines of a run, one engine, or the policy in this process.
+`bench run`, held-out evaluation, SFT's evaluation and the parity check all read pages through this,
+with different generators: the engines of a run, one engine, or the policy in this process.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Generator(Protocol):
     def submit(
         self, group_id: str, page: Any, sampling: SamplingSpec, seeds: tuple[int, ...]
     ) -> None:
-        """Ask for a completion; `page` is whatever this generator takes for a page."""
+        """Ask for a completion; `page` is whatever this generator takes as a page."""
 
     def poll(self, timeout_s: float) -> Sequence[Generated]:
-        """What was finished since the last call; waits up to `timeout_s` for the first."""
+        """Those finished since the last call; waits up to `timeout_s` for the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ReadingSpec:
     max_tokens: int
     """Most tokens of a transcription, the end token included."""
     temperatures: tuple[float, ...] = (0.0,)
-    """One per attempt; 0 is greedy. Attempts go on until an answer is whole."""
+    """One per attempt; 0 is greedy. Attempts end with the first whole answer."""
     top_p: float = 1.0
     seed: int = 0
 
@@ -54,12 +54,12 @@ class ReadingSpec:
 
 @dataclass(frozen=True, slots=True)
 class PageReading:
-    """A page that was read, or could not be."""
+    """The outcome of reading a page."""
 
     name: str
-    """What it was asked for under."""
+    """The name it was asked for under."""
     completion: Completion | None
-    """The last whole answer; without one, what the last attempt gave. None: an engine gave up."""
+    """The last whole answer, or else the last attempt. None: an engine gave up."""
     failure: str = ""
     """Why an engine gave up."""
 
@@ -72,7 +72,7 @@ class _Open:
     page: Any
     attempt: int = 0
     turned: int = 0
-    """Degrees counter-clockwise that the page has been turned by."""
+    """Degrees counter-clockwise by which the page has been turned."""
     whole: Completion | None = None
     """The last whole answer."""
 
@@ -83,10 +83,10 @@ class PageReader:
     Args:
         generator: Makes the completions.
         spec: How pages are read.
-        prefix: Begins the group ids of its pages, to tell them from others of the generator.
-        turn: Gives a page turned counter-clockwise by so many degrees (90, 180, 270): a page that
-            the answer calls rotated is turned and read again. None: what answers say of rotation
-            is not heeded.
+        prefix: Of the group ids of its pages, to tell them from others of the generator.
+        turn: Turns a page counter-clockwise by so many degrees (90, 180, 270): a page that the
+            answer calls rotated is turned and read again. None: ignore what answers say about
+            rotation.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class PageReader:
         self._open: dict[str, _Open] = {}
 
     def __len__(self) -> int:
-        """How many pages are not read yet."""
+        """Number of pages not read yet."""
         return len(self._open)
 
     @property
     def group_ids(self) -> list[str]:
-        """What the generator is asked for now."""
+        """Ids of the groups that the generator is working on."""
         return list(self._open)
 
     def ask(self, name: str, page: Any) -> None:
@@ -122,9 +122,9 @@ class PageReader:
         self._submit(_Open(name, page))
 
     def take(self, item: Generated) -> PageReading | None:
-        """Look at what the generator made; gives the page's reading once it is settled.
+        """Take an item from the generator; returns the page's reading once it is settled.
 
-        None as well for a group that it did not ask for.
+        Also None for a group that this reader did not ask for.
         """
         page = self._open.pop(item.group_id, None)
         if page is None:
@@ -138,9 +138,9 @@ class PageReader:
         return None
 
     def _is_settled(self, page: _Open, completion: Completion) -> bool:
-        """Whether this was the last attempt; turns the page for the next one if need be."""
+        """Whether the page needs no further attempt; turns it for the next one if need be."""
         if len(self._spec.temperatures) == 1:
-            return True  # whole or not, nothing would follow from it
+            return True  # whole or not, there is no other attempt
         answer = whole_answer(completion)
         is_last = page.attempt + 1 == len(self._spec.temperatures)
         if answer is None:
@@ -172,9 +172,9 @@ def read_pages(
 
     Args:
         generator: Makes the completions.
-        pages: (name, page as the generator takes it), taken as there is room.
+        pages: (name, page as the generator takes it), taken when there is room.
         spec: How they are read.
-        at_once: Pages under way at a time; None: all.
+        at_once: Pages in flight at a time; None: all.
         turn: As for `PageReader`.
     """
     reader = PageReader(generator, spec, turn=turn)
@@ -192,7 +192,7 @@ def read_pages(
 
 
 def whole_answer(completion: Completion) -> PageResponse | None:
-    """The answer; None when it was cut or its front matter does not parse."""
+    """The answer; None if it was cut off or its front matter does not parse."""
     if completion.finish_reason != "stop":
         return None
     try:

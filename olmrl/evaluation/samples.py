@@ -1,4 +1,4 @@
-"""Held-out transcriptions beside their page and truth, as a W&B table."""
+"""Held-out transcriptions next to their page and truth, as a W&B table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = ("page", "image", "truth", "mode", "transcription", "ended by", "score
 def log_samples(
     sinks: Sequence[Sink], step: int, directory: RunDirectory, record: Mapping[str, Any]
 ) -> None:
-    """Send the shown pages of an evaluation (`evaluation.record`) to W&B, where it is in use."""
+    """Send the shown pages of an evaluation (`evaluation.record`) to W&B, if it is in use."""
     for sink in sinks:
         if isinstance(sink, WandbSink):
             sink.show(step, NAME, table(directory, record))
@@ -24,7 +24,7 @@ def log_samples(
 
 def table(directory: RunDirectory, record: Mapping[str, Any]) -> Any:
     """A `wandb.Table` with one row per shown page and mode: its first transcription."""
-    # Deferred: a second of CPU, for those who log to it.
+    # Deferred: its import takes a second of CPU.
     import wandb  # noqa: PLC0415
 
     rows = [

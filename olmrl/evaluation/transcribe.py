@@ -1,9 +1,9 @@
-"""Pages to markdown files through the same engines that training uses: `python -m olmrl.bench run`.
+"""Pages to markdown files through the same engines as training: `python -m olmrl.bench run`.
 
-One attempt per page, or the public pipeline's ladder (docs/formats.md#inference-ladder): further
-attempts at rising temperature until an answer is whole, and a page that the model calls rotated is
-turned and read again. Pages are rendered and answers written as engines finish them; a page whose
-file exists is not generated again, so a killed call continues.
+One attempt per page, or the public pipeline's ladder (docs/formats.md#inference-ladder): attempts
+at rising temperature until an answer is whole, and pages that the model calls rotated are turned
+and read again. Pages are rendered, and answers written, as engines finish. A page whose file exists
+is not generated again, so a killed call can be continued.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Transcribed:
 
     written: int = 0
     kept: int = 0
-    """Files of an earlier call."""
+    """Files that an earlier call wrote."""
     invalid: list[str] = field(default_factory=list)
-    """Pages whose last attempt was still not whole; their last text is written."""
+    """Pages without a whole answer; the text of their last attempt is written."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     """(page id, reason): nothing was written."""
 
@@ -105,7 +105,7 @@ def write_readings(
     settings: TranscribeSettings,
     on_page: Callable[[Transcribed], None] = lambda so_far: None,
 ) -> Transcribed:
-    """As `transcribe`, by engines that are up: `generator` takes ObjectRefs of blocks."""
+    """As `transcribe`, with running engines: `generator` takes ObjectRefs of blocks."""
     done = Transcribed()
     spec = ReadingSpec(
         config.sampling.max_tokens, settings.temperatures, settings.top_p, settings.seed
@@ -147,7 +147,7 @@ def write_readings(
 
 
 def target_path(out: str, source: PageSource, repeat: int) -> str:
-    """Where a transcription goes."""
+    """Path of a transcription."""
     pdf = PurePosixPath(source.page_id.rpartition("::")[0])
     name = f"{pdf.stem}_pg{source.page_number}_repeat{repeat}.md"
     return storage.join(out, *pdf.parent.parts, name)

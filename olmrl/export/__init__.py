@@ -1,1 +1,1 @@
-"""A run's weights for others: Hugging Face folders, soups, FP8 copies, and parity checks."""
+"""A run's weights, ready to serve: Hugging Face folders, soups, 8-bit copies, parity checks."""

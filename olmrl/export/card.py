@@ -1,4 +1,4 @@
-"""The model card of an exported run: what it is, where it comes from, and its figures."""
+"""The model card of an exported run: what it is, where it comes from, its figures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ The run recorded no such metrics.
 def model_card(
     config: dict[str, Any], step: int, metrics_path: str | os.PathLike[str], *, name: str
 ) -> str:
-    """Write the card as markdown.
+    """The card as markdown.
 
     Args:
         config: resolved configuration of the run.

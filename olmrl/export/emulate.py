@@ -1,8 +1,8 @@
-"""A quantised model run in transformers: what it sees on pages, and what rounding costs there.
+"""A quantised model emulated in transformers: its ranges on pages, and what rounding costs.
 
 Engines round activations inside their kernels; here hooks on the linear layers and an attention
-function of our own do the same in full precision, so that a recipe is judged on any machine. The
-same hooks, only looking, give calibration its ranges.
+function of our own do the same in full precision, so that a recipe can be judged on any machine.
+For calibration the same hooks only record ranges.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from olmrl.export.rounding import (
     through_int8_rows,
     through_scale,
 )
-from olmrl.export.samples import Sample
+from olmrl.export.samples import PageTokens
 from olmrl.export.weights import ModelFolder
 from olmrl.models.files import image_settings, model_family
 from olmrl.models.pixels import normalise
@@ -52,8 +52,8 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A model's view of one sample."""
+class TokenScores:
+    """What a model makes of the tokens of one transcription."""
 
     logprobs: Float32Array
     """[R] log-probability of each given token."""
@@ -64,11 +64,10 @@ class Scored:
 
 
 class ProbedModel:
-    """A transformers model whose language-tower inputs, keys and values can be seen and changed."""
+    """A transformers model whose linear inputs, keys and values can be observed and changed."""
 
-    def __init__(self, path: str, dtype: torch.dtype, device: str | None = None) -> None:
-        """Load the model for inference."""
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    def __init__(self, path: str, dtype: torch.dtype) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = model_family(path)
         self.model: Any = self.family.model_class().from_pretrained(path, dtype=dtype)
         nn.Module.to(self.model, self.device)
@@ -80,8 +79,8 @@ class ProbedModel:
         AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
         self.family.language(self.model).config._attn_implementation = _ATTENTION
 
-    def score(self, sample: Sample, banned_ids: Sequence[int] = ()) -> Scored:
-        """Teacher-force a sample's response, as if banned ids could not be sampled."""
+    def score(self, sample: PageTokens, banned_ids: Sequence[int] = ()) -> TokenScores:
+        """Teacher-force a transcription, as if banned ids could not be sampled."""
         prompt, response = sample.prompt, np.asarray(sample.response_ids, np.int64)
         ids = torch.from_numpy(np.concatenate([prompt.prompt_ids, response]))[None].to(self.device)
         image_id = self.model.config.image_token_id
@@ -102,10 +101,10 @@ class ProbedModel:
         table = logits.float().index_fill(-1, banned, -torch.inf).log_softmax(-1).cpu()
         given = table.gather(-1, torch.from_numpy(response)[:, None])[:, 0].numpy()
         top = table.argmax(-1).numpy()
-        return Scored(given, top == response, top)
+        return TokenScores(given, top == response, top)
 
-    def observe(self, samples: Sequence[Sample]) -> Ranges:
-        """Run samples and note the largest magnitudes."""
+    def observe(self, samples: Sequence[PageTokens]) -> Ranges:
+        """Run samples and record the largest magnitudes."""
         ranges = Ranges()
 
         def look(name: str, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:

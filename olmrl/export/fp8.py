@@ -15,9 +15,8 @@ from torch import Tensor
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
-from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.export import weights
-from olmrl.export.emulate import ProbedModel, Ranges, Scored
+from olmrl.export.emulate import ProbedModel, Ranges, TokenScores
 from olmrl.export.recipes import BLOCK, Recipe, quantization_config, recipe_of
 from olmrl.export.rounding import (
     FP8,
@@ -28,41 +27,23 @@ from olmrl.export.rounding import (
     relative_error,
     static_scale,
 )
-from olmrl.export.samples import Sample, load_samples
+from olmrl.export.samples import CalibrationPages, load_samples
 from olmrl.export.weights import ModelFolder, ShardWriter
 from olmrl.models.family import Family
-from olmrl.models.registry import family
 
 _SHARD_BYTES = 2**30
-_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-@dataclass(frozen=True, slots=True)
-class PageSet:
-    """Pages that calibrate and judge a quantised model."""
-
-    folder: str
-    """Bench folder or folder of page pairs, with reference transcriptions."""
-    limit: int = 16
-    """Pages used."""
-    longest_side: int = 1288
-    """Pixels of the longer side."""
-    max_tokens: int = 1024
-    """Tokens of each transcription."""
-    prompt: str = "olmrl-v1"
-    """Prompt name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Quantised against full precision, on the same tokens of the same pages."""
+    """Quantised against unquantised, on the same tokens of the same pages."""
 
     tokens: int
     mean: float
     """Mean |log-prob difference|."""
     largest: float
     same_top: float
-    """Share of places where both would choose the same token."""
+    """Share of positions where both would choose the same token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +64,7 @@ def quantise(
     out: str,
     recipe_name: str = "w8a8_dynamic",
     *,
-    pages: PageSet | None = None,
+    pages: CalibrationPages | None = None,
     dtype: str = "bfloat16",
 ) -> Report:
     """Write an 8-bit copy of a model.
@@ -92,23 +73,23 @@ def quantise(
         model: model folder in safetensors form, local or remote.
         out: new folder.
         recipe_name: a key of `recipes.RECIPES`.
-        pages: calibration pages where the recipe needs them; measures the log-prob gap anywhere.
-            The model must then be local, and fits memory once.
+        pages: measure the log-prob gap, and calibrate the recipes that need it. The model must then
+            be local, and fit in memory once.
         dtype: precision of what stays unquantised, and of the gap's reference.
 
     Raises:
-        CheckpointError: damaged, quantised or unfitting model, or pages missing.
+        CheckpointError: a damaged, quantised or unsuitable model, or no pages where needed.
     """
     recipe = recipe_of(recipe_name)
     weights.refuse_full_folder(out)
     folder = ModelFolder(model)
-    known = _family(folder)
+    known = weights.known_family(folder.config, folder.path)
     described = quantization_config(recipe, known)
     targets = _targets(folder, recipe, known)
     if recipe.needs_pages and pages is None:
         raise CheckpointError(f"recipe {recipe_name}: has static scales; give it --pages")
-    probe = ProbedModel(model, _DTYPES[dtype]) if pages else None
-    samples = _samples(model, pages) if pages else []
+    probe = ProbedModel(model, weights.DTYPES[dtype]) if pages else None
+    samples = load_samples(pages, model) if pages else []
     ranges = probe.observe(samples) if probe and recipe.needs_pages else None
     exact = [probe.score(sample) for sample in samples] if probe else []
     errors: dict[str, float] = {}
@@ -120,11 +101,11 @@ def quantise(
                 writer.add(name, quantised.codes)
                 writer.add(f"{name}_scale", quantised.scale)
             else:
-                writer.add(name, _keep(tensor, _DTYPES[dtype]))
+                writer.add(name, _keep(tensor, weights.DTYPES[dtype]))
         for name, scale in _static_scales(targets, recipe, ranges, known):
             writer.add(name, torch.tensor([scale], dtype=torch.float32))
     weights.copy_companions(model, out)
-    # config.json last: a folder without it is not taken for a model.
+    # config.json comes last: without it a folder does not count as a model.
     config = weights.with_dtype(folder.config, dtype) | {"quantization_config": described}
     storage.write_json(storage.join(out, weights.CONFIG), config)
     rounded = ModelFolder(out)
@@ -135,8 +116,8 @@ def quantise(
     return Report(recipe_name, folder.num_bytes, rounded.num_bytes, errors, gap)
 
 
-def compare(exact: list[Scored], rounded: list[Scored]) -> Gap:
-    """Compare two models' views of the same samples."""
+def compare(exact: list[TokenScores], rounded: list[TokenScores]) -> Gap:
+    """Compare what two models make of the same samples."""
     before = np.concatenate([s.logprobs for s in exact])
     after = np.concatenate([s.logprobs for s in rounded])
     same = np.concatenate([a.top_ids == b.top_ids for a, b in zip(exact, rounded, strict=True)])
@@ -144,29 +125,12 @@ def compare(exact: list[Scored], rounded: list[Scored]) -> Gap:
     return Gap(len(gaps), float(gaps.mean()), float(gaps.max()), float(same.mean()))
 
 
-def _samples(model: str, pages: PageSet) -> list[Sample]:
-    return load_samples(
-        pages.folder,
-        Encoder(EncoderSpec(model, prompt=pages.prompt)),
-        limit=pages.limit,
-        longest_side=pages.longest_side,
-        max_tokens=pages.max_tokens,
-    )
-
-
-def _family(folder: ModelFolder) -> Family:
-    try:
-        return family(folder.config.get("model_type"), folder.path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-
-
 def _targets(folder: ModelFolder, recipe: Recipe, known: Family) -> set[str]:
     if "quantization_config" in folder.config:
         raise CheckpointError(f"{folder.path}: is quantised already")
     targets = {name for name in folder.entries if known.is_quantisable(name)}
     if not targets:
-        raise CheckpointError(f"{folder.path}: has no linear layers that {known.title} names")
+        raise CheckpointError(f"{folder.path}: has none of the linear layers of {known.title}")
     for name in sorted(targets) if recipe.blocks else ():
         shape = folder.entries[name].shape
         if any(side % BLOCK for side in shape):

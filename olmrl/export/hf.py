@@ -1,6 +1,6 @@
 """A run's checkpoint as a model folder that transformers and vLLM load.
 
-Tensors stream from the shards to safetensors one batch at a time; adapters are merged on the way
+Tensors stream from the shards to safetensors batch by batch; adapters are merged on the way
 (W + alpha / rank * B A, Hu et al., arXiv 2106.09685). Config and processor are those of the model
 the run started from, byte for byte.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from olmrl import storage
-from olmrl.checkpoint import shards
+from olmrl.checkpoint import manifest, shards
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
 from olmrl.config.load import parse_yaml
@@ -25,12 +25,10 @@ from olmrl.export import weights
 from olmrl.export.card import model_card
 from olmrl.export.weights import ShardWriter
 from olmrl.models import adapters
-from olmrl.models.registry import family
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 _MODEL = "model/"
 
 
@@ -39,11 +37,11 @@ def model_weights(
 ) -> Iterator[shards.Stored]:
     """Stream a checkpoint's weights under transformers' module names, adapters merged.
 
-    The way from one strategy to another: names and shapes know nothing of sharding.
+    Names and shapes do not depend on sharding, so any strategy can load them.
 
     Args:
         checkpoint: any complete one.
-        lora_scale: alpha / rank of the run's adapters; None where it had none.
+        lora_scale: alpha / rank of the run's adapters; None if it had none.
 
     Raises:
         CheckpointError: adapters without a scale.
@@ -51,9 +49,9 @@ def model_weights(
     names = [n for n in shards.saved_shapes(checkpoint.path) if n.startswith(_MODEL)]
     parts = {n for n in names if adapters.is_adapter(n)}
     if parts and lora_scale is None:
-        raise CheckpointError(f"{checkpoint.path}: holds adapters; their alpha / rank is needed")
+        raise CheckpointError(f"{checkpoint.path}: has adapters; their alpha / rank is needed")
     if not names:
-        raise CheckpointError(f"{checkpoint.path}: holds no model weights")
+        raise CheckpointError(f"{checkpoint.path}: has no model weights")
     low_rank: dict[str, dict[str, Tensor]] = {}
     for name, tensor in shards.stored(checkpoint.path, sorted(parts)):
         layer, part = adapters.adapter_part(name)
@@ -71,7 +69,7 @@ def check_fits(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
     Raises:
         CheckpointError: one is missing, left over or of another shape (names the first).
     """
-    known = family(config["model_type"], weights.CONFIG)
+    known = weights.known_family(config, weights.CONFIG)
     with torch.device("meta"):
         model: Any = known.model_class()(known.config_class().from_dict(config))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -80,14 +78,14 @@ def check_fits(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
         for name, shape in shards.saved_shapes(checkpoint.path).items()
         if name.startswith(_MODEL) and not adapters.is_adapter(name)
     }
-    if is_tied(config):
+    if known.shape(config).tied:
         saved.pop("lm_head.weight", None)
         expected.pop("lm_head.weight", None)
     for name, shape in expected.items():
         if saved.get(name) != shape:
             found = f"is {list(saved[name])}" if name in saved else "is missing"
             raise CheckpointError(
-                f"{checkpoint.path}: tensor {name} {found}, the model's config asks for "
+                f"{checkpoint.path}: tensor {name} {found}, the model's config expects "
                 f"{list(shape)}; another base model?"
             )
     for name in saved:
@@ -125,7 +123,7 @@ def best_mode(config: dict[str, Any]) -> Literal["min", "max"]:
 
 
 def choose(run_dir: str, step: int | None = None, best: bool = False) -> Checkpoint:
-    """Open the checkpoint of a run that was asked for: of a step, the best, or the newest.
+    """Open the checkpoint of a step, the best one, or the newest.
 
     Raises:
         CheckpointError: there is none.
@@ -160,11 +158,11 @@ def export(
         out: new folder, local or remote.
         step: which checkpoint; None: the newest, or the best by evaluation if `best`.
         best: see `step`.
-        base: where config and processor come from; None: the run's model.path.
+        base: source of config and processor; None: the run's model.path.
         dtype: precision of the floating-point weights; None: the run's model.dtype.
-        replace: take the place of a model that lies at `out` (of an earlier export) once the new
-            one is whole; local folders only.
-        shard_bytes: most bytes of one safetensors file.
+        replace: replace the model at `out` (an earlier export) once the new one is complete; local
+            folders only.
+        shard_bytes: maximum size of one safetensors file.
 
     Returns:
         The step that was exported.
@@ -180,11 +178,8 @@ def export(
     config = run_config(run_dir)
     checkpoint = choose(run_dir, step, best)
     source = weights.local_source(base or config["model"]["path"])
-    description = weights.read_json(storage.join(source, weights.CONFIG))
-    try:
-        known = family(description.get("model_type"), source)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
+    description = manifest.read_json(storage.join(source, weights.CONFIG))
+    known = weights.known_family(description, source)
     check_fits(checkpoint, description)
     card = model_card(
         config,
@@ -195,11 +190,11 @@ def export(
     precision = dtype or config["model"].get("dtype", "bfloat16")
     lora = config["model"].get("lora")
     tensors = (
-        (known.published_name(name), tensor.to(DTYPES[precision]))
+        (known.published_name(name), tensor.to(weights.DTYPES[precision]))
         for name, tensor in model_weights(
             checkpoint, lora["alpha"] / lora["rank"] if lora else None
         )
-        if name != "lm_head.weight" or not is_tied(description)
+        if name != "lm_head.weight" or not known.shape(description).tied
     )
 
     def write(folder: str) -> None:
@@ -208,7 +203,7 @@ def export(
                 writer.add(name, tensor)
         weights.copy_companions(source, folder)
         storage.write_text(storage.join(folder, "README.md"), card)
-        # config.json last: a folder without it is not taken for a model.
+        # config.json comes last: without it a folder does not count as a model.
         described = weights.with_dtype(description, precision)
         storage.write_json(storage.join(folder, weights.CONFIG), described)
 
@@ -220,7 +215,7 @@ def export(
 
 
 def _replace(target: Path, write: Callable[[str], None]) -> None:
-    """Write a model beside the one that lies there, then swap them."""
+    """Write a model next to the old one, then swap them."""
     fresh, old = (target.with_name(f".{target.name}.{kind}") for kind in ("new", "old"))
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -229,10 +224,3 @@ def _replace(target: Path, write: Callable[[str], None]) -> None:
         target.rename(old)
     fresh.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def is_tied(config: dict[str, Any]) -> bool:
-    """Say whether the output head is the embedding."""
-    return bool(
-        config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings"))
-    )

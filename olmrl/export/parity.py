@@ -1,7 +1,7 @@
 """Do two implementations of a model agree, token for token, on real pages?
 
 One side (vLLM) transcribes pages greedily and reports its log-probs; the other (transformers)
-scores the same tokens. Both get equal prompts and pixels, so any gap is due to the model.
+scores the same tokens. Both get the same prompts and pixels, so any gap is due to the model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from olmrl.export.emulate import Scored
+from olmrl.export.emulate import TokenScores
 from olmrl.types import Completion
 
 OUTLIER = 1.0
@@ -68,18 +68,18 @@ class Parity:
 def judge(
     page_ids: Sequence[str],
     completions: Sequence[Completion],
-    scored: Sequence[Scored],
+    scored: Sequence[TokenScores],
     decode: Callable[[Sequence[int]], str],
     *,
     worst: int = 10,
 ) -> Parity:
-    """Compare completions with another implementation's view of the same tokens.
+    """Compare completions with another implementation's scores of the same tokens.
 
     Args:
         page_ids: the page of each completion.
         completions: greedy, at temperature 1.
         scored: the other side, in the same order.
-        decode: turns token ids into text, keeping special tokens.
+        decode: turns token ids into text, special tokens included.
         worst: number of tokens to list.
 
     Raises:

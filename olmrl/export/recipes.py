@@ -1,7 +1,7 @@
-"""The 8-bit recipes, and how compressed-tensors (the format vLLM reads) calls them.
+"""The 8-bit recipes, and their names in compressed-tensors, the format that vLLM reads.
 
-Only the linear layers of the language tower are quantised: a page is read by the vision tower, and
-the output head decides between look-alike tokens, so both keep their precision
+Only the linear layers of the language tower are quantised. The vision tower reads the page and the
+output head decides between look-alike tokens, so both keep their precision
 (docs/formats.md#8-bit-recipes).
 """
 
@@ -18,20 +18,20 @@ BLOCK = 128
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How weights, activations and the key/value cache are held."""
+    """Precision of weights, activations and the key/value cache."""
 
     number: Literal["float", "int"]
     """FP8 (e4m3) or int8."""
     blocks: bool = False
     """Weight scales per 128 x 128 block; else per output channel."""
     activations: Literal["none", "token", "tensor"] = "token"
-    """Not quantised; dynamic per token (or per 128 values of one); static, from pages."""
+    """Not quantised; dynamic scales per token (or per 128 values of one); static, from pages."""
     kv_cache: bool = False
-    """Static FP8 key/value cache, scales from pages."""
+    """FP8 key/value cache with static scales from pages."""
 
     @property
     def needs_pages(self) -> bool:
-        """Whether it cannot do without calibration pages."""
+        """Whether it needs calibration pages."""
         return self.kv_cache or self.activations == "tensor"
 
 
@@ -47,18 +47,18 @@ RECIPES = {
 
 
 def recipe_of(name: str) -> Recipe:
-    """Look a recipe up.
+    """Look up a recipe.
 
     Raises:
         CheckpointError: unknown (lists the known ones).
     """
     if name not in RECIPES:
-        raise CheckpointError(f"recipe {name!r}: unknown; allowed are {', '.join(RECIPES)}")
+        raise CheckpointError(f"recipe {name!r}: unknown; allowed: {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
 def quantization_config(recipe: Recipe, family: Family) -> dict[str, Any]:
-    """Give the `quantization_config` entry of config.json.
+    """The `quantization_config` entry of config.json.
 
     Raises:
         CheckpointError: compressed-tensors, which owns the format, is not installed.

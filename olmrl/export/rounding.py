@@ -1,4 +1,4 @@
-"""8-bit numbers: how weights become codes and scales, and what activations lose on the way.
+"""8-bit numbers: how weights become codes and scales, and what activations lose by rounding.
 
 Pure functions, float32 inside. Shape letters: N outputs, K inputs, B block side. A value is
 `code * scale`; scales are symmetric, so zero stays zero.
@@ -42,11 +42,11 @@ def block_codes(weight_NK: Tensor, block: int) -> Codes:
     """Quantise to FP8 with one scale per block of `block` x `block` weights.
 
     Raises:
-        ValueError: a side is no multiple of `block`.
+        ValueError: a side is not a multiple of `block`.
     """
     rows, columns = weight_NK.shape
     if rows % block or columns % block:
-        raise ValueError(f"shape [{rows}, {columns}] is no multiple of {block}")
+        raise ValueError(f"shape [{rows}, {columns}] is not a multiple of {block}")
     values = weight_NK.float().reshape(rows // block, block, columns // block, block)
     scale = (values.abs().amax((1, 3)) / FP8_MAX).clamp(min=_TINY)
     codes = _round(values / scale[:, None, :, None], FP8)
@@ -54,7 +54,7 @@ def block_codes(weight_NK: Tensor, block: int) -> Codes:
 
 
 def decode(quantised: Codes) -> Tensor:
-    """Give the float32 [N, K] weights that codes and scales stand for."""
+    """The float32 [N, K] weights that codes and scales stand for."""
     codes, scale = quantised
     rows, columns = codes.shape
     full = scale.repeat_interleave(rows // scale.shape[0], 0)

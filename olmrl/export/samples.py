@@ -1,4 +1,4 @@
-"""Pages with transcriptions, on which calibration, error reports and parity are measured."""
+"""Pages with transcriptions, for calibration, error reports and parity checks."""
 
 from __future__ import annotations
 
@@ -6,56 +6,68 @@ from dataclasses import dataclass
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
-from olmrl.data.encode import Encoder
-from olmrl.data.page import PageSource, load_page, scan_bench, scan_pairs
+from olmrl.data.encode import Encoder, EncoderSpec
+from olmrl.data.page import load_page, scan_bench, scan_pairs
 from olmrl.types import EncodedPage, Int64Array, RenderedPage
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A page and its tokens to be judged."""
+class CalibrationPages:
+    """Pages that calibrate and judge a quantised model."""
+
+    folder: str
+    """Bench folder or folder of page pairs, with reference transcriptions."""
+    limit: int = 16
+    """Pages used."""
+    longest_side: int = 1288
+    """Pixels of the longer side."""
+    max_tokens: int = 1024
+    """Tokens of each transcription."""
+    prompt: str = "olmrl-v1"
+    """Prompt name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageTokens:
+    """A page and the tokens of a transcription of it."""
 
     prompt: EncodedPage
     response_ids: Int64Array
     """[R] the transcription, with the end token unless truncated."""
 
 
-def find_pages(folder: str) -> list[PageSource]:
-    """List the pages of a bench folder or of a folder of page pairs.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if storage.exists(storage.join(folder, "pdfs")):
-        return scan_bench(folder)
-    return scan_pairs(folder).sources
-
-
 def load_pages(folder: str, limit: int, longest_side: int) -> list[RenderedPage]:
-    """Render the first pages of a folder.
+    """Render the first pages of a bench folder or a folder of page pairs.
 
     Raises:
-        ValueError: there are no pages, or one cannot be read.
+        ValueError: it is neither, or a page is bad.
     """
-    return [load_page(source, longest_side) for source in find_pages(folder)[:limit]]
+    is_bench = storage.exists(storage.join(folder, "pdfs"))
+    sources = scan_bench(folder) if is_bench else scan_pairs(folder).sources
+    return [load_page(source, longest_side) for source in sources[:limit]]
 
 
-def load_samples(
-    folder: str, encoder: Encoder, *, limit: int, longest_side: int, max_tokens: int
-) -> list[Sample]:
+def load_samples(pages: CalibrationPages, model: str) -> list[PageTokens]:
     """Load pages with their reference transcriptions, truncated to `max_tokens`.
+
+    Args:
+        pages: Which pages.
+        model: Model folder, whose processor encodes them.
 
     Raises:
         ValueError: none of the first `limit` pages has a reference.
     """
+    encoder = Encoder(EncoderSpec(model, prompt=pages.prompt))
     samples = [
-        Sample(
+        PageTokens(
             encoder.encode_page(rendered),
-            encoder.encode_response(rendered.page.reference)[:max_tokens],
+            encoder.encode_response(rendered.page.reference)[: pages.max_tokens],
         )
-        for rendered in load_pages(folder, limit, longest_side)
+        for rendered in load_pages(pages.folder, pages.limit, pages.longest_side)
         if rendered.page.reference is not None
     ]
     if not samples:
-        raise CheckpointError(f"{folder}: its first {limit} pages have no reference transcription")
+        raise CheckpointError(
+            f"{pages.folder}: its first {pages.limit} pages have no reference transcription"
+        )
     return samples

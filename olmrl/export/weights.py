@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -22,14 +21,18 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from olmrl import storage
-from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.checkpoint.manifest import CheckpointError, read_json
+from olmrl.models.family import Family
+from olmrl.models.registry import family
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 SHARD_BYTES = 4 * 2**30
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+"""By `model.dtype`."""
 _MAX_HEADER = 100 * 2**20
-_DTYPES = {
+_STORED_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -62,7 +65,7 @@ _COMPANIONS = (
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Location of a tensor."""
+    """Location of a tensor in its file."""
 
     file: str
     """Shard, relative to the folder."""
@@ -138,18 +141,6 @@ class ModelFolder:
         return {}
 
 
-def read_json(path: str) -> Any:
-    """Read a JSON file of a model folder.
-
-    Raises:
-        CheckpointError: not JSON.
-    """
-    try:
-        return json.loads(storage.read_text(path))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: damaged ({error})") from error
-
-
 def _read_range(path: str, start: int, end: int) -> bytes:
     fs, inner = storage.filesystem(path)
     with fs.open(inner, "rb") as stream:
@@ -179,12 +170,12 @@ def _read_header(folder: str, file: str) -> dict[str, TensorEntry]:
 
 
 def _entry(file: str, base: int, item: dict[str, Any]) -> TensorEntry:
-    if item["dtype"] not in _DTYPES:
+    if item["dtype"] not in _STORED_DTYPES:
         raise ValueError(f"dtype {item['dtype']}")
-    dtype, shape = _DTYPES[item["dtype"]], tuple(int(n) for n in item["shape"])
+    dtype, shape = _STORED_DTYPES[item["dtype"]], tuple(int(n) for n in item["shape"])
     start, end = item["data_offsets"]
     if end - start != torch.Size(shape).numel() * dtype.itemsize or start < 0:
-        raise ValueError("byte range and shape differ")
+        raise ValueError("byte range and shape do not match")
     return TensorEntry(file, dtype, shape, base + start, base + end)
 
 
@@ -196,7 +187,7 @@ class ShardWriter:
     """
 
     def __init__(self, out: str | os.PathLike[str], shard_bytes: int = SHARD_BYTES) -> None:
-        """Prepare; a shard is written whenever the next tensor would not fit.
+        """Prepare; a shard is written when the next tensor would not fit.
 
         Raises:
             CheckpointError: the folder already holds a model.
@@ -212,7 +203,7 @@ class ShardWriter:
         self._total = 0
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Add a tensor; it may be written now or later."""
+        """Add a tensor; it is written now or later."""
         size = tensor.numel() * tensor.element_size()
         if self._waiting and self._waiting_bytes + size > self._shard_bytes:
             self._flush()
@@ -223,14 +214,9 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._staging:
-            if error is None:
+            if kind is None:
                 self._finish()
 
     def _flush(self) -> None:
@@ -285,7 +271,7 @@ def refuse_full_folder(out: str) -> None:
 
 
 def local_source(model: str) -> str:
-    """The folder with a model's config and processor, fetched by name if it is not a folder.
+    """The folder with a model's config and processor, fetched from the Hub if `model` is a name.
 
     Raises:
         CheckpointError: neither a folder nor a name that can be fetched.
@@ -306,6 +292,18 @@ def copy_companions(source: str, out: str) -> None:
         path = storage.join(source, name)
         if storage.exists(path):
             storage.write_bytes(storage.join(out, name), storage.read_bytes(path))
+
+
+def known_family(config: dict[str, Any], source: str) -> Family:
+    """The family of a model config.
+
+    Raises:
+        CheckpointError: one that olmrl does not support; names the source.
+    """
+    try:
+        return family(config.get("model_type"), source)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:

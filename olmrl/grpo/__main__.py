@@ -38,18 +38,18 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "RUN/replay/. Writes nothing.",
     )
     again.add_argument("--replay", metavar="RUN", type=Path, help="run directory")
-    again.add_argument("--step", metavar="N", type=int, help="optimizer steps before it")
+    again.add_argument("--step", metavar="N", type=int, help="number of steps before it")
     return parser
 
 
-# The imports of the heavy half are deferred: torch, Ray and a model's code take ten seconds of CPU,
-# which a misspelt key need not wait for.
+# Deferred: a misspelt key need not wait for torch, Ray and a model's code, ten seconds of CPU.
 
 
 def _start(config: GrpoConfig, plan: Plan, directory: RunDirectory) -> int:
-    from olmrl.grpo.training import start
+    from olmrl.grpo.training import run
+    from olmrl.run.session import run_session
 
-    return start(config, plan, directory)
+    return run_session(config, plan, directory, run)
 
 
 def _replay(run: Path, step: int) -> int:

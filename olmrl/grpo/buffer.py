@@ -1,8 +1,8 @@
-"""The RolloutBuffer: the ledger and the groups it speaks of, as one Ray actor.
+"""The RolloutBuffer: the ledger and its groups, as one Ray actor.
 
 The Driver adds scored groups; every LearnerWorker rank leases its share of a batch and commits the
-batch with the step that learnt from it. A lease returns when its batch is ready. Beside what
-`run.actor` gives every run:
+batch with the step that learnt from it. A lease returns when its batch is ready. Besides what every
+run has (`run.actor`):
 
     Driver   -> issue, add, drop, skip_page, next_position, end_of_pages, evaluated, engines_sleep
     Learner  -> begin, lease, need_engines, commit, published, evaluation_due, snapshot
@@ -30,25 +30,25 @@ class Lease:
 
     batch_id: str
     groups: tuple[PromptGroup, ...]
-    """Whole groups of this rank; may be empty on some ranks of a short last batch."""
+    """Whole groups of this rank; in a short last batch some ranks may have none."""
     positions: tuple[int, ...]
-    """Where those groups stand in the batch."""
+    """Places of those groups in the batch."""
     totals: Float32Array
     """[groups in the batch, G] total rewards of the whole batch (batch-level advantage scaling)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BufferView(View):
-    """What the Driver of a GRPO run needs to know beside it."""
+    """What the Driver of a GRPO run needs to know in addition."""
 
     version: PolicyVersion
     """Of the learner's weights."""
     issuable: int
     """Groups that may be issued now."""
     sleep_due: bool
-    """The learner waits for engines to give up the GPUs they share with it."""
+    """The learner waits for the engines to free the GPUs they share."""
     wake_due: bool
-    """It is done with them."""
+    """The learner waits for the engines to wake."""
 
 
 class RolloutBuffer(RunActor):
@@ -56,10 +56,10 @@ class RolloutBuffer(RunActor):
 
     Args:
         batch_size: groups of a step.
-        max_staleness: versions that a batch may lag.
+        max_staleness: versions by which a batch may lag.
         world_size: learner ranks.
         cost: of a group to the learner.
-        colocated: engines sleep from the lease of a batch until its weights are to be sent.
+        colocated: engines sleep from the lease of a batch until its weights are sent.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class RolloutBuffer(RunActor):
         self._cost = cost
         self._groups: dict[str, PromptGroup] = {}
         self._lengths: dict[str, float] = {}
-        """Mean completion tokens of each page, when it was last scored."""
+        """Mean completion tokens of each page when it was last scored."""
         self._leases: dict[str, list[Lease]] = {}
         self._no_more_pages = False
         self._colocated = colocated
         self._asleep = self._sleep_due = self._wake_due = False
         self._scores: dict[PolicyVersion, float | None] = {}
-        """Of all weights of this incarnation that were evaluated."""
+        """By weights of this incarnation that were evaluated."""
         self._committed: dict[int, StepRow] = {}
-        """By step, what its commit said of it; the ranks' reports come later."""
+        """By step, what was known at its commit; the ranks report later."""
         self._since_commit: list[Measurements] = []
 
     # -- Driver
@@ -96,8 +96,8 @@ class RolloutBuffer(RunActor):
 
         Returns:
             Its id, and the mean length of the page's completions in an earlier epoch, if any. None
-            when the position was used before a restart, or the learner has restarted since the
-            Driver looked.
+            if the position was used before a restart, or the learner has restarted since the
+            Driver last looked.
         """
         if incarnation != self._incarnation or self._ledger.is_used(epoch, index):
             return None
@@ -105,17 +105,16 @@ class RolloutBuffer(RunActor):
 
     async def next_position(self, epoch_size: int) -> tuple[int, int]:
         """First page position that is neither open nor closed."""
-        while self._ledger.close_epoch(self._ledger.closed_epoch, epoch_size):
-            pass
+        self._ledger.close_epochs(epoch_size)
         return self._ledger.next_position(epoch_size)
 
     async def skip_page(self, epoch: int, index: int, reason: str) -> None:
-        """Close a position whose page could not be read."""
+        """Close a position whose page cannot be used."""
         self._ledger.skip_page(epoch, index, reason)
         self._notify()
 
     async def add(self, group: PromptGroup, drop_zero_variance: bool) -> str:
-        """Take a scored group: `ready`, `zero_variance` (dropped) or `void` (unknown by now)."""
+        """Take a scored group: `ready`, `zero_variance` (dropped) or `void` (no longer known)."""
         measured = measure_group(group)
         totals = group.totals
         if drop_zero_variance and float(np.ptp(totals)) <= NO_SIGNAL_RANGE:
@@ -139,7 +138,7 @@ class RolloutBuffer(RunActor):
         return dropped
 
     async def end_of_pages(self) -> None:
-        """Let the last, smaller batch through: no page will be issued any more."""
+        """Let the last, smaller batch through: no more pages will be issued."""
         self._no_more_pages = True
         self._notify()
 
@@ -147,8 +146,8 @@ class RolloutBuffer(RunActor):
         """Release the learner that waits for an evaluation.
 
         Args:
-            version: of the evaluated weights; void when that learner is gone.
-            score: what the best checkpoint is chosen by.
+            version: of the evaluated weights; ignored if their learner is gone.
+            score: selects the best checkpoint.
         """
         version = PolicyVersion(*version)
         if version.incarnation == self._incarnation:
@@ -156,7 +155,7 @@ class RolloutBuffer(RunActor):
             self._notify()
 
     async def engines_sleep(self, asleep: bool) -> None:
-        """Learn that all engines sleep, or are awake again."""
+        """Note that all engines sleep, or are awake again."""
         self._asleep, self._sleep_due, self._wake_due = asleep, False, False
         self._notify()
 
@@ -166,7 +165,7 @@ class RolloutBuffer(RunActor):
         """Start an incarnation, from a checkpoint's ledger and groups or from nothing.
 
         Returns:
-            The version of the weights the learner holds now.
+            The version of the learner's weights.
         """
         snapshot, groups = saved or (Ledger(self._batch_size, 0).snapshot(), [])
         before = PolicyVersion.parse(snapshot["version"])
@@ -174,19 +173,19 @@ class RolloutBuffer(RunActor):
         self._lengths = dict(snapshot.get("lengths", {}))
         self._groups = {group.group_id: group for group in groups}
         self._leases = {}
-        self._sleep_due = self._wake_due = False  # of a rank that is no more
+        self._sleep_due = self._wake_due = False  # asked for by ranks that are gone
         self._since_commit = [measure_group(group) for group in groups]
         self._committed, self._scores = {}, {}
         self._no_more_pages = False
         return self._ledger.version
 
     async def lease(self, batch_id: str, rank: int) -> Lease | None:
-        """Wait for a batch and give this rank's share.
+        """Wait for a batch and return this rank's share.
 
         None, on all ranks alike, when the pages are used up or the run was asked to end.
         """
-        present = await self._until(lambda: self._settle(batch_id))
-        if not present or batch_id not in self._leases:
+        current = await self._until(lambda: self._settle(batch_id))
+        if not current or batch_id not in self._leases:
             return None
         if self._colocated and not self._asleep:
             self._sleep_due = True
@@ -196,7 +195,7 @@ class RolloutBuffer(RunActor):
         return self._leases[batch_id][rank]
 
     async def need_engines(self) -> None:
-        """Wait until the engines are awake: weights are to be sent to them."""
+        """Wait until the engines are awake, ready to take weights."""
         if self._asleep:
             self._wake_due = True
             self._notify()
@@ -210,7 +209,7 @@ class RolloutBuffer(RunActor):
             self._groups.pop(record.group_id, None)
         pages = tuple((r.epoch, r.index, r.page_id) for r in records)
         counts = {f"ledger/{name}": Last(float(n)) for name, n in self._ledger.counts.items()}
-        # Taken here and not when the ranks report: by then groups of the next step may have come.
+        # Taken here, as groups of the next step may arrive before the ranks report.
         measured = merge(*self._since_commit, counts)
         self._committed[version.step] = StepRow(version.step, measured, pages=pages)
         self._reports.setdefault(version.step, [])  # no checkpoint before its row is written
@@ -219,21 +218,20 @@ class RolloutBuffer(RunActor):
         self._notify()
 
     async def published(self, version: PolicyVersion) -> None:
-        """Learn that all engines hold a version."""
+        """Note that all engines hold a version."""
         self._ledger.engines_hold(PolicyVersion(*version))
         self._notify()
 
     async def snapshot(self) -> tuple[dict[str, Any], list[PromptGroup]]:
-        """Ledger and ready groups (without pages), to be saved with the weights as one unit."""
+        """Ledger and ready groups (without pages), saved with the weights as one unit."""
         snapshot = self._ledger.snapshot() | {"lengths": dict(self._lengths)}
         return snapshot, [replace(self._groups[row[4]], page=None) for row in snapshot["ready"]]
 
     async def evaluation_due(self, version: PolicyVersion) -> float | None:
         """Wait until the Driver has evaluated these weights; returns their score.
 
-        Every rank asks, and a run may end right after an evaluation: weights are evaluated once,
-        whoever asks again is answered at once. None as well when the run was asked to end, or for a
-        learner that is gone.
+        Weights are evaluated once, although every rank asks, and asks again if the run ends right
+        after an evaluation. None also if the run was asked to end, or for a learner that is gone.
         """
         version = PolicyVersion(*version)
         if version.incarnation != self._incarnation:
@@ -260,14 +258,14 @@ class RolloutBuffer(RunActor):
         super()._add_row(replace(row, measured=measured, pages=committed.pages))
 
     def _settle(self, batch_id: str) -> bool:
-        """Lease a batch if it can be had; True once it is, or when there will be none."""
+        """Lease a batch if possible; True once it is leased, or when there will be none."""
         if batch_id in self._leases:
             return True
         self._drop_stale()
         return self._stopping or self._exhausted() or self._try_lease(batch_id)
 
     def _drop_stale(self) -> None:
-        """Forget groups that no batch may take any more."""
+        """Forget groups that are too old for any batch."""
         stale = self._ledger.drop_stale()
         for record in stale:
             del self._groups[record.group_id]

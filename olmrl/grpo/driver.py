@@ -2,13 +2,13 @@
 
     PageFeed --page--> RolloutPool --completion--> ScorerPool --group--> RolloutBuffer --> learner
 
-    issue     consumes pages, longest first among those that the ledger's staleness bound admits;
+    issue     takes pages, longest first among those that the ledger's staleness bound admits;
               unblocked by `published`
-    collect   consumes completions and scored groups, never waits
+    collect   takes completions and scored groups, never waits
     evaluate  starts the HeldoutEvaluator on the same engines while the learner waits
 
 Nothing here decides what is trained: the ledger does. After a learner restart the Driver forgets
-its work in flight and goes on from the ledger's position.
+its work in flight and continues from the ledger's position.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from olmrl.data.streams import OrderedStream, PageWork
 from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
-from olmrl.grpo.pages_ahead import PageFeed
+from olmrl.grpo.page_feed import PageFeed
 from olmrl.metrics import Measurements, Sink, flatten, merge
 from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
@@ -47,7 +47,7 @@ from olmrl.run.timeline import GroupLanes, Timeline
 from olmrl.types import Completion, Page, PolicyVersion, PromptGroup, UInt8Array
 
 _RENDERING_S = 0.1
-"""Longest sleep while groups wait for pages: nothing signals that a page has been rendered."""
+"""Longest sleep while groups wait for pages: no signal says that a page has been rendered."""
 
 
 @dataclass(slots=True)
@@ -61,15 +61,15 @@ class _Group:
     """ObjectRef of the block of its EncodedPage, for engines and learner."""
     seeds: tuple[int, ...]
     expected: float | None
-    """Mean tokens of a completion; None: not known."""
+    """Expected mean tokens of a completion; None: unknown."""
     issued: float = 0.0
     """When engines were asked for it, in seconds since the epoch."""
     generated: float = 0.0
-    """When its newest completion came."""
+    """When its newest completion arrived, in seconds since the epoch."""
 
 
 class GrpoDriver(Driver[BufferView]):
-    """Runs the loop of a GRPO run; its parts are given, started and closed by `olmrl.grpo`."""
+    """Runs the loop of a GRPO run; `grpo.training` makes, starts and closes its parts."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class GrpoDriver(Driver[BufferView]):
         self._sources = sources
         self._encoder = encoder
         self._moved: Measurements = {}
-        """Of the pages that were issued since the last row."""
+        """Of the pages issued since the last row."""
         self._pool = pool
         self._scorers = scorers
         self._heldout = heldout
@@ -100,13 +100,13 @@ class GrpoDriver(Driver[BufferView]):
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
         self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
         self._recorded: dict[int, int] = {}
-        """Number of groups in rollouts/ for each step since the learner's start."""
+        """By step since the learner's start, number of its groups in rollouts/."""
         self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
         self._ended = False
         self._waiting_for_pages = False
         self._step_started = time.time()
         self._page_wait_s = 0.0
-        """Seconds of the present step in which groups waited for their pages to be rendered."""
+        """Seconds of the current step in which groups waited for their pages to be rendered."""
         self._sampling = training_sampling(config)
 
     def _turn(self, view: BufferView) -> None:
@@ -143,7 +143,7 @@ class GrpoDriver(Driver[BufferView]):
         self._groups, self._recorded, self._ended = {}, {}, False
         if self._feed is not None:
             self._feed.close()
-        if view.incarnation > 0:  # at 0 pages are rendered while the learner still starts
+        if view.incarnation > 0:  # at 0, pages are rendered while the learner is still starting
             self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         epoch, index = ray.get(self._actor.next_position.remote(len(self._sources)))
         stream = OrderedStream(
@@ -158,7 +158,7 @@ class GrpoDriver(Driver[BufferView]):
         self._feed = PageFeed(stream, self._config.data.prefetch_pages)
 
     def _issue(self, issuable: int) -> bool:
-        """Send out as many groups as allowed; returns whether only rendered pages are missing."""
+        """Issue as many groups as allowed; returns whether only rendered pages were lacking."""
         opened: list[_Group] = []
         waiting = self._open(issuable, opened)
         for place in longest_first([group.expected for group in opened]):
@@ -257,13 +257,13 @@ class GrpoDriver(Driver[BufferView]):
             self._record(view.version.step, group, opened, fate)
 
     def _record(self, step: int, group: PromptGroup, opened: _Group, fate: str) -> None:
-        """Write the first groups of a step, counting those that an earlier start has written."""
+        """Write the first groups of a step, counting those written before a restart."""
         if step not in self._recorded:
             self._recorded[step] = len(self._directory.rollout_files(step))
         if self._recorded[step] < self._config.logging.rollout_groups:
             self._recorded[step] += 1
             image = self._directory.page_image(group.page_id, partial(self._picture, opened.block))
-            self._directory.rollouts(step, group, ray.get(opened.page), image, fate)
+            self._directory.write_group(step, group, ray.get(opened.page), image, fate)
 
     def _picture(self, block: Any) -> UInt8Array:
         return self._encoder.build().picture(unpack_block(ray.get(block)))
@@ -288,7 +288,7 @@ class GrpoDriver(Driver[BufferView]):
         self._log_file.write("evaluated", step=step, scores=evaluated.scores)
         self._write(step, {f"eval/{name}": figure for name, figure in evaluated.scores.items()})
         ray.get(self._actor.evaluated.remote(evaluated.version, evaluated.score))
-        # `time/step` leaves it out; the learner's next row has it as `time/evaluation`.
+        # `time/step` excludes evaluations; the learner's next row has `time/evaluation`.
         self._step_started = time.time()
 
     # -- engines on the learner's GPUs
@@ -308,7 +308,7 @@ class GrpoDriver(Driver[BufferView]):
 
     def _write_row(self, row: StepRow) -> None:
         seconds, self._step_started = row.at - self._step_started, row.at
-        self._directory.trained(row.step, row.pages)
+        self._directory.write_step(row.step, row.pages)
         if self._timeline.wants(row.step):
             self._timeline.step(row.spans)
         counted = merge(self._pool.measurements(), self._scorers.measurements(), self._moved)

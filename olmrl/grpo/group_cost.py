@@ -14,12 +14,12 @@ from olmrl.types import NO_SIGNAL_RANGE, PromptGroup
 
 @dataclass(frozen=True, slots=True)
 class GroupCost:
-    """What a group costs the learner, its image included; ranks are balanced by it."""
+    """What a group costs the learner, image included; used to balance the ranks."""
 
     model: CostModel
     vision: VisionTokens
     page_once: bool
-    """Prompt and image once per group, else once per completion."""
+    """Prompt and image are computed once per group, else once per completion."""
 
     def __call__(self, group: PromptGroup) -> float:
         """Operations of one forward pass."""

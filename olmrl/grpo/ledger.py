@@ -6,16 +6,16 @@
 Plain Python without Ray, so that it can be model-checked. Engines and scorers only report; the
 learner leases a batch and commits it with the step that learnt from it. A page position
 `(epoch, index)` is closed when its group is committed or dropped, and is closed exactly once. After
-a restart the ledger goes back to the snapshot saved with the weights, the incarnation rises, and
-every report about a group that the snapshot does not hold is ignored.
+a restart the ledger returns to the snapshot saved with the weights, the incarnation rises, and
+every report about a group that is not in the snapshot is ignored.
 
 Staleness bound: while the engines hold step v, at most `(v + 1 + max_staleness) * batch_size`
-groups that were not dropped may have been issued. A batch takes ready groups in issue order, fast
-ones past slow ones, but never past a group that only this batch may still take: it waits for those,
-at most batch_size of them, or long completions would be left to go stale and be missing from what
-is learnt. Whatever still turns out older at lease time (after a restart, say) is dropped. With
-max_staleness 0 the groups of a batch are a pure function of which groups get dropped, whatever the
-order of events: synchronous runs are reproducible.
+groups that were not dropped may have been issued. A batch takes ready groups in issue order. Fast
+ones may overtake slow ones, but not those that only this batch may still take (at most batch_size):
+it waits for them, or long completions would go stale and never be learnt from. Groups that are
+nevertheless too old at lease time (after a restart, say) are dropped. With max_staleness 0 the
+groups of a batch depend only on which groups are dropped, not on the order of events: synchronous
+runs are reproducible.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ class GroupRecord:
     """One group's line in the ledger."""
 
     group_id: str
-    """`<epoch>-<index>-<incarnation>`: a re-issued position after a restart has a new id."""
+    """`<epoch>-<index>-<incarnation>`: a position issued again after a restart has a new id."""
     epoch: int
     index: int
     """Position in the page order of its epoch."""
     page_id: str
     state: GroupState
     version: PolicyVersion | None = None
-    """Weights that the engines held at its issue; once ready, the oldest weights in it."""
+    """Weights that the engines held when it was issued; once ready, the oldest weights in it."""
     batch_id: str | None = None
 
 
 class Ledger:
-    """Owns the life of every prompt group; all methods are synchronous and total.
+    """Owns the life of every prompt group; all methods are synchronous.
 
-    Reports about unknown or already closed groups return False and change nothing, because late
-    and duplicated messages are normal.
+    Reports about unknown or closed groups return False and change nothing, because late and
+    duplicate messages are normal.
     """
 
     def __init__(self, batch_size: int, max_staleness: int) -> None:
@@ -64,6 +64,7 @@ class Ledger:
         self._max_staleness = max_staleness
         self._live: dict[str, GroupRecord] = {}
         self._closed_epoch = 0
+        """Epochs before this one are complete."""
         self._closed: set[tuple[int, int]] = set()
         self._counts: Counter[str] = Counter()
         self._issued_kept = 0
@@ -80,7 +81,7 @@ class Ledger:
     def issuable(self) -> int:
         """How many more groups keep within the staleness bound.
 
-        None may be issued before the engines hold weights of the present incarnation.
+        None may be issued before the engines hold weights of the current incarnation.
         """
         held = self.engine_version
         if held is None or held.incarnation != self.version.incarnation:
@@ -89,7 +90,7 @@ class Ledger:
         return max(0, allowed - self._issued_kept)
 
     def issue(self, epoch: int, index: int, page_id: str) -> str:
-        """Open the group of a page position and give its id.
+        """Open the group of a page position and return its id.
 
         Raises:
             ValueError: the position is open or closed already, or the bound forbids it.
@@ -115,7 +116,7 @@ class Ledger:
         return True
 
     def drop(self, group_id: str, reason: str) -> bool:
-        """Close a group untrained; False if the report is void. Its place is free for another."""
+        """Close a group untrained, freeing its place; False if the report is void."""
         record = self._live.get(group_id)
         if record is None or record.state is GroupState.LEASED:
             return False
@@ -125,7 +126,7 @@ class Ledger:
         return True
 
     def skip_page(self, epoch: int, index: int, reason: str) -> bool:
-        """Close a position that never became a group (an unreadable page)."""
+        """Close a position that never became a group (a bad page)."""
         if self.is_used(epoch, index):
             return False
         self._closed.add((epoch, index))
@@ -143,7 +144,7 @@ class Ledger:
 
         Args:
             batch_id: names the lease.
-            at_least: accept a smaller batch (the end of the pages).
+            at_least: accept a batch this small (when the pages run out).
         """
         again = [r.group_id for r in self._ordered() if r.batch_id == batch_id]
         if again:
@@ -163,7 +164,7 @@ class Ledger:
         return [record.group_id for record in taken]
 
     def drop_stale(self) -> list[GroupRecord]:
-        """Close ready groups made by weights older than the bound admits; gives them."""
+        """Close and return the ready groups made by weights older than the bound admits."""
         oldest = self.version.step - self._max_staleness
         ready = self.open_groups(GroupState.READY)
         stale = [r for r in ready if r.version is not None and r.version.step < oldest]
@@ -172,18 +173,18 @@ class Ledger:
         return stale
 
     def _is_due(self, record: GroupRecord) -> bool:
-        """Whether the next batch is the last one that may take a group."""
+        """Whether the next batch is the last that may take the group."""
         assert record.version is not None
         return record.version.step + self._max_staleness <= self.version.step
 
     def commit(self, batch_id: str, version: PolicyVersion) -> list[GroupRecord]:
-        """Close a leased batch: the step that learnt from it made `version`.
+        """Close a leased batch; the step that learnt from it produced `version`.
 
         Returns:
             Its groups.
 
         Raises:
-            ValueError: the lease is unknown, or the version does not follow the present one.
+            ValueError: the lease is unknown, or the version does not follow the current one.
         """
         taken = [r for r in self._live.values() if r.batch_id == batch_id]
         if not taken:
@@ -194,7 +195,7 @@ class Ledger:
         for record in taken:
             self._close(record)
             self._counts["committed"] += 1
-        # The bound counts kept groups against whole batches; a short last batch uses a whole one.
+        # The bound counts in whole batches: a short last batch counts as a full one.
         self._issued_kept += self._batch_size - len(taken)
         self.version = version
         return taken
@@ -202,11 +203,10 @@ class Ledger:
     # -- restart
 
     def snapshot(self) -> dict[str, Any]:
-        """JSON-able state to be saved with the weights: closed positions and ready groups.
+        """JSON-able state to save with the weights: closed positions and ready groups.
 
-        Issued groups are left out: their work is lost with the processes and they are issued again.
-        Leased groups go back to ready, because a snapshot between lease and commit has not trained
-        them.
+        Issued groups are left out: their work dies with the processes, and they are issued again.
+        Leased groups are saved as ready: between lease and commit they are not in the weights.
         """
         kept = [r for r in self._ordered() if r.state in (GroupState.READY, GroupState.LEASED)]
         return {
@@ -218,7 +218,7 @@ class Ledger:
         }
 
     def restore(self, snapshot: dict[str, Any], incarnation: int) -> None:
-        """Go back to a snapshot under a new incarnation.
+        """Return to a snapshot under a new incarnation.
 
         Raises:
             ValueError: the incarnation was used before.
@@ -242,11 +242,11 @@ class Ledger:
     # -- questions
 
     def is_closed(self, epoch: int, index: int) -> bool:
-        """Say whether a position was trained or dropped."""
+        """Whether a position was trained or dropped."""
         return epoch < self._closed_epoch or (epoch, index) in self._closed
 
     def is_used(self, epoch: int, index: int) -> bool:
-        """Say whether a position is closed or its group is open."""
+        """Whether a position is closed or its group is open."""
         return self.is_closed(epoch, index) or any(
             r.epoch == epoch and r.index == index for r in self._live.values()
         )
@@ -259,25 +259,15 @@ class Ledger:
             epoch, index = (epoch, index + 1) if index + 1 < epoch_size else (epoch + 1, 0)
         return epoch, index
 
-    def close_epoch(self, epoch: int, epoch_size: int) -> bool:
-        """Forget the positions of a complete epoch (bounds memory); False if it is not complete."""
-        if epoch != self._closed_epoch:
-            return False
-        positions = {(epoch, index) for index in range(epoch_size)}
-        if not positions <= self._closed:
-            return False
-        self._closed -= positions
-        self._closed_epoch = epoch + 1
-        return True
-
-    @property
-    def closed_epoch(self) -> int:
-        """Epochs before this one are complete."""
-        return self._closed_epoch
+    def close_epochs(self, epoch_size: int) -> None:
+        """Forget the positions of complete epochs (bounds memory)."""
+        while (done := {(self._closed_epoch, i) for i in range(epoch_size)}) <= self._closed:
+            self._closed -= done
+            self._closed_epoch += 1
 
     @property
     def counts(self) -> dict[str, int]:
-        """Groups issued, committed and dropped per reason, since the run began."""
+        """Groups issued, committed and, per reason, dropped since the run began."""
         return dict(self._counts)
 
     def open_groups(self, state: GroupState | None = None) -> list[GroupRecord]:

@@ -1,8 +1,8 @@
 """`python -m olmrl.grpo --replay RUN --step N`: one learner step again, without engines.
 
 Takes the batches that a stopped step (NaN or infinity) or `guards.save_batch_every` left in
-`RUN/replay/`, and the newest checkpoint that is not later than the step. On one process and one
-device, whatever the run had; writes nothing.
+`RUN/replay/`, and the newest checkpoint that is not later than the step. Runs in one process on one
+device, whatever the run had, and writes nothing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from olmrl.metrics import flatten
 
 
 def rerun(run_dir: Path, step: int) -> dict[str, float]:
-    """Run a saved step and give its measurements.
+    """Run a saved step and return its measurements.
 
     Args:
         run_dir: directory of the run.
         step: number of the step, as in the name of the saved file.
 
     Raises:
-        ValueError: no saved batches of that step (names those there are), or the step is
-            not finite again.
+        ValueError: no batches of that step were saved (names those that were), or the step is
+            not finite this time either.
     """
     path = run_dir / "config.yaml"
     config = validate(GrpoConfig, parse_yaml(path.read_text("utf-8"), str(path)), str(path))

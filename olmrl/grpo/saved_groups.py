@@ -1,6 +1,6 @@
-"""Payloads of `olmrl.types` as bytes: groups that were ready but not trained, inside a checkpoint.
+"""Payloads of `olmrl.types` as bytes: groups in a checkpoint that were ready but not trained.
 
-An .npz archive: the tree as JSON text, the arrays beside it. Nothing is unpickled on reading.
+An .npz archive: the tree as JSON text, and the arrays. Reading unpickles nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PAYLOADS: dict[str, Any] = {
 
 
 def encode_groups(groups: Iterable[types.PromptGroup]) -> bytes:
-    """Write prompt groups; the page itself is left out (it is rendered again from its PDF)."""
+    """Write prompt groups without their pages, which are rendered again from the PDFs."""
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     tree = [_encode(dataclasses.replace(group, page=None), arrays) for group in groups]
     stream = io.BytesIO()

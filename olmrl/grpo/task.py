@@ -16,8 +16,8 @@ class GrpoTask(Task):
 
     config: GrpoConfig
     sources: dict[str, PageSource]
-    """Training pages by id: groups out of a checkpoint read their page again."""
+    """Training pages by id: groups from a checkpoint read their page again."""
     weights: Any
     """Weight store actor (engines, last publication)."""
     evaluate: bool
-    """Wait for held-out evaluations."""
+    """Whether the learner waits for held-out evaluations."""

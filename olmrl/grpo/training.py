@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ray
 
-from olmrl.cluster import Plan, operations
+from olmrl.cluster import operations
 from olmrl.cluster.connect import beside_driver
 from olmrl.cluster.reserve import reserve_engines
 from olmrl.config import GrpoConfig
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.page import PageSource, scan_bench
+from olmrl.data.page import scan_bench
 from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
 from olmrl.grpo.buffer import RolloutBuffer
@@ -25,7 +25,6 @@ from olmrl.rollout.worker import WorkerSpec
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
-from olmrl.run.session import run_session
 from olmrl.weight_sync.store import start_store
 from olmrl.weight_sync.transport import resolve_transport
 
@@ -38,19 +37,14 @@ COLUMNS = {
     "grad": ("policy/grad_norm", ".2f"),
     "s/step": ("time/step", ".1f"),
 }
-"""Figures of the console line."""
+"""Figures on the console line."""
 _COLOCATED_START_S = 1800.0
-"""Longest wait for engines that must be up before the learner."""
-
-
-def start(config: GrpoConfig, plan: Plan, directory: RunDirectory) -> int:
-    """Run in the cluster that the configuration names; returns the exit code."""
-    return run_session(config, plan, directory, run)
+"""Longest wait for engines that must start before the learner."""
 
 
 def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     """Run GRPO from start (or from the newest checkpoint) to report."""
-    train = limited(scan_bench(config.data.train, config.data.file_pattern), config)
+    train = scan_bench(config.data.train, config.data.file_pattern)[: config.data.max_pages]
     heldout = scan_bench(config.data.heldout) if config.data.heldout else []
     encoder = EncoderSpec(
         config.model.path,
@@ -58,7 +52,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.prompt_order,
         config.data.anchor_text_len,
     )
-    # A wrong model path, prompt, loss, transport or reward ends the run here.
+    # A wrong model path, prompt, loss, transport or reward stops the run here.
     built = encoder.build()
     policy_loss(config.algorithm)
     engine = worker_spec(config, encoder)
@@ -94,8 +88,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         evaluate=bool(heldout),
     )
     if config.rollout.colocate:
-        # First the engines, each on a GPU of its own and measuring its memory undisturbed; then
-        # they sleep, so that the learner finds the room to load the model.
+        # Engines come first, each measuring the memory of its GPU undisturbed; then they sleep, so
+        # that the learner has room to load the model.
         pool.wait_ready(_COLOCATED_START_S)
         pool.sleep()
         ray.get(buffer.engines_sleep.remote(True))
@@ -147,8 +141,3 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         trust_remote_code=config.model.trust_remote_code,
         prometheus=config.logging.prometheus,
     )
-
-
-def limited(sources: list[PageSource], config: GrpoConfig) -> list[PageSource]:
-    """The pages that `data.max_pages` leaves."""
-    return sources[: config.data.max_pages]

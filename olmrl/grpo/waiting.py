@@ -1,8 +1,8 @@
 """Waiting for groups and evaluations while still sending weights to engines that join.
 
-Groups and evaluations need engines that generate. Some transports keep no published copy of the
-weights: an engine that joins, at the start or in place of one that died, then generates nothing
-until the learner has sent it the weights. So the learner keeps serving such engines while it waits.
+Some transports keep no published copy of the weights. With them, an engine that joins, at the start
+or in place of one that died, cannot generate until the learner sends it the weights. So the learner
+serves such engines while it waits for groups and evaluations.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def await_engines(
 ) -> Any:
     """Get a Ray answer, sending weights to engines that join meanwhile.
 
-    A collective: every rank waits for an answer of its own, and all leave together.
+    A collective: every rank waits for its own answer, and all return together.
 
     Args:
-        ask: gives an ObjectRef of the answer. Asked again after weights were sent, for which
-            engines that share the learner's GPUs have been awake.
+        ask: returns an ObjectRef of the answer. Called again after weights were sent, as engines
+            that share the learner's GPUs woke for that.
         sender: the learner's sender.
-        publish: sends the present weights, on every rank.
+        publish: sends the current weights, on every rank.
         max_over_ranks: elementwise maximum.
     """
     if not sender.serves_joiners:

@@ -1,10 +1,10 @@
-"""The GRPO LearnerWorker: leases batches, publishes the weights that they make.
+"""The GRPO LearnerWorker: leases batches and publishes the new weights.
 
     begin    also publishes the weights
     step     lease -> pack -> learner step -> commit -> publish
 
 Weights and ledger are saved as one unit, and every start publishes its weights before any page is
-issued, so that a restart is as if nothing had happened.
+issued, so that a restart changes nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
         )
         return strategy
 
-    # -- a start, and what it needs in a checkpoint
+    # -- start and checkpoints
 
     def _begin(self) -> None:
         super()._begin()
@@ -103,7 +103,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             saved = (restored.extra["ledger"], decode_groups(restored.blobs["groups"]))
         return PolicyVersion(*ray.get(self._actor.begin.remote(saved)))
 
-    def _progress(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def _extras(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         ledger, groups = ray.get(self._actor.snapshot.remote())
         return {"ledger": ledger, "version": str(self._version)}, {"groups": encode_groups(groups)}
 
@@ -150,7 +150,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
         return measured | self._learn(batches, clock)
 
     def _with_page(self, group: PromptGroup) -> PromptGroup:
-        """The group with its page, which is read once more where it came out of a checkpoint."""
+        """The group with its page, which is read again if the group comes from a checkpoint."""
         if group.page is not None:
             return group
         source = self._task.sources[group.page_id]
@@ -177,9 +177,9 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
         return pack_groups(items, learner.token_budget, learner.page_once, self._encoder.vision)
 
     def _ask_engine(self, group: PromptGroup, completion: Completion) -> Float32Array | None:
-        """Log-probs of a completion under the present weights, by an engine that has them."""
+        """Log-probs of a completion under the current weights, by an engine that holds them."""
         if self._config.rollout.colocate:
-            return None  # they sleep while the learner works
+            return None  # engines sleep while the learner works
         engines = ray.get(self._task.weights.engines.remote())
         late = set(ray.get(self._task.weights.unsynced.remote()))
         synced = [engine for engine in engines if engine.worker_id not in late]
@@ -197,12 +197,12 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
 
     def _publish(self) -> Measurements:
         config = self._config
-        # Frozen weights need no sending: engines load them from model.path. But sleeping engines
+        # Frozen weights need not be sent: engines load them from model.path. But sleeping engines
         # have dropped theirs, and checksums cover whole fused layers.
         everything = config.rollout.colocate or config.weight_sync.checksum
         if config.rollout.colocate:
             self._strategy.release_cache()
-            self._any_rank(False)  # all ranks have made room: the first call wakes all engines
+            self._any_rank(False)  # a barrier: all ranks have made room before engines wake
             ray.get(self._actor.need_engines.remote())
         named = self._strategy.named_weights(changing_only=not everything)
         measured = self._sender.send(named, self._version)
@@ -217,7 +217,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
     # -- evaluation
 
     def _evaluate(self, *, last: bool) -> bool | None:
-        """Wait for the evaluation. Step 0 is not kept as a best one: it is the run's base model."""
+        """Wait for the evaluation. Step 0, the run's base model, never counts as a best one."""
         if not self._task.evaluate or not (last or self._is_due(self._version.step)):
             return None
         step = self._version.step
@@ -234,15 +234,15 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
 
 
 def check_prompts(group: PromptGroup, page: EncodedPage) -> None:
-    """Make sure that engines saw the prompt that the learner trains on, image tokens included.
+    """Check that engines saw the prompt that the learner trains on, image tokens included.
 
     Raises:
-        GuardFailure: a completion was sampled behind another one.
+        GuardFailure: a completion was sampled after a different prompt.
     """
     for number, rollout in enumerate(group.rollouts):
         seen = rollout.completion.prompt_token_ids
         if not np.array_equal(seen, page.prompt_ids):
             raise GuardFailure(
                 f"{group.page_id}, completion {number}: the engine saw {len(seen)} prompt tokens, "
-                f"the learner takes {len(page.prompt_ids)}; they must be the same ones"
+                f"the learner has {len(page.prompt_ids)}; they must be identical"
             )

@@ -52,7 +52,7 @@ def main(given: list[str] | None = None, prog: str = "python -m olmrl.mix") -> i
     verb = arguments[0]
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"verbs are {', '.join(VERBS)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(VERBS)}"
         print(f"olmrl.mix: unknown verb {verb!r}; {hint}", file=sys.stderr)
         return 2
     parser, module = build_parser(verb, prog)

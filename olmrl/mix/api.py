@@ -2,7 +2,7 @@
 
 A request that only reads, or that the server can recognise as a repeat, is retried after a dropped
 connection, 408, 409, 429 or 5xx, honouring `Retry-After`. Creating something that costs money is
-never repeated blindly: see `openai_batches`.
+never repeated blindly (see `openai_batches`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import email.utils
 import os
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -62,6 +61,16 @@ class PoliteWait(tenacity.wait.wait_base):
         return asked if asked is not None else self.backoff(retry_state)
 
 
+def polite_retries(attempts: int, longest_wait_s: float) -> tenacity.Retrying:
+    """Repeats a call as long as its `ApiError` is transient, `attempts` times at most."""
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=PoliteWait(longest_wait_s),
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.transient),
+        reraise=True,
+    )
+
+
 class Api:
     """One server and one key.
 
@@ -94,12 +103,7 @@ class Api:
     def __enter__(self) -> Api:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.http.close()
 
     def once(self, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -118,16 +122,8 @@ class Api:
         return response
 
     def retrying(self, action: Callable[[], Any]) -> Any:
-        """Retry an action that is safe to repeat as long as its `ApiError` is transient."""
-        for attempt in tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
-            wait=PoliteWait(self.longest_wait_s),
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.transient),
-            reraise=True,
-        ):
-            with attempt:
-                return action()
-        raise AssertionError("unreachable")
+        """Do something that is safe to repeat, with `polite_retries`."""
+        return polite_retries(self.attempts, self.longest_wait_s)(action)
 
     def get_json(self, path: str, **params: Any) -> dict[str, Any]:
         """GET a JSON object."""
@@ -169,7 +165,7 @@ def json_of(response: httpx.Response) -> dict[str, Any]:
     """The JSON object in a response.
 
     Raises:
-        ApiError: the body is anything else.
+        ApiError: the body is something else.
     """
     try:
         value = response.json()

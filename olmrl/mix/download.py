@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from types import TracebackType
 from urllib.parse import urlsplit
 
 import httpx
-import tenacity
 
-from olmrl.mix.api import ApiError, PoliteWait, retry_after
+from olmrl.mix.api import ApiError, polite_retries, retry_after
 from olmrl.mix.run import Fail, Skip
 
 MAX_BYTES = 500_000_000
@@ -51,12 +49,7 @@ class Downloader:
     def __enter__(self) -> Downloader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.http.close()
 
     def get(self, url: str) -> bytes:
@@ -68,14 +61,8 @@ class Downloader:
         """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise Skip(f"not an http address: {url[:200]!r}")
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.tries),
-            wait=PoliteWait(self.longest_wait_s),
-            retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and e.transient),
-            reraise=True,
-        )
         try:
-            body: bytes = retrying(self._once, url)
+            body: bytes = polite_retries(self.tries, self.longest_wait_s)(self._once, url)
         except ApiError as error:
             if error.status in (404, 410):
                 raise Skip(f"{url}: HTTP {error.status}") from error

@@ -1,8 +1,8 @@
 """Whole-file writes that survive kill -9, safe names, and copies, for local paths and URLs.
 
-Differs from `storage.atomic_open` in two ways that a restarted verb needs: the temporary name is
-fixed, so that leftovers of a killed run are overwritten instead of piling up, and a remote write
-is a single upload, safe with other threads running.
+Differs from `storage.atomic_open` in two ways that restartable verbs need: the temporary name is
+fixed, so that leftovers of a killed run are overwritten and do not pile up, and a remote write is a
+single upload, safe with other threads running.
 """
 
 from __future__ import annotations
@@ -10,22 +10,24 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
+import json
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from olmrl import storage
 
 FATAL = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
 )
-"""OSError numbers that every other item would hit too: the run stops instead of skipping."""
+"""OSError numbers that every other item would hit too: they stop the verb."""
 
 MAX_NAME_BYTES = 200
-"""Longest path component; file systems allow 255 and suffixes are added later."""
+"""Longest path component; file systems allow 255, and suffixes are added later."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
 
@@ -60,6 +62,12 @@ def write(path: str, data: bytes, *, durable: bool = False) -> None:
 
 def write_text(path: str, text: str, *, durable: bool = False) -> None:
     """Write a whole UTF-8 file (see `write`)."""
+    write(path, text.encode("utf-8"), durable=durable)
+
+
+def write_json(path: str, value: Any, *, durable: bool = False) -> None:
+    """Write a JSON file to be read by people too (see `write`)."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     write(path, text.encode("utf-8"), durable=durable)
 
 
@@ -197,11 +205,28 @@ def relative(path: str, root: str) -> str:
 def listing(root: str, suffix: str) -> list[str]:
     """Files below `root`, sorted, leaving out hidden folders (the verbs' own state)."""
     found = storage.list_files(root, suffix)
-    return [path for path in found if not any(p.startswith(".") for p in _parts(path, root))]
+    return [path for path in found if "/." not in "/" + relative(path, root)]
 
 
-def _parts(path: str, root: str) -> tuple[str, ...]:
-    return PurePosixPath(relative(path, root)).parts
+def size_of(path: str) -> int:
+    """Bytes of a file."""
+    fs, inner = storage.filesystem(path)
+    return int(fs.size(inner))
+
+
+def cut_torn_line(path: str) -> None:
+    """Remove what a killed process wrote after the last newline of a local file."""
+    with open(path, "rb+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - (1 << 16))
+            stream.seek(start)
+            newline = stream.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                stream.truncate(start + newline + 1)
+                return
+            end = start
+        stream.truncate(0)
 
 
 def sha256_of(path: str) -> str:

@@ -8,9 +8,9 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from olmrl.markup.front_matter import HEAD_FIELDS, ROTATIONS, PageResponse
+from olmrl.markup.front_matter import ROTATIONS, PageResponse
 from olmrl.mix import files
-from olmrl.mix.responses import language
+from olmrl.mix.responses import FIELDS, language
 
 Layout = Literal["0225", "1025"]
 
@@ -82,7 +82,7 @@ def response_of(row: Mapping[str, Any]) -> tuple[PageResponse, dict[str, Any]]:
     """
     values = _object(row.get("response"), "response")
     if not values:
-        values = {name: row.get(name) for name in (*HEAD_FIELDS, "natural_text")}
+        values = {name: row.get(name) for name in FIELDS}
     values = {**values, **_object(row.get("extras"), "extras")}
     text = _null(values.get("natural_text"))
     rotation = _number(values.get("rotation_correction"))
@@ -97,8 +97,7 @@ def response_of(row: Mapping[str, Any]) -> tuple[PageResponse, dict[str, Any]]:
         )
     except TypeError as error:
         raise ValueError(str(error)) from error
-    known = (*HEAD_FIELDS, "natural_text")
-    return response, {key: value for key, value in values.items() if key not in known}
+    return response, {key: value for key, value in values.items() if key not in FIELDS}
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Places(NamedTuple):
 
 
 def unpack_tarball(path: str, folder: str) -> Outcome:
-    """Unpack one tarball; members that are left out are counted and listed."""
+    """Unpack one tarball; refused members are counted and listed."""
     refused: list[str] = []
     count = 0
     try:
@@ -98,7 +98,7 @@ def extracted_pdf(places: Places, doc_id: str) -> str:
     """
     path = files.join_inside(places.extracted, doc_id + ".pdf")
     if not os.path.isfile(path):
-        raise Skip("its PDF is not in any tarball")
+        raise Skip("its PDF is in none of the tarballs")
     return path
 
 

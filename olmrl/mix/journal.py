@@ -1,8 +1,8 @@
 """An append-only record of what a verb has done, readable after kill -9 at any instant.
 
-Local: one JSONL file; a torn last line is removed when it is opened. Remote, where appending is not
-possible: one small object per flush. A file lock lets only one process at a time hold a local
-journal; on object stores there is no lock.
+Local: one JSONL file; a torn last line is removed on opening. Remote, where nothing can append: one
+small object per flush. A file lock lets only one process at a time hold a local journal; object
+stores have no lock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FLUSH_RECORDS = 256
 """Remote: records that a kill may lose (their items are then redone)."""
 
 FLUSH_SECONDS = 10.0
-"""Remote: longest time in seconds before a record is flushed."""
+"""Remote: most seconds before a record is flushed."""
 
 
 class Journal:
@@ -85,25 +85,10 @@ class _LocalLog:
             raise ValueError(f"{self.path}: another process is working in this folder") from error
 
     def read(self) -> Iterator[dict[str, Any]]:
-        self._cut_torn_line()
+        files.cut_torn_line(self.path)
         with open(self.path, "rb") as stream:
             for number, line in enumerate(stream, start=1):
                 yield _parse(self.path, number, line)
-
-    def _cut_torn_line(self) -> None:
-        with open(self.path, "rb+") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            step = 1 << 16
-            end = size
-            while end > 0:
-                start = max(0, end - step)
-                stream.seek(start)
-                found = stream.read(end - start).rfind(b"\n")
-                if found >= 0:
-                    stream.truncate(start + found + 1)
-                    return
-                end = start
-            stream.truncate(0)
 
     def append(self, record: dict[str, Any], durable: bool) -> None:
         self.stream.write(_line(record))

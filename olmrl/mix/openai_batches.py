@@ -1,11 +1,11 @@
-"""The life of one request file at a batch API, safe against kill -9 and dropped answers.
+"""The life of one request file at a batch API, safe against kill -9 and lost responses.
 
     seen -> uploaded -> created -> ended -> fetched      (one attempt; events in the run's journal)
                                               |-> next attempt with the requests that may still work
 
-Creating a batch costs money, so one is created only if the account has none with the same key
-(content hash and attempt number) in its metadata. This also finds a batch when the response to its
-creation was lost, or when the process died before recording it.
+Creating a batch costs money, so one is only created if the account has none with the same key
+(content hash and attempt number) in its metadata. This also finds a batch whose creation was not
+confirmed, or not recorded because the process died.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Attempt(NamedTuple):
 
 
 class Account:
-    """Our files and batches on the server; listed once per process and after any doubt.
+    """Our files and batches on the server; listed once per process, and again after any doubt.
 
     Args:
         api: The server.
-        pause_s: Seconds to wait before looking up a creation in doubt (lists may lag behind).
+        pause_s: Seconds to wait before looking up an unconfirmed creation (lists may lag).
     """
 
     def __init__(self, api: Api, pause_s: float = 2.0) -> None:

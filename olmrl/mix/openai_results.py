@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from olmrl.mix.api import RETRY_STATUS
@@ -32,7 +31,7 @@ def read_ids(path: str, shown: str) -> list[str]:
 
     Args:
         path: Local file.
-        shown: The name to show in errors.
+        shown: Its name in errors.
 
     Raises:
         ValueError: not JSON, a missing or duplicate custom_id, or no requests at all.
@@ -54,7 +53,7 @@ def read_ids(path: str, shown: str) -> list[str]:
             )
         ids[custom_id] = number
     if not ids:
-        raise ValueError(f"{shown}: holds no requests")
+        raise ValueError(f"{shown}: has no requests")
     return list(ids)
 
 
@@ -126,8 +125,3 @@ def copy_requests(source: str, target: str, wanted: set[str]) -> int:
                 out.write(line.rstrip(b"\n") + b"\n")
                 count += 1
     return count
-
-
-def size_of(path: str) -> int:
-    """Size of a local file in bytes."""
-    return Path(path).stat().st_size

@@ -1,7 +1,7 @@
 """Which pages occur in a bench folder: same URL, same bytes, or nearly the same words.
 
-Near-duplicates are found exactly, without sketches: every run of `SHINGLE` words of a bench page
-is a key, and a page is reported if it shares enough keys with one bench page.
+Near-duplicates are found exactly, without sketches: every run of `SHINGLE` words of a bench page is
+a key, and a page is reported if it shares enough keys with one bench page.
 """
 
 from __future__ import annotations

@@ -32,6 +32,18 @@ def scan(root: str) -> Iterator[Pair]:
         yield Pair(files.relative(stem, root), path, stem + ".pdf")
 
 
+def scan_some(root: str) -> list[Pair]:
+    """As `scan`.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = list(scan(root))
+    if not found:
+        raise ValueError(f"{root}: no page pairs (*.md) below it")
+    return found
+
+
 def write(folder: str, pair_id: str, text: str, pdf: bytes | str) -> None:
     """Write a pair, the PDF first, so that a markdown file always has its PDF.
 

@@ -1,6 +1,7 @@
 """What mix does with a PDF or a page image; every function runs in a child process (`pdf_child`).
 
-Arguments and results are plain picklable values. Bad files raise `BadPage` (data.render).
+The first argument names the file; all arguments and results can be pickled. Bad files raise
+`BadPage` (data.render).
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import io
-import os
 import random
 from dataclasses import dataclass
 
@@ -18,7 +18,6 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_raw
 from PIL import Image
 
-from olmrl import storage
 from olmrl.data.render import BadPage, open_pdf, render_page
 
 PNG_LEVEL = 3
@@ -68,7 +67,7 @@ def single_page_image(path: str, side: int) -> PageImage:
     """Render the only page of a one-page PDF.
 
     Raises:
-        BadPage: unreadable, or it has more than one page.
+        BadPage: it is unreadable, or has more than one page.
     """
     with open_pdf(path) as document:
         if len(document) != 1:
@@ -104,7 +103,7 @@ def _cut(document: pdfium.PdfDocument, path: str, page: int) -> bytes:
 
 
 def _without_stamp(data: bytes) -> bytes:
-    """The same PDF without PDFium's date and random id, so that a redo gives the same bytes."""
+    """The same PDF without PDFium's date and random id, so that repeating gives the same bytes."""
     date = data.find(b"/CreationDate(D:")
     if 0 <= date < 1024:
         data = data[: date + 16] + b"20000101000000" + data[date + 30 :]
@@ -171,7 +170,7 @@ def choose_pages(count: int, first: int, most: int, seed: str) -> tuple[int, ...
     return tuple(sorted(always + random.Random(seed).sample(others, extra)))
 
 
-def image_to_pdf(data: bytes, name: str) -> bytes:
+def image_to_pdf(name: str, data: bytes) -> bytes:
     """Wrap one page image in a one-page PDF; JPEG and PNG bytes are kept as they are.
 
     TIFF and JPEG 2000 become RGB JPEG: quality 98, lowered by 5 while the file is larger than
@@ -224,16 +223,3 @@ def png_size(head: bytes) -> tuple[int, int]:
     if len(head) < 24 or head[12:16] != b"IHDR":
         raise ValueError("a PNG cut off before its size")
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-
-
-def file_bytes(path: str) -> int:
-    """Size of a local or remote file."""
-    if storage.is_remote(path):
-        fs, inner = storage.filesystem(path)
-        return int(fs.size(inner))
-    return os.stat(path).st_size
-
-
-def transcript_pdf(name: str, data: bytes) -> bytes:
-    """`image_to_pdf` with the name first, as `PdfPool.call` expects."""
-    return image_to_pdf(data, name)

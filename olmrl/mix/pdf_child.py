@@ -20,7 +20,6 @@ import subprocess
 import sys
 import threading
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import tenacity
@@ -34,10 +33,10 @@ START_S = 120.0
 """Longest time for a child to import its modules; not part of a call's deadline."""
 
 STARTS = 3
-"""Children that may fail to start, one after another, before the verb stops."""
+"""Failed starts in a row after which the verb stops."""
 
 MEMORY_BYTES = 8 << 30
-"""Address space of one child; more than any sane page needs, less than the machine has."""
+"""Address space of one child: more than any sane page needs, less than the machine has."""
 
 _MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter", "olmrl.mix.hub_work")
 
@@ -58,7 +57,7 @@ class PdfPool:
 
     Args:
         workers: Children, started when first needed.
-        deadline_s: Seconds after which a call is given up and its child killed.
+        deadline_s: Seconds after which a call is abandoned and its child killed.
     """
 
     def __init__(self, workers: int, deadline_s: float = DEADLINE_S) -> None:
@@ -71,12 +70,7 @@ class PdfPool:
     def __enter__(self) -> PdfPool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def call(self, function: str, path: str, *arguments: Any) -> Any:
@@ -84,8 +78,8 @@ class PdfPool:
 
         Args:
             function: Its name, or `module:name`.
-            path: First argument, the file that is named in errors.
-            arguments: The others.
+            path: First argument, and the file named in errors.
+            arguments: The other arguments.
 
         Raises:
             BadPage: the file is bad, took too long, or crashed its reader.
@@ -104,7 +98,7 @@ class PdfPool:
 
 
 def outcome_of(pool: PdfPool, call: Call) -> Any:
-    """The value of a call, or its `BadPage` as a value."""
+    """The result of a call, or the `BadPage` it raised."""
     try:
         return pool.call(call.function, call.path, *call.arguments)
     except BadPage as bad:
@@ -132,7 +126,7 @@ class _Child:
         raise value
 
     def _ready(self) -> Connection:
-        """Give the pipe to a living child: no file is blamed for a death that came before it."""
+        """The pipe to a living child; no file is blamed if the child died before the call."""
         if self.process is not None and self.process.poll() is not None:
             self.stop()
         return self.pipe or self._start()
@@ -148,8 +142,8 @@ class _Child:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "olmrl.mix.pdf_child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                stdin=subprocess.PIPE,  # its other end closes when we die, even by kill -9
-                start_new_session=True,  # Ctrl-C is for the parent, which then ends us
+                stdin=subprocess.PIPE,  # closes when we die, even by kill -9
+                start_new_session=True,  # Ctrl-C goes to us alone, and we end the children
             )
         pipe = self.pipe = Connection(ours.detach())
         if not pipe.poll(START_S):
@@ -161,7 +155,7 @@ class _Child:
             pipe.recv()
         except EOFError as error:
             code = _cause(self.stop())
-            raise ChildProcessError(f"PDF reader: ended while it started ({code})") from error
+            raise ChildProcessError(f"PDF reader: ended while starting ({code})") from error
         return pipe
 
     def stop(self) -> int | None:
@@ -188,7 +182,7 @@ def _cause(code: int | None) -> str:
 
 
 def _die_with_parent() -> None:
-    """End in the middle of anything when the parent is gone: a restart writes the same files."""
+    """Exit at once when the parent is gone: a restart writes the same files."""
     os.read(0, 1)
     os._exit(1)
 
@@ -209,7 +203,7 @@ def _serve(pipe: Connection) -> None:
             answer = (True, getattr(importlib.import_module(module), name)(path, *arguments))
         except MemoryError:
             answer = (False, BadPage(path, 0, f"needs more than {MEMORY_BYTES >> 30} GiB"))
-        except Exception as error:  # the seam: whatever a file provokes goes back to the caller
+        except Exception as error:  # whatever a file provokes goes back to the caller
             answer = (False, error)
         pipe.send(answer)
 

@@ -17,20 +17,19 @@ from lingua import LanguageDetector, LanguageDetectorBuilder
 
 from olmrl import storage
 from olmrl.data.render import BadPage, open_pdf
-from olmrl.mix import pdf
-from olmrl.mix.files import fetched
+from olmrl.mix import files, pdf
 
 MAX_PDF_BYTES = 512 << 20
-"""Larger files are left out: books of scans, where one page is not worth the transfer."""
+"""Larger files are left out: scanned books, where one page is not worth the transfer."""
 
 TEXT_PAGES = 5
 """Number of leading pages whose text decides."""
 
 MIN_CHARACTERS = 200
-"""With fewer characters there is too little text to judge, and the PDF is kept."""
+"""With fewer characters there is too little text to judge, so the PDF is kept."""
 
 MIN_LETTERS = 0.5
-"""Share of letters below which the text is not prose, and the PDF is kept."""
+"""Share of letters below which the text is not prose, so the PDF is kept."""
 
 LANGUAGE_CHARACTERS = 20_000
 """Number of characters given to the language detector."""
@@ -82,12 +81,12 @@ def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int)
         BadPage: unreadable, too large, or rejected by the rules; the reason says which.
     """
     try:
-        size = pdf.file_bytes(path)
+        size = files.size_of(path)
     except OSError as error:
         raise BadPage(path, 0, f"cannot be read ({error.strerror or error})") from error
     if size > MAX_PDF_BYTES:
         raise BadPage(path, 0, f"{size} bytes, more than {MAX_PDF_BYTES}")
-    with fetched(path) as local:
+    with files.fetched(path) as local:
         sha1 = hashlib.sha1(storage.read_bytes(local), usedforsecurity=False).hexdigest()
         with open_pdf(local) as document:
             count = len(document)
@@ -131,5 +130,5 @@ def language_of(text: str) -> str | None:
 
 @functools.cache
 def _detector() -> LanguageDetector:
-    # the trigram models alone: a tenth of the memory, and these texts are long
+    # Trigram models only, in a tenth of the memory: these texts are long enough.
     return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()

@@ -20,10 +20,10 @@ def map_pdfs(
         workers: Child processes at a time.
         ray_address: None: on this machine, without Ray. `local`: a Ray started for this run. Else
             the address of a running cluster (`auto`, `ray://...`).
-        deadline_s: Seconds after which one call is given up.
+        deadline_s: Seconds after which a call is abandoned.
 
     Yields:
-        The value of each call, or the `BadPage` that it ended in.
+        The result of each call, or the `BadPage` it raised.
     """
     if ray_address is not None:
         from olmrl.mix.ray_map import map_on_ray  # noqa: PLC0415  Ray takes seconds to import

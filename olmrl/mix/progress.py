@@ -1,4 +1,4 @@
-"""What the person at the terminal sees of a running verb: done, failed, cost."""
+"""What the terminal shows of a running verb: done, failed, cost."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 LOG_SECONDS = 15.0
 """Seconds between lines if the output is not a terminal."""
 
 
-class Progress:
+class ProgressDisplay:
     """A live bar on a terminal, an occasional line elsewhere (stderr in both cases)."""
 
     def __init__(self, title: str, total: int | None) -> None:
@@ -21,7 +20,7 @@ class Progress:
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
         self.printed = time.monotonic()
-        self.bar = Bar(
+        self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -48,7 +47,7 @@ class Progress:
         self.bar.console.print(f"{self.title}: {text}", highlight=False, markup=False)
 
     def close(self) -> None:
-        """Stop drawing."""
+        """Stop the bar."""
         self.bar.stop()
 
 

@@ -8,6 +8,8 @@ installed olmocr package or from a file, and its sha256 is verified.
 
 from __future__ import annotations
 
+import argparse
+import base64
 import hashlib
 import importlib
 from typing import Any
@@ -16,7 +18,7 @@ from olmrl import storage
 from olmrl.markup.front_matter import ROTATIONS
 
 SILVER_NAMES = "olmrl-silver-v1, olmocr-silver-v3, olmocr-silver-v3:PATH, file:PATH"
-"""What `silver_prompt` takes, for help texts."""
+"""What `silver_prompt` accepts, for help texts."""
 
 _SILVER_V1 = """\
 You transcribe document pages. The attached image shows one page of a longer document; it is \
@@ -61,7 +63,7 @@ Transcription:
 
 
 def silver_prompt(name: str) -> str:
-    """The template of a labelling prompt, with {width} and {height} for `fill` to replace.
+    """The template of a labelling prompt, with {width} and {height} for `fill`.
 
     Args:
         name: `olmrl-silver-v1` (olmrl's own), `olmocr-silver-v3` (mix-1025's, from the installed
@@ -81,7 +83,7 @@ def silver_prompt(name: str) -> str:
 
 
 def fill(template: str, width: int, height: int) -> str:
-    """Write the page size (pixels) into a prompt; other braces are left alone."""
+    """Write the page size (pixels) into a prompt; other braces stay."""
     return template.replace("{width}", str(width)).replace("{height}", str(height))
 
 
@@ -112,6 +114,28 @@ def _checked(text: str, name: str) -> str:
             f"{_SILVER_V3_SHA256[:12]} (with {{width}} and {{height}} for its page sizes)"
         )
     return text
+
+
+def chat_body(
+    options: argparse.Namespace, text: str, png: bytes, response_format: dict[str, Any]
+) -> dict[str, Any]:
+    """The chat request about a page image.
+
+    Args:
+        options: model, temperature and max_tokens.
+        text: The prompt.
+        png: The image.
+        response_format: A schema of this module.
+    """
+    url = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}]
+    return {
+        "model": options.model,
+        "messages": [{"role": "user", "content": content}],
+        "temperature": options.temperature,
+        "max_completion_tokens": options.max_tokens,
+        "response_format": response_format,
+    }
 
 
 def digest(text: str) -> str:

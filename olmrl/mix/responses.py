@@ -8,19 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from olmrl.markup.front_matter import PageResponse
+from olmrl.markup.front_matter import HEAD_FIELDS, PageResponse
 
 Turn = Literal["clockwise", "counter-clockwise"]
 """How the model was told to count `rotation_correction`; the public schema says clockwise."""
 
-_FIELDS = (
-    "primary_language",
-    "is_rotation_valid",
-    "rotation_correction",
-    "is_table",
-    "is_diagram",
-    "natural_text",
-)
+FIELDS = (*HEAD_FIELDS, "natural_text")
+"""Fields of an answer."""
 
 
 class BadAnswer(ValueError):
@@ -89,7 +83,7 @@ def from_answer(value: dict[str, Any], turn: Turn) -> PageResponse:
     Raises:
         BadAnswer: a field is missing or of the wrong type.
     """
-    missing = [name for name in _FIELDS if name not in value]
+    missing = [name for name in FIELDS if name not in value]
     if missing:
         raise BadAnswer("malformed", f"fields are missing: {', '.join(missing)}")
     rotation = value["rotation_correction"]
@@ -110,7 +104,7 @@ def from_answer(value: dict[str, Any], turn: Turn) -> PageResponse:
 
 
 def language(value: Any) -> Any:
-    """A language code, or None for any of the ways in which models write "none"."""
+    """A language code; None for all the ways in which models write "none"."""
     if isinstance(value, str) and value.strip().lower() in ("", "null", "none"):
         return None
     return value

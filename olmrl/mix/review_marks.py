@@ -9,6 +9,7 @@ import threading
 from typing import Any, NamedTuple
 
 from olmrl import storage
+from olmrl.mix import files
 
 VERDICTS = ("good", "bad")
 """What a page can be marked as; `none` removes a mark."""
@@ -65,13 +66,10 @@ class MarkFile:
         self.path = path
         self.lock = threading.Lock()
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        self._cut_torn_line()
-        self.marks = read_marks(path) if os.path.exists(path) else {}
-
-    def _cut_torn_line(self) -> None:
-        if os.path.exists(self.path):
-            with open(self.path, "rb+") as stream:
-                stream.truncate(stream.read().rfind(b"\n") + 1)
+        self.marks: dict[str, Mark] = {}
+        if os.path.exists(path):
+            files.cut_torn_line(path)
+            self.marks = read_marks(path)
 
     def add(self, row: Any) -> None:
         """Store one mark.

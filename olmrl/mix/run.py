@@ -1,12 +1,12 @@
-"""The pattern all verbs share: items with stable keys, each done once, recorded and summed up.
+"""The pattern that all verbs share: items with stable keys, each done once, recorded and counted.
 
     with Run("loc", output, settings, state=None) as run:
         process(run, items, work, workers=8)
 
 `work(item)` writes its output atomically and returns an `Outcome`; it raises `Skip` for an item
 that can never work (an encrypted PDF) and `Fail` for one that may work next time (a server is
-down). A restart passes over items that are done or skipped and retries failed ones. Any other
-exception propagates and stops the verb; what has been recorded stays recorded.
+down). A restart leaves out items that are done or skipped and retries failed ones. Any other
+exception stops the verb; what is recorded stays recorded.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
-from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from olmrl import storage
 from olmrl.mix import files
 from olmrl.mix.journal import Journal
-from olmrl.mix.progress import Progress
+from olmrl.mix.progress import ProgressDisplay
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,7 +32,7 @@ Status = Literal["done", "skipped", "failed"]
 
 
 class Skip(Exception):
-    """This item can never be done; the argument is the reason to list."""
+    """This item can never be done; the argument is the reason."""
 
 
 class Fail(Exception):
@@ -50,7 +49,7 @@ class Outcome(NamedTuple):
     facts: dict[str, float] = {}  # noqa: RUF012 - never mutated, NamedTuple default
     """Numbers for the summary to add up: pages, bytes, tokens, cost_usd, ..."""
     note: Any = None
-    """What the verb needs to know about the item later or after a restart (`Run.noted`)."""
+    """What the verb must know about the item later, also after a restart (`Run.noted`)."""
 
 
 class Run:
@@ -80,7 +79,6 @@ class Run:
         self.output = output
         self.settings = settings
         self.state = state or storage.join(output, ".mix", verb)
-        self.summary_path = storage.join(self.state, "summary.json")
         self.journal = Journal(self.state, {"verb": verb, **settings})
         self.counts: collections.Counter[str] = collections.Counter()
         self.facts: collections.Counter[str] = collections.Counter()
@@ -88,39 +86,34 @@ class Run:
         self.noted: dict[str, Any] = {}
         """Notes of the items that are done, by key."""
         self.notes: dict[str, Any] = {}
-        """Additional keys of summary.json, set by the verb."""
-        self._finished: set[str] = set()
-        self._events: list[dict[str, Any]] = []
+        """Further keys of summary.json, set by the verb."""
+        self.finished_keys: set[str] = set()
+        """Keys of the items that are done or skipped."""
+        self.events: list[dict[str, Any]] = []
+        """All events since the first start, oldest first."""
         self._started = time.monotonic()
         self._lock = threading.Lock()
         for record in self.journal.records:
             self._fold(record)
-        self.progress = Progress(verb, total)
+        self.progress = ProgressDisplay(verb, total)
         self.progress.show(self.counts, self.facts)
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, *_: object
     ) -> None:
         self.progress.close()
         full = isinstance(error, OSError) and error.errno in files.FATAL
-        if not full:  # a full disk would only hide the first error behind a second one
-            files.write_text(self.summary_path, json.dumps(self.summary(kind), indent=2) + "\n")
+        if not full:  # on a full disk, a second error would hide the first
+            text = json.dumps(self.summary(kind), indent=2) + "\n"
+            files.write_text(storage.join(self.state, "summary.json"), text)
             self.journal.close()
 
     def finished(self, key: str) -> bool:
         """Whether an item needs no more work (done or skipped)."""
-        return key in self._finished
-
-    @property
-    def finished_keys(self) -> Iterator[str]:
-        """Keys of the items that are done or skipped."""
-        return iter(self._finished)
+        return key in self.finished_keys
 
     def record(self, key: str, outcome: Outcome, *, durable: bool = False) -> None:
         """Record what became of an item."""
@@ -140,23 +133,18 @@ class Run:
         """Record a step within an item, on disk before this returns (see `events`)."""
         with self._lock:
             self.journal.append({"event": event}, durable=True)
-            self._events.append(event)
-
-    @property
-    def events(self) -> list[dict[str, Any]]:
-        """All events since the first start, oldest first."""
-        return self._events
+            self.events.append(event)
 
     def _fold(self, row: dict[str, Any]) -> None:
         if "event" in row:
-            self._events.append(row["event"])
+            self.events.append(row["event"])
             return
         key, status, facts = row["key"], row["status"], row.get("facts", {})
         old = self.problems.pop(key, None)
         if old is not None:
             self.counts[old[0]] -= 1
             self.facts.subtract(old[2])
-        elif key in self._finished:
+        elif key in self.finished_keys:
             return
         self.counts[status] += 1
         self.facts.update(facts)
@@ -165,10 +153,10 @@ class Run:
         if row.get("note") is not None:
             self.noted[key] = row["note"]
         if status != "failed":
-            self._finished.add(key)
+            self.finished_keys.add(key)
 
     def summary(self, stopped_by: type[BaseException] | None = None) -> dict[str, Any]:
-        """The content of `summary.json`: totals since the first start, and every problem by key."""
+        """The content of `summary.json`: totals since the first start, and all problems."""
         return {
             "verb": self.verb,
             "output": self.output,

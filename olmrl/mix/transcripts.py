@@ -28,7 +28,7 @@ class Transcript(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """A source row that yields no page."""
+    """A source row that gives no page."""
 
     place: str
     """Where it is: file and line, or an id."""
@@ -51,9 +51,7 @@ def add_transcript_arguments(parser: argparse.ArgumentParser, *, tries: int) -> 
 
 
 def markdown_of(text: str, options: argparse.Namespace) -> str:
-    """The markdown of a pair. Its front matter only states what holds for every transcribed scan;
-    `clean` looks at the page and fills in the rest.
-    """
+    """The markdown of a pair; its front matter says what holds for every scan, `clean` the rest."""
     body = text.replace("\r\n", "\n").strip()
     if options.raw:
         return body
@@ -81,7 +79,7 @@ def build(verb: str, source: Iterable[Transcript | Unusable], options: argparse.
                 return Outcome(facts={"pages": 1})
             image = fetch.get(page.url)
             try:
-                pdf = pool.call("transcript_pdf", page.url, image)
+                pdf = pool.call("image_to_pdf", page.url, image)
             except BadPage as bad:
                 raise Skip(str(bad)) from bad
             pairs.write(options.output_dir, page.pair_id, text, pdf)

@@ -143,12 +143,12 @@ def transcript(title: str, row: Mapping[str, Any]) -> Transcription:
 
 
 def bad_pages(directory: RunDirectory) -> Section:
-    """Pages that could not be read."""
+    """Pages that could not be used."""
     rows = directory.bad_pages()
     if not rows:
-        return Text("Unreadable pages", ("None.",))
+        return Text("Bad pages", ("None.",))
     cells = tuple((r["page_id"], r["reason"]) for r in rows[:200])
-    return Table(f"Unreadable pages ({len(rows)})", ("page", "reason"), cells)
+    return Table(f"Bad pages ({len(rows)})", ("page", "reason"), cells)
 
 
 def compare(directories: Sequence[RunDirectory]) -> str:

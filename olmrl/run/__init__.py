@@ -1,1 +1,1 @@
-"""One run on Ray: its directory, console and sinks, its stop, and what its processes share."""
+"""One run on Ray: its directory, console and sinks, its stop, what its processes share."""

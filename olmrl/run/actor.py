@@ -1,7 +1,7 @@
-"""The Ray actor between a run's Driver and its learner ranks: what SFT's and GRPO's share.
+"""The Ray actor between a run's Driver and its learner ranks: what SFT and GRPO share.
 
     Driver    view, requests, rows, rows_written, stop
-    Learner   begin (of the subclass), stopping, report, all_written, finish
+    Learner   begin (in the subclass), stopping, report, all_written, finish
 
 Every start of the learner is a new incarnation; whatever belongs to an older one is void. An async
 actor runs in one thread, so code between two awaits is atomic and there are no locks: what changes
@@ -70,18 +70,18 @@ class RunActor:
         self._stopping = False
         self._requests: list[Any] = []
         self._requested: set[Any] = set()
-        """All evaluations of this incarnation, those that were handed over too."""
+        """All evaluations of this incarnation, including those handed over."""
         self._reports: dict[int, list[tuple[int, Measurements, tuple[Span, ...]]]] = {}
-        """By step, what its ranks reported so far; a step without an entry is complete."""
+        """By step, what its ranks have reported so far; a step without an entry is complete."""
         self._rows: list[StepRow] = []
         self._serial = 0
         self._change = asyncio.Event()
-        """Set, and replaced by another, when anything changes."""
+        """Set and replaced whenever anything changes."""
 
     # -- Driver
 
     async def view(self, known: int = -1, timeout_s: float = 0.0) -> View:
-        """Say where everything stands; waits while the serial is still `known`."""
+        """Where everything stands; waits while the serial is still `known`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._serial == known:
@@ -89,10 +89,10 @@ class RunActor:
         return self._view()
 
     async def requests(self, incarnation: int) -> list[Any]:
-        """Evaluations that the learner waits for; handed over once.
+        """Evaluations that the learner waits for, each handed over once.
 
-        None of them to a Driver that does not know the newest start yet: what it would make for
-        another incarnation is void, and the learner would wait for ever.
+        A Driver that has not seen the newest start gets none: what it made for an older incarnation
+        would be void, and the learner would wait forever.
         """
         if incarnation != self._incarnation:
             return []
@@ -100,7 +100,7 @@ class RunActor:
         return requests
 
     async def rows(self, incarnation: int) -> list[StepRow]:
-        """Rows of finished steps and evaluations that are not written yet."""
+        """Rows of finished steps and evaluations not yet written."""
         return list(self._rows) if incarnation == self._incarnation else []
 
     async def rows_written(self, incarnation: int, count: int) -> None:
@@ -158,14 +158,14 @@ class RunActor:
         }
 
     def _begin(self, step: int, *, after: int = 0) -> int:
-        """Start an incarnation: forget what was said to older ones.
+        """Start an incarnation: forget what belonged to older ones.
 
         Args:
             step: Steps in the learner's weights.
             after: Newest incarnation that a checkpoint knows.
 
         Returns:
-            Its number.
+            The number of the incarnation.
         """
         self._incarnation = max(self._incarnation, after) + 1
         self._first_step = step
@@ -176,7 +176,7 @@ class RunActor:
         return self._incarnation
 
     def _request(self, evaluation: Any) -> None:
-        """Ask the Driver for an evaluation, once however many ranks do."""
+        """Ask the Driver for an evaluation, once, however many ranks ask."""
         if evaluation not in self._requested:
             self._requested.add(evaluation)
             self._requests.append(evaluation)
@@ -193,11 +193,11 @@ class RunActor:
         self._change = asyncio.Event()
 
     async def _until(self, settled: Callable[[], bool]) -> bool:
-        """Wait until something is so.
+        """Wait until `settled` holds.
 
         Returns:
-            False when a newer learner begins first: the one that asked is gone, and must not take
-            what belongs to a living one.
+            False if a newer learner begins first: the one that asked is gone, and must not take
+            what belongs to its successor.
         """
         incarnation = self._incarnation
         while not settled():

@@ -1,4 +1,4 @@
-"""Pages of a run that cannot be used: left out, listed once, their share bounded."""
+"""Pages of a run that cannot be used: left out, each listed once, their share bounded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from olmrl.run.directory import RunDirectory, bad_page_place
 
 
 class BadPages:
-    """Those of one set; a resumed run knows the ones that it listed before.
+    """The bad pages of one set; a resumed run knows those it listed before.
 
     Args:
-        directory: Lists them; one file has those of all sets.
+        directory: Lists them, for all sets in one file.
         sources: The whole set.
         max_fraction: `data.max_bad_fraction`.
         title: What the set's pages are called in a message.
@@ -35,20 +35,20 @@ class BadPages:
         self._found = self._ids.keys() & {bad_page_place(row) for row in directory.bad_pages()}
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of bad pages."""
         return len(self._found)
 
     def list(self, bad: BadPage) -> None:
-        """List a page of the set."""
+        """List a bad page of the set."""
         place = (bad.path, bad.page_number)
         self._directory.bad_page(self._ids[place], bad.path, bad.reason)
         self._found.add(place)
 
     def add(self, bad: BadPage) -> None:
-        """List a page of the set, unless there are too many by now.
+        """List a bad page of the set, and stop the run if there are now too many.
 
         Raises:
-            RunStopped: Too many.
+            RunStopped: There are.
         """
         self.list(bad)
         problem = excess_bad(len(self._found), len(self._ids), self._max_fraction, self._title)

@@ -64,11 +64,11 @@ def run_command(
     """Make the plan, prepare the run directory, run.
 
     Args:
-        name: of the command.
+        name: the command.
         schema: its configuration.
         arguments: what `run_parser` parsed.
-        planner: from configuration to resource plan.
-        start: runs in the prepared directory, and gives the exit code.
+        planner: makes the resource plan.
+        start: runs in the prepared directory; returns the exit code.
         describe_data: what `--dry-run` says of the pages.
 
     Returns:
@@ -102,20 +102,20 @@ def run_command(
 
 
 def complain(name: str, error: Exception, code: int) -> int:
-    """Print an error as the command's own sentence; gives the exit code."""
+    """Print an error as the command's own sentence; returns the exit code."""
     sys.stderr.write(f"olmrl.{name}: {error}\n")
     return code
 
 
 def _show_plan(plan: cluster.Plan, spec: str | None) -> cluster.PlanError | None:
-    """Print the plan; gives why the cluster that was named cannot hold it."""
+    """Print the plan; returns why the named cluster cannot hold it, if it cannot."""
     resources = cluster.parse_cluster(spec) if spec else None
     sys.stdout.write(cluster.describe(plan, resources) + "\n")
     return None if resources is None else cluster.refusal(plan, resources)
 
 
 def require_folders(config: GrpoConfig | SftConfig) -> None:
-    """Look for the folders that a run reads, before anything is loaded or written for it.
+    """Check that the folders a run reads exist, before anything is loaded or written.
 
     Raises:
         ConfigError: one is missing.
@@ -126,7 +126,7 @@ def require_folders(config: GrpoConfig | SftConfig) -> None:
 
 
 def _folders(config: GrpoConfig | SftConfig) -> list[tuple[str, str | None]]:
-    """Keys of the folders, and what they name; a model may also be a name on the Hub."""
+    """Configuration keys and their folders; a model may also be a name on the Hub."""
     model = config.model.path
     found: list[tuple[str, str | None]] = []
     if model.startswith(("/", ".", "~")):
@@ -166,7 +166,7 @@ def _prepare(
         )
     if changes.free:
         free = "; ".join(changes.free)
-        sys.stdout.write(f"changed since the run began, not what it learns: {free}\n")
+        sys.stdout.write(f"changed since the run began, without effect on what it learns: {free}\n")
     directory.create(text)
 
 

@@ -1,4 +1,4 @@
-"""What a run says while it runs: progress, a line per step, what improved."""
+"""What a run prints: progress, a line per step, what improved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -41,7 +40,6 @@ class Console:
             transient=True,
             disable=not self._out.is_terminal,
         )
-        self._task: Any = None
 
     def say(self, text: str) -> None:
         """Print a line (above the progress bar, if there is one)."""
@@ -52,34 +50,29 @@ class Console:
         self._sinks = open_sinks(self._directory, logging_config)
         return self._sinks
 
-    def progress(self, title: str, total: int) -> Callable[[int], None]:
-        """Start a bar; the returned function moves it to a step."""
-        self._progress.start()
-        self._task = self._progress.add_task(title, total=total)
-        return lambda step: self._progress.update(self._task, completed=step)
-
     def step_line(
         self, title: str, total: int, columns: Mapping[str, tuple[str, str]]
     ) -> Callable[[int, Mapping[str, float]], None]:
-        """Start a bar and give a function that prints one line per step.
+        """Start a bar; returns a function that prints one line per step.
 
         Steps that follow each other within half a second (ten seconds where there is no terminal)
         share a line; metrics.jsonl has them all.
 
         Args:
-            title: what the bar counts.
+            title: label of the bar.
             total: steps expected.
             columns: label -> (metric name, format).
         """
         self.say("loading the model; the first step is the slowest")
-        advance = self.progress(title, total)
+        self._progress.start()
+        task = self._progress.add_task(title, total=total)
         pause = _LINE_EVERY_S if self._out.is_terminal else _PLAIN_LINE_EVERY_S
         started = time.monotonic()
         printed = -math.inf
 
         def show(step: int, row: Mapping[str, float]) -> None:
             nonlocal printed
-            advance(step)
+            self._progress.update(task, completed=step)
             now = time.monotonic()
             if now - printed < pause and step != total:
                 return

@@ -1,18 +1,4 @@
-"""The run directory: one shape for SFT and GRPO, everything a run leaves behind.
-
-config.yaml       resolved configuration
-metrics.jsonl     one row per step
-steps.jsonl       which pages each step was trained on
-rollouts/         sampled prompt groups before any drop, one JSON file a group
-evaluations/      one JSON file per held-out evaluation
-pages/            PNG of every page shown in rollouts/ or evaluations/
-logs/             what happened, one file per role and rank
-bad_pages.jsonl   pages that could not be used, each once, with the reason
-dropped_pages.jsonl   SFT: good pages that a data step left out, each once, with step and rule
-checkpoints/      step-N folders
-report.html       what the run did
-wandb_id          id of the run at W&B
-"""
+"""Paths and writers of the run directory (docs/design.md#the-run-directory)."""
 
 from __future__ import annotations
 
@@ -38,12 +24,7 @@ class _Listing:
     """A JSONL file that lists each thing once, across resumes; safe for many threads."""
 
     def __init__(self, path: Path, key: Callable[[dict[str, Any]], tuple[Any, ...]]) -> None:
-        """Describe the file; nothing is read or written yet.
-
-        Args:
-            path: Where it lies.
-            key: What identifies the thing that a row lists.
-        """
+        """Describe the file; nothing is read or written yet. `key` identifies what a row lists."""
         self._path = path
         self._key = key
         self._known: set[tuple[Any, ...]] | None = None
@@ -54,12 +35,12 @@ class _Listing:
         return read_rows(self._path) if self._path.exists() else []
 
     def add(self, row: dict[str, Any]) -> None:
-        """List a thing, if it is not listed yet."""
+        """List a thing unless it is listed already."""
         with self._lock:
             if self._known is None:
                 rows = self.rows()
                 self._known = {self._key(known) for known in rows}
-                # written anew: a killed run may have left half a row at the end
+                # Rewritten: a killed run may have left half a row at the end.
                 storage.write_jsonl(self._path, rows)
             if self._key(row) not in self._known:
                 self._known.add(self._key(row))
@@ -71,6 +52,10 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        self.metrics = self.path / "metrics.jsonl"
+        self.steps = self.path / "steps.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.report = self.path / "report.html"
         self._bad = _Listing(self.path / "bad_pages.jsonl", bad_page_place)
         self._dropped = _Listing(
             self.path / "dropped_pages.jsonl", itemgetter("path", "page", "rule")
@@ -87,26 +72,6 @@ class RunDirectory:
         """Whether a run has written here."""
         return (self.path / "config.yaml").exists()
 
-    @property
-    def metrics(self) -> Path:
-        """Path of metrics.jsonl."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def steps(self) -> Path:
-        """Path of steps.jsonl."""
-        return self.path / "steps.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def report(self) -> Path:
-        """Path of report.html."""
-        return self.path / "report.html"
-
     def wandb_id(self) -> str:
         """Id of this run at W&B, the same after a resume."""
         path = self.path / "wandb_id"
@@ -114,15 +79,15 @@ class RunDirectory:
             storage.write_text(path, secrets.token_hex(4))
         return path.read_text("utf-8")
 
-    def trained(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
-        """List the pages of a step: epoch, place in its order, page id."""
+    def write_step(self, step: int, pages: Sequence[tuple[int, int, str]]) -> None:
+        """Write the pages of a step: epoch, place in its order, page id."""
         _append(self.steps, {"step": step, "pages": [list(page) for page in pages]})
 
     def continue_from(self, step: int) -> None:
         """Remove what was written after a step, so that a resumed run records no step twice.
 
         Args:
-            step: of the checkpoint that the run continues from; 0: it starts over.
+            step: step of the checkpoint that the run continues from; 0: it starts over.
         """
         for path in (self.metrics, self.steps):
             if not path.exists():
@@ -156,7 +121,7 @@ class RunDirectory:
 
         Args:
             page_id: the page.
-            pixels: gives its [H, W, 3] pixels, where they are not saved yet.
+            pixels: gives its [H, W, 3] pixels, if they are not saved yet.
         """
         name = hashlib.sha1(page_id.encode()).hexdigest()[:16] + ".png"
         target = self.path / "pages" / name
@@ -166,7 +131,7 @@ class RunDirectory:
             os.replace(temporary, target)
         return f"pages/{name}"
 
-    def rollouts(self, step: int, group: PromptGroup, page: Page, image: str, fate: str) -> None:
+    def write_group(self, step: int, group: PromptGroup, page: Page, image: str, fate: str) -> None:
         """Write one scored prompt group.
 
         Args:
@@ -174,7 +139,7 @@ class RunDirectory:
             group: the group.
             page: its truth.
             image: path of the page's picture, from `page_image`.
-            fate: what it met (ready, zero_variance, ...).
+            fate: what became of it (ready, zero_variance, ...).
         """
         value = {
             "step": step,
@@ -187,7 +152,7 @@ class RunDirectory:
         name = f"step-{step:06d}-{hashlib.sha1(group.group_id.encode()).hexdigest()[:8]}.json"
         storage.write_json(self.path / "rollouts" / name, value)
 
-    def evaluation(self, step: int, value: dict[str, Any]) -> None:
+    def write_evaluation(self, step: int, value: dict[str, Any]) -> None:
         """Write one held-out evaluation."""
         storage.write_json(self.path / "evaluations" / f"step-{step:06d}.json", value)
 
@@ -205,8 +170,8 @@ class RunDirectory:
 def bad_page_place(row: Mapping[str, Any]) -> tuple[str, int]:
     """PDF and page number of a row of bad_pages.jsonl.
 
-    Pages of two sets may share an id, and files of older runs hold ids that begin with the PDF's
-    whole path.
+    Page ids would not do: two sets may share one, and older runs wrote ids that begin with the full
+    path of the PDF.
     """
     return row["path"], int(row["page_id"].rpartition("::")[2])
 

@@ -1,8 +1,8 @@
-"""The Driver's loop: what SFT's and GRPO's share.
+"""The Driver's loop, shared by SFT and GRPO.
 
-Each turn looks at the run's actor (`run.actor`), follows the learner when it has started anew, lets
-the subclass move its pages, and writes the rows of finished steps. Between turns it sleeps until
-something has happened.
+Each turn looks at the run's actor (`run.actor`), follows the learner if it has restarted, lets the
+subclass move its pages, and writes the rows of finished steps. Between turns it sleeps until
+something happens.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from olmrl.run.actor import StepRow, View
 from olmrl.run.directory import RunDirectory
 
 _IDLE_S = 0.5
-"""Longest sleep between two turns: the run may be asked to stop, and deadlines pass."""
+"""Longest sleep between two turns: a stop request or a deadline wakes nobody."""
 _CHANGE_S = 30.0
-"""The actor answers at the latest then, changed or not."""
+"""Seconds after which the actor answers even if nothing has changed."""
 
 ViewType = TypeVar("ViewType", bound=View)
 
@@ -51,7 +51,7 @@ class Driver(ABC, Generic[ViewType]):
         self._incarnation = -1
         self._stopping = False
         self._slept_s = 0.0
-        """How long the last sleep was."""
+        """Length of the last sleep."""
         self._change: Any = None
         """Resolves when the actor has changed since it was last looked at."""
 
@@ -61,11 +61,11 @@ class Driver(ABC, Generic[ViewType]):
         """Loop until the learner has finished.
 
         Args:
-            learner_error: Gives the learner's failure, if it has failed.
+            learner_error: Returns the learner's failure, if it has failed.
             stop: Says whether the run was asked to save and end.
 
         Raises:
-            RunStopped: Too many unreadable pages.
+            RunStopped: Too many bad pages.
             Exception: What the learner failed with.
         """
         while True:
@@ -89,11 +89,11 @@ class Driver(ABC, Generic[ViewType]):
                 break
         self._close()
 
-    # -- what SFT and GRPO do each in their way
+    # -- what differs between SFT and GRPO
 
     @abstractmethod
     def _begin(self, view: ViewType) -> None:
-        """Follow a learner that has (re)started; incarnation 0 is before the first."""
+        """Follow a learner that has (re)started; incarnation 0: none has started yet."""
 
     @abstractmethod
     def _evaluate(self, request: Any) -> None:
@@ -108,20 +108,20 @@ class Driver(ABC, Generic[ViewType]):
         """Write what is known of a finished step or evaluation."""
 
     def _awaited(self) -> list[Any]:
-        """Refs that resolve when there is work for a turn, beside a change of the actor."""
+        """Refs that resolve when there is work for a turn, besides a change of the actor."""
         return []
 
     def _longest_sleep(self) -> float:
         return _IDLE_S
 
     def _may_end(self) -> bool:
-        """Whether nothing is left to be done once the learner has finished."""
+        """Whether nothing is left to do once the learner has finished."""
         return True
 
     def _close(self) -> None:
-        """Give back what the loop has started."""
+        """Release what the loop has started."""
 
-    # -- for both
+    # -- what both share
 
     def _write(self, step: int, row: Mapping[str, float]) -> None:
         for sink in self._sinks:

@@ -1,6 +1,6 @@
-"""What a Driver starts: the run's actor on its own node, and the LearnerGroup.
+"""What a Driver starts: the run's actor, on the Driver's node, and the LearnerGroup.
 
-The LearnerGroup runs LearnerWorkers under Ray Train, in a thread beside the Driver.
+The LearnerGroup runs LearnerWorkers under Ray Train, in a thread of the Driver's process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from olmrl.hardware import collective_backend
 from olmrl.run.actor import RunActor
 
 _MAX_CALLS = 1000
-"""Calls that may wait inside the run's actor at once."""
+"""Calls that may wait inside the run's actor at the same time."""
 
 
 def start_actor(kind: type[RunActor], *arguments: Any) -> Any:
@@ -34,7 +34,7 @@ def start_actor(kind: type[RunActor], *arguments: Any) -> Any:
 
 
 class LearnerFailed(ValueError):
-    """The learner gave up; the message is its own last sentence."""
+    """The learner gave up; the message is its last sentence."""
 
 
 class LearnerGroup:
@@ -46,12 +46,12 @@ class LearnerGroup:
         """Start the group.
 
         Args:
-            worker: `module:class` of the LearnerWorker that each rank makes of the task and runs.
+            worker: `module:class` of the LearnerWorker that each rank builds from `task` and runs.
             task: picklable description of the work.
             config: number of ranks, devices, restarts.
-            run_dir: where Ray Train keeps its own state (`ray_train/`), and a guard that ended the
-                run its reason (`stopped.txt`).
-            gpu_share: part of a GPU that a rank asks for; below 1 an engine shares it.
+            run_dir: holds Ray Train's own state (`ray_train/`) and, if a guard ends the run, its
+                reason (`stopped.txt`).
+            gpu_share: fraction of a GPU that a rank requests; below 1, an engine shares the GPU.
         """
         self._verdict = Path(run_dir) / "stopped.txt"
         self._verdict.unlink(missing_ok=True)
@@ -89,7 +89,7 @@ class LearnerGroup:
             self._error.__cause__ = error
 
     def error(self) -> BaseException | None:
-        """The failure, once the group has given up or a guard has ended the run."""
+        """Why the group gave up or a guard ended the run; None while neither has happened."""
         if self._verdict.exists():
             self._error = LearnerFailed(self._verdict.read_text("utf-8"))
         return self._error
@@ -107,7 +107,7 @@ class LearnerGroup:
 
 def _run_rank(settings: dict[str, Any]) -> None:
     # Name and reference instead of class and task: Ray Train's controller unpickles this too, and
-    # would import the whole learner (12 CPU seconds) to do nothing with it.
+    # would import the whole learner (12 CPU seconds) without using it.
     module, name = settings["worker"].split(":")
     worker = getattr(importlib.import_module(module), name)
     guarded(lambda: worker(ray.get(settings["task"])).run(), settings["verdict"])
@@ -116,7 +116,7 @@ def _run_rank(settings: dict[str, Any]) -> None:
 def guarded(work: Callable[[], None], verdict: str) -> None:
     """Do a rank's work; if a guard ends it, leave the reason where the Driver looks.
 
-    Ray Train retries whatever is raised, and would go on past the fault.
+    Ray Train retries whatever is raised, and would carry on past the fault.
     """
     try:
         work()

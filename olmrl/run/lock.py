@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 _HEARTBEAT_S = 20.0
@@ -20,7 +19,7 @@ _STALE_S = 120.0
 
 
 class RunLocked(ValueError):
-    """Another run works in the directory; the message says which process, where, and what to do."""
+    """Another run uses the directory; the message says which process, where, and what to do."""
 
 
 class RunLock:
@@ -51,7 +50,7 @@ class RunLock:
             holder = _parse(stream.read())
             if holder is not None and not _is_stale(holder, self._path):
                 raise RunLocked(
-                    f"{self._path.parent}: another run works here (process {holder['pid']} on "
+                    f"{self._path.parent}: another run is using it (process {holder['pid']} on "
                     f"{holder['host']}, since {holder['since']}); stop it, choose another run.dir, "
                     f"or remove {self._path} if it is gone"
                 )
@@ -64,7 +63,7 @@ class RunLock:
         self._heart.start()
 
     def release(self) -> None:
-        """Give the lock back; without effect if it is not held."""
+        """Release the lock; does nothing if it is not held."""
         self._released.set()
         if self._heart is None or not self._path.exists():
             return
@@ -77,12 +76,7 @@ class RunLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
     def _claim(self) -> dict[str, Any]:
@@ -103,11 +97,11 @@ class RunLock:
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[Any]:
-    """Open the lock file for a moment in which no other process may decide on it."""
+    """Open the lock file with an OS lock on it, so that only one process decides at a time."""
     while True:
         stream = path.open("a+", encoding="utf-8")
         fcntl.flock(stream, fcntl.LOCK_EX)
-        # A holder that released in between unlinked the file we opened: then take the new one.
+        # A holder that released it meanwhile has unlinked the file we opened: open the new one.
         if path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
             break
         stream.close()
@@ -133,7 +127,7 @@ def _is_stale(holder: dict[str, Any], path: Path) -> bool:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process of this host started (tells a reused pid apart); None if there is none."""
+    """When a process of this host started (detects a reused pid); None if there is none."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

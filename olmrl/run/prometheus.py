@@ -37,7 +37,7 @@ class PrometheusSink:
                 self._gauge(key).set(value, tags={"run": self._run, "key": key})
 
     def close(self) -> None:
-        """Nothing to flush: Ray reports on its own, and forgets the gauges with the process."""
+        """Nothing to flush: Ray exports the gauges itself and drops them with the process."""
 
     def _gauge(self, key: str) -> Gauge:
         name = gauge_name(key)

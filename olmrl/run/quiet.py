@@ -1,4 +1,4 @@
-"""Keeping the chatter of libraries off the console."""
+"""Quiet libraries."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def quiet_libraries() -> None:
         os.environ.setdefault(variable, value)
     for library in ("ray", "ray.train", "ray.data", "ray.tune", "transformers", "vllm"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    # DeepSpeed sets its own level when transformers imports it, and then warns of a CPU.
+    # DeepSpeed sets its own level when transformers imports it, and then warns about CPUs.
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)

@@ -1,4 +1,4 @@
-"""A run in its Ray cluster: connect, listen for signals, run, say how it was stopped."""
+"""A run in its Ray cluster: connect, handle signals, run, say how it was stopped."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def run_session(
     """Run in the cluster that the configuration names.
 
     Args:
-        config: the run.
+        config: configuration of the run.
         plan: what it starts.
         directory: its prepared directory.
-        runner: the run itself.
+        runner: does the run.
 
     Returns:
-        Exit code: 0, or what a shell expects of a process that a signal ended.
+        Exit code: 0, or what a shell expects of a process ended by a signal.
 
     Raises:
         PlanError: the cluster cannot hold the plan.

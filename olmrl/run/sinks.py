@@ -18,7 +18,7 @@ from olmrl.run.directory import RunDirectory
 class JsonlSink:
     """`metrics.jsonl`: one JSON object a step.
 
-    The file is opened for each row: `RunDirectory.continue_from` may replace it in between.
+    The file is opened for each row, as `RunDirectory.continue_from` may replace it in between.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -31,7 +31,7 @@ class JsonlSink:
             stream.write(json.dumps({"step": step, **clean}) + "\n")
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 class WandbSink:
@@ -50,7 +50,7 @@ class WandbSink:
         self._log(step, dict(row))
 
     def show(self, step: int, name: str, value: Any) -> None:
-        """Log a table or picture of W&B's own."""
+        """Log a W&B table or picture."""
         self._log(step, {name: value})
 
     def _log(self, step: int, values: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ def open_sinks(directory: RunDirectory, config: LoggingConfig) -> list[Sink]:
 def _open_wandb(
     directory: RunDirectory, config: LoggingConfig, mode: Literal["online", "offline"]
 ) -> WandbSink:
-    # Deferred: a second of CPU, for those who log to it.
+    # Deferred: its import takes a second of CPU.
     import wandb  # noqa: PLC0415
 
     os.environ.setdefault("WANDB_SILENT", "true")

@@ -11,7 +11,7 @@ from olmrl.errors import RunStopped
 
 
 class StopRequest:
-    """Whether somebody has asked the run to save and end.
+    """Whether the run was asked to save and end.
 
     The first SIGTERM or SIGINT asks; a second SIGINT ends the run at once.
 
@@ -25,7 +25,7 @@ class StopRequest:
         self._signal = signal.SIGTERM
 
     def install(self) -> None:
-        """Listen. Call it after Ray has started: Ray puts up a SIGTERM handler of its own."""
+        """Handle signals. Call it after Ray has started, as Ray sets a SIGTERM handler too."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._arrived)
 
@@ -40,7 +40,7 @@ class StopRequest:
         """Whether to end now.
 
         Raises:
-            RunStopped: it was asked longer ago than the grace period.
+            RunStopped: the grace period is over.
         """
         if self._since is None:
             return False
@@ -53,5 +53,5 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended."""
+        """What a shell expects of a process ended by a signal."""
         return 128 + self._signal

@@ -1,4 +1,4 @@
-"""What LearnerWorkers are told: picklable, and light enough for processes without torch."""
+"""What LearnerWorkers are told: picklable, and importable without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from olmrl.data.encode import EncoderSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a rank of any run needs to know; SFT and GRPO add to it."""
+    """What every rank needs to know; SFT and GRPO add to it."""
 
     config: GrpoConfig | SftConfig
     run_dir: str
@@ -19,4 +19,4 @@ class Task:
     actor: Any
     """The run's actor (`run.actor`)."""
     total_steps: int
-    """Steps of the run; in one step the learner may make several optimizer updates."""
+    """Steps of the run; a step may hold several optimizer updates."""

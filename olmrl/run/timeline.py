@@ -22,7 +22,7 @@ class Timeline:
 
     Args:
         path: the JSON file.
-        steps: steps that are shown; 0: nothing is kept or written.
+        steps: steps to show; 0: nothing is kept or written.
     """
 
     def __init__(self, path: Path, steps: int) -> None:
@@ -69,7 +69,7 @@ class GroupLanes:
         self._busy_until: list[float] = []
 
     def lane(self, start: float, end: float) -> int:
-        """First lane that is free from `start` on."""
+        """The first lane that is free from `start` on, occupied until `end`."""
         for number, until in enumerate(self._busy_until):
             if until <= start:
                 self._busy_until[number] = end

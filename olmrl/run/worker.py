@@ -5,7 +5,7 @@
     end      evaluate, save, export
 
 SFT and GRPO add where a step's pages come from, what is done with them, and what a checkpoint holds
-beside the weights. A killed rank, group or job continues from its newest checkpoint as if nothing
+besides the weights. A killed rank, group or job continues from its newest checkpoint as if nothing
 had happened.
 """
 
@@ -72,7 +72,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
         self._saved_step = -1
 
     def run(self) -> None:
-        """Train until the steps or the pages are used up, or the run was asked to end."""
+        """Train until steps or pages run out, or the run is asked to end."""
         self._begin()
         clock = Clock()
         if self._version.step == 0:
@@ -88,7 +88,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
             measured |= self._commit(work, clock)
             self._log.write("step", self._version, seconds=clock.parts)
             self._report(measured, clock)
-            # All that is told of the step is out; what follows counts into the next one.
+            # The step is reported; what follows counts towards the next one.
             clock = Clock()
             is_best = self._evaluate_if_due(clock)
             self._save_if_due(is_best)
@@ -98,7 +98,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
                 break
         self._end()
 
-    # -- what SFT and GRPO do each in their way
+    # -- what differs between SFT and GRPO
 
     @abstractmethod
     def _build(self, device: torch.device) -> Strategy:
@@ -106,7 +106,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
 
     @abstractmethod
     def _announce(self, restored: Restored | None) -> PolicyVersion:
-        """Tell the actor where the run stands, on rank 0; gives the version of the weights."""
+        """On rank 0, tell the actor where the run stands; returns the version of the weights."""
 
     @abstractmethod
     def _next(self) -> Any:
@@ -118,23 +118,23 @@ class LearnerWorker(ABC, Generic[TaskType]):
 
     @abstractmethod
     def _commit(self, work: Any, clock: Clock) -> Measurements:
-        """Let the step count: `_version` is that of the weights it made."""
+        """Make the step count; `_version` is now that of the weights it produced."""
 
     @abstractmethod
     def _evaluate(self, *, last: bool) -> bool | None:
-        """Have the present weights evaluated, if that is due after this step.
+        """Have the current weights evaluated, if that is due after this step.
 
         Args:
             last: The run ends here.
 
         Returns:
-            Whether they are among the best and so are to be saved, on all ranks alike; None where
+            Whether they are among the best and so must be saved, on all ranks alike; None if
             nothing was due.
         """
 
     @abstractmethod
-    def _progress(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """What a checkpoint holds beside the weights, on rank 0: JSON extras and binary ones."""
+    def _extras(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """What a checkpoint holds besides the weights, on rank 0: JSON extras and binary ones."""
 
     # -- begin and end
 
@@ -167,7 +167,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
     # -- a step
 
     def _learn(self, batches: Sequence[PackedBatch], clock: Clock) -> Measurements:
-        """Make the learner's step with this rank's micro-batches."""
+        """Do the learner's step on this rank's micro-batches."""
         measured = self._learner.step(batches, self._version.step)
         clock.lap("learner")
         packed = float(sum(batch.num_tokens for batch in batches))
@@ -198,12 +198,12 @@ class LearnerWorker(ABC, Generic[TaskType]):
         blobs: dict[str, bytes] = {}
         if self._rank == 0:
             ray.get(self._actor.all_written.remote())
-            extra, blobs = self._progress()
+            extra, blobs = self._extras()
             extra["config"] = self._task.config.model_dump(mode="json")
         self._store.save(self._version.step, self._strategy.state_dict(), extra=extra, blobs=blobs)
         self._log.write("checkpoint", self._version)
         self._saved_step = self._version.step
 
     def _any_rank(self, flag: bool) -> bool:
-        """Whether it is so on any rank; every rank asks."""
+        """Whether the flag is set on any rank; every rank calls it."""
         return self._strategy.max_over_ranks([float(flag)])[0] > 0.0

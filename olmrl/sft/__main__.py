@@ -27,14 +27,14 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.sft") -> in
     )
 
 
-# The imports of the heavy half are deferred: torch, Ray and a model's code take ten seconds of CPU,
-# which a misspelt key need not wait for.
+# Deferred: a misspelt key need not wait for torch, Ray and a model's code, ten seconds of CPU.
 
 
 def _start(config: SftConfig, plan: Plan, directory: RunDirectory) -> int:
-    from olmrl.sft.training import start
+    from olmrl.run.session import run_session
+    from olmrl.sft.training import run
 
-    return start(config, plan, directory)
+    return run_session(config, plan, directory, run)
 
 
 def _describe_data(config: SftConfig) -> str:

@@ -1,8 +1,8 @@
 """The SFT Driver: assembles steps of whole pages from the data stream and feeds the learner.
 
-A step holds `pages_per_step` kept pages; dropped and unreadable pages are counted and listed, and
-never shorten a step. Every page position of an epoch is consumed exactly once: the position after a
-step is saved with its weights, and a learner that restarts is fed from there.
+A step holds `pages_per_step` kept pages; dropped and bad pages are counted and listed, and never
+shorten a step. Every page position of an epoch is consumed exactly once: the position after a step
+is saved with its weights, and a restarted learner is fed from there.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
 from olmrl.run.driver import Driver
 from olmrl.sft import scoring
-from olmrl.sft.feed import TRAIN, EvaluationRequest, FeedView, Progress, PromptShare, share_out
+from olmrl.sft.feed import TRAIN, EvaluationRequest, FeedView, PagesUsed, PromptShare, share_out
 
 _EPOCH = "data/epoch"
 """In every row of a training step, and in no row of an evaluation."""
 
 
 class _Offered(NamedTuple):
-    """What a step was made of."""
+    """A step as it was offered to the learner."""
 
     places: list[tuple[int, int, str]]
     """Epoch, place in its order and id of its pages."""
     tally: Tally
-    """What became of the pages up to its last one."""
+    """What became of all pages up to its last one."""
 
 
 class SftDriver(Driver[FeedView]):
-    """Runs the loop of an SFT run beside the learner.
+    """Runs the loop of an SFT run.
 
     Args:
         config: The run.
         directory: Takes what the run leaves behind.
         encoder: Model and tokenizer.
-        cost: Operations of the model; ranks are balanced by them.
+        cost: Operations of the model, used to balance the ranks.
         pages: Training and evaluation sets.
-        bad: Those that cannot be used.
-        read: Pages that evaluations have the policy read (`scoring.sample_pages`).
+        bad: Lists those that cannot be used.
+        to_read: Pages that the policy reads in evaluations (`scoring.sample_pages`).
         feed: StepFeed actor.
         sinks: Where metrics go.
         on_step: Told each step's row, with the newest evaluation's figures.
-        say: Told what the user should know, in a sentence.
+        say: Prints a message to the user.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SftDriver(Driver[FeedView]):
         cost: CostModel,
         pages: SftPages,
         bad: BadPages,
-        read: Sequence[tuple[str, PageItem]],
+        to_read: Sequence[tuple[str, PageItem]],
         feed: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
@@ -87,23 +87,23 @@ class SftDriver(Driver[FeedView]):
         self._evaluation = pages.evaluation
         self._say = say
         self.tally = Tally()
-        """What became of the pages up to the newest step that was reported."""
+        """What became of the pages up to the newest reported step."""
         self._errors: list[BaseException] = []
         self._scores: dict[str, float] = {}
-        self._read = tuple(read)
+        self._to_read = tuple(to_read)
         self._prepared: list[scoring.EvaluationPage] | None = None
-        """The same, rendered and encoded once for all evaluations of the run."""
+        """The pages to read, rendered and encoded once for all evaluations of the run."""
         self._records: list[tuple[int, dict[str, Any]]] = []
         """Evaluations whose samples are not logged yet."""
         self._offered: dict[int, _Offered] = {}
-        """The steps that were offered to the learner and not reported yet."""
+        """Steps offered to the learner and not yet reported."""
         self._trained = 0
-        """The newest step that was reported."""
+        """The newest reported step."""
         self._ended: dict[int, Tally] = {}
-        """By the last step before the pages ended: the whole tally, with pages lost after it."""
+        """By the last step before the pages ran out: the final tally, with pages lost after it."""
         self._bad = bad
         self._evaluated: dict[int, Measurements] = {}
-        """By step, what became of its evaluation pages, until its losses are logged."""
+        """By step, what became of its evaluation pages; kept until its losses are logged."""
         self._empty: set[str] = set()
         """Evaluation sets without a page left."""
 
@@ -128,7 +128,7 @@ class SftDriver(Driver[FeedView]):
         self._log_samples()
         self.tally = self._ended.get(self._trained, self.tally)
 
-    # -- feeding (own threads: `put` waits while the learner is behind)
+    # -- feeding (in threads of its own, as `put` waits while the learner is behind)
 
     def _in_background(self, work: Callable[..., None], *arguments: Any) -> None:
         def guarded() -> None:
@@ -139,7 +139,7 @@ class SftDriver(Driver[FeedView]):
 
         threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
 
-    def _feed_training(self, incarnation: int, step: int, progress: Progress) -> None:
+    def _feed_training(self, incarnation: int, step: int, progress: PagesUsed) -> None:
         seed = self._config.training.seed(self._config.run)
         max_tokens = self._config.data.max_tokens
         stream = OrderedStream(
@@ -153,7 +153,7 @@ class SftDriver(Driver[FeedView]):
         )
         kept: list[StreamItem] = []
         places: list[tuple[int, int, str]] = []
-        lost = Tally()  # since the last page that was kept, or the epoch began
+        lost = Tally()  # since the last kept page or the start of the epoch
         size = self._config.training.pages_per_step
         after, tally = progress.position, progress.tally.copy()
         for item in stream:
@@ -171,10 +171,10 @@ class SftDriver(Driver[FeedView]):
             kept.append(item)
             places.append((item.epoch, item.index, item.note.page_id))
             if len(kept) == size:
-                if not self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
+                if not self._offer(incarnation, step, kept, places, PagesUsed(after, tally.copy())):
                     return
                 step, kept, places = step + 1, [], []
-        if kept and self._offer(incarnation, step, kept, places, Progress(after, tally.copy())):
+        if kept and self._offer(incarnation, step, kept, places, PagesUsed(after, tally.copy())):
             step += 1
         tally.require_some()
         self._ended[step] = tally
@@ -186,7 +186,7 @@ class SftDriver(Driver[FeedView]):
         step: int,
         items: list[StreamItem],
         places: list[tuple[int, int, str]],
-        after: Progress,
+        after: PagesUsed,
     ) -> bool:
         self._offered[step + 1] = _Offered(places, after.tally)
         return self._put(incarnation, TRAIN, step, items, after)
@@ -207,7 +207,7 @@ class SftDriver(Driver[FeedView]):
             kept = (item for item in stream if self._keep(tally.counted(item.note)))
             chunks = 0
             while chunk := list(itertools.islice(kept, size)):
-                if not self._put(incarnation, channel, chunks, chunk, Progress()):
+                if not self._put(incarnation, channel, chunks, chunk, PagesUsed()):
                     return
                 chunks += 1
             counted |= tally.measurements(f"data/eval/{pages.name}")
@@ -217,10 +217,10 @@ class SftDriver(Driver[FeedView]):
             ray.get(self._actor.end.remote(incarnation, channel, chunks))
 
     def _explain_empty(self, name: str, tally: Tally) -> None:
-        """Say that an evaluation set has no page left, once.
+        """Say, once, that an evaluation set has no page left.
 
         Raises:
-            ValueError: the best checkpoint could not be chosen without it.
+            ValueError: the best checkpoint cannot be chosen without it.
         """
         if name in self._empty:
             return
@@ -234,7 +234,7 @@ class SftDriver(Driver[FeedView]):
 
     def _score_pages(self, incarnation: int, step: int) -> None:
         if self._prepared is None:
-            self._prepared = scoring.prepare(self._read, self._encoder, self._directory)
+            self._prepared = scoring.prepare(self._to_read, self._encoder, self._directory)
         pages = self._prepared
         prompts = [(str(number), one.block) for number, one in enumerate(pages)]
         ranks = self._config.learner.workers
@@ -244,7 +244,7 @@ class SftDriver(Driver[FeedView]):
         if readings is None:
             return
         scored = scoring.score(step, pages, readings, self._encoder, self._directory)
-        self._directory.evaluation(step, scored.record)
+        self._directory.write_evaluation(step, scored.record)
         self._records.append((step, scored.record))
         ray.get(self._actor.scored.remote(incarnation, step, scored.figures))
 
@@ -254,7 +254,7 @@ class SftDriver(Driver[FeedView]):
         channel: str,
         step: int,
         items: list[StreamItem],
-        after: Progress,
+        after: PagesUsed,
     ) -> bool:
         shares = share_out(items, after, self._config.learner.workers, self._cost)
         return bool(ray.get(self._actor.put.remote(incarnation, channel, step, shares)))
@@ -281,7 +281,7 @@ class SftDriver(Driver[FeedView]):
         if trained:
             offered = self._offered.pop(step)
             self.tally, self._trained = offered.tally, step
-            self._directory.trained(step, offered.places)
+            self._directory.write_step(step, offered.places)
         figures = flatten(row.measured) | flatten(self.tally.measurements("data"))
         if not trained:
             figures |= flatten(self._evaluated.pop(step, {}))

@@ -1,4 +1,4 @@
-"""One rank's part of the evaluations of an SFT run: losses per set, and pages that it reads."""
+"""One rank's part in the evaluations of an SFT run: losses per set, and pages that it reads."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class SftEvaluator:
 
         Args:
             version: Of the weights.
-            always: Evaluate even if nothing is due, unless it was done at this very step.
+            always: Evaluate even if nothing is due, unless this step was already evaluated.
 
         Returns:
-            Whether these weights are among the best and so are to be saved, on all ranks alike;
-            None where nothing was due.
+            Whether these weights are among the best and so must be saved, on all ranks alike;
+            None if nothing was due.
         """
         settings = self._task.config.evaluation
         generate, step = settings.generate, version.step
@@ -116,7 +116,7 @@ class SftEvaluator:
         return scores
 
     def _note(self, step: int, figures: dict[str, float]) -> bool:
-        """Record the score, except for step 0, whose weights are the run's base model."""
+        """Record the score, except that of step 0, the run's base model."""
         score = figures.get(self._task.config.evaluation.best_metric)
         if score is None or step == 0:
             return False
@@ -128,7 +128,7 @@ def with_mean(losses: Mapping[str, Mean]) -> dict[str, float]:
     """Losses of the sets and `eval/loss`, their mean; a set whose pages were all dropped has none.
 
     Args:
-        losses: over all ranks, by `eval/<set>/loss`.
+        losses: Over all ranks, by `eval/<set>/loss`.
     """
     figures = {name: loss.value() for name, loss in losses.items() if loss.weight}
     return figures | ({"eval/loss": sum(figures.values()) / len(figures)} if figures else {})

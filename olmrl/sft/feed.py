@@ -3,8 +3,8 @@
 One Ray actor with named channels: `train`, and one per evaluation. The Driver puts whole steps,
 already shared out over ranks by cost, and waits when it is far enough ahead; ranks take theirs.
 What travels here are references: pages stay in the object store until a rank fetches them. A
-learner that (re)starts says where it begins; what was put for an older start is void. Beside what
-`run.actor` gives every run:
+learner that (re)starts says where it begins; whatever was put for an older start is void. Besides
+what every run has (`run.actor`):
 
     Driver   -> put, end, readings, scored
     Learner  -> begin, take, evaluate, have_read, scores
@@ -27,11 +27,11 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What a run has used of its pages; saved with the weights."""
+class PagesUsed:
+    """How far a run has gone through its pages; saved with the weights."""
 
     position: tuple[int, int] = (0, 0)
-    """(epoch, index) that the next step starts from."""
+    """(epoch, index) where the next step starts."""
     tally: Tally = field(default_factory=Tally)
     """What became of the pages before it, over all epochs."""
 
@@ -40,16 +40,16 @@ class Progress:
         return {"position": list(self.position), "tally": self.tally.as_json()}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Progress:
+    def from_json(cls, value: Mapping[str, Any]) -> PagesUsed:
         """What `as_json` gave.
 
         Raises:
-            ValueError: it was written before tallies were saved.
+            ValueError: it has no tally.
         """
         if "tally" not in value:
             raise ValueError(
-                "the checkpoint holds no tally of its pages: an older olmrl wrote it, which has to "
-                "finish this run"
+                "the checkpoint has no tally of its pages: an older olmrl wrote it; finish the run "
+                "with that version"
             )
         epoch, index = value["position"]
         return cls((epoch, index), Tally.from_json(value["tally"]))
@@ -61,16 +61,16 @@ class StepShare:
 
     examples: tuple[Any, ...]
     """ObjectRefs of the blocks of its `EncodedExample`s."""
-    after: Progress
-    """Where the run stands once the step is trained."""
+    after: PagesUsed
+    """Where the run stands after the step."""
     moved: Measurements
-    """How heavy its pages are, and how often their images were processed."""
+    """Bytes of its pages, and how often their images were processed."""
 
 
 def share_out(
-    items: Sequence[StreamItem], after: Progress, ranks: int, cost: CostModel
+    items: Sequence[StreamItem], after: PagesUsed, ranks: int, cost: CostModel
 ) -> list[StepShare]:
-    """Spread a step's pages over ranks by what each costs, its image included.
+    """Spread a step's pages over ranks by cost, images included.
 
     Args:
         items: pages of the step, of a stream of `ExampleWork`.
@@ -100,17 +100,17 @@ class EvaluationRequest:
 
     step: int
     losses: bool
-    """The channels `eval/<set>/<step>`."""
+    """Feed the channels `eval/<set>/<step>`."""
     pages: bool
-    """The channel `read/<step>`, and then the scores."""
+    """Feed the channel `read/<step>`, then score what was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedView(View):
-    """What the Driver of an SFT run needs to know beside it."""
+    """What the Driver of an SFT run needs to know in addition."""
 
-    progress: Progress
-    """What the run had used of its pages when this incarnation began."""
+    progress: PagesUsed
+    """Where the run stood when this incarnation began."""
 
 
 class StepFeed(RunActor):
@@ -124,7 +124,7 @@ class StepFeed(RunActor):
     def __init__(self, world_size: int, ahead: int) -> None:
         super().__init__(world_size)
         self._ahead = ahead
-        self._progress = Progress()
+        self._progress = PagesUsed()
         self._steps: dict[str, dict[int, Sequence[Any]]] = {}
         self._taken: dict[tuple[str, int], int] = {}
         self._lengths: dict[str, int] = {}
@@ -137,7 +137,7 @@ class StepFeed(RunActor):
         """Offer each rank's share of a step; waits while `ahead` steps are untaken.
 
         Returns:
-            False when it is void.
+            False if it is void.
         """
         await self._until(
             lambda: self._void(incarnation) or len(self._steps.get(channel, {})) < self._ahead
@@ -155,7 +155,7 @@ class StepFeed(RunActor):
             self._notify()
 
     async def readings(self, incarnation: int, step: int) -> list[PageReading] | None:
-        """Wait for what all ranks read at a step, in page order; None when it is void."""
+        """Wait for what all ranks read at a step, in page order; None if it is void."""
         await self._until(
             lambda: self._void(incarnation) or len(self._readings.get(step, [])) == self._world
         )
@@ -165,15 +165,15 @@ class StepFeed(RunActor):
         return sorted(found, key=lambda one: int(one.name))
 
     async def scored(self, incarnation: int, step: int, figures: dict[str, float]) -> None:
-        """Give the learner the scores of what it read; they make a row of metrics."""
+        """Give the learner the scores of what it read, and write them as a row of metrics."""
         if not self._void(incarnation):
             self._scores[step] = figures
             self._add_row(StepRow(step, {name: Last(value) for name, value in figures.items()}))
 
     # -- Learner
 
-    async def begin(self, step: int, progress: Progress) -> int:
-        """Start feeding a step from where the run stands; returns the incarnation."""
+    async def begin(self, step: int, progress: PagesUsed) -> int:
+        """Start feeding from a step and the run's progress; returns the incarnation."""
         self._progress = progress
         self._steps, self._taken, self._lengths = {}, {}, {}
         self._readings, self._scores = {}, {}
@@ -182,13 +182,13 @@ class StepFeed(RunActor):
     async def take(self, channel: str, step: int, rank: int) -> Any:
         """Wait for a rank's share of a step: a `StepShare`, or a `PromptShare` of pages to read.
 
-        None, on all ranks alike, beyond the channel's end or when the run was asked to end; and
-        when a newer learner begins.
+        None, on all ranks alike, beyond the channel's end or when the run was asked to end, and
+        None when a newer learner begins.
         """
-        present = await self._until(
+        current = await self._until(
             lambda: step in self._steps.get(channel, {}) or self._ended(channel, step)
         )
-        if not present or self._ended(channel, step):
+        if not current or self._ended(channel, step):
             return None
         share = self._steps[channel][step][rank]
         self._taken[channel, step] = self._taken.get((channel, step), 0) + 1
@@ -217,11 +217,11 @@ class StepFeed(RunActor):
         return FeedView(**self._common_view(), progress=self._progress)
 
     def _void(self, incarnation: int) -> bool:
-        """Whether a newer learner, or none, is there."""
+        """Whether the learner has finished, or a newer one has begun."""
         return incarnation != self._incarnation or self._finished
 
     def _ended(self, channel: str, step: int) -> bool:
-        if (channel, step) in self._taken:  # by one rank: then every rank gets its share
+        if (channel, step) in self._taken:  # one rank has its share, so every rank gets one
             return False
         stopped = self._stopping and channel == TRAIN
         return stopped or step >= self._lengths.get(channel, step + 1)

@@ -1,4 +1,4 @@
-"""What an SFT run will do, known without opening a page: its pages, steps, and how it asks."""
+"""What an SFT run will do, known without opening a page: its pages, its steps, how it prompts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def describe_data(config: SftConfig) -> str:
     lines = ["pages"]
     for count in counts:
         kind = "training  " if count.training else "evaluation"
-        notes = [f"{count.bad} bad ones left out"] if count.bad else []
-        notes += [f"{count.unseen} of its pairs not validated yet"] if count.unseen else []
+        notes = [f"{count.bad} bad pages left out"] if count.bad else []
+        notes += [f"{count.unseen} pairs not validated yet"] if count.unseen else []
         notes += [f"{count.dropped} dropped by text rules"] if count.dropped else []
         note = f" ({', '.join(notes)})" if notes else ""
         amount = f"cannot be counted: {count.problem}" if count.problem else str(count.pages)
@@ -34,13 +34,13 @@ def describe_data(config: SftConfig) -> str:
         kept = [flag for count in training for flag in count.kept]
         lines.append(
             f"  {len(kept)} training pages an epoch{drop_note(kept.count(False))}, "
-            f"{total_steps(config, kept)} steps (longer ones than data.max_tokens are dropped too)"
+            f"{total_steps(config, kept)} steps (pages over data.max_tokens are dropped too)"
         )
     return "\n".join(lines)
 
 
 def drop_note(count: int) -> str:
-    """How many pages the text rules drop, in brackets; nothing where there are none."""
+    """How many pages the text rules drop, in brackets; "" if none."""
     return f" ({count} of them dropped by text rules)" if count else ""
 
 
@@ -49,7 +49,7 @@ def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
 
     Args:
         config: The run.
-        kept: By training page of an epoch: False for one that is known to be dropped.
+        kept: For each training page of an epoch, False if it is known to be dropped.
     """
     pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
     return config.run.total_steps(pages, config.training.pages_per_step)

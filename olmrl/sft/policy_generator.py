@@ -1,4 +1,4 @@
-"""The policy in this process as a generator of readings (`evaluation.reading`)."""
+"""The policy in this process as a Generator (`evaluation.reading`)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class PolicyGenerator:
     def submit(
         self, group_id: str, page: EncodedPage, sampling: SamplingSpec, seeds: tuple[int, ...]
     ) -> None:
-        """Put a page into the next batches."""
-        assert sampling.greedy, "the policy itself reads greedily only"
+        """Queue a page for the next batches."""
+        assert sampling.greedy, "the policy itself only reads greedily"
         self._waiting.append((group_id, page, sampling))
 
     def poll(self, timeout_s: float) -> list[Completion]:

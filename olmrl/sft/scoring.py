@@ -1,6 +1,6 @@
-"""Evaluation pages of an SFT run as the policy reads them: prompts out, scores of the texts back.
+"""Evaluation pages that the policy reads in an SFT run: prompts out, scores of the texts back.
 
-Scores come from the same rewards, by the same rules, as the held-out figures of GRPO: closeness to
+Scores come from the same rewards, under the same rules, as GRPO's held-out figures: closeness to
 the answer that the set's pipeline makes, and unit tests where a page has some.
 """
 
@@ -30,7 +30,7 @@ from olmrl.sft.forecast import asking_pipeline
 from olmrl.types import Page, Rollout, UInt8Array
 
 _SHOWN_PAGES = 4
-"""In all, but at least one of each set."""
+"""Over all sets, but at least one of each."""
 _POLL_S = 0.5
 _MEANS = ("edit_similarity", "reading", "ended", "pass_rate")
 """Figures that are also averaged over the sets."""
@@ -38,12 +38,12 @@ _MEANS = ("edit_similarity", "reading", "ended", "pass_rate")
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPage:
-    """A page to read, and what its text is compared with."""
+    """A page to read and its truth."""
 
     title: str
     """The evaluation set."""
     page: Page
-    """Named `<set>/<page>`; its reference is the answer that training would teach."""
+    """Its id is `<set>/<page>`, its reference the answer that training would teach."""
     block: Any
     """ObjectRef of the block of its `EncodedPage`."""
 
@@ -58,10 +58,10 @@ class Scores(NamedTuple):
 
 
 def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, PageItem]]:
-    """Draw the pages to read: (set, page), the same ones at every call.
+    """Draw the pages to read, as (set, page); every call draws the same.
 
     Raises:
-        ValueError: not a bench folder, or no pipeline to prompt with.
+        ValueError: not a bench folder, or no pipeline that makes a prompt.
     """
     generate = config.evaluation.generate
     if generate is None:
@@ -82,7 +82,7 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
 def prepare(
     drawn: Sequence[tuple[str, PageItem]], spec: EncoderSpec, directory: RunDirectory
 ) -> list[EvaluationPage]:
-    """Render and encode pages; one that cannot be read is listed and left out. Needs Ray."""
+    """Render and encode pages; bad pages are listed and left out. Needs Ray."""
     encoder = spec.build()
     pages = []
     for title, (source, pipeline) in drawn:
@@ -128,9 +128,9 @@ def score(
     Args:
         step: Steps in the weights.
         pages: What `prepare` gave.
-        readings: One per page, under its number.
-        spec: What the pages were encoded by.
-        directory: Takes the pictures of the pages that are shown.
+        readings: One per page, named by its number.
+        spec: Encoder of the pages.
+        directory: Takes the pictures of the pages shown.
     """
 
     def picture(page: EvaluationPage) -> UInt8Array:
@@ -174,7 +174,7 @@ def shown(pages: Sequence[EvaluationPage]) -> list[EvaluationPage]:
 
 
 def _judge(pages: Sequence[EvaluationPage], readings: Sequence[PageReading]) -> list[Judged]:
-    """What was read of every page with its scores, by number."""
+    """The reading of every page with its scores, by number."""
     scorers = ScorerPool(figures.REWARDS, ScorerConfig(workers=1), group_size=1)
     try:
         judge = Judge(scorers)
@@ -191,7 +191,7 @@ def _judge(pages: Sequence[EvaluationPage], readings: Sequence[PageReading]) -> 
 
 
 def _renamed(scores: dict[str, float]) -> dict[str, float]:
-    """Figures of a set; rewards are left out, as `pass_rate` says what the bench reward would."""
+    """Figures of a set, without the bench reward, which `pass_rate` already says."""
     named = {n: v for n, v in scores.items() if not n.startswith("reward/")}
     if "reward/edit_distance" in scores:
         named["edit_similarity"] = scores["reward/edit_distance"]

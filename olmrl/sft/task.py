@@ -14,5 +14,5 @@ class SftTask(Task):
 
     config: SftConfig
     evaluation_sets: tuple[str, ...]
-    """Names; each has a channel `eval/<name>/<step>`."""
+    """Names of the sets; each has a channel `eval/<name>/<step>`."""
     pages_per_epoch: int

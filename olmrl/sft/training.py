@@ -5,7 +5,7 @@ page pairs -> Ray Data (steps, encode) -> StepFeed -> LearnerWorker x M
 
 from __future__ import annotations
 
-from olmrl.cluster import Plan, operations
+from olmrl.cluster import operations
 from olmrl.config import SftConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page_sets import load_sets
@@ -14,7 +14,6 @@ from olmrl.run.bad_pages import BadPages
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
-from olmrl.run.session import run_session
 from olmrl.sft.driver import SftDriver
 from olmrl.sft.feed import StepFeed
 from olmrl.sft.forecast import drop_note, total_steps
@@ -31,25 +30,20 @@ COLUMNS = {
     "MFU": ("throughput/mfu", ".1%"),
     "wait": ("time/data_wait", ".2f"),
 }
-"""Figures of the console line."""
+"""Figures on the console line."""
 
 _STEPS_AHEAD = 4
-
-
-def start(config: SftConfig, plan: Plan, directory: RunDirectory) -> int:
-    """Run in the cluster that the configuration names; returns the exit code."""
-    return run_session(config, plan, directory, run)
 
 
 def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     """Train from start (or from the newest checkpoint) to report."""
     encoder = EncoderSpec(config.model.path)
-    encoder.build().check_chat()  # a wrong model ends the run here, before anything starts
+    encoder.build().check_chat()  # a wrong model stops the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
     bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)
     for _, page in pages.bad:
         bad.list(page)
-    read = sample_pages(config, pages.evaluation)
+    to_read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
     total = total_steps(config, [not rule for rule in pages.foreseen])
     held = sum(len(held_out.items) for held_out in pages.evaluation)
@@ -73,7 +67,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         cost=operations(config.model.path),
         pages=pages,
         bad=bad,
-        read=read,
+        to_read=to_read,
         feed=feed,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("SFT", total, COLUMNS),

@@ -1,6 +1,6 @@
 """The SFT LearnerWorker: takes its share of each step from the StepFeed.
 
-begin    also restores the progress over the pages
+begin    also restores the position in the pages
 step     take -> pack -> learner step
 """
 
@@ -22,7 +22,7 @@ from olmrl.metrics import Clock, Last, Mean, Measurements, Sum, merge
 from olmrl.models.patches import images_encoded
 from olmrl.run.worker import LearnerWorker
 from olmrl.sft.evaluator import SftEvaluator
-from olmrl.sft.feed import TRAIN, Progress, StepShare
+from olmrl.sft.feed import TRAIN, PagesUsed, StepShare
 from olmrl.sft.task import SftTask
 from olmrl.types import PackedBatch, PolicyVersion
 
@@ -36,8 +36,8 @@ class SftWorker(LearnerWorker[SftTask]):
         super().__init__(task, task.config.evaluation.mode)
         self._learner = SftLearner(self._strategy, replay_dir=f"{task.run_dir}/replay")
         self._evaluator = SftEvaluator(task, self._strategy, self._learner, self._store, self._pack)
-        self._used = Progress()
-        """Of the pages."""
+        self._used = PagesUsed()
+        """Pages used up to the current weights."""
         self._ahead: Any = None
         """Ref of the next share; its pages travel here while a step is trained."""
 
@@ -51,15 +51,15 @@ class SftWorker(LearnerWorker[SftTask]):
             device=device,
         )
 
-    # -- a start, and what it needs in a checkpoint
+    # -- start and checkpoints
 
     def _announce(self, restored: Restored | None) -> PolicyVersion:
         step = 0
         if restored is not None:
-            step, self._used = restored.step, Progress.from_json(restored.extra)
+            step, self._used = restored.step, PagesUsed.from_json(restored.extra)
         return PolicyVersion(ray.get(self._actor.begin.remote(step, self._used)), step)
 
-    def _progress(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+    def _extras(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         return self._used.as_json(), {}
 
     # -- a step
@@ -78,7 +78,7 @@ class SftWorker(LearnerWorker[SftTask]):
         return share
 
     def _fetch_ahead(self) -> None:
-        """Let the pages of the next step come to this node while this one is trained."""
+        """Fetch the pages of the next step to this node while this step is trained."""
         if self._ahead is not None and ray.wait([self._ahead], timeout=0)[0]:
             share: StepShare | None = ray.get(self._ahead)
             if share is not None and share.examples:

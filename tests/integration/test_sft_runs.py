@@ -158,12 +158,12 @@ def test_a_dry_run_counts_pages_without_starting_anything(
     empty.mkdir()
     more = f"data.train=[{{root: {tiny_pages / 'sft'}, limit: 9, repeat: 2}}, {{root: {empty}}}]"
     known = dry(*arguments)
-    assert "training    sft                  24 (1 bad ones left out)\n" in known
+    assert "training    sft                  24 (1 bad pages left out)\n" in known
     assert "24 training pages an epoch, 10 steps" in known
     limited = dry(*arguments, more, f"run.dir={tmp_path / 'x'}")
     assert "sft                  18" in limited and "no page pair" in limited
     new = dry(*arguments, f"data.cache_dir={tmp_path}")
-    assert "25 (25 of its pairs not validated yet)" in new
+    assert "25 (25 pairs not validated yet)" in new
 
 
 @pytest.mark.slow

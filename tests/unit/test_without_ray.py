@@ -48,7 +48,7 @@ SHELLS = {
 ABOVE = {
     "bench.engine_commands",
     "data.page_sets",
-    "grpo.pages_ahead",
+    "grpo.page_feed",
     "run.session",
     "sft.training",
     "weight_sync.gpu_transports",

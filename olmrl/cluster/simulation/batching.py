@@ -1,8 +1,8 @@
 """Continuous batching in one engine, as the simulation sees it.
 
-Running sequences share the engine evenly: `progress` is the number of tokens that a sequence
-running since the start would have produced. A sequence of n tokens that enters at progress a thus
-leaves at a + n, and an event is only due when a sequence enters or leaves.
+Running sequences share the engine evenly. `progress` is the number of tokens that a sequence
+running since the start would have produced, so a sequence of n tokens that enters at progress a
+leaves at a + n, and events are only due when sequences enter or leave.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from olmrl.models.shape import ModelShape
 Rows = Sequence[Mapping[str, float]]
 """Rows of metrics.jsonl that have `time/step`."""
 _INSTANT = 1e-18
-"""Seconds per operation if steps, not operations, take all the time."""
+"""Seconds per operation if the time is all per step."""
 
 
 def lengths_of(rows: Rows, limit: int) -> Lengths:
@@ -48,8 +48,7 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
     """Fit the speeds of the machine that wrote these metrics.
 
     Engine time is fitted over the steps as a part per decode step (the longest completion) plus a
-    part per operation; the unexplained rest of a step is divided into three hand-overs.
-
+    part per operation; the unexplained rest of a step is split into three hand-overs.
 
     Args:
         rows: rows of a synchronous run's metrics.jsonl that have `time/step`.
@@ -80,7 +79,6 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
     fixed = median("time/learner") - median("time/forward_backward")
     speeds = Speeds(
         source=source,
-        measured=True,
         prefill_flops=1 / per_operation,
         decode_flops=1 / per_operation,
         memory_bandwidth=CPU_MEMORY_BANDWIDTH,

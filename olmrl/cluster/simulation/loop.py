@@ -52,8 +52,6 @@ class Forecast:
     scorers_idle: float
     shares: dict[str, float]
     """Shares of the learner's time: generation, scoring, learning, sync; sum to 1."""
-    tokens_per_s: float
-    """Completion tokens trained on per second."""
     counts: dict[str, int]
     """Groups issued, committed, dropped (no variance) and open at the end; completions."""
 
@@ -65,13 +63,12 @@ class Forecast:
 
 @dataclass(slots=True)
 class _Tally:
-    """Totals at one moment; the outcome is the difference between two."""
+    """Totals at one moment; a forecast comes from the difference of two."""
 
     at: float = 0.0
     engines: float = 0.0
     learners: float = 0.0
     scorers: float = 0.0
-    tokens: float = 0.0
     shares: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("generation", "scoring", "learning", "sync"), 0.0)
     )
@@ -152,7 +149,7 @@ class _Run:
         for group in engine.leave():
             engine.load -= 1
             if not group.missing:
-                continue  # a sibling finishing just now completed the over-sampled group
+                continue  # a sibling finished at the same time and completed the group
             self.counts["completions"] += 1
             group.missing -= 1
             start = max(now + self.costs.handover, heapq.heappop(self.scorers))
@@ -207,7 +204,6 @@ class _Run:
         self.tally.shares["generation"] += turn - self.free_since
         self.tally.shares["scoring"] += now - turn
         self.free_since = None
-        self.tally.tokens += sum(group.tokens for group in groups)
         self.push(now + self.learning(groups), "learned", groups)
 
     def learning(self, groups: list[Group]) -> float:
@@ -265,9 +261,7 @@ class _Run:
             engine.advance(self.now)
         tally = self.tally
         busy = sum(engine.busy for engine in self.engines)
-        return _Tally(
-            self.now, busy, tally.learners, tally.scorers, tally.tokens, dict(tally.shares)
-        )
+        return _Tally(self.now, busy, tally.learners, tally.scorers, dict(tally.shares))
 
 
 def simulate(setup: Setup, costs: Costs, *, steps: int = 60, seed: int = 0) -> Forecast:
@@ -304,6 +298,5 @@ def _outcome(run: _Run, before: _Tally, after: _Tally, steps: int) -> Forecast:
         learners_idle=idle("learners", setup.learners),
         scorers_idle=idle("scorers", setup.scorers),
         shares={name: value / whole for name, value in spent.items()},
-        tokens_per_s=(after.tokens - before.tokens) / seconds if seconds else 0.0,
         counts=run.counts | {"open": run.counts["issued"] - gone},
     )

@@ -1,7 +1,7 @@
 """How fast a machine does each part and where each figure comes from; seconds per operation.
 
-There are two kinds of figures, never mixed silently: *measured* ones, fitted to the metrics of a
-real run (`calibrate`), and *assumed* ones for GPUs, data-sheet peaks times the shares below.
+There are two kinds of figures, and each says which it is: *measured* ones, fitted to the metrics of
+a real run (`calibrate`), and *assumed* ones for GPUs, data-sheet peaks times the shares below.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class Speeds:
 
     source: str
     """Where the figures come from, for display."""
-    measured: bool
     prefill_flops: float
     """Operations per second of a prefill."""
     decode_flops: float
@@ -89,7 +88,6 @@ def assumed(gpu: Gpu, name: str, one_node: bool) -> Speeds:
             f"{LEARNER_SHARE:.0%} of peak, decode {DECODE_SHARE:.0%} of memory bandwidth); scoring "
             "and encoding measured on a CPU core"
         ),
-        measured=False,
         prefill_flops=gpu.flops * PREFILL_SHARE,
         decode_flops=gpu.flops * PREFILL_SHARE,
         memory_bandwidth=gpu.memory_bandwidth * DECODE_SHARE,
@@ -161,7 +159,7 @@ def page_operations(cost: CostModel, work: Workload, tokens: float, predictions:
 
 
 def token_operations(cost: CostModel, work: Workload) -> float:
-    """Operations of a completion token, with the attention of one halfway through."""
+    """Operations of a completion token, with the attention of one in the middle."""
     return cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
 
 
@@ -184,7 +182,7 @@ def _learning(
 def _gathering(
     model: ModelConfig, learner: LearnerConfig, shape: ModelShape, speeds: Speeds
 ) -> float:
-    """Seconds of one optimizer step's collectives that nothing hides.
+    """Seconds of an optimizer step's collectives that do not overlap with anything.
 
     A micro-batch's collectives overlap with its arithmetic; only the first gathering and the last
     reduction are exposed.
@@ -196,7 +194,6 @@ def _gathering(
 
 MEASURED_CPU = Speeds(
     source="measured on 2 x86 cores with the quick start's 0.7 M model (benchmarks/simulate.py)",
-    measured=True,
     prefill_flops=3.6e9,
     decode_flops=3.6e9,
     memory_bandwidth=CPU_MEMORY_BANDWIDTH,

@@ -10,7 +10,6 @@ that is already there is never requested again. --base-url takes any OpenAI-comp
 from __future__ import annotations
 
 import argparse
-import base64
 import hashlib
 import json
 import random
@@ -54,9 +53,7 @@ def run(options: argparse.Namespace) -> int:
         "prompt_sha256": prompts.digest(prompts.CLEAN_PROMPT),
         **{k: getattr(options, k) for k in ("input", "model", "side", "temperature", "max_tokens")},
     }
-    found = list(pairs.scan(options.input))
-    if not found:
-        raise ValueError(f"{options.input}: no page pairs (*.md) below it")
+    found = pairs.scan_some(options.input)
     if options.seed is not None:
         random.Random(options.seed).shuffle(found)
     found = list(islice(found, options.max_documents))
@@ -95,7 +92,7 @@ class Cleaner:
         self.api = api
         self.price = price
         self.paid = float(verb.facts["cost_usd"])
-        """Dollars spent so far, for --max-usd; pages in flight come on top."""
+        """Dollars spent so far, for --max-usd; pages in flight are not included."""
         self.lock = threading.Lock()
 
     def work(self, pair: pairs.Pair) -> Outcome:
@@ -130,7 +127,7 @@ class Cleaner:
         return Outcome(facts={"pages": 1, "blank": int(response.natural_text is None), **facts})
 
     def spent(self, key: str) -> dict[str, float]:
-        """What earlier unusable answers about a page cost; it stays in the totals."""
+        """The cost of earlier unusable answers about a page, which stays in the totals."""
         earlier = self.verb.problems.get(key)
         return dict(earlier[2]) if earlier else {}
 
@@ -145,19 +142,8 @@ class Cleaner:
             transcript = front_matter.strip(storage.read_text(pair.md))
         except (BadPage, ValueError) as error:
             raise Skip(str(error)) from error
-        url = "data:image/png;base64," + base64.b64encode(image.data).decode("ascii")
         text = prompts.CLEAN_PROMPT.replace("{transcription}", transcript)
-        content = [
-            {"type": "text", "text": text},
-            {"type": "image_url", "image_url": {"url": url}},
-        ]
-        return {
-            "model": self.options.model,
-            "messages": [{"role": "user", "content": content}],
-            "temperature": self.options.temperature,
-            "max_completion_tokens": self.options.max_tokens,
-            "response_format": prompts.clean_schema(),
-        }
+        return prompts.chat_body(self.options, text, image.data, prompts.clean_schema())
 
     def write(
         self,
@@ -176,8 +162,7 @@ class Cleaner:
             "prompt": prompts.CLEAN_VERSION,
             "facts": {"pages": 1, "blank": int(response.natural_text is None), **facts},
         }
-        text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        files.write_text(base + ".json", text, durable=True)
+        files.write_json(base + ".json", report, durable=True)
         files.place(pair.md, base + ".md.orig")
         files.place(pair.pdf, base + ".pdf")
         files.write_text(base + ".md", front_matter.format(response), durable=True)

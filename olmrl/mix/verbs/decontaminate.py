@@ -18,7 +18,6 @@ from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
 from olmrl.mix.overlap import BenchIndex, Overlap
-from olmrl.mix.pdf import file_bytes
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.run import Outcome, Run, add_run_arguments, in_order
 
@@ -90,7 +89,7 @@ def read_bench(options: argparse.Namespace, pool: PdfPool) -> tuple[BenchIndex, 
     read = in_order(lambda pdf: layer(pool, *pdf), pdfs, workers=options.workers)
     texts += [entry for entries in read for entry in entries]
     hashes = [(files.sha256_of(path), name) for path, name in pdfs]
-    return BenchIndex(urls, hashes, texts), {file_bytes(path) for path, _ in pdfs}
+    return BenchIndex(urls, hashes, texts), {files.size_of(path) for path, _ in pdfs}
 
 
 def references(folder: str) -> Iterator[tuple[str, str]]:
@@ -115,7 +114,7 @@ def overlap(
 ) -> Overlap | None:
     """Why a pair is contaminated, or None."""
     found = index.by_url(url)
-    if found is None and storage.exists(pair.pdf) and file_bytes(pair.pdf) in sizes:
+    if found is None and storage.exists(pair.pdf) and files.size_of(pair.pdf) in sizes:
         found = index.by_hash(files.sha256_of(pair.pdf))
     if found is None:
         text = storage.read_bytes(pair.md).decode("utf-8", "replace")

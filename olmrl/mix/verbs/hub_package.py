@@ -26,14 +26,13 @@ from olmrl import storage
 from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
 from olmrl.mix.hub_layout import response_of
-from olmrl.mix.pdf import file_bytes
 from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive
 
 ROWS = 2000
 """Rows of one parquet row group."""
 
 MEMBER_OVERHEAD = 1024
-"""Bytes counted per tar member on top of its content (header and padding)."""
+"""Bytes counted per tar member in addition to its content (header and padding)."""
 
 SCHEMA = pa.schema(
     [
@@ -132,7 +131,7 @@ def plan(verb: Run, options: argparse.Namespace, prefix: str) -> Iterator[Entry]
     for pair in pairs.scan(options.processed_dir):
         try:
             found = usable(pair, options)
-            size = file_bytes(found.pdf) + MEMBER_OVERHEAD
+            size = files.size_of(found.pdf) + MEMBER_OVERHEAD
             if size > options.max_tar_size_bytes:
                 raise Skip(f"its PDF alone exceeds --max-tar-size-bytes ({size} bytes)")
         except Skip as skip:
@@ -159,11 +158,9 @@ def usable(pair: pairs.Pair, options: argparse.Namespace) -> pairs.Pair:
         head, _ = front_matter.split(storage.read_text(pair.md)) if _is_text(pair.md) else ({}, "")
         if not any(name in head for name in front_matter.HEAD_FIELDS):
             raise Skip(str(error)) from error
-    beside = storage.exists(pair.pdf)
-    if not beside and options.pdf_root:
+    if not storage.exists(pair.pdf) and options.pdf_root:
         pair = pair._replace(pdf=files.join_inside(options.pdf_root, pair.id + ".pdf"))
-        beside = storage.exists(pair.pdf)
-    if not beside:
+    if not storage.exists(pair.pdf):
         raise Skip("it has no PDF")
     return pair
 
@@ -181,7 +178,7 @@ def pack(path: str, members: list[pairs.Pair]) -> int:
     with files.staged(path) as local:
         with ExitStack() as stack:
             raw = stack.enter_context(open(local, "wb"))
-            # PDFs hardly compress: level 1 takes a third of the default's time
+            # PDFs hardly compress, and level 1 takes a third of the default's time.
             packed = stack.enter_context(
                 gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0)
             )
@@ -192,7 +189,7 @@ def pack(path: str, members: list[pairs.Pair]) -> int:
                 info.size = len(data)
                 info.mode = 0o644
                 archive.addfile(info, io.BytesIO(data))
-        return file_bytes(local)
+        return files.size_of(local)
 
 
 def write_manifest(options: argparse.Namespace, entries: list[Entry]) -> None:

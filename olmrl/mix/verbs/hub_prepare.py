@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
             def write_rows(rows: Rows) -> Outcome:
                 return in_child(pool, "prepare_rows", rows.table, rows, places)
 
-            balls = list(tarballs(source, wanted, processed if remote else ""))
+            balls = list(tarballs(source, wanted, remote))
             process(verb, balls, unpack_one, workers=options.workers)
             items = list(work_items(table, options.max_examples))
             process(verb, items, write_rows, workers=options.workers)
@@ -129,15 +129,15 @@ def detect(source: str) -> Layout:
     return "0225" if old else "1025"
 
 
-def tarballs(source: str, wanted: Names, salt: str) -> Iterator[tuple[str, str]]:
+def tarballs(source: str, wanted: Names, remote: bool) -> Iterator[tuple[str, str]]:
     """(key, path) of the tarballs of a subset and split.
 
-    A remote destination keeps no unpacked PDFs between starts, so the key gets a salt that no
-    journal contains: the tarballs are unpacked again.
+    A remote destination keeps no unpacked PDFs between starts, so the process id makes its keys new
+    to the journal, and the tarballs are unpacked again.
     """
     folder = Path(source, "pdf_tarballs")
     for path in sorted(folder.glob(f"{wanted.tarballs}*.tar.gz")):
-        key = f"{path.name} {os.getpid()}" if salt else path.name
+        key = f"{path.name} {os.getpid()}" if remote else path.name
         yield key, str(path)
 
 

@@ -9,13 +9,11 @@ the sorted PDFs, and OUTPUT/index/<same name> with one row per request: its cust
 from __future__ import annotations
 
 import argparse
-import base64
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
 
 from olmrl import storage
 from olmrl.data.render import BadPage
@@ -66,22 +64,8 @@ def request_line(
     request_id: str, image: PageImage, template: str, options: argparse.Namespace
 ) -> bytes:
     """One line of a batch file, newline included."""
-    url = "data:image/png;base64," + base64.b64encode(image.data).decode("ascii")
-    body: dict[str, Any] = {
-        "model": options.model,
-        "messages": [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "text", "text": prompts.fill(template, image.width, image.height)},
-                    {"type": "image_url", "image_url": {"url": url}},
-                ],
-            }
-        ],
-        "temperature": options.temperature,
-        "max_completion_tokens": options.max_tokens,
-        "response_format": prompts.page_schema(),
-    }
+    text = prompts.fill(template, image.width, image.height)
+    body = prompts.chat_body(options, text, image.data, prompts.page_schema())
     if options.logprobs:
         body |= {"logprobs": True, "top_logprobs": 5}
     row = {"custom_id": request_id, "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -99,20 +83,20 @@ def run(options: argparse.Namespace) -> int:
         **{k: getattr(options, k) for k in ("logprobs", "max_bytes", "max_pdfs", "only")},
     }
     pdfs = _selected(options)
+    if not pdfs:
+        raise ValueError(f"{options.input}: no *.pdf found below it")
     with Run("openai-build", options.output, settings, state=options.state) as verb:
         parts = [key for key in verb.finished_keys if key.endswith(".jsonl")]
-        built = {row["pdf"] for name in parts for _, row in _index_rows(options.output, name)}
+        index = storage.join(options.output, "index")
+        rows = (row for name in parts for _, row in storage.read_jsonl(storage.join(index, name)))
+        built = {row["pdf"] for row in rows}
         todo = [pdf for pdf in pdfs if pdf not in built and not verb.finished(pdf)]
         lines = _requests(verb, todo, template, options)
-        for number, group in enumerate(_parts(verb, lines, options), start=len(parts)):
+        for number, group in enumerate(_parts(lines, options), start=len(parts)):
             _write_part(verb, f"batch_requests_{number:04d}.jsonl", group)
         pages, parts_done = int(verb.facts["pages"]), verb.counts["done"]
         verb.progress.say(f"{pages} requests in {parts_done} files")
-    return 0 if pdfs else _nothing(options.input)
-
-
-def _nothing(folder: str) -> int:
-    raise ValueError(f"{folder}: no *.pdf found below it")
+    return 0
 
 
 def _selected(options: argparse.Namespace) -> list[str]:
@@ -122,10 +106,6 @@ def _selected(options: argparse.Namespace) -> list[str]:
         wanted = {row["custom_id"] for _, row in storage.read_jsonl(options.only)}
         found = [pdf for pdf in found if custom_id(pdf) in wanted]
     return list(islice(found, options.max_pdfs))
-
-
-def _index_rows(output: str, part: str) -> Iterator[tuple[int, Any]]:
-    return storage.read_jsonl(storage.join(output, "index", part))
 
 
 def _requests(
@@ -149,7 +129,7 @@ def _requests(
 
 
 def _parts(
-    verb: Run, lines: Iterable[tuple[str, str, bytes]], options: argparse.Namespace
+    lines: Iterable[tuple[str, str, bytes]], options: argparse.Namespace
 ) -> Iterator[Iterator[tuple[str, str, bytes]]]:
     """Split the stream of requests into groups that each fit one file, without buffering one."""
     source = iter(lines)

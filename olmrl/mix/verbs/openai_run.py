@@ -2,9 +2,9 @@
 
 For every INPUT/*.jsonl, OUTPUT gets a file of the same name with one result line per request, in
 the order of the requests. Requests that expired, were rate-limited or got lost are sent again in
-another batch, up to --attempts batches in all. It can be killed and restarted at any time: a batch
-that was created is found on the server and never paid for twice. New request files are picked up
-while it runs. The server's error files are kept in OUTPUT/errors/.
+another batch, up to --attempts batches in all. The verb can be killed and restarted at any time: it
+finds its batches on the server and never pays for one twice. New request files are picked up while
+it runs. The server's error files are kept in OUTPUT/errors/.
 """
 
 # See docs/formats.md#batch-jobs
@@ -135,7 +135,7 @@ class Job:
         self.used = 0
         with files.fetched(path) as local:
             self.ids = openai_results.read_ids(local, path)
-            size = openai_results.size_of(local)
+            size = files.size_of(local)
             sha256 = files.sha256_of(local)
         if size > owner.budget:
             raise ValueError(
@@ -238,7 +238,7 @@ class Job:
         with files.fetched(self.path) as source, files.staged(path) as local:
             openai_results.copy_requests(source, local, again)
         with files.fetched(path) as local:
-            size, sha256 = openai_results.size_of(local), files.sha256_of(local)
+            size, sha256 = files.size_of(local), files.sha256_of(local)
         self.attempt = self.attempt._replace(path=path, size=size, sha256=sha256)
         return True
 

@@ -67,14 +67,8 @@ def print_line(text: str) -> None:
 
 
 def choose(folder: str, size: int, seed: int) -> list[pairs.Pair]:
-    """The pages to judge: a seeded sample in random order.
-
-    Raises:
-        ValueError: there are no pairs.
-    """
-    found = list(pairs.scan(folder))
-    if not found:
-        raise ValueError(f"{folder}: no page pairs (*.md) below it")
+    """The pages to judge: a seeded sample in random order."""
+    found = pairs.scan_some(folder)
     return random.Random(seed).sample(found, min(size, len(found)))
 
 
@@ -100,8 +94,7 @@ def report(
         },
         "reasons": dict(Counter(mark.reason for mark in bad).most_common()),
     }
-    text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-    files.write_text(os.path.join(options.output, "summary.json"), text)
+    files.write_json(os.path.join(options.output, "summary.json"), summary)
     return summary
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import base64
 import io
-import json
 import os
 import random
 from collections import Counter
@@ -99,8 +98,7 @@ def run(options: argparse.Namespace) -> int:
         pages = [PageFacts(*verb.noted[key]) for key in found if key in verb.noted]
         unit = "tokens" if tokenizer else "words"
         counts = summarise(pages, unit)
-        text = json.dumps(counts, indent=2, ensure_ascii=False) + "\n"
-        files.write_text(storage.join(options.output, "stats.json"), text)
+        files.write_json(storage.join(options.output, "stats.json"), counts)
         rng = random.Random(options.seed)
         good = [key for key in found if key in verb.noted]
         sheet = rng.sample(good, min(options.samples, len(good)))
@@ -189,7 +187,7 @@ def summarise(pages: list[PageFacts], unit: str) -> dict[str, Any]:
 
 def plots(pages: list[PageFacts], unit: str) -> list[str]:
     """Histograms as PNG data urls: text length, page sizes, languages."""
-    # Deferred: a second of CPU, which `--help` need not spend.
+    # Deferred: a second of CPU that `--help` need not spend.
     import matplotlib  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 

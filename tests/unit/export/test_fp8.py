@@ -9,14 +9,13 @@ from compressed_tensors.quantization import QuantizationConfig
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from olmrl.checkpoint.manifest import CheckpointError
-from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.export import fp8
-from olmrl.export.emulate import ProbedModel, Scored
-from olmrl.export.fp8 import PageSet, quantise
+from olmrl.export.emulate import ProbedModel, TokenScores
+from olmrl.export.fp8 import quantise
 from olmrl.export.parity import judge
 from olmrl.export.recipes import RECIPES
 from olmrl.export.rounding import FP8, Codes, decode
-from olmrl.export.samples import load_samples
+from olmrl.export.samples import CalibrationPages, load_samples
 from olmrl.export.weights import ModelFolder
 from olmrl.models.registry import FAMILIES
 from olmrl.synth.pages import write_bench
@@ -88,12 +87,10 @@ def test_block_scales(tmp_path, squares, tiny):
 
 @pytest.mark.parametrize("recipe", ["kv8", "int8"])
 def test_static_scales_come_from_pages(tmp_path, tiny, bench, recipe):
-    pages = PageSet(bench, limit=2, longest_side=200, max_tokens=64)
+    pages = CalibrationPages(bench, limit=2, longest_side=200, max_tokens=64)
     report = quantise(tiny, str(tmp_path / "q"), recipe, pages=pages, dtype="float32")
     folder = ModelFolder(tmp_path / "q")
-    samples = load_samples(
-        bench, Encoder(EncoderSpec(tiny)), limit=2, longest_side=200, max_tokens=64
-    )
+    samples = load_samples(pages, tiny)
     seen = largest_inputs(tiny, samples)
     if recipe == "int8":
         for name, largest in seen.items():
@@ -133,7 +130,7 @@ def largest_value(tiny, samples):
 
 
 def test_the_gap_grows_with_the_rounding(tmp_path, tiny, bench):
-    pages = PageSet(bench, limit=2, longest_side=200, max_tokens=64)
+    pages = CalibrationPages(bench, limit=2, longest_side=200, max_tokens=64)
     gaps = {
         recipe: quantise(tiny, str(tmp_path / recipe), recipe, pages=pages, dtype="float32").gap
         for recipe in ("int8_dynamic", "w8a8_dynamic", "kv8")
@@ -143,7 +140,7 @@ def test_the_gap_grows_with_the_rounding(tmp_path, tiny, bench):
 
 
 def test_refusals(tmp_path, tiny, bench):
-    with pytest.raises(CheckpointError, match="unknown; allowed are w8a8_dynamic"):
+    with pytest.raises(CheckpointError, match="unknown; allowed: w8a8_dynamic"):
         quantise(tiny, str(tmp_path / "q"), "fp4")
     with pytest.raises(CheckpointError, match="static scales; give it --pages"):
         quantise(tiny, str(tmp_path / "q"), "int8")
@@ -186,7 +183,7 @@ def completion(ids, logprobs):
 
 
 def scored(logprobs, is_top, top_ids):
-    return Scored(
+    return TokenScores(
         np.array(logprobs, np.float32), np.array(is_top, bool), np.array(top_ids, np.int64)
     )
 

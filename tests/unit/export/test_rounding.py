@@ -60,7 +60,7 @@ def test_blocks_have_a_scale_each():
     assert scale[0, 2].item() == pytest.approx(1000 / 448)
     assert scale[1, 2].item() == pytest.approx(1 / 448)
     torch.testing.assert_close(rounding.decode(rounding.Codes(codes, scale)), weight)
-    with pytest.raises(ValueError, match=r"\[4, 6\] is no multiple of 4"):
+    with pytest.raises(ValueError, match=r"\[4, 6\] is not a multiple of 4"):
         rounding.block_codes(weight, 4)
 
 

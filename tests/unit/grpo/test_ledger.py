@@ -190,7 +190,7 @@ def test_random_kills_delays_and_duplicates_close_every_page_once(seed):
             ledger.engines_hold(ledger.version)
             trained, dropped = saved[1].copy(), saved[2].copy()
             batches += 1
-        ledger.close_epoch(0, pages)
+        ledger.close_epochs(pages)
     closed = trained + dropped
     assert all(count == 1 for count in closed.values()), closed
     for epoch in range(2):

@@ -130,7 +130,7 @@ def test_layout_0225_json_column_and_split_ids(tmp_path, mix):
     assert (out / "abcd/5678-2.md").read_text().endswith("\n---")
     skipped = (tmp_path / "out/.mix/hub-prepare/eval_s2pdf/rows_skipped.txt").read_text()
     assert "4 characters or fewer" in skipped
-    assert "beefmissing-1: its PDF is not in any tarball" in skipped
+    assert "beefmissing-1: its PDF is in none of the tarballs" in skipped
 
 
 def test_links_and_escapes_in_a_tarball_are_refused(tmp_path, mix, pairs):

@@ -219,7 +219,7 @@ def test_a_large_tiff_becomes_a_jpeg_of_bounded_size():
     image.save(out, "TIFF")
     from olmrl.mix.pdf import image_to_pdf
 
-    pdf = image_to_pdf(out.getvalue(), "x.tif")
+    pdf = image_to_pdf("x.tif", out.getvalue())
     assert b"/DCTDecode" in pdf and len(pdf) < len(out.getvalue()) / 3
 
 

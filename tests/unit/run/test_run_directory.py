@@ -16,9 +16,9 @@ def run(tmp_path) -> RunDirectory:
     for step in (0, 1, 2, 3):
         sink.write(step, {"x": float(step)})
     for step in (1, 2, 3):
-        directory.trained(step, [(0, step - 1, f"page-{step}")])
+        directory.write_step(step, [(0, step - 1, f"page-{step}")])
     for step in (0, 3):
-        directory.evaluation(step, {"step": step})
+        directory.write_evaluation(step, {"step": step})
     with directory.metrics.open("a") as stream:
         stream.write('{"step": 4, "x"')
     return directory
@@ -27,7 +27,7 @@ def run(tmp_path) -> RunDirectory:
 def test_a_continued_run_tells_no_step_twice(run):
     run.continue_from(2)
     JsonlSink(run.metrics).write(3, {"x": 30.0})
-    run.trained(3, [(0, 2, "page-3")])
+    run.write_step(3, [(0, 2, "page-3")])
     assert [(r["step"], r["x"]) for r in read_rows(run.metrics)] == [
         (0, 0),
         (1, 1),

@@ -17,7 +17,7 @@ from olmrl.models.cost import CostModel
 from olmrl.sft.feed import (
     TRAIN,
     EvaluationRequest,
-    Progress,
+    PagesUsed,
     PromptShare,
     StepFeed,
     StepShare,
@@ -37,7 +37,7 @@ def item(name: str, response: int, side: int) -> StreamItem:
 def test_a_step_is_shared_out_by_cost_images_included():
     pages = [item("photo", 10, 20), *(item(f"text-{k}", 90, 2) for k in range(4))]
     cost = CostModel(1, 0, 0, 0, 1, 0, 0, 0)
-    after = Progress((1, 5))
+    after = PagesUsed((1, 5))
     # 20 + 400 patches against four times 100 + 4
     heavy, light = share_out(pages, after, 2, cost)
     assert heavy.examples == ("block of photo",)
@@ -57,7 +57,7 @@ async def soon(waiting: asyncio.Task) -> bool:
 def test_readings_of_all_ranks_come_by_number_and_scores_go_back():
     async def story() -> None:
         feed = StepFeed(2, 4)
-        incarnation = await feed.begin(0, Progress())
+        incarnation = await feed.begin(0, PagesUsed())
         await feed.evaluate(EvaluationRequest(0, True, True))
         assert await feed.requests(incarnation) == [EvaluationRequest(0, True, True)]
         assert await feed.requests(incarnation) == []
@@ -82,10 +82,10 @@ def test_readings_of_all_ranks_come_by_number_and_scores_go_back():
 def test_a_learner_that_starts_again_makes_old_evaluations_void():
     async def story() -> None:
         feed = StepFeed(1, 4)
-        old = await feed.begin(0, Progress())
+        old = await feed.begin(0, PagesUsed())
         waiting = asyncio.create_task(feed.readings(old, 0))
         await feed.evaluate(EvaluationRequest(0, False, True))
-        progress = Progress((0, 12), Tally(kept=12))
+        progress = PagesUsed((0, 12), Tally(kept=12))
         new = await feed.begin(3, progress)
         assert await waiting is None
         assert await feed.requests(new) == []
@@ -99,23 +99,23 @@ def test_a_learner_that_starts_again_makes_old_evaluations_void():
 
 
 def test_progress_survives_a_checkpoint_and_an_older_one_is_refused():
-    progress = Progress((1, 5), Tally(kept=3, bad=1, dropped=Counter({("Filter", "rule"): 2})))
+    progress = PagesUsed((1, 5), Tally(kept=3, bad=1, dropped=Counter({("Filter", "rule"): 2})))
     saved = json.loads(json.dumps(progress.as_json()))
-    assert Progress.from_json(saved) == progress
+    assert PagesUsed.from_json(saved) == progress
     del saved["tally"]
     with pytest.raises(ValueError, match="an older olmrl wrote it"):
-        Progress.from_json(saved)
+        PagesUsed.from_json(saved)
 
 
 def test_a_dead_rank_takes_no_share_of_the_learner_that_follows():
     async def story() -> None:
         feed = StepFeed(2, 4)
-        await feed.begin(0, Progress())
+        await feed.begin(0, PagesUsed())
         dead = asyncio.create_task(feed.take(TRAIN, 0, 0))
         assert not await soon(dead)
-        new = await feed.begin(0, Progress())
+        new = await feed.begin(0, PagesUsed())
         assert await dead is None
-        shares = [StepShare((), Progress((0, 4)), {}), StepShare((), Progress((0, 4)), {})]
+        shares = [StepShare((), PagesUsed((0, 4)), {}), StepShare((), PagesUsed((0, 4)), {})]
         assert await feed.put(new, TRAIN, 0, shares)
         for rank in range(2):
             assert await asyncio.wait_for(feed.take(TRAIN, 0, rank), 5) is shares[rank]

@@ -25,7 +25,7 @@ from olmrl.run.directory import RunDirectory
 from olmrl.run.sinks import JsonlSink
 from olmrl.sft.driver import SftDriver
 from olmrl.sft.evaluator import with_mean
-from olmrl.sft.feed import TRAIN, EvaluationRequest, Progress, StepFeed, StepShare
+from olmrl.sft.feed import TRAIN, EvaluationRequest, PagesUsed, StepFeed, StepShare
 
 HERE = Path(__file__).parent
 
@@ -60,7 +60,7 @@ class Run:
             cost=CostModel(1, 0, 0, 0, 1, 0, 0, 0),
             pages=self.pages,
             bad=BadPages(self.directory, self.pages.sources(), settings.data.max_bad_fraction),
-            read=(),
+            to_read=(),
             feed=self.feed,
             sinks=[JsonlSink(self.directory.metrics)],
             on_step=lambda step, row: None,
@@ -80,8 +80,8 @@ class Run:
         except BaseException as error:
             self.error = error
 
-    def begin(self, step: int = 0, progress: Progress | None = None) -> None:
-        ray.get(self.feed.begin.remote(step, progress or Progress()))
+    def begin(self, step: int = 0, progress: PagesUsed | None = None) -> None:
+        ray.get(self.feed.begin.remote(step, progress or PagesUsed()))
 
     def take(self, step: int, channel: str = TRAIN) -> StepShare | None:
         return ray.get(self.feed.take.remote(channel, step, 0), timeout=60)
@@ -279,7 +279,7 @@ def test_every_page_is_counted_and_listed_once_over_restarts_and_resumes(
         stream.write('{"path": "torn')  # what a kill leaves
     second = Run(tmp_path, tiny_model, made, first.pages)
     second.start()
-    second.begin(3, Progress.from_json(json.loads(json.dumps(saved[1].as_json()))))
+    second.begin(3, PagesUsed.from_json(json.loads(json.dumps(saved[1].as_json()))))
     step = 3
     while second.train(step) is not None:
         step += 1

@@ -1,4 +1,4 @@
-"""The Driver's supply of rendered pages: a thread that stays a few of them ahead."""
+"""The Driver's supply of rendered pages: a thread stays a few pages ahead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PageFeed:
 
     def _run(self, pages: Generator[Any, None, None]) -> None:
         try:
-            # Closed here: the garbage collector might close it after Ray has shut down.
+            # Closed here, as the garbage collector might do it after Ray has shut down.
             with contextlib.closing(pages):
                 for item in pages:
                     if not self._put(item):
@@ -45,7 +45,7 @@ class PageFeed:
         return False
 
     def take(self) -> StreamItem | None:
-        """The next page; None while none is rendered yet.
+        """The next page; None if it is not rendered yet.
 
         Raises:
             Exception: what stopped the rendering.
@@ -59,6 +59,6 @@ class PageFeed:
         return item
 
     def close(self) -> None:
-        """Stop rendering; waits a moment for pages that are being rendered."""
+        """Stop rendering; waits up to 5 s for pages that are being rendered."""
         self._stop.set()
         self._thread.join(_CLOSING_S)
