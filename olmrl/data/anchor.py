@@ -63,7 +63,7 @@ def anchor_text(pdf_path: str, page_number: int, limit: int) -> str:
             elements = _elements(page)
     # on a broken file pypdf raises whatever its parser runs into
     except (PyPdfError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
-        raise BadPage(pdf_path, page_number, f"its anchor text cannot be made ({e})") from e
+        raise BadPage(pdf_path, page_number, f"no anchor text can be made ({e})") from e
     header = f"Page dimensions: {width:.1f}x{height:.1f}\n"
     if limit == -1:
         return header + f"[Image 0x0 to {width:.0f}x{height:.0f}]\n"
