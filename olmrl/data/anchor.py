@@ -51,7 +51,7 @@ def anchor_text(pdf_path: str, page_number: int, limit: int) -> str:
     Args:
         pdf_path: Local path or fsspec URL.
         page_number: 1-based page.
-        limit: Most characters of the result; -1 gives one line for a full-page image.
+        limit: Most characters of the result; -1: one line for a full-page image.
 
     Raises:
         BadPage: pypdf cannot read the page.

@@ -42,7 +42,7 @@ class PolicySampler(Sampler):
         sampling_metadata: SamplingMetadata,
         logprobs_mode_override: Any = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Sample one id per row of [rows, V] logits; log-probs of all ids where asked for."""
+        """Sample one id per row of [rows, V] logits; log-probs of all ids if asked for."""
         logits.index_fill_(-1, self._banned_ids, float("-inf"))
         logprobs = None
         if sampling_metadata.max_num_logprobs is not None:
