@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_SIGNAL_RANGE = 1e-6
-"""A group whose total rewards lie closer than this teaches nothing."""
+"""A group whose total rewards differ by no more than this teaches nothing."""
 
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
@@ -53,11 +53,11 @@ class Page:
     page_id: str
     """`<pdf relative to its folder>::<page number>`, unique in a data set."""
     pdf_path: str
-    """Where the PDF lies (local path or fsspec URL)."""
+    """Local path or fsspec URL of the PDF."""
     page_number: int
     """1-based page in the PDF."""
     reference: str | None = None
-    """Truth: front matter and markdown body, or None where only unit tests exist."""
+    """Truth: front matter and markdown body, or None if there are only unit tests."""
     tests: tuple[dict[str, Any], ...] = ()
     """olmOCR-bench rows of this page from all JSONL files (docs/formats.md#bench-tests)."""
     test_files: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ def anchor_text(pdf_path: str, page_number: int, limit: int) -> str:
     Args:
         pdf_path: Local path or fsspec URL.
         page_number: 1-based page.
-        limit: Most characters of the result; -1 gives one line for a full-page image.
+        limit: Most characters of the result; -1: one line for a full-page image.
 
     Raises:
         BadPage: pypdf cannot read the page.
@@ -63,7 +63,7 @@ def anchor_text(pdf_path: str, page_number: int, limit: int) -> str:
             elements = _elements(page)
     # on a broken file pypdf raises whatever its parser runs into
     except (PyPdfError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
-        raise BadPage(pdf_path, page_number, f"its anchor text cannot be made ({e})") from e
+        raise BadPage(pdf_path, page_number, f"no anchor text can be made ({e})") from e
     header = f"Page dimensions: {width:.1f}x{height:.1f}\n"
     if limit == -1:
         return header + f"[Image 0x0 to {width:.0f}x{height:.0f}]\n"

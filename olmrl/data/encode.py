@@ -43,7 +43,7 @@ class EncoderSpec:
     prompt: str = "olmrl-v1"
     """Prompt name (`prompts.load_prompt`)."""
     order: Order = "text_first"
-    """Whether the instruction stands before or after the image."""
+    """Whether the instruction comes before or after the image."""
     anchor_text_len: int = 0
     """Characters of anchor text in the prompt; 0: none."""
 
@@ -94,7 +94,7 @@ class Encoder:
         return int(vocabulary[token])
 
     def prompt_text(self, page: Page) -> str:
-        """Chat text of a page with one image placeholder, anchor text included when asked for."""
+        """Chat text of a page with one image placeholder, and anchor text if that is asked for."""
         text = None
         if self._anchor_text_len:
             # Deferred: pypdf takes half a second of CPU, and few prompts carry anchor text.

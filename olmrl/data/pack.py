@@ -96,7 +96,7 @@ class _Row:
         )
 
     def add_dense(self, item: GroupItem) -> None:
-        """Append every completion with a prompt and an image of its own."""
+        """Append every completion with its own copy of prompt and image."""
         for completion in item.completions:
             start, prompt = self._length, len(item.page.prompt_ids)
             self._add_dense(item.page, completion.token_ids)
@@ -104,7 +104,7 @@ class _Row:
             self._add_actions(at, completion)
 
     def add_page_once(self, item: GroupItem) -> None:
-        """Append the prompt once, then every completion behind it."""
+        """Append the prompt once, then every completion after it."""
         positions, following = self.add_page(item.page)
         prefix = self.add_segment(item.page.prompt_ids, positions)
         last_prompt_token = self._length - 1

@@ -24,7 +24,7 @@ _PAGE_SUFFIX = re.compile(r"(?P<base>.+)_page(?P<page>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class PageSource:
-    """Where a page and its truth lie; light and picklable."""
+    """Where a page and its truth are stored; light and picklable."""
 
     page_id: str
     """`<pdf relative to its folder>::<page number>`."""
@@ -207,7 +207,7 @@ def load_page(source: PageSource, longest_side: int) -> RenderedPage:
 
 
 def read_reference(source: PageSource) -> str | None:
-    """Read the truth of a page, or None where there is none.
+    """The truth of a page, or None if there is none.
 
     Raises:
         UnreadPage: the file cannot be read.

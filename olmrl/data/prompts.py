@@ -1,4 +1,4 @@
-"""The instruction that stands beside the page image, and the chat text it becomes.
+"""The instruction that goes with the page image, and the chat text it becomes.
 
 The prompts: docs/formats.md#prompts.
 """
@@ -124,7 +124,7 @@ def chat_text(
     Args:
         tokenizer: Anything with transformers' `apply_chat_template`.
         prompt: The instruction.
-        order: Whether the instruction stands before or after the image.
+        order: Whether the instruction comes before or after the image.
         family: The model's; it names the placeholder and the template's arguments.
         anchor_text: Text of the PDF to append to the instruction.
         chat_template: Template that replaces the tokenizer's own.

@@ -145,7 +145,8 @@ def render_page(pdf_path: str, page_number: int, longest_side: int) -> UInt8Arra
         longest, shortest = max(width, height), min(width, height)
         if not 0 < longest < float("inf") or longest > MAX_ASPECT * shortest:
             reason = (
-                f"page size {width:g} x {height:g} pt; allowed: sides within {MAX_ASPECT:g} to 1"
+                f"page size {width:g} x {height:g} pt; "
+                f"sides may differ by a factor of {MAX_ASPECT:g} at most"
             )
             raise BadPage(pdf_path, page_number, reason)
         # the factor keeps ceil() from rounding an exact longer side up by a pixel

@@ -81,7 +81,7 @@ def build_strategy(
 ) -> Strategy:
     """Load the policy, shard it, and build its optimizer, in that order.
 
-    Call on every rank, after the process group exists where there is more than one.
+    Call it on every rank; with several ranks, after the process group is made.
 
     Args:
         model: the policy.

@@ -67,7 +67,7 @@ def step_flops(
 
 
 def _features_stay(shape: ModelShape, policy: ModelConfig) -> bool:
-    """`model.vision_is_frozen`, told from the configuration."""
+    """`model.vision_is_frozen`, from the configuration alone."""
     if policy.lora is None:
         return policy.freeze.vision and policy.freeze.projector
     tower = shape.vision.matrices | shape.merger.matrices

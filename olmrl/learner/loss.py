@@ -239,7 +239,7 @@ class DrGrpo(PolicyLoss):
 class Cispo(PolicyLoss):
     """The gradient of log p weighted by the ratio capped at 1 + clip_high (arXiv 2506.13585).
 
-    No gradient flows through the ratio, and as its authors ran it there is no lower cap.
+    No gradient flows through the ratio, and there is no lower cap, as in the authors' runs.
     """
 
     def surrogate(
@@ -309,7 +309,7 @@ def kl_estimate(logprobs_N: Tensor, reference_N: Tensor, estimator: str) -> Tens
 def mismatch(
     learner_N: Tensor, inputs: LossInputs, outlier_gap: float
 ) -> tuple[dict[str, Tensor], dict[str, Tensor | float]]:
-    """How far the engine's log-probs lie from the learner's own."""
+    """How far the engine's log-probs are from the learner's."""
     assert inputs.behaviour_N is not None
     kept_N = (inputs.weight_N > 0).float()
     gap_N = (learner_N - inputs.behaviour_N) * kept_N

@@ -104,8 +104,7 @@ def prepare_policy(
 def freeze(model: Any, parts: FreezeConfig) -> None:
     """Switch off the gradients of the chosen parts.
 
-    The projector stands between vision tower and language model; the output head belongs to the
-    language model.
+    The projector joins vision tower and language model; the output head counts as language model.
     """
     known = family_of(model.config)
     frozen = {

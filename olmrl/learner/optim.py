@@ -35,7 +35,7 @@ class ParameterGroups:
     matrices: list[nn.Parameter]
     """2-D weights of linear layers inside the model (not the output head)."""
     head: list[nn.Parameter]
-    """Output head, where it has a weight of its own."""
+    """Output head, if its weight is not tied."""
     embeddings: list[nn.Parameter]
     """Token and patch embeddings."""
     exempt: list[nn.Parameter]

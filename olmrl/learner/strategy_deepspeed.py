@@ -102,7 +102,7 @@ class DeepspeedStrategy(Strategy):
         return part
 
     def state_dict(self) -> dict[str, Any]:
-        """See `Strategy`; each tensor is gathered and cut anew, so the world size may change."""
+        """See `Strategy`; tensors are gathered and sharded again, so the world size may change."""
         self._ready_moments()
         mesh = init_device_mesh(self.device.type, (self.world_size,))
         read = self._deepspeed.utils.safe_get_full_optimizer_state

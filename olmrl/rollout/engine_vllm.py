@@ -56,7 +56,7 @@ _CPU_BLOCK = 32
 class _Image:
     items: MultiModalKwargsItems
     place: PlaceholderRange
-    """Where its placeholders stand in the prompt."""
+    """Where its placeholders are in the prompt."""
     key: str
     """Digest of its pixels: names it in vLLM's caches, whatever the page's id."""
 

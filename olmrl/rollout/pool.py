@@ -120,7 +120,7 @@ class RolloutPool:
         self._events: list[dict[str, Any]] = []
 
     def start(self) -> None:
-        """Ask Ray for `rollout.workers` (max) workers; they come up while the caller goes on."""
+        """Ask Ray for `rollout.workers` (max) workers, without waiting for them."""
         for slot in range(self._spec.config.max_workers):
             self._spawn(slot)
 

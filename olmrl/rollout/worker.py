@@ -214,7 +214,7 @@ def build_engine(spec: WorkerSpec) -> Engine:
     """The engine a specification asks for.
 
     Raises:
-        ValueError: vLLM is asked for and not installed, or refuses the model.
+        ValueError: vLLM is configured but not installed, or refuses the model.
     """
     # Deferred imports: environment and core pinning must come before torch and vLLM, and the
     # Driver, which imports this module, needs neither.

@@ -100,7 +100,7 @@ def load_transport(name: str) -> Transport:
 def resolve_transport(
     config: WeightSyncConfig, *, engine: str, use_gpu: bool, colocate: bool
 ) -> str:
-    """Name of the transport that `auto` stands for, or of the requested one.
+    """Name of the transport that `auto` means here, or of the requested one.
 
     Raises:
         ValueError: no transport, or one that the hardware or the engine does not support.

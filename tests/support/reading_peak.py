@@ -8,7 +8,7 @@ from live_bytes import LiveBytes
 from olmrl.cluster.shape import model_shape
 from olmrl.cluster.workload import Workload
 from olmrl.config.schema import LearnerConfig, ModelConfig
-from olmrl.data.encode import Encoder
+from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.generation import generate_greedily, whole_copy
 from olmrl.models.family import TinySize
@@ -41,7 +41,7 @@ class Reading:
         self.shape = model_shape(str(path))
         learner = LearnerConfig(use_gpu=False, activation_checkpointing=False)
         strategy = build_strategy(self.model, learner, head_spec(learner), total_steps=1)
-        encoder = Encoder(str(path))
+        encoder = Encoder(EncoderSpec(str(path)))
         encoder.end_id = encoder.banned_ids[0]  # never drawn: every page is read to max_tokens
         prompts = [self._page(encoder) for _ in range(self.pages)]
         self.work = Workload(

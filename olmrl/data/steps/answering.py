@@ -27,7 +27,7 @@ class JSONOutputFormat(Step):
     gives: ClassVar[tuple[str, ...]] = ("response",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
-        """Set `response`, where there is a truth."""
+        """Set `response`, if there is a truth."""
         if sample.truth is None:
             return sample
         return replace(sample, response=json.dumps(asdict(sample.truth), ensure_ascii=False))
@@ -41,7 +41,7 @@ class FrontMatterOutputFormat(Step):
     gives: ClassVar[tuple[str, ...]] = ("response",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
-        """Set `response`, where there is a truth."""
+        """Set `response`, if there is a truth."""
         if sample.truth is None:
             return sample
         return replace(sample, response=front_matter.format(sample.truth).strip())

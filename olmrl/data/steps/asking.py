@@ -66,7 +66,7 @@ class NewYamlFinetuningPromptWithAnchoring(Step):
     gives: ClassVar[tuple[str, ...]] = ("instruction",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
-        """Set `instruction`, where there is anchor text."""
+        """Set `instruction`, if there is anchor text."""
         if sample.anchor_text is None:
             return sample
         text = with_anchor(load_prompt("olmrl-v1"), sample.anchor_text)
@@ -81,7 +81,7 @@ class FinetuningPrompt(Step):
     gives: ClassVar[tuple[str, ...]] = ("instruction",)
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
-        """Set `instruction`, where there is anchor text."""
+        """Set `instruction`, if there is anchor text."""
         if sample.anchor_text is None:
             return sample
         return replace(sample, instruction=olmocr_prompt("finetuning", sample.anchor_text))
@@ -102,7 +102,7 @@ class InstructUserMessages(Step):
     gives: ClassVar[tuple[str, ...]] = ("order",)
 
     prompt_first: bool = False
-    """Whether the instruction stands before the image."""
+    """Whether the instruction comes before the image."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `order`."""

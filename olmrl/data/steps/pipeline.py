@@ -72,7 +72,7 @@ class Pipeline:
     def text_rules(self) -> Pipeline:
         """The steps that decide by its text whether a page is kept; none without such a rule.
 
-        Not those behind an augmentation, which may change the text.
+        Steps after an augmentation are left out, as it may change the text.
         """
         fixed = itertools.takewhile(lambda step: step.kind != "augmentation", self.steps)
         steps = tuple(step for step in fixed if {*step.needs, *step.gives} == {"truth"})

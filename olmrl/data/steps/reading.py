@@ -64,7 +64,7 @@ class StaticLengthDocumentAnchoring(Step):
     gives: ClassVar[tuple[str, ...]] = ("anchor_text",)
 
     target_anchor_text_len: int = 6000
-    """Most characters; -1 gives one full-page image line."""
+    """Most characters; -1: one line for a full-page image."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `anchor_text`."""

@@ -32,7 +32,7 @@ def with_text(sample: Sample, text: str) -> Sample:
 
 
 def text_of(sample: Sample) -> str | None:
-    """The body, None where there is no truth or no text."""
+    """The body, or None if there is no truth or no text."""
     return sample.truth.natural_text if sample.truth else None
 
 

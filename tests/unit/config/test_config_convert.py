@@ -203,8 +203,8 @@ def test_a_public_file_given_to_a_command_says_how_to_convert_it(tmp_path: Path)
 
 def test_a_base_model_of_another_family_is_refused(tmp_path, capsys):
     file = tmp_path / "public.yaml"
-    file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3.5-9B"))
+    file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3.6-27B"))
     assert main(["convert", str(file)]) == 1
-    assert "Qwen3.5 models are of a family that olmrl cannot train" in capsys.readouterr().err
+    assert "Qwen3.6 models are of a family that olmrl cannot train" in capsys.readouterr().err
     file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"))
     assert main(["convert", str(file)]) == 0
