@@ -34,7 +34,10 @@ class QwenVL(Family):
         "model.language_model.": "language",
         "lm_head.": "head",
     }
-    published_names = (("model.language_model.", "model."), ("model.visual.", "visual."))
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("model.language_model.", "model."),
+        ("model.visual.", "visual."),
+    )
     engine_names = (
         ("model.language_model.", "language_model.model."),
         ("model.visual.", "visual."),
