@@ -119,13 +119,21 @@ def freeze(model: Any, parts: FreezeConfig) -> None:
 
 
 def add_adapters(model: Any, lora: LoraConfig) -> None:
-    """Freeze all weights and put peft LoRA adapters on the target linear layers."""
+    """Freeze all weights and put peft LoRA adapters on the target linear layers.
+
+    Raises:
+        ValueError: peft is missing or refuses, or the model has no layer of a target's name.
+    """
     try:
         import peft  # noqa: PLC0415  the `lora` extra is optional
     except ImportError as error:
         raise ValueError(
             "model.lora: peft is not installed; install olmrl[lora] or set model.lora to null"
         ) from error
+    layers = [f".{name}" for name, _ in model.named_modules()]
+    unknown = [t for t in lora.target_modules if not any(x.endswith(f".{t}") for x in layers)]
+    if unknown:
+        raise ValueError(f"model.lora.target_modules: the model has no {', '.join(unknown)}")
     try:
         model.add_adapter(
             peft.LoraConfig(

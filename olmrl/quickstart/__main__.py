@@ -1,9 +1,9 @@
 """Pages, a tiny model, SFT warm-up, GRPO, report, on two CPU cores.
 
 Runs the commands that a user would run, one after the other, each in its own process, and finally
-says what improved. Pages and the warmed-up model are kept under data/quickstart and reused; one
-that was stopped while it made them goes on where it was. Every call creates a new run directory
-under runs/.
+says what improved. Pages and the warmed-up model of each family are kept under data/quickstart and
+reused; one that was stopped while it made them goes on where it was. Every call creates a new run
+directory under runs/.
 """
 
 from __future__ import annotations
@@ -21,24 +21,33 @@ from typing import Any
 import yaml
 
 from olmrl import storage
+from olmrl.models.registry import FAMILIES
 
 DATA = Path("data/quickstart")
 RUNS = Path("runs")
 SETTINGS = Path("configs/quickstart.yaml")
+FAMILY = "qwen2_5_vl"
+"""The family whose figures README gives; its models lie in `DATA` itself, as the configurations
+expect them."""
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart") -> int:
     """Command line entry."""
     parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make pages and warm-up model again")
+    parser.add_argument(
+        "--family", choices=tuple(FAMILIES), default=FAMILY, help="of the tiny model (%(default)s)"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO run")
     arguments = parser.parse_intermixed_args(argv)
     started = time.monotonic()
     settings = yaml.safe_load(SETTINGS.read_text("utf-8"))
+    family = arguments.family
     run = new_run("quickstart")
-    grpo = ["--config", settings["grpo"], f"run.dir={run}", *arguments.overrides]
+    start = [] if family == FAMILY else [f"model.path={models(family) / 'warm'}"]
+    grpo = ["--config", settings["grpo"], f"run.dir={run}", *start, *arguments.overrides]
     try:
-        prepare(settings, arguments.fresh)
+        prepare(settings, family, arguments.fresh)
         step("GRPO", "olmrl.grpo", grpo)
     except Stopped as stopped:
         if stopped.signalled and stopped.title == "GRPO":
@@ -51,41 +60,47 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     return 0
 
 
-def prepare(settings: dict[str, Any], fresh: bool) -> None:
+def models(family: str) -> Path:
+    """Folder of a family's models."""
+    return DATA if family == FAMILY else DATA / family
+
+
+def prepare(settings: dict[str, Any], family: str, fresh: bool) -> None:
     """Make what is missing of pages, random model and warmed-up model."""
     journal = DATA / "made.json"
     made = json.loads(journal.read_text("utf-8")) if journal.exists() else {}
     if fresh or made.get("settings") != settings:
         made = {"settings": settings, "done": []}
-        for folder in DATA.glob("warmup-*"):
+        for folder in [*DATA.glob("warmup-*"), *DATA.glob("*/warmup-*")]:
             shutil.rmtree(folder)
         storage.write_json(journal, made)
-    if len(made["done"]) == len(stages(settings)):
+    wanted = stages(settings, family)
+    if not {title for title, _, _ in wanted} - set(made["done"]):
         sys.stdout.write(f"Pages and warmed-up model: {DATA} (--fresh recreates them)\n")
-    for title, module, arguments in stages(settings):
+    for title, module, arguments in wanted:
         if title not in made["done"]:
             step(title, module, arguments)
             made["done"].append(title)
             storage.write_json(journal, made)
-    warm = DATA / "warm"
+    warm = models(family) / "warm"
     warm.unlink(missing_ok=True)
     warm.symlink_to(Path(f"warmup-{len(settings['warm_up'])}", "model"), target_is_directory=True)
 
 
-def stages(settings: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
+def stages(settings: dict[str, Any], family: str) -> list[tuple[str, str, list[str]]]:
     """Title, module and arguments of the commands that make pages and warmed-up model."""
     seed = ["--seed", str(settings["seed"])]
     pages = ["pages", str(DATA / "pages"), *settings["pages"].split(), *seed]
+    folder, kind = models(family), "" if family == FAMILY else f" of {family}"
+    start = folder / "random"
     texts = ["--texts", str(DATA / "pages"), "configs/prompts/tiny.txt"]
-    found = [
-        ("Pages", "olmrl.synth", pages),
-        ("Model", "olmrl.synth", ["model", str(DATA / "random"), *texts, *seed]),
-    ]
-    start = DATA / "random"
+    model = ["model", str(start), *texts, "--family", family, *seed]
+    found = [("Pages", "olmrl.synth", pages), (f"Model{kind}", "olmrl.synth", model)]
     for number, config in enumerate(settings["warm_up"], start=1):
-        run = DATA / f"warmup-{number}"
+        run = folder / f"warmup-{number}"
         settled = ["--resume", "auto", f"run.dir={run}", f"model.path={start}"]
-        found.append((f"SFT warm-up {number}", "olmrl.sft", ["--config", config, *settled]))
+        title = f"SFT warm-up {number}{kind}"
+        found.append((title, "olmrl.sft", ["--config", config, *settled]))
         start = run / "model"
     return found
 

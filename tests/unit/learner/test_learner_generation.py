@@ -5,16 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import Qwen2_5_VLForConditionalGeneration
+from transformers import AutoModelForImageTextToText
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.learner.build import build_strategy, head_spec
 from olmrl.learner.generation import generate_greedily, whole_copy
 from olmrl.models.pixels import normalise
+from olmrl.models.registry import FAMILIES
+from olmrl.synth.model import make_model
 
 SIZES = [(84, 56), (112, 140), (56, 56)]
 MAX_TOKENS = 10
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def tiny_model(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reads") / request.param
+    return make_model(["a page of words to read"] * 5, folder, vocab_size=320, family=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +42,7 @@ def pages(encoder):
 @pytest.fixture(scope="module")
 def expected(tiny_model, encoder, pages):
     """Greedy ids by transformers, each token from a pass over everything before it."""
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_model, dtype=torch.float32)
     found = []
     for page in pages:
         ids = page.prompt_ids.tolist()
@@ -82,7 +90,7 @@ def test_ranks_of_a_sharded_policy_read_different_numbers_of_pages(
 def test_a_transcription_stops_behind_its_end(tiny_model, pages, expected):
     encoder = Encoder(EncoderSpec(str(tiny_model)))
     encoder.end_id = expected[1][4]
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_model, dtype=torch.float32)
     read = list(generate_greedily(model, pages, encoder, max_tokens=MAX_TOKENS, batch_pages=3))
     for ids, whole in zip(read, expected, strict=True):
         stop = whole.index(encoder.end_id) + 1 if encoder.end_id in whole else MAX_TOKENS

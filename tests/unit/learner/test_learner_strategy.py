@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from family_models import make_family_model, make_page
 from learner_tiny import BANNED, make_group, make_model, pack
 
 from olmrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
@@ -12,6 +13,7 @@ from olmrl.learner.core import SftLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.models.registry import FAMILIES
 
 
 def _strategy(optimizer="adamw", learner_keys=None, seed=0, tie=True, **model_keys):
@@ -152,10 +154,14 @@ def test_a_strategy_is_built_from_configuration(tmp_path):
 
 
 @pytest.mark.slow  # the compiler takes 20 s
-def test_compiled_blocks_compute_the_same():
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_compiled_blocks_compute_the_same(model_type):
     config = ModelConfig(path="tiny", dtype="float32")
-    model = prepare_policy(make_model(), config, compile_blocks=True)
     learner = LearnerConfig(use_gpu=False)
-    strategy = FsdpStrategy(model, config, learner, HeadSpec(1.0, BANNED, 8), total_steps=20)
-    batch = _batches(make_model())[0]
-    np.testing.assert_allclose(strategy.logprobs(batch), _strategy().logprobs(batch), atol=1e-4)
+    found = []
+    for compiled in (True, False):
+        model = prepare_policy(make_family_model(model_type), config, compile_blocks=compiled)
+        batch = pack(model, [make_page(model_type, 0, (4, 6), [6, 3])])
+        strategy = FsdpStrategy(model, config, learner, HeadSpec(1.0, BANNED, 8), total_steps=20)
+        found.append(strategy.logprobs(batch))
+    np.testing.assert_allclose(*found, atol=1e-4)

@@ -77,3 +77,19 @@ def test_a_stopped_training_names_the_command_that_continues_it(steps, capsys):
     assert quickstart.main(["run.steps=2"]) == 130
     error = capsys.readouterr().err
     assert "olmrl.grpo --resume auto --config grpo.yaml run.dir=runs/quickstart-1 run.st" in error
+
+
+def test_a_further_family_has_its_own_models_on_the_same_pages(steps, tmp_path):
+    ran, _ = steps
+    assert quickstart.main([]) == 0
+    ran.clear()
+    assert quickstart.main(["--family", "qwen3_5"]) == 0
+    assert ran == [
+        "Model of qwen3_5", "SFT warm-up 1 of qwen3_5", "SFT warm-up 2 of qwen3_5", "GRPO"
+    ]  # fmt: skip
+    folder = tmp_path / "data/quickstart"
+    assert (folder / "qwen3_5/warm").resolve() == folder / "qwen3_5/warmup-2/model"
+    assert (folder / "warm").resolve() == folder / "warmup-2/model"
+    ran.clear()
+    assert quickstart.main([]) == 0
+    assert ran == ["GRPO"]
