@@ -79,6 +79,8 @@ class ModelConfig(Section):
     """Kernel; auto: on a GPU flash-attn if installed, else FlexAttention; SDPA on CPU."""
     trust_remote_code: bool = False
     """Run code shipped with the checkpoint."""
+    chat: dict[str, bool | int | float | str] = {}
+    """Arguments of the model's chat template, beside and before those that its family sets."""
     freeze: FreezeConfig = FreezeConfig()
     """Parts that are not trained."""
     lora: LoraConfig | None = None

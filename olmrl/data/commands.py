@@ -42,7 +42,7 @@ def show(config: SftConfig, arguments: argparse.Namespace) -> None:
     if arguments.set not in sets:
         raise ValueError(f"--set {arguments.set}: unknown; allowed: {', '.join(sets)}")
     pages = sets[arguments.set]
-    spec = EncoderSpec(config.model.path)
+    spec = EncoderSpec(config.model.path, chat=tuple(config.model.chat.items()))
     encoder = spec.build()
     if arguments.histogram:
         _show_histogram(config, pages, spec, arguments.dropped)

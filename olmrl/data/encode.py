@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from jinja2 import TemplateError
@@ -46,6 +46,8 @@ class EncoderSpec:
     """Whether the instruction comes before or after the image."""
     anchor_text_len: int = 0
     """Characters of anchor text in the prompt; 0: none."""
+    chat: tuple[tuple[str, Any], ...] = ()
+    """Arguments of the chat template, beside and before those of the family."""
 
     def build(self) -> Encoder:
         """This process's encoder for the specification (built once)."""
@@ -66,6 +68,12 @@ class Encoder:
         self._order = spec.order
         self._anchor_text_len = spec.anchor_text_len
         self.family = model_family(model_path)
+        self._chat = self.family.chat_arguments | dict(spec.chat)
+        if self._chat.get("enable_thinking"):
+            raise ValueError(
+                "model.chat: enable_thinking must be false: a page is read without thinking aloud, "
+                "and rewards look at all of the answer"
+            )
         self.vision = vision_tokens(model_path)
         self.tokenizer = _tokenizer(model_path)
         self._template = chat_template(model_path)
@@ -110,6 +118,7 @@ class Encoder:
             prompt,
             order or self._order,
             self.family,
+            arguments=self._chat,
             anchor_text=anchor,
             chat_template=self._template,
         )

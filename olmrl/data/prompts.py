@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -116,6 +117,7 @@ def chat_text(
     order: Order,
     family: Family,
     *,
+    arguments: Mapping[str, Any],
     anchor_text: str | None = None,
     chat_template: str | None = None,
 ) -> str:
@@ -125,7 +127,8 @@ def chat_text(
         tokenizer: Anything with transformers' `apply_chat_template`.
         prompt: The instruction.
         order: Whether the instruction comes before or after the image.
-        family: The model's; it names the placeholder and the template's arguments.
+        family: The model's; it names the placeholder.
+        arguments: Of the template.
         anchor_text: Text of the PDF to append to the instruction.
         chat_template: Template that replaces the tokenizer's own.
 
@@ -149,7 +152,7 @@ def chat_text(
             [{"role": "user", "content": content}],
             tokenize=False,
             add_generation_prompt=True,
-            **family.chat_arguments,
+            **arguments,
             **extra,
         )
     )

@@ -36,7 +36,7 @@ def rerun(run_dir: Path, step: int) -> dict[str, float]:
     path = run_dir / "config.yaml"
     config = validate(GrpoConfig, parse_yaml(path.read_text("utf-8"), str(path)), str(path))
     batches = load_step(f"{run_dir}/replay", step)
-    encoder = EncoderSpec(config.model.path).build()
+    encoder = EncoderSpec(config.model.path, chat=tuple(config.model.chat.items())).build()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     strategy, learner = build_grpo(config, encoder.banned_ids, total_steps=step + 1, device=device)
     folder = CheckpointFolder(run_dir / "checkpoints")

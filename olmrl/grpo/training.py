@@ -51,6 +51,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.prompt,
         config.data.prompt_order,
         config.data.anchor_text_len,
+        tuple(config.model.chat.items()),
     )
     # A wrong model path, prompt, loss, transport or reward stops the run here.
     built = encoder.build()

@@ -89,7 +89,7 @@ class Family(ABC):
     banned_tokens: ClassVar[tuple[str, ...]]
     """Tokens that no answer may contain, beside the special ones of its tokenizer. Those that the
     tokenizer lacks do not matter."""
-    chat_arguments: ClassVar[Mapping[str, Any]] = {}
+    chat_arguments: ClassVar[dict[str, Any]] = {}
     """Arguments of the chat template, the same for engine and learner."""
     image_settings: ClassVar[ImageSettings] = ImageSettings()
     """Geometry of the image processor where its file is silent."""

@@ -37,7 +37,7 @@ _STEPS_AHEAD = 4
 
 def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     """Train from start (or from the newest checkpoint) to report."""
-    encoder = EncoderSpec(config.model.path)
+    encoder = EncoderSpec(config.model.path, chat=tuple(config.model.chat.items()))
     encoder.build().check_chat()  # a wrong model stops the run here, before anything starts
     pages = load_sets(config.data, str(directory.path.parent))
     bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)

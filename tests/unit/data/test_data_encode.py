@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.pixels import normalise
+from olmrl.synth.model import make_model
 from olmrl.types import Page, RenderedPage, UInt8Array
 
 SIZES = [(56, 56), (140, 84), (300, 201), (29, 700), (997, 641), (1288, 996)]
@@ -224,3 +226,20 @@ def test_pages_whose_text_spells_the_placeholder_are_bad(tiny_model: Path, tmp_p
     anchored = Encoder(EncoderSpec(str(tiny_model), anchor_text_len=500))
     with pytest.raises(BadPage, match=r"the text of the page in it, contains <\|image_pad\|>"):
         anchored.encode_page(loaded)
+
+
+CHAT = (
+    "{% for m in messages %}{% for part in m.content %}{{ part.text or '<|image_pad|>' }}"
+    "{% endfor %}{% endfor %}{{ greeting }}{% if not enable_thinking %}<closed>{% endif %}"
+)
+
+
+def test_chat_arguments_reach_the_template(tmp_path: Path):
+    folder = make_model(["a page"] * 5, tmp_path / "m", vocab_size=320, family="qwen3_5")
+    (folder / "chat_template.jinja").write_text(CHAT)
+    spec = EncoderSpec(str(folder))
+    plain = spec.build().chat("read")
+    greeted = replace(spec, chat=(("greeting", "hello"),)).build().chat("read")
+    assert plain.endswith("<closed>") and greeted.endswith("hello<closed>")
+    with pytest.raises(ValueError, match=r"model\.chat: enable_thinking must be false"):
+        replace(spec, chat=(("enable_thinking", True),)).build()
