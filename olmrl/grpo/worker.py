@@ -30,6 +30,7 @@ from olmrl.grpo.task import GrpoTask
 from olmrl.grpo.waiting import await_engines
 from olmrl.learner.advantage import group_advantages, token_weights
 from olmrl.learner.build import build_grpo
+from olmrl.learner.model import TORCH_DTYPES
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.parity import ParityGuard, mean_gap_bound
 from olmrl.learner.strategy import Strategy
@@ -204,7 +205,9 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             self._strategy.release_cache()
             self._any_rank(False)  # a barrier: all ranks have made room before engines wake
             ray.get(self._actor.need_engines.remote())
-        named = self._strategy.named_weights(changing_only=not everything)
+        named = self._strategy.named_weights(
+            changing_only=not everything, dtype=TORCH_DTYPES[config.rollout.dtype]
+        )
         measured = self._sender.send(named, self._version)
         if self._rank == 0:
             ray.get(self._actor.published.remote(self._version))

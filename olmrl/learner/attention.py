@@ -12,13 +12,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
@@ -37,6 +38,8 @@ LANGUAGE = "olmrl_packed"
 VISION = "olmrl_vision_flash"
 TILE_AREA = 1 << 24
 """Most query-key pairs in one SDPA call; bounds its mask and its padding."""
+BLOCK = 128
+"""Tokens of a block of FlexAttention's mask."""
 MAX_PADDING = 1.5
 """Largest ratio of padded to true query-key pairs in a tile."""
 
@@ -202,10 +205,21 @@ class FlexPlan:
             related = (segment[query] == segment[key]) | (segment[key] == prefix[query])
             return related & (key <= query)
 
-        on_gpu = torch.device(device).type == "cuda"
-        self.block_mask: BlockMask = create_block_mask(
-            sees, None, None, total, total, device=str(device), _compile=on_gpu
+        some, every = block_visibility(spans)
+        partial, columns, full, full_columns = (
+            torch.from_numpy(table)[None, None].to(device)
+            for table in (*_listed(some & ~every), *_listed(every))
         )
+        self.block_mask: BlockMask = BlockMask.from_kv_blocks(
+            partial,
+            columns,
+            full,
+            full_columns,
+            BLOCK_SIZE=BLOCK,
+            mask_mod=sees,
+            seq_lengths=(total, total),
+        )
+        on_gpu = torch.device(device).type == "cuda"
         self.kernel: Any = _compiled_flex() if on_gpu else flex_attention
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
@@ -214,6 +228,57 @@ class FlexPlan:
             query, key, value, block_mask=self.block_mask, scale=scaling, enable_gqa=True
         )
         return out.transpose(1, 2)
+
+
+def block_visibility(spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
+    """[B, B] whether some, and whether every, token of a block sees some (every) token of another.
+
+    From the spans alone: torch would evaluate the mask for each pair of tokens.
+    """
+    total = sum(span.length for span in spans)
+    number = -(-total // BLOCK)
+    some, every = (np.zeros((number, number), bool) for _ in range(2))
+    for span in spans:
+        last = span.start + span.length
+        rows, whole = _touched(span.start, last), _covered(span.start, last)
+        if span.prefix_length:
+            end = span.prefix_start + span.prefix_length
+            some[rows, _touched(span.prefix_start, end)] = True
+        for row in range(rows.start, rows.stop):
+            some[row, rows.start : row + 1] = True
+        for row in range(whole.start, whole.stop):
+            every[row, whole.start : row] = True
+    # a prompt and the completions next to each other all see what of the prompt lies before them
+    for (start, length), run in groupby(spans, key=_root):
+        *_, final = members = list(run)
+        whole = _covered(members[0].start, final.start + final.length)
+        seen = _covered(start, start + length)
+        for row in range(whole.start, whole.stop):
+            every[row, seen.start : min(seen.stop, row)] = True
+    return some, every
+
+
+def _root(span: Span) -> tuple[int, int]:
+    """Start and length of the segment that a span and its siblings see."""
+    if span.prefix_length:
+        return span.prefix_start, span.prefix_length
+    return span.start, span.length
+
+
+def _touched(start: int, end: int) -> slice:
+    """Blocks with some token of a range."""
+    return slice(start // BLOCK, -(-end // BLOCK))
+
+
+def _covered(start: int, end: int) -> slice:
+    """Blocks that lie in a range."""
+    return slice(-(-start // BLOCK), end // BLOCK)
+
+
+def _listed(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number of marked blocks in each row [B], and their columns first [B, B], as int32."""
+    order = np.argsort(~table, axis=1, kind="stable")
+    return table.sum(axis=1, dtype=np.int32), order.astype(np.int32)
 
 
 @cache

@@ -35,7 +35,7 @@ def whole_copy(strategy: Strategy, config: ModelConfig) -> Any:
             ._from_config(described, dtype=TORCH_DTYPES[config.dtype], attn_implementation="sdpa")
         )
     state = model.state_dict()
-    for name, tensor in strategy.named_weights():
+    for name, tensor in strategy.named_weights(dtype=model.dtype):
         state[name].copy_(tensor)
     return model.eval()
 

@@ -6,6 +6,7 @@ transformers: the patch embedding (`Family.quicken`) and attention (attention.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,7 +98,9 @@ def prepare_policy(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if compile_blocks:
         for block in known.language(model).layers:
-            block.compile(dynamic=True)
+            # the forward pass alone: compiled with what FSDP hangs around it, a first step takes
+            # minutes
+            block.forward = torch.compile(block.forward, dynamic=True)
     return model
 
 
@@ -156,7 +159,10 @@ def vision_is_frozen(model: Any) -> bool:
 
 
 def plain_weights(
-    model: Any, materialise: Callable[[Tensor], Tensor], changing_only: bool = False
+    model: Any,
+    materialise: Callable[[Tensor, torch.dtype | None], Tensor],
+    changing_only: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Stream (name, full tensor) under transformers' own names, adapters merged, in model order.
 
@@ -164,7 +170,8 @@ def plain_weights(
 
     Args:
         model: the policy, sharded or not.
-        materialise: turns a parameter into its full tensor (a collective where it is sharded).
+        materialise: turns a parameter into its full tensor in a dtype (a collective where it is
+            sharded).
         changing_only: leave out what no step changes: frozen parameters without an adapter, unless
             engines fuse them with others (q, k and v; gate and up) and can only load them together.
     """
@@ -176,25 +183,31 @@ def plain_weights(
         if not adapters.is_adapter(name)
     ]
     pieces = {
-        known.engine_name(known.transformers_name(adapters.plain_name(name)))
+        known.engine_name(adapters.plain_name(name))
         for name, parameter in parameters
         if parameter.requires_grad or adapters.is_adapted(name)
     }
     for name, parameter in parameters:
-        plain = known.transformers_name(adapters.plain_name(name))
+        plain = adapters.plain_name(name)
         if changing_only and known.engine_name(plain) not in pieces:
             continue
-        tensor = materialise(parameter)
+        rounded = None if re.fullmatch(known.float32, plain) else dtype
         if adapters.is_adapted(name):
-            tensor = _with_adapter(tensor, adapted[adapters.layer_of(name)], materialise)
-        yield plain, tensor
+            # merged before it is rounded
+            whole = materialise(parameter, None)
+            merged = _with_adapter(whole, adapted[adapters.layer_of(name)], materialise)
+            yield plain, merged.to(dtype=rounded)
+        else:
+            yield plain, materialise(parameter, rounded)
 
 
-def _with_adapter(weight: Tensor, layer: Any, materialise: Callable[[Tensor], Tensor]) -> Tensor:
+def _with_adapter(
+    weight: Tensor, layer: Any, materialise: Callable[[Tensor, torch.dtype | None], Tensor]
+) -> Tensor:
     """A layer's weight with its only adapter merged."""
     (adapter,) = layer.lora_A.keys()
-    down = materialise(layer.lora_A[adapter].weight)
-    up = materialise(layer.lora_B[adapter].weight)
+    down = materialise(layer.lora_A[adapter].weight, None)
+    up = materialise(layer.lora_B[adapter].weight, None)
     return adapters.merged(weight, down, up, layer.scaling[adapter])
 
 

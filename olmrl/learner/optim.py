@@ -158,7 +158,9 @@ def build_optim(
         )
     if adamw_groups:
         optimizers.append(
-            torch.optim.AdamW(adamw_groups, lr=config.lr, betas=config.betas, eps=config.eps)
+            torch.optim.AdamW(
+                adamw_groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True
+            )
         )
     schedules = [build_schedule(o, config, total_steps) for o in optimizers]
     return Optim(optimizers, schedules, config.lr)

@@ -35,7 +35,7 @@ class PolicyRunner:
     def __init__(
         self, policy: Policy, call: nn.Module, device: torch.device, keep_features: bool
     ) -> None:
-        self._policy = policy
+        self.policy = policy
         self._call = call
         self._device = device
         self._keep = keep_features
@@ -43,7 +43,7 @@ class PolicyRunner:
 
     def run(self, batch: PackedBatch) -> PolicyOutput:
         """One forward pass; with a frozen vision tower the same pixels run only once."""
-        inputs = prepare_inputs(batch, self._policy.model.config, self._policy.kernel, self._device)
+        inputs = prepare_inputs(batch, self.policy.model.config, self.policy.kernel, self._device)
         known = self._features.get(id(batch.patches))
         out: PolicyOutput = self._call(inputs, None if known is None else known[1])
         if self._keep and known is None:
@@ -158,7 +158,9 @@ class Strategy(ABC):
     def weights_are_finite(self) -> bool:
         """Whether this rank's part of the trained weights holds neither NaN nor infinity."""
         trained = [self._slice(p) for p in self.policy.parameters() if p.requires_grad]
-        return bool(torch.stack([part.isfinite().all() for part in trained]).all())
+        # a sum of squares takes a fraction of the time of a look at each number
+        norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in trained]
+        return bool(torch.stack(norms).isfinite().all())
 
     @abstractmethod
     def _slice(self, parameter: Tensor) -> Tensor:
@@ -181,16 +183,21 @@ class Strategy(ABC):
         return exact.tolist()
 
     @torch.no_grad()
-    def named_weights(self, changing_only: bool = False) -> Iterator[tuple[str, Tensor]]:
+    def named_weights(
+        self, changing_only: bool = False, dtype: torch.dtype | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
         """Full tensors under transformers' names, one at a time, adapters merged, head included.
 
-        With `changing_only`, without the frozen ones.
+        Args:
+            changing_only: without the frozen ones.
+            dtype: precision of those that may be rounded (`Family.float32`), which is done before
+                ranks exchange them; None: that of the weights.
         """
-        yield from plain_weights(self.policy.model, self._full, changing_only)
+        yield from plain_weights(self.policy.model, self._full, changing_only, dtype)
 
     @abstractmethod
-    def _full(self, parameter: Tensor) -> Tensor:
-        """A parameter's whole tensor; a collective."""
+    def _full(self, parameter: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """A parameter's whole tensor, rounded to `dtype`; a collective."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

@@ -87,15 +87,15 @@ class DeepspeedStrategy(Strategy):
         """See `Strategy`."""
         self._engine.optimizer.zero_grad()
 
-    def _full(self, parameter: Tensor) -> Tensor:
+    def _full(self, parameter: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """The whole master copy; a frozen parameter has only its working copy."""
         if parameter.requires_grad:
             whole: Tensor = self._deepspeed.utils.safe_get_full_fp32_param(parameter)
-            return whole.detach()
+            return whole.detach().to(dtype=dtype)
         if self._stage < 3:
-            return parameter.detach()
+            return parameter.detach().to(dtype=dtype)
         with self._deepspeed.zero.GatheredParameters([parameter]):
-            return parameter.detach().clone()
+            return parameter.detach().clone().to(dtype=dtype)
 
     def _slice(self, parameter: Tensor) -> Tensor:
         part: Tensor = parameter.ds_tensor if self._stage == 3 else parameter  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
+    FSDPModule,
     MixedPrecisionPolicy,
     OffloadPolicy,
     fully_shard,
@@ -27,9 +28,10 @@ from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import build_optim, clip_gradients
-from olmrl.learner.packed import Policy
+from olmrl.learner.packed import Policy, PolicyOutput
 from olmrl.learner.strategy import PolicyRunner, Strategy, ensure_process_group
 from olmrl.models.registry import family_of
+from olmrl.types import PackedBatch
 
 FULL = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
 """Of modules that compute with the weights themselves, not with rounded copies."""
@@ -78,13 +80,22 @@ class FsdpStrategy(Strategy):
         """See `Strategy`."""
         self.optim.zero_grad()
 
-    def _full(self, parameter: Tensor) -> Tensor:
+    def _full(self, parameter: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         if isinstance(parameter, DTensor):
             # GPU collectives cannot reach slices offloaded to host memory
-            sharded: Any = parameter.to(self.device)
+            sharded: Any = parameter.to(device=self.device, dtype=dtype)
             whole: Tensor = sharded.full_tensor()
             return whole
-        return parameter.detach()
+        return parameter.detach().to(dtype=dtype)
+
+    @torch.no_grad()
+    def _observe(self, runner: PolicyRunner, batch: PackedBatch) -> PolicyOutput:
+        """See `Strategy`; FSDP would keep the root's gathered weights for a backward pass."""
+        try:
+            return super()._observe(runner, batch)
+        finally:
+            if isinstance(runner.policy, FSDPModule):
+                runner.policy.reshard()
 
     def _slice(self, parameter: Tensor) -> Tensor:
         return parameter.to_local() if isinstance(parameter, DTensor) else parameter

@@ -1,4 +1,4 @@
-"""LoRA adapters inside a model: peft's names, and the one rule by which they are merged."""
+"""Names inside a prepared model, and LoRA adapters: peft's names, and the rule of merging."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BASE = ".base_layer."
+_INSERTED = re.compile(r"\.(base_layer|olmrl_\w+)\.")
+"""Modules that peft and olmrl put around parameters; olmrl's begin with its name."""
 _ADAPTER = re.compile(r"(?P<layer>.+)\.lora_(?P<part>[AB])\.[^.]+\.weight")
 
 
@@ -35,8 +37,8 @@ def layer_of(name: str) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name in a model without adapters."""
-    return name.replace(_BASE, ".")
+    """A parameter's name in the model of transformers, from its name in a prepared one."""
+    return _INSERTED.sub(".", name)
 
 
 def merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:

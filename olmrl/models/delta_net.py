@@ -137,28 +137,28 @@ class Decay(nn.Module):
 class PackedDeltaNet(Qwen3_5GatedDeltaNet):
     """A Gated DeltaNet layer that also takes packed rows; made of a loaded one (`take_over`)."""
 
-    decay: Decay
+    olmrl_decay: Decay
 
     @classmethod
     def take_over(cls, layer: Any) -> None:
         """Make a layer of transformers one of these, in place.
 
-        Its parameters `A_log` and `dt_bias` move to `decay.A_log` and `decay.dt_bias`.
+        Its parameters `A_log` and `dt_bias` move to `olmrl_decay.*` (see `adapters.plain_name`).
         """
         decay = Decay(layer.A_log, layer.dt_bias)
         del layer.A_log, layer.dt_bias
-        layer.decay = decay
+        layer.olmrl_decay = decay
         layer.__class__ = cls
 
     @property
     def A_log(self) -> Tensor:  # type: ignore[override]
         """Of transformers' own forward pass, in generation."""
-        return self.decay.A_log
+        return self.olmrl_decay.A_log
 
     @property
     def dt_bias(self) -> Tensor:  # type: ignore[override]
         """As `A_log`."""
-        return self.decay.dt_bias
+        return self.olmrl_decay.dt_bias
 
     def forward(
         self, hidden_states: Tensor, recurrence: RecurrencePlan | None = None, **others: Any
@@ -176,7 +176,7 @@ class PackedDeltaNet(Qwen3_5GatedDeltaNet):
         (hidden_TH,) = hidden_states
         mixed_TNV = self._scan(
             self.in_proj_qkv(hidden_TH),
-            self.decay(self.in_proj_a(hidden_TH)),
+            self.olmrl_decay(self.in_proj_a(hidden_TH)),
             self.in_proj_b(hidden_TH).sigmoid(),
             recurrence,
         )

@@ -136,10 +136,6 @@ class Family(ABC):
                 return self.parts[prefix]
         raise UnknownPart(f"{self.title}: the parameter {name} belongs to no part that olmrl knows")
 
-    def transformers_name(self, name: str) -> str:
-        """Module path of a parameter in transformers, from its path after `quicken`."""
-        return name
-
     def published_name(self, name: str) -> str:
         """Name of a parameter in published checkpoints, from its module path."""
         return _with_prefix(name, self.published_names)

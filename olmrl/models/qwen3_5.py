@@ -100,10 +100,6 @@ class Qwen35(Qwen3VL):
         "Qwen/Qwen3.5-9B": _published(4096, 32, 12288, (16, 4), 32, (27, 1152, 4304)),
     }
 
-    def transformers_name(self, name: str) -> str:
-        """See `Family`; `quicken` gives the decay's parameters a module of their own."""
-        return name.replace(".linear_attn.decay.", ".linear_attn.")
-
     def shape(self, config: Mapping[str, Any]) -> ModelShape:
         """See `Family`."""
         text = {**_DEFAULTS, **text_of(config)}
@@ -153,7 +149,7 @@ class Qwen35(Qwen3VL):
 
     def float32_units(self, model: Any) -> list[nn.Module]:
         """See `Family`; a rounded decay compounds over the length of a page."""
-        return [layer.decay for layer in self._recurrent_layers(model)]
+        return [layer.olmrl_decay for layer in self._recurrent_layers(model)]
 
     def _recurrent_layers(self, model: Any) -> list[Any]:
         blocks = self.language(model).layers

@@ -45,6 +45,9 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     family = arguments.family
     run = new_run("quickstart")
     start = [] if family == FAMILY else [f"model.path={models(family) / 'warm'}"]
+    if family != FAMILY:
+        grpo_config = yaml.safe_load(Path(settings["grpo"]).read_text("utf-8"))
+        start.append(f"data.longest_side={scaled(grpo_config['data']['longest_side'], family)}")
     grpo = ["--config", settings["grpo"], f"run.dir={run}", *start, *arguments.overrides]
     try:
         prepare(settings, family, arguments.fresh)
@@ -99,10 +102,34 @@ def stages(settings: dict[str, Any], family: str) -> list[tuple[str, str, list[s
     for number, config in enumerate(settings["warm_up"], start=1):
         run = folder / f"warmup-{number}"
         settled = ["--resume", "auto", f"run.dir={run}", f"model.path={start}"]
+        settled += [] if family == FAMILY else [pipeline_of(config, family)]
         title = f"SFT warm-up {number}{kind}"
         found.append((title, "olmrl.sft", ["--config", config, *settled]))
         start = run / "model"
     return found
+
+
+def scaled(side: int, family: str) -> int:
+    """Pixels of a page side that give a family as many image tokens as `FAMILY` has.
+
+    Words of the pages stand on a grid of merged patches, without which a tiny model does not learn
+    to read in minutes.
+    """
+
+    def unit(known: str) -> int:
+        settings = FAMILIES[known].image_settings
+        return settings.patch_size * settings.merge_size
+
+    return side * unit(family) // unit(FAMILY)
+
+
+def pipeline_of(config: str, family: str) -> str:
+    """Override of an SFT configuration's steps: pages are rendered at the family's scale."""
+    steps = yaml.safe_load(Path(config).read_text("utf-8"))["data"]["pipeline"]
+    for step in steps:
+        if "target_longest_image_dim" in step:
+            step["target_longest_image_dim"] = scaled(step["target_longest_image_dim"], family)
+    return f"data.pipeline={json.dumps(steps)}"
 
 
 class Stopped(Exception):

@@ -11,6 +11,7 @@ had happened.
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ import torch
 import torch.distributed as dist
 
 from olmrl.checkpoint.state import CheckpointStore, Restored
+from olmrl.config.schema import LearnerConfig
 from olmrl.export.hf import export
 from olmrl.learner.core import GrpoLearner, SftLearner
 from olmrl.learner.strategy import Strategy
@@ -52,7 +54,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
         self._task = task
         self._actor = task.actor
         self._rank = ray.train.get_context().get_world_rank()
-        torch.set_num_threads(max(1, int(config.learner.cpus_per_worker)))
+        torch.set_num_threads(_threads(config.learner))
         torch.manual_seed(config.run.seed)
         self._encoder = task.encoder.build()
         use_gpu = config.learner.use_gpu
@@ -207,3 +209,14 @@ class LearnerWorker(ABC, Generic[TaskType]):
     def _any_rank(self, flag: bool) -> bool:
         """Whether the flag is set on any rank; every rank calls it."""
         return self._strategy.max_over_ranks([float(flag)])[0] > 0.0
+
+
+def _threads(learner: LearnerConfig) -> int:
+    """Threads of a rank.
+
+    It asked Ray for a few; where the optimizer works in host memory it takes its share of all.
+    """
+    if not (learner.cpu_offload and learner.use_gpu):
+        return max(1, int(learner.cpus_per_worker))
+    ranks: int = ray.train.get_context().get_local_world_size()
+    return max(1, len(os.sched_getaffinity(0)) // ranks)

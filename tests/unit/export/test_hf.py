@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from olmrl.checkpoint.manifest import CheckpointError
@@ -15,6 +16,8 @@ from olmrl.config.schema import ModelConfig
 from olmrl.export import hf
 from olmrl.export.weights import ModelFolder
 from olmrl.learner.model import load_policy
+from olmrl.models import adapters
+from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import make_model
 
 
@@ -138,3 +141,19 @@ def test_clear_errors(tmp_path, tiny):
     with pytest.raises(CheckpointError, match=r"another base model\?"):
         hf.export(str(tmp_path), str(tmp_path / "out"), base=str(small))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_family_is_exported_under_its_published_names(tmp_path, model_type):
+    base = make_model(["a page of words"] * 9, tmp_path / "base", family=model_type)
+    policy = make_run(tmp_path / "run", str(base))
+    out = tmp_path / "out"
+    hf.export(str(tmp_path / "run"), str(out))
+    with safe_open(base / "model.safetensors", "pt") as before:
+        names = set(before.keys())
+    with safe_open(out / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == names
+    model = AutoModelForImageTextToText.from_pretrained(out, dtype=torch.float32)
+    trained = {adapters.plain_name(n): p for n, p in policy.named_parameters()}
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, trained[name]), name

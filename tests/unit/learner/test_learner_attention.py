@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from olmrl.learner.attention import (
+    BLOCK,
     FlashPlan,
     FlexPlan,
     SdpaPlan,
     VisionSegments,
+    block_visibility,
     resolve_kernel,
 )
 from olmrl.models.spans import find_spans
@@ -83,6 +85,31 @@ def test_kernels_agree_with_the_definition(name, kernel):
         strict=True,
     ):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+BLOCKS = {
+    "edges inside blocks": [(300, None), (130, 0), (1, 0), (513, 0), (70, None), (200, 4)],
+    "edges between blocks": [(256, None), (128, 0), (128, 0), (384, None)],
+    "short ones": [(3, None), *[(5, 0)] * 60],
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_are_marked_as_the_mask_of_all_pairs_says(name):
+    row = BLOCKS[name]
+    segment = np.repeat(np.arange(len(row)), [n for n, _ in row]).astype(np.int32)
+    prefix = np.asarray([-1 if p is None else p for _, p in row], np.int32)[segment]
+    sees = (segment[:, None] == segment) | (segment == prefix[:, None])
+    sees &= np.arange(len(segment)) <= np.arange(len(segment))[:, None]
+    number = -(-len(segment) // BLOCK)
+    padded = np.zeros((number * BLOCK, number * BLOCK), bool)
+    padded[: len(segment), : len(segment)] = sees
+    tiles = padded.reshape(number, BLOCK, number, BLOCK)
+    some, every = block_visibility(find_spans(segment, prefix))
+    assert np.array_equal(some, tiles.any((1, 3)))
+    # the last block may be cut: it is not called whole, which costs nothing but a mask
+    whole = tiles.all((1, 3))
+    assert not (every & ~whole).any() and np.array_equal(every[:-1], whole[:-1])
 
 
 def test_padding_of_tiles_is_bounded():

@@ -19,6 +19,11 @@ from olmrl.models.patches import PUBLISHED
 from olmrl.models.vision import MatmulPatchEmbed
 
 
+def whole(parameter, dtype):
+    """A parameter that is not sharded."""
+    return parameter.detach().to(dtype=dtype)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
@@ -93,7 +98,7 @@ def test_freeze_flags_stop_exactly_their_part(frozen, trained):
 
     found = {part(n) for n, p in model.named_parameters() if p.requires_grad}
     assert found == trained
-    sent = dict(plain_weights(model, lambda p: p.detach(), changing_only=True))
+    sent = dict(plain_weights(model, whole, changing_only=True))
     assert {part(n) for n in sent} == trained
     assert not vision_is_frozen(model) or frozen == "language"
 
@@ -113,7 +118,7 @@ def test_adapters_train_alone_and_merge_into_plain_names():
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(std=0.3)
-    merged = dict(plain_weights(model, lambda p: p.detach()))
+    merged = dict(plain_weights(model, whole))
     expected = make_model().state_dict()
     assert merged.keys() == expected.keys()
     plain = make_model()
@@ -127,14 +132,14 @@ def test_adapters_train_alone_and_merge_into_plain_names():
     changed = [n for n in merged if not torch.equal(merged[n], expected[n])]
     assert all("_proj.weight" in n and ".self_attn." in n for n in changed)
     assert len(changed) == 2 * 4
-    sent = dict(plain_weights(model, lambda p: p.detach(), changing_only=True))
+    sent = dict(plain_weights(model, whole, changing_only=True))
     assert sorted(sent) == sorted(changed)
 
 
 def test_what_engines_fuse_is_sent_whole_where_an_adapter_changes_a_part_of_it():
     lora = LoraConfig(rank=2, target_modules=("q_proj", "up_proj"))
     model = prepare_policy(make_model(), ModelConfig(path="x", lora=lora))
-    sent = [name for name, _ in plain_weights(model, lambda p: p.detach(), changing_only=True)]
+    sent = [name for name, _ in plain_weights(model, whole, changing_only=True)]
     first = [n.split("layers.0.")[1] for n in sent if "language_model.layers.0." in n]
     assert sorted(first) == [
         "mlp.gate_proj.weight", "mlp.up_proj.weight",
@@ -153,7 +158,7 @@ def test_adapter_targets_that_do_not_exist_are_named():
 @pytest.mark.parametrize("tie", [True, False])
 def test_weights_stream_under_transformers_names_with_the_head(tie):
     model = prepare_policy(make_model(tie=tie), ModelConfig(path="x"))
-    found = {n: w.numpy() for n, w in plain_weights(model, lambda p: p.detach())}
+    found = {n: w.numpy() for n, w in plain_weights(model, whole)}
     expected = make_model(tie=tie).state_dict()
     assert found.keys() == expected.keys()
     for name, weight in found.items():

@@ -118,6 +118,31 @@ def test_bfloat16_computes_near_float32_masters(ranks, wrap, tie):
     assert np.abs(headed[0][0] - exact).mean() < np.abs(found - exact).mean() * 1.2
 
 
+def _weights_after_a_look(model_type):
+    """Of a policy that computes in bfloat16: as it began, and after a pass without gradients."""
+    model = make_family_model(model_type)
+    before = {n: w.detach().numpy().copy() for n, w in model.named_parameters()}
+    config = ModelConfig(path="tiny")
+    model = prepare_policy(model, config)
+    batch = pack(model, [make_page(model_type, 0, (4, 6), [6, 3])])
+    learner = LearnerConfig(use_gpu=False)
+    strategy = FsdpStrategy(model, config, learner, HeadSpec(1.0, BANNED, 8, True), total_steps=1)
+    strategy.logprobs(batch)
+    rounded = dict(strategy.named_weights(dtype=torch.bfloat16))
+    kept = {name for name, tensor in rounded.items() if tensor.dtype == torch.float32}
+    whole = {name: torch.from_numpy(values) for name, values in before.items()}
+    same = all(torch.equal(rounded[n], w.to(rounded[n].dtype)) for n, w in whole.items())
+    return _gap(before, {n: w for n, w in _weights(strategy).items() if n in before}), kept, same
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_5"])
+def test_a_look_without_gradients_leaves_the_master_weights_to_read(ranks, model_type):
+    for gap, kept, same in ranks(_weights_after_a_look, model_type):
+        assert gap == 0 and same
+        recurrent = FAMILIES[model_type].is_recurrent
+        assert all(name.endswith("A_log") for name in kept) and bool(kept) == recurrent
+
+
 def _head_logits_are_exact():
     """With fp32_lm_head the head multiplies by float32 weights that bfloat16 cannot hold."""
     strategy = _strategy(

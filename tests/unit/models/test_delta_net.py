@@ -99,7 +99,7 @@ def test_packed_rows_equal_the_recurrence_token_by_token(layer, name):
             strict=True,
         )
     )
-    order = ["hidden", *(n.replace("decay.", "") for n, _ in packed.named_parameters())]
+    order = ["hidden", *(n.replace("olmrl_decay.", "") for n, _ in packed.named_parameters())]
     for parameter, gradient in zip(order, gradients(packed, hidden, found), strict=True):
         scale = named[parameter].abs().max()
         assert scale > 0 and (gradient - named[parameter]).abs().max() <= 1e-4 * scale, parameter
@@ -122,5 +122,5 @@ def test_decay_stays_in_float32(layer):
     PackedDeltaNet.take_over(packed)
     hidden = torch.randn(1, 5, 24, dtype=torch.bfloat16)
     plan = RecurrencePlan(spans_of([(3, None), (2, 0)]), TAPS)
-    assert packed.decay(packed.in_proj_a(hidden)).dtype == torch.float32
+    assert packed.olmrl_decay(packed.in_proj_a(hidden)).dtype == torch.float32
     assert packed(hidden, recurrence=plan).dtype == torch.bfloat16

@@ -28,7 +28,7 @@ from olmrl.models import adapters
 from olmrl.models.cost import CostModel
 from olmrl.models.family import UnknownPart
 from olmrl.models.files import model_config
-from olmrl.models.registry import FAMILIES, described, family, family_of
+from olmrl.models.registry import FAMILIES, described, family
 from olmrl.synth.model import make_model
 
 TEMPERATURE = 0.8
@@ -62,8 +62,11 @@ def pages(model_type):
 
 def gradients_of(model):
     """By transformers' names."""
-    name = family_of(model.config).transformers_name
-    return {name(n): p.grad.numpy() for n, p in model.named_parameters() if p.requires_grad}
+    return {
+        adapters.plain_name(n): p.grad.numpy()
+        for n, p in model.named_parameters()
+        if p.requires_grad
+    }
 
 
 def dense(model):
@@ -251,7 +254,7 @@ def test_names_lead_from_modules_to_files_and_back(known, tmp_path):
     with safe_open(folder / "model.safetensors", "pt") as file:
         written = set(file.keys())
     model = load_policy(ModelConfig(path=str(folder), master_dtype="float32"))
-    names = {known.transformers_name(name) for name, _ in model.named_parameters()}
+    names = {adapters.plain_name(name) for name, _ in model.named_parameters()}
     assert {known.module_name(name) for name in written} == names
     published = {known.published_name(name) for name in names}
     assert {known.module_name(name) for name in published} == names

@@ -12,6 +12,13 @@ grpo: grpo.yaml
 """
 
 
+CONFIG = """
+data:
+  longest_side: 168
+  pipeline: [{name: PDFRenderer, target_longest_image_dim: 168}]
+"""
+
+
 @pytest.fixture
 def steps(monkeypatch, tmp_path):
     """Titles of the commands that ran; a title put into `stops` is stopped when its turn comes."""
@@ -29,6 +36,8 @@ def steps(monkeypatch, tmp_path):
                 (tmp_path / argument.removeprefix("run.dir=") / "model").mkdir(parents=True)
 
     monkeypatch.setattr(quickstart, "step", step)
+    for name in ("first", "second", "grpo"):
+        (tmp_path / f"{name}.yaml").write_text(CONFIG)
     return ran, stops
 
 
@@ -77,6 +86,16 @@ def test_a_stopped_training_names_the_command_that_continues_it(steps, capsys):
     assert quickstart.main(["run.steps=2"]) == 130
     error = capsys.readouterr().err
     assert "olmrl.grpo --resume auto --config grpo.yaml run.dir=runs/quickstart-1 run.st" in error
+
+
+def test_pages_have_as_many_image_tokens_for_every_family(tmp_path):
+    assert {name: quickstart.scaled(168, name) for name in ("qwen2_vl", "qwen3_5")} == {
+        "qwen2_vl": 168,
+        "qwen3_5": 192,
+    }
+    (tmp_path / "sft.yaml").write_text(CONFIG)
+    override = quickstart.pipeline_of(str(tmp_path / "sft.yaml"), "qwen3_vl")
+    assert override == ('data.pipeline=[{"name": "PDFRenderer", "target_longest_image_dim": 192}]')
 
 
 def test_a_further_family_has_its_own_models_on_the_same_pages(steps, tmp_path):
