@@ -157,7 +157,7 @@ def _prepare(
     checkpoints.recover()
     newest = checkpoints.newest()
     saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
-    changes = config_changes(saved, parse_yaml(text, "configuration"))
+    changes = config_changes(_with_defaults(type(config), saved), config.model_dump(mode="json"))
     if changes.learning and newest is not None and not arguments.allow_config_change:
         raise ConfigError(
             f"{directory.path}: the configuration changed since the run began:\n"
@@ -168,6 +168,18 @@ def _prepare(
         free = "; ".join(changes.free)
         sys.stdout.write(f"changed since the run began, without effect on what it learns: {free}\n")
     directory.create(text)
+
+
+def _with_defaults(schema: type[ConfigType], saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved configuration with the default of every key that is newer than the run.
+
+    A key's default is what the code did before the key existed. Where the saved keys no longer fit
+    the schema they stay as they are, and the difference names them.
+    """
+    try:
+        return validate(schema, saved, "config.yaml").model_dump(mode="json")
+    except ConfigError:
+        return saved
 
 
 def _absolute(config: ConfigType) -> ConfigType:

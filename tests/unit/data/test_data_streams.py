@@ -145,8 +145,9 @@ def test_work_runs_ahead_only_as_far_as_asked(tmp_path: Path):
             consumed += 1
         time.sleep(2.0)
         made = len(list(tmp_path.iterdir()))
-        # what waits, what is being made, and the block in the consumer's hands
-        assert made <= consumed + 16 + 3 * 4
+        # what waits, two blocks being made, one in the consumer's hands, and one that is made but
+        # that Ray Data on a busy machine has not counted yet
+        assert made <= consumed + 16 + 4 * 4
     iterator.close()
 
 

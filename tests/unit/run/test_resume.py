@@ -1,0 +1,53 @@
+"""What a run says of the configuration that it is resumed with."""
+
+import pytest
+import yaml
+
+from olmrl.checkpoint.manifest import complete
+from olmrl.cluster import Plan
+from olmrl.config import GrpoConfig
+from olmrl.run.command import run_command, run_parser
+
+
+@pytest.fixture
+def resume(tmp_path, capsys):
+    """Begin a run with one checkpoint; gives a function that resumes it under a changed config."""
+    for name in ("model", "train", "heldout"):
+        (tmp_path / name).mkdir()
+    keys = [f"data.{name}={tmp_path / name}" for name in ("train", "heldout")]
+    keys += [f"model.path={tmp_path / 'model'}", f"run.dir={tmp_path / 'run'}"]
+
+    def call(*words):
+        arguments = run_parser("grpo", "").parse_intermixed_args([*keys, *words])
+        plan = Plan(roles=(), shape=None)
+        return run_command(
+            "grpo", GrpoConfig, arguments, planner=lambda _: plan, start=lambda *_: 0
+        ), capsys.readouterr()
+
+    assert call()[0] == 0
+    step = tmp_path / "run/checkpoints/step-1"
+    step.mkdir()
+    complete(str(step), 1, 1)
+
+    def changed(edit, *words):
+        file = tmp_path / "run/config.yaml"
+        saved = yaml.safe_load(file.read_text())
+        edit(saved)
+        file.write_text(yaml.safe_dump(saved))
+        return call("--resume", "auto", *words)
+
+    return changed
+
+
+def test_a_key_that_is_newer_than_the_run_has_its_default(resume):
+    code, _ = resume(lambda saved: saved["algorithm"].pop("clip_high"))
+    assert code == 0
+    code, printed = resume(
+        lambda saved: saved["algorithm"].pop("clip_high"), "algorithm.clip_high=0.4"
+    )
+    assert code == 2 and "algorithm.clip_high: 0.2 -> 0.4" in printed.err
+
+
+def test_a_key_that_is_gone_is_named(resume):
+    code, printed = resume(lambda saved: saved["algorithm"].update(old_key=3))
+    assert code == 2 and "algorithm.old_key: 3 -> '(absent)'" in printed.err
