@@ -120,6 +120,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except Refused as error:
         print(f"kit.py: {error}", file=sys.stderr)
         return 2
+    processes = context(options.rehearse)
     end = time.monotonic() + options.budget_s
     for number, key in enumerate(keys):
         if results.stage(key).get("status") == DONE:
@@ -127,7 +128,7 @@ def main(words: Sequence[str] | None = None) -> int:
             continue
         rest = sum(STAGES[k].weight for k in keys[number:])
         left = end - time.monotonic()
-        run_one(key, results, options, left * STAGES[key].weight / rest)
+        run_one(key, results, options, processes, left * STAGES[key].weight / rest)
     return summary(keys, results)
 
 
@@ -206,7 +207,9 @@ def missing(needs: Sequence[str]) -> list[str]:
     return [name for name in needs if importlib.util.find_spec(name) is None]
 
 
-def run_one(key: str, results: Results, options: argparse.Namespace, limit_s: float) -> None:
+def run_one(
+    key: str, results: Results, options: argparse.Namespace, processes: Any, limit_s: float
+) -> None:
     """Run a stage within its limit, and record how it ended."""
     stage = STAGES[key]
     lacking = missing(stage.needs)
@@ -219,17 +222,16 @@ def run_one(key: str, results: Results, options: argparse.Namespace, limit_s: fl
     else:
         results.put(key, **about, status=OUT_OF_TIME, why="it is running, or the kit was ended")
         started = time.monotonic()
-        status, why = in_process(key, results, options, limit_s)
-        results.put(key, status=status, why=why, seconds=round(time.monotonic() - started, 1))
+        ended = in_process(key, results, options, processes, limit_s)
+        results.put(key, **ended, seconds=round(time.monotonic() - started, 1))
     entry = results.stage(key)
     print(f"{key}  {entry['seconds']:6.1f} s  {entry['status']}  {entry['why']}", flush=True)
 
 
 def in_process(
-    key: str, results: Results, options: argparse.Namespace, limit_s: float
-) -> tuple[str, str]:
-    """Status and reason of a stage, which is ended with all that it started at its limit."""
-    processes = context(options.rehearse)
+    key: str, results: Results, options: argparse.Namespace, processes: Any, limit_s: float
+) -> dict[str, Any]:
+    """How a stage went, which is ended with all that it started at its limit."""
     mine, its = processes.Pipe(duplex=False)
     deadline = time.monotonic() + limit_s
     memory = None if options.memory_gib is None else options.memory_gib * 2.0**30
@@ -242,19 +244,21 @@ def in_process(
     )
     process.start()
     its.close()
-    ended = (OUT_OF_TIME, f"ended after its {limit_s:.0f} s; the rows so far are kept")
+    why = f"ended after its {limit_s:.0f} s; the rows so far are kept"
+    ended: dict[str, Any] = {"status": OUT_OF_TIME, "why": why}
     rows: list[dict[str, Any]] = []
     try:
         while mine.poll(max(0.0, deadline - time.monotonic())):
             word, value = mine.recv()
             if word != "row":
-                ended = (word, value)
+                ended = {"status": word, **value}
                 break
             rows.append(value)
             results.put(key, rows=rows)
     except EOFError:
         process.join(1)
-        ended = (FAILED, f"its process ended with exit code {process.exitcode}")
+        why = f"its process ended with exit code {process.exitcode}"
+        ended = {"status": FAILED, "why": why}
     end_group(process)
     return ended
 
@@ -282,6 +286,9 @@ def context(rehearse: bool) -> Any:
     made.set_forkserver_preload(
         [stage.module for stage in STAGES.values() if not missing(stage.needs)]
     )
+    first = made.Process(target=int)  # returns once all is imported, which is no stage's time
+    first.start()
+    first.join()
     return made
 
 

@@ -87,7 +87,7 @@ def run_stage(
         device: `cuda` or `cpu`.
         memory: bytes that it may hold there; None: what is free on the card.
         deadline: `time.monotonic()` at which the caller ends this process.
-        out: takes `("row", row)`, and at last `(status, reason)`.
+        out: takes `("row", row)`, and at last `(status, reason and CPU seconds)`.
         log: file that its output is appended to.
     """
     os.setsid()  # so that what it starts in turn ends with it
@@ -96,20 +96,26 @@ def run_stage(
     os.dup2(stream, 2)
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
     print(f"---- {module}", flush=True)
+    status, why = _outcome(module, device, memory, deadline, out)
+    out.send((status, {"why": why, "cpu_s": round(time.process_time(), 1)}))
+
+
+def _outcome(
+    module: str, device: str, memory: float | None, deadline: float, out: Connection
+) -> tuple[str, str]:
+    """Run the stage; its status and the reason of it."""
     try:
-        context = Context(
-            device, _limit(device, memory), deadline, lambda row: out.send(("row", row))
-        )
+        limit = _limit(device, memory)
+        context = Context(device, limit, deadline, lambda row: out.send(("row", row)))
         importlib.import_module(module).run(context)
-        if context.wrong:
-            out.send(("failed", f"wrong or broken: {', '.join(context.wrong)}"))
-        else:
-            out.send(("done", ""))
     except Unsuited as reason:
-        out.send(("skipped", str(reason)))
+        return "skipped", str(reason)
     except BaseException as error:
         traceback.print_exc()
-        out.send(("failed", first_line(error)))
+        return "failed", first_line(error)
+    if context.wrong:
+        return "failed", f"wrong or broken: {'; '.join(context.wrong)}"
+    return "done", ""
 
 
 def _limit(device: str, memory: float | None) -> float:

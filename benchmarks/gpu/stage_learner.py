@@ -51,7 +51,9 @@ def run(context: Context) -> None:
     """See the module."""
     work, wanted = (TINY if context.rehearsal else FULL), sizes(context)
     learner = LearnerConfig(use_gpu=not context.rehearsal, token_budget=work.budget)
-    rows = {(r, once): pack(wanted, work, r, once) for r in work.responses for once in (True, False)}
+    rows = {
+        (r, once): pack(wanted, work, r, once) for r in work.responses for once in (True, False)
+    }
     every = [batch for batches in rows.values() for batch in batches]
     layers, said = deepest(context, wanted, lambda shape: planned(shape, MODEL, learner, every))
     context.report("depth", layers=layers, of=wanted.layers, why=said)
@@ -74,7 +76,9 @@ def run(context: Context) -> None:
         if {(response, True), (response, False)} <= seconds.keys():
             compare(context, work, response, seconds)
         if (response, once) == (first, True) and half_s and half < layers and seconds:
-            project(context, wanted, rows[first, True], (half, half_s), (layers, seconds[first, True]))
+            project(
+                context, wanted, rows[first, True], (half, half_s), (layers, seconds[first, True])
+            )
 
 
 def pack(wanted: Sizes, work: Work, response: int, page_once: bool) -> list[PackedBatch]:

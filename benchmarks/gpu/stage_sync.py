@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torch.multiprocessing
 from measure import copy_gb_per_s, forget_peak, synchronize
-from shapes import build, deepest, sizes
 from second_process import receive
+from shapes import build, deepest, sizes
 from stage import Context
 
 from olmrl.cluster.memory import at_rest, total
