@@ -105,9 +105,10 @@ def _outcome(
 ) -> tuple[str, str]:
     """Run the stage; its status and the reason of it."""
     try:
+        stage = importlib.import_module(module)
         limit = _limit(device, memory)
         context = Context(device, limit, deadline, lambda row: out.send(("row", row)))
-        importlib.import_module(module).run(context)
+        stage.run(context)
     except Unsuited as reason:
         return "skipped", str(reason)
     except BaseException as error:
@@ -120,14 +121,13 @@ def _outcome(
 
 def _limit(device: str, memory: float | None) -> float:
     """Bytes that the stage may hold, enforced by torch where it allocates them."""
+    if device == "cpu":
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+        return memory if memory is not None else 2.0**30
     import torch
 
-    if device == "cpu":
-        torch.set_num_threads(1)
-        torch.manual_seed(0)
-        return memory if memory is not None else 2.0**30
     free, total = torch.cuda.mem_get_info()
     allowed = min(float(free), memory if memory is not None else float(free))
     torch.cuda.set_per_process_memory_fraction(min(1.0, allowed / total))
-    torch.manual_seed(0)
     return allowed

@@ -16,7 +16,30 @@ KIT = ROOT / "benchmarks" / "gpu"
 sys.path.insert(0, str(KIT))
 import kit  # noqa: E402
 
-ONE = {"a": kit.Stage("stage_of_tests", "a stage of the tests", 1, ())}
+QUICK = """
+    context.report("quick", memory=context.memory)
+    with context.case("also quick"):
+        pass
+"""
+SLOW = (
+    QUICK
+    + """
+    import subprocess, time
+    context.report("child", pid=subprocess.Popen(["sleep", "600"]).pid)
+    time.sleep(600)
+"""
+)
+WRONG = (
+    QUICK
+    + """
+    with context.case("raises"):
+        raise ValueError("not as it must be")
+"""
+)
+SMALL = """
+    from stage import Unsuited
+    raise Unsuited("the card is too small")
+"""
 
 
 def results(folder):
@@ -25,15 +48,18 @@ def results(folder):
 
 @pytest.fixture
 def stage(monkeypatch, tmp_path):
-    """The kit has the tests' stage alone; gives the file it writes to, whose name says how it is."""
-    monkeypatch.setattr(kit, "STAGES", ONE)
+    """Gives the kit one stage alone, with this body; gives the file that it adds a line to."""
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    monkeypatch.syspath_prepend(tmp_path)
 
-    def named(name):
-        monkeypatch.setenv("STAGE_OF_TESTS", str(tmp_path / name))
-        return tmp_path / name
+    def made(body):
+        name, ran = f"stage_{tmp_path.name}", tmp_path / "ran"
+        begin = f"def run(context):\n    open({str(ran)!r}, 'a').write('run\\n')\n"
+        (tmp_path / f"{name}.py").write_text(begin + body)
+        monkeypatch.setattr(kit, "STAGES", {"a": kit.Stage(name, "a stage of the tests", 1, ())})
+        return ran
 
-    return named
+    return made
 
 
 def rehearse(folder, *words):
@@ -115,20 +141,35 @@ def test_a_whole_run_is_killed_and_resumed(tmp_path):
     assert "skipped" in found["engine vllm"]
 
 
-def test_a_card_that_is_too_small_shrinks_the_model_or_leaves_the_stage_out(tmp_path):
-    done = rehearse(tmp_path, "--stages", "c,g", "--memory-gib", "0.001", "--budget-s", "300")
-    assert done.returncode == 0, done.stdout + done.stderr
-    learner, sync = (results(tmp_path)["stages"][key] for key in "cg")
-    assert learner["status"] == "skipped"
-    assert "too small: by the plan one layer needs" in learner["why"]
-    assert sync["status"] == "done"
-    (depth,) = [row for row in sync["rows"] if row["case"] == "depth"]
-    assert depth["layers"] < depth["of"] and "shrunk by the plan" in depth["why"]
+def test_a_card_that_is_too_small_gets_fewer_layers_or_none():
+    from shapes import deepest, sizes
+    from stage import Context, Unsuited
+
+    def weights(shape):
+        return 4.0 * shape.parameters
+
+    context = Context("cpu", 2.0**30, time.monotonic(), lambda row: None)
+    wanted = sizes(context)
+    one, all_of_it = (weights(wanted.shape(layers)) for layers in (1, wanted.layers))
+    assert deepest(context, wanted, weights)[0] == wanted.layers
+    context.memory = all_of_it - 1
+    layers, said = deepest(context, wanted, weights)
+    assert layers == 1 and said.startswith("1 of 2 layers, shrunk by the plan: they need")
+    context.memory = one - 1
+    with pytest.raises(Unsuited, match="too small: by the plan one layer needs"):
+        deepest(context, wanted, weights)
+
+
+def test_a_stage_that_does_not_suit_the_card_is_left_out(stage, tmp_path):
+    stage(SMALL)
+    assert kit.main(["--rehearse", "--out", str(tmp_path / "out")]) == 0
+    found = results(tmp_path / "out")["stages"]["a"]
+    assert found["status"] == "skipped" and found["why"] == "the card is too small"
 
 
 def test_what_is_done_is_on_disk_when_time_runs_out(stage, tmp_path, capsys):
-    stage("slow")
-    assert kit.main(["--rehearse", "--out", str(tmp_path / "out"), "--budget-s", "10"]) == 3
+    stage(SLOW)
+    assert kit.main(["--rehearse", "--out", str(tmp_path / "out"), "--budget-s", "8"]) == 3
     found = results(tmp_path / "out")["stages"]["a"]
     assert found["status"] == "out of time" and "rows so far are kept" in found["why"]
     assert [row["case"] for row in found["rows"]] == ["quick", "also quick", "child"]
@@ -141,7 +182,7 @@ def test_what_is_done_is_on_disk_when_time_runs_out(stage, tmp_path, capsys):
 
 
 def test_a_stage_that_is_done_is_not_run_again(stage, tmp_path, capsys):
-    file = stage("quick")
+    file = stage(QUICK)
     words = ["--rehearse", "--out", str(tmp_path / "out"), "--memory-gib", "0.5"]
     assert kit.main(words) == kit.main(words) == 0
     assert file.read_text() == "run\n"
@@ -151,7 +192,7 @@ def test_a_stage_that_is_done_is_not_run_again(stage, tmp_path, capsys):
 
 
 def test_a_case_that_is_wrong_fails_the_stage_and_keeps_its_error(stage, tmp_path):
-    stage("wrong")
+    stage(WRONG)
     assert kit.main(["--rehearse", "--out", str(tmp_path / "out")]) == 1
     found = results(tmp_path / "out")["stages"]["a"]
     assert found["status"] == "failed" and "raises" in found["why"]
@@ -159,16 +200,16 @@ def test_a_case_that_is_wrong_fails_the_stage_and_keeps_its_error(stage, tmp_pat
 
 
 def test_too_little_time_begins_nothing(stage, tmp_path):
-    file = stage("quick")
+    file = stage(QUICK)
     assert kit.main(["--rehearse", "--out", str(tmp_path / "out"), "--budget-s", "1"]) == 3
     assert results(tmp_path / "out")["stages"]["a"]["status"] == "not begun"
     assert not file.exists()
 
 
 def test_a_missing_package_leaves_its_stage_out_and_is_named(monkeypatch, stage, tmp_path):
-    stage("quick")
-    needy = {**ONE, "b": kit.Stage("stage_of_tests", "another", 1, ("json", "no_such_package"))}
-    monkeypatch.setattr(kit, "STAGES", needy)
+    stage(QUICK)
+    lacking = kit.Stage("stage_of_tests", "another", 1, ("json", "no_such_package"))
+    monkeypatch.setattr(kit, "STAGES", {**kit.STAGES, "b": lacking})
     assert kit.main(["--rehearse", "--out", str(tmp_path / "out")]) == 0
     found = results(tmp_path / "out")["stages"]
     assert found["a"]["status"] == "done"
