@@ -259,7 +259,8 @@ def in_process(
         process.join(1)
         why = f"its process ended with exit code {process.exitcode}"
         ended = {"status": FAILED, "why": why}
-    end_group(process)
+    finally:
+        end_group(process)
     return ended
 
 
