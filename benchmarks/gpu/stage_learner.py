@@ -65,16 +65,18 @@ def run(context: Context) -> None:
         steps.close()
     steps = Steps(context, wanted, learner, layers)
     seconds: dict[tuple[int, bool], float] = {}
+    linear: dict[tuple[int, bool], float] = {}
     for (response, once), batches in rows.items():
         case = f"R={response}, {'page-once' if once else 'dense'}"
         with context.case(case, P=work.prompt, G=work.group, layers=layers) as row:
             seconds[response, once] = steps.measure(row, batches, rows[response, True])
             if response == first:
                 row["parts_s"] = steps.parts(batches)
+                linear[response, once] = row["parts_s"]["linear"]
             if response == first and once:
                 row["kernels"] = steps.kernels(batches)
         if {(response, True), (response, False)} <= seconds.keys():
-            compare(context, work, response, seconds)
+            compare(context, work, response, seconds, linear)
         if (response, once) == (first, True) and half_s and half < layers and seconds:
             project(
                 context, wanted, rows[first, True], (half, half_s), (layers, seconds[first, True])
@@ -180,19 +182,34 @@ class Steps:
 
 
 def compare(
-    context: Context, work: Work, response: int, seconds: dict[tuple[int, bool], float]
+    context: Context,
+    work: Work,
+    response: int,
+    seconds: dict[tuple[int, bool], float],
+    linear: dict[tuple[int, bool], float],
 ) -> None:
-    """Page-once against dense, and against what it can gain at most in tokens."""
+    """Page-once against dense, and against what it can gain at most in tokens.
+
+    Args:
+        context: takes the row.
+        work: the group.
+        response: tokens of each completion.
+        seconds: of whole steps, by response and packing.
+        linear: of the language model's linear layers, where they were watched.
+    """
     prompt, group = work.prompt, work.group
     bound = group * (prompt + response) / (prompt + group * response)
-    gain = seconds[response, False] / seconds[response, True]
+    row: dict[str, Any] = {"bound": round(bound, 3)}
+    for name, found in (("step", seconds), ("linear", linear)):
+        if {(response, True), (response, False)} <= found.keys():
+            gain = found[response, False] / found[response, True]
+            row |= {f"{name}_gain": round(gain, 3), f"{name}_share": round(gain / bound, 3)}
     context.report(
         f"R={response}, dense over page-once",
-        gain=round(gain, 3),
-        bound=round(bound, 3),
-        share_of_bound=round(gain / bound, 3),
+        **row,
         arithmetic=f"bound = G (P + R) / (P + G R) = {group} x {prompt + response} / "
-        f"{prompt + group * response}; the gain may exceed it, as the tower runs once as well",
+        f"{prompt + group * response}; shares are of it, and a whole step's may exceed 1, as the "
+        "tower runs once as well",
     )
 
 

@@ -120,7 +120,10 @@ def test_the_learner_stage_shows_its_arithmetic(rehearsal):
     )
     assert all(parts[name] > 0 for name in ("tower", "linear", "attention_and_norms", "optimizer"))
     # 4 x (40 + 12) / (40 + 4 x 12)
-    assert found["R=12, dense over page-once"]["bound"] == pytest.approx(208 / 88, abs=1e-3)
+    both = found["R=12, dense over page-once"]
+    assert both["bound"] == pytest.approx(208 / 88, abs=1e-3)
+    assert both["step_gain"] == pytest.approx(dense["step_s"] / once["step_s"], rel=0.02)
+    assert both["linear_share"] > 0
     assert "full depth" in found["projection to full depth"]["arithmetic"]
     assert once["kernels"]
 
