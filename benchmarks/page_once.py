@@ -3,9 +3,10 @@
     python benchmarks/page_once.py [--scale 16] [--layers 2] [--hidden 128]
 
 A group of G=28 completions of R tokens on a prompt of P=2000 tokens (most of them from an image)
-goes through the learner's own forward and backward pass, packed page-once and packed dense. On a
-CPU all lengths are divided by `--scale`; on a GPU they are not. The linear layers of the language
-model can gain at most G(P+R)/(P+GR); each is timed. Writes benchmarks/results/page_once.json.
+goes through the learner's own forward and backward pass on a CPU, packed page-once and packed
+dense; all lengths are divided by `--scale`. The linear layers of the language model can gain at
+most G(P+R)/(P+GR); each is timed. Writes benchmarks/results/page_once.json. On a GPU the same is
+stage c of benchmarks/gpu/kit.py.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ GROUP, PROMPT, RESPONSES = 28, 2000, (500, 1000, 2000)
 IMAGE_TOKEN, VOCABULARY = 6, 2048
 
 
-def make_strategy(hidden: int, layers: int, device: str) -> FsdpStrategy:
+def make_strategy(hidden: int, layers: int) -> FsdpStrategy:
     """A random model with the family's proportions."""
     config = Qwen2_5_VLConfig(
         text_config={
@@ -75,12 +76,9 @@ def make_strategy(hidden: int, layers: int, device: str) -> FsdpStrategy:
     )
     torch.manual_seed(0)
     model = Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation="sdpa")
-    on_gpu = device == "cuda"
-    model_config = ModelConfig(path="random", dtype="bfloat16" if on_gpu else "float32")
-    learner = LearnerConfig(use_gpu=on_gpu, activation_checkpointing=on_gpu)
-    model = prepare_policy(
-        model.to(device), model_config, activation_checkpointing=learner.activation_checkpointing
-    )
+    model_config = ModelConfig(path="random", dtype="float32")
+    learner = LearnerConfig(use_gpu=False, activation_checkpointing=False)
+    model = prepare_policy(model, model_config)
     head = HeadSpec(chunk=learner.logprob_chunk)
     return FsdpStrategy(model, model_config, learner, head, total_steps=10)
 
@@ -109,20 +107,11 @@ def make_group(prompt: int, response: int) -> GroupItem:
     return GroupItem(page, completions)
 
 
-def now(on_gpu: bool) -> float:
-    """Seconds; on a CPU those of this process, so that other load does not count."""
-    if not on_gpu:
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 class LinearWatch:
-    """Seconds in the language model's linear layers, forward and backward."""
+    """CPU seconds in the language model's linear layers, forward and backward."""
 
     def __init__(self, strategy: FsdpStrategy) -> None:
         self.seconds = 0.0
-        self._on_gpu = strategy.device.type == "cuda"
         self._start = 0.0
         for module in strategy.policy.model.model.language_model.layers.modules():
             if isinstance(module, torch.nn.Linear):
@@ -132,10 +121,10 @@ class LinearWatch:
                 module.register_full_backward_hook(self._end)
 
     def _begin(self, *_: object) -> None:
-        self._start = now(self._on_gpu)
+        self._start = time.process_time()
 
     def _end(self, *_: object) -> None:
-        self.seconds += now(self._on_gpu) - self._start
+        self.seconds += time.process_time() - self._start
 
 
 def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: int) -> dict:
@@ -143,23 +132,16 @@ def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: in
     batches = pack_groups([item], budget, page_once, VisionTokens(IMAGE_TOKEN, 2))
     learner = GrpoLearner(strategy, AlgorithmConfig(), max_tokens=8192)
     cost = CostModel.of(strategy.shape)
-    on_gpu = strategy.device.type == "cuda"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     learner.step(batches)
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats()
     seconds, linear = [], []
     watch = LinearWatch(strategy)
     for _ in range(2):
-        start, watch.seconds = now(on_gpu), 0.0
+        start, watch.seconds = time.process_time(), 0.0
         learner.step(batches)
-        seconds.append(now(on_gpu) - start)
+        seconds.append(time.process_time() - start)
         linear.append(watch.seconds)
-    memory = (
-        torch.cuda.max_memory_allocated()
-        if on_gpu
-        else 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    )
+    memory = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     return {
         "rows": len(batches),
         "tokens": sum(batch.num_tokens for batch in batches),
@@ -171,14 +153,14 @@ def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: in
     }
 
 
-def compare(response: int, arguments: argparse.Namespace, device: str) -> dict:
+def compare(response: int, arguments: argparse.Namespace) -> dict:
     """Both packings of one shape, each in its own process to measure its peak memory."""
     prompt, length = PROMPT // arguments.scale, response // arguments.scale
     found = {"P": prompt, "R": length, "G": GROUP}
     for name, page_once in (("page_once", True), ("dense", False)):
         # page-once packs the group in one row; dense rows are at most as large
         budget = prompt + GROUP * length
-        task = (arguments.hidden, arguments.layers, device, prompt, length, page_once, budget)
+        task = (arguments.hidden, arguments.layers, prompt, length, page_once, budget)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             found[name] = pool.apply(run, task)
     once, dense = found["page_once"], found["dense"]
@@ -189,25 +171,22 @@ def compare(response: int, arguments: argparse.Namespace, device: str) -> dict:
     return found
 
 
-def run(
-    hidden: int, layers: int, device: str, prompt: int, response: int, page_once: bool, budget: int
-) -> dict:
+def run(hidden: int, layers: int, prompt: int, response: int, page_once: bool, budget: int) -> dict:
     """Build and measure, in a fresh process."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    strategy = make_strategy(hidden, layers, device)
+    strategy = make_strategy(hidden, layers)
     return measure(strategy, make_group(prompt, response), page_once, budget)
 
 
-def write_results(rows: list[dict], arguments: argparse.Namespace, on_gpu: bool) -> None:
+def write_results(rows: list[dict], arguments: argparse.Namespace) -> None:
     """Called after every shape, so that an interrupted run keeps its results."""
     RESULTS.parent.mkdir(exist_ok=True)
     result = {
         "benchmark": "page_once",
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python", "benchmarks/page_once.py", *sys.argv[1:]]),
-        "hardware": torch.cuda.get_device_name()
-        if on_gpu
-        else f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, 1 thread used",
+        "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        "1 thread used",
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "model": {"hidden": arguments.hidden, "layers": arguments.layers},
         "shapes": rows,
@@ -217,17 +196,15 @@ def write_results(rows: list[dict], arguments: argparse.Namespace, on_gpu: bool)
 
 def main() -> None:
     """Measure all shapes, print a table, write the results."""
-    on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=int, default=1 if on_gpu else 16)
-    parser.add_argument("--hidden", type=int, default=3072 if on_gpu else 128)
-    parser.add_argument("--layers", type=int, default=8 if on_gpu else 2)
+    parser.add_argument("--scale", type=int, default=16)
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=2)
     arguments = parser.parse_args()
-    device = "cuda" if on_gpu else "cpu"
     rows = []
     print("   P    R  bound  tokens  flops  step s (dense/once)  ratio  linear  of bound  MiB")
     for response in RESPONSES:
-        row = compare(response, arguments, device)
+        row = compare(response, arguments)
         rows.append(row)
         once, dense = row["page_once"], row["dense"]
         print(
@@ -239,7 +216,7 @@ def main() -> None:
             f"{dense['peak_memory_mib']:.0f}/{once['peak_memory_mib']:.0f}",
             flush=True,
         )
-        write_results(rows, arguments, on_gpu)
+        write_results(rows, arguments)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from olmrl.synth.model import make_config, make_processor, make_tokenizer
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.store import start_store
+from olmrl.weight_sync.transport import Placement, load_transport
 
 RESULT = Path(__file__).parent / "results" / "weight_sync.json"
 FAMILY = FAMILIES["qwen2_5_vl"]
@@ -97,19 +98,25 @@ def memcpy_gb_per_s(megabytes: int = 256, rounds: int = 5) -> float:
     return source.nbytes / min(seconds) / 1e9
 
 
-def transports(engines: int) -> dict[str, str]:
+def transports(engine: str, engines: int) -> dict[str, str]:
     """Transport -> why it is left out ('' if it runs)."""
     gpus = torch.cuda.device_count()
+    apart = Placement(engine, gpus > 0, colocate=False)
+    together = Placement(engine, gpus > 0, colocate=True)
+    few = f"needs {engines + 1} GPUs, there are {gpus}" if gpus <= engines else ""
+    many = f"needs a GPU and one engine, there are {gpus}" if not gpus or engines > 1 else ""
     return {
         "object_store": "",
-        "nccl": "" if gpus > engines else f"needs {engines + 1} GPUs, there are {gpus}",
-        "ipc": "" if gpus and engines == 1 else f"needs a GPU and one engine, there are {gpus}",
+        "nccl": load_transport("nccl").obstacle(apart) or few,
+        "ipc": load_transport("ipc").obstacle(together) or many,
     }
 
 
 def measure(options: argparse.Namespace, model: str, transport: str) -> dict[str, Any]:
     gpu = torch.cuda.is_available()
-    share = 0.5 if transport == "ipc" else 1
+    # one GPU for all: learner and engine each take a part of it
+    shared = transport == "ipc" or torch.cuda.device_count() <= options.engines
+    share = 0.5 if shared else 1
     config = RolloutConfig(
         engine=options.engine,
         workers=options.engines,
@@ -117,7 +124,7 @@ def measure(options: argparse.Namespace, model: str, transport: str) -> dict[str
         max_model_len=1024,
         max_num_seqs=8,
         kv_cache_gb=None if gpu else 0.25,
-        gpu_memory_utilization=0.4 if transport == "ipc" else 0.8,
+        gpu_memory_utilization=0.4 if shared else 0.8,
         enforce_eager=True,
     )
     store = start_store()
@@ -167,7 +174,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or make_model(Path(folder) / "model", options.dtype)
-        for transport, obstacle in transports(options.engines).items():
+        for transport, obstacle in transports(options.engine, options.engines).items():
             found = {"skipped": obstacle} if obstacle else measure(options, model, transport)
             results[transport] = found
             if not obstacle:

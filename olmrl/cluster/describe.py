@@ -1,4 +1,7 @@
-"""The plan as text: what `--dry-run` prints."""
+"""The plan as text: what `--dry-run` prints.
+
+Every figure says how it came about: computed (by formula), simulated, measured, or assumed.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,10 @@ def _roles(plan: Plan) -> list[str]:
             f"{_gib(role.host_bytes):>19.1f}"
         )
     lines.append(f"{'total':<16} {'':>5} {plan.cpus:>5g} {plan.gpus:>5g}")
+    lines.append(
+        "counts are the configuration's; GiB are computed from the model's sizes, a process's own "
+        "is measured on CPUs and assumed for GPUs"
+    )
     return lines
 
 
@@ -63,7 +70,7 @@ def _model(plan: Plan) -> list[str]:
     if plan.shape is None:
         return ["model: shape unknown offline, so memory and time are not planned"]
     trained = plan.shape.trained(plan.config.model) if plan.config else plan.shape.parameters
-    text = f"model: {plan.shape.parameters / 1e6:,.1f} M parameters"
+    text = f"model, computed: {plan.shape.parameters / 1e6:,.1f} M parameters"
     if trained < plan.shape.parameters:
         text += f", {trained / 1e6:,.1f} M of them trained"
     return [text]
@@ -71,28 +78,32 @@ def _model(plan: Plan) -> list[str]:
 
 def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
     """Lines on the GPU and host memory of this role."""
-    where = "per GPU, GiB" if role.gpus else "host, GiB"
+    where = "per GPU, GiB, computed" if role.gpus else "host, GiB, computed"
     lines = []
     if role.memory:
         lines.append(f"{role.name} {where}: {_parts(role.memory)}")
     if role.loading > total(role.memory):
-        lines.append(f"{role.name} while loading: {_gib(role.loading):.1f} (whole, then sharded)")
+        lines.append(
+            f"{role.name} while loading, GiB, computed: {_gib(role.loading):.1f} "
+            "(whole, then sharded)"
+        )
     if role.reading:
-        lines.append(f"{role.name} while transcribing, GiB: {_parts(role.reading)}")
+        lines.append(f"{role.name} while transcribing, GiB, computed: {_parts(role.reading)}")
     if role.gpus:
-        lines.append(f"{role.name} host, GiB: {_parts(role.host)}")
+        lines.append(f"{role.name} host, GiB, computed (process: assumed): {_parts(role.host)}")
     if role.name == ENGINE and role.memory and plan.shape and isinstance(plan.config, GrpoConfig):
         work = grpo_workload(plan.config, plan.shape)
         lines.append(
-            f"{role.name} KV cache: {engine_sequences(plan):,} sequences of mean length "
+            f"{role.name} KV cache, computed: {engine_sequences(plan):,} sequences of mean length "
             f"({work.prompt} prompt tokens shared by {plan.config.rollout.group_size}, "
             f"{work.completion:.0f} of completion assumed)"
         )
     if role.gpus and resources and resources.gpu_memory:
         left = resources.gpu_memory - role.peak - RUNTIME_BYTES
         lines.append(
-            f"{role.name} GPU left: {_gib(left):.1f} of {_gib(resources.gpu_memory):.0f}, after "
-            f"{_gib(RUNTIME_BYTES):.0f} assumed for CUDA and NCCL"
+            f"{role.name} GPU left, GiB, computed: {_gib(left):.1f} of "
+            f"{_gib(resources.gpu_memory):.0f}, after {_gib(RUNTIME_BYTES):.0f} assumed for CUDA "
+            "and NCCL"
         )
     return lines
 
@@ -134,8 +145,8 @@ def _outcome(outcome: Forecast) -> list[str]:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items())
     return [
         f"step, simulated: {outcome.step_s:.1f} s; the learner's time goes into {shares}",
-        f"  idle: engines {outcome.engines_idle:.0%}, learner ranks {outcome.learners_idle:.0%}, "
-        f"scorers {outcome.scorers_idle:.0%}",
+        f"  idle, simulated: engines {outcome.engines_idle:.0%}, learner ranks "
+        f"{outcome.learners_idle:.0%}, scorers {outcome.scorers_idle:.0%}",
     ]
 
 

@@ -1,12 +1,7 @@
 """Memory formulas against the allocator of a real GPU."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "cluster"))
 from learner_peak import Case, Step
 
 from olmrl.cluster.memory import learner_memory, total

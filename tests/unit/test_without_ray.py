@@ -56,8 +56,8 @@ ABOVE = {
 }
 """Modules that import one of those."""
 
-BENCHMARKS = ("sft_gpu", "page_once")
-"""Scripts for a rented GPU, where nobody wants to install Ray first."""
+BENCHMARKS = ("kernels", "families", "learner", "sft", "optimizer", "images", "sync")
+"""Stages of the kit for a rented GPU, where nobody wants to install Ray first."""
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +69,7 @@ sys.modules["ray"] = sys.modules["vllm"] = None  # importing them fails, as wher
 modules, scripts, support = json.loads(sys.argv[1])
 for name in modules:
     importlib.import_module(name)
+sys.path.insert(0, str(Path(scripts[0]).parent))  # stages import their neighbours
 for script in scripts:
     spec = importlib.util.spec_from_file_location("script", script)
     module = sys.modules["script"] = importlib.util.module_from_spec(spec)  # dataclasses look it up
@@ -112,7 +113,7 @@ def measurements():
     """What a training step measured in a process without Ray and vLLM, once all was imported."""
     needs_ray = {f"olmrl.{name}" for name in SHELLS | ABOVE}
     free = [m for m, path in MODULES.items() if m not in needs_ray and "vllm" not in outside(path)]
-    scripts = [str(ROOT / "benchmarks" / f"{name}.py") for name in BENCHMARKS]
+    scripts = [str(ROOT / "benchmarks" / "gpu" / f"stage_{name}.py") for name in BENCHMARKS]
     arguments = json.dumps([sorted(free), scripts, str(ROOT / "tests" / "support")])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, arguments], capture_output=True, text=True, cwd=ROOT

@@ -1,5 +1,7 @@
 """What `--dry-run` prints, through the command itself."""
 
+import re
+
 import pytest
 
 from olmrl import cluster
@@ -23,8 +25,8 @@ def test_a_fitting_run_is_laid_out(capsys):
     for text in (
         "node 0: 1 RolloutWorker, 7 LearnerWorker\n",
         "node 1: 9 Scorer",
-        "LearnerWorker per GPU, GiB: weights 4.41, gradients 4.41, optimizer 8.83",
-        "KV cache:",
+        "LearnerWorker per GPU, GiB, computed: weights 4.41, gradients 4.41, optimizer 8.83",
+        "KV cache, computed:",
         "step, simulated:",
         "assumed shares",
         "algorithm.max_staleness=1, simulated:",
@@ -37,9 +39,19 @@ def test_a_run_that_does_not_fit_ends_with_keys_to_change(capsys):
         capsys, "--cluster", "1x8xH100-80G", *RECIPE, "learner.token_budget=131072"
     )
     assert code == 2
-    assert "GPU left: -" in out
+    assert "GPU left, GiB, computed: -" in out
     assert error.startswith("olmrl.grpo: LearnerWorker needs")
     assert "it fits with learner.token_budget=65536" in error
+
+
+def test_every_figure_says_how_it_came_about(capsys):
+    _, out, _ = dry_run(capsys, "--cluster", "1x8xH100-80G", *RECIPE)
+    heading, rest = out.split("counts are the configuration's; GiB are computed")
+    assert heading.splitlines()[0].endswith("GiB per GPU  GiB of host memory")
+    figures = [line for line in rest.splitlines() if re.search(r"\d\.\d|\d%", line)]
+    assert len(figures) > 8
+    ways = re.compile("computed|simulated|measured|assumed")
+    assert [line for line in figures if not ways.search(line)] == []
 
 
 def test_without_a_cluster_nothing_is_placed_or_contacted(capsys, monkeypatch):

@@ -1,0 +1,152 @@
+"""Stage b: page-once equals dense, for every registered family, on this device.
+
+The reference is the dense packing (every completion behind a prompt and an image of its own) in
+float32 on the CPU. Page-once and dense on the device are compared with it in float32, log-probs
+and every gradient, and page-once in bfloat16 within the parity guard's own bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from shapes import make_group, make_page
+from stage import Context
+
+from olmrl.config.schema import Dtype, LearnerConfig, ModelConfig
+from olmrl.data.pack import GroupItem, pack_groups
+from olmrl.learner.logprobs import HeadSpec
+from olmrl.learner.loss import LossInputs, LossOutput
+from olmrl.learner.model import prepare_policy
+from olmrl.learner.parity import DEFAULT_MEAN_GAP
+from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.models.family import Family, TinySize
+from olmrl.models.registry import FAMILIES
+from olmrl.synth.model import SPECIAL_TOKENS
+
+VOCABULARY, INIT_STD = 64, 0.05
+IDS = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
+GROUPS = (((8, 12), (9, 1, 14)), ((4, 8), (6, 3)))
+"""Patch grids and lengths of completions."""
+EXACT = {"logprobs": 2e-4, "gradient": 1e-3}
+"""Float32: largest difference of a log-prob; of a gradient, over the largest of its tensor."""
+ROUGH_COSINE = 0.97
+"""bfloat16: least cosine of a gradient with the exact one, over all parameters together."""
+WORKS = {
+    True: TinySize(64, 2, 4, 2, 128, 32, 2, 2, 64),
+    False: TinySize(512, 4, 4, 2, 1024, 160, 4, 2, 320),
+}
+"""Sizes in a rehearsal and on a card; the latter's heads are 128 and 80 wide."""
+
+
+def run(context: Context) -> None:
+    """See the module."""
+    for name, family in FAMILIES.items():
+        size = WORKS[context.rehearsal]
+        items = [make_item(family, size, k, *shape) for k, shape in enumerate(GROUPS)]
+        found, gradients = once(family, size, items, False, "cpu", "float32")
+        for page_once in (True, False):
+            packing = "page-once" if page_once else "dense"
+            with context.case(f"{name}, {packing}, float32", family=name, dtype="float32") as row:
+                mine = once(family, size, items, page_once, context.device, "float32")
+                exact(row, mine, (found, gradients))
+        with context.case(f"{name}, page-once, bfloat16", family=name, dtype="bfloat16") as row:
+            mine = once(family, size, items, True, context.device, "bfloat16")
+            rough(row, mine, (found, gradients))
+
+
+Outcome = tuple[np.ndarray, dict[str, torch.Tensor]]
+
+
+def exact(row: dict[str, Any], mine: Outcome, right: Outcome) -> None:
+    """Judge a float32 outcome."""
+    errors = {
+        name: float((gradient - right[1][name]).abs().max() / right[1][name].abs().max())
+        for name, gradient in mine[1].items()
+    }
+    worst = max(errors, key=lambda name: errors[name])
+    row |= {
+        "logprob_max_error": float(np.abs(mine[0] - right[0]).max()),
+        "gradient_max_error": errors[worst],
+        "worst_gradient": worst,
+        "bounds": EXACT,
+    }
+    row["ok"] = row["logprob_max_error"] <= EXACT["logprobs"] and errors[worst] <= EXACT["gradient"]
+
+
+def rough(row: dict[str, Any], mine: Outcome, right: Outcome) -> None:
+    """Judge a bfloat16 outcome."""
+    flat = [torch.cat([g.flatten() for g in one[1].values()]) for one in (mine, right)]
+    cosine = float(torch.nn.functional.cosine_similarity(*flat, dim=0))
+    gap = np.abs(mine[0] - right[0])
+    bound = DEFAULT_MEAN_GAP["bfloat16"]
+    row |= {
+        "logprob_mean_error": float(gap.mean()),
+        "logprob_max_error": float(gap.max()),
+        "gradient_cosine": cosine,
+        "bounds": {"logprob_mean_error": bound, "gradient_cosine": ROUGH_COSINE},
+        "ok": bool(gap.mean() <= bound and cosine >= ROUGH_COSINE),
+    }
+
+
+def once(
+    family: Family,
+    size: TinySize,
+    items: list[GroupItem],
+    page_once: bool,
+    device: str,
+    dtype: Dtype,
+) -> Outcome:
+    """Log-probs and gradients of all groups, in a single row."""
+    strategy = make_strategy(family, size, device, dtype)
+    vision = family.placeholders(strategy.model_config.to_dict())
+    (batch,) = pack_groups(items, 10**6, page_once, vision)
+    found = strategy.logprobs(batch)
+    strategy.forward_backward(batch, uneven)
+    gradients = {
+        name: whole(parameter.grad)
+        for name, parameter in strategy.policy.model.named_parameters()
+        if parameter.grad is not None
+    }
+    return found, gradients
+
+
+def whole(gradient: Any) -> torch.Tensor:
+    """A gradient on the CPU, in one piece."""
+    tensor = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
+    return tensor.float().cpu()
+
+
+def uneven(logprobs: torch.Tensor, _: torch.Tensor, inputs: LossInputs) -> LossOutput:
+    """A loss in which every target counts differently, in the order of the completions."""
+    weights = torch.arange(1, len(logprobs) + 1, device=logprobs.device) / len(logprobs)
+    loss = -(logprobs * weights).sum()
+    return LossOutput(loss, {"loss/kit": loss.detach()}, {"loss/kit": 1.0})
+
+
+def make_strategy(family: Family, size: TinySize, device: str, dtype: Dtype) -> FsdpStrategy:
+    """The same random model every time, norms and biases off their neutral values."""
+    config = family.tiny_config(size, IDS, VOCABULARY, INIT_STD)
+    vision = config.vision_config
+    if hasattr(vision, "fullatt_block_indexes"):  # windows where the family has them
+        vision.window_size, vision.fullatt_block_indexes = 56, [size.vision_depth - 1]
+    torch.manual_seed(0)
+    model = family.model_class()._from_config(config, attn_implementation="sdpa")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    policy = ModelConfig(path="random", dtype=dtype)
+    learner = LearnerConfig(use_gpu=device == "cuda")
+    model = prepare_policy(model.to(device), policy, activation_checkpointing=True)
+    return FsdpStrategy(model, policy, learner, HeadSpec(0.8, (), 16), total_steps=1)
+
+
+def make_item(
+    family: Family, size: TinySize, number: int, grid: tuple[int, int], lengths: tuple[int, ...]
+) -> GroupItem:
+    """A page with completions of some lengths."""
+    config = family.tiny_config(size, IDS, VOCABULARY, INIT_STD).to_dict()
+    vision = family.placeholders(config)
+    prompt = grid[0] * grid[1] // vision.merge_size**2 + 8
+    return make_group(make_page(family, vision, prompt, grid, number), lengths, number)
