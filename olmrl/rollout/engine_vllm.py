@@ -12,6 +12,7 @@ process needs before this module is imported.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,7 @@ class VllmEngine(Engine):
         prometheus: bool = False,
     ) -> None:
         super().__init__(encoder, config)
-        arguments = engine_arguments(encoder.model_path, config, backend, seed, trust_remote_code)
+        arguments = engine_arguments(encoder, config, backend, seed, trust_remote_code)
         arguments["disable_log_stats"] = not prometheus
         loggers: Any = None
         if prometheus:
@@ -324,11 +325,11 @@ class VllmEngine(Engine):
 
 
 def engine_arguments(
-    model_path: str, config: RolloutConfig, backend: str, seed: int, trust_remote_code: bool
+    encoder: Encoder, config: RolloutConfig, backend: str, seed: int, trust_remote_code: bool
 ) -> dict[str, Any]:
     """vLLM `EngineArgs` for a configuration, on the platform vLLM was built for."""
     arguments: dict[str, Any] = {
-        "model": model_path,
+        "model": encoder.model_path,
         "dtype": config.dtype,
         "seed": seed,
         "trust_remote_code": trust_remote_code,
@@ -336,7 +337,7 @@ def engine_arguments(
         "max_num_seqs": config.max_num_seqs,
         "enforce_eager": config.enforce_eager,
         "tensor_parallel_size": config.tensor_parallel_size,
-        "limit_mm_per_prompt": {"image": 1, "video": 0},
+        "limit_mm_per_prompt": {"image": _largest_image(encoder, config), "video": 0},
         # Pixels come normalised, so vLLM neither normalises nor caches processed images.
         "mm_device_do_normalize": False,
         "mm_processor_cache_gb": 0,
@@ -363,6 +364,16 @@ def engine_arguments(
         if config.tensor_parallel_size > 1:
             arguments["distributed_executor_backend"] = "mp"
     return arguments
+
+
+def _largest_image(encoder: Encoder, config: RolloutConfig) -> dict[str, int]:
+    """The image for which vLLM keeps memory: no page fills more than the window.
+
+    It would take the processor's own limit, which is 16,384 tokens in published models.
+    """
+    settings = encoder.family.image_settings
+    side = math.isqrt(config.max_model_len) * settings.patch_size * settings.merge_size
+    return {"count": 1, "width": side, "height": side}
 
 
 def image_key(page: EncodedPage) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from olmrl import cluster, storage
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
@@ -170,7 +172,7 @@ def _prepare(
     directory.create(text)
 
 
-def _with_defaults(schema: type[ConfigType], saved: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(schema: type[BaseModel], saved: dict[str, Any]) -> dict[str, Any]:
     """A saved configuration with the default of every key that is newer than the run.
 
     A key's default is what the code did before the key existed. Where the saved keys no longer fit
