@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from olmrl.cluster.memory import kv_bytes_per_token
+from olmrl.cluster.memory import kv_bytes_per_token, state_bytes
 from olmrl.cluster.plan import ENGINE, Plan, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.simulation.loop import Forecast, simulate
@@ -80,9 +80,12 @@ def engine_sequences(plan: Plan) -> int:
     assert isinstance(config, GrpoConfig) and shape is not None
     rollout, work = config.rollout, grpo_workload(config, shape)
     engine = next(role for role in plan.roles if role.name == ENGINE)
-    tokens = engine.memory["KV cache"] * rollout.tensor_parallel_size
-    tokens /= kv_bytes_per_token(shape, rollout.dtype)
-    return int(tokens // (work.completion + work.prompt / rollout.group_size))
+    cache = engine.memory["KV cache"] * rollout.tensor_parallel_size
+    # each sequence has a state of its own, and a share of the prompt's
+    tokens = work.completion + work.prompt / rollout.group_size
+    states = 1 + 1 / rollout.group_size
+    each = tokens * kv_bytes_per_token(shape, rollout.dtype) + states * state_bytes(shape)
+    return int(cache // each)
 
 
 def splits(plan: Plan, resources: Resources, speeds: Speeds, steps: int = _STEPS) -> list[Split]:

@@ -169,12 +169,13 @@ def _largest_moment(
     vision_block = row.patches * shape.vision.saved[compute]
     kept = 1.0 * row.tokens * shape.layers * shape.hidden * compute
     vision_kept = 1.0 * row.patches * shape.vision.count * shape.vision.width * compute
-    inside, vision_inside = max(saved), float(vision_block)
+    *recurrent, inside = saved
+    vision_inside = float(vision_block)
     if not learner.activation_checkpointing:
         counts = (stack.count for stack in shape.stacks)
         kept = sum(count * block for count, block in zip(counts, saved, strict=True))
         vision_kept = shape.vision.count * vision_block
-        inside = vision_inside = 0.0
+        recurrent, inside, vision_inside = [], 0.0, 0.0
     if model.freeze.vision and model.freeze.projector:
         vision_kept = vision_inside = 0.0
     ends = (row.tokens + row.predicted) * shape.hidden * (16 if compute == 4 else 10)
@@ -188,6 +189,8 @@ def _largest_moment(
     moments: list[Memory] = [
         around | {"activations": kept + ends, "logits": head},
         around | {"activations": kept + ends + inside},
+        # the last block attends; behind it half of the ends is gone
+        *(around | {"activations": kept + ends / 2 + block} for block in recurrent),
         {"vision features": around["vision features"] + vision_inside, "activations": ends / 2},
     ]
     return max(moments, key=total)

@@ -17,6 +17,7 @@ from olmrl.cluster.memory import (
     learner_memory,
     loading_bytes,
     on_device,
+    state_bytes,
     total,
     transcription_memory,
 )
@@ -264,6 +265,7 @@ def _check_gpu(plan: Plan, role: Role, gpu_memory: float) -> None:
     if role.name == ENGINE and isinstance(plan.config, GrpoConfig) and plan.shape:
         rollout = plan.config.rollout
         longest = 1.0 * rollout.max_model_len * kv_bytes_per_token(plan.shape, rollout.dtype)
+        longest += state_bytes(plan.shape)
         longest /= rollout.tensor_parallel_size
         fixed = total(role.memory) - role.memory["KV cache"]
         need = (fixed + longest) / rollout.gpu_memory_utilization

@@ -60,6 +60,10 @@ CASES = [
     Case(SIZES["tiny"], 768, 20, checkpointing=False, family="qwen3_vl"),
     Case(SIZES["tiny"], 2048, 16, checkpointing=False, dtype="bfloat16", family="qwen3_vl"),
     Case(SIZES["tiny"], 4096, 8, checkpointing=True, family="qwen3_vl"),
+    # blocks of two kinds, one of them recurrent
+    Case(WIDE, 768, 16, checkpointing=True, family="qwen3_5"),
+    Case(SIZES["tiny"], 2048, 16, checkpointing=False, dtype="bfloat16", family="qwen3_5"),
+    Case(SIZES["tiny"], 4096, 8, checkpointing=True, family="qwen3_5"),
 ]
 
 

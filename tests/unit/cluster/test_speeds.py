@@ -85,6 +85,17 @@ def test_the_kv_cache_limits_what_runs_together():
     assert predict(small, speeds).step_s > predict(roomy, speeds).step_s
 
 
+def test_recurrent_states_fill_the_cache_beside_keys_and_values():
+    """By hand for Qwen3.5-0.8B: 6 layers of keys and values, 18 of states.
+
+    A sequence has 1000 tokens of its own and a sixteenth of the prompt's 1410, of 12,288 bytes
+    each, and 17/16 states of 18 x (16 x 128 x 128 + 3 x 6144) float32 numbers.
+    """
+    run = config("model.path=Qwen/Qwen3.5-0.8B", "rollout.group_size=16", "rollout.kv_cache_gb=10")
+    each = (1000 + 1410 / 16) * 12288 + 17 / 16 * 18 * (16 * 128**2 + 3 * 6144) * 4
+    assert engine_sequences(make_plan(run, H100)) == int(10 * 2**30 / each) == 308
+
+
 def test_changed_keys_print_as_overrides():
     change = Change("learner", "cpu_offload", True)
     assert str(change) == "learner.cpu_offload=true"

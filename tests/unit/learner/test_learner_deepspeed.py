@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch.distributed.checkpoint as dcp
 import yaml
+from family_models import make_family_model
 from learner_tiny import BANNED, make_group, make_model, pack
 
 from olmrl.checkpoint.state import CheckpointStore
@@ -147,4 +148,12 @@ def test_settings_deepspeed_cannot_honour_are_refused(learner, message):
     keys = LearnerConfig(use_gpu=False, strategy="deepspeed", **learner)
     model = prepare_policy(make_model(), config)
     with pytest.raises(ValueError, match=message):
+        DeepspeedStrategy(model, config, keys, HeadSpec(), total_steps=3)
+
+
+def test_a_decay_that_bfloat16_would_round_is_refused():
+    config = ModelConfig(path="tiny", dtype="bfloat16")
+    keys = LearnerConfig(use_gpu=False, strategy="deepspeed")
+    model = prepare_policy(make_family_model("qwen3_5"), config)
+    with pytest.raises(ValueError, match=r"Qwen3\.5 needs .* in float32; set learner\.strategy"):
         DeepspeedStrategy(model, config, keys, HeadSpec(), total_steps=3)
