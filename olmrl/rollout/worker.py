@@ -19,7 +19,7 @@ from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import unpack_block
 from olmrl.rollout.engine import Engine, EngineStats, InFlight
-from olmrl.rollout.environment import engine_environment, pin_to_cores, quiet
+from olmrl.rollout.environment import check_vllm, engine_environment, pin_to_cores, quiet
 from olmrl.rollout.requests import Generated, GenerationRequest
 from olmrl.types import Float32Array, Int32Array, PolicyVersion, SamplingSpec
 from olmrl.weight_sync.checksum import Checksums
@@ -214,7 +214,8 @@ def build_engine(spec: WorkerSpec) -> Engine:
     """The engine a specification asks for.
 
     Raises:
-        ValueError: vLLM is configured but not installed, or refuses the model.
+        ValueError: vLLM is configured, but missing or of a version that does not fit, or it
+            refuses the model.
     """
     # Deferred imports: environment and core pinning must come before torch and vLLM, and the
     # Driver, which imports this module, needs neither.
@@ -225,13 +226,9 @@ def build_engine(spec: WorkerSpec) -> Engine:
 
         device = None if spec.use_gpu else "cpu"
         return HfEngine(encoder, spec.config, device=device, trust_remote_code=trust)
-    try:
-        from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"rollout.engine: vllm cannot be imported ({error}); install the cpu or gpu extra, or "
-            "set rollout.engine: hf"
-        ) from error
+    check_vllm()
+    from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415
+
     return VllmEngine(
         encoder,
         spec.config,

@@ -49,14 +49,16 @@ def test_the_dashboard_listens_on_loopback(cloud):
     assert re.findall(r"--dashboard-host=(\S+)", start) == ["127.0.0.1"]
 
 
-def test_nodes_install_this_folder_on_the_ray_of_their_image(cloud, project, allowed_ray):
+def test_nodes_install_this_folder_on_the_ray_of_their_image(
+    cloud, project, allowed_ray, pinned_ray
+):
     image = re.fullmatch(r"rayproject/ray:([\d.]+)-py(\d)(\d+)-gpu", cloud["docker"]["image"])
     version, python = image[1], f"{image[2]}.{image[3]}"
     assert version in allowed_ray
     assert python in Requirement(f"python{project['requires-python']}").specifier
 
     install = next(c for c in cloud["setup_commands"] if "--editable" in c)
-    assert f'"ray[default,data,train]=={version}"' in install
+    assert version == pinned_ray and "--constraint launch/constraints-gpu.txt " in install
     extras = re.search(r"\.\[([a-z0-9,-]+)\]", install)[1].split(",")
     assert "gpu" in extras
     assert set(extras) <= set(project["optional-dependencies"])
