@@ -2,12 +2,17 @@
 
 The reference is the dense packing (every completion behind a prompt and an image of its own) in
 float32 on the CPU. Page-once and dense on the device are compared with it in float32, log-probs
-and every gradient, and page-once in bfloat16 within the parity guard's own bound.
+and every gradient, and page-once in bfloat16 within the parity guard's own bound. Families with a
+recurrence are compared with its fused kernels, where they are installed, and without.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,6 +26,7 @@ from olmrl.learner.loss import LossInputs, LossOutput
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.parity import DEFAULT_MEAN_GAP
 from olmrl.learner.strategy_fsdp import FsdpStrategy
+from olmrl.models import delta_net
 from olmrl.models.family import Family, TinySize
 from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import SPECIAL_TOKENS
@@ -51,9 +57,33 @@ def run(context: Context) -> None:
             with context.case(f"{name}, {packing}, float32", family=name, dtype="float32") as row:
                 mine = once(family, size, items, page_once, context.device, "float32")
                 exact(row, mine, (found, gradients))
+                if family.is_recurrent:
+                    row["recurrence"] = "flash-linear-attention" if fused() else "torch"
+        if family.is_recurrent:
+            case = f"{name}, page-once, float32, recurrence in torch"
+            with context.case(case, family=name, dtype="float32") as row, in_torch():
+                mine = once(family, size, items, True, context.device, "float32")
+                exact(row, mine, (found, gradients))
+                row["recurrence"] = "torch"
         with context.case(f"{name}, page-once, bfloat16", family=name, dtype="bfloat16") as row:
             mine = once(family, size, items, True, context.device, "bfloat16")
             rough(row, mine, (found, gradients))
+
+
+def fused() -> bool:
+    """Whether transformers found the kernels of a recurrence."""
+    return importlib.util.find_spec("fla") is not None
+
+
+@contextmanager
+def in_torch() -> Iterator[None]:
+    """Recurrences without their kernels."""
+    plain = {
+        name: getattr(delta_net, name).__wrapped__
+        for name in ("torch_chunk_gated_delta_rule", "causal_conv1d_fn")
+    }
+    with mock.patch.multiple(delta_net, **plain):
+        yield
 
 
 Outcome = tuple[np.ndarray, dict[str, torch.Tensor]]

@@ -44,7 +44,7 @@ KEPT = (
 
 def run(context: Context) -> None:
     """See the module."""
-    steps = 8 if context.rehearsal else 10
+    steps = 4 if context.rehearsal else 10
     with tempfile.TemporaryDirectory(prefix="kit-") as folder:
         work = Path(folder)
         pages = write_data_set(work / "pages", train=2 * steps, heldout=0, sft=0, seed=3)
