@@ -17,7 +17,6 @@ from olmrl.cluster.memory import RUNTIME_BYTES, Row, learner_memory, total
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.pack import GroupItem, ScoredCompletion
-from olmrl.learner.attention import find_spans
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, prepare_policy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
@@ -25,6 +24,7 @@ from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.registry import FAMILIES
 from olmrl.models.shape import ModelShape
+from olmrl.models.spans import find_spans
 from olmrl.types import EncodedPage, PackedBatch
 
 FAMILY = FAMILIES["qwen2_5_vl"]

@@ -25,7 +25,8 @@ from stage import Context
 from torch import Tensor
 
 from olmrl.learner import attention
-from olmrl.learner.attention import Kernel, VisionSegments, find_spans, make_plan
+from olmrl.learner.attention import Kernel, VisionSegments, make_plan
+from olmrl.models.spans import find_spans
 
 PACKAGES = (
     "torch",
@@ -215,7 +216,7 @@ def compare_kernels(context: Context, name: str, layout: Layout, width: int, dty
         about = {"kernel": kernel, "layout": name, "width": width, "dtype": dtype}
         with context.case(f"{kernel}, {name}, {width}, {dtype}", **about) as row:
             made = inputs(len(segment), width, dtype, context.device)
-            plan = make_plan(segment, prefix, kernel, context.device)
+            plan = make_plan(find_spans(segment, prefix), kernel, context.device)
             seen = sees(layout, context.device)
             if forward_only:
                 made = [x.detach() for x in made]
@@ -266,7 +267,7 @@ def recompiles(context: Context, unit: int) -> None:
 
 def plan_and_run(layout: Layout, made: list[Tensor], device: str) -> None:
     """FlexAttention on one row, backward too where inputs ask for it."""
-    out = make_plan(*layout.ids, "flex", device).attend(*made[:3], 0.1)
+    out = make_plan(find_spans(*layout.ids), "flex", device).attend(*made[:3], 0.1)
     if out.requires_grad:
         (out.float() * made[3]).sum().backward()
 
@@ -290,9 +291,10 @@ def speed(context: Context) -> None:
                 for count in (heads, kv_heads, kv_heads)
             )
             plan_s = typical(
-                context.device, lambda k=kernel: make_plan(segment, prefix, k, context.device)
+                context.device,
+                lambda k=kernel: make_plan(spans, k, context.device),
             )
-            plan = make_plan(segment, prefix, kernel, context.device)
+            plan = make_plan(spans, kernel, context.device)
 
             def forward(plan: Any = plan, made: Any = (query, key, value)) -> Tensor:
                 return plan.attend(*made, width**-0.5)

@@ -84,7 +84,9 @@ def streams(strategy: FsdpStrategy, bucket: int) -> dict[str, Any]:
     family = family_of(strategy.model_config)
 
     def cast() -> Iterator[NamedTensor]:
-        return cast_and_count(strategy.named_weights(), torch.bfloat16, None, family)
+        return cast_and_count(
+            strategy.named_weights(dtype=torch.bfloat16), torch.bfloat16, None, family
+        )
 
     def packed() -> Iterator[NamedTensor]:
         for group in groups(cast(), bucket):

@@ -164,7 +164,7 @@ def make_model(
         ValueError: Unknown size or family, or texts the tokenizer cannot learn from.
     """
     if size not in SIZES:
-        raise ValueError(f"size: {size!r} is unknown, allowed are {', '.join(SIZES)}")
+        raise ValueError(f"size: {size!r} is unknown; allowed: {', '.join(SIZES)}")
     known = registry.family(family, "family")
     tokenizer = make_tokenizer(texts, vocab_size)
     config = make_config(tokenizer, SIZES[size], init_std, known)
