@@ -105,7 +105,10 @@ def test_every_registered_family_is_compared(rehearsal):
     found = rows(rehearsal, "b").values()
     assert {row["family"] for row in found} == set(FAMILIES)
     assert len(found) == sum(3 + family.is_recurrent for family in FAMILIES.values())
-    assert all(row["gradient_max_error"] < 1e-4 for row in found if row["dtype"] == "float32")
+    for row in found:
+        # the gradient of a random recurrence's decay is a small difference of large terms
+        bound = 1e-3 if FAMILIES[row["family"]].is_recurrent else 1e-4
+        assert row["dtype"] != "float32" or row["gradient_max_error"] < bound, row
 
 
 def test_the_learner_stage_shows_its_arithmetic(rehearsal):
