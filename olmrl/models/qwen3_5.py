@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from olmrl.models.family import Family, ImageFeatures, TinySize, Treatment
-from olmrl.models.qwen3_vl import Qwen3VL
+from olmrl.models.family import ImageFeatures, TinySize, Treatment
+from olmrl.models.qwen3_vl import Qwen3
 from olmrl.models.qwen_vl import QwenVL, text_of
 from olmrl.models.shape import Blocks, ModelShape
 from olmrl.models.spans import Span
@@ -73,14 +73,13 @@ def _published(
     }
 
 
-class Qwen35(Qwen3VL):
+class Qwen35(Qwen3):
     """`qwen3_5`."""
 
     model_type = "qwen3_5"
     title = "Qwen3.5"
     banned_tokens = (*QwenVL.banned_tokens, "<think>", "</think>")
     chat_arguments: ClassVar = {"enable_thinking": False}
-    parts: ClassVar = QwenVL.parts
     engine_fused = (
         *QwenVL.engine_fused,
         (r"\.in_proj_(qkv|z)\.", ".in_proj_qkvz."),
@@ -103,9 +102,7 @@ class Qwen35(Qwen3VL):
     def shape(self, config: Mapping[str, Any]) -> ModelShape:
         """See `Family`."""
         text = {**_DEFAULTS, **text_of(config)}
-        vision = {**config["vision_config"], "deepstack_visual_indexes": ()}
-        rest = {k: v for k, v in config.items() if k not in ("text_config", "vision_config")}
-        shape = super().shape({**rest, "text_config": text, "vision_config": vision})
+        shape = super().shape({**config, "text_config": text})
         recurrent = layer_types(text).count("linear_attention")
         attending = replace(
             _attending_blocks(text, shape.language), count=shape.language.count - recurrent
@@ -143,7 +140,7 @@ class Qwen35(Qwen3VL):
         """See `Family`."""
         from olmrl.models.delta_net import PackedDeltaNet  # noqa: PLC0415
 
-        QwenVL.quicken(self, model, normalisation)  # there is no deepstack
+        super().quicken(model, normalisation)
         for layer in self._recurrent_layers(model):
             PackedDeltaNet.take_over(layer)
 
@@ -160,12 +157,6 @@ class Qwen35(Qwen3VL):
         from olmrl.models.delta_net import RecurrencePlan  # noqa: PLC0415
 
         return RecurrencePlan(spans, config.text_config.linear_conv_kernel_dim - 1, device)
-
-    def encode_images(
-        self, tower: nn.Module, patches_VK: Tensor, grid: Tensor, arguments: Mapping[str, Any]
-    ) -> ImageFeatures:
-        """See `Family`."""
-        return Family.encode_images(self, tower, patches_VK, grid, arguments)
 
     def language_arguments(self, features: ImageFeatures, image_at_F: Tensor) -> dict[str, Any]:
         """See `Family`."""
@@ -191,11 +182,6 @@ class Qwen35(Qwen3VL):
                 "mrope_section": [4, 2, 2],
             },
         }
-
-    def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
-        tower = super()._tiny_tower(size)
-        del tower["deepstack_visual_indexes"]
-        return tower
 
 
 def layer_types(text: Mapping[str, Any]) -> list[str]:

@@ -51,31 +51,23 @@ def _published(hidden: int, layers: int, inner: int, heads: int) -> dict[str, An
     }
 
 
-class Qwen3VL(QwenVL):
-    """`qwen3_vl`."""
+class Qwen3(QwenVL):
+    """The vision half of Qwen3-VL and Qwen3.5, and how their files name tensors."""
 
-    model_type = "qwen3_vl"
-    title = "Qwen3-VL"
     image_settings = ImageSettings(
         patch_size=16,
         min_pixels=2**16,
         max_pixels=2**24,
         normalisation=Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3),
     )
-    parts: ClassVar = {**QwenVL.parts, "model.visual.deepstack_merger_list.": "projector"}
     published_names = ()
-    published: ClassVar = {
-        "Qwen/Qwen3-VL-2B-Instruct": _published(2048, 28, 6144, 16),
-        "Qwen/Qwen3-VL-4B-Instruct": _published(2560, 36, 9728, 32),
-        "Qwen/Qwen3-VL-8B-Instruct": _published(4096, 36, 12288, 32),
-    }
 
     def shape(self, config: Mapping[str, Any]) -> ModelShape:
         """See `Family`."""
         text, vision = text_of(config), config["vision_config"]
         width, merge = vision["hidden_size"], vision.get("spatial_merge_size", 2)
         hidden, merged = text["hidden_size"], vision["hidden_size"] * merge**2
-        taps = len(vision["deepstack_visual_indexes"])
+        taps = self._taps(vision)
         stages = ({"linear_fc1": (merged, merged)}, {"linear_fc2": (merged, hidden)})
         # the last merger normalises patches, those of deepstack merged ones
         norms = 2 * width + taps * 2 * merged
@@ -92,25 +84,9 @@ class Qwen3VL(QwenVL):
             tower_small=(1 + vision["num_position_embeddings"]) * width,
         )
 
-    def model_class(self) -> type[PreTrainedModel]:
-        """See `Family`."""
-        from transformers import Qwen3VLForConditionalGeneration  # noqa: PLC0415
-
-        return Qwen3VLForConditionalGeneration
-
-    def norm_types(self) -> tuple[type[nn.Module], ...]:
-        """See `Family`."""
-        from torch import nn  # noqa: PLC0415
-        from transformers.models.qwen3_vl import modeling_qwen3_vl  # noqa: PLC0415
-
-        return (nn.LayerNorm, modeling_qwen3_vl.Qwen3VLTextRMSNorm)
-
-    def quicken(self, model: Any, normalisation: Normalisation) -> None:
-        """See `Family`; deepstack features are added by position, not through a mask."""
-        from olmrl.models.vision import add_features  # noqa: PLC0415
-
-        super().quicken(model, normalisation)
-        self.language(model)._deepstack_process = add_features
+    def _taps(self, vision: Mapping[str, Any]) -> int:
+        """Vision blocks whose features language layers take."""
+        return 0
 
     def vision_layout(self, config: Any, grid_thw: Sequence[Sequence[int]]) -> VisionLayout:
         """See `Family`; positions are interpolated by transformers."""
@@ -135,6 +111,52 @@ class Qwen3VL(QwenVL):
             },
             {"cu_seqlens": whole},
         )
+
+    def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
+        return {
+            "hidden_size": size.vision_hidden,
+            "intermediate_size": size.vision_intermediate,
+            "out_hidden_size": size.hidden,
+            "num_position_embeddings": _POSITIONS**2,
+        }
+
+    def _processor_classes(self) -> tuple[Any, Any]:
+        from transformers import Qwen3VLProcessor, Qwen3VLVideoProcessor  # noqa: PLC0415
+
+        return Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+
+class Qwen3VL(Qwen3):
+    """`qwen3_vl`."""
+
+    model_type = "qwen3_vl"
+    title = "Qwen3-VL"
+    parts: ClassVar = {**QwenVL.parts, "model.visual.deepstack_merger_list.": "projector"}
+    published: ClassVar = {
+        "Qwen/Qwen3-VL-2B-Instruct": _published(2048, 28, 6144, 16),
+        "Qwen/Qwen3-VL-4B-Instruct": _published(2560, 36, 9728, 32),
+        "Qwen/Qwen3-VL-8B-Instruct": _published(4096, 36, 12288, 32),
+    }
+
+    def model_class(self) -> type[PreTrainedModel]:
+        """See `Family`."""
+        from transformers import Qwen3VLForConditionalGeneration  # noqa: PLC0415
+
+        return Qwen3VLForConditionalGeneration
+
+    def norm_types(self) -> tuple[type[nn.Module], ...]:
+        """See `Family`."""
+        from torch import nn  # noqa: PLC0415
+        from transformers.models.qwen3_vl import modeling_qwen3_vl  # noqa: PLC0415
+
+        return (nn.LayerNorm, modeling_qwen3_vl.Qwen3VLTextRMSNorm)
+
+    def quicken(self, model: Any, normalisation: Normalisation) -> None:
+        """See `Family`; deepstack features are added by position, not through a mask."""
+        from olmrl.models.vision import add_features  # noqa: PLC0415
+
+        super().quicken(model, normalisation)
+        self.language(model)._deepstack_process = add_features
 
     def encode_images(
         self, tower: nn.Module, patches_VK: Tensor, grid: Tensor, arguments: Mapping[str, Any]
@@ -164,21 +186,13 @@ class Qwen3VL(QwenVL):
             },
         }
 
+    def _taps(self, vision: Mapping[str, Any]) -> int:
+        return len(vision["deepstack_visual_indexes"])
+
     def _tiny_tower(self, size: TinySize) -> dict[str, Any]:
-        """As in published models, deepstack ends before the last block and the last layer."""
-        taps = min(3, size.vision_depth - 1, size.layers - 1)
-        return {
-            "hidden_size": size.vision_hidden,
-            "intermediate_size": size.vision_intermediate,
-            "out_hidden_size": size.hidden,
-            "num_position_embeddings": _POSITIONS**2,
-            "deepstack_visual_indexes": list(range(taps)),
-        }
-
-    def _processor_classes(self) -> tuple[Any, Any]:
-        from transformers import Qwen3VLProcessor, Qwen3VLVideoProcessor  # noqa: PLC0415
-
-        return Qwen3VLProcessor, Qwen3VLVideoProcessor
+        """As in published towers, deepstack ends before the last block."""
+        taps = min(3, size.vision_depth - 1, size.layers)
+        return super()._tiny_tower(size) | {"deepstack_visual_indexes": list(range(taps))}
 
 
 def _language_blocks(text: Mapping[str, Any]) -> Blocks:
