@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from family_models import IDS, SIZE, make_family_config, make_family_model, make_page
 from learner_tiny import BANNED, IMAGE, dense_logprobs, pack
 from safetensors import safe_open
@@ -185,6 +186,26 @@ def test_features_of_a_frozen_tower_are_kept_and_give_the_same(known):
     known.tower(model).register_forward_hook(lambda *_: calls.append(1))
     first, again = strategy.logprobs(batch), strategy.logprobs(batch)
     assert np.array_equal(first, again) and len(calls) == 1
+
+
+def test_a_restored_learner_goes_on_as_the_unbroken_one(known, tmp_path):
+    def steps(strategy, number):
+        for _ in range(number):
+            strategy.forward_backward(batch, negative_sum)
+            strategy.optim_step()
+
+    batch = pack(make_family_model(known.model_type), pages(known.model_type))
+    unbroken = strategy_of(make_family_model(known.model_type))
+    steps(unbroken, 2)
+    dcp.save(unbroken.state_dict(), checkpoint_id=tmp_path)
+    steps(unbroken, 2)
+    restored = strategy_of(make_family_model(known.model_type, seed=1))
+    state = restored.state_dict()
+    dcp.load(state, checkpoint_id=tmp_path)
+    restored.load_state_dict(state)
+    steps(restored, 2)
+    for (name, a), (_, b) in zip(restored.named_weights(), unbroken.named_weights(), strict=True):
+        assert torch.equal(a, b), name
 
 
 def test_every_parameter_has_a_part_and_a_treatment(known):
