@@ -132,6 +132,9 @@ class GrpoDriver(Driver[BufferView]):
         if self._feed is not None:
             self._feed.close()
 
+    def _abandon(self) -> None:
+        self._close()
+
     # -- pages out
 
     def _begin(self, view: BufferView) -> None:

@@ -77,6 +77,8 @@ def run_command(
         Exit code: 0 done, 1 the run failed, 2 the request was wrong.
     """
     quiet_libraries()
+    # A thread that outlives the run would start a Ray of its own.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         config = _absolute(load(schema, arguments.config, arguments.overrides))
         os.environ["OLMRL_EQUATIONS_RENDERER"] = config.markup.equations.renderer

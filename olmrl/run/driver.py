@@ -68,6 +68,16 @@ class Driver(ABC, Generic[ViewType]):
             RunStopped: Too many bad pages.
             Exception: What the learner failed with.
         """
+        try:
+            self._loop(learner_error, stop)
+        except BaseException:
+            self._abandon()
+            raise
+        self._close()
+
+    def _loop(
+        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
+    ) -> None:
         while True:
             error = learner_error()
             if error is not None:
@@ -87,7 +97,6 @@ class Driver(ABC, Generic[ViewType]):
             self._write_rows(view)
             if view.finished and self._may_end():
                 break
-        self._close()
 
     # -- what differs between SFT and GRPO
 
@@ -120,6 +129,10 @@ class Driver(ABC, Generic[ViewType]):
 
     def _close(self) -> None:
         """Release what the loop has started."""
+
+    @abstractmethod
+    def _abandon(self) -> None:
+        """End what still runs beside a loop that failed: it would speak after the error."""
 
     # -- what both share
 

@@ -128,6 +128,10 @@ class SftDriver(Driver[FeedView]):
         self._log_samples()
         self.tally = self._ended.get(self._trained, self.tally)
 
+    def _abandon(self) -> None:
+        # threads that wait for room in the feed end with it
+        ray.kill(self._actor)
+
     # -- feeding (in threads of its own, as `put` waits while the learner is behind)
 
     def _in_background(self, work: Callable[..., None], *arguments: Any) -> None:

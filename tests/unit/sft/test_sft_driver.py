@@ -178,6 +178,11 @@ def test_a_learner_that_gives_up_ends_the_driver(tmp_path: Path, tiny_model: Pat
     run.train(0)
     run.learner_error = ValueError("a rank ran out of memory")
     assert run.failure() is run.learner_error
+    # nothing is left that would speak after the error
+    deadline = time.monotonic() + 20
+    while feeding := [t for t in threading.enumerate() if t.name == "_feed_training"]:
+        assert time.monotonic() < deadline, feeding
+        time.sleep(0.05)
 
 
 def test_an_epoch_that_keeps_no_page_ends_the_run_though_pages_were_kept_before(
