@@ -172,6 +172,7 @@ def test_a_run_that_is_asked_to_stop_gives_out_no_new_step_and_ends_with_the_lea
 
 
 def test_a_learner_that_gives_up_ends_the_driver(tmp_path: Path, tiny_model: Path):
+    before = set(threading.enumerate())
     run = Run(tmp_path, tiny_model, settings(tmp_path, make_pairs(tmp_path / "set", 4), steps=100))
     run.start()
     run.begin()
@@ -180,7 +181,7 @@ def test_a_learner_that_gives_up_ends_the_driver(tmp_path: Path, tiny_model: Pat
     assert run.failure() is run.learner_error
     # nothing is left that would speak after the error
     deadline = time.monotonic() + 20
-    while feeding := [t for t in threading.enumerate() if t.name == "_feed_training"]:
+    while feeding := {t for t in threading.enumerate() if t.name == "_feed_training"} - before:
         assert time.monotonic() < deadline, feeding
         time.sleep(0.05)
 
