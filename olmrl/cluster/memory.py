@@ -11,9 +11,10 @@ same letters with a v for the vision tower). Every figure is the peak of one ran
     head       chunk x vocabulary logits in float32, four of them, and the head's float32 gradient
 
 The peak is at rest + gathered + the largest of three moments of the backward pass (in the head, in
-the last language block, in the last vision block), or the moment when the optimizer's foreach
-kernels hold a copy of the shard. Before training each rank loads the whole model (`loading_bytes`);
-to transcribe evaluation pages it holds a whole one again (`transcription_memory`).
+the last language block, in the last vision block), or the moment when Muon holds the updates of
+its shard beside it (AdamW is fused and needs no room). Before training each rank loads the whole
+model (`loading_bytes`); to transcribe evaluation pages it holds a whole one again
+(`transcription_memory`).
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def learner_memory(
         resident | _gathered(shape, model, learner) | _largest_moment(shape, model, learner, row)
     )
     peaks = [training]
-    if learner.use_gpu and not learner.cpu_offload:
+    if learner.use_gpu and not learner.cpu_offload and learner.optimizer.name == "muon":
         peaks.append(resident | {"optimizer step": shape.trained(model) * 4 / learner.workers})
     largest = max(peaks, key=total)
     return {name: size for name, size in largest.items() if size}

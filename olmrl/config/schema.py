@@ -164,7 +164,7 @@ class RolloutConfig(Section):
     gpu_memory_utilization: Fraction = 0.9
     """Share of GPU memory that an engine may use."""
     kv_cache_gb: Positive | None = None
-    """KV cache in GiB on CPU engines."""
+    """KV cache in GiB; null: what `gpu_memory_utilization` leaves, or vLLM's default on a CPU."""
     dtype: Dtype = "bfloat16"
     """Engine precision."""
     enforce_eager: bool = False

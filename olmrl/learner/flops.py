@@ -16,7 +16,7 @@ from olmrl.config.schema import LoraConfig, ModelConfig
 from olmrl.hardware import find_gpu
 from olmrl.metrics import Mean, Measurements, Sum
 from olmrl.models.cost import CostModel
-from olmrl.models.shape import Layers, ModelShape
+from olmrl.models.shape import Blocks, Layers, ModelShape
 from olmrl.types import PackedBatch
 
 
@@ -132,6 +132,8 @@ def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> C
     token = read = scanned = 0.0
     for stack in shape.stacks:
         products, share = _through(stack, lora, reached=merged > 0 or token > 0)
+        if stack is shape.recurrent and not products:
+            products, share = _behind_attention(shape, stack, lora)
         token += products
         if stack.scan:
             scanned = share
@@ -148,6 +150,17 @@ def _adapted_backward(cost: CostModel, shape: ModelShape, lora: LoraConfig) -> C
         patch_pair=cost.patch_pair * 2 * seen,
         scan=cost.scan * 2 * scanned,
     )
+
+
+def _behind_attention(shape: ModelShape, stack: Blocks, lora: LoraConfig) -> tuple[float, float]:
+    """As `_through`, of recurrent blocks where only those that attend have adapters.
+
+    Kinds of blocks alternate evenly, those that attend last, so that one share comes before all.
+    """
+    if not any(name in lora.target_modules for name in shape.language.matrices):
+        return 0.0, 0.0
+    behind = stack.count - stack.count // shape.language.count
+    return float(behind * stack.products), behind / stack.count
 
 
 def _through(blocks: Layers, lora: LoraConfig, reached: bool) -> tuple[float, float]:

@@ -6,6 +6,7 @@ compute dtype and with adapters merged, and reads its pages with that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,6 +35,9 @@ def whole_copy(strategy: Strategy, config: ModelConfig) -> Any:
             .model_class()
             ._from_config(described, dtype=TORCH_DTYPES[config.dtype], attn_implementation="sdpa")
         )
+    for name, parameter in model.named_parameters():
+        if re.fullmatch(family_of(described).float32, name):
+            parameter.data = parameter.data.float()
     state = model.state_dict()
     for name, tensor in strategy.named_weights(dtype=model.dtype):
         state[name].copy_(tensor)
@@ -49,7 +53,7 @@ def generate_greedily(
     max_tokens: int,
     batch_pages: int,
 ) -> Iterator[Int32Array]:
-    """Read pages greedily, vision placeholders banned as in the engines.
+    """Read pages greedily, special tokens banned as in the engines.
 
     Args:
         model: From `whole_copy`.

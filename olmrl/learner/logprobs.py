@@ -24,7 +24,7 @@ class HeadSpec:
     temperature: float = 1.0
     """Logits are divided by it."""
     banned_ids: tuple[int, ...] = ()
-    """Token ids (vision placeholders) that have probability 0."""
+    """Token ids that have probability 0."""
     chunk: int = 1024
     """C, predicted tokens per chunk."""
     float32: bool = False

@@ -98,8 +98,7 @@ def prepare_policy(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if compile_blocks:
         for block in known.language(model).layers:
-            # the forward pass alone: compiled with what FSDP hangs around it, a first step takes
-            # minutes
+            # the forward pass alone: if FSDP's hooks are compiled too, the first step takes minutes
             block.forward = torch.compile(block.forward, dynamic=True)
     return model
 
@@ -133,10 +132,12 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
         raise ValueError(
             "model.lora: peft is not installed; install olmrl[lora] or set model.lora to null"
         ) from error
-    layers = [f".{name}" for name, _ in model.named_modules()]
+    layers = [f".{name}" for name, part in model.named_modules() if isinstance(part, nn.Linear)]
     unknown = [t for t in lora.target_modules if not any(x.endswith(f".{t}") for x in layers)]
     if unknown:
-        raise ValueError(f"model.lora.target_modules: the model has no {', '.join(unknown)}")
+        raise ValueError(
+            f"model.lora.target_modules: the model has no linear layer {', '.join(unknown)}"
+        )
     try:
         model.add_adapter(
             peft.LoraConfig(

@@ -106,6 +106,10 @@ class Optim:
     def restore_schedule(self, steps: int) -> None:
         """Set the learning rates as they were after `steps` steps."""
         self.steps = steps
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, torch.optim.AdamW):
+                for group in optimizer.param_groups:
+                    group["fused"] = True  # a checkpoint may say otherwise
         for schedule in self.schedules:
             schedule.last_epoch = steps
             for group, base, factor in zip(

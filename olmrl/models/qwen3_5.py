@@ -115,6 +115,8 @@ class Qwen35(Qwen3):
         """See `Family`."""
         from transformers import Qwen3_5ForConditionalGeneration  # noqa: PLC0415
 
+        # read as it is stored, whatever the dtype of the rest
+        Qwen3_5ForConditionalGeneration._keep_in_fp32_modules_strict = ["A_log"]
         return Qwen3_5ForConditionalGeneration
 
     def norm_types(self) -> tuple[type[nn.Module], ...]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForImageTextToText
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
@@ -74,7 +73,7 @@ class HfEngine(Engine):
     ) -> None:
         super().__init__(encoder, config)
         self._device = torch.device(device or _best_device())
-        model: Any = AutoModelForImageTextToText.from_pretrained(
+        model: Any = encoder.family.model_class().from_pretrained(
             encoder.model_path,
             dtype=getattr(torch, config.dtype),
             attn_implementation="sdpa",
@@ -224,8 +223,10 @@ class HfEngine(Engine):
         numbers = uniforms(request.seeds, [len(decoding.tokens)] * len(request.seeds))
         top_p = request.sampling.top_p
         nucleus = None if top_p == 1.0 else torch.full((len(numbers),), top_p)
-        # on the CPU: not every device has float64
-        return draw(logprobs_GV.cpu(), torch.from_numpy(numbers), nucleus).to(self._device)
+        # Apple's GPUs have no float64
+        place = torch.device("cpu") if self._device.type == "mps" else self._device
+        on = (None if x is None else x.to(place) for x in (torch.from_numpy(numbers), nucleus))
+        return draw(logprobs_GV.to(place), *on).to(self._device)
 
     def _collect(self, decoding: _Decoding) -> list[Generated]:
         group, length = decoding.group, len(decoding.tokens)

@@ -107,6 +107,11 @@ class VllmEngine(Engine):
             # Deferred: of vLLM's newer layers, which other families do without.
             from olmrl.rollout import vllm_float32  # noqa: PLC0415
 
+            if config.tensor_parallel_size > 1:
+                raise ValueError(
+                    "rollout.tensor_parallel_size: must be 1 for float32 engines of "
+                    f"{encoder.family.title} on a CPU, got {config.tensor_parallel_size}"
+                )
             vllm_float32.install()
         # Its outputs are typed for every task vLLM serves; here they are always completions.
         self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
@@ -149,15 +154,18 @@ class VllmEngine(Engine):
                 detokenize=False,
             )
             self._llm.add_request("score", self._input(image, ids), parameters)
-            while True:
+            scored = None
+            while scored is None:
                 for output in self._llm.step():
                     if output.request_id == "score":
-                        rows = output.prompt_logprobs[len(page.prompt_ids) :]
-                        values = [row[t].logprob for row, t in zip(rows, token_ids, strict=True)]
-                        return np.asarray(values, dtype=np.float32)
+                        scored = output
+                        continue
                     finished = self._finish(output)
                     if finished is not None:
                         self._loop.emit(finished)
+            rows = scored.prompt_logprobs[len(page.prompt_ids) :]
+            values = [row[t].logprob for row, t in zip(rows, token_ids, strict=True)]
+            return np.asarray(values, dtype=np.float32)
 
         return self._loop.call(work)
 
@@ -367,12 +375,13 @@ def engine_arguments(
 
 
 def _largest_image(encoder: Encoder, config: RolloutConfig) -> dict[str, int]:
-    """The image for which vLLM keeps memory: no page fills more than the window.
+    """The image for which vLLM keeps memory: as many tokens as a step may encode.
 
     It would take the processor's own limit, which is 16,384 tokens in published models.
     """
     settings = encoder.family.image_settings
-    side = math.isqrt(config.max_model_len) * settings.patch_size * settings.merge_size
+    tokens = max(config.max_model_len, config.max_batched_tokens)
+    side = math.isqrt(tokens) * settings.patch_size * settings.merge_size
     return {"count": 1, "width": side, "height": side}
 
 

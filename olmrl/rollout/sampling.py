@@ -42,7 +42,7 @@ def _mix(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def draw(
     logprobs_RV: torch.Tensor, uniforms_R: torch.Tensor, top_p_R: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """[R] ids; a row's draw depends on nothing but the row.
+    """[R] ids; a row's draw depends on the row, and on whether any row has a top_p below 1.
 
     Args:
         logprobs_RV: tempered log-probs, banned ids at minus infinity.

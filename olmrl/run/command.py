@@ -177,8 +177,8 @@ def _prepare(
 def _with_defaults(schema: type[BaseModel], saved: dict[str, Any]) -> dict[str, Any]:
     """A saved configuration with the default of every key that is newer than the run.
 
-    A key's default is what the code did before the key existed. Where the saved keys no longer fit
-    the schema they stay as they are, and the difference names them.
+    A key's default should be what the code did before the key existed. Where the saved keys no
+    longer fit the schema they stay as they are, and the difference names them.
     """
     try:
         return validate(schema, saved, "config.yaml").model_dump(mode="json")

@@ -1,6 +1,7 @@
 """Folders as they lie on the Hub: names old and new, shards, settings that must not count."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -107,3 +108,17 @@ def test_generation_settings_of_the_folder_do_not_change_a_reading(published, fo
     settings |= {"repetition_penalty": 5.0, "do_sample": True, "temperature": 3.0, "top_k": 1}
     file.write_text(json.dumps(settings))
     assert read(folder) == expected
+
+
+def test_what_a_family_keeps_in_float32_is_read_as_it_is_stored(published):
+    pattern = FAMILIES[published.name].float32
+    stored = {n: t for n, t in load_file(published / WEIGHTS).items() if re.fullmatch(pattern, n)}
+    assert bool(stored) == FAMILIES[published.name].is_recurrent
+    config = ModelConfig(path=str(published), master_dtype="bfloat16")
+    held = {plain_name(name): tensor for name, tensor in load_policy(config).named_parameters()}
+    learner = LearnerConfig(use_gpu=False, activation_checkpointing=False)
+    exact = ModelConfig(path=str(published))
+    strategy = build_strategy(exact, learner, head_spec(learner), total_steps=1)
+    copied = dict(whole_copy(strategy, exact).named_parameters())
+    for name, tensor in stored.items():
+        assert torch.equal(held[name], tensor) and torch.equal(copied[name], tensor)
