@@ -225,8 +225,12 @@ class HfEngine(Engine):
         nucleus = None if top_p == 1.0 else torch.full((len(numbers),), top_p)
         # Apple's GPUs have no float64
         place = torch.device("cpu") if self._device.type == "mps" else self._device
-        on = (None if x is None else x.to(place) for x in (torch.from_numpy(numbers), nucleus))
-        return draw(logprobs_GV.to(place), *on).to(self._device)
+        drawn = draw(
+            logprobs_GV.to(place),
+            torch.from_numpy(numbers).to(place),
+            None if nucleus is None else nucleus.to(place),
+        )
+        return drawn.to(self._device)
 
     def _collect(self, decoding: _Decoding) -> list[Generated]:
         group, length = decoding.group, len(decoding.tokens)
