@@ -25,7 +25,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from olmrl.models.registry import family_of
-from olmrl.models.spans import Span
+from olmrl.models.spans import Span, padded_positions
 
 try:
     from flash_attn import flash_attn_varlen_func
@@ -71,17 +71,7 @@ class SdpaPlan:
     def __init__(self, spans: list[Span], device: torch.device | str = "cpu") -> None:
         tiles = _group_spans(spans)
         self.tiles = [_make_tile(tile, device) for tile in tiles]
-        total = sum(s.length for s in spans)
-        row_of_token = np.empty(total, dtype=np.int64)
-        offset = 0
-        for tile in tiles:
-            longest = max(s.length for s in tile)
-            for span in tile:
-                row_of_token[span.start : span.start + span.length] = offset + np.arange(
-                    span.length
-                )
-                offset += longest
-        self.row_of_token = torch.from_numpy(row_of_token).to(device)
+        self.row_of_token = torch.from_numpy(padded_positions(tiles)).to(device)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `PackedPlan.attend`."""

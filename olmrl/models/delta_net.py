@@ -27,9 +27,10 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import (
     Qwen3_5GatedDeltaNet,
     causal_conv1d_fn,
     torch_chunk_gated_delta_rule,
+    torch_recurrent_gated_delta_rule,
 )
 
-from olmrl.models.spans import Span
+from olmrl.models.spans import Span, padded_positions
 
 MAX_PADDING = 1.5
 """Padded over true tokens that one batch of segments may reach."""
@@ -69,16 +70,9 @@ class RecurrencePlan:
         row = {span.start: n for n, span in enumerate(s for group in roots for s in group)}
         groups = [*roots, *suffixes]
         self.batches = [_make_batch(group, row, taps, device) for group in groups]
-        position = np.empty(sum(span.length for span in spans), np.int64)
-        offset = 0
-        for group in groups:
-            longest = max(span.length for span in group)
-            for span in group:
-                position[span.start : span.start + span.length] = offset + np.arange(span.length)
-                offset += longest
-        self.padded_tokens = offset
+        self.padded_tokens = sum(batch.index_SL.numel() for batch in self.batches)
         """Tokens that the recurrence works on."""
-        self.position_T = torch.from_numpy(position).to(device)
+        self.position_T = torch.from_numpy(padded_positions(groups)).to(device)
         """Where each token of the row stands among the padded batches' tokens."""
 
 
@@ -199,7 +193,8 @@ class PackedDeltaNet(Qwen3_5GatedDeltaNet):
             if batch.parent_S is not None:
                 states = torch.cat(roots) if states is None else states
                 initial = states[batch.parent_S]
-            out, final = self._recur(
+            out, final = recur(
+                self,
                 self._convolve(inputs_TC, batch),
                 decay_TN[batch.index_SL] * batch.real_SL[..., None],
                 beta_TN[batch.index_SL] * batch.real_SL[..., None],
@@ -217,24 +212,43 @@ class PackedDeltaNet(Qwen3_5GatedDeltaNet):
         out: Tensor = causal_conv1d_fn(joined, weight, bias, activation=self.activation)
         return out[..., before.shape[1] :].transpose(1, 2)
 
-    def _recur(
-        self, mixed_SLC: Tensor, decay_SLN: Tensor, beta_SLN: Tensor, initial: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs [S, L, N, value width] and final states [S, N, key width, value width]."""
-        query, key, value = mixed_SLC.split((self.key_dim, self.key_dim, self.value_dim), dim=-1)
-        shared = self.num_v_heads // self.num_k_heads
-        query, key = (
-            x.unflatten(-1, (-1, self.head_k_dim)).repeat_interleave(shared, 2)
-            for x in (query, key)
-        )
-        out, final = torch_chunk_gated_delta_rule(
-            query,
-            key,
-            value.unflatten(-1, (-1, self.head_v_dim)),
-            g=decay_SLN,
-            beta=beta_SLN,
-            initial_state=initial,
-            output_final_state=True,
-            use_qk_l2norm_in_kernel=True,
-        )
-        return out, final
+
+def recur(
+    layer: Any,
+    mixed_SLC: Tensor,
+    decay_SLN: Tensor,
+    beta_SLN: Tensor,
+    initial: Tensor | None,
+    *,
+    by_token: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The gated delta rule over segments side by side.
+
+    Args:
+        layer: of transformers or of vLLM: both call widths and heads by the same names.
+        mixed_SLC: queries, keys and values after the convolution.
+        decay_SLN: logarithm of the decay.
+        beta_SLN: share of a value that is written.
+        initial: [S, N, key width, value width] states to start from; None: empty ones.
+        by_token: go token by token, for decoding; a chunk would be padded to 64 tokens.
+
+    Returns:
+        Outputs [S, L, N, value width], and final states as `initial`, float32.
+    """
+    query, key, value = mixed_SLC.split((layer.key_dim, layer.key_dim, layer.value_dim), dim=-1)
+    shared = layer.num_v_heads // layer.num_k_heads
+    query, key = (
+        x.unflatten(-1, (-1, layer.head_k_dim)).repeat_interleave(shared, 2) for x in (query, key)
+    )
+    rule = torch_recurrent_gated_delta_rule if by_token else torch_chunk_gated_delta_rule
+    out, final = rule(
+        query,
+        key,
+        value.unflatten(-1, (-1, layer.head_v_dim)),
+        g=decay_SLN,
+        beta=beta_SLN,
+        initial_state=initial,
+        output_final_state=True,
+        use_qk_l2norm_in_kernel=True,
+    )
+    return out, final

@@ -12,8 +12,9 @@ from olmrl.models.qwen_vl import (
     merger_layers,
     qwen2_blocks,
     text_of,
+    two_layer_vision_blocks,
 )
-from olmrl.models.shape import Blocks, ModelShape
+from olmrl.models.shape import ModelShape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +57,9 @@ class Qwen2VL(QwenVL):
             vocabulary=text["vocab_size"],
             tied=is_tied(config),
             language=qwen2_blocks(text),
-            vision=_vision_blocks(vision["depth"], width, int(width * vision.get("mlp_ratio", 4))),
+            vision=two_layer_vision_blocks(
+                vision["depth"], width, int(width * vision.get("mlp_ratio", 4)), ("fc1", "fc2"), 3
+            ),
             merger=merger,
             merger_small=merger_small + width,
             patch=vision.get("patch_size", self.image_settings.patch_size),
@@ -101,22 +104,3 @@ class Qwen2VL(QwenVL):
         from transformers import Qwen2VLProcessor, Qwen2VLVideoProcessor  # noqa: PLC0415
 
         return Qwen2VLProcessor, Qwen2VLVideoProcessor
-
-
-def _vision_blocks(depth: int, width: int, inner: int) -> Blocks:
-    """Layer norms, attention and a two-layer MLP, all with biases."""
-    return Blocks(
-        count=depth,
-        width=width,
-        inner=inner,
-        queries=width,
-        keys=width,
-        stages=(
-            {"qkv": (width, 3 * width)},
-            {"proj": (width, width)},
-            {"fc1": (width, inner)},
-            {"fc2": (inner, width)},
-        ),
-        small=9 * width + inner,
-        saved={4: 32.0 * width + 12 * inner, 2: 16.0 * width + 6 * inner},
-    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from olmrl.models.family import ImageFeatures, TinySize, VisionLayout
 from olmrl.models.patches import ImageSettings, Normalisation
-from olmrl.models.qwen_vl import QwenVL, is_tied, qwen2_blocks, text_of
+from olmrl.models.qwen_vl import QwenVL, is_tied, qwen2_blocks, text_of, two_layer_vision_blocks
 from olmrl.models.shape import Blocks, Layers, ModelShape
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Qwen3(QwenVL):
             vocabulary=text["vocab_size"],
             tied=is_tied(config),
             language=_language_blocks(text),
-            vision=_vision_blocks(vision["depth"], width, vision["intermediate_size"]),
+            vision=two_layer_vision_blocks(
+                vision["depth"], width, vision["intermediate_size"], ("linear_fc1", "linear_fc2"), 2
+            ),
             merger=Layers(1 + taps, stages),
             merger_small=(1 + taps) * (merged + hidden) + norms,
             patch=vision["patch_size"],
@@ -208,23 +210,4 @@ def _language_blocks(text: Mapping[str, Any]) -> Blocks:
             4: 24.0 * hidden + 16 * queries + 8 * keys + 16 * inner,
             2: 20.0 * hidden + 10 * queries + 6 * keys + 8 * inner,
         },
-    )
-
-
-def _vision_blocks(depth: int, width: int, inner: int) -> Blocks:
-    """Layer norms, attention and a two-layer MLP, all with biases."""
-    return Blocks(
-        count=depth,
-        width=width,
-        inner=inner,
-        queries=width,
-        keys=width,
-        stages=(
-            {"qkv": (width, 3 * width)},
-            {"proj": (width, width)},
-            {"linear_fc1": (width, inner)},
-            {"linear_fc2": (inner, width)},
-        ),
-        small=9 * width + inner,
-        saved={4: 32.0 * width + 8 * inner, 2: 16.0 * width + 4 * inner},
     )

@@ -165,6 +165,35 @@ def qwen2_blocks(text: Mapping[str, Any]) -> Blocks:
     )
 
 
+def two_layer_vision_blocks(
+    depth: int, width: int, inner: int, mlp: tuple[str, str], kept: int
+) -> Blocks:
+    """Vision blocks of layer norms, attention and a two-layer MLP, all with biases.
+
+    Args:
+        depth: blocks.
+        width: of the residual stream.
+        inner: of the MLP.
+        mlp: names of its layers.
+        kept: tensors of the inner width that its backward pass reads.
+    """
+    return Blocks(
+        count=depth,
+        width=width,
+        inner=inner,
+        queries=width,
+        keys=width,
+        stages=(
+            {"qkv": (width, 3 * width)},
+            {"proj": (width, width)},
+            {mlp[0]: (width, inner)},
+            {mlp[1]: (inner, width)},
+        ),
+        small=9 * width + inner,
+        saved={4: 32.0 * width + 4 * kept * inner, 2: 16.0 * width + 2 * kept * inner},
+    )
+
+
 def merger_layers(width: int, merge: int, hidden: int) -> tuple[Layers, int]:
     """The patch merger of Qwen2 and Qwen2.5: its linear layers, and its norm and biases."""
     merged = width * merge**2

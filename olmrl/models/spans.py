@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from olmrl.types import Int32Array
+from olmrl.types import Int32Array, Int64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,21 @@ class Span:
                 np.arange(self.start, self.start + self.length),
             ]
         )
+
+
+def padded_positions(groups: Sequence[Sequence[Span]]) -> Int64Array:
+    """[T] where each token of a row stands when its groups of spans follow one another.
+
+    The spans of a group are padded on the right to the longest of them.
+    """
+    positions = np.empty(sum(span.length for group in groups for span in group), np.int64)
+    offset = 0
+    for group in groups:
+        longest = max(span.length for span in group)
+        for span in group:
+            positions[span.start : span.start + span.length] = offset + np.arange(span.length)
+            offset += longest
+    return positions
 
 
 def find_spans(segment_ids: Int32Array, prefix_ids: Int32Array) -> list[Span]:

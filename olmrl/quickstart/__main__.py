@@ -44,10 +44,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     settings = yaml.safe_load(SETTINGS.read_text("utf-8"))
     family = arguments.family
     run = new_run("quickstart")
-    start = [] if family == FAMILY else [f"model.path={models(family) / 'warm'}"]
-    if family != FAMILY:
-        grpo_config = yaml.safe_load(Path(settings["grpo"]).read_text("utf-8"))
-        start.append(f"data.longest_side={scaled(grpo_config['data']['longest_side'], family)}")
+    start = [] if family == FAMILY else keys_of(settings["grpo"], family)
     grpo = ["--config", settings["grpo"], f"run.dir={run}", *start, *arguments.overrides]
     try:
         prepare(settings, family, arguments.fresh)
@@ -121,6 +118,12 @@ def scaled(side: int, family: str) -> int:
         return settings.patch_size * settings.merge_size
 
     return side * unit(family) // unit(FAMILY)
+
+
+def keys_of(config: str, family: str) -> list[str]:
+    """Overrides of a GRPO configuration: the family's warmed-up model, and pages at its scale."""
+    side = yaml.safe_load(Path(config).read_text("utf-8"))["data"]["longest_side"]
+    return [f"model.path={models(family) / 'warm'}", f"data.longest_side={scaled(side, family)}"]
 
 
 def pipeline_of(config: str, family: str) -> str:

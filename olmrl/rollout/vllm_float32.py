@@ -13,13 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.qwen3_5.modeling_qwen3_5 import (
-    causal_conv1d_fn,
-    torch_chunk_gated_delta_rule,
-    torch_recurrent_gated_delta_rule,
-)
+from transformers.models.qwen3_5.modeling_qwen3_5 import causal_conv1d_fn
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.mamba.gdn.qwen_gdn_linear_attn import QwenGatedDeltaNetAttention
+
+from olmrl.models.delta_net import recur
 
 
 def install() -> None:
@@ -69,29 +67,9 @@ def _run(
     inputs[slots] = joined[:, -taps:]
     weight = layer.conv1d.weight.squeeze(1)
     convolved = causal_conv1d_fn(joined.transpose(1, 2), weight, activation="silu")
-    query, key, value = (
-        convolved[..., taps:]
-        .transpose(1, 2)
-        .split((layer.key_dim, layer.key_dim, layer.value_dim), dim=-1)
-    )
-    shared = layer.num_v_heads // layer.num_k_heads
-    query, key = (
-        x.unflatten(-1, (-1, layer.head_k_dim)).repeat_interleave(shared, 2) for x in (query, key)
-    )
     states = cached.view(len(cached), layer.num_v_heads, layer.head_k_dim, layer.head_v_dim)
-    rule = torch_chunk_gated_delta_rule
-    if mixed_SLC.shape[1] == 1:
-        rule = torch_recurrent_gated_delta_rule
-    out: Tensor
-    out, final = rule(
-        query,
-        key,
-        value.unflatten(-1, (-1, layer.head_v_dim)),
-        g=decay_SLN,
-        beta=beta_SLN,
-        initial_state=states[slots].float() if known else None,
-        output_final_state=True,
-        use_qk_l2norm_in_kernel=True,
-    )
+    initial = states[slots].float() if known else None
+    mixed = convolved[..., taps:].transpose(1, 2)
+    out, final = recur(layer, mixed, decay_SLN, beta_SLN, initial, by_token=mixed.shape[1] == 1)
     states[slots] = final.to(states.dtype)
     return out

@@ -5,14 +5,11 @@ What all families share is tested on one of them in `test_engines.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import ray
-from engine_driver import DRAW, Driver, Reference, page, start_driver
+from engine_driver import DRAW, Driver, Reference, page
 
 from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import make_model
@@ -27,21 +24,6 @@ def model_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     texts = ["a page of words, a table and 1 2 3 numbers"] * 5
     folder = tmp_path_factory.mktemp("families") / request.param
     return make_model(texts, folder, vocab_size=320, family=request.param)
-
-
-@pytest.fixture(scope="module")
-def cluster(ray_job: Any) -> Iterator[None]:
-    with ray_job(cpus=4):
-        yield
-
-
-@pytest.fixture(scope="module", params=["vllm", "hf"])
-def driver(request: pytest.FixtureRequest, cluster: None, model_path: Path) -> Iterator[Driver]:
-    if request.param == "vllm":
-        pytest.importorskip("vllm", reason="the vllm engine is an extra")
-    started = start_driver(request.param, model_path)
-    yield started
-    ray.kill(started.handle)
 
 
 def gaps(driver: Driver, reference: Reference) -> np.ndarray:

@@ -5,15 +5,13 @@ The reference is the family's own processor and model, with nothing of olmrl in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
-from engine_driver import DRAW, MAX_MODEL_LEN, Driver, Reference, page, start_driver
+from engine_driver import DRAW, MAX_MODEL_LEN, Driver, Reference, page
 
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.models.registry import FAMILIES
@@ -30,21 +28,6 @@ FAMILY = FAMILIES["qwen2_5_vl"]
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = ["a page of words, a table and 1 2 3 numbers"] * 5
     return make_model(texts, tmp_path_factory.mktemp("engines") / "model", vocab_size=320)
-
-
-@pytest.fixture(scope="module")
-def cluster(ray_job: Any) -> Iterator[None]:
-    with ray_job(cpus=4):
-        yield
-
-
-@pytest.fixture(scope="module", params=["vllm", "hf"])
-def driver(request: pytest.FixtureRequest, cluster: None, model_path: Path) -> Iterator[Driver]:
-    if request.param == "vllm":
-        pytest.importorskip("vllm", reason="the vllm engine is an extra")
-    started = start_driver(request.param, model_path)
-    yield started
-    ray.kill(started.handle)
 
 
 @pytest.fixture(scope="module")
