@@ -239,6 +239,8 @@ class PackedBatch:
     """[N] GRPO only: log-probability under the learner before this batch's first update."""
     reference_logprobs: Float32Array | None = None
     """[N] GRPO with KL only: log-probability under the reference policy."""
+    teacher_logprobs: Float32Array | None = None
+    """[N] distillation by reward only: log-probability under the teacher."""
     page_ids: tuple[str, ...] = ()
     """Page of each image, for messages and feature caches."""
 

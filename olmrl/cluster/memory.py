@@ -86,7 +86,7 @@ def at_rest(
         memory["compute weights"] = copies
     if with_reference and model.lora is None:
         sharded = learner.strategy == "fsdp" or learner.zero_stage == 3
-        held = BYTES[learner.reference_dtype(model)]
+        held = BYTES[learner.frozen_dtype(model)]
         memory["reference"] = shape.parameters * held / (ranks if sharded else 1)
     return memory
 
@@ -135,7 +135,7 @@ def loading_bytes(
     whole = float(shape.parameters * BYTES[model.master_dtype])
     if not with_reference or model.lora is not None:
         return whole
-    reference = float(shape.parameters * BYTES[learner.reference_dtype(model)])
+    reference = float(shape.parameters * BYTES[learner.frozen_dtype(model)])
     return max(whole, reference + (0.0 if learner.cpu_offload else whole / learner.workers))
 
 

@@ -244,6 +244,22 @@ class CorrectionConfig(Section):
     """Largest allowed ratio."""
 
 
+class TeacherConfig(Section):
+    """On-policy distillation: a frozen teacher judges the policy's own tokens."""
+
+    path: str
+    """Hugging Face name or folder of a model with the policy's tokenizer, image grid and chat."""
+    weight: Positive = 1.0
+    """Factor of the reverse KL, per token, beside the rewards' advantages."""
+    use: Literal["reward", "loss"] = "reward"
+    """reward: log-ratio of each sampled token, added to its advantage; loss: KL over the whole
+    vocabulary at each position, added to the loss (FSDP only)."""
+    clip: Positive = 10.0
+    """Largest |log-ratio| of a token as a reward, in nats."""
+    alone: bool = False
+    """Learn from the teacher only; rewards are measured, and no group is dropped for their sake."""
+
+
 class AlgorithmConfig(Section):
     """GRPO (Shao et al., arXiv 2402.03300) and its published variants."""
 
@@ -285,11 +301,18 @@ class AlgorithmConfig(Section):
     """Drop and refill groups whose reward range is <= 1e-6."""
     max_length_for_dr_grpo: Count | None = None
     """Constant normaliser of dr_grpo; null takes sampling.max_tokens."""
+    teacher: TeacherConfig | None = None
+    """Model to learn from, besides the rewards or instead of them; null: none."""
 
     @property
     def updates_per_step(self) -> int:
         """Optimizer updates that a batch is used for."""
         return self.epochs_per_batch * self.minibatches
+
+    @property
+    def drops_zero_variance(self) -> bool:
+        """Whether groups of equal rewards teach nothing and are dropped."""
+        return self.drop_zero_variance and not (self.teacher and self.teacher.alone)
 
 
 class LrMultipliers(Section):
@@ -365,6 +388,8 @@ class LearnerConfig(Section):
     """Keep sharded parameters and optimizer state in host memory."""
     reference_offload: bool = False
     """Keep the KL term's reference policy in host memory, wherever the policy is."""
+    teacher_offload: bool = False
+    """Likewise the teacher's weights (`algorithm.teacher`)."""
     zero_stage: Literal[2, 3] = 3
     """DeepSpeed ZeRO stage."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -372,9 +397,10 @@ class LearnerConfig(Section):
     max_restarts: Annotated[int, Field(ge=0)] = 3
     """Worker-group restarts before the run fails."""
 
-    def reference_dtype(self, model: ModelConfig) -> Dtype:
-        """Precision of the reference's weights. They are never updated, so that of the computation,
-        which would round them anyway, suffices; but a float32 head reads them unrounded."""
+    def frozen_dtype(self, model: ModelConfig) -> Dtype:
+        """Precision of the weights of reference and teacher. They are never updated, so that of the
+        computation, which would round them anyway, suffices; but a float32 head reads them
+        unrounded."""
         return model.master_dtype if self.fp32_lm_head else model.dtype
 
 
@@ -549,8 +575,13 @@ class GrpoConfig(Section):
         names = [r.name for r in self.rewards]
         if len(set(names)) != len(names):
             raise ValueError(f"rewards: duplicate name in {names}")
-        if self.rollout.group_size < 2:
+        teacher = self.algorithm.teacher
+        if self.rollout.group_size < 2 and not (teacher and teacher.alone):
             raise ValueError("rollout.group_size: must be >= 2, as advantages compare completions")
+        if teacher and teacher.use == "loss" and self.learner.strategy == "deepspeed":
+            raise ValueError(
+                "algorithm.teacher.use: loss needs learner.strategy=fsdp; deepspeed has reward"
+            )
         if self.rollout.colocate:
             self._check_colocation()
         return self

@@ -254,7 +254,7 @@ class GrpoDriver(Driver[BufferView]):
         algorithm = self._config.algorithm
         if algorithm.overlong == "shape":
             group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
-        zero = self._config.algorithm.drop_zero_variance
+        zero = self._config.algorithm.drops_zero_variance
         fate = ray.get(self._actor.add.remote(group, zero))
         if fate != "void":
             self._record(view.version.step, group, opened, fate)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
+from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig, TeacherConfig
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import load_policy
-from olmrl.learner.strategy import Strategy
+from olmrl.learner.strategy import FrozenModel, Strategy
 from olmrl.learner.strategy_deepspeed import DeepspeedStrategy
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 
@@ -58,6 +59,7 @@ def build_grpo(
         total_steps=total_steps * algorithm.updates_per_step,
         device=device,
         with_reference=algorithm.kl_beta > 0,
+        teacher=algorithm.teacher,
     )
     learner = GrpoLearner(
         strategy,
@@ -78,6 +80,7 @@ def build_strategy(
     total_steps: int,
     device: torch.device | str = "cpu",
     with_reference: bool = False,
+    teacher: TeacherConfig | None = None,
 ) -> Strategy:
     """Load the policy, shard it, and build its optimizer, in that order.
 
@@ -91,6 +94,7 @@ def build_strategy(
         device: this rank's device.
         with_reference: also hold the initial weights, frozen, for the KL term; adapters need no
             second copy.
+        teacher: frozen model to distil from.
     """
     policy = load_policy(
         model,
@@ -99,14 +103,22 @@ def build_strategy(
         compile_blocks=learner.compile,
     )
 
-    def load_reference() -> Any:
-        frozen = model.model_copy(update={"master_dtype": learner.reference_dtype(model)})
-        return load_policy(frozen, device=device, compile_blocks=learner.compile)
+    def frozen(path: str) -> Any:
+        held = {"path": path, "master_dtype": learner.frozen_dtype(model), "lora": None}
+        return load_policy(
+            model.model_copy(update=held), device=device, compile_blocks=learner.compile
+        )
 
-    # called once the policy is sharded: two whole models need not fit
-    second = load_reference if with_reference and model.lora is None else None
+    reference = None
+    if with_reference and model.lora is None:
+        reference = FrozenModel(partial(frozen, model.path), learner.reference_offload)
+    other = None
+    if teacher is not None:
+        other = FrozenModel(
+            partial(frozen, teacher.path), learner.teacher_offload, teacher.use == "loss"
+        )
     strategy = STRATEGIES[learner.strategy](
-        policy, model, learner, head, total_steps=total_steps, reference=second
+        policy, model, learner, head, total_steps=total_steps, reference=reference, teacher=other
     )
     strategy.release_cache()  # the whole models were loaded only to be sharded
     return strategy

@@ -84,6 +84,8 @@ class GrpoLearner:
             columns["old_logprobs"] = strategy.logprobs
         if algorithm.kl_beta:
             columns["reference_logprobs"] = strategy.reference_logprobs
+        if algorithm.teacher is not None and algorithm.teacher.use == "reward":
+            columns["teacher_logprobs"] = strategy.teacher_logprobs
         for name, compute in columns.items():
             start = time.perf_counter()
             minibatches = [

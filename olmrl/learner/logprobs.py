@@ -71,8 +71,8 @@ class _ChunkedHead(torch.autograd.Function):
         tokens = len(targets_N)
         logprobs_N = hidden_NH.new_empty(tokens, dtype=torch.float32)
         entropy_N, lse_N = torch.empty_like(logprobs_N), torch.empty_like(logprobs_N)
-        for part in _chunks(tokens, spec.chunk):
-            logits_CV = _logits(hidden_NH[part], weight_VH, banned, spec)
+        for part in chunks(tokens, spec.chunk):
+            logits_CV = chunk_logits(hidden_NH[part], weight_VH, banned, spec)
             lse_N[part] = torch.logsumexp(logits_CV, dim=-1)
             logits_CV.sub_(lse_N[part, None])
             logprobs_N[part] = logits_CV.gather(-1, targets_N[part, None])[:, 0]
@@ -94,8 +94,8 @@ class _ChunkedHead(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             # chunks are summed in float32: many small addends would vanish in bfloat16
             grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32)
-        for part in _chunks(len(targets_N), spec.chunk):
-            logp_CV = _logits(hidden_NH[part], weight_VH, banned, spec).sub_(lse_N[part, None])
+        for part in chunks(len(targets_N), spec.chunk):
+            logp_CV = chunk_logits(hidden_NH[part], weight_VH, banned, spec).sub_(lse_N[part, None])
             p_CV = logp_CV.exp()
             grad_CV = torch.zeros_like(p_CV)
             if grad_logprobs_N is not None:
@@ -117,11 +117,12 @@ class _ChunkedHead(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None, None
 
 
-def _chunks(tokens: int, size: int) -> list[slice]:
+def chunks(tokens: int, size: int) -> list[slice]:
+    """Slices of at most `size` tokens."""
     return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
 
 
-def _logits(hidden_CH: Tensor, weight_VH: Tensor, banned: Tensor, spec: HeadSpec) -> Tensor:
+def chunk_logits(hidden_CH: Tensor, weight_VH: Tensor, banned: Tensor, spec: HeadSpec) -> Tensor:
     """[C, V] float32 logits at the temperature, banned ids masked."""
     if spec.float32 or hidden_CH.dtype == torch.float32:
         logits_CV = hidden_CH.float() @ weight_VH.float().T

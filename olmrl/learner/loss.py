@@ -17,6 +17,7 @@ from torch import Tensor
 from olmrl.config.registered import LOSSES
 from olmrl.config.registry import construct
 from olmrl.config.schema import AlgorithmConfig, CorrectionConfig
+from olmrl.learner.distillation import taught
 from olmrl.metrics import Max, Mean, Measurements, Reduction
 from olmrl.types import PackedBatch
 
@@ -55,6 +56,9 @@ class LossInputs:
     behaviour_N: Tensor | None
     old_N: Tensor | None
     reference_N: Tensor | None
+    teacher_N: Tensor | None = None
+    teacher_kl_N: Tensor | None = None
+    """KL(policy || teacher) at each position, with gradients."""
 
     @classmethod
     def of(cls, batch: PackedBatch, device: torch.device | str) -> LossInputs:
@@ -72,6 +76,7 @@ class LossInputs:
             behaviour_N=column(batch.behaviour_logprobs),
             old_N=column(batch.old_logprobs),
             reference_N=column(batch.reference_logprobs),
+            teacher_N=column(batch.teacher_logprobs),
         )
 
     def per_sequence(self, value_N: Tensor) -> Tensor:
@@ -120,6 +125,8 @@ def grpo_loss(
         assert inputs.advantage_N is not None and inputs.behaviour_N is not None
         weight_N = inputs.weight_N
         old_N = logprobs_N.detach() if inputs.old_N is None else inputs.old_N
+        if config.teacher is not None:
+            inputs = taught(inputs, old_N, config.teacher)
         ratio_N = importance_ratio(logprobs_N, old_N, inputs, config.importance_level)
         surrogate = policy.surrogate(ratio_N, logprobs_N, inputs, config)
         correction_N = correction_ratio(old_N, inputs, config.correction)
@@ -133,6 +140,11 @@ def grpo_loss(
             totals["loss/kl"] = (weight_N * kl_N).sum().detach()
         if config.entropy_bonus:
             objective_N = objective_N - config.entropy_bonus * entropy_N
+        if config.teacher is not None:
+            kl_N = old_N - inputs.teacher_N if inputs.teacher_kl_N is None else inputs.teacher_kl_N
+            totals["teacher/kl"] = (weight_N * kl_N).sum().detach()
+            if inputs.teacher_kl_N is not None:
+                objective_N = objective_N + config.teacher.weight * inputs.teacher_kl_N
         total = policy.total(objective_N, inputs)
         with torch.no_grad():
             kept_N = (weight_N > 0).float()
@@ -147,7 +159,7 @@ def grpo_loss(
             weights: dict[str, Tensor | float] = dict.fromkeys(totals, tokens)
             sequences = (inputs.per_sequence(weight_N) > 0).sum()
             weights |= {"loss/policy": policy.size(weight_N.sum(), sequences, length)}
-            weights |= dict.fromkeys(("policy/entropy", "loss/kl"), weight_N.sum())
+            weights |= dict.fromkeys(("policy/entropy", "loss/kl", "teacher/kl"), weight_N.sum())
             gap, gap_weights = mismatch(old_N, inputs, outlier_gap)
         return LossOutput(
             total / policy.size(counts.tokens, counts.sequences, length),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from olmrl.learner.attention import Kernel, PackedPlan, VisionPlan, make_plan
+from olmrl.learner.distillation import Distribution, reverse_kl
 from olmrl.learner.logprobs import HeadSpec, TokenLogprobs, token_logprobs
 from olmrl.models.family import ImageFeatures
 from olmrl.models.mrope import VisionTokens
@@ -66,6 +67,8 @@ class PolicyOutput(NamedTuple):
     """float32."""
     features: ImageFeatures
     """Of the row's images, to be reused where the tower is frozen."""
+    teacher_kl_N: Tensor | None = None
+    """float32; KL to the teacher, where one was given."""
 
 
 def prepare_inputs(
@@ -193,12 +196,19 @@ class LogprobHead(nn.Linear):
         self.spec = spec
 
     def forward(  # type: ignore[override]
-        self, hidden: Tensor, targets_N: Tensor | None = None
-    ) -> Tensor | TokenLogprobs:
-        """Log-probabilities of targets [N] (see `token_logprobs`), or the logits of all."""
+        self,
+        hidden: Tensor,
+        targets_N: Tensor | None = None,
+        teacher: Distribution | None = None,
+    ) -> Tensor | tuple[TokenLogprobs, Tensor | None]:
+        """The logits of all tokens, or with targets [N] their log-probabilities (see
+        `token_logprobs`) and the KL to the teacher, if there is one (see `reverse_kl`)."""
         if targets_N is None:
             return super().forward(hidden)
-        return token_logprobs(hidden, self.weight, targets_N, self.spec)
+        found = token_logprobs(hidden, self.weight, targets_N, self.spec)
+        if teacher is None:
+            return found, None
+        return found, reverse_kl(hidden, self.weight, teacher, self.spec)
 
 
 class Policy(nn.Module):
@@ -213,12 +223,31 @@ class Policy(nn.Module):
         self.kernel: Kernel = kernel
         model.lm_head = LogprobHead(model.lm_head, spec)
 
-    def forward(self, inputs: PolicyInputs, features: ImageFeatures | None = None) -> PolicyOutput:
+    def forward(
+        self,
+        inputs: PolicyInputs,
+        features: ImageFeatures | None = None,
+        teacher: Distribution | None = None,
+    ) -> PolicyOutput:
         """Log-probabilities and entropies of the batch's targets."""
         hidden_TH, features = hidden_states(self.model, inputs, features)
         hidden_NH = hidden_TH.index_select(0, inputs.predict_at_N)
-        out = self.model.lm_head(hidden_NH, inputs.targets_N)
-        return PolicyOutput(out.logprobs_N, out.entropy_N, features)
+        out, kl_N = self.model.lm_head(hidden_NH, inputs.targets_N, teacher)
+        return PolicyOutput(out.logprobs_N, out.entropy_N, features, kl_N)
+
+
+class HeadlessPolicy(nn.Module):
+    """A model whose head is applied by someone else: a teacher that judges the whole vocabulary."""
+
+    def __init__(self, model: Any, kernel: Kernel) -> None:
+        super().__init__()
+        self.model = model
+        self.kernel: Kernel = kernel
+
+    def forward(self, inputs: PolicyInputs) -> Tensor:
+        """[N, H] final hidden states at the predicting positions."""
+        hidden_TH, _ = hidden_states(self.model, inputs)
+        return hidden_TH.index_select(0, inputs.predict_at_N)
 
 
 def blank_batch(config: Any) -> PackedBatch:

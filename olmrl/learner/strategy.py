@@ -7,7 +7,9 @@ this class. All methods that touch weights are collective: every rank calls them
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from olmrl.config.schema import ModelConfig
 from olmrl.hardware import collective_backend
 from olmrl.learner.attention import resolve_kernel
+from olmrl.learner.distillation import Distribution
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import plain_weights
@@ -41,11 +44,11 @@ class PolicyRunner:
         self._keep = keep_features
         self._features: dict[int, tuple[UInt8Array, ImageFeatures]] = {}
 
-    def run(self, batch: PackedBatch) -> PolicyOutput:
+    def run(self, batch: PackedBatch, teacher: Distribution | None = None) -> PolicyOutput:
         """One forward pass; with a frozen vision tower the same pixels run only once."""
         inputs = prepare_inputs(batch, self.policy.model.config, self.policy.kernel, self._device)
         known = self._features.get(id(batch.patches))
-        out: PolicyOutput = self._call(inputs, None if known is None else known[1])
+        out: PolicyOutput = self._call(inputs, None if known is None else known[1], teacher)
         if self._keep and known is None:
             # the array is kept too, or a new one could take over its id
             kept = ImageFeatures(
@@ -59,11 +62,23 @@ class PolicyRunner:
         self._features.clear()
 
 
-class Strategy(ABC):
-    """The policy, its optimizer and its optional reference, spread over ranks.
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model that is held beside the policy and never trained."""
 
-    A subclass shards the policy, sets `optim`, `_call`, `_runner` and `_reference`, and implements
-    the abstract methods.
+    load: Callable[[], Any]
+    """Called once the policy is sharded: two whole models need not fit."""
+    offload: bool = False
+    """Keep its weights in host memory, wherever the policy's are."""
+    headless: bool = False
+    """A teacher that judges the whole vocabulary (`Strategy._taught`)."""
+
+
+class Strategy(ABC):
+    """The policy, its optimizer, its optional reference and teacher, spread over ranks.
+
+    A subclass shards the policy, sets `optim`, `_call`, `_runner`, `_reference` and `_teacher`, and
+    implements the abstract methods.
 
     Args:
         model: the policy, whole.
@@ -76,6 +91,7 @@ class Strategy(ABC):
     """The policy as the library wraps it."""
     _runner: PolicyRunner
     _reference: PolicyRunner | None = None
+    _teacher: PolicyRunner | None = None
 
     def __init__(self, model: Any, model_config: ModelConfig, head: HeadSpec) -> None:
         self.world_size = dist.get_world_size() if dist.is_initialized() else 1
@@ -90,11 +106,19 @@ class Strategy(ABC):
 
     def forward_backward(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
         """Add the gradients of this micro-batch's share of the loss to those of the step."""
-        output = self._runner.run(batch)
-        part = loss_fn(output.logprobs_N, output.entropy_N, LossInputs.of(batch, self.device))
-        # both libraries average gradients over ranks; the loss is already a share of the step's
-        self._backward(part.loss * self.world_size)
+        with self._taught(batch) as teacher:
+            output = self._runner.run(batch, teacher)
+            inputs = LossInputs.of(batch, self.device)
+            inputs = replace(inputs, teacher_kl_N=output.teacher_kl_N)
+            part = loss_fn(output.logprobs_N, output.entropy_N, inputs)
+            # both libraries average gradients over ranks; the loss is a share of the step's already
+            self._backward(part.loss * self.world_size)
         return to_measurements(part)
+
+    def _taught(self, batch: PackedBatch) -> AbstractContextManager[Distribution | None]:
+        """What the teacher expects at each target, for as long as the policy is compared to it;
+        None without one that judges the whole vocabulary."""
+        return nullcontext()
 
     @abstractmethod
     def _backward(self, loss: Tensor) -> None:
@@ -129,6 +153,12 @@ class Strategy(ABC):
             return self.logprobs(batch)
         finally:
             model.enable_adapters()
+
+    def teacher_logprobs(self, batch: PackedBatch) -> Float32Array:
+        """[N] the same under the teacher."""
+        if self._teacher is None:
+            raise ValueError("algorithm.teacher: the learner was built without a teacher")
+        return self._observe(self._teacher, batch).logprobs_N.cpu().numpy()
 
     def evaluate(self, batch: PackedBatch, loss_fn: LossFn) -> Measurements:
         """What `loss_fn` measures, without gradients or dropout."""

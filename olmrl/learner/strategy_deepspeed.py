@@ -7,7 +7,6 @@ ninja. Gradient accumulation is ours: a step ends when the learner says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import NonFiniteStep, build_optim
 from olmrl.learner.packed import Policy, blank_batch
-from olmrl.learner.strategy import PolicyRunner, Strategy, ensure_process_group
+from olmrl.learner.strategy import FrozenModel, PolicyRunner, Strategy, ensure_process_group
 from olmrl.models.family import Family
 from olmrl.models.registry import family_of
 
@@ -39,7 +38,8 @@ class DeepspeedStrategy(Strategy):
         head: HeadSpec,
         *,
         total_steps: int,
-        reference: Callable[[], Any] | None = None,
+        reference: FrozenModel | None = None,
+        teacher: FrozenModel | None = None,
     ) -> None:
         _refuse_unsupported(model_config, learner, family_of(model.config))
         self._deepspeed = _import_deepspeed(model.device)
@@ -63,13 +63,21 @@ class DeepspeedStrategy(Strategy):
                 self._deepspeed.utils.safe_set_full_fp32_param(parameter, finer.pop(name))
         self._runner = PolicyRunner(self.policy, self._engine, self.device, vision_is_frozen(model))
         if reference is not None:
-            frozen = Policy(reference().requires_grad_(False).eval(), self.kernel, head)
-            call: nn.Module = frozen.to(TORCH_DTYPES[model_config.dtype])
-            if self._stage == 3:
-                offload = learner.cpu_offload or learner.reference_offload
-                held = learner.model_copy(update={"cpu_offload": offload})
-                call = self._wrap(frozen, zero_settings(model_config, held), None)
-            self._reference = PolicyRunner(frozen, call, self.device, keep_features=False)
+            self._reference = self._freeze(reference, model_config, learner, head)
+        if teacher is not None:
+            self._teacher = self._freeze(teacher, model_config, learner, head)
+
+    def _freeze(
+        self, frozen: FrozenModel, model: ModelConfig, learner: LearnerConfig, head: HeadSpec
+    ) -> PolicyRunner:
+        """A frozen model, its weights sharded in stage 3."""
+        policy = Policy(frozen.load().requires_grad_(False).eval(), self.kernel, head)
+        call: nn.Module = policy.to(TORCH_DTYPES[model.dtype])
+        if self._stage == 3:
+            offload = learner.cpu_offload or frozen.offload
+            held = learner.model_copy(update={"cpu_offload": offload})
+            call = self._wrap(policy, zero_settings(model, held), None)
+        return PolicyRunner(policy, call, self.device, keep_features=False)
 
     def _wrap(self, policy: Policy, settings: dict[str, Any], optimizer: Any) -> Any:
         engine, *_ = self._deepspeed.initialize(model=policy, optimizer=optimizer, config=settings)
@@ -223,8 +231,9 @@ def _refuse_unsupported(model_config: ModelConfig, learner: LearnerConfig, known
         )
     if learner.fp32_lm_head:
         raise ValueError("learner.fp32_lm_head: needs learner.strategy fsdp")
-    if learner.reference_offload and learner.zero_stage == 2:
-        raise ValueError("learner.reference_offload: deepspeed needs learner.zero_stage=3")
+    for key in ("reference_offload", "teacher_offload"):
+        if getattr(learner, key) and learner.zero_stage == 2:
+            raise ValueError(f"learner.{key}: deepspeed needs learner.zero_stage=3")
     if model_config.master_dtype != "float32":
         raise ValueError("model.master_dtype: bfloat16 needs learner.strategy fsdp")
 

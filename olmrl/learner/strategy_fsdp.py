@@ -7,7 +7,8 @@ block or as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,11 +26,12 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from olmrl.config.schema import LearnerConfig, ModelConfig
+from olmrl.learner.distillation import Distribution
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import build_optim, clip_gradients
-from olmrl.learner.packed import Policy, PolicyOutput
-from olmrl.learner.strategy import PolicyRunner, Strategy, ensure_process_group
+from olmrl.learner.packed import HeadlessPolicy, Policy, PolicyOutput, prepare_inputs
+from olmrl.learner.strategy import FrozenModel, PolicyRunner, Strategy, ensure_process_group
 from olmrl.models.registry import family_of
 from olmrl.types import PackedBatch
 
@@ -48,7 +50,8 @@ class FsdpStrategy(Strategy):
         head: HeadSpec,
         *,
         total_steps: int,
-        reference: Callable[[], Any] | None = None,
+        reference: FrozenModel | None = None,
+        teacher: FrozenModel | None = None,
     ) -> None:
         super().__init__(model, model_config, head)
         self._max_norm = learner.optimizer.max_grad_norm
@@ -57,15 +60,52 @@ class FsdpStrategy(Strategy):
         shard(self.policy, compute, master, learner, self.world_size, learner.cpu_offload)
         self._call = self.policy
         self._runner = PolicyRunner(self.policy, self.policy, self.device, vision_is_frozen(model))
+        self._head = head
         if reference is not None:
-            frozen = Policy(reference().requires_grad_(False).eval(), self.kernel, head)
-            held = TORCH_DTYPES[learner.reference_dtype(model_config)]
-            offload = learner.cpu_offload or learner.reference_offload
-            shard(frozen, compute, held, learner, self.world_size, offload)
+            frozen = self._freeze(reference, model_config, learner)
             self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
+        self._headless: HeadlessPolicy | None = None
+        if teacher is not None and teacher.headless:
+            self._headless = self._freeze(teacher, model_config, learner)
+        elif teacher is not None:
+            frozen = self._freeze(teacher, model_config, learner)
+            self._teacher = PolicyRunner(frozen, frozen, self.device, keep_features=False)
         self.optim = build_optim(
             model, model.lm_head, family_of(model.config), learner.optimizer, total_steps
         )
+
+    def _freeze(self, frozen: FrozenModel, model: ModelConfig, learner: LearnerConfig) -> Any:
+        """A frozen model's weights, sharded as the policy's are."""
+        loaded = frozen.load().requires_grad_(False).eval()
+        policy = (
+            HeadlessPolicy(loaded, self.kernel)
+            if frozen.headless
+            else Policy(loaded, self.kernel, self._head)
+        )
+        compute, held = TORCH_DTYPES[model.dtype], TORCH_DTYPES[learner.frozen_dtype(model)]
+        offload = learner.cpu_offload or frozen.offload
+        shard(policy, compute, held, learner, self.world_size, offload)
+        return policy
+
+    @contextmanager
+    def _taught(self, batch: PackedBatch) -> Iterator[Distribution | None]:
+        """See `Strategy`; the teacher's head stays gathered meanwhile."""
+        if self._headless is None:
+            yield None
+            return
+        model = self._headless.model
+        inputs = prepare_inputs(batch, model.config, self.kernel, self.device)
+        with torch.no_grad():
+            hidden_NG = self._headless(inputs)
+        owner = model.lm_head if isinstance(model.lm_head, FSDPModule) else self._headless
+        if isinstance(owner, FSDPModule):
+            owner.unshard()
+        try:
+            yield Distribution(hidden_NG, model.lm_head.weight)
+        finally:
+            for part in (owner, self._headless):
+                if isinstance(part, FSDPModule):
+                    part.reshard()
 
     def _backward(self, loss: Tensor) -> None:
         loss.backward()
@@ -117,7 +157,7 @@ class FsdpStrategy(Strategy):
 
 
 def shard(
-    policy: Policy,
+    policy: Policy | HeadlessPolicy,
     compute: torch.dtype,
     held: torch.dtype,
     learner: LearnerConfig,

@@ -21,6 +21,7 @@ from olmrl.learner.model import prepare_policy
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.packed import Policy, prepare_inputs
 from olmrl.learner.replay import load_batches, replay_path
+from olmrl.learner.strategy import FrozenModel
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.metrics import flatten, merge
 
@@ -34,7 +35,7 @@ def _strategy(lr=1e-3, reference=False, optimizer="adamw", **model_keys):
         optimizer=OptimizerConfig(name=optimizer, lr=lr, schedule="constant", weight_decay=0.1),
     )
     model = prepare_policy(make_model(), config, activation_checkpointing=True)
-    other = (lambda: prepare_policy(make_model(), config)) if reference else None
+    other = FrozenModel(lambda: prepare_policy(make_model(), config)) if reference else None
     return FsdpStrategy(model, config, learner, HEAD, total_steps=20, reference=other)
 
 
