@@ -59,13 +59,26 @@ class Row:
         return cls(budget, pages * work.patches, predicted, budget + behind * work.prompt)
 
 
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A frozen model beside the policy, to distil from."""
+
+    shape: ModelShape
+    headless: bool
+    """Its head is applied beside the policy's (`algorithm.teacher.use: loss`)."""
+
+
 def total(memory: Memory) -> float:
     """Bytes of all components."""
     return sum(memory.values())
 
 
 def at_rest(
-    shape: ModelShape, model: ModelConfig, learner: LearnerConfig, with_reference: bool
+    shape: ModelShape,
+    model: ModelConfig,
+    learner: LearnerConfig,
+    with_reference: bool,
+    teacher: Teacher | None = None,
 ) -> Memory:
     """Weights, gradients and optimizer state of one rank, off-loaded or not."""
     master, ranks = BYTES[model.master_dtype], learner.workers
@@ -84,10 +97,12 @@ def at_rest(
         # ZeRO keeps bfloat16 weights besides the float32 masters; in stage 2, whole ones.
         copies = shape.parameters * 2 / (1 if learner.zero_stage == 2 else ranks)
         memory["compute weights"] = copies
+    sharded = learner.strategy == "fsdp" or learner.zero_stage == 3
+    held = BYTES[learner.frozen_dtype(model)] / (ranks if sharded else 1)
     if with_reference and model.lora is None:
-        sharded = learner.strategy == "fsdp" or learner.zero_stage == 3
-        held = BYTES[learner.frozen_dtype(model)]
-        memory["reference"] = shape.parameters * held / (ranks if sharded else 1)
+        memory["reference"] = shape.parameters * held
+    if teacher is not None:
+        memory["teacher"] = teacher.shape.parameters * held
     return memory
 
 
@@ -97,7 +112,7 @@ def on_device(state: Memory, learner: LearnerConfig) -> Memory:
         return state
     if learner.cpu_offload:
         return {}
-    off = ("reference",) if learner.reference_offload else ()
+    off = [name for name in ("reference", "teacher") if getattr(learner, f"{name}_offload")]
     return {name: size for name, size in state.items() if name not in off}
 
 
@@ -108,10 +123,13 @@ def learner_memory(
     row: Row,
     *,
     with_reference: bool = False,
+    teacher: Teacher | None = None,
 ) -> Memory:
     """Peak of one rank by component, at the moment it is reached; see the module's docstring."""
-    state = at_rest(shape, model, learner, with_reference)
+    state = at_rest(shape, model, learner, with_reference, teacher)
     resident = on_device(state, learner)
+    if teacher is not None and teacher.headless:
+        resident |= {"teacher's head": _teacher_head(teacher.shape, model, learner, row)}
     training = (
         resident | _gathered(shape, model, learner) | _largest_moment(shape, model, learner, row)
     )
@@ -129,14 +147,35 @@ def is_sharded(model: ModelConfig, learner: LearnerConfig) -> bool:
 
 
 def loading_bytes(
-    shape: ModelShape, model: ModelConfig, learner: LearnerConfig, with_reference: bool
+    shape: ModelShape,
+    model: ModelConfig,
+    learner: LearnerConfig,
+    with_reference: bool,
+    teacher: Teacher | None = None,
 ) -> float:
-    """The whole model before a rank shards it; a reference is loaded next to the sharded policy."""
-    whole = float(shape.parameters * BYTES[model.master_dtype])
-    if not with_reference or model.lora is not None:
-        return whole
-    reference = float(shape.parameters * BYTES[learner.frozen_dtype(model)])
-    return max(whole, reference + (0.0 if learner.cpu_offload else whole / learner.workers))
+    """The whole model before a rank shards it; reference and teacher are loaded next to what is
+    sharded by then."""
+    held = on_device(at_rest(shape, model, learner, with_reference, teacher), learner)
+    frozen = BYTES[learner.frozen_dtype(model)]
+    peaks = [float(shape.parameters * BYTES[model.master_dtype])]
+    if with_reference and model.lora is None:
+        peaks.append(held.get("weights", 0.0) + shape.parameters * frozen)
+    if teacher is not None:
+        beside = held.get("weights", 0.0) + held.get("reference", 0.0)
+        peaks.append(beside + teacher.shape.parameters * frozen)
+    return max(peaks)
+
+
+def _teacher_head(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row) -> float:
+    """A teacher's gathered root unit and its hidden states at the predicted tokens."""
+    compute = BYTES[model.dtype]
+    hidden = 1.0 * row.predicted * shape.hidden * compute
+    if not is_sharded(model, learner):
+        return hidden
+    blocks = sum(stack.count * stack.parameters for stack in shape.stacks)
+    blocks += shape.vision.count * shape.vision.parameters
+    root = shape.parameters - (blocks if learner.wrap == "block" else 0)
+    return hidden + root * compute
 
 
 def _gathered(shape: ModelShape, model: ModelConfig, learner: LearnerConfig) -> Memory:

@@ -11,6 +11,7 @@ from olmrl.cluster.memory import (
     RUNTIME_BYTES,
     Memory,
     Row,
+    Teacher,
     at_rest,
     engine_memory,
     kv_bytes_per_token,
@@ -25,7 +26,14 @@ from olmrl.cluster.placement import Bundle, Seat, bundle, place
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.shape import model_shape
 from olmrl.cluster.workload import Workload, grpo_workload, sft_workload
-from olmrl.config.schema import CheckpointConfig, GrpoConfig, LearnerConfig, ModelConfig, SftConfig
+from olmrl.config.schema import (
+    CheckpointConfig,
+    GrpoConfig,
+    LearnerConfig,
+    ModelConfig,
+    SftConfig,
+    TeacherConfig,
+)
 from olmrl.hardware import GIB
 from olmrl.models.shape import ModelShape
 
@@ -117,6 +125,7 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
     shape = model_shape(config.model.path)
     work = grpo_workload(config, shape) if shape else None
     with_reference = config.algorithm.kl_beta > 0
+    teacher = _teacher(config.algorithm.teacher)
     completions = config.rollout.group_size if config.learner.page_once else 1
     learner = _learner(
         shape,
@@ -127,6 +136,7 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
         completions,
         with_reference,
         config.rollout.learner_gpu_share,
+        teacher,
     )
     scorer = config.scorer
     scorers = Role(
@@ -161,6 +171,12 @@ def plan_sft(config: SftConfig) -> Plan:
         return Plan((learner, data), shape, config)
     scorer = Role(SCORER, 1, 1.0, 0.0, {}, {"process": _PROCESS_BYTES[SCORER]})
     return Plan((learner, data, scorer), shape, config)
+
+
+def _teacher(config: TeacherConfig | None) -> Teacher | None:
+    """A teacher of known shape."""
+    shape = model_shape(config.path, "algorithm.teacher.path") if config else None
+    return Teacher(shape, config.use == "loss") if config and shape else None
 
 
 def _data(pages: float, cpus: float, resources: Mapping[str, float]) -> Role:
@@ -200,6 +216,7 @@ def _learner(
     completions: int = 1,
     with_reference: bool = False,
     share: float = 1.0,
+    teacher: Teacher | None = None,
 ) -> Role:
     """The ranks; `share` is the fraction of a GPU that Ray counts for each."""
     memory: Memory = {}
@@ -208,9 +225,11 @@ def _learner(
     loading = 0.0
     if shape and work:
         row = Row.of(work, learner.token_budget, completions)
-        memory = learner_memory(shape, model, learner, row, with_reference=with_reference)
-        loading = loading_bytes(shape, model, learner, with_reference)
-        state = at_rest(shape, model, learner, with_reference)
+        memory = learner_memory(
+            shape, model, learner, row, with_reference=with_reference, teacher=teacher
+        )
+        loading = loading_bytes(shape, model, learner, with_reference, teacher)
+        state = at_rest(shape, model, learner, with_reference, teacher)
         if learner.use_gpu:
             host["model while loading"] = shape.parameters * BYTES[model.master_dtype]
             off = total(state) - total(on_device(state, learner))
@@ -287,7 +306,9 @@ def _check_colocation(plan: Plan, gpu_memory: float) -> None:
     if not isinstance(config, GrpoConfig) or not config.rollout.colocate or not plan.shape:
         return
     model, learner = config.model, config.learner
-    state = at_rest(plan.shape, model, learner, config.algorithm.kl_beta > 0)
+    with_reference = config.algorithm.kl_beta > 0
+    teacher = _teacher(config.algorithm.teacher)
+    state = at_rest(plan.shape, model, learner, with_reference, teacher)
     del state["gradients"]  # freed between steps
     kept = total(on_device(state, learner))
     room = (gpu_memory - kept - RUNTIME_BYTES) / gpu_memory

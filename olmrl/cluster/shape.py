@@ -15,8 +15,12 @@ def operations(path: str) -> CostModel:
     return CostModel.of(registry.family(config["model_type"], path).shape(config))
 
 
-def model_shape(path: str) -> ModelShape | None:
+def model_shape(path: str, key: str = "model.path") -> ModelShape | None:
     """Shape of a local folder or a published model; None if it cannot be known offline.
+
+    Args:
+        path: the folder or name.
+        key: of the configuration, for messages.
 
     Raises:
         PlanError: a model that olmrl cannot train.
@@ -24,5 +28,5 @@ def model_shape(path: str) -> ModelShape | None:
     try:
         known = registry.described(path)
     except ValueError as error:
-        raise PlanError(f"model.path: {error}") from error
+        raise PlanError(f"{key}: {error}") from error
     return known[0].shape(known[1]) if known else None

@@ -310,6 +310,13 @@ class AlgorithmConfig(Section):
         return self.epochs_per_batch * self.minibatches
 
     @property
+    def teacher_passes(self) -> int:
+        """Forward passes of the teacher over a batch."""
+        if self.teacher is None:
+            return 0
+        return self.epochs_per_batch if self.teacher.use == "loss" else 1
+
+    @property
     def drops_zero_variance(self) -> bool:
         """Whether groups of equal rewards teach nothing and are dropped."""
         return self.drop_zero_variance and not (self.teacher and self.teacher.alone)

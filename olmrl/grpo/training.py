@@ -16,6 +16,7 @@ from olmrl.grpo.buffer import RolloutBuffer
 from olmrl.grpo.driver import GrpoDriver
 from olmrl.grpo.group_cost import GroupCost
 from olmrl.grpo.task import GrpoTask
+from olmrl.grpo.teacher import check_teacher
 from olmrl.learner.loss import policy_loss
 from olmrl.report.run import write as write_report
 from olmrl.rewards.pool import ScorerPool
@@ -53,9 +54,11 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.anchor_text_len,
         tuple(config.model.chat.items()),
     )
-    # A wrong model path, prompt, loss, transport or reward stops the run here.
+    # A wrong model path, prompt, loss, teacher, transport or reward stops the run here.
     built = encoder.build()
     policy_loss(config.algorithm)
+    if config.algorithm.teacher is not None:
+        check_teacher(encoder, config.algorithm.teacher.path)
     engine = worker_spec(config, encoder)
     for reward in build_all(config.rewards):
         if reward.curriculum is not None:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 from olmrl.config.schema import AlgorithmConfig
-from olmrl.learner.flops import step_flops, utilisation
+from olmrl.learner.flops import forward_flops, step_flops, utilisation
 from olmrl.learner.loss import LossFn, StepCounts, grpo_loss, sft_loss
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.packed import count_weighted
@@ -106,6 +106,8 @@ class GrpoLearner:
             observed_passes=int(needs_old),
             reference_passes=int(algorithm.kl_beta > 0),
         )
+        if strategy.teacher_shape is not None:
+            flops += algorithm.teacher_passes * forward_flops(batches, strategy.teacher_shape)
         seconds = time.perf_counter() - begin
         return merge(*parts, utilisation(flops, seconds, strategy.device))
 

@@ -61,6 +61,9 @@ def reverse_kl(
 ) -> Tensor:
     """[N] float32 KL(p || q) in nats, differentiable in the policy's hidden states and head.
 
+    Heads of one tokenizer may differ in rows that no token uses (151,936 and 152,064 in Qwen2.5-VL
+    3B and 7B): p and q are taken over the rows that both have.
+
     Never holds more than a chunk of either model's [N, V] logits; the backward pass computes them
     again.
 
@@ -71,8 +74,10 @@ def reverse_kl(
         spec: temperature, banned ids, chunk size and precision, for p and q alike.
     """
     banned = torch.tensor(spec.banned_ids, dtype=torch.long, device=hidden_NH.device)
+    rows = min(len(weight_VH), len(teacher.weight_VG))
+    other_VG = teacher.weight_VG[:rows]
     apply: Any = _ReverseKl.apply
-    found: Tensor = apply(hidden_NH, weight_VH, teacher.hidden_NG, teacher.weight_VG, banned, spec)
+    found: Tensor = apply(hidden_NH, weight_VH[:rows], teacher.hidden_NG, other_VG, banned, spec)
     return found
 
 

@@ -66,6 +66,12 @@ def step_flops(
     )
 
 
+def forward_flops(batches: Sequence[PackedBatch], shape: ModelShape) -> float:
+    """Operations of one forward pass of a model over the rank's packed rows."""
+    cost = CostModel.of(shape)
+    return sum(cost.batch(batch) for batch in batches)
+
+
 def _features_stay(shape: ModelShape, policy: ModelConfig) -> bool:
     """`model.vision_is_frozen`, from the configuration alone."""
     if policy.lora is None:

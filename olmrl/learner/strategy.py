@@ -29,6 +29,7 @@ from olmrl.learner.packed import Policy, PolicyOutput, blank_batch, prepare_inpu
 from olmrl.metrics import Last, Mean, Measurements
 from olmrl.models.family import ImageFeatures
 from olmrl.models.registry import family_of
+from olmrl.models.shape import ModelShape
 from olmrl.types import Float32Array, PackedBatch, UInt8Array
 
 
@@ -92,6 +93,8 @@ class Strategy(ABC):
     _runner: PolicyRunner
     _reference: PolicyRunner | None = None
     _teacher: PolicyRunner | None = None
+    teacher_shape: ModelShape | None = None
+    """Sizes of the teacher, if there is one."""
 
     def __init__(self, model: Any, model_config: ModelConfig, head: HeadSpec) -> None:
         self.world_size = dist.get_world_size() if dist.is_initialized() else 1
@@ -99,7 +102,7 @@ class Strategy(ABC):
         self.device: torch.device = model.device
         self.model_config = model.config
         """transformers configuration of the policy."""
-        self.shape = family_of(model.config).shape(model.config.to_dict())
+        self.shape = shape_of(model)
         self.trained = model_config
         self.kernel = resolve_kernel(model_config.attention, self.device, model_config.dtype)
         self.policy = Policy(model, self.kernel, head)
@@ -236,6 +239,12 @@ class Strategy(ABC):
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
+
+
+def shape_of(model: Any) -> ModelShape:
+    """Sizes of a loaded model."""
+    shape: ModelShape = family_of(model.config).shape(model.config.to_dict())
+    return shape
 
 
 def ensure_process_group(device: torch.device) -> None:

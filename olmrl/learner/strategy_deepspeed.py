@@ -20,7 +20,13 @@ from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import NonFiniteStep, build_optim
 from olmrl.learner.packed import Policy, blank_batch
-from olmrl.learner.strategy import FrozenModel, PolicyRunner, Strategy, ensure_process_group
+from olmrl.learner.strategy import (
+    FrozenModel,
+    PolicyRunner,
+    Strategy,
+    ensure_process_group,
+    shape_of,
+)
 from olmrl.models.family import Family
 from olmrl.models.registry import family_of
 
@@ -66,6 +72,7 @@ class DeepspeedStrategy(Strategy):
             self._reference = self._freeze(reference, model_config, learner, head)
         if teacher is not None:
             self._teacher = self._freeze(teacher, model_config, learner, head)
+            self.teacher_shape = shape_of(self._teacher.policy.model)
 
     def _freeze(
         self, frozen: FrozenModel, model: ModelConfig, learner: LearnerConfig, head: HeadSpec

@@ -31,7 +31,13 @@ from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
 from olmrl.learner.optim import build_optim, clip_gradients
 from olmrl.learner.packed import HeadlessPolicy, Policy, PolicyOutput, prepare_inputs
-from olmrl.learner.strategy import FrozenModel, PolicyRunner, Strategy, ensure_process_group
+from olmrl.learner.strategy import (
+    FrozenModel,
+    PolicyRunner,
+    Strategy,
+    ensure_process_group,
+    shape_of,
+)
 from olmrl.models.registry import family_of
 from olmrl.types import PackedBatch
 
@@ -65,11 +71,13 @@ class FsdpStrategy(Strategy):
             frozen = self._freeze(reference, model_config, learner)
             self._reference = PolicyRunner(frozen, frozen, self.device, keep_features=False)
         self._headless: HeadlessPolicy | None = None
-        if teacher is not None and teacher.headless:
-            self._headless = self._freeze(teacher, model_config, learner)
-        elif teacher is not None:
+        if teacher is not None:
             frozen = self._freeze(teacher, model_config, learner)
-            self._teacher = PolicyRunner(frozen, frozen, self.device, keep_features=False)
+            self.teacher_shape = shape_of(frozen.model)
+            if teacher.headless:
+                self._headless = frozen
+            else:
+                self._teacher = PolicyRunner(frozen, frozen, self.device, keep_features=False)
         self.optim = build_optim(
             model, model.lm_head, family_of(model.config), learner.optimizer, total_steps
         )

@@ -131,10 +131,12 @@ def require_folders(config: GrpoConfig | SftConfig) -> None:
 
 def _folders(config: GrpoConfig | SftConfig) -> list[tuple[str, str | None]]:
     """Configuration keys and their folders; a model may also be a name on the Hub."""
-    model = config.model.path
-    found: list[tuple[str, str | None]] = []
-    if model.startswith(("/", ".", "~")):
-        found.append(("model.path", model))
+    models = [("model.path", config.model.path)]
+    if isinstance(config, GrpoConfig) and config.algorithm.teacher is not None:
+        models.append(("algorithm.teacher.path", config.algorithm.teacher.path))
+    found: list[tuple[str, str | None]] = [
+        (key, path) for key, path in models if path.startswith(("/", ".", "~"))
+    ]
     if isinstance(config, GrpoConfig):
         return [*found, ("data.train", config.data.train), ("data.heldout", config.data.heldout)]
     for key, sets in (("train", config.data.train), ("evaluation", config.data.evaluation)):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token
+from olmrl.cluster.shape import model_shape
 from olmrl.cluster.simulation.batching import Costs, Lengths
 from olmrl.cluster.simulation.loop import Setup
 from olmrl.cluster.workload import Workload, grpo_workload
@@ -174,9 +175,14 @@ def _learning(
     tokens = config.rollout.group_size * work.completion
     room = max(work.completion, learner.token_budget - work.prompt)
     prompts = max(1.0, tokens / room) if learner.page_once else config.rollout.group_size
-    page = prompts * page_operations(cost, work, work.prompt, 0.0)
-    token = token_operations(cost, work)
-    return passes * page / speeds.learner_flops, passes * token / speeds.learner_flops
+    page = passes * page_operations(cost, work, work.prompt, 0.0)
+    token = passes * token_operations(cost, work)
+    teacher = algorithm.teacher
+    if teacher and (shape := model_shape(teacher.path, "algorithm.teacher.path")):
+        other = CostModel.of(shape)
+        page += algorithm.teacher_passes * page_operations(other, work, work.prompt, 0.0)
+        token += algorithm.teacher_passes * token_operations(other, work)
+    return prompts * page / speeds.learner_flops, token / speeds.learner_flops
 
 
 def _gathering(

@@ -12,10 +12,12 @@ from reading_peak import Reading
 from olmrl.cluster import model_shape
 from olmrl.cluster.memory import (
     Row,
+    Teacher,
     at_rest,
     engine_memory,
     kv_bytes_per_token,
     learner_memory,
+    loading_bytes,
     total,
     transcription_memory,
 )
@@ -199,3 +201,42 @@ def test_an_engine_fills_its_share_of_the_gpu_and_no_more():
     assert halves["weights"] == memory["weights"] / 2
     fixed = engine_memory(SEVEN_B, RolloutConfig(kv_cache_gb=0.5), PAGE, None)
     assert fixed["KV cache"] == 2**29
+
+
+def test_a_teacher_lies_beside_the_policy_and_can_be_off_loaded():
+    model, row = ModelConfig(path="x"), Row.of(PAGE, 16384, 28)
+    teacher = Teacher(SEVEN_B, headless=False)
+    plain, beside, away = (
+        learner_memory(SEVEN_B, model, learner, row, teacher=given)
+        for learner, given in (
+            (LearnerConfig(workers=8), None),
+            (LearnerConfig(workers=8), teacher),
+            (LearnerConfig(workers=8, teacher_offload=True), teacher),
+        )
+    )
+    # frozen, so in the dtype of the computation, and sharded
+    assert beside["teacher"] == pytest.approx(8.292e9 * 2 / 8, rel=1e-3)
+    assert total(beside) - total(plain) == beside["teacher"]
+    assert away == plain
+
+
+def test_a_teacher_of_the_whole_vocabulary_keeps_its_head_gathered():
+    model, row = ModelConfig(path="x"), Row.of(PAGE, 16384, 28)
+    memory = learner_memory(
+        SEVEN_B, model, LearnerConfig(workers=8), row, teacher=Teacher(SEVEN_B, headless=True)
+    )
+    heads = 2 * 152064 * 3584 * 2
+    states = row.predicted * 3584 * 2
+    # and the merger, which lies in the root unit too
+    assert heads + states < memory["teacher's head"] < 1.1 * (heads + states)
+
+
+def test_a_teacher_is_loaded_beside_the_sharded_policy():
+    model, learner = ModelConfig(path="x"), LearnerConfig(workers=8)
+    alone = loading_bytes(SEVEN_B, model, learner, False)
+    beside = loading_bytes(SEVEN_B, model, learner, False, Teacher(SEVEN_B, headless=False))
+    assert alone == pytest.approx(8.292e9 * 4, rel=1e-3)
+    assert beside == alone  # 2 bytes, beside an eighth of 4
+    two = LearnerConfig(workers=2)
+    beside = loading_bytes(SEVEN_B, model, two, True, Teacher(SEVEN_B, headless=False))
+    assert beside == pytest.approx(8.292e9 * (4 / 2 + 2 / 2 + 2), rel=1e-3)

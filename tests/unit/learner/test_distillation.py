@@ -58,6 +58,16 @@ def test_the_kl_and_its_gradients_equal_the_full_softmax(chunk, temperature, ban
         torch.testing.assert_close(x.grad.double(), y.grad, atol=2e-5, rtol=1e-4)
 
 
+def test_rows_that_only_one_head_has_do_not_count():
+    hidden, weight, other, other_weight = _heads()
+    weight.requires_grad_()
+    short = reverse_kl(hidden, weight, Distribution(other, other_weight[:30]), HeadSpec())
+    cut = reverse_kl(hidden, weight[:30], Distribution(other, other_weight), HeadSpec())
+    torch.testing.assert_close(short, cut)
+    short.sum().backward()
+    assert weight.grad[:30].abs().min() > 0 and weight.grad[30:].abs().max() == 0
+
+
 def test_a_teacher_like_the_policy_teaches_nothing():
     hidden, weight, _, _ = _heads()
     hidden.requires_grad_()
