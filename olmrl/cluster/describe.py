@@ -11,6 +11,7 @@ from olmrl.cluster.advise import better_split, engine_sequences, predict, remedy
 from olmrl.cluster.memory import RUNTIME_BYTES, Memory, total
 from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
+from olmrl.cluster.shape import model_shape
 from olmrl.cluster.simulation.loop import Forecast
 from olmrl.cluster.simulation.speeds import Speeds
 from olmrl.cluster.workload import grpo_workload
@@ -73,7 +74,17 @@ def _model(plan: Plan) -> list[str]:
     text = f"model, computed: {plan.shape.parameters / 1e6:,.1f} M parameters"
     if trained < plan.shape.parameters:
         text += f", {trained / 1e6:,.1f} M of them trained"
-    return [text]
+    return [text, *_teacher(plan)]
+
+
+def _teacher(plan: Plan) -> list[str]:
+    config = plan.config
+    if not isinstance(config, GrpoConfig) or config.algorithm.teacher is None:
+        return []
+    shape = model_shape(config.algorithm.teacher.path, "algorithm.teacher.path")
+    if shape is None:
+        return ["teacher: shape unknown offline, so its memory and time are not planned"]
+    return [f"teacher, computed: {shape.parameters / 1e6:,.1f} M parameters, frozen"]
 
 
 def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:

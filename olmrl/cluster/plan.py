@@ -231,7 +231,10 @@ def _learner(
         loading = loading_bytes(shape, model, learner, with_reference, teacher)
         state = at_rest(shape, model, learner, with_reference, teacher)
         if learner.use_gpu:
-            host["model while loading"] = shape.parameters * BYTES[model.master_dtype]
+            wholes = [shape.parameters * BYTES[model.master_dtype]]
+            if teacher is not None:
+                wholes.append(teacher.shape.parameters * BYTES[learner.frozen_dtype(model)])
+            host["model while loading"] = max(wholes)
             off = total(state) - total(on_device(state, learner))
             if off:
                 host["off-loaded"] = off

@@ -56,6 +56,14 @@ def taught(inputs: LossInputs, old_N: Tensor, teacher: TeacherConfig) -> LossInp
     return replace(inputs, advantage_N=advantage_N)
 
 
+def kl_to_teacher(old_N: Tensor, inputs: LossInputs) -> Tensor:
+    """[N] KL(p || q) in nats: exact with gradients, or estimated from the sampled tokens alone."""
+    if inputs.teacher_kl_N is not None:
+        return inputs.teacher_kl_N
+    assert inputs.teacher_N is not None
+    return old_N.detach() - inputs.teacher_N
+
+
 def reverse_kl(
     hidden_NH: Tensor, weight_VH: Tensor, teacher: Distribution, spec: HeadSpec
 ) -> Tensor:
@@ -104,7 +112,7 @@ class _ReverseKl(torch.autograd.Function):
         return kl_N
 
     @staticmethod
-    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor | None, ...]:
         hidden_NH, weight_VH, other_NG, other_VG, banned, kl_N = ctx.saved_tensors
         spec = ctx.spec
         grad_hidden, grad_weight = None, None

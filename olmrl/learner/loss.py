@@ -17,7 +17,7 @@ from torch import Tensor
 from olmrl.config.registered import LOSSES
 from olmrl.config.registry import construct
 from olmrl.config.schema import AlgorithmConfig, CorrectionConfig
-from olmrl.learner.distillation import taught
+from olmrl.learner.distillation import kl_to_teacher, taught
 from olmrl.metrics import Max, Mean, Measurements, Reduction
 from olmrl.types import PackedBatch
 
@@ -141,10 +141,10 @@ def grpo_loss(
         if config.entropy_bonus:
             objective_N = objective_N - config.entropy_bonus * entropy_N
         if config.teacher is not None:
-            kl_N = old_N - inputs.teacher_N if inputs.teacher_kl_N is None else inputs.teacher_kl_N
+            kl_N = kl_to_teacher(old_N, inputs)
             totals["teacher/kl"] = (weight_N * kl_N).sum().detach()
             if inputs.teacher_kl_N is not None:
-                objective_N = objective_N + config.teacher.weight * inputs.teacher_kl_N
+                objective_N = objective_N + config.teacher.weight * kl_N
         total = policy.total(objective_N, inputs)
         with torch.no_grad():
             kept_N = (weight_N > 0).float()

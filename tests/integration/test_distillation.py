@@ -18,20 +18,25 @@ def teacher(tiny_pages, tmp_path_factory):
 
 
 @pytest.mark.parametrize("use", ["reward", "loss"])
-def test_a_student_follows_its_teacher(use, teacher, tiny_pages, tiny_model, ray_job, tmp_path):
+def test_a_student_follows_its_teacher(
+    use, teacher, tiny_pages, tiny_model, ray_head, ray_job, tmp_path
+):
     settings = {"path": str(teacher), "use": use, "alone": True}
-    with ray_job(cpus=RUN_CPUS) as head:
+    with ray_job(cpus=RUN_CPUS):
         run(
             "olmrl.grpo",
             *grpo_overrides(tiny_pages, tiny_model, tmp_path / "run"),
             *GRPO,
             f"algorithm.teacher={json.dumps(settings)}",
-            "run.steps=8",
+            "run.steps=14",
+            "algorithm.pages_per_step=4",
+            "learner.optimizer.lr=3e-3",
+            "learner.optimizer.schedule=constant",
             "algorithm.drop_zero_variance=true",
             "checkpoint.every=0",
-            head=head,
+            head=ray_head,
         )
-    rows = [row for row in read_rows(tmp_path / "run") if "teacher/kl" in row]
-    assert [row["step"] for row in rows] == list(range(1, 9))
+    rows = [row for row in read_rows(tmp_path / "run" / "metrics.jsonl") if "teacher/kl" in row]
+    assert [row["step"] for row in rows] == list(range(1, 15))
     kl = [row["teacher/kl"] for row in rows]
-    assert sum(kl[-3:]) < 0.95 * sum(kl[:3])
+    assert sum(kl[-3:]) < 0.9 * sum(kl[:3])

@@ -87,3 +87,13 @@ def test_sft_is_planned_too(size, fits):
     plan = cluster.plan_sft(config)
     assert (cluster.refusal(plan, resources) is None) == fits
     assert "8 LearnerWorker" in cluster.describe(plan, resources)
+
+
+def test_a_teacher_is_planned_or_said_to_be_unknown(capsys):
+    words = ["--config", "configs/grpo/qwen3_distil_8gpus.yaml", "--cluster", "1x8xH100-80G"]
+    for path, told in [
+        ("Qwen/Qwen3.5-9B", "teacher, computed: 9,409.8 M parameters, frozen"),
+        ("some/model", "teacher: shape unknown offline, so its memory and time are not planned"),
+    ]:
+        code, out, _ = dry_run(capsys, *words, f"algorithm.teacher.path={path}")
+        assert code == 0 and told in out

@@ -53,6 +53,25 @@ def test_a_reference_and_more_passes_cost_forward_passes():
     assert twice == pytest.approx(plain * 7 / 3)
 
 
+def test_a_teacher_costs_its_own_forward_passes():
+    plain, alike, whole = (
+        costs_of(c, SEVEN_B, speeds_for(c, H100)).learn_token
+        for c in (
+            config(),
+            config("algorithm.teacher={path: Qwen/Qwen2.5-VL-7B-Instruct}"),
+            config("algorithm.teacher={path: Qwen/Qwen2.5-VL-7B-Instruct, use: loss}"),
+        )
+    )
+    assert alike == whole == pytest.approx(plain * 4 / 3)
+    twice = config(
+        "algorithm.teacher={path: Qwen/Qwen2.5-VL-7B-Instruct, use: loss}",
+        "algorithm.epochs_per_batch=2",
+    )
+    assert costs_of(twice, SEVEN_B, speeds_for(twice, H100)).learn_token == pytest.approx(
+        plain * (3 * 2 + 1 + 2) / 3
+    )
+
+
 def test_dense_learning_repeats_the_prompt():
     once, dense = (
         costs_of(c, SEVEN_B, replace(speeds_for(c, H100), pack_s=0.0)).learn_page

@@ -160,12 +160,17 @@ def _teacher_model():
     return make_model(seed=5, hidden=96, layers=3)
 
 
-def _strategy(use="reward", lr=3e-3):
-    config = ModelConfig(path="tiny", dtype="float32")
-    learner = LearnerConfig(use_gpu=False, optimizer=OptimizerConfig(lr=lr, schedule="constant"))
+def _strategy(use="reward", dtype="float32", fp32_lm_head=False):
+    config = ModelConfig(path="tiny", dtype=dtype)
+    learner = LearnerConfig(
+        use_gpu=False,
+        fp32_lm_head=fp32_lm_head,
+        optimizer=OptimizerConfig(lr=3e-3, schedule="constant"),
+    )
     teacher = FrozenModel(lambda: prepare_policy(_teacher_model(), config), headless=use == "loss")
     model = prepare_policy(make_model(), config, activation_checkpointing=True)
-    return FsdpStrategy(model, config, learner, HEAD, total_steps=20, teacher=teacher)
+    head = replace(HEAD, float32=fp32_lm_head)
+    return FsdpStrategy(model, config, learner, head, total_steps=20, teacher=teacher)
 
 
 def _groups():
@@ -220,6 +225,20 @@ def test_a_step_is_the_same_however_it_is_packed_and_on_two_ranks(use, ranks):
     first, second = ranks(_step, use, ((0,), (1,)))
     assert _gap(first, second) == 0
     assert _gap(once, first) < 2e-4
+
+
+def _first_kl(use, dtype, fp32_lm_head):
+    strategy = _strategy(use, dtype, fp32_lm_head)
+    batches = _batches(strategy, ((0,), (1,)))[strategy.rank :: strategy.world_size]
+    algorithm = AlgorithmConfig(teacher=TeacherConfig(path="t", use=use))
+    return GrpoLearner(strategy, algorithm, max_tokens=9).step(batches)["teacher/kl"]
+
+
+@pytest.mark.parametrize("fp32_lm_head", [False, True])
+def test_a_sharded_teacher_in_bfloat16_judges_alike(fp32_lm_head, ranks):
+    exact = _first_kl("loss", "float32", False).value()
+    first, second = ranks(_first_kl, "loss", "bfloat16", fp32_lm_head)
+    assert first.merge(second).value() == pytest.approx(exact, rel=0.05)
 
 
 @pytest.mark.parametrize(("use", "alone"), list(product(["reward", "loss"], [True, False])))

@@ -1,0 +1,200 @@
+"""One seed of the experiment: a base, its silver model, and every arm from that same model.
+
+Each stage is one command of olmrl in a folder of its own, and is not run again once it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from olmrl.metrics import read_rows
+
+ROOT = Path(__file__).parents[2]
+TESTS_ONLY = "rewards=[{name: bench}, {name: front_matter, weight: 0.5}, {name: eos, weight: 0.5}]"
+NOISE = "rewards=[{name: 'benchmarks.learning.rewards:noise'}]"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the experiment; everything else is the quick start's configuration."""
+
+    clean: int = 3000
+    """True pages that the base learns to read from, in place of pretraining."""
+    labels: int = 256
+    """Pages with silver labels."""
+    train: int = 480
+    """Pages with unit tests only."""
+    heldout: int = 128
+    silver_steps: int = 300
+    grpo_steps: int = 60
+    samples: int = 8
+    """Completions a page, in GRPO and in rejection sampling."""
+    scored_samples: int = 4
+    grpo: tuple[str, ...] = ()
+    """Further overrides of every GRPO arm."""
+
+
+@dataclass
+class Seed:
+    """The folders of one seed."""
+
+    number: int
+    work: Path
+    settings: Settings
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.work / f"seed-{self.number}"
+
+    @property
+    def pages(self) -> Path:
+        return self.folder / "pages"
+
+    @property
+    def silver(self) -> Path:
+        """The model that all arms start from."""
+        return self.folder / "silver" / "model"
+
+    def once(self, name: str, *command: Any) -> None:
+        """Run a stage unless it is done; what a killed one left is removed."""
+        marker = self.folder / f"{name}.done"
+        if not marker.exists():
+            out = self.folder / name
+            if out.is_dir():
+                shutil.rmtree(out)
+            started = time.monotonic()
+            words = [sys.executable, "-m", *map(str, command)]
+            subprocess.run(words, check=True, cwd=ROOT)
+            marker.write_text(json.dumps(time.monotonic() - started))
+        self.seconds[name] = json.loads(marker.read_text())
+
+
+def prepare(seed: Seed) -> None:
+    """Pages, the base that can read, and the silver model."""
+    s, number = seed.settings, ["--seed", seed.number]
+    seed.folder.mkdir(parents=True, exist_ok=True)
+    counts = {"clean": s.clean, "sft": s.labels, "train": s.train, "heldout": s.heldout}
+    words = [word for name, count in counts.items() for word in (f"--{name}", count)]
+    seed.once("pages", "olmrl.synth", "pages", seed.pages, *words, *number)
+    texts = ["--texts", seed.pages, "configs/prompts/tiny.txt"]
+    seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *number)
+    sft(seed, "base", "tiny_cpu.yaml", seed.folder / "random", seed.pages / "sft_clean")
+    base = seed.folder / "base" / "model"
+    steps = [f"run.steps={s.silver_steps}"]
+    sft(seed, "silver", "tiny_cpu_silver.yaml", base, seed.pages / "sft", *steps)
+
+
+def sft(seed: Seed, name: str, config: str, start: Path, pairs: Path, *overrides: str) -> None:
+    """Supervised training from a model on a folder of page pairs."""
+    held = seed.pages / "sft_heldout"
+    seed.once(
+        name, "olmrl.sft", "--config", f"configs/sft/{config}", f"run.dir={seed.folder / name}",
+        f"run.seed={seed.number}", f"model.path={start}", f"data.train=[{{root: {pairs}}}]",
+        f"data.evaluation=[{{root: {held}, limit: 32}}]", "logging.wandb=off", *overrides,
+    )  # fmt: skip
+
+
+def grpo(seed: Seed, name: str, *overrides: str, pages: Path | None = None) -> None:
+    """GRPO from the silver model."""
+    s = seed.settings
+    seed.once(
+        name, "olmrl.grpo", "--config", "configs/grpo/tiny_cpu.yaml",
+        f"run.dir={seed.folder / name}", f"run.seed={seed.number}", f"run.steps={s.grpo_steps}",
+        f"model.path={seed.silver}", f"data.train={pages or seed.pages / 'train'}",
+        f"data.heldout={seed.pages / 'heldout'}", f"rollout.group_size={s.samples}",
+        "evaluation={every: 0, max_pages: 1, skip_start: true}", "logging.wandb=off",
+        *s.grpo, *overrides,
+    )  # fmt: skip
+
+
+def trained_tokens(run: Path) -> float:
+    """Tokens that an optimizer has seen in a run."""
+    rows = read_rows(run / "metrics.jsonl")
+    return sum(row.get("tokens/trained", 0.0) for row in rows)
+
+
+def as_many_steps(seed: Seed) -> str:
+    """SFT steps that see as many tokens as the GRPO arm did, by the silver run's tokens a step."""
+    spent = trained_tokens(seed.folder / "a-grpo")
+    per_step = trained_tokens(seed.folder / "silver") / seed.settings.silver_steps
+    return f"run.steps={math.ceil(spent / per_step)}"
+
+
+def shuffled_tests(seed: Seed) -> Path:
+    """The training folder with each page's tests given to another page."""
+    source, target = seed.pages / "train", seed.folder / "shuffled"
+    if target.exists():
+        return target
+    part = target.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    pdfs = sorted(str(path.relative_to(part / "pdfs")) for path in part.glob("pdfs/**/*.pdf"))
+    offset = random.Random(seed.number).randrange(1, len(pdfs))
+    given = dict(zip(pdfs, pdfs[offset:] + pdfs[:offset], strict=True))
+    for path in part.glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        lines = [json.dumps(row | {"pdf": given[row["pdf"]]}) + "\n" for row in rows]
+        path.write_text("".join(lines), "utf-8")
+    part.rename(target)
+    return target
+
+
+def true_labels(seed: Seed) -> Path:
+    """Page pairs of the training pages with their true text, which no other arm sees."""
+    target = seed.folder / "true"
+    if not target.exists():
+        part = target.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        for text in (seed.pages / "train" / "claude_original").glob("**/*.md"):
+            name = text.name.split("_page1_")[0]
+            shutil.copy(text, part / f"{name}.md")
+        for pdf in (seed.pages / "train" / "pdfs").glob("**/*.pdf"):
+            shutil.copy(pdf, part)
+        part.rename(target)
+    return target
+
+
+def run(seed: Seed) -> dict[str, Path]:
+    """All arms; returns their models by name."""
+    prepare(seed)
+    silver, folder = seed.silver, seed.folder
+    grpo(seed, "a-grpo", TESTS_ONLY)
+    steps = as_many_steps(seed)
+    sft(seed, "b-sft", "tiny_cpu_silver.yaml", silver, seed.pages / "sft", steps)
+    best = folder / "best"
+    sampled = ["--best-of", seed.settings.samples, "--limit", seed.settings.train]
+    seed.once("best", "benchmarks.learning.read", silver, seed.pages / "train", best, *sampled)
+    sft(seed, "c-rejection", "tiny_cpu_silver.yaml", silver, best, steps)
+    grpo(seed, "d-shuffled", TESTS_ONLY, pages=shuffled_tests(seed))
+    grpo(seed, "e-random", NOISE)
+    sft(seed, "f-truth", "tiny_cpu_silver.yaml", silver, true_labels(seed), steps)
+    teacher = f"algorithm.teacher={{path: {folder / 'f-truth' / 'model'}, alone: true"
+    grpo(seed, "h-distil-reward", TESTS_ONLY, teacher + ", use: reward}")
+    grpo(seed, "i-distil-loss", TESTS_ONLY, teacher + ", use: loss}")
+    names = ["silver", "a-grpo", "b-sft", "c-rejection", "d-shuffled", "e-random", "f-truth"]
+    names += ["h-distil-reward", "i-distil-loss"]
+    return {"base": folder / "base" / "model"} | {n: folder / n / "model" for n in names}
+
+
+def scored(seed: Seed, name: str, model: Path) -> dict[str, Any]:
+    """Held-out pages by a model; the model at step 0 also at other temperatures, best of 8."""
+    out = seed.folder / "scores" / f"{name}.json"
+    s = seed.settings
+    extra = ["--samples", s.scored_samples]
+    if name == "silver":
+        extra = ["--samples", 8, "--temperatures", 1.0, 0.3, 0.6, 0.8, 1.2]
+    words = [model, seed.pages / "heldout", out, "--limit", s.heldout, *extra]
+    seed.once(f"scores-{name}", "benchmarks.learning.read", *words)
+    found: dict[str, Any] = json.loads(out.read_text("utf-8"))
+    return found
