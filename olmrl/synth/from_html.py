@@ -210,8 +210,10 @@ def _render_document(pair: tuple[str, str], work: str, settings: Settings) -> di
         record["left"] = document.left
         if not record["pages"]:
             record["reason"] = _why_no_page(document)
-    except (ValueError, RecursionError, MemoryError) as error:
-        record["reason"] = str(error) or type(error).__name__
+    except Exception as error:  # whatever a parser makes of a user's file is that file's failure
+        lines = str(error).splitlines() or [""]
+        told = lines[0] if isinstance(error, ValueError) else f"{type(error).__name__}: {lines[0]}"
+        record |= {"pages": [], "reason": told}
     target = Path(work) / "documents" / f"{name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     storage.write_json(target, record)

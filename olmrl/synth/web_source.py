@@ -35,8 +35,13 @@ _CONTAINERS = {
 }
 _BLOCKS = {
     *("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "pre", "blockquote"),
-    *("dt", "dd", "figcaption", "summary", "hr", "menu", "dir"),
+    *("dt", "dd", "figcaption", "summary", "hr", "menu", "dir", "li"),
 }
+_TEXT_BLOCKS = {
+    *("p", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "dt", "dd", "figcaption", "summary"),
+    "li",
+}
+"""Blocks of text, unless they hold other blocks."""
 _INLINE = {"b", "strong", "i", "em", "sub", "sup", "code", "br"}
 _KEPT = {
     *_INLINE,
@@ -52,6 +57,7 @@ _HIDDEN_STYLE = re.compile(
 )
 _HIDDEN_CLASSES = {"sr-only", "visually-hidden", "screen-reader-text", "headerlink", "noprint"}
 _TEX_TYPES = {"application/x-tex", "latex", "tex"}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _DELIMITED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
 
 
@@ -81,6 +87,8 @@ def read_document(data: bytes) -> Document:
     """
     if len(data) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES / 1e6:g} MB")
+    if b"\0" in data[:4096] and data[:2] not in _UTF16:
+        raise ValueError("binary data, not an HTML page")
     encoding = None if _names_encoding(data) else _guess_encoding(data)
     try:
         root = document_fromstring(data, parser=HTMLParser(encoding=encoding, huge_tree=False))
@@ -109,7 +117,7 @@ def text_of(block: str) -> str:
 
 
 def _names_encoding(data: bytes) -> bool:
-    return data[:3] == b"\xef\xbb\xbf" or b"charset" in data[:2048].lower()
+    return data[:3] == b"\xef\xbb\xbf" or data[:2] in _UTF16 or b"charset" in data[:2048].lower()
 
 
 def _guess_encoding(data: bytes) -> str:
@@ -159,7 +167,8 @@ def _blocks(element: HtmlElement, document: Document, depth: int) -> Iterator[st
         inline = False
         if isinstance(child.tag, str) and not _is_dropped(child):
             formula = _formula(child)
-            inline = not _is_block(child) and (formula is None or not formula.startswith("<div"))
+            inline = formula is None or not formula.startswith("<div")
+            inline = inline and not any(_is_block(part) for part in child.iter())
             if inline:
                 loose.append(_inline(child, document, depth + 1))
             else:
@@ -181,17 +190,24 @@ def _is_block(element: HtmlElement) -> bool:
 
 def _block(element: HtmlElement, document: Document, depth: int) -> Iterator[str]:
     tag = element.tag
-    if tag in _CONTAINERS | _SITE_FURNITURE:
-        yield from _blocks(element, document, depth)
-    elif tag == "hr":
+    if tag == "hr":
         return
-    elif tag in ("dd", "blockquote") and any(_is_block(child) for child in element):
-        yield from _blocks(element, document, depth)
+    if tag == "pre":
+        inner = _pre(element)
+    elif tag in ("ul", "ol", "menu", "dir", "table") or (
+        tag in _TEXT_BLOCKS and not any(_is_block(part) for part in element.iterdescendants())
+    ):
+        inner = _inside(element, document, depth).strip()
     else:
-        inner = _pre(element) if tag == "pre" else _inside(element, document, depth)
-        if re.sub(r"<[^>]*>|&nbsp;|\s", "", inner):
-            name = _RENAMED.get(tag, tag)
-            yield f"<{name}>{inner if tag == 'pre' else inner.strip()}</{name}>"
+        yield from _blocks(element, document, depth)
+        return
+    if _says_something(inner):
+        name = "p" if tag == "li" else _RENAMED.get(tag, tag)
+        yield f"<{name}>{inner}</{name}>"
+
+
+def _says_something(inner: str) -> bool:
+    return 'class="image"' in inner or bool(re.sub(r"<[^>]*>|&nbsp;|\s", "", inner))
 
 
 def _paragraph(pieces: list[str]) -> Iterator[str]:
@@ -199,7 +215,7 @@ def _paragraph(pieces: list[str]) -> Iterator[str]:
     text = "".join(pieces).strip()
     while text.startswith("<br>"):
         text = text[4:].lstrip()
-    if re.sub(r"<[^>]*>|\s", "", text):
+    if _says_something(text):
         yield f"<p>{text}</p>"
 
 
