@@ -58,6 +58,7 @@ _HIDDEN_STYLE = re.compile(
 _HIDDEN_CLASSES = {"sr-only", "visually-hidden", "screen-reader-text", "headerlink", "noprint"}
 _TEX_TYPES = {"application/x-tex", "latex", "tex"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ENDS = re.compile(rb"</(?:body|html)\s*>", re.IGNORECASE)
 _DELIMITED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
 
 
@@ -90,6 +91,7 @@ def read_document(data: bytes) -> Document:
     if b"\0" in data[:4096] and data[:2] not in _UTF16:
         raise ValueError("binary data, not an HTML page")
     encoding = None if _names_encoding(data) else _guess_encoding(data)
+    data = _ENDS.sub(b"", data)  # to a browser, what stands behind them belongs to the page too
     try:
         root = document_fromstring(data, parser=HTMLParser(encoding=encoding, huge_tree=False))
     except (etree.ParserError, etree.XMLSyntaxError, ValueError, AssertionError) as error:

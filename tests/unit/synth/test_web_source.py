@@ -46,6 +46,13 @@ def test_what_runs_fetches_or_hides_is_left(hostile):
     assert found == ["<p>kept</p>", "<p>also kept</p>"]
 
 
+def test_what_stands_behind_the_end_belongs_to_the_page():
+    assert read_document(b"<html><body><p>a</p></body></html><p>b</p>").blocks == [
+        "<p>a</p>",
+        "<p>b</p>",
+    ]
+
+
 def test_the_main_part_is_taken_where_a_page_names_it():
     assert blocks("<header>Site</header><main><p>It</p></main><footer>Site</footer>") == [
         "<p>It</p>"
