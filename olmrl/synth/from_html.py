@@ -124,7 +124,7 @@ def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], 
     paths = [p for p in storage.list_files(source) if p.lower().endswith(SUFFIXES)]
     if not paths:
         raise ValueError(f"{source}: no HTML file ({', '.join(SUFFIXES)}) in it")
-    named = {}
+    named: dict[str, tuple[str, str]] = {}
     for path in paths:
         digest = hashlib.sha256(storage.read_bytes(path)).hexdigest()[:12]
         stem = re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(path).stem)[:40].strip("-") or "page"

@@ -12,7 +12,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -221,13 +221,13 @@ def _format(layer: TextLayer, test: Mapping[str, Any]) -> str:
     places = _seen_places(layer, str(test["text"]))
     kind = str(test["format"])
     usual = float(np.median([face.size for face in layer.faces]))
-    shows = {
+    shows: dict[str, Callable[[Face], bool]] = {
         "bold": lambda face: face.bold,
         "italic": lambda face: face.italic,
         "heading": lambda face: face.bold or face.size > 1.02 * usual,
-    }[kind]
+    }
     for place in places:
-        if sum(shows(layer.faces[i]) for i in place) > len(place) / 2:
+        if sum(shows[kind](layer.faces[i]) for i in place) > len(place) / 2:
             return ""
     return f"format: its text is not {kind}" if places else "format: its text cannot be seen"
 
