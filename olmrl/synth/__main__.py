@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
@@ -51,6 +52,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     tests.add_argument("--seed", type=int, default=0)
     tests.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
     tests.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    web = verbs.add_parser("from-html", help="pages and proven tests from your own HTML")
+    web.add_argument("source", help="folder with .html files, searched recursively")
+    web.add_argument("out", help="folder to write: bench/, pairs/, sheet/, report.json")
+    web.add_argument("--seed", type=int, default=0)
+    web.add_argument("--pages-per-document", type=int, default=4, help="most pages of one file")
+    web.add_argument("--documents", type=int, help="most files, drawn by seed (default: all)")
+    web.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
+    web.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="browsers")
     return parser
 
 
@@ -124,12 +133,43 @@ def _tests(options: argparse.Namespace) -> str:
     return "\n".join([*lines, *(f"  no test from {name}: {why}" for name, why in barren)])
 
 
+def _from_html(options: argparse.Namespace) -> str:
+    from olmrl.synth.from_html import Settings, from_html
+
+    settings = Settings(
+        seed=options.seed,
+        pages_per_document=options.pages_per_document,
+        documents=options.documents,
+        most_tests=options.max_tests,
+    )
+    report = from_html(options.source, options.out, settings, options.workers)
+    told, kinds = report["documents"], report["per_type"].items()
+    lines = [
+        f"{options.out}: {report['tests']} tests on {report['pages']} of {told['pages_set']} pages "
+        f"({', '.join(f'{count} {kind}' for kind, count in kinds)})",
+        f"  {told['found']} documents: {told['with_pages']} gave pages, "
+        f"{len(told['without_pages'])} did not, {told['copies']} are copies of others",
+    ]
+    lines += [f"  left out: {count} x {what}" for what, count in _first(told["left_out"], 5)]
+    lines += [f"  no page from {name}: {why}" for name, why in _first(told["without_pages"], 5)]
+    lines += [
+        f"  no test from {name}: {why}" for name, why in _first(report["pages_without_tests"], 5)
+    ]
+    lines.append(f"  look at {options.out}/sheet/index.html; all reasons are in report.json")
+    return "\n".join(lines)
+
+
+def _first(told: dict[str, Any], count: int) -> Iterator[tuple[str, Any]]:
+    return islice(told.items(), count)
+
+
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.synth") -> int:
     """Run one verb; a user error ends in one sentence and exit code 2."""
     options = _parser(prog).parse_args(arguments)
     quiet_libraries()
     try:
-        print({"pages": _pages, "model": _model, "tests": _tests}[options.verb](options))
+        verbs = {"pages": _pages, "model": _model, "tests": _tests, "from-html": _from_html}
+        print(verbs[options.verb](options))
     except (ValueError, OSError) as error:
         print(f"olmrl.synth {options.verb}: {error}", file=sys.stderr)
         return 2

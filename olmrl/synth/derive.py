@@ -37,6 +37,7 @@ from olmrl.synth import candidates
 from olmrl.synth.candidates import Candidate
 from olmrl.synth.furniture import count_repeats, furniture, margin_lines
 from olmrl.synth.html_truth import read_html
+from olmrl.synth.proof import TextLayer, page_objection, test_objection
 from olmrl.synth.reading import Reading, read, words
 from olmrl.synth.truth import FILES
 
@@ -155,6 +156,7 @@ def derive_page(
     most: int,
     pages_with: Mapping[str, int],
     repeats: Mapping[str, int],
+    prove: bool = False,
 ) -> Derived:
     """Derive the tests of one page.
 
@@ -164,12 +166,17 @@ def derive_page(
         most: Maximum number of tests to keep.
         pages_with: On how many pages of the set each word occurs.
         repeats: On how many pages of the set each margin line occurs.
+        prove: Keep only what the PDF itself shows (`proof`); for pages set from their truth.
     """
     rng = random.Random(f"{seed}/{page.name}")
     derived = Derived(page.name)
+    layer = TextLayer.of(page.pdf_path) if prove else None
+    if layer is not None and (reason := page_objection(layer, page.truth, page.furniture)):
+        derived.rejected[f"page: {reason}"] += 1
+        return derived
     kept: dict[str, list[dict[str, Any]]] = {}
     for kind, proposals in _propose(page, rng, pages_with, repeats).items():
-        kept[kind] = list(_verified(kind, proposals, page, derived))
+        kept[kind] = list(_verified(kind, proposals, page, derived, layer))
     rounds = max(map(len, kept.values()), default=0)
     spread = [kept[kind][i] for i in range(rounds) for kind in kept if i < len(kept[kind])]
     derived.tests = spread[:most]
@@ -201,7 +208,11 @@ def _propose(
 
 
 def _verified(
-    kind: str, proposals: Iterator[Candidate], page: TruePage, derived: Derived
+    kind: str,
+    proposals: Iterator[Candidate],
+    page: TruePage,
+    derived: Derived,
+    layer: TextLayer | None,
 ) -> Iterator[dict[str, Any]]:
     """Keep candidates that pass on the truth, fail on its corruption and are not duplicates."""
     most, seen = MOST_PER_PAGE[kind], set()
@@ -218,6 +229,8 @@ def _verified(
             **candidate.test,
         }
         reason = "duplicate" if content in seen else _objection(test, candidate, page.body)
+        if not reason and layer is not None:
+            reason = test_objection(layer, test)
         seen.add(content)
         if reason:
             derived.rejected[f"{kind}: {reason}"] += 1
@@ -249,7 +262,13 @@ def _pdf_name(name: str) -> str:
 
 
 def derive_folder(
-    pairs: str, out: str, *, seed: int = 0, most: int = 40, workers: int = 1
+    pairs: str,
+    out: str,
+    *,
+    seed: int = 0,
+    most: int = 40,
+    workers: int = 1,
+    prove: bool = False,
 ) -> dict[str, Any]:
     """Derive a bench folder; see the module docstring.
 
@@ -259,6 +278,7 @@ def derive_folder(
         seed: Seed of everything.
         most: Maximum tests per page.
         workers: Number of processes.
+        prove: See `derive_page`.
 
     Returns:
         The report, as written to derive_report.json.
@@ -275,7 +295,9 @@ def derive_folder(
         word for page in pages for word in {w for s in read(page.body).sentences for w in words(s)}
     )
     repeats = count_repeats([page.margins for page in pages])
-    job = partial(derive_page, seed=seed, most=most, pages_with=pages_with, repeats=repeats)
+    job = partial(
+        derive_page, seed=seed, most=most, pages_with=pages_with, repeats=repeats, prove=prove
+    )
     progress = track(
         _map(job, pages, workers),
         total=len(pages),

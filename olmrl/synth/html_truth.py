@@ -23,7 +23,7 @@ _DROPPED_TAGS = {"script", "style", "head", "template", "noscript"}
 _LEAVES = {"span", "div", "p", "h3", "h4", "h5", "h6", "td", "li"}
 _BLOCKS = {
     *("p", "div", "section", "article", "main", "body", "figure", "figcaption", "blockquote"),
-    *("aside", "nav", "address", "dl", "dt", "dd", "pre", "header", "footer"),
+    *("aside", "nav", "address", "dl", "dt", "dd", "header", "footer"),
 }
 _CELL_MARKS = {"sub", "sup", "b", "i", "strong", "em"}
 _IMAGE_CHARS = 500
@@ -133,6 +133,8 @@ def _convert(element: HtmlElement) -> Iterator[str]:
         yield f"\n\n{_table(element)}\n\n"
     elif tag in ("h1", "h2", "h3", "h4", "h5", "h6"):
         yield f"\n\n{'#' * int(tag[1])} {' '.join(_inside(element).split())}\n\n"
+    elif tag == "pre":
+        yield _code(element)
     elif tag == "br":
         yield "\n"
     elif tag in ("sub", "sup"):
@@ -143,12 +145,15 @@ def _convert(element: HtmlElement) -> Iterator[str]:
         yield f"{mark}{inner.strip()}{mark}" if inner.strip() else inner
     elif tag in ("ul", "ol"):
         yield f"\n\n{_list(element)}\n\n"
-    elif tag == "hr":
-        yield "\n\n"
-    elif tag in _BLOCKS:
+    elif tag in _BLOCKS or tag == "hr":
         yield f"\n\n{_inside(element)}\n\n"
     else:
         yield _inside(element)
+
+
+def _code(element: HtmlElement) -> str:
+    code = element.text_content().strip("\n")
+    return f"\n\n```\n{code}\n```\n\n" if code.strip() else ""
 
 
 def _inside(element: HtmlElement) -> str:
@@ -210,6 +215,12 @@ def _image_name(element: HtmlElement) -> str:
 
 
 def _tidy(markdown: str) -> str:
-    lines = [line.strip() for line in markdown.splitlines()]
+    # lines of code keep their indentation
+    outside = re.split(r"(^```$.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
+    lines = [
+        line.strip() if place % 2 == 0 else line.rstrip()
+        for place, piece in enumerate(outside)
+        for line in piece.split("\n")
+    ]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
     return re.sub(r"^(?:---\s*)+|(?:\s*---)+$", "", text).strip()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from olmrl.markup.text import normalize
 
+_CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _TABLE = re.compile(r"<table\b.*?</table>", re.IGNORECASE | re.DOTALL)
 _DISPLAY_MATH = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]", re.DOTALL)
 _INLINE_MATH = re.compile(r"\\\(.+?\\\)|(?<![\\$\w])\$[^$\n]+?\$(?![\w$])", re.DOTALL)
@@ -57,12 +58,13 @@ class Reading:
 
 def read(body: str) -> Reading:
     """Split a markdown body (without front matter) into its testable parts."""
+    body = _CODE.sub(f"\n\n{_CUT}\n\n", body)
     tables = tuple(_TABLE.findall(body))
     rest = _TABLE.sub(f"\n\n{_CUT}\n\n", body)
     formulas = [_inside(m) for m in (*_DISPLAY_MATH.findall(rest), *_INLINE_MATH.findall(rest))]
     prose = _RULE.sub("", _HEADING.sub(_CUT, _without_math(rest)))
     return Reading(
-        text=normalize(body),
+        text=normalize(body.replace(_CUT, "")),
         sentences=tuple(_sentences(prose)),
         headings=_clean_all(_HEADING.findall(rest)),
         bold=_clean_all(a or b for a, b in _BOLD.findall(_without_math(rest))),

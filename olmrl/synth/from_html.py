@@ -1,0 +1,330 @@
+"""Users' own HTML to pages with certain truth and proven unit tests, without any model.
+
+    SOURCE/**/*.html -> blocks -> pages -> Chromium -> PDF -> proof -> OUT
+
+    OUT/bench     bench folder: pdfs/, truth, one test file per type; `olmrl.grpo` trains on it
+    OUT/pairs     the same pages as X.pdf + X.md; `olmrl.sft` trains on them
+    OUT/sheet.html   pages to look at, with their truth and tests
+    OUT/report.json  what was made, and why the rest was not
+    OUT/work      one record per document: a call that was killed goes on where it was
+
+Names follow content, looks and choices follow names and seed, so that the same documents give the
+same pages in any order, by any number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from olmrl import storage
+from olmrl.synth.browser import Browser, BrowserFailed
+from olmrl.synth.derive import derive_folder
+from olmrl.synth.html_truth import read_html
+from olmrl.synth.sheet_html import write_sheet
+from olmrl.synth.web_pages import (
+    WebPage,
+    displayed,
+    fill,
+    measuring_html,
+    pieces,
+    shown_html,
+    truth_html,
+)
+from olmrl.synth.web_source import Document, read_document
+from olmrl.synth.web_style import Look, draw_look
+
+SUFFIXES = (".html", ".htm", ".xhtml")
+_SCALES = (1.0, 0.96, 0.92, 0.88)
+"""Font sizes that are tried until a page fits."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the pages."""
+
+    seed: int = 0
+    pages_per_document: int = 4
+    """Most pages of one document, drawn by seed."""
+    documents: int | None = None
+    """Most documents, drawn by seed; None: all."""
+    most_tests: int = 40
+    """Most tests of a page."""
+
+
+def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[str, Any]:
+    """Make the folders; see the module.
+
+    Args:
+        source: Folder with HTML files, in any sub-folders.
+        out: Folder to write, local.
+        settings: What decides the pages.
+        workers: Processes, each with a browser of its own.
+
+    Returns:
+        The report, as written to report.json.
+
+    Raises:
+        ValueError: no HTML below `source`, OUT was made with other settings, no browser, or no
+            document gave a page.
+    """
+    _check(out, settings, workers)
+    found, twice = _documents(source, settings)
+    work = Path(out) / "work"
+    _same_settings(work, settings)
+    Browser().close()  # a missing browser is one sentence, before any process starts
+    (work / "pages").mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    records = list(_render_all(found, str(work), settings, workers))
+    if not any(record["pages"] for record in records):
+        reasons = "; ".join(f"{r['source']}: {r['reason']}" for r in records[:3])
+        raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
+    rendered = time.monotonic()
+    report = _derive(out, work, records, settings, workers)
+    report["documents"] = _told(records, twice)
+    report["seconds"] = {
+        "render": round(rendered - started, 1),
+        "derive": round(time.monotonic() - rendered, 1),
+    }
+    storage.write_json(storage.join(out, "report.json"), report)
+    return report
+
+
+def _check(out: str, settings: Settings, workers: int) -> None:
+    if storage.is_remote(out):
+        raise ValueError(f"{out}: pages are made in a local folder; copy it afterwards")
+    counts = {"--pages-per-document": settings.pages_per_document, "--workers": workers}
+    counts |= {"--max-tests": settings.most_tests}
+    counts |= {"--documents": 1 if settings.documents is None else settings.documents}
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} {count} must be at least 1")
+
+
+def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], int]:
+    """(name, path) of each document, and how many were copies of another."""
+    paths = [p for p in storage.list_files(source) if p.lower().endswith(SUFFIXES)]
+    if not paths:
+        raise ValueError(f"{source}: no HTML file ({', '.join(SUFFIXES)}) in it")
+    named: dict[str, tuple[str, str]] = {}
+    for path in paths:
+        digest = hashlib.sha256(storage.read_bytes(path)).hexdigest()[:12]
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(path).stem)[:40].strip("-") or "page"
+        named.setdefault(digest, (f"{stem}-{digest}", path))
+    chosen = sorted(named.values())
+    if settings.documents is not None and settings.documents < len(chosen):
+        chosen = sorted(random.Random(settings.seed).sample(chosen, settings.documents))
+    return chosen, len(paths) - len(named)
+
+
+def _same_settings(work: Path, settings: Settings) -> None:
+    path = work / "settings.json"
+    now = asdict(settings) | {"documents": None, "most_tests": None}  # these change no page
+    if path.exists():
+        before = json.loads(path.read_text("utf-8"))
+        for key, value in now.items():
+            if before.get(key) != value:
+                raise ValueError(
+                    f"{work.parent}: its pages were made with {key}={before.get(key)}, but now it "
+                    f"is {value}; give the old value or another folder"
+                )
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    storage.write_json(path, now)
+
+
+# -- documents to PDFs
+
+
+def _render_all(
+    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int
+) -> Iterator[dict[str, Any]]:
+    """The record of every document, in order; those of an earlier call are taken over."""
+    records: dict[str, dict[str, Any]] = {}
+    for name, _ in found:
+        path = Path(work) / "documents" / f"{name}.json"
+        if path.exists():
+            records[name] = json.loads(path.read_text("utf-8"))
+    missing = [pair for pair in found if pair[0] not in records]
+    job = partial(_render_document, work=work, settings=settings)
+    shown = track(
+        _in_processes(job, missing, min(workers, max(1, len(missing)))),
+        total=len(missing),
+        description="setting pages",
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    for record in shown:
+        records[record["name"]] = record
+    yield from (records[name] for name, _ in found)
+
+
+def _in_processes(job: Any, items: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
+    if not items:
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_browser) as pool:
+        try:
+            yield from pool.map(job, items)
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "a process that sets pages was killed (out of memory?); the same command goes on "
+                "from there, --workers 1 needs least"
+            ) from error
+
+
+_browser: Browser | None = None
+
+
+def _start_browser() -> None:
+    global _browser
+    _browser = Browser()
+
+
+def _render_document(pair: tuple[str, str], work: str, settings: Settings) -> dict[str, Any]:
+    """Set the pages of one document and write them, then its record."""
+    name, path = pair
+    assert _browser is not None
+    record: dict[str, Any] = {"name": name, "source": path, "pages": [], "left": {}, "reason": ""}
+    try:
+        document = read_document(storage.read_bytes(path))
+        record["pages"] = list(_render_pages(_browser, document, name, work, settings))
+        record["left"] = document.left
+        if not record["pages"]:
+            record["reason"] = _why_no_page(document)
+    except Exception as error:  # whatever a parser makes of a user's file is that file's failure
+        lines = str(error).splitlines() or [""]
+        told = lines[0] if isinstance(error, ValueError) else f"{type(error).__name__}: {lines[0]}"
+        record |= {"pages": [], "reason": told}
+    target = Path(work) / "documents" / f"{name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_json(target, record)
+    return record
+
+
+def _why_no_page(document: Document) -> str:
+    if not document.left:
+        return "too little text for a page"
+    return "no whole page; " + ", ".join(f"{n} x {what}" for what, n in document.left.items())
+
+
+def _render_pages(
+    browser: Browser, document: Document, name: str, work: str, settings: Settings
+) -> Iterator[dict[str, Any]]:
+    rng = random.Random(f"{settings.seed}/{name}")
+    look = draw_look(rng)
+    blocks = [block for block in pieces(document.blocks) if _renders(block, document)]
+    if not blocks:
+        return
+    heights = browser.heights(measuring_html(document, blocks, look))
+    pages = list(fill(blocks, heights, look, document.leave))
+    if len(pages) > settings.pages_per_document:
+        chosen = rng.sample(range(len(pages)), settings.pages_per_document)
+        pages = [pages[number] for number in sorted(chosen)]
+    for page in pages:
+        made = _render_page(browser, document, page, look)
+        if made is None:
+            document.leave("page that does not fit")
+            continue
+        stem = f"{name}-p{page.number}"
+        truth = truth_html(document, page)
+        folder = Path(work) / "pages"
+        storage.write_bytes(folder / f"{stem}.pdf", made)
+        storage.write_text(folder / f"{stem}.md", read_html(truth).markdown)
+        storage.write_text(folder / f"{stem}.html", truth)
+        yield {"name": stem, "page": page.number, "look": asdict(look)}
+
+
+def _renders(block: str, document: Document) -> bool:
+    """Whether all formulas of a block render, and none was lost."""
+    _, failed = displayed(block)
+    if failed or "\ufffc" in block:
+        document.leave("block with a formula that cannot be set")
+        return False
+    return True
+
+
+def _render_page(browser: Browser, document: Document, page: WebPage, look: Look) -> bytes | None:
+    for scale in _SCALES:
+        try:
+            made = browser.print_page(
+                shown_html(document, page, look, scale), look.width, look.height
+            )
+        except BrowserFailed as error:
+            document.leave(str(error))
+            return None
+        if made is not None:
+            return made
+    return None
+
+
+# -- PDFs to tests
+
+
+def _derive(
+    out: str, work: Path, records: Sequence[dict[str, Any]], settings: Settings, workers: int
+) -> dict[str, Any]:
+    """Bench folder, pairs and sheet of the pages that bear their tests out."""
+    chosen = work / "chosen"
+    shutil.rmtree(chosen, ignore_errors=True)
+    chosen.mkdir()
+    for record in records:
+        for page in record["pages"]:
+            for suffix in (".pdf", ".md", ".html"):
+                _link(work / "pages" / f"{page['name']}{suffix}", chosen)
+    part = work / "bench"
+    shutil.rmtree(part, ignore_errors=True)
+    report = derive_folder(
+        str(chosen), str(part), seed=settings.seed, most=settings.most_tests, workers=workers,
+        prove=True,
+    )  # fmt: skip
+    pairs = work / "pairs"
+    shutil.rmtree(pairs, ignore_errors=True)
+    pairs.mkdir()
+    for name in report["tests_per_page"]:
+        for suffix in (".pdf", ".md"):
+            _link(chosen / f"{name}{suffix}", pairs)
+    write_sheet(part, chosen, report, work / "sheet")
+    for made, name in ((part, "bench"), (pairs, "pairs"), (work / "sheet", "sheet")):
+        target = Path(out) / name
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+    shutil.rmtree(chosen)
+    return report
+
+
+def _link(path: Path, folder: Path) -> None:
+    try:
+        os.link(path, folder / path.name)
+    except OSError:
+        shutil.copy(path, folder)
+
+
+def _told(records: Sequence[dict[str, Any]], twice: int) -> dict[str, Any]:
+    left: Counter[str] = sum((Counter(r["left"]) for r in records), Counter())
+    return {
+        "found": len(records) + twice,
+        "copies": twice,
+        "with_pages": sum(bool(r["pages"]) for r in records),
+        "without_pages": {r["source"]: r["reason"] for r in records if not r["pages"]},
+        "pages_set": sum(len(r["pages"]) for r in records),
+        "left_out": dict(left.most_common()),
+    }
