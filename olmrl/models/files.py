@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
 from olmrl.models.registry import family, family_in
+
+WEIGHTS = "model.safetensors"
 
 
 def model_config(model_path: str) -> dict[str, Any]:
@@ -67,6 +70,31 @@ def image_settings(model_path: str) -> ImageSettings:
     given = {name: values.get(name) for name in ("patch_size", "merge_size", "resample")} | bounds
     normalisation = replace(default.normalisation, **_set(norm))
     return replace(default, **_set(given), normalisation=normalisation)
+
+
+def left_out(model_path: str) -> tuple[int, int]:
+    """Number and bytes of the tensors in a loaded model's files that its family leaves out."""
+    pattern = model_family(model_path).left_out
+    index = _read(model_path, f"{WEIGHTS}.index.json")
+    files = {WEIGHTS}
+    if index is not None:
+        files = {file for name, file in index["weight_map"].items() if re.fullmatch(pattern, name)}
+    headers = (_header(path) for file in files if (path := _file(model_path, file)) is not None)
+    ranges = [
+        entry["data_offsets"]
+        for header in headers
+        for name, entry in header.items()
+        if re.fullmatch(pattern, name)
+    ]
+    return len(ranges), sum(end - start for start, end in ranges)
+
+
+def _header(path: str) -> dict[str, Any]:
+    """Name, dtype and place of each tensor in a safetensors file."""
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    return header
 
 
 def _numbers(values: Any) -> tuple[float, ...] | None:
