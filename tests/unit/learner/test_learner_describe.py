@@ -1,6 +1,8 @@
 """What a learner says at its start: which code computes, and which weights were left out."""
 
 import json
+import sys
+import types
 
 import pytest
 import torch
@@ -64,25 +66,51 @@ def test_a_gpu_without_the_kernels_is_told_how_to_get_them():
     assert warning.startswith("warning: ") and warning.endswith(INSTALL)
 
 
-def found(name, package):
-    """A function of transformers that looks for a kernel of this name."""
-    return hub_kernels.use_kernel_func_from_hub_with_fallback(name, package)(lambda value: value)
+def answer(*_, **__):
+    return "by the kernel"
 
 
-def test_kernels_count_where_transformers_calls_them(monkeypatch):
-    assert delta_net.in_torch(found("dumps", "a package that is not there"))
-    assert not delta_net.in_torch(found("dumps", "json"))
-    convolution = ("causal-conv1d", found("dumps", "json"))
-    monkeypatch.setitem(delta_net.KERNELS, "short convolution", convolution)
+@pytest.fixture
+def install(monkeypatch):
+    """Puts a kernel where transformers looks for it."""
+
+    def put(part):
+        _, module, name = delta_net.KERNELS[part]
+        package, *inner = module.split(".")
+        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+        for count in range(1, len(inner) + 1):
+            path = ".".join((package, *inner[:count]))
+            monkeypatch.setitem(sys.modules, path, types.ModuleType(path))
+        setattr(sys.modules[module], name, answer)
+
+    return put
+
+
+@pytest.mark.parametrize("part", delta_net.KERNELS)
+def test_kernels_are_said_to_run_where_transformers_runs_them(install, part):
+    package, module, name = delta_net.KERNELS[part]
+    function = hub_kernels.use_kernel_func_from_hub_with_fallback(name, module.split(".")[0])
+    assert function(lambda: "in torch")() == "in torch"
+    assert f"{part}: torch" in delta_net.remarks(on_gpu=True)[0]
+    install(part)
+    assert function(lambda: "in torch")() == "by the kernel"
     state, warning = delta_net.remarks(on_gpu=True)
-    assert state == "recurrence: torch; short convolution: causal-conv1d"
-    assert warning.endswith("pip install flash-linear-attention")
-    monkeypatch.setitem(
-        delta_net.KERNELS, "recurrence", ("flash-linear-attention", found("dumps", "json"))
-    )
+    assert f"{part}: {package}" in state
+    assert package not in warning
+
+
+def test_with_both_kernels_there_is_nothing_to_warn_of(install):
+    for part in delta_net.KERNELS:
+        install(part)
     assert delta_net.remarks(on_gpu=True) == [
         "recurrence: flash-linear-attention; short convolution: causal-conv1d"
     ]
+
+
+def test_a_package_that_fails_to_load_is_as_good_as_none(tmp_path, monkeypatch):
+    (tmp_path / "causal_conv1d.py").write_text("raise RuntimeError('built for another torch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert delta_net.remarks(on_gpu=True)[1].endswith(INSTALL)
 
 
 @pytest.mark.parametrize(
