@@ -70,20 +70,17 @@ def test_tokens_around_an_update_in_flight_belong_to_their_versions(
 
 
 def test_no_prefix_or_state_of_old_weights_survives_a_sync(driver: Driver) -> None:
-    """The page fills several blocks of every family's cache; its states are kept at their ends."""
+    """A page longer than a block of any family's cache, so that its siblings do share it."""
     big = page(7, 700, 900)
     reference = driver.fresh()
-    for step in range(3):
+    for step in range(2):
         if step:
-            reference.perturb(step, only=f"language_model.layers.{step - 1}.", scale=0.1)
+            reference.perturb(step, only="language_model.layers.", scale=0.1)
             driver.sync(reference)
         completions = driver.generate(big, DRAW, (0, 1, 2))
-        print(
-            "CACHED",
-            driver.path.name,
-            [c.cached_tokens for c in completions],
-            len(completions[0].prompt_token_ids),
-        )
+        cached = sorted(completion.cached_tokens for completion in completions)
+        prompt = len(completions[0].prompt_token_ids)
+        assert cached[0] == 0 and all(prompt - 96 <= count <= prompt for count in cached[1:])
         for completion in completions:
             expected = reference.logprobs(big, completion.token_ids, DRAW.temperature)
             np.testing.assert_allclose(completion.logprobs, expected, atol=1e-4)
@@ -124,6 +121,5 @@ def test_vllms_own_bfloat16_kernels_compute_the_recurrence(
         list(checksum.cast_and_count(named, torch.bfloat16, sums, family))
         assert checksum.differences(sums, started.call("checksums"), family) == []
         found = gaps(started, reference)
-        print("BF16", found.mean(), found.max())
         assert found.mean() <= 0.02
     ray.kill(started.handle)
