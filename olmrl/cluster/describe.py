@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from olmrl.cluster.advise import better_split, engine_sequences, predict, remedy, speeds_for, staler
-from olmrl.cluster.memory import RUNTIME_BYTES, Memory, total
+from olmrl.cluster.memory import RUNTIME_BYTES, Memory, state_bytes, total
 from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.shape import model_shape
@@ -104,10 +104,12 @@ def _memory(plan: Plan, role: Role, resources: Resources | None) -> list[str]:
         lines.append(f"{role.name} host, GiB, computed (process: assumed): {_parts(role.host)}")
     if role.name == ENGINE and role.memory and plan.shape and isinstance(plan.config, GrpoConfig):
         work = grpo_workload(plan.config, plan.shape)
+        state = state_bytes(plan.shape) / 2**20
         lines.append(
             f"{role.name} KV cache, computed: {engine_sequences(plan):,} sequences of mean length "
             f"({work.prompt} prompt tokens shared by {plan.config.rollout.group_size}, "
             f"{work.completion:.0f} of completion assumed)"
+            + (f", with {state:.1f} MiB of recurrent state each" if state else "")
         )
     if role.gpus and resources and resources.gpu_memory:
         left = resources.gpu_memory - role.peak - RUNTIME_BYTES

@@ -136,13 +136,14 @@ def chat_text(
         Chat text with exactly one placeholder of an image.
 
     Raises:
-        PageRefused: the texts contain the placeholder.
+        PageRefused: the texts contain a token that belongs to the chat or to an image.
         ValueError: the template does not write one image.
     """
     instruction = prompt if anchor_text is None else with_anchor(prompt, anchor_text)
     placeholder = family.image_token
-    if placeholder in instruction:
-        raise PageRefused(f"the instruction, or the text of the page in it, contains {placeholder}")
+    for token in (placeholder, family.end_token, *family.banned_tokens):
+        if token in instruction:
+            raise PageRefused(f"the instruction, or the text of the page in it, contains {token}")
     content = [{"type": "text", "text": instruction}, {"type": "image"}]
     if order == "image_first":
         content.reverse()

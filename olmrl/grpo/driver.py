@@ -84,8 +84,9 @@ class GrpoDriver(Driver[BufferView]):
         buffer: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
+        say: Callable[[str], None],
     ) -> None:
-        super().__init__(directory, actor=buffer, sinks=sinks, on_step=on_step)
+        super().__init__(directory, actor=buffer, sinks=sinks, on_step=on_step, say=say)
         self._config = config
         self._sources = sources
         self._encoder = encoder

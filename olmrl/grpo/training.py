@@ -115,6 +115,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         buffer=buffer,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("GRPO", total, COLUMNS),
+        say=console.say,
     )
     try:
         driver.run(learner.error, console.stop.requested)

@@ -309,6 +309,22 @@ def resolve_kernel(
     return wanted
 
 
+def describe_kernels(
+    kernel: Kernel,
+    wanted: Literal["auto", "sdpa", "flash", "flex"],
+    device: torch.device | str,
+    dtype: str,
+) -> str:
+    """The attention kernels of a learner in a line, and why `auto` took a slower one."""
+    on_gpu = torch.device(device).type == "cuda"
+    flash = on_gpu and flash_attn_varlen_func is not None and dtype != "float32"
+    why = ""
+    if on_gpu and wanted == "auto" and not flash:
+        absent = "flash-attn is not installed: pip install 'olmrl[flash-attn]'"
+        why = " (flash computes in half precision)" if dtype == "float32" else f" ({absent})"
+    return f"attention: {kernel}{why}; in the vision tower: {'flash' if flash else 'sdpa'}"
+
+
 def make_plan(spans: list[Span], kernel: Kernel, device: torch.device | str) -> PackedPlan:
     """Plan the attention of one packed row."""
     if kernel == "flash":

@@ -7,17 +7,16 @@ transformers: the patch embedding (`Family.quicken`) and attention (attention.py
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.attention import use_packed_attention
 from olmrl.models import adapters
-from olmrl.models.files import image_settings
+from olmrl.models.files import image_settings, model_config
 from olmrl.models.patches import Normalisation
 from olmrl.models.registry import family, family_of
 
@@ -43,23 +42,10 @@ def load_policy(
         ValueError: the path is not a readable model of a known family, or peft is missing for LoRA.
     """
     try:
-        described = AutoConfig.from_pretrained(
-            config.path, trust_remote_code=config.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model.path: {config.path!r} is neither a folder with a transformers config.json "
-            f"nor a model that could be fetched by name ({_first_line(error)})"
-        ) from error
-    model_class = family(described.model_type, f"model.path: {config.path}").model_class()
-    try:
-        model: Any = model_class.from_pretrained(
-            config.path, dtype=TORCH_DTYPES[config.master_dtype], attn_implementation="sdpa"
-        )
-    except OSError as error:
-        raise ValueError(
-            f"model.path: the weights of {config.path!r} cannot be read ({_first_line(error)})"
-        ) from error
+        described = model_config(config.path)
+    except ValueError as error:
+        raise ValueError(f"model.path: {error}") from error
+    model = _with_weights(config, described)
     nn.Module.to(model, device)
     return prepare_policy(
         model,
@@ -68,6 +54,42 @@ def load_policy(
         activation_checkpointing=activation_checkpointing,
         compile_blocks=compile_blocks,
     )
+
+
+def _with_weights(config: ModelConfig, described: Mapping[str, Any]) -> Any:
+    """The model of a path, of whose weights none is missing.
+
+    transformers would draw missing ones at random: all of the vision tower, for example, where only
+    the language model was saved.
+    """
+    known = family(described["model_type"], f"model.path: {config.path}")
+    model_class: Any = known.model_class()
+    quantised = described.get("quantization_config")
+    if quantised:
+        raise ValueError(
+            f"model.path: the weights of {config.path!r} are quantised "
+            f"({quantised.get('quant_method')}); take the model that they were made from"
+        )
+    try:
+        model, info = model_class.from_pretrained(
+            config.path,
+            dtype=TORCH_DTYPES[config.master_dtype],
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # those are refused below, in a sentence
+        )
+    except OSError as error:
+        raise ValueError(
+            f"model.path: the weights of {config.path!r} cannot be read ({_first_line(error)})"
+        ) from error
+    other_sizes = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
+    wrong = sorted(set(info["missing_keys"]) | other_sizes)
+    if wrong:
+        raise ValueError(
+            f"model.path: {config.path!r} is incomplete: {len(wrong)} tensors that its config.json "
+            f"asks for are missing or of another size, first {', '.join(wrong[:3])}"
+        )
+    return model
 
 
 def prepare_policy(

@@ -55,6 +55,11 @@ class CostModel:
             scan=2.0 * sum(stack.count * stack.scan for stack in shape.stacks),
         )
 
+    @property
+    def predicted(self) -> float:
+        """Cost of a token and its prediction, without attention."""
+        return self.token + self.scan + self.prediction
+
     def batch(self, batch: PackedBatch) -> float:
         """Cost of a packed row."""
         return self.parts(

@@ -15,6 +15,7 @@ S segments of a batch, L tokens of the longest, N value heads, H hidden width.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,34 @@ from transformers.models.qwen3_5.modeling_qwen3_5 import (
 
 from olmrl.models.spans import Span, padded_positions
 
+KERNELS = {
+    "recurrence": ("flash-linear-attention", "fla.ops.gated_delta_rule", "chunk_gated_delta_rule"),
+    "short convolution": ("causal-conv1d", "causal_conv1d", "causal_conv1d_fn"),
+}
+"""By part of a layer: the package with its kernel, and where transformers finds it."""
 MAX_PADDING = 1.5
 """Padded over true tokens that one batch of segments may reach."""
+
+
+def has_kernel(module: str, name: str) -> bool:
+    """Whether transformers finds a kernel; a package that fails to load counts as none there."""
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except Exception:  # whatever it is, transformers then computes in torch
+        return False
+
+
+def remarks(on_gpu: bool) -> list[str]:
+    """What computes recurrent layers here; on a GPU also how to make it faster."""
+    used = {part: p if has_kernel(*at) else "torch" for part, (p, *at) in KERNELS.items()}
+    lines = ["; ".join(f"{part}: {code}" for part, code in used.items())]
+    missing = [KERNELS[part][0] for part, code in used.items() if code == "torch"]
+    if missing and on_gpu:
+        lines.append(
+            f"warning: {' and '.join(missing)} cannot be used here, so recurrent layers run in "
+            f"plain torch, which is exact and slow; pip install {' '.join(missing)}"
+        )
+    return lines
 
 
 @dataclass(frozen=True)

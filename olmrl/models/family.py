@@ -107,6 +107,8 @@ class Family(ABC):
     """Whether some language layers carry a state along the text in the place of attention."""
     float32: ClassVar[str] = r"(?!)"
     """Pattern of the names of parameters, in any naming, that engines keep in float32."""
+    left_out: ClassVar[str] = r"(?!)"
+    """Pattern of the names of tensors in published files that are neither trained nor exported."""
     quantisable: ClassVar[str]
     """Pattern of a tensor's name: linear layers whose weights an 8-bit recipe rounds."""
     unquantised: ClassVar[tuple[str, ...]]
@@ -256,6 +258,10 @@ class Family(ABC):
 
     def float32_units(self, model: Any) -> list[nn.Module]:
         """Modules that compute in float32 whatever the compute dtype, after `quicken`."""
+        return []
+
+    def remarks(self, on_gpu: bool) -> list[str]:
+        """What a user should know of how this family's layers are computed here, a line each."""
         return []
 
     def language_arguments(self, features: ImageFeatures, image_at_F: Tensor) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,11 @@ from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
 from olmrl.models.registry import family, family_in
+
+WEIGHTS = "model.safetensors"
+_PREPROCESSOR = "preprocessor_config.json"
+_PROCESSOR = r"Qwen\d\w*ImageProcessor\w*"
+"""Image processors of transformers that cut images alike: names have changed, the rule has not."""
 
 
 def model_config(model_path: str) -> dict[str, Any]:
@@ -43,14 +49,16 @@ def image_settings(model_path: str) -> ImageSettings:
     """Settings of the image processor, from either form in which transformers writes them.
 
     Raises:
-        ValueError: the model has no image processor.
+        ValueError: the model has no image processor, or one that its vision tower does not fit.
     """
     processor = _read(model_path, "processor_config.json") or {}
-    values = processor.get("image_processor") or _read(model_path, "preprocessor_config.json")
+    file = "processor_config.json" if processor.get("image_processor") else _PREPROCESSOR
+    values = processor.get("image_processor") or _read(model_path, _PREPROCESSOR)
     if values is None:
         raise ValueError(
             f"{model_path}: no image processor (preprocessor_config.json or processor_config.json)"
         )
+    _check_kind(values, f"{model_path}: {file}")
     size = values.get("size") or {}
     # Older files name the bounds min_pixels and max_pixels; where both forms stand, those win.
     bounds = {
@@ -66,7 +74,74 @@ def image_settings(model_path: str) -> ImageSettings:
     default = model_family(model_path).image_settings
     given = {name: values.get(name) for name in ("patch_size", "merge_size", "resample")} | bounds
     normalisation = replace(default.normalisation, **_set(norm))
-    return replace(default, **_set(given), normalisation=normalisation)
+    settings = replace(default, **_set(given), normalisation=normalisation)
+    _check_fits(settings, default, model_config(model_path), f"{model_path}: {file}")
+    return settings
+
+
+def _check_kind(values: dict[str, Any], where: str) -> None:
+    """Refuse an image processor that does not cut images as those of the Qwen-VL families do."""
+    kind = values.get("image_processor_type")
+    if kind is not None and not re.fullmatch(_PROCESSOR, kind):
+        raise ValueError(
+            f"{where}: image_processor_type is {kind}, and olmrl cuts images as "
+            "Qwen2VLImageProcessor does; the file is of another model"
+        )
+    for step in ("do_resize", "do_rescale", "do_normalize"):
+        if values.get(step) is False:
+            raise ValueError(f"{where}: {step} is false, and olmrl always does it")
+
+
+def _check_fits(
+    settings: ImageSettings, default: ImageSettings, config: dict[str, Any], where: str
+) -> None:
+    """Refuse an image processor that is of another model than the vision tower."""
+    tower = config["vision_config"]
+    pairs = {
+        ("patch_size", "patch_size"): (settings.patch_size, default.patch_size),
+        ("merge_size", "spatial_merge_size"): (settings.merge_size, default.merge_size),
+        ("temporal_patch_size", "temporal_patch_size"): (
+            settings.normalisation.frames,
+            default.normalisation.frames,
+        ),
+    }
+    if not 0 < settings.min_pixels <= settings.max_pixels:
+        raise ValueError(
+            f"{where}: an image must have {settings.min_pixels} to {settings.max_pixels} pixels "
+            "(min_pixels, max_pixels or size), and none can"
+        )
+    for (key, of_tower), (found, usual) in pairs.items():
+        wanted = tower.get(of_tower, usual)
+        if found != wanted:
+            raise ValueError(
+                f"{where}: {key} is {found}, and the vision tower in config.json takes {wanted} "
+                f"({of_tower}); the file is of another model"
+            )
+
+
+def left_out(model_path: str) -> tuple[int, int]:
+    """Number and bytes of the tensors in a loaded model's files that its family leaves out."""
+    pattern = model_family(model_path).left_out
+    index = _read(model_path, f"{WEIGHTS}.index.json")
+    files = {WEIGHTS}
+    if index is not None:
+        files = {file for name, file in index["weight_map"].items() if re.fullmatch(pattern, name)}
+    headers = (_header(path) for file in files if (path := _file(model_path, file)) is not None)
+    ranges = [
+        entry["data_offsets"]
+        for header in headers
+        for name, entry in header.items()
+        if re.fullmatch(pattern, name)
+    ]
+    return len(ranges), sum(end - start for start, end in ranges)
+
+
+def _header(path: str) -> dict[str, Any]:
+    """Name, dtype and place of each tensor in a safetensors file."""
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    return header
 
 
 def _numbers(values: Any) -> tuple[float, ...] | None:

@@ -5,7 +5,7 @@ the fourth attends, with a gate on its output, normalised queries and keys, and 
 a quarter of each head. Towers are those of Qwen3-VL without deepstack.
 
 Layers that predict several tokens ahead (`mtp.*` in published files) are neither loaded nor
-exported.
+exported: training the others changes the states that they work on.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Qwen35(Qwen3):
     )
     is_recurrent = True
     float32 = r".*\.A_log"
+    left_out = r"mtp\..*"
     quantisable = (
         r"model\.language_model\.layers\.\d+\."
         r"((self_attn|mlp)\.\w+_proj|linear_attn\.(in_proj_qkv|in_proj_z|out_proj))\.weight"
@@ -159,6 +160,12 @@ class Qwen35(Qwen3):
         from olmrl.models.delta_net import RecurrencePlan  # noqa: PLC0415
 
         return RecurrencePlan(spans, config.text_config.linear_conv_kernel_dim - 1, device)
+
+    def remarks(self, on_gpu: bool) -> list[str]:
+        """See `Family`."""
+        from olmrl.models import delta_net  # noqa: PLC0415
+
+        return delta_net.remarks(on_gpu)
 
     def language_arguments(self, features: ImageFeatures, image_at_F: Tensor) -> dict[str, Any]:
         """See `Family`."""

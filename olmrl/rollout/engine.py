@@ -188,8 +188,8 @@ class Engine(ABC):
         """Make the model runnable again and drop what the old weights computed."""
 
     @abstractmethod
-    def checksums(self) -> dict[str, tuple[int, int]]:
-        """Per parameter, in the names of `weight_sync.checksum`: (hash, number of elements)."""
+    def checksums(self) -> list[dict[str, tuple[int, int]]]:
+        """Of each tensor-parallel rank, by the names of `weight_sync.checksum`: (hash, numbers)."""
 
     @abstractmethod
     def sleep(self) -> None:

@@ -135,10 +135,10 @@ class HfEngine(Engine):
         if in_flight == "recompute" and self._decoding is not None:
             self._recompute(self._decoding)
 
-    def checksums(self) -> Checksums:
+    def checksums(self) -> list[Checksums]:
         """Checksums of the model's parameters."""
         family = self._encoder.family
-        return self._loop.call(lambda: checksums(self._model.state_dict().items(), family))
+        return self._loop.call(lambda: [checksums(self._model.state_dict().items(), family)])
 
     def sleep(self) -> None:
         """Give memory to the learner: the model moves to the host."""

@@ -47,7 +47,7 @@ from olmrl.types import (
     PolicyVersion,
     VersionSpan,
 )
-from olmrl.weight_sync.checksum import Checksums, merge_shards
+from olmrl.weight_sync.checksum import Checksums
 
 _CPU_BLOCK = 32
 """KV block on CPU; vLLM's default of 128 would never share a prompt shorter than that."""
@@ -200,13 +200,10 @@ class VllmEngine(Engine):
             self._llm.reset_prefix_cache()
         self._llm.set_weight_version(str(version))
 
-    def checksums(self) -> Checksums:
-        """Checksums of the weights as the kernels hold them, over all tensor-parallel ranks."""
-        return self._loop.call(
-            lambda: merge_shards(
-                self._llm.collective_rpc("olmrl_checksums", args=(self._encoder.family.float32,))
-            )
-        )
+    def checksums(self) -> list[Checksums]:
+        """Checksums of the weights as the kernels hold them, by tensor-parallel rank."""
+        pattern = self._encoder.family.float32
+        return self._loop.call(lambda: self._llm.collective_rpc("olmrl_checksums", args=(pattern,)))
 
     def sleep(self) -> None:
         """Discard weights and KV cache (CUDA, `rollout.colocate`); unfinished work is recomputed.

@@ -170,7 +170,7 @@ class RolloutWorker:
         """Third: go on under the new weights."""
         self._engine.finish_weight_update(version, in_flight)
 
-    def checksums(self) -> Checksums:
+    def checksums(self) -> list[Checksums]:
         """Checksums of the engine's weights."""
         return self._engine.checksums()
 

@@ -1,7 +1,7 @@
 """The Ray actor between a run's Driver and its learner ranks: what SFT and GRPO share.
 
-    Driver    view, requests, rows, rows_written, stop
-    Learner   begin (in the subclass), stopping, report, all_written, finish
+    Driver    view, said, requests, rows, rows_written, stop
+    Learner   begin (in the subclass), say, stopping, report, all_written, finish
 
 Every start of the learner is a new incarnation; whatever belongs to an older one is void. An async
 actor runs in one thread, so code between two awaits is atomic and there are no locks: what changes
@@ -36,6 +36,8 @@ class View:
     """Finished rows of metrics to be taken."""
     requests: int
     """Evaluations to be taken."""
+    said: int
+    """Lines for the user to be taken."""
     serial: int
     """Changes whenever anything here does."""
 
@@ -74,6 +76,7 @@ class RunActor:
         self._reports: dict[int, list[tuple[int, Measurements, tuple[Span, ...]]]] = {}
         """By step, what its ranks have reported so far; a step without an entry is complete."""
         self._rows: list[StepRow] = []
+        self._said: list[str] = []
         self._serial = 0
         self._change = asyncio.Event()
         """Set and replaced whenever anything changes."""
@@ -87,6 +90,11 @@ class RunActor:
                 while self._serial == known:
                     await self._change.wait()
         return self._view()
+
+    async def said(self) -> list[str]:
+        """What the learner has to say to the user, handed over once."""
+        said, self._said = self._said, []
+        return said
 
     async def requests(self, incarnation: int) -> list[Any]:
         """Evaluations that the learner waits for, each handed over once.
@@ -115,6 +123,11 @@ class RunActor:
         self._notify()
 
     # -- Learner
+
+    async def say(self, lines: list[str]) -> None:
+        """Show the user these lines."""
+        self._said += lines
+        self._notify()
 
     async def stopping(self) -> bool:
         """Whether the run was asked to end."""
@@ -154,6 +167,7 @@ class RunActor:
             "finished": self._finished,
             "rows": len(self._rows),
             "requests": len(self._requests),
+            "said": len(self._said),
             "serial": self._serial,
         }
 

@@ -34,6 +34,7 @@ class Driver(ABC, Generic[ViewType]):
         actor: The run's actor.
         sinks: Where metrics go.
         on_step: Told each step's row.
+        say: Prints a line for the user.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Driver(ABC, Generic[ViewType]):
         actor: Any,
         sinks: Sequence[Sink],
         on_step: Callable[[int, dict[str, float]], None],
+        say: Callable[[str], None],
     ) -> None:
+        self._say = say
         self._directory = directory
         self._actor = actor
         self._sinks = sinks
@@ -91,6 +94,9 @@ class Driver(ABC, Generic[ViewType]):
                 if view.incarnation > 0:
                     self._directory.continue_from(view.first_step)
                 self._begin(view)
+            if view.said:
+                for line in ray.get(self._actor.said.remote()):
+                    self._say(line)
             for request in self._requests(view):
                 self._evaluate(request)
             self._turn(view)

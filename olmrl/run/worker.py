@@ -27,6 +27,7 @@ from olmrl.checkpoint.state import CheckpointStore, Restored
 from olmrl.config.schema import LearnerConfig
 from olmrl.export.hf import export
 from olmrl.learner.core import GrpoLearner, SftLearner
+from olmrl.learner.describe import describe
 from olmrl.learner.strategy import Strategy
 from olmrl.metrics import Clock, Max, Measurements, Sum
 from olmrl.run.events import EventLog
@@ -150,6 +151,8 @@ class LearnerWorker(ABC, Generic[TaskType]):
         shared: list[Any] = [None]
         if self._rank == 0:
             shared = [self._announce(restored)]
+            said = describe(self._strategy)
+            self._actor.say.remote([f"learner: {line}" for line in said])
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.broadcast_object_list(shared, src=0)
         self._version = PolicyVersion(*shared[0])

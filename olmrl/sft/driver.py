@@ -79,13 +79,12 @@ class SftDriver(Driver[FeedView]):
         on_step: Callable[[int, dict[str, float]], None],
         say: Callable[[str], None],
     ) -> None:
-        super().__init__(directory, actor=feed, sinks=sinks, on_step=on_step)
+        super().__init__(directory, actor=feed, sinks=sinks, on_step=on_step, say=say)
         self._config = config
         self._encoder = encoder
         self._cost = cost
         self._train = pages.train
         self._evaluation = pages.evaluation
-        self._say = say
         self.tally = Tally()
         """What became of the pages up to the newest reported step."""
         self._errors: list[BaseException] = []

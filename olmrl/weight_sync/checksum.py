@@ -8,7 +8,7 @@ zero: it adds up over concatenation, ignores order and zero padding, and changes
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -69,25 +69,9 @@ def cast_and_count(
         yield name, sent
 
 
-def merge_shards(parts: Iterable[Mapping[str, tuple[int, int]]]) -> Checksums:
-    """Join the checksums of tensor-parallel ranks: sharded parameters add up, copies count once.
-
-    A parameter with the same hash on every rank counts as a copy.
-    """
-    ranks = list(parts)
-    merged: Checksums = {}
-    for name in ranks[0]:
-        values = [rank[name] for rank in ranks]
-        if len(set(values)) == 1:
-            merged[name] = values[0]
-        else:
-            merged[name] = (_wrap(sum(v for v, _ in values)), sum(n for _, n in values))
-    return merged
-
-
 def differences(
     learner: Mapping[str, tuple[int, int]],
-    engine: Mapping[str, tuple[int, int]],
+    engine: Sequence[Mapping[str, tuple[int, int]]],
     family: Family,
 ) -> list[str]:
     """Names whose weights differ, or which the engine lacks; empty: equal.
@@ -95,15 +79,37 @@ def differences(
     A tied LM head that the engine shares with its embedding is compared through the embedding.
     Replicated key/value heads (more tensor-parallel ranks than heads) are not comparable and left
     out, as are padding zeros.
+
+    Args:
+        learner: checksums of the learner's weights.
+        engine: those of each tensor-parallel rank of the engine.
+        family: the model's.
     """
     different = []
     for name, (value, count) in learner.items():
-        if name not in engine:
-            if name != family.engine_head:
+        found = [rank[name] for rank in engine if name in rank]
+        if len(found) < len(engine):
+            if found or name != family.engine_head:
                 different.append(name)
             continue
-        other, other_count = engine[name]
+        other, other_count = _joined(found, count)
         replicated = other_count > count and "qkv_proj" in name
         if value != other and not replicated:
             different.append(name)
     return different
+
+
+def _joined(ranks: Sequence[tuple[int, int]], count: int) -> tuple[int, int]:
+    """One checksum of what the ranks hold of a weight: copies count once, shards add up.
+
+    Values do not tell the two apart: the shards of a weight whose numbers are all alike have equal
+    checksums too. A rank that holds as many numbers as the whole has a copy.
+
+    Args:
+        ranks: what each holds.
+        count: numbers of the whole weight.
+    """
+    first = ranks[0]
+    if first[1] >= count and all(rank == first for rank in ranks):
+        return first
+    return _wrap(sum(value for value, _ in ranks)), sum(n for _, n in ranks)

@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_driver import DRAW, MAX_MODEL_LEN, Driver, Reference, page
+from engine_driver import (
+    DRAW,
+    MAX_MODEL_LEN,
+    Driver,
+    check_tokens_around_an_update,
+    page,
+)
 
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.models.registry import FAMILIES
@@ -104,31 +110,7 @@ def test_no_vision_feature_or_prefix_of_old_weights_survives_a_sync(driver: Driv
 def test_tokens_around_an_update_in_flight_belong_to_their_versions(
     driver: Driver, in_flight: str
 ) -> None:
-    old = driver.fresh()
-    old_version = driver.call("version")
-    new = Reference(driver.path)
-    new.perturb(11, scale=0.1)
-    steps = driver.call("stats").steps
-    driver.submit(page(6), SamplingSpec(1.0, 1.0, 600), tuple(range(4)))
-    while driver.call("stats").steps < steps + 12:
-        pass
-    new_version = driver.sync(new, in_flight)
-    crossed = [c for c in driver.gather(4) if len(c.versions) == 2]
-    assert crossed, "no completion was running during the update"
-    for completion in crossed:
-        before, after = completion.versions
-        assert (before.version, after.version) == (old_version, new_version)
-        assert (before.start, after.start, after.end) == (0, before.end, len(completion.token_ids))
-        assert completion.oldest_version == old_version
-        under_old = old.logprobs(page(6), completion.token_ids, 1.0)
-        under_new = new.logprobs(page(6), completion.token_ids, 1.0)
-        cut = before.end
-        np.testing.assert_allclose(completion.logprobs[:cut], under_old[:cut], atol=1e-4)
-        gap = np.abs(completion.logprobs[cut + 1 :] - under_new[cut + 1 :])
-        if in_flight == "recompute":
-            assert gap.max() < 1e-4
-        elif len(gap):
-            assert gap.max() > 1e-3
+    check_tokens_around_an_update(driver, page(6), in_flight)
 
 
 def test_a_seed_draws_the_same_tokens_whatever_else_runs(driver: Driver) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,13 @@ class Reference:
                 if only in name:
                     parameter += torch.randn(parameter.shape, generator=generator) * scale
 
+    def round(self, dtype: torch.dtype, kept: str) -> None:
+        """Round the weights to a dtype, but for those whose names match `kept`."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if not re.fullmatch(kept, name):
+                    parameter.copy_(parameter.to(dtype))
+
     def publication(self, version: PolicyVersion) -> Publication:
         packed = pack(self.model.state_dict().items(), 300_000)
         return Publication(version, tuple(replace(b, data=ray.put(b.data)) for b in packed), 0)
@@ -125,11 +133,41 @@ class Driver:
         return reference
 
 
-def start_driver(engine: str, path: Path) -> Driver:
-    """An engine with float32 weights, in a Ray actor."""
+def check_tokens_around_an_update(driver: Driver, page: RenderedPage, in_flight: str) -> None:
+    """Update the weights under running requests: each token belongs to the weights that made it."""
+    old = driver.fresh()
+    old_version = driver.call("version")
+    new = Reference(driver.path)
+    new.perturb(11, scale=0.1)
+    steps = driver.call("stats").steps
+    length = 600 if driver.caches_features else 300  # vLLM is the faster one
+    driver.submit(page, SamplingSpec(1.0, 1.0, length), tuple(range(4)))
+    while driver.call("stats").steps < steps + 12:
+        pass
+    new_version = driver.sync(new, in_flight)
+    crossed = [c for c in driver.gather(4) if len(c.versions) == 2]
+    assert crossed, "no completion was running during the update"
+    for completion in crossed:
+        before, after = completion.versions
+        assert (before.version, after.version) == (old_version, new_version)
+        assert (before.start, after.start, after.end) == (0, before.end, len(completion.token_ids))
+        assert completion.oldest_version == old_version
+        under_old = old.logprobs(page, completion.token_ids, 1.0)
+        under_new = new.logprobs(page, completion.token_ids, 1.0)
+        cut = before.end
+        np.testing.assert_allclose(completion.logprobs[:cut], under_old[:cut], atol=1e-4)
+        gap = np.abs(completion.logprobs[cut + 1 :] - under_new[cut + 1 :])
+        if in_flight == "recompute":
+            assert gap.max() < 1e-4
+        elif len(gap):
+            assert gap.max() > 1e-3  # what the old weights left behind is still in use
+
+
+def start_driver(engine: str, path: Path, dtype: str = "float32") -> Driver:
+    """An engine in a Ray actor."""
     config = RolloutConfig(
         engine=engine,
-        dtype="float32",
+        dtype=dtype,
         max_model_len=MAX_MODEL_LEN,
         max_num_seqs=32,
         kv_cache_gb=0.25,

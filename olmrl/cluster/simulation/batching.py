@@ -49,8 +49,10 @@ class Costs:
     """Reading the weights, per step."""
     decode_context: float = 0.0
     """Reading the keys and values of one token, per step."""
+    decode_state: float = 0.0
+    """Reading and writing the recurrent state of one sequence, per step."""
     decode_sequence: float = 0.0
-    """Arithmetic of one sequence, per step; overlaps with the reading of weights and context."""
+    """Arithmetic of one sequence, per step; overlaps with reading and writing."""
     score: float = 0.0
     """One completion on one scorer."""
     learn_page: float = 0.0
@@ -67,6 +69,7 @@ class Costs:
     def step(self, sequences: int, context: float) -> float:
         """One decode step for a batch with `context` tokens in total."""
         memory = self.decode_weights + self.decode_context * context
+        memory += self.decode_state * sequences
         return self.decode_step + max(self.decode_sequence * sequences, memory)
 
 

@@ -68,10 +68,9 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
         return statistics.median(float(row[name]) for row in rows)
 
     page = page_operations(cost, work, work.prompt, 0.0) / config.rollout.group_size
-    token = cost.token + cost.prediction
     longest = np.asarray([row["completion/max_length"] for row in rows])
     work_done = np.asarray(
-        [token * row["rollout/tokens"] + page * row["rollout/completions"] for row in rows]
+        [cost.predicted * row["rollout/tokens"] + page * row["rollout/completions"] for row in rows]
     )
     busy = np.asarray([row["time/engine_busy"] for row in rows])
     per_step, per_operation = _fit(longest, work_done, busy)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token
+from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token, state_bytes
 from olmrl.cluster.shape import model_shape
 from olmrl.cluster.simulation.batching import Costs, Lengths
 from olmrl.cluster.simulation.loop import Setup
@@ -142,7 +142,8 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
         decode_step=speeds.decode_step_s,
         decode_weights=shape.language_parameters * BYTES[engine.dtype] / bandwidth,
         decode_context=kv_bytes_per_token(shape, engine.dtype) / bandwidth,
-        decode_sequence=(cost.token + cost.prediction) / (speeds.decode_flops * split),
+        decode_state=2 * state_bytes(shape) / bandwidth,
+        decode_sequence=cost.predicted / (speeds.decode_flops * split),
         score=speeds.score_s,
         learn_page=page + speeds.pack_s,
         learn_token=learn_token,
@@ -161,7 +162,7 @@ def page_operations(cost: CostModel, work: Workload, tokens: float, predictions:
 
 def token_operations(cost: CostModel, work: Workload) -> float:
     """Operations of a completion token, with the attention of one in the middle."""
-    return cost.token + cost.prediction + cost.pair * (work.prompt + work.completion / 2)
+    return cost.predicted + cost.pair * (work.prompt + work.completion / 2)
 
 
 def _learning(

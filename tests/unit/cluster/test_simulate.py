@@ -55,6 +55,7 @@ def test_a_decode_step_is_bound_by_reading_or_by_arithmetic():
     costs = Costs(decode_step=1.0, decode_weights=2.0, decode_context=0.001, decode_sequence=0.5)
     assert costs.step(1, 1000) == pytest.approx(1 + 2 + 1)
     assert costs.step(20, 1000) == pytest.approx(1 + 10)
+    assert replace(costs, decode_state=0.5).step(1, 1000) == pytest.approx(1 + 2 + 1 + 0.5)
 
 
 def test_context_that_grows_is_read_at_its_mean():

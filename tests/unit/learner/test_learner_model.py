@@ -45,12 +45,15 @@ def test_a_saved_model_loads_with_its_master_precision(folder):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (None, r"model\.path: .* is neither a folder with a transformers config\.json"),
+        (None, r"model\.path: .*: no model can be loaded from there \(no config\.json"),
         (
             {"model_type": "bert"},
             r"type is 'bert', which olmrl cannot train; it trains .*qwen2_5_vl",
         ),
-        ({"model_type": "qwen2_5_vl"}, "the weights of .* cannot be read"),
+        (
+            {"model_type": "qwen2_5_vl", "vision_config": {"depth": 1}},
+            "the weights of .* cannot be read",
+        ),
     ],
     ids=["empty folder", "another family", "no weights"],
 )

@@ -46,6 +46,17 @@ def test_a_row_is_whole_when_all_ranks_have_reported():
     asyncio.run(story())
 
 
+def test_what_a_learner_says_is_handed_over_once():
+    async def story():
+        actor = Actor(1)
+        await actor.say(["a", "b"])
+        assert (await actor.view()).said == 2
+        assert await actor.said() == ["a", "b"]
+        assert (await actor.view()).said == 0 and await actor.said() == []
+
+    asyncio.run(story())
+
+
 def test_a_checkpoint_waits_for_the_rows_of_its_step():
     async def story():
         actor = Actor(2)

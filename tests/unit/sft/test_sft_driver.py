@@ -160,6 +160,7 @@ def test_a_run_that_is_asked_to_stop_gives_out_no_new_step_and_ends_with_the_lea
     run = Run(tmp_path, tiny_model, settings(tmp_path, make_pairs(tmp_path / "set", 8), steps=100))
     run.start()
     run.begin()
+    ray.get(run.feed.say.remote(["learner: ready"]))
     run.train(0)
     run.asked_to_stop = True
     deadline = time.monotonic() + 30
@@ -169,6 +170,7 @@ def test_a_run_that_is_asked_to_stop_gives_out_no_new_step_and_ends_with_the_lea
     run.finish()
     (row,) = read_rows(run.directory.metrics)
     assert (row["step"], row["loss/sft"]) == (1, 1.0)
+    assert run.said == ["learner: ready"]
 
 
 def test_a_learner_that_gives_up_ends_the_driver(tmp_path: Path, tiny_model: Path):

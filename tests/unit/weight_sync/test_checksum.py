@@ -71,27 +71,51 @@ def test_names_are_vllms(learner: str, engine: str) -> None:
     assert FAMILY.engine_name(learner) == engine
 
 
-def test_shards_add_up_and_copies_count_once() -> None:
-    whole, norm = matrix(1, 8, 4), matrix(2, 4)
-    ranks = [
-        {
-            "w": (checksum.tensor_hash(part), part.numel()),
-            "norm": (checksum.tensor_hash(norm), norm.numel()),
-        }
-        for part in whole.chunk(2)
-    ]
-    assert checksum.merge_shards(ranks) == {
-        "w": (checksum.tensor_hash(whole), 32),
-        "norm": (checksum.tensor_hash(norm), 4),
+def summed(tensor: torch.Tensor) -> tuple[int, int]:
+    return checksum.tensor_hash(tensor), tensor.numel()
+
+
+@pytest.mark.parametrize("whole", [matrix(1, 8, 4), torch.ones(8, 4)], ids=["random", "ones"])
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_shards_add_up_and_copies_count_once(whole: torch.Tensor, ranks: int) -> None:
+    """`dt_bias` of a fresh model is all ones: its shards look alike, and are shards."""
+    learner = {"sharded": summed(whole), "copied": summed(whole)}
+    engine = [{"sharded": summed(s), "copied": summed(whole)} for s in whole.chunk(ranks)]
+    assert checksum.differences(learner, engine, FAMILY) == []
+
+
+@pytest.mark.parametrize("whole", [matrix(1, 8, 4), torch.ones(8, 4)], ids=["random", "ones"])
+@pytest.mark.parametrize("name", ["sharded", "copied"])
+def test_one_rank_with_other_weights_shows(whole: torch.Tensor, name: str) -> None:
+    engine = [{"sharded": summed(s), "copied": summed(whole)} for s in whole.chunk(2)]
+    stale = whole.clone()
+    stale[-1, -1] += 0.25
+    engine[1] = {"sharded": summed(stale[4:]), "copied": summed(stale)} | {
+        other: engine[1][other] for other in engine[1] if other != name
     }
+    learner = {"sharded": summed(whole), "copied": summed(whole)}
+    assert checksum.differences(learner, engine, FAMILY) == [name]
+
+
+def test_a_padded_embedding_is_still_a_sharded_one() -> None:
+    whole = torch.ones(300, 4)
+    shards = torch.cat([whole, torch.zeros(20, 4)]).chunk(2)
+    learner = {"embed": summed(whole)}
+    assert checksum.differences(learner, [{"embed": summed(s)} for s in shards], FAMILY) == []
+    late = [{"embed": summed(torch.zeros(160, 4))}, {"embed": summed(shards[1])}]
+    assert checksum.differences(learner, late, FAMILY) == ["embed"]
 
 
 def test_differences_name_stale_missing_and_forgive_a_shared_head() -> None:
     learner = {"a": (1, 4), "b": (2, 4), "c": (3, 4), "language_model.lm_head.weight": (9, 4)}
-    assert checksum.differences(learner, {"a": (1, 4), "b": (7, 4), "extra": (0, 1)}, FAMILY) == [
-        "b",
-        "c",
+
+    def differences(engine: dict[str, tuple[int, int]], *further: dict[str, tuple[int, int]]):
+        return checksum.differences(learner, [engine, *further], FAMILY)
+
+    equal = {"a": (1, 4), "b": (2, 4), "c": (3, 4)}
+    assert differences({"a": (1, 4), "b": (7, 4), "extra": (0, 1)}) == ["b", "c"]
+    assert differences(equal) == []
+    assert differences({**equal, "language_model.lm_head.weight": (8, 4)}) == [
+        "language_model.lm_head.weight"
     ]
-    assert checksum.differences(learner, {"a": (1, 4), "b": (2, 4), "c": (3, 4)}, FAMILY) == []
-    stale_head = {**learner, "language_model.lm_head.weight": (8, 4)}
-    assert checksum.differences(learner, stale_head, FAMILY) == ["language_model.lm_head.weight"]
+    assert differences(equal, {"a": (1, 4), "b": (2, 4)}) == ["c"]
