@@ -14,6 +14,7 @@ REWARDS = Registry(
         "element_count": "olmrl.rewards.element_count:ElementCount",
         "eos": "olmrl.rewards.eos:Eos",
         "front_matter": "olmrl.rewards.front_matter:FrontMatter",
+        "teds": "olmrl.rewards.teds:Teds",
         "medoid": "olmrl.rewards.medoid:Medoid",
         "rect_tables": "olmrl.rewards.rect_tables:RectTables",
     },
