@@ -10,13 +10,15 @@ REWARDS = Registry(
     "reward",
     {
         "bench": "olmrl.rewards.bench:Bench",
+        "cer": "olmrl.rewards.error_rate:Cer",
         "edit_distance": "olmrl.rewards.edit_distance:EditDistance",
         "element_count": "olmrl.rewards.element_count:ElementCount",
         "eos": "olmrl.rewards.eos:Eos",
         "front_matter": "olmrl.rewards.front_matter:FrontMatter",
-        "teds": "olmrl.rewards.teds:Teds",
         "medoid": "olmrl.rewards.medoid:Medoid",
         "rect_tables": "olmrl.rewards.rect_tables:RectTables",
+        "teds": "olmrl.rewards.teds:Teds",
+        "wer": "olmrl.rewards.error_rate:Wer",
     },
 )
 """`rewards[].name`: `olmrl.rewards.reward.Reward` classes, and functions (`rewards.registry`)."""

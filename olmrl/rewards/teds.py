@@ -24,7 +24,6 @@ from olmrl.rewards.table_tree import (
 )
 from olmrl.types import Float64Array, Page, RewardResult
 
-
 _MOST_NODES = 6
 """Times the reference's nodes; beyond it the strict costs leave nothing of the value."""
 
@@ -34,9 +33,9 @@ class Teds(AgainstReference):
     """1 - edit distance / nodes (the table, rows and cells of the larger side), at least 0.
 
     HTML and markdown tables alike. Each table of the completion stands for at most one of the
-    reference's, so that the total distance is least; the others count as invented or missing. Parts:
-    `structure` is the same without the texts of cells (TEDS-S), by the published costs. Definition
-    and sources: docs/formats.md#teds.
+    reference's, so that the total distance is least; the others are invented or missing. The part
+    `structure` leaves out the texts of cells (TEDS-S) and takes the published costs. Definition and
+    sources: docs/formats.md#teds.
     """
 
     compat: bool = False
