@@ -14,6 +14,7 @@ REWARDS = Registry(
         "edit_distance": "olmrl.rewards.edit_distance:EditDistance",
         "element_count": "olmrl.rewards.element_count:ElementCount",
         "eos": "olmrl.rewards.eos:Eos",
+        "formula": "olmrl.rewards.formula:Formula",
         "front_matter": "olmrl.rewards.front_matter:FrontMatter",
         "medoid": "olmrl.rewards.medoid:Medoid",
         "rect_tables": "olmrl.rewards.rect_tables:RectTables",
