@@ -17,6 +17,7 @@ REWARDS = Registry(
         "formula": "olmrl.rewards.formula:Formula",
         "front_matter": "olmrl.rewards.front_matter:FrontMatter",
         "medoid": "olmrl.rewards.medoid:Medoid",
+        "reading_order": "olmrl.rewards.reading_order:ReadingOrder",
         "rect_tables": "olmrl.rewards.rect_tables:RectTables",
         "teds": "olmrl.rewards.teds:Teds",
         "wer": "olmrl.rewards.error_rate:Wer",
