@@ -20,6 +20,7 @@ REWARDS = Registry(
         "reading_order": "olmrl.rewards.reading_order:ReadingOrder",
         "rect_tables": "olmrl.rewards.rect_tables:RectTables",
         "teds": "olmrl.rewards.teds:Teds",
+        "validity": "olmrl.rewards.validity:Validity",
         "wer": "olmrl.rewards.error_rate:Wer",
     },
 )
