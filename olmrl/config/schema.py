@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 StepNumber = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Dtype = Literal["bfloat16", "float32"]
+RewardScaling = Literal["group", "batch", "none", "per_reward"]
 RewardName = Annotated[str, AfterValidator(REWARDS.check)]
 LossName = Annotated[str, AfterValidator(LOSSES.check)]
 TransportName = Annotated[str, AfterValidator(TRANSPORTS.check)]
@@ -260,8 +261,10 @@ class AlgorithmConfig(Section):
     """Lower clip distance of the ratio."""
     clip_high: Annotated[float, Field(ge=0.0)] = 0.2
     """Upper clip distance of the ratio."""
-    reward_scaling: Literal["group", "batch", "none"] = "group"
-    """Standard deviation that advantages are divided by."""
+    reward_scaling: RewardScaling = "group"
+    """Standard deviation that advantages are divided by: of the group's or the batch's totals, or
+    none. per_reward: each reward is standardised within its group before the weighted sum, and the
+    sum divided by its deviation over the batch (GDPO, arXiv 2601.05242)."""
     epochs_per_batch: Count = 1
     """Passes over each batch, mu."""
     minibatches: Count = 1

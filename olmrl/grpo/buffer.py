@@ -34,7 +34,7 @@ class Lease:
     positions: tuple[int, ...]
     """Places of those groups in the batch."""
     totals: Float32Array
-    """[groups in the batch, G] total rewards of the whole batch (batch-level advantage scaling)."""
+    """[groups in the batch, G] `signals` of the whole batch (batch-level advantage scaling)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,7 @@ class RolloutBuffer(RunActor):
     async def add(self, group: PromptGroup, drop_zero_variance: bool) -> str:
         """Take a scored group: `ready`, `zero_variance` (dropped) or `void` (no longer known)."""
         measured = measure_group(group)
-        totals = group.totals
-        if drop_zero_variance and float(np.ptp(totals)) <= NO_SIGNAL_RANGE:
+        if drop_zero_variance and float(np.ptp(group.signals)) <= NO_SIGNAL_RANGE:
             verdict = "zero_variance"
             if not self._ledger.drop(group.group_id, verdict):
                 return "void"
@@ -278,7 +277,7 @@ class RolloutBuffer(RunActor):
         if taken is None:
             return False
         groups = [self._groups[group_id] for group_id in taken]
-        totals = np.stack([g.totals for g in groups])
+        totals = np.stack([g.signals for g in groups])
         shares = balance([self._cost(g) for g in groups], self._world)
         self._leases[batch_id] = [
             Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals)

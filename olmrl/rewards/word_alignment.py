@@ -5,7 +5,7 @@ words of an invented passage agree with a missing one by accident, so by plain L
 any filler is better than a gap. Here a word only stands for another one if
 
 - they are alike (at most a third of the letters of the longer one differ), or
-- it is alone: the last pair of words before it was alike; or
+- it is alone: right before and right after it stand pairs that are alike, or an end; or
 - one of them is exactly two neighbours of the other side, written together.
 
 Any other word is invented (it costs what deleting it costs) or missing. A word that is like no word
@@ -52,46 +52,36 @@ class _Sides:
 
 def alignment_cost(mine: Sequence[str], true: Sequence[str], unit: Unit) -> float:
     """Cost of the cheapest alignment, in words, or in characters with the space after each word."""
-    start, end = _shared_ends(mine, true)
-    mine, true = tuple(mine[start : len(mine) - end]), tuple(true[start : len(true) - end])
+    mine, true = tuple(mine), tuple(true)
+    if mine == true:
+        return 0.0
     if not mine or not true:
         return float(sum(word_cost(word, unit) for word in (*mine, *true)))
     sides = _sides(mine, true, unit)
     joined = _joined(mine, true) if unit == "character" else {}
     split = _split(mine, true) if unit == "character" else {}
     missing = np.concatenate([[0.0], np.cumsum(sides.true_cost_N)])
-    # [2, N + 1] of the words so far: 0: the last pair was alike, 1: it was a lone word
-    now = np.stack([missing, np.full(len(missing), np.inf)])
+    nothing = np.full(len(missing), np.inf)
+    # [3, N + 1] of the words so far: after a pair that is alike, after a lone word, in a gap
+    now = np.stack([np.where(missing > 0, np.inf, 0.0), nothing, missing])
     before = now
     for m, cost in enumerate(sides.mine_cost_M):
-        following = now + cost
-        alike = now.min(axis=0)[:-1] + sides.alike[sides.mine_at[m], sides.true_at]
-        lone = now[0, :-1] + np.maximum(cost, sides.true_cost_N)
-        following[:, 1:] = np.minimum(following[:, 1:], np.stack([alike, lone]))
+        alike, lone = nothing.copy(), nothing.copy()
+        alike[1:] = now.min(axis=0)[:-1] + sides.alike[sides.mine_at[m], sides.true_at]
+        lone[1:] = now[0, :-1] + np.maximum(cost, sides.true_cost_N)
         for n in joined.get(m, ()):
-            following[0, n + 2] = min(following[0, n + 2], now[:, n].min() + 1)
+            alike[n + 2] = min(alike[n + 2], now[:, n].min() + 1)
         for n in split.get(m, ()):
-            following[0, n + 1] = min(following[0, n + 1], before[:, n].min() + 1)
-        before = now
-        now = np.minimum.accumulate(following - missing, axis=1) + missing
+            alike[n + 1] = min(alike[n + 1], before[:, n].min() + 1)
+        gap = np.minimum(np.minimum(now[0], now[2]) + cost, alike)
+        gap = np.minimum.accumulate(gap - missing) + missing
+        before, now = now, np.stack([alike, lone, gap])
     return float(now[:, -1].min())
 
 
 def word_cost(word: str, unit: Unit) -> int:
     """Cost of an invented or a missing word."""
     return 1 if unit == "word" else len(word) + 1
-
-
-def _shared_ends(mine: Sequence[str], true: Sequence[str]) -> tuple[int, int]:
-    """How many words at the start, and then at the end, are the same."""
-    shortest = min(len(mine), len(true))
-    start = 0
-    while start < shortest and mine[start] == true[start]:
-        start += 1
-    end = 0
-    while end < shortest - start and mine[-1 - end] == true[-1 - end]:
-        end += 1
-    return start, end
 
 
 def _sides(mine: tuple[str, ...], true: tuple[str, ...], unit: Unit) -> _Sides:
