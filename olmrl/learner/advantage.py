@@ -81,7 +81,8 @@ def standardised_sum(
         else np.zeros(len(values))
         for name, values in rewards.items()
     ]
-    return np.sum(parts, axis=0)
+    total: Float64Array = np.sum(parts, axis=0)
+    return total
 
 
 def token_weights(

@@ -95,8 +95,8 @@ def combine(
     """
     present = [entry for entry in rewards if entry.name in results]
     shares = {entry.name: entry.share(results[entry.name], step) for entry in present}
-    rewards = {entry.name: results[entry.name] for entry in present}
-    return Rollout(completion, rewards, sum(shares.values()), shares)
+    mine = {entry.name: results[entry.name] for entry in present}
+    return Rollout(completion, mine, sum(shares.values()), shares)
 
 
 def failure(rollouts: Sequence[Rollout]) -> str:
