@@ -6,9 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from olmrl.bench.document import MAX_FORMULAS
 from olmrl.markup.formulas import extract_formulas
-from olmrl.rewards.formula_look import look_of, looks_the_same, typeset
+from olmrl.rewards.formula_look import are_too_many, look_of, looks_the_same, typeset
 from olmrl.rewards.parsed import parsed
 from olmrl.rewards.reward import AgainstReference
 from olmrl.types import Page, RewardResult
@@ -32,13 +31,16 @@ class Formula(AgainstReference):
         lacking = super().missing(page)
         if lacking or page.reference is None:
             return lacking
+        if are_too_many(_formulas(page.reference)):
+            return "the reference has too many formulas"
         return "" if _true_formulas(page.reference) else "the reference has no formula"
 
     def compare(self, text: str, reference: str) -> RewardResult:
         """Score one text."""
-        mine, true = Counter(_formulas(text)), _true_formulas(reference)
-        if len(mine) > MAX_FORMULAS:
+        formulas = _formulas(text)
+        if are_too_many(formulas):
             return RewardResult(0.0, {"too_many": 1.0})
+        mine, true = Counter(formulas), _true_formulas(reference)
         pairs = count_pairs(mine, true)
         valid = sum(n for latex, n in mine.items() if not typeset(latex).error)
         said = mine.total()

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from olmrl.bench.document import MAX_FORMULAS
 from olmrl.markup.equations import Rendered, configured_renderer, render
 from olmrl.markup.symbol_match import ALIGNMENT_PX
 from olmrl.types import Float64Array
 
+MAX_CHARS = 20_000
+"""Most characters of LaTeX to typeset for one page; a page of nothing else has about half."""
 _MOST_SYMBOLS = 1000
 """Longer formulas only look the same if they are the same to MathML."""
 _DRAWN = re.compile(
@@ -25,6 +29,11 @@ _DRAWN = re.compile(
     r"|<mostretchy=\"true\">[^<()\[\]{}|\u2223\u2225\u27e8\u27e9\u230a\u230b\u2308\u2309]<"
 )
 """What is drawn without being a symbol: roots, fraction lines, boxes, strokes, bars, braces."""
+
+
+def are_too_many(formulas: Sequence[str]) -> bool:
+    """Whether typesetting formulas would take too long."""
+    return len(formulas) > MAX_FORMULAS or sum(map(len, set(formulas))) > MAX_CHARS
 
 
 @dataclass(frozen=True, eq=False)

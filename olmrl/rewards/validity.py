@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import ClassVar, TypeVar
 
 import numpy as np
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
-from olmrl.bench.document import MAX_FORMULAS
 from olmrl.markup import front_matter
 from olmrl.markup.formulas import extract_formulas
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.tables import Table, parse_html_tables, parse_markdown_tables
 from olmrl.markup.text import WorkLimitError
 from olmrl.rewards.assignment import best_assignment
-from olmrl.rewards.formula_look import look_of, typeset
+from olmrl.rewards.formula_look import are_too_many, look_of, typeset
 from olmrl.rewards.open_marks import count_open_marks
 from olmrl.rewards.parsed import parsed
 from olmrl.rewards.words import TAG, words_of
@@ -72,7 +71,8 @@ class Form:
     broken_tables: int
     broken_formulas: int
     open_marks: int
-    words: Counter[str]
+    pairs: frozenset[tuple[str, str]]
+    """Neighbouring words."""
 
     @classmethod
     @lru_cache(maxsize=256)
@@ -85,8 +85,8 @@ class Form:
         body = parsed(text).page.text
         tables, broken_tables = _tables(body)
         formulas = extract_formulas(body)
-        if len(formulas) > MAX_FORMULAS:
-            raise WorkLimitError(f"{len(formulas)} formulas, more than {MAX_FORMULAS}")
+        if are_too_many(formulas):
+            raise WorkLimitError("too many formulas")
         typed = [latex for latex in formulas if latex and not typeset(latex).error]
         return cls(
             text.startswith("---\n"),
@@ -96,11 +96,11 @@ class Form:
             broken_tables,
             len(formulas) - len(typed),
             count_open_marks(body),
-            Counter(words_of(body)),
+            frozenset(pairwise(("", *words_of(body)))),
         )
 
 
-_NOTHING = Form(False, False, Counter(), Counter(), 0, 0, 0, Counter())
+_NOTHING = Form(False, False, Counter(), Counter(), 0, 0, 0, frozenset())
 
 
 def _check(text: str, reference: str | None) -> RewardResult:
@@ -125,8 +125,8 @@ def _check(text: str, reference: str | None) -> RewardResult:
         "marks": 1 / (1 + max(0, mine.open_marks - true.open_marks)),
     }
     value = sum(parts.values()) / len(parts)
-    if true.words:
-        parts["read"] = _read(mine.words, true.words)
+    if true.pairs:
+        parts["read"] = _read(mine.pairs, true.pairs)
         value *= parts["read"]
     return RewardResult(value, parts)
 
@@ -142,9 +142,9 @@ def _in_order(present: int, wanted: int, broken: int) -> float:
     return (1 + present) / (1 + max(wanted, present + max(0, broken)))
 
 
-def _read(mine: Counter[str], true: Counter[str]) -> float:
-    """1 if half of all words of both sides are common to both, less if fewer are."""
-    return min(1.0, 2 * (mine & true).total() / (mine | true).total())
+def _read(mine: Set[tuple[str, str]], true: Set[tuple[str, str]]) -> float:
+    """1 if both sides share half of all their pairs of words, less if they share fewer."""
+    return min(1.0, 2 * len(mine & true) / len(mine | true))
 
 
 def _head_parses(text: str) -> bool:

@@ -57,7 +57,11 @@ def test_left_out_without_formulas():
 
 def test_too_many_formulas_score_nothing():
     many = "".join(rf"\({number}\)" for number in range(2001))
-    assert formula(TRUTH + many) == (0.0, {"too_many": 1.0})
+    long = "".join(rf"\(x{' ' * number}+y\)" for number in range(250))
+    for text in (many, long):
+        assert formula(TRUTH + text) == (0.0, {"too_many": 1.0})
+        with pytest.raises(ValueError, match="the reference has too many formulas"):
+            score("formula", ["x"], references=[text])
 
 
 def same(one, other):

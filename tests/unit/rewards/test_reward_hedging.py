@@ -61,7 +61,9 @@ def make_page(rng):
     blocks = ["# " + source.sentence()]
     for _ in range(rng.randrange(3, 6)):
         blocks.append(source.paragraph())
-        blocks.append(rf"By \({source.formula()}\) and \[ {source.formula()} \] we see.")
+        first, second, third = rng.sample(source.words, 3)
+        formulas = source.formula(), source.formula()
+        blocks.append(rf"{first} \({formulas[0]}\) {second} \[ {formulas[1]} \] {third}.")
     for _ in range(rng.randrange(1, 3)):
         blocks.insert(rng.randrange(1, len(blocks)), html(source.rows()))
     return blocks
