@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NO_SIGNAL_RANGE = 1e-6
-"""A group whose total rewards differ by no more than this teaches nothing."""
+"""A group whose rewards (`PromptGroup.signals`) differ by no more than this teaches nothing."""
 
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
@@ -160,6 +160,10 @@ class Rollout:
     """Per configured reward name."""
     total: float
     """Weighted sum; NaN iff any reward failed (then the whole group is dropped)."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """What each configured reward adds to the total: its value times its weight at that step."""
+    signal: float | None = None
+    """What the advantage is taken from; None: the total."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,12 @@ class PromptGroup:
     def totals(self) -> Float32Array:
         """[G] total reward of each rollout."""
         return np.asarray([r.total for r in self.rollouts], dtype=np.float32)
+
+    @property
+    def signals(self) -> Float32Array:
+        """[G] what the advantage of each rollout is taken from."""
+        values = [r.total if r.signal is None else r.signal for r in self.rollouts]
+        return np.asarray(values, dtype=np.float32)
 
     @property
     def oldest_version(self) -> PolicyVersion:

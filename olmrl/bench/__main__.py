@@ -1,8 +1,9 @@
-"""Score a folder of markdown, compare two, or transcribe pages and score them.
+"""Score a folder of markdown, compare two, transcribe pages and score them, or import tests.
 
 %(prog)s score FOLDER --candidate NAME [--json FILE] [--html FILE]
 %(prog)s compare FOLDER --candidate NAME --against OTHER
 %(prog)s run FOLDER --model PATH [--candidate NAME] [--ladder] [--rotate]
+%(prog)s import-omni DATASET FOLDER
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ def main(arguments: list[str] | None = None, prog: str = "python -m olmrl.bench"
     options = _parser(prog).parse_args(arguments)
     quiet_libraries()
     try:
+        if options.verb == "import-omni":
+            return _import_omni(options)
         _check(options)
         return _run(options)
     except ValueError as error:
@@ -36,6 +39,13 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.folder}: no such folder")
     if options.verb == "run" and not options.folder.is_dir():
         raise ValueError(f"{options.folder}: bench run needs a bench folder")
+
+
+def _import_omni(options: argparse.Namespace) -> int:
+    from olmrl.bench import omni_parse
+
+    print(omni_parse.summary(omni_parse.write(options.dataset, options.folder)))
+    return 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -79,6 +89,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--gpus", type=int, default=None, help="per engine; default: 1 if there is any"
     )
     made.add_argument("--kv-cache-gb", type=float, default=1.0, help="per engine, on CPU")
+    omni = commands.add_parser("import-omni", help="make a bench folder of Omni Parse Bench")
+    omni.add_argument("dataset", type=Path, help="its data set: pages/, gold/")
+    omni.add_argument("folder", type=Path, help="the bench folder to make")
     for command in (score, versus, made):
         command.add_argument("folder", type=Path, help="bench folder, or one of its JSONL files")
         command.add_argument(

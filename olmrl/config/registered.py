@@ -10,12 +10,18 @@ REWARDS = Registry(
     "reward",
     {
         "bench": "olmrl.rewards.bench:Bench",
+        "cer": "olmrl.rewards.error_rate:Cer",
         "edit_distance": "olmrl.rewards.edit_distance:EditDistance",
         "element_count": "olmrl.rewards.element_count:ElementCount",
         "eos": "olmrl.rewards.eos:Eos",
+        "formula": "olmrl.rewards.formula:Formula",
         "front_matter": "olmrl.rewards.front_matter:FrontMatter",
         "medoid": "olmrl.rewards.medoid:Medoid",
+        "reading_order": "olmrl.rewards.reading_order:ReadingOrder",
         "rect_tables": "olmrl.rewards.rect_tables:RectTables",
+        "teds": "olmrl.rewards.teds:Teds",
+        "validity": "olmrl.rewards.validity:Validity",
+        "wer": "olmrl.rewards.error_rate:Wer",
     },
 )
 """`rewards[].name`: `olmrl.rewards.reward.Reward` classes, and functions (`rewards.registry`)."""

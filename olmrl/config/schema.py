@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 StepNumber = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Dtype = Literal["bfloat16", "float32"]
+RewardScaling = Literal["group", "batch", "none", "per_reward"]
 RewardName = Annotated[str, AfterValidator(REWARDS.check)]
 LossName = Annotated[str, AfterValidator(LOSSES.check)]
 TransportName = Annotated[str, AfterValidator(TRANSPORTS.check)]
@@ -87,6 +88,32 @@ class ModelConfig(Section):
     """Adapters; null trains all weights."""
 
 
+class SelectionConfig(Section):
+    """Pages that teach little are set aside for some epochs, and then come back."""
+
+    rest_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs that a page is left out after all its completions were solved, or all failed; 0: no
+    page is left out."""
+    reward: str = "bench"
+    """Reward that says what is solved; pages to which it does not apply are never left out."""
+    solved: Fraction = 1.0
+    """Least value of a completion that solves its page."""
+    failed: Fraction = 0.0
+    """Largest value of a completion that fails."""
+    min_entropy: NonNegative = 0.0
+    """Pages whose sampled tokens have a lower entropy are left out, too: nats a token, estimated as
+    the mean of -log-prob over the group. 0: whatever their entropy."""
+
+    @model_validator(mode="after")
+    def _coherent(self) -> SelectionConfig:
+        if self.failed >= self.solved:
+            raise ValueError(
+                f"data.selection.failed: {self.failed} must be below data.selection.solved="
+                f"{self.solved}"
+            )
+        return self
+
+
 class DataConfig(Section):
     """Pages of a GRPO run."""
 
@@ -114,6 +141,8 @@ class DataConfig(Section):
     """Logical CPUs of one rendering task."""
     resources: dict[str, float] = {}
     """Custom Ray resources of a rendering task (keeps it on the CPU nodes that have them)."""
+    selection: SelectionConfig = SelectionConfig()
+    """Pages that are always or never solved."""
 
 
 class SamplingConfig(Section):
@@ -276,8 +305,10 @@ class AlgorithmConfig(Section):
     """Lower clip distance of the ratio."""
     clip_high: Annotated[float, Field(ge=0.0)] = 0.2
     """Upper clip distance of the ratio."""
-    reward_scaling: Literal["group", "batch", "none"] = "group"
-    """Standard deviation that advantages are divided by."""
+    reward_scaling: RewardScaling = "group"
+    """Standard deviation that advantages are divided by: of the group's or the batch's totals, or
+    none. per_reward: each reward is standardised within its group before the weighted sum, and the
+    sum divided by its deviation over the batch (GDPO, arXiv 2601.05242)."""
     epochs_per_batch: Count = 1
     """Passes over each batch, mu."""
     minibatches: Count = 1
@@ -591,7 +622,22 @@ class GrpoConfig(Section):
             )
         if self.rollout.colocate:
             self._check_colocation()
+        if self.data.selection.rest_epochs:
+            self._check_selection(names)
         return self
+
+    def _check_selection(self, names: list[str]) -> None:
+        wanted = self.data.selection.reward
+        if wanted not in names:
+            raise ValueError(
+                f"data.selection.reward: there is no reward {wanted!r}; rewards has "
+                f"{', '.join(names)}"
+            )
+        if self.run.steps is None and self.run.epochs <= 1:
+            raise ValueError(
+                "data.selection.rest_epochs: needs run.epochs above 1 (or run.steps), as pages are "
+                "left out of later epochs"
+            )
 
     def _check_colocation(self) -> None:
         rollout = self.rollout

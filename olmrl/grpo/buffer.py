@@ -16,12 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from olmrl.config.schema import SelectionConfig
 from olmrl.grpo.group_cost import measure_group
 from olmrl.grpo.ledger import GroupState, Ledger
+from olmrl.grpo.page_selection import PageSelection
 from olmrl.metrics import Last, Max, Mean, Measurements, merge
 from olmrl.models.cost import balance
 from olmrl.run.actor import RunActor, StepRow, View
 from olmrl.types import NO_SIGNAL_RANGE, Float32Array, PolicyVersion, PromptGroup
+
+_EVERY_PAGE = SelectionConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Lease:
     positions: tuple[int, ...]
     """Places of those groups in the batch."""
     totals: Float32Array
-    """[groups in the batch, G] total rewards of the whole batch (batch-level advantage scaling)."""
+    """[groups in the batch, G] `signals` of the whole batch (batch-level advantage scaling)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class RolloutBuffer(RunActor):
         world_size: learner ranks.
         cost: of a group to the learner.
         colocated: engines sleep from the lease of a batch until its weights are sent.
+        selection: which pages are left out for a while.
     """
 
     def __init__(
@@ -69,8 +74,10 @@ class RolloutBuffer(RunActor):
         world_size: int,
         cost: Callable[[PromptGroup], float],
         colocated: bool = False,
+        selection: SelectionConfig = _EVERY_PAGE,
     ) -> None:
         super().__init__(world_size)
+        self._selection = PageSelection(selection)
         self._ledger = Ledger(batch_size, max_staleness)
         self._batch_size = batch_size
         self._cost = cost
@@ -96,10 +103,14 @@ class RolloutBuffer(RunActor):
 
         Returns:
             Its id, and the mean length of the page's completions in an earlier epoch, if any. None
-            if the position was used before a restart, or the learner has restarted since the
-            Driver last looked.
+            if the position was used before a restart, the page is set aside, or the learner has
+            restarted since the Driver last looked.
         """
         if incarnation != self._incarnation or self._ledger.is_used(epoch, index):
+            return None
+        if self._selection.leaves_out(page_id, epoch, self._ledger.version.step):
+            self._ledger.set_aside(epoch, index)
+            self._notify()
             return None
         return self._ledger.issue(epoch, index, page_id), self._lengths.get(page_id)
 
@@ -116,8 +127,8 @@ class RolloutBuffer(RunActor):
     async def add(self, group: PromptGroup, drop_zero_variance: bool) -> str:
         """Take a scored group: `ready`, `zero_variance` (dropped) or `void` (no longer known)."""
         measured = measure_group(group)
-        totals = group.totals
-        if drop_zero_variance and float(np.ptp(totals)) <= NO_SIGNAL_RANGE:
+        epoch = self._ledger.epoch_of(group.group_id)
+        if drop_zero_variance and float(np.ptp(group.signals)) <= NO_SIGNAL_RANGE:
             verdict = "zero_variance"
             if not self._ledger.drop(group.group_id, verdict):
                 return "void"
@@ -126,6 +137,8 @@ class RolloutBuffer(RunActor):
             self._groups[group.group_id] = group
         else:
             return "void"
+        assert epoch is not None, "only an open group is ready or dropped"
+        self._selection.note(group, epoch, self._ledger.version.step)
         self._lengths[group.page_id] = measured["completion/mean_length"].value()
         self._since_commit.append(measured)
         self._notify()
@@ -171,6 +184,7 @@ class RolloutBuffer(RunActor):
         before = PolicyVersion.parse(snapshot["version"])
         self._ledger.restore(snapshot, self._begin(before.step, after=before.incarnation))
         self._lengths = dict(snapshot.get("lengths", {}))
+        self._selection.restore(snapshot.get("resting", {}))
         self._groups = {group.group_id: group for group in groups}
         self._leases = {}
         self._sleep_due = self._wake_due = False  # asked for by ranks that are gone
@@ -210,7 +224,7 @@ class RolloutBuffer(RunActor):
         pages = tuple((r.epoch, r.index, r.page_id) for r in records)
         counts = {f"ledger/{name}": Last(float(n)) for name, n in self._ledger.counts.items()}
         # Taken here, as groups of the next step may arrive before the ranks report.
-        measured = merge(*self._since_commit, counts)
+        measured = merge(*self._since_commit, counts, self._selection.measurements())
         self._committed[version.step] = StepRow(version.step, measured, pages=pages)
         self._reports.setdefault(version.step, [])  # no checkpoint before its row is written
         self._since_commit = []
@@ -224,7 +238,8 @@ class RolloutBuffer(RunActor):
 
     async def snapshot(self) -> tuple[dict[str, Any], list[PromptGroup]]:
         """Ledger and ready groups (without pages), saved with the weights as one unit."""
-        snapshot = self._ledger.snapshot() | {"lengths": dict(self._lengths)}
+        kept = {"lengths": dict(self._lengths), "resting": self._selection.snapshot()}
+        snapshot = self._ledger.snapshot() | kept
         return snapshot, [replace(self._groups[row[4]], page=None) for row in snapshot["ready"]]
 
     async def evaluation_due(self, version: PolicyVersion) -> float | None:
@@ -278,7 +293,7 @@ class RolloutBuffer(RunActor):
         if taken is None:
             return False
         groups = [self._groups[group_id] for group_id in taken]
-        totals = np.stack([g.totals for g in groups])
+        totals = np.stack([g.signals for g in groups])
         shares = balance([self._cost(g) for g in groups], self._world)
         self._leases[batch_id] = [
             Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals)

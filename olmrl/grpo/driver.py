@@ -33,6 +33,7 @@ from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampl
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
 from olmrl.grpo.page_feed import PageFeed
+from olmrl.grpo.scaling import standardise
 from olmrl.metrics import Measurements, Sink, flatten, merge
 from olmrl.rewards.overlong import shape
 from olmrl.rewards.pool import ScorerPool, ScoringFailure
@@ -255,7 +256,9 @@ class GrpoDriver(Driver[BufferView]):
         algorithm = self._config.algorithm
         if algorithm.overlong == "shape":
             group = shape(group, self._sampling.max_tokens, algorithm.overlong_buffer)
-        zero = self._config.algorithm.drops_zero_variance
+        if algorithm.reward_scaling == "per_reward":
+            group = standardise(group, {r.name: r.weight for r in self._config.rewards})
+        zero = algorithm.drops_zero_variance
         fate = ray.get(self._actor.add.remote(group, zero))
         if fate != "void":
             self._record(view.version.step, group, opened, fate)

@@ -39,7 +39,7 @@ def measure_group(group: PromptGroup) -> Measurements:
     measured: Measurements = {
         "reward/mean": Mean.of(totals),
         "reward/std": Mean.of([float(totals.std())]),
-        "reward/frac_zero_std": Mean.of([float(np.ptp(totals) <= NO_SIGNAL_RANGE)]),
+        "reward/frac_zero_std": Mean.of([float(np.ptp(group.signals) <= NO_SIGNAL_RANGE)]),
         "completion/mean_length": Mean.of(lengths),
         "completion/max_length": Max(float(max(lengths))),
         "completion/clipped_fraction": Mean.of(

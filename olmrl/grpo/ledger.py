@@ -133,6 +133,14 @@ class Ledger:
         self._counts[f"dropped/{reason}"] += 1
         return True
 
+    def set_aside(self, epoch: int, index: int) -> bool:
+        """Close a position whose page is left out of this epoch; no group is dropped for it."""
+        if self.is_used(epoch, index):
+            return False
+        self._closed.add((epoch, index))
+        self._counts["set_aside"] += 1
+        return True
+
     # -- what the learner does
 
     def lease(self, batch_id: str, *, at_least: int | None = None) -> list[str] | None:
@@ -241,6 +249,11 @@ class Ledger:
 
     # -- questions
 
+    def epoch_of(self, group_id: str) -> int | None:
+        """The epoch of an open group."""
+        record = self._live.get(group_id)
+        return None if record is None else record.epoch
+
     def is_closed(self, epoch: int, index: int) -> bool:
         """Whether a position was trained or dropped."""
         return epoch < self._closed_epoch or (epoch, index) in self._closed
@@ -267,7 +280,7 @@ class Ledger:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Groups issued, committed and, per reason, dropped since the run began."""
+        """Groups issued, committed and, per reason, dropped, and pages set aside, in the run."""
         return dict(self._counts)
 
     def open_groups(self, state: GroupState | None = None) -> list[GroupRecord]:

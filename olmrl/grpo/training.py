@@ -74,6 +74,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.learner.workers,
         GroupCost(operations(config.model.path), built.vision, config.learner.page_once),
         config.rollout.colocate,
+        config.data.selection,
     )
     weights = start_store(**beside_driver())
     seats = reserve_engines(config)

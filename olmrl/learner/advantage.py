@@ -8,11 +8,13 @@ Shape letters: B groups, G rollouts of a group, R completion tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
-from olmrl.types import NO_SIGNAL_RANGE, Float32Array
+from olmrl.config.schema import RewardScaling
+from olmrl.types import NO_SIGNAL_RANGE, Float32Array, Float64Array
 
 STD_FLOOR = 1e-4
 """Added to the standard deviation, as in the published recipe."""
@@ -26,15 +28,14 @@ def has_signal(rewards_G: Float32Array) -> bool:
     return bool(np.ptp(rewards_G) > NO_SIGNAL_RANGE)
 
 
-def group_advantages(
-    rewards_BG: list[Float32Array], scaling: Literal["group", "batch", "none"]
-) -> list[Float32Array]:
+def group_advantages(rewards_BG: list[Float32Array], scaling: RewardScaling) -> list[Float32Array]:
     """Advantage of each rollout, group by group.
 
     Args:
-        rewards_BG: total rewards; groups may differ in size, none may be empty.
+        rewards_BG: total rewards, or what `standardised_sum` made of them; groups may differ in
+            size, none may be empty.
         scaling: divide by the standard deviation (sample, n - 1) of the group's rewards, of all
-            rewards of the batch, or not at all.
+            rewards of the batch (also for `per_reward`), or not at all.
 
     Raises:
         ValueError: a reward is not finite; a failed group must be dropped before.
@@ -44,7 +45,7 @@ def group_advantages(
     groups = [np.asarray(rewards, dtype=np.float64) for rewards in rewards_BG]
     if not all(np.isfinite(rewards).all() for rewards in groups):
         raise ValueError("advantages: a reward is NaN or infinite; drop its group before learning")
-    if scaling == "batch":
+    if scaling in ("batch", "per_reward"):
         scales = [_deviation(np.concatenate(groups)) + STD_FLOOR] * len(groups)
     elif scaling == "group":
         scales = [_deviation(rewards) + STD_FLOOR for rewards in groups]
@@ -56,6 +57,32 @@ def group_advantages(
         else np.zeros(len(rewards), np.float32)
         for rewards, scale in zip(groups, scales, strict=True)
     ]
+
+
+def standardised_sum(
+    rewards: Mapping[str, Float64Array], weights: Mapping[str, float]
+) -> Float64Array:
+    """Weighted sum of a group's rewards, each standardised within the group.
+
+    sum over k of w_k (r_k - mean(r_k)) / (std(r_k) + 1e-4), the first step of GDPO (Liu et al.,
+    arXiv 2601.05242); `group_advantages` does the second, the division by the batch's deviation. A
+    reward that is the same for all rollouts adds nothing, whatever the rounding of its values.
+
+    Args:
+        rewards: [G] values of each reward, unweighted; at least one reward.
+        weights: of each reward.
+
+    Returns:
+        [G] sums, whose mean is 0.
+    """
+    parts = [
+        weights[name] * (values - values.mean()) / (_deviation(values) + STD_FLOOR)
+        if np.ptp(values) > NO_SIGNAL_RANGE
+        else np.zeros(len(values))
+        for name, values in rewards.items()
+    ]
+    total: Float64Array = np.sum(parts, axis=0)
+    return total
 
 
 def token_weights(

@@ -94,8 +94,9 @@ def combine(
     A reward without a result did not apply to the page; a failed one makes the total NaN.
     """
     present = [entry for entry in rewards if entry.name in results]
-    total = sum(entry.share(results[entry.name], step) for entry in present)
-    return Rollout(completion, {entry.name: results[entry.name] for entry in present}, total)
+    shares = {entry.name: entry.share(results[entry.name], step) for entry in present}
+    mine = {entry.name: results[entry.name] for entry in present}
+    return Rollout(completion, mine, sum(shares.values()), shares)
 
 
 def failure(rollouts: Sequence[Rollout]) -> str:

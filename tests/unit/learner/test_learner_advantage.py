@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from olmrl.learner.advantage import group_advantages, has_signal, token_weights
+from olmrl.learner.advantage import group_advantages, has_signal, standardised_sum, token_weights
 
 
 def _rewards(*groups):
@@ -37,6 +37,26 @@ def test_equal_rewards_teach_nothing_whatever_their_rounding():
     for scaling in ("group", "batch", "none"):
         found = group_advantages([equal, np.asarray([0.0, 1.0], np.float32)], scaling)
         assert (found[0] == 0).all() and found[1][1] > 0
+
+
+def test_each_reward_is_standardised_before_the_weighted_sum():
+    # deviations: 1 for [0, 1, 2], 10 for [10, 0, 20]; the third is the same for all
+    rewards = {
+        "tests": np.asarray([0.0, 1.0, 2.0]),
+        "length": np.asarray([10.0, 0.0, 20.0]),
+        "eos": np.asarray([1.0, 1.0 + 1e-9, 1.0]),
+    }
+    sums = standardised_sum(rewards, {"tests": 1.0, "length": 0.5, "eos": 100.0})
+    by_hand = np.asarray([-1, 0, 1]) / 1.0001 + 0.5 * np.asarray([0, -10, 10]) / 10.0001
+    np.testing.assert_allclose(sums, by_hand, atol=1e-12)
+    other = standardised_sum({"tests": np.asarray([3.0, 3.0])}, {"tests": 1.0})
+    assert other.tolist() == [0.0, 0.0]
+    # the second step: divided by the deviation over the batch
+    found = group_advantages([sums.astype(np.float32), other.astype(np.float32)], "per_reward")
+    everything = [*by_hand, 0.0, 0.0]
+    deviation = math.sqrt(sum((x - np.mean(everything)) ** 2 for x in everything) / 4) + 1e-4
+    np.testing.assert_allclose(found[0], by_hand / deviation, rtol=1e-5)
+    assert found[1].tolist() == [0.0, 0.0]
 
 
 def test_a_failed_reward_is_refused():

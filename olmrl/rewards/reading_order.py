@@ -1,0 +1,102 @@
+"""Whether the blocks of the page are read in the order of the reference."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz.distance import Indel
+from rapidfuzz.process import cdist
+
+from olmrl.rewards.parsed import parsed
+from olmrl.rewards.reward import AgainstReference
+from olmrl.rewards.words import words_of
+from olmrl.types import Page, RewardResult
+
+_BREAK = re.compile(r"\n[ \t]*(?:\n[ \t]*)+|\n(?=#{1,6} )|^(#{1,6} [^\n]*)\n", re.MULTILINE)
+_ALIKE = 0.7
+"""Least share of words, in order, that a reading of a block has in common with it."""
+_INVENTED = 2
+"""Weight of a word that the reference does not have, or not as often."""
+_MOST_BLOCKS = 5000
+_FIRST_SYMBOL = 0xE000
+"""Words become characters from here on, so that whole blocks are compared as strings."""
+
+
+@dataclass(frozen=True)
+class ReadingOrder(AgainstReference):
+    """2N / (words of the reference + N + 2 x invented words), N in order; 0..1.
+
+    N is the number of words in the longest sequence of the reference's blocks that the completion
+    reads in the same order (its heaviest increasing subsequence). A block that is missing, out of
+    order, or read more often than it is on the page does not count. Definition and sources:
+    docs/formats.md#reading-order. Parts: `found`, the share of the reference that is read as often
+    as it should be, and `in_order`, the share of that which is in order.
+    """
+
+    compat: bool = False
+    """Score 0 on a page without a reference, instead of leaving the reward out."""
+
+    def missing(self, page: Page) -> str:
+        """Needs a reference with at least two blocks."""
+        lacking = super().missing(page)
+        if lacking or page.reference is None:
+            return lacking
+        return "" if len(_blocks(page.reference)) > 1 else "the reference has fewer than two blocks"
+
+    def compare(self, text: str, reference: str) -> RewardResult:
+        """Score one text."""
+        mine, true = _blocks(text), _blocks(reference)
+        if not mine or len(mine) > _MOST_BLOCKS:
+            return RewardResult(0.0)
+        mine_strings, true_strings = _as_strings(mine, true)
+        reads_MN = _alike(mine_strings, true_strings)
+        allowed_N = _alike(true_strings, true_strings).sum(axis=0)
+        reads_MN &= reads_MN.sum(axis=0) <= allowed_N
+        sizes = np.asarray([len(block) for block in true])
+        in_order = heaviest_in_order(reads_MN, sizes)
+        found = int(sizes[reads_MN.any(axis=0)].sum())
+        invented = (_count(mine) - _count(true)).total()
+        total = int(sizes.sum())
+        parts = {"found": found / total, "in_order": in_order / found if found else 0.0}
+        return RewardResult(2 * in_order / (total + in_order + _INVENTED * invented), parts)
+
+
+def _blocks(text: str) -> list[tuple[str, ...]]:
+    """The words of each block: paragraphs between blank lines, and headings."""
+    pieces = _BREAK.split(parsed(text).page.text)
+    return [words for piece in pieces if piece and (words := words_of(piece))]
+
+
+def _count(blocks: Sequence[Sequence[str]]) -> Counter[str]:
+    return Counter(word for block in blocks for word in block)
+
+
+def _as_strings(*sides: Sequence[Sequence[str]]) -> tuple[list[str], ...]:
+    """Each block as a string with one character for each word."""
+    words = dict.fromkeys(word for side in sides for block in side for word in block)
+    symbols = {word: chr(_FIRST_SYMBOL + number) for number, word in enumerate(words)}
+    return tuple(["".join(symbols[word] for word in block) for block in side] for side in sides)
+
+
+def _alike(mine: Sequence[str], true: Sequence[str]) -> np.ndarray:
+    """[M, N] whether a block is a reading of another."""
+    similarity = cdist(mine, true, scorer=Indel.normalized_similarity, score_cutoff=_ALIKE)
+    return similarity >= np.float32(_ALIKE)
+
+
+def heaviest_in_order(reads_MN: np.ndarray, sizes_N: np.ndarray) -> int:
+    """Largest total size of blocks that are read in order, each by a block of its own.
+
+    Args:
+        reads_MN: whether block m of the completion is a reading of block n of the reference.
+        sizes_N: size of each block of the reference.
+    """
+    best = np.zeros(len(sizes_N) + 1, np.int64)  # over the first n blocks of the reference
+    for reads_N in reads_MN:
+        taken = np.where(reads_N, best[:-1] + sizes_N, 0)
+        best[1:] = np.maximum.accumulate(np.maximum(best[1:], taken))
+    return int(best[-1])
