@@ -147,8 +147,8 @@ def _from_html(options: argparse.Namespace) -> str:
     lines = [
         f"{options.out}: {report['tests']} tests on {report['pages']} of {told['pages_set']} pages "
         f"({', '.join(f'{count} {kind}' for kind, count in kinds)})",
-        f"  {told['found']} documents: {told['with_pages']} gave pages, "
-        f"{len(told['without_pages'])} did not, {told['copies']} are copies of others",
+        f"  {told['found']} documents, {told['copies']} of them copies of others; {told['taken']} "
+        f"taken: {told['with_pages']} gave pages, {len(told['without_pages'])} did not",
     ]
     lines += [f"  left out: {count} x {what}" for what, count in _first(told["left_out"], 5)]
     lines += [f"  no page from {name}: {why}" for name, why in _first(told["without_pages"], 5)]

@@ -87,7 +87,7 @@ def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[s
             document gave a page.
     """
     _check(out, settings, workers)
-    found, twice = _documents(source, settings)
+    found, counts = _documents(source, settings)
     work = Path(out) / "work"
     _same_settings(work, settings)
     Browser().close()  # a missing browser is one sentence, before any process starts
@@ -99,7 +99,7 @@ def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[s
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
     rendered = time.monotonic()
     report = _derive(out, work, records, settings, workers)
-    report["documents"] = _told(records, twice)
+    report["documents"] = counts | _told(records)
     report["seconds"] = {
         "render": round(rendered - started, 1),
         "derive": round(time.monotonic() - rendered, 1),
@@ -119,8 +119,8 @@ def _check(out: str, settings: Settings, workers: int) -> None:
             raise ValueError(f"{name} {count} must be at least 1")
 
 
-def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], int]:
-    """(name, path) of each document, and how many were copies of another."""
+def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """(name, path) of each document, and how many there were."""
     paths = [p for p in storage.list_files(source) if p.lower().endswith(SUFFIXES)]
     if not paths:
         raise ValueError(f"{source}: no HTML file ({', '.join(SUFFIXES)}) in it")
@@ -132,7 +132,8 @@ def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], 
     chosen = sorted(named.values())
     if settings.documents is not None and settings.documents < len(chosen):
         chosen = sorted(random.Random(settings.seed).sample(chosen, settings.documents))
-    return chosen, len(paths) - len(named)
+    copies = len(paths) - len(named)
+    return chosen, {"found": len(paths), "copies": copies, "taken": len(chosen)}
 
 
 def _same_settings(work: Path, settings: Settings) -> None:
@@ -318,11 +319,9 @@ def _link(path: Path, folder: Path) -> None:
         shutil.copy(path, folder)
 
 
-def _told(records: Sequence[dict[str, Any]], twice: int) -> dict[str, Any]:
+def _told(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     left: Counter[str] = sum((Counter(r["left"]) for r in records), Counter())
     return {
-        "found": len(records) + twice,
-        "copies": twice,
         "with_pages": sum(bool(r["pages"]) for r in records),
         "without_pages": {r["source"]: r["reason"] for r in records if not r["pages"]},
         "pages_set": sum(len(r["pages"]) for r in records),
