@@ -72,7 +72,7 @@ class Form:
     broken_formulas: int
     open_marks: int
     pairs: frozenset[tuple[str, str]]
-    """Neighbouring words."""
+    """Neighbouring words of a line, and the first of each with nothing before it."""
 
     @classmethod
     @lru_cache(maxsize=256)
@@ -96,7 +96,7 @@ class Form:
             broken_tables,
             len(formulas) - len(typed),
             count_open_marks(body),
-            frozenset(pairwise(("", *words_of(body)))),
+            frozenset(p for line in body.split("\n") for p in pairwise(("", *words_of(line)))),
         )
 
 
