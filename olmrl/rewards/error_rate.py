@@ -7,15 +7,14 @@ from typing import ClassVar
 
 from rapidfuzz.distance import Levenshtein
 
-from olmrl.rewards.parsed import parsed
-from olmrl.rewards.reward import AgainstReference
+from olmrl.rewards.body import AgainstBody, body_of
 from olmrl.rewards.word_alignment import Unit, alignment_cost, word_cost
 from olmrl.rewards.words import words_of
-from olmrl.types import Page, RewardResult
+from olmrl.types import RewardResult
 
 
 @dataclass(frozen=True)
-class ErrorRate(AgainstReference):
+class ErrorRate(AgainstBody):
     """1 - edits / length of the reference, at least 0.
 
     Both sides without front matter and markup (`words.plain_text`). Edits are counted along an
@@ -29,14 +28,11 @@ class ErrorRate(AgainstReference):
     """Plain Levenshtein distance, under which filler can pay; score 0 on a page without a
     reference, instead of leaving the reward out."""
 
-    def missing(self, page: Page) -> str:
+    def lacking(self, reference: str) -> str:
         """Needs a reference with text."""
-        lacking = super().missing(page)
-        if lacking or page.reference is None:
-            return lacking
-        return "" if _words(page.reference) else "the reference has no text"
+        return "" if _words(reference) else "the reference has no text"
 
-    def compare(self, text: str, reference: str) -> RewardResult:
+    def judge(self, text: str, reference: str) -> RewardResult:
         """Score one text."""
         mine, true = _words(text), _words(reference)
         if self.compat:
@@ -58,7 +54,7 @@ class ErrorRate(AgainstReference):
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return words_of(parsed(text).page.text)
+    return words_of(body_of(text).text)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from olmrl.markup.formulas import extract_formulas
+from olmrl.rewards.body import AgainstBody, body_of
 from olmrl.rewards.formula_look import are_too_many, look_of, looks_the_same, typeset
-from olmrl.rewards.parsed import parsed
-from olmrl.rewards.reward import AgainstReference
-from olmrl.types import Page, RewardResult
+from olmrl.types import RewardResult
 
 
 @dataclass(frozen=True)
-class Formula(AgainstReference):
+class Formula(AgainstBody):
     """F1 of the formulas: 2 x pairs that look the same / (formulas of both sides).
 
     Each formula of the completion makes a pair with at most one of the reference's. Two look the
@@ -26,16 +25,13 @@ class Formula(AgainstReference):
     compat: bool = False
     """Score 0 on a page without a reference, instead of leaving the reward out."""
 
-    def missing(self, page: Page) -> str:
+    def lacking(self, reference: str) -> str:
         """Needs a reference with a formula that can be typeset."""
-        lacking = super().missing(page)
-        if lacking or page.reference is None:
-            return lacking
-        if are_too_many(_formulas(page.reference)):
+        if are_too_many(_formulas(reference)):
             return "the reference has too many formulas"
-        return "" if _true_formulas(page.reference) else "the reference has no formula"
+        return "" if _true_formulas(reference) else "the reference has no formula"
 
-    def compare(self, text: str, reference: str) -> RewardResult:
+    def judge(self, text: str, reference: str) -> RewardResult:
         """Score one text."""
         formulas = _formulas(text)
         if are_too_many(formulas):
@@ -51,7 +47,7 @@ class Formula(AgainstReference):
 
 
 def _formulas(text: str) -> list[str]:
-    return extract_formulas(parsed(text).page.text)
+    return extract_formulas(body_of(text).text)
 
 
 def _true_formulas(reference: str) -> Counter[str]:

@@ -11,10 +11,9 @@ import numpy as np
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
-from olmrl.rewards.parsed import parsed
-from olmrl.rewards.reward import AgainstReference
+from olmrl.rewards.body import AgainstBody, body_of
 from olmrl.rewards.words import words_of
-from olmrl.types import Page, RewardResult
+from olmrl.types import RewardResult
 
 _BREAK = re.compile(r"\n[ \t]*(?:\n[ \t]*)+|\n(?=#{1,6} )|^(#{1,6} [^\n]*)\n", re.MULTILINE)
 _ALIKE = 0.7
@@ -27,7 +26,7 @@ _FIRST_SYMBOL = 0xE000
 
 
 @dataclass(frozen=True)
-class ReadingOrder(AgainstReference):
+class ReadingOrder(AgainstBody):
     """2N / (words of the reference + N + 2 x invented words), N in order; 0..1.
 
     N is the number of words in the longest sequence of the reference's blocks that the completion
@@ -40,14 +39,11 @@ class ReadingOrder(AgainstReference):
     compat: bool = False
     """Score 0 on a page without a reference, instead of leaving the reward out."""
 
-    def missing(self, page: Page) -> str:
+    def lacking(self, reference: str) -> str:
         """Needs a reference with at least two blocks."""
-        lacking = super().missing(page)
-        if lacking or page.reference is None:
-            return lacking
-        return "" if len(_blocks(page.reference)) > 1 else "the reference has fewer than two blocks"
+        return "" if len(_blocks(reference)) > 1 else "the reference has fewer than two blocks"
 
-    def compare(self, text: str, reference: str) -> RewardResult:
+    def judge(self, text: str, reference: str) -> RewardResult:
         """Score one text."""
         mine, true = _blocks(text), _blocks(reference)
         if not mine or len(mine) > _MOST_BLOCKS:
@@ -67,7 +63,7 @@ class ReadingOrder(AgainstReference):
 
 def _blocks(text: str) -> list[tuple[str, ...]]:
     """The words of each block: paragraphs between blank lines, and headings."""
-    pieces = _BREAK.split(parsed(text).page.text)
+    pieces = _BREAK.split(body_of(text).text)
     return [words for piece in pieces if piece and (words := words_of(piece))]
 
 

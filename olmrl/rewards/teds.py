@@ -10,8 +10,7 @@ import numpy as np
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.text import WorkLimitError
 from olmrl.rewards.assignment import best_assignment
-from olmrl.rewards.parsed import ParsedText, parsed
-from olmrl.rewards.reward import AgainstReference
+from olmrl.rewards.body import AgainstBody, body_of
 from olmrl.rewards.table_tree import (
     PUBLISHED,
     STRICT,
@@ -22,14 +21,14 @@ from olmrl.rewards.table_tree import (
     structure_costs,
     tree_distance,
 )
-from olmrl.types import Float64Array, Page, RewardResult
+from olmrl.types import Float64Array, RewardResult
 
 _MOST_NODES = 6
 """Times the reference's nodes; beyond it the strict costs leave nothing of the value."""
 
 
 @dataclass(frozen=True)
-class Teds(AgainstReference):
+class Teds(AgainstBody):
     """1 - edit distance / nodes (the table, rows and cells of the larger side), at least 0.
 
     HTML and markdown tables alike. Each table of the completion stands for at most one of the
@@ -42,27 +41,25 @@ class Teds(AgainstReference):
     """The published costs, under which an invented row can pay; score 0 on a page without a
     reference, instead of leaving the reward out."""
 
-    def missing(self, page: Page) -> str:
+    def lacking(self, reference: str) -> str:
         """Needs a reference with a table."""
-        lacking = super().missing(page)
-        if lacking or page.reference is None:
-            return lacking
-        return "" if _trees(parsed(page.reference)) else "the reference has no table"
+        return "" if _trees(reference) else "the reference has no table"
 
-    def compare(self, text: str, reference: str) -> RewardResult:
+    def judge(self, text: str, reference: str) -> RewardResult:
         """Score one text."""
         try:
-            mine = _trees(parsed(text))
+            mine = _trees(text)
         except (WorkLimitError, MarkupError):  # markup that no reader can parse
             return RewardResult(0.0, {"unreadable": 1.0})
-        true = _trees(parsed(reference))
+        true = _trees(reference)
         value = similarity(mine, true, PUBLISHED if self.compat else STRICT)
         structure = value if value == 1.0 else similarity(mine, true, PUBLISHED, texts=False)
         return RewardResult(value, {"structure": structure, "tables": float(len(mine))})
 
 
-def _trees(text: ParsedText) -> tuple[TableTree, ...]:
-    return tuple(TableTree(t) for t in (*text.page.markdown_tables, *text.page.html_tables))
+def _trees(text: str) -> tuple[TableTree, ...]:
+    body = body_of(text)
+    return tuple(TableTree(t) for t in (*body.markdown_tables, *body.html_tables))
 
 
 def similarity(

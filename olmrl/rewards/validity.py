@@ -20,9 +20,9 @@ from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.tables import Table, parse_html_tables, parse_markdown_tables
 from olmrl.markup.text import WorkLimitError
 from olmrl.rewards.assignment import best_assignment
+from olmrl.rewards.body import body_of
 from olmrl.rewards.formula_look import are_too_many, look_of, typeset
 from olmrl.rewards.open_marks import count_open_marks
-from olmrl.rewards.parsed import parsed
 from olmrl.rewards.words import TAG, words_of
 from olmrl.types import Completion, Page, RewardResult
 
@@ -72,7 +72,7 @@ class Form:
     broken_formulas: int
     open_marks: int
     pairs: frozenset[tuple[str, str]]
-    """Neighbouring words."""
+    """Neighbouring words of a line, and the first of each with nothing before it."""
 
     @classmethod
     @lru_cache(maxsize=256)
@@ -82,7 +82,7 @@ class Form:
         Raises:
             WorkLimitError: there is too much in it.
         """
-        body = parsed(text).page.text
+        body = body_of(text).text
         tables, broken_tables = _tables(body)
         formulas = extract_formulas(body)
         if are_too_many(formulas):
@@ -96,7 +96,7 @@ class Form:
             broken_tables,
             len(formulas) - len(typed),
             count_open_marks(body),
-            frozenset(pairwise(("", *words_of(body)))),
+            frozenset(p for line in body.split("\n") for p in pairwise(("", *words_of(line)))),
         )
 
 

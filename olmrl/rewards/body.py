@@ -1,0 +1,42 @@
+"""The body of a transcription: what rewards compare with the body of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from olmrl.bench import ParsedPage
+from olmrl.rewards.parsed import parsed
+from olmrl.rewards.reward import AgainstReference
+from olmrl.types import Completion, Page, RewardResult
+
+
+def body_of(text: str) -> ParsedPage:
+    """The parsed body of a transcription, without its front matter; cached."""
+    return parsed(text).page
+
+
+@dataclass(frozen=True)
+class AgainstBody(AgainstReference):
+    """Base class of rewards that only need the bodies of text and reference."""
+
+    def missing(self, page: Page) -> str:
+        """Needs a reference with something to compare."""
+        lacking = super().missing(page)
+        if lacking or page.reference is None:
+            return lacking
+        return self.lacking(page.reference)
+
+    def lacking(self, reference: str) -> str:
+        """What a reference lacks for this reward to apply; empty if it applies."""
+        raise NotImplementedError
+
+    def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
+        """Compare each text with the page's reference."""
+        if page.reference is None:
+            return [RewardResult(0.0) for _ in completions]
+        return [self.judge(c.text, page.reference) for c in completions]
+
+    def judge(self, text: str, reference: str) -> RewardResult:
+        """Score one text."""
+        raise NotImplementedError
