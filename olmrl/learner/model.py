@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.attention import use_packed_attention
 from olmrl.models import adapters
 from olmrl.models.files import image_settings
+from olmrl.models.loading import first_line, load_network
 from olmrl.models.patches import Normalisation
-from olmrl.models.registry import family, family_of
+from olmrl.models.registry import family_of
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -40,26 +40,16 @@ def load_policy(
         compile_blocks: torch.compile each language block (attention itself stays eager).
 
     Raises:
-        ValueError: the path is not a readable model of a known family, or peft is missing for LoRA.
+        ValueError: the path is not a readable model of a known family, its weights do not cover the
+            model (names tensors), or peft is missing for LoRA.
     """
-    try:
-        described = AutoConfig.from_pretrained(
-            config.path, trust_remote_code=config.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"model.path: {config.path!r} is neither a folder with a transformers config.json "
-            f"nor a model that could be fetched by name ({_first_line(error)})"
-        ) from error
-    model_class = family(described.model_type, f"model.path: {config.path}").model_class()
-    try:
-        model: Any = model_class.from_pretrained(
-            config.path, dtype=TORCH_DTYPES[config.master_dtype], attn_implementation="sdpa"
-        )
-    except OSError as error:
-        raise ValueError(
-            f"model.path: the weights of {config.path!r} cannot be read ({_first_line(error)})"
-        ) from error
+    model = load_network(
+        config.path,
+        "model.path",
+        dtype=TORCH_DTYPES[config.master_dtype],
+        trust_remote_code=config.trust_remote_code,
+        trainable=True,
+    )
     nn.Module.to(model, device)
     return prepare_policy(
         model,
@@ -150,7 +140,7 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
             )
         )
     except ValueError as error:
-        raise ValueError(f"model.lora.target_modules: {_first_line(error)}") from error
+        raise ValueError(f"model.lora.target_modules: {first_line(error)}") from error
 
 
 def vision_is_frozen(model: Any) -> bool:
@@ -210,9 +200,3 @@ def _with_adapter(
     down = materialise(layer.lora_A[adapter].weight, None)
     up = materialise(layer.lora_B[adapter].weight, None)
     return adapters.merged(weight, down, up, layer.scaling[adapter])
-
-
-def _first_line(error: BaseException) -> str:
-    """The first non-empty line of an error's text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
