@@ -122,12 +122,7 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
         raise ValueError(
             "model.lora: peft is not installed; install olmrl[lora] or set model.lora to null"
         ) from error
-    layers = [f".{name}" for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    unknown = [t for t in lora.target_modules if not any(x.endswith(f".{t}") for x in layers)]
-    if unknown:
-        raise ValueError(
-            f"model.lora.target_modules: the model has no linear layer {', '.join(unknown)}"
-        )
+    _check_targets(model, lora.target_modules)
     try:
         model.add_adapter(
             peft.LoraConfig(
@@ -141,6 +136,21 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
         )
     except ValueError as error:
         raise ValueError(f"model.lora.target_modules: {first_line(error)}") from error
+
+
+def _check_targets(model: Any, targets: tuple[str, ...]) -> None:
+    known = family_of(model.config)
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    # the learner computes with the head's weight alone, and engines may tie it to the embedding
+    fit = [name for name in linear if known.part_of(f"{name}.weight") != "head"]
+    unknown = [t for t in targets if not any(f".{name}".endswith(f".{t}") for name in fit)]
+    if unknown or not targets:
+        names = sorted({name.rpartition(".")[2] for name in fit})
+        raise ValueError(
+            f"model.lora.target_modules: no linear layer that can be adapted is called "
+            f"{', '.join(unknown) or '()'}; allowed: "
+            + ", ".join(name for name in names if not name.isdigit())
+        )
 
 
 def vision_is_frozen(model: Any) -> bool:

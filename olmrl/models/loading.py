@@ -63,7 +63,7 @@ def load_network(
             first tensors) or cannot be read (names the file).
     """
     described = described_network(path, key, trust_remote_code=trust_remote_code)
-    model_class = family(described.model_type, f"{key}: {path}").model_class()
+    model_class: Any = family(described.model_type, f"{key}: {path}").model_class()
     try:
         if os.path.isdir(path):
             weight_files.check_loadable(path)

@@ -169,7 +169,7 @@ def _prepare(
 ) -> None:
     """Make or reopen the run directory."""
     text = dump(config)
-    if not directory.started:
+    if not directory.has_results:
         directory.create(text)
         return
     if arguments.resume == "never":
