@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from olmrl.errors import sentence
 from olmrl.run.quiet import quiet_libraries
 
 
@@ -21,8 +22,8 @@ def main(arguments: list[str] | None = None, prog: str = "python -m olmrl.bench"
     try:
         _check(options)
         return _run(options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
 
 

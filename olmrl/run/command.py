@@ -21,7 +21,7 @@ from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.changes import config_changes
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
-from olmrl.errors import RunStopped
+from olmrl.errors import RunStopped, sentence
 from olmrl.models.files import model_config
 from olmrl.models.weight_files import check_loadable, check_trainable
 from olmrl.run.directory import RunDirectory
@@ -102,7 +102,7 @@ def run_command(
             return start(config, plan, directory)
     except (ConfigError, cluster.PlanError) as error:
         return complain(name, error, 2)
-    except (ValueError, RunStopped) as error:
+    except (ValueError, RunStopped, OSError) as error:
         return complain(name, error, 1)
     except KeyboardInterrupt:
         return complain(name, RunStopped("interrupted; --resume auto continues the run"), 130)
@@ -110,7 +110,7 @@ def run_command(
 
 def complain(name: str, error: Exception, code: int) -> int:
     """Print an error as the command's own sentence; returns the exit code."""
-    sys.stderr.write(f"olmrl.{name}: {error}\n")
+    sys.stderr.write(f"olmrl.{name}: {sentence(error)}\n")
     return code
 
 

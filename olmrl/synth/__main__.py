@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from itertools import islice
 
+from olmrl.errors import sentence
 from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
 
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
     try:
         print({"pages": _pages, "model": _model, "tests": _tests}[options.verb](options))
     except (ValueError, OSError) as error:
-        print(f"olmrl.synth {options.verb}: {error}", file=sys.stderr)
+        print(f"olmrl.synth {options.verb}: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

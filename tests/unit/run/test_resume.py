@@ -1,5 +1,6 @@
 """What a run says of the configuration that it is resumed with."""
 
+import errno
 import json
 
 import numpy as np
@@ -93,3 +94,22 @@ def test_a_model_that_cannot_be_trained_is_refused_before_anything_starts(tmp_pa
     save_file({"module.norm": np.ones(2, np.float32)}, weights)
     code, printed = call()
     assert code == 0 and "without their 'module.'" in printed.out
+
+
+@pytest.mark.parametrize("place", ["/dev/null/x", "{tmp}/file/run", "{tmp}/readonly/run"])
+def test_a_run_directory_that_cannot_be_used_is_a_sentence(tmp_path, call, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "readonly").mkdir(mode=0o500)
+    code, printed = call(f"run.dir={place.format(tmp=tmp_path)}")
+    if code == 0:
+        pytest.skip("root may write anywhere")
+    assert code == 1 and printed.err.startswith("olmrl.grpo: ")
+    assert printed.err.count("\n") == 1 and place.split("/")[-1] in printed.err
+
+
+def test_a_full_disk_at_the_start_is_a_sentence(call, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "run/x"))
+
+    code, printed = call(start=full)
+    assert code == 1 and "run/x: No space left on device; free space" in printed.err
