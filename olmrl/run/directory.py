@@ -58,6 +58,7 @@ class RunDirectory:
         self.metrics = self.path / "metrics.jsonl"
         self.steps = self.path / "steps.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.found = self.path / "pages_found.json"
         self.report = self.path / "report.html"
         self._bad = _Listing(self.path / _BAD, bad_page_place)
         self._dropped = _Listing(self.path / _DROPPED, itemgetter("path", "page", "rule"))
@@ -190,8 +191,8 @@ def bad_page_place(row: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with path.open("ab") as stream:
+        stream.write(storage.json_bytes(row))
 
 
 def rollout_row(rollout: Rollout) -> dict[str, Any]:
