@@ -45,6 +45,7 @@ STARTS = 3
 MEMORY_BYTES = 8 << 30
 """Address space of one child: more than any sane page needs, less than the machine has."""
 
+_SLOW, _CRASH = "took longer than", "crashes the PDF reader"
 _SWOLLEN = f"needs more than {MEMORY_BYTES >> 30} GiB"
 _ITSELF = "olmrl.data.fence"
 _FIRST = "olmrl.data.render"
@@ -76,6 +77,11 @@ def untrusted(path: str, page_number: int, what: str = "cannot be read") -> Iter
         text = " ".join(str(error).split())[:200]
         reason = f"{what} ({type(error).__name__}{f': {text}' if text else ''})"
         raise BadPage(path, page_number, reason) from error
+
+
+def costs_a_reader(reason: str) -> bool:
+    """Whether a `BadPage` of this reason killed its child or kept it until its deadline."""
+    return reason.startswith((_SLOW, _CRASH))
 
 
 def call(function: Function, path: str, page_number: int, *arguments: Any) -> Any:
@@ -174,13 +180,13 @@ class _Child:
             pipe.send((function, path, arguments))
             if not pipe.poll(deadline_s):
                 self.stop()
-                raise _Lost(path, 0, f"took longer than {deadline_s:g} s")
+                raise _Lost(path, 0, f"{_SLOW} {deadline_s:g} s")
             ok, value = pipe.recv()
             if isinstance(value, _Array) and self._pixels is not None:
                 value = _taken(self._pixels, value)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             code = self.stop()
-            raise _Lost(path, 0, f"crashes the PDF reader ({_cause(code)})") from error
+            raise _Lost(path, 0, f"{_CRASH} ({_cause(code)})") from error
         if ok:
             return value
         raise value

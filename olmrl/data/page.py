@@ -8,6 +8,7 @@ Scanning reads names and JSON lines only. Pages are opened later, one at a time,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -209,6 +210,21 @@ def load_page(source: PageSource, longest_side: int) -> RenderedPage:
         test_files=source.test_files,
     )
     return RenderedPage(page, image)
+
+
+Place = tuple[str, int]
+"""PDF and page number."""
+
+
+def refuse_again(source: PageSource, not_again: Mapping[Place, str]) -> None:
+    """Leave a page alone that is known to be bad.
+
+    Raises:
+        BadPage: with the reason it is known for.
+    """
+    reason = not_again.get((source.pdf_path, source.page_number))
+    if reason is not None:
+        raise BadPage(source.pdf_path, source.page_number, reason)
 
 
 def read_reference(source: PageSource) -> str | None:

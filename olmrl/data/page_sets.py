@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from olmrl.config.schema import SftDataConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.items import ExampleNote, Made
-from olmrl.data.page import PageSource, scan_pairs
+from olmrl.data.page import PageSource, Place, refuse_again, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
 from olmrl.data.steps import Dropped, StepContext
@@ -187,6 +187,8 @@ class ExampleWork:
     """Longer pages are dropped."""
     seed: int = 0
     """Seed of the augmentation."""
+    not_again: Mapping[Place, str] = field(default_factory=dict)
+    """Pages that are known to cost a reader, with their reasons: they are not opened."""
 
     @property
     def count(self) -> int:
@@ -213,6 +215,7 @@ class ExampleWork:
         random = place_random(self.seed, epoch, index)
         context = StepContext(random, self.encoder.build())
         try:
+            refuse_again(source, self.not_again)
             result = pipeline.run(source, context)
         except BadPage as bad:
             return bad
