@@ -2,6 +2,32 @@
 
 from __future__ import annotations
 
+import errno
+
+_REMEDIES = {
+    errno.ENOSPC: "free space, or choose another folder",
+    errno.EDQUOT: "free space within your quota, or choose another folder",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "choose a folder that this user may use",
+    errno.EPERM: "choose a folder that this user may use",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "this machine has too many open files",
+    errno.EADDRINUSE: "another process uses the port",
+    errno.ENOLCK: "the file system keeps no locks; choose a local folder",
+}
+"""What to do about what an environment refuses."""
+
+
+def sentence(error: BaseException) -> str:
+    """An error for people: an `OSError` names its file and what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    place = f"{error.filename}: " if error.filename else ""
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{place}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
 
 class RunStopped(RuntimeError):
     """The run ended early for a reason that the user can act on."""

@@ -156,7 +156,7 @@ def gauge_name(key: str) -> str:
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Rows of a metrics.jsonl or steps.jsonl; an incomplete last line (killed run) is ignored."""
     rows = []
-    for line in Path(path).read_text("utf-8").splitlines():
+    for line in Path(path).read_text("utf-8").split("\n"):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

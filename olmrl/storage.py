@@ -6,6 +6,7 @@ scheme (`s3://bucket/key`). If a back end is missing, the error names the packag
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import secrets
@@ -83,6 +84,50 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from error
 
 
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks, longer ones before those that they begin with."""
+
+
+def read_document(path: str | os.PathLike[str]) -> str:
+    """Read a text that people wrote with whatever editor: markdown, HTML, a prompt.
+
+    A byte order mark says how it is encoded, else it is UTF-8; lines end in `\\n` alone.
+
+    Raises:
+        ValueError: in another encoding (names the file and the byte, and a likely encoding).
+    """
+    data = read_bytes(path)
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), None)
+    try:
+        text = data.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        name = encoding.upper() if encoding else "UTF-8"
+        raise ValueError(
+            f"{path}: not {name} text (byte {error.start} is 0x{data[error.start]:02X}"
+            f"{_likely(data)}); save it as UTF-8"
+        ) from error
+    if encoding is None and "\0" in text[:1000]:
+        raise ValueError(
+            f"{path}: not UTF-8 text (it has zero bytes, as UTF-16 has); save it as UTF-8"
+        )
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _likely(data: bytes) -> str:
+    """What an encoding may be, for a message."""
+    try:
+        data.decode("cp1252")
+    except UnicodeDecodeError:
+        return ""
+    return ", perhaps Windows-1252"
+
+
 @contextmanager
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Write a file atomically: it appears complete or not at all.
@@ -128,7 +173,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a JSON file atomically, indented."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_bytes(path, json_bytes(value, indent=2))
+
+
+def json_bytes(value: Any, indent: int | None = None) -> bytes:
+    """A value as UTF-8 JSON and a newline; text that UTF-8 cannot hold is written as escapes."""
+    try:
+        return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate
+        return (json.dumps(value, indent=indent) + "\n").encode("ascii")
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
@@ -137,20 +190,40 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
     Raises:
         ValueError: a line is not JSON (names file and line).
     """
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not valid JSON ({error.msg})") from error
+    for number, line in jsonl_lines(read_bytes(path)):
+        yield number, json_value(line, f"{path}, line {number}")
+
+
+def jsonl_lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(Line number from 1, line) of the non-blank lines of JSONL data.
+
+    Only `\\n` ends a line: JSON text may hold any other separator of Unicode.
+    """
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
+        if line.strip():
+            yield number, line
+
+
+def json_value(line: bytes, where: str) -> Any:
+    """The value of one line of JSON.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, or nested too deeply; begins with `where`.
+    """
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 text (byte {error.start} of the line)") from error
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or str(error)
+        raise ValueError(f"{where}: not valid JSON ({reason})") from error
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
     """Write rows as JSON lines atomically."""
     with atomic_open(path, "wb") as stream:
         for row in rows:
-            stream.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+            stream.write(json_bytes(row))
 
 
 def list_files(

@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from olmrl.errors import sentence
 from olmrl.run.quiet import quiet_libraries
 
 
@@ -24,8 +25,8 @@ def main(arguments: list[str] | None = None, prog: str = "python -m olmrl.bench"
             return _import_omni(options)
         _check(options)
         return _run(options)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
 
 

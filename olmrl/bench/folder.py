@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from olmrl import storage
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.cases import load_case
 from olmrl.data.render import BadPage, page_count
@@ -156,10 +157,9 @@ def _jsonl_files(root: Path, pattern: str) -> list[Path]:
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """The non-blank lines of a file with their numbers, from 1."""
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+    for number, line in storage.jsonl_lines(file.read_bytes()):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
             raise CaseError(f"{file}:{number}: not UTF-8: {error.reason}") from error
-        if text.strip():
-            yield number, text
+        yield number, text

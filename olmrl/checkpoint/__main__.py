@@ -10,6 +10,7 @@ from typing import get_args
 
 from olmrl import storage
 from olmrl.config.schema import Dtype
+from olmrl.errors import sentence
 from olmrl.export.recipes import RECIPES
 from olmrl.run.quiet import quiet_libraries
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.ch
 
         return run(options)
     except (ValueError, OSError) as error:
-        print(f"olmrl.checkpoint: {error}", file=sys.stderr)
+        print(f"olmrl.checkpoint: {sentence(error)}", file=sys.stderr)
         return 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,8 @@ from olmrl.errors import RunStopped
 
 Started = TypeVar("Started")
 _PATIENCE_S = 240.0
+_REACH_S = 5.0
+"""Longest time to reach a cluster's port."""
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
 """Environment variables that workers must share with the Driver."""
@@ -47,7 +50,7 @@ def connect(
 
     Raises:
         PlanError: the cluster is too small.
-        RunStopped: this machine is too loaded to start Ray.
+        RunStopped: this machine is too loaded to start Ray, or nothing answers at the address.
     """
     joins = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -59,8 +62,8 @@ def connect(
         "log_to_driver": False,
         "configure_logging": False,
     }
-    if joins:
-        ray.init(address=joins, **settings)
+    if joins and joins != "local":
+        _join(joins, settings)
     else:
         count = local_cpus or max(round(plan.cpus + 1), os.cpu_count() or 1)
         check(
@@ -72,7 +75,7 @@ def connect(
         resources = from_ray(ray.nodes())
         check(plan, resources)
     except PlanError as error:
-        if not joins:
+        if not joins or joins == "local":
             raise
         if not wait_s:
             raise PlanError(f"{error}; if it starts nodes when asked, set cluster.wait_s") from None
@@ -80,6 +83,31 @@ def connect(
         resources = from_ray(ray.nodes())
         check(plan, resources)
     return resources
+
+
+def _join(address: str, settings: dict[str, Any]) -> None:
+    """Join a running cluster.
+
+    Raises:
+        RunStopped: there is none at the address.
+    """
+    where = f"cluster.address or RAY_ADDRESS is {address!r}"
+    advice = "start Ray there, or unset both to start one on this machine"
+    host, port = _endpoint(address)
+    try:
+        if port is not None:
+            # Ray would go on trying for two minutes
+            socket.create_connection((host, port), timeout=_REACH_S).close()
+        ray.init(address=address, **settings)
+    except (OSError, ValueError) as error:  # ConnectionError too, which Ray raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RunStopped(f"{where}, but no Ray answers there ({reason}); {advice}") from error
+
+
+def _endpoint(address: str) -> tuple[str, int | None]:
+    """Host and port of an address; no port for `auto`, which only looks for Ray's own notes."""
+    host, _, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
+    return host.strip("[]"), int(port) if host and port.isdecimal() else None
 
 
 def _start_local(**settings: Any) -> None:

@@ -14,6 +14,7 @@ from olmrl import storage
 from olmrl.config.convert import Conversion, convert
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
+from olmrl.errors import sentence
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config"
     try:
         _convert(arguments.file, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -8,12 +8,14 @@ reason), or an error. Absent keys get the public default if olmrl's own differs.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from olmrl.config.load import ConfigError, looks_like_olmocr
+from olmrl.config.schema import folder_name
 
 NOT_IN_EVALUATION = frozenset(
     (
@@ -97,9 +99,12 @@ class _Reader:
         """Take a number; YAML gives `2e-5` as text."""
         value = self.take(key, default)
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError):
-            raise ConfigError(f"{self._source}: {key} is {value!r}, must be a number") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"{self._source}: {key} is {value!r}, must be a number")
+        return number
 
     def whole(self, key: str, default: int) -> int:
         """Take a whole number."""
@@ -138,6 +143,8 @@ def convert(values: Mapping[str, Any], source: str) -> Conversion:
     reader = _Reader(_resolve(values, values, source), source)
     result = Conversion({})
     run_name, output_dir = reader.take("run_name"), reader.take("training.output_dir", "./outputs")
+    data = _data(reader, result.notes, source)
+    held = {str(entry.get("name") or folder_name(entry["root"])) for entry in data["evaluation"]}
     result.values = {
         "run": {
             "dir": f"{str(output_dir).rstrip('/')}/{run_name or 'run'}",
@@ -145,7 +152,7 @@ def convert(values: Mapping[str, Any], source: str) -> Conversion:
             "epochs": reader.number("training.num_train_epochs", 1),
         },
         "model": _model(reader, result.notes, source),
-        "data": _data(reader, result.notes, source),
+        "data": data,
         "training": {
             "pages_per_step": reader.whole("training.per_device_train_batch_size", 1)
             * reader.whole("training.gradient_accumulation_steps", 8),
@@ -156,7 +163,7 @@ def convert(values: Mapping[str, Any], source: str) -> Conversion:
             "every": reader.whole("training.save_steps", 500),
             "keep_last": reader.whole("training.save_total_limit", 3),
         },
-        "evaluation": _evaluation(reader),
+        "evaluation": _evaluation(reader, held, result.notes),
         "logging": _logging(reader),
     }
     result.ignored = reader.left_over()
@@ -273,9 +280,15 @@ def _learner(reader: _Reader, notes: list[str], source: str) -> dict[str, Any]:
     }
 
 
-def _evaluation(reader: _Reader) -> dict[str, Any]:
+def _evaluation(reader: _Reader, held: set[str], notes: list[str]) -> dict[str, Any]:
     metric = str(reader.take("training.metric_for_best_model", "eval_loss"))
     per_set = re.fullmatch(r"eval_(.+)_loss", metric)
+    if per_set and per_set[1] not in held:
+        notes.append(
+            f"training.metric_for_best_model is {metric!r}, but no evaluation set is called "
+            f"{per_set[1]!r}: evaluation.best_metric is eval/loss"
+        )
+        per_set = None
     return {
         "every": reader.whole("training.eval_steps", 500),
         "best_metric": f"eval/{per_set[1]}/loss" if per_set else "eval/loss",

@@ -21,11 +21,17 @@ class ConfigError(ValueError):
     """An unusable configuration; the message names file, key, value and what is allowed."""
 
 
+_REPLACED = {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "timestamp")}
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that rejects duplicate keys and reads 2e-5 as a number and `off` as a word."""
+    """Safe YAML that rejects duplicate keys and reads what people mean.
+
+    2e-5 is a number, 010 is ten, `off` is a word, and 2024-01-31 is a name, not a date.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (PyYAML's own attribute)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -46,6 +52,10 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9][0-9_]*$"), list("-+0123456789")
+)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
@@ -111,11 +121,11 @@ def load(
                 f"`python -m olmrl.config convert {path} -o OUT` and pass --config OUT"
             )
     for text in overrides:
-        _override(values, text)
+        _override(schema, values, text)
     return validate(schema, values, source)
 
 
-def _override(values: dict[str, Any], text: str) -> None:
+def _override(schema: type[BaseModel], values: dict[str, Any], text: str) -> None:
     key, equals, raw = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"{text!r}: overrides have the form section.key=value")
@@ -128,7 +138,44 @@ def _override(values: dict[str, Any], text: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{text!r}: {name} is not a section")
         node = child
-    node[last] = parse_yaml(f"value: {raw}", repr(text))["value"]
+    node[last] = raw if _is_text(schema, key, raw) else _yaml_value(text, raw)
+
+
+def _yaml_value(text: str, raw: str) -> Any:
+    try:
+        return parse_yaml(f"value: {raw}", repr(text))["value"]
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{text!r}: {error}") from error
+
+
+def _is_text(schema: type[BaseModel], key: str, raw: str) -> bool:
+    """Whether an override is a text as it stands: its key takes nothing else.
+
+    Quotes around the whole, `null` and nothing at all keep their meaning in YAML.
+    """
+    if not raw or raw == "null" or raw[0] in "'\"":
+        return False
+    *parents, last = key.split(".")
+    current: Any = schema
+    for name in parents:
+        field = current.model_fields.get(name) if _is_model(current) else None
+        found = [] if field is None else [t for t in _types_in(field.annotation) if _is_model(t)]
+        current = found[0] if found else None
+    field = current.model_fields.get(last) if _is_model(current) else None
+    return field is not None and _is_text_type(field.annotation)
+
+
+def _is_text_type(annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return all(isinstance(value, str) for value in arguments)
+    if origin is typing.Annotated:
+        return _is_text_type(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return all(_is_text_type(kind) for kind in arguments if kind is not types.NoneType)
+    return annotation is str
 
 
 def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
@@ -144,9 +191,13 @@ def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> C
         raise ConfigError(f"{source}: " + "; ".join(problems)) from None
 
 
+_UNION_PARTS = ("WorkerRange", "int", "constrained-int")
+"""What pydantic adds to the place of a value in a union."""
+
+
 def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
     location = [str(part) for part in problem["loc"]]
-    key = ".".join(part for part in location if part not in ("WorkerRange", "int"))
+    key = ".".join(part for part in location if part not in _UNION_PARTS)
     if problem["type"] == "extra_forbidden":
         known = _keys_at(schema, location[:-1])
         near = difflib.get_close_matches(location[-1], known, n=1)

@@ -9,6 +9,7 @@ docs/formats.md#published-sft-recipe and docs/formats.md#published-grpo-recipe.
 from __future__ import annotations
 
 import math
+import os
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -16,11 +17,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from olmrl.config.registered import LOSSES, REWARDS, STEPS, TRANSPORTS
 
+_MOST = 10**9
+"""Largest number of anything countable; beyond it a figure is a slip of the keyboard."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
-StepNumber = Annotated[int, Field(ge=0)]
-NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, le=_MOST)]
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+StepNumber = Annotated[int, Field(ge=0, le=_MOST)]
+NonNegative = Annotated[float, Field(ge=0.0, le=_MOST)]
+Pixels = Annotated[int, Field(ge=1, le=16_384)]
+Processes = Annotated[int, Field(ge=1, le=65_536)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Resources = dict[str, NonNegative]
 Dtype = Literal["bfloat16", "float32"]
 RewardScaling = Literal["group", "batch", "none", "per_reward"]
 RewardName = Annotated[str, AfterValidator(REWARDS.check)]
@@ -37,10 +44,28 @@ StepConfig = Annotated[dict[str, Any], AfterValidator(_known_step)]
 """`{name: ..., parameter: value}`; the step itself checks its parameters."""
 
 
+def _at_home(path: str) -> str:
+    """A path with its `~` spelt out.
+
+    Raises:
+        ValueError: the user of `~user` has no home folder here.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise ValueError(f"{path!r}: no such user; ~ begins a home folder, ./~ is a plain name")
+    return found
+
+
+Place = Annotated[str, AfterValidator(_at_home)]
+"""A folder here or remote, or a name on the Hub; `~` is the home folder."""
+
+
 class Section(BaseModel):
     """A strict, frozen group of keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class LoraConfig(Section):
@@ -70,7 +95,7 @@ class FreezeConfig(Section):
 class ModelConfig(Section):
     """The policy."""
 
-    path: str
+    path: Place
     """Hugging Face name or folder of a vision-language model of a family that olmrl trains."""
     dtype: Dtype = "bfloat16"
     """Precision of the forward and backward computation."""
@@ -117,17 +142,17 @@ class SelectionConfig(Section):
 class DataConfig(Section):
     """Pages of a GRPO run."""
 
-    train: str
+    train: Place
     """Bench folder of training pages (pdfs/ and *.jsonl)."""
-    heldout: str | None = None
+    heldout: Place | None = None
     """Bench folder scored before, during and after training."""
-    longest_side: Count = 1288
+    longest_side: Pixels = 1288
     """Pixels of the longer page side after rendering."""
     prompt: str = "olmrl-v1"
     """Prompt name: olmrl-v1, olmocr-v4 (read from the olmocr package), or file:PATH."""
     prompt_order: Literal["text_first", "image_first"] = "text_first"
     """Whether the instruction comes before or after the page image."""
-    anchor_text_len: Annotated[int, Field(ge=0)] = 0
+    anchor_text_len: StepNumber = 0
     """Characters of PDF anchor text put into the prompt; 0: none."""
     max_pages: Count | None = None
     """Use at most this many training pages."""
@@ -139,7 +164,7 @@ class DataConfig(Section):
     """Rendered pages held ready ahead of the rollouts (bounds memory)."""
     render_cpus: Positive = 1.0
     """Logical CPUs of one rendering task."""
-    resources: dict[str, float] = {}
+    resources: Resources = {}
     """Custom Ray resources of a rendering task (keeps it on the CPU nodes that have them)."""
     selection: SelectionConfig = SelectionConfig()
     """Pages that are always or never solved."""
@@ -159,9 +184,9 @@ class SamplingConfig(Section):
 class WorkerRange(Section):
     """An elastic number of engines."""
 
-    min: Count = 1
+    min: Processes = 1
     """The run continues as long as at least this many are alive."""
-    max: Count = 1
+    max: Processes = 1
     """Maximum number started."""
 
 
@@ -174,11 +199,11 @@ class RolloutConfig(Section):
 
     engine: Literal["vllm", "hf"] = "vllm"
     """vllm, or transformers' own generation (Macs, debugging, parity)."""
-    workers: int | WorkerRange = 1
+    workers: Annotated[int, Field(le=65_536)] | WorkerRange = 1
     """Number of engines (Ray actors), or {min, max}."""
     group_size: Count = 28
     """Completions per page, G."""
-    oversample: Annotated[int, Field(ge=0)] = 0
+    oversample: StepNumber = 0
     """Extra completions per page; the slowest of a group are aborted once G are done."""
     sampling: SamplingConfig = SamplingConfig()
     """Temperature, top_p and length."""
@@ -200,7 +225,7 @@ class RolloutConfig(Section):
     """Do not capture CUDA graphs."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs reserved for one engine."""
-    resources: dict[str, float] = {}
+    resources: Resources = {}
     """Custom Ray resources of an engine (heterogeneous clusters)."""
     colocate: bool = False
     """Share the learner's GPUs, one engine per rank: engines sleep while the learner works.
@@ -234,7 +259,7 @@ class RewardConfig(Section):
 
     name: RewardName
     """A registered reward, or `package.module:callable`."""
-    weight: float = 1.0
+    weight: Annotated[float, Field(ge=-_MOST, le=_MOST)] = 1.0
     """Factor in the weighted sum."""
     options: dict[str, Any] = {}
     """Constructor arguments, e.g. {average: macro} for bench."""
@@ -246,17 +271,17 @@ class RewardConfig(Section):
 class ScorerConfig(Section):
     """Worker processes that compute rewards."""
 
-    workers: Count = 2
+    workers: Processes = 2
     """Number of scorer processes."""
     timeout_s: Positive = 30.0
     """Hard deadline of one scoring call, in seconds; then the worker is killed and replaced."""
-    retries: Annotated[int, Field(ge=0)] = 1
+    retries: StepNumber = 1
     """Retries after a failure before the group is dropped."""
     max_completion_chars: Count = 200_000
     """Longer completions fail without being parsed."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs reserved for one scorer."""
-    resources: dict[str, float] = {}
+    resources: Resources = {}
     """Custom Ray resources of a scorer (heterogeneous clusters)."""
     max_memory_gb: Positive = 4.0
     """Private memory in GB that a scorer may allocate on top of what it starts with (Linux)."""
@@ -301,9 +326,9 @@ class AlgorithmConfig(Section):
     """Constructor arguments of a loss of your own."""
     importance_level: Literal["token", "sequence"] = "token"
     """Ratio per token (GRPO) or per sequence (GSPO, arXiv 2507.18071)."""
-    clip_low: Annotated[float, Field(ge=0.0)] = 0.2
+    clip_low: NonNegative = 0.2
     """Lower clip distance of the ratio."""
-    clip_high: Annotated[float, Field(ge=0.0)] = 0.2
+    clip_high: NonNegative = 0.2
     """Upper clip distance of the ratio."""
     reward_scaling: RewardScaling = "group"
     """Standard deviation that advantages are divided by: of the group's or the batch's totals, or
@@ -313,20 +338,20 @@ class AlgorithmConfig(Section):
     """Passes over each batch, mu."""
     minibatches: Count = 1
     """Optimizer steps per pass over a batch."""
-    kl_beta: Annotated[float, Field(ge=0.0)] = 0.0
+    kl_beta: NonNegative = 0.0
     """Weight of the KL term against the reference policy; 0 loads no reference."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """KL estimator (Schulman, 2020). On-policy, the expected gradient of k1 is zero, that of k2 is
     KL(policy || reference)'s, and that of k3, the published one, KL(reference || policy)'s."""
     correction: CorrectionConfig = CorrectionConfig()
     """Rollout/learner correction."""
-    entropy_bonus: Annotated[float, Field(ge=0.0)] = 0.0
+    entropy_bonus: NonNegative = 0.0
     """Weight of the mean token entropy added to the objective."""
     overlong: Literal["keep", "mask", "shape"] = "keep"
     """Truncated completions (at max_tokens): train on, mask, or shape their reward (DAPO)."""
-    overlong_buffer: Annotated[int, Field(ge=0)] = 0
+    overlong_buffer: StepNumber = 0
     """Tokens before max_tokens over which `shape` lowers the reward linearly to -1."""
-    max_staleness: Annotated[int, Field(ge=0)] = 0
+    max_staleness: StepNumber = 0
     """Policy versions a batch may lag; 0 is synchronous."""
     drop_zero_variance: bool = True
     """Drop and refill groups whose reward range is <= 1e-6."""
@@ -375,7 +400,7 @@ class OptimizerConfig(Section):
     """Adam moment decays."""
     eps: Positive = 1e-8
     """Adam epsilon."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    weight_decay: NonNegative = 0.0
     """Decoupled decay; norms and biases are exempt by module type."""
     muon_lr: Positive | None = None
     """Learning rate of Muon matrices; null takes lr."""
@@ -385,7 +410,7 @@ class OptimizerConfig(Section):
     """Learning rates of everything but hidden matrices, relative to lr."""
     schedule: str = "linear"
     """transformers.get_scheduler name."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: StepNumber = 0
     """Linear warm-up in optimizer steps."""
     warmup_ratio: Fraction = 0.0
     """Warm-up as a share of all steps, if warmup_steps is 0."""
@@ -400,13 +425,13 @@ class LearnerConfig(Section):
 
     strategy: Literal["fsdp", "deepspeed"] = "fsdp"
     """How the model is sharded."""
-    workers: Count = 1
+    workers: Processes = 1
     """Ranks."""
     use_gpu: bool = True
     """One GPU per rank; false trains on CPU over gloo."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs reserved for one rank."""
-    resources: dict[str, float] = {}
+    resources: Resources = {}
     """Custom Ray resources of a rank."""
     token_budget: Count = 16384
     """Packed tokens per micro-batch and rank (gradient accumulation follows from it)."""
@@ -432,7 +457,7 @@ class LearnerConfig(Section):
     """DeepSpeed ZeRO stage."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Optimizer and schedule."""
-    max_restarts: Annotated[int, Field(ge=0)] = 3
+    max_restarts: StepNumber = 3
     """Worker-group restarts before the run fails."""
 
     def frozen_dtype(self, model: ModelConfig) -> Dtype:
@@ -459,7 +484,7 @@ class WeightSyncConfig(Section):
 class GuardConfig(Section):
     """Checks that stop a run when something is wrong."""
 
-    parity_every: Annotated[int, Field(ge=0)] = 50
+    parity_every: StepNumber = 50
     """Compare engine and learner log-probs every k steps (and at start); 0: never."""
     parity_pages: Count = 2
     """Number of pages for this check."""
@@ -469,18 +494,18 @@ class GuardConfig(Section):
     """A token is an outlier if its |gap| exceeds this."""
     max_outlier_fraction: Fraction = 0.02
     """Bound on the share of outliers."""
-    save_batch_every: Annotated[int, Field(ge=0)] = 0
+    save_batch_every: StepNumber = 0
     """Save the learner's batches of every k-th step for `--replay`; 0: of failed steps only."""
 
 
 class CheckpointConfig(Section):
     """What is saved, and when."""
 
-    every: Annotated[int, Field(ge=0)] = 50
+    every: StepNumber = 50
     """Save every k steps; 0: only at the end, and whenever `keep_best` asks for it."""
     keep_last: Count = 3
     """Number of newest checkpoints kept."""
-    keep_best: Annotated[int, Field(ge=0)] = 1
+    keep_best: StepNumber = 1
     """Number of best checkpoints kept, by the evaluation metric; weights that score among them are
     saved regardless of `every`."""
     asynchronous: bool = True
@@ -492,7 +517,7 @@ class CheckpointConfig(Section):
 class EvaluationConfig(Section):
     """Held-out evaluation inside a run."""
 
-    every: Annotated[int, Field(ge=0)] = 0
+    every: StepNumber = 0
     """Evaluate every k steps; 0: only before and after."""
     max_pages: Count | None = None
     """Pages scored; null: all."""
@@ -515,11 +540,11 @@ class LoggingConfig(Section):
     """W&B project."""
     wandb_entity: str | None = None
     """W&B entity."""
-    rollout_groups: Annotated[int, Field(ge=0)] = 1
+    rollout_groups: StepNumber = 1
     """Prompt groups written to rollouts/ at each step, before any drop."""
     prometheus: bool = False
     """Set a Ray gauge per metric, for Prometheus and launch/grafana/olmrl.json."""
-    timeline_steps: Annotated[int, Field(ge=0)] = 10
+    timeline_steps: StepNumber = 10
     """GRPO steps drawn in timeline.json, a Chrome trace; 0: none."""
 
 
@@ -528,7 +553,7 @@ class ClusterConfig(Section):
 
     address: str | None = None
     """Ray address; null joins the cluster of the job or starts a local one."""
-    wait_s: Annotated[int, Field(ge=0)] = 0
+    wait_s: StepNumber = 0
     """Seconds to wait for the cluster's autoscaler to start missing nodes; 0: refuse to run."""
     local_cpus: Count | None = None
     """Logical CPUs of a local cluster; null takes what the plan needs."""
@@ -552,9 +577,9 @@ class MarkupConfig(Section):
 class RunConfig(Section):
     """Identity of the run."""
 
-    dir: str = "runs/run"
+    dir: Place = "runs/run"
     """Run directory."""
-    seed: int = 42
+    seed: Seed = 42
     """Seed of page order, sampling and initialisation."""
     steps: Count | None = None
     """Steps, each learning from one batch of pages; null: as many as `epochs` gives."""
@@ -655,7 +680,7 @@ class GrpoConfig(Section):
 class DatasetConfig(Section):
     """One set of page pairs."""
 
-    root: str
+    root: Place
     """Folder of .pdf/.md pairs, searched recursively."""
     name: str | None = None
     """Name in metrics; null takes the folder's name."""
@@ -685,11 +710,11 @@ class SftDataConfig(Section):
     """Longer pages are dropped and counted, never truncated."""
     max_bad_fraction: Fraction = 0.05
     """Largest share of bad pages; above it the run stops."""
-    cache_dir: str | None = None
+    cache_dir: Place | None = None
     """Folder of the validation cache; null: the run directory's parent."""
     prefetch_pages: Count = 64
     """Encoded pages held ready per rank."""
-    resources: dict[str, float] = {}
+    resources: Resources = {}
     """Custom Ray resources of a task that validates or encodes pages."""
 
 
@@ -698,7 +723,7 @@ class TrainingConfig(Section):
 
     pages_per_step: Count = 32
     """Pages in one step, over all ranks."""
-    shuffle_seed: int | None = None
+    shuffle_seed: Seed | None = None
     """Seed of the page order; null takes run.seed."""
 
     def seed(self, run: RunConfig) -> int:
@@ -715,20 +740,20 @@ class TranscriptionConfig(Section):
 
     pages: Count = 32
     """Pages per evaluation set, drawn with run.seed; always the same ones."""
-    every: Annotated[int, Field(ge=0)] = 0
+    every: StepNumber = 0
     """Transcribe every k steps (and at start and end); 0: only start and end."""
     max_tokens: Count = 3000
     """Maximum tokens per transcription."""
     batch_pages: Count = 8
     """Pages that a rank transcribes at a time."""
-    bench: str | None = None
+    bench: Place | None = None
     """Bench folder whose pages are transcribed too and scored by their unit tests."""
 
 
 class SftEvaluationConfig(Section):
     """Evaluation of an SFT run."""
 
-    every: Annotated[int, Field(ge=0)] = 500
+    every: StepNumber = 500
     """Loss every k steps (and at start and end); 0: only start and end."""
     generate: TranscriptionConfig | None = None
     """Also transcribe and score a sample of pages; null: do not."""

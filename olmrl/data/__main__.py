@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from olmrl.config import SftConfig, load
+from olmrl.errors import sentence
 from olmrl.run.command import require_folders
 from olmrl.run.quiet import quiet_libraries
 
@@ -32,8 +33,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
         from olmrl.data.commands import show
 
         show(config, arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

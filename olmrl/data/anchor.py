@@ -9,16 +9,20 @@ of their content, not chance, decides which elements stay.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import ftfy
 import pypdf
-from pypdf.errors import PyPdfError
 
 from olmrl import storage
-from olmrl.data.render import BadPage
+from olmrl.data import fence
+from olmrl.data.bad_page import UnreadPage
+
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it repairs, without a file name
 
 MAX_ELEMENT_CHARS = 250
 """Longest text of one element."""
@@ -56,14 +60,31 @@ def anchor_text(pdf_path: str, page_number: int, limit: int) -> str:
     Raises:
         BadPage: pypdf cannot read the page.
     """
+    data = _remote(pdf_path, page_number)
+    text: str = fence.call(_anchor_text, pdf_path, page_number, limit, data)
+    return text
+
+
+def _remote(pdf_path: str, page_number: int) -> bytes | None:
+    """The bytes of a remote PDF; a child opens a local one by itself."""
+    if not storage.is_remote(pdf_path):
+        return None
     try:
-        with storage.filesystem(pdf_path)[0].open(pdf_path, "rb") as stream:
-            page = pypdf.PdfReader(stream).pages[page_number - 1]
-            width, height = float(page.mediabox.width), float(page.mediabox.height)
-            elements = _elements(page)
-    # on a broken file pypdf raises whatever its parser runs into
-    except (PyPdfError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as e:
-        raise BadPage(pdf_path, page_number, f"no anchor text can be made ({e})") from e
+        return storage.read_bytes(pdf_path)
+    except OSError as error:
+        raise UnreadPage(pdf_path, page_number, f"cannot be read ({error})") from error
+
+
+def _anchor_text(pdf_path: str, page_number: int, limit: int, data: bytes | None) -> str:
+    with fence.untrusted(pdf_path, page_number, "no anchor text can be made"):
+        stream = BytesIO(storage.read_bytes(pdf_path) if data is None else data)
+        page = pypdf.PdfReader(stream).pages[page_number - 1]
+        width, height = float(page.mediabox.width), float(page.mediabox.height)
+        elements = _elements(page)
+        return _written(width, height, elements, limit)
+
+
+def _written(width: float, height: float, elements: list[Element], limit: int) -> str:
     header = f"Page dimensions: {width:.1f}x{height:.1f}\n"
     if limit == -1:
         return header + f"[Image 0x0 to {width:.0f}x{height:.0f}]\n"

@@ -8,6 +8,7 @@ Scanning reads names and JSON lines only. Pages are opened later, one at a time,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -47,6 +48,8 @@ class PairScan(NamedTuple):
     """One per .md with a .pdf beside it, sorted by the .md path."""
     orphans: list[str]
     """.md files without a .pdf beside them; they are not pages."""
+    lone_pdfs: list[str]
+    """.pdf files without a .md beside them; they are not pages either."""
 
 
 def scan_bench(folder: str, file_pattern: str | None = None) -> list[PageSource]:
@@ -167,21 +170,24 @@ def scan_pairs(root: str, limit: int | None = None) -> PairScan:
         ValueError: no such folder, or no pair in it.
     """
     files = storage.list_files(root)
-    pdfs = {path for path in files if path.endswith(".pdf")}
+    # X.PDF is a PDF too; where X.pdf lies beside it, that one counts
+    pdfs = {path[:-4]: path for path in sorted(files) if path.lower().endswith(".pdf")}
     start = len(_full_path(root)) + 1
     sources, orphans = [], []
     for path in files:
-        if not path.endswith(".md"):
+        if not path.lower().endswith(".md"):
             continue
-        pdf = path.removesuffix(".md") + ".pdf"
-        if pdf not in pdfs:
+        pdf = pdfs.get(path[:-3])
+        if pdf is None:
             orphans.append(path)
             continue
         sources.append(PageSource(f"{pdf[start:]}::1", pdf, 1, reference_path=path))
     if not sources:
         found = f"{len(pdfs)} .pdf and {len(orphans)} .md files"
         raise ValueError(f"{root}: no page pair X.pdf + X.md in it (it holds {found})")
-    return PairScan(sources[:limit], orphans)
+    paired = {source.pdf_path for source in sources}
+    lone = [path for path in files if path.lower().endswith(".pdf") and path not in paired]
+    return PairScan(sources[:limit], orphans, lone)
 
 
 def load_page(source: PageSource, longest_side: int) -> RenderedPage:
@@ -206,6 +212,21 @@ def load_page(source: PageSource, longest_side: int) -> RenderedPage:
     return RenderedPage(page, image)
 
 
+Place = tuple[str, int]
+"""PDF and page number."""
+
+
+def refuse_again(source: PageSource, not_again: Mapping[Place, str]) -> None:
+    """Leave a page alone that is known to be bad.
+
+    Raises:
+        BadPage: with the reason it is known for.
+    """
+    reason = not_again.get((source.pdf_path, source.page_number))
+    if reason is not None:
+        raise BadPage(source.pdf_path, source.page_number, reason)
+
+
 def read_reference(source: PageSource) -> str | None:
     """The truth of a page, or None if there is none.
 
@@ -216,7 +237,7 @@ def read_reference(source: PageSource) -> str | None:
     if source.reference_path is None:
         return None
     try:
-        return storage.read_text(source.reference_path)
+        return storage.read_document(source.reference_path)
     except (OSError, ValueError) as error:
         kind = UnreadPage if isinstance(error, OSError) else BadPage
         reason = f"reference unusable: {error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from olmrl.config.schema import SftDataConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.items import ExampleNote, Made
-from olmrl.data.page import PageSource, scan_pairs
+from olmrl.data.page import PageSource, Place, refuse_again, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
 from olmrl.data.steps import Dropped, StepContext
@@ -29,6 +29,43 @@ _SHOWN = 3
 """Bad pages quoted in an error."""
 
 
+class Found(NamedTuple):
+    """What became of the files of all sets; every file is counted once."""
+
+    lone_md: int
+    """.md files without a PDF; they are not pages."""
+    lone_pdfs: int
+    """PDFs without a .md file; they are not pages."""
+    refused: int
+    """Pairs that cannot be used; each is listed with its reason."""
+    dropped: int
+    """Pages that rules on their text will drop from training."""
+    limited: int
+    """Pairs beyond the limit of their set."""
+    kept: int
+    """The others."""
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of page and text."""
+        return self.refused + self.dropped + self.limited + self.kept
+
+    def __str__(self) -> str:
+        lone = [
+            f"{count} {what}"
+            for count, what in (
+                (self.lone_md, ".md without a PDF"), (self.lone_pdfs, "PDF without a .md"),
+            )
+            if count
+        ]  # fmt: skip
+        beside = f" (beside them {', '.join(lone)})" if lone else ""
+        limited = f"{self.limited} beyond a limit, " if self.limited else ""
+        return (
+            f"{self.pairs} page pairs{beside}: {self.refused} refused, "
+            f"{self.dropped} dropped by rules on their text, {limited}{self.kept} kept"
+        )
+
+
 class SftPages(NamedTuple):
     """All pages of an SFT run."""
 
@@ -37,8 +74,8 @@ class SftPages(NamedTuple):
     evaluation: tuple[PageSet, ...]
     bad: list[tuple[PageSource, BadPage]]
     """Pages that cannot be used, over all sets."""
-    orphans: int
-    """.md files without a PDF; they are not pages."""
+    found: Found
+    """What lay in the folders, and what became of it."""
     opened: int
     """Pairs opened to validate them; the verdicts of the others were cached."""
     foreseen: tuple[str, ...]
@@ -73,13 +110,23 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
         raise ValueError(f"{problem}; the first: {shown}")
     bad = {page.path for page in checked.bad}
     usable = [[s for s in scan.sources if s.pdf_path not in bad] for scan in scans]
-    orphans = sum(len(scan.orphans) for scan in scans)
     train, evaluation = page_sets_of(config, usable, pipelines)
     rules = drop_rules(train.items, cache_dir, judge)
     _require_kept(rules)
     by_path = {source.pdf_path: source for source in pages}
-    found = [(by_path[page.path], page) for page in checked.bad]
-    return SftPages(train, evaluation, found, orphans, checked.opened, tuple(rules))
+    refused = [(by_path[page.path], page) for page in checked.bad]
+    usable_paths = {source.pdf_path for sources in usable for source in sources}
+    used = {i.source.pdf_path for pages_of in (train, *evaluation) for i in pages_of.items}
+    dropped = {i.source.pdf_path for i, rule in zip(train.items, rules, strict=True) if rule}
+    found = Found(
+        sum(len(scan.orphans) for scan in scans),
+        sum(len(scan.lone_pdfs) for scan in scans),
+        len(by_path) - len(usable_paths),
+        len(dropped),
+        len(usable_paths - used),
+        len(used) - len(dropped),
+    )
+    return SftPages(train, evaluation, refused, found, checked.opened, tuple(rules))
 
 
 def _map_by_tasks(
@@ -140,6 +187,8 @@ class ExampleWork:
     """Longer pages are dropped."""
     seed: int = 0
     """Seed of the augmentation."""
+    not_again: Mapping[Place, str] = field(default_factory=dict)
+    """Pages that are known to cost a reader, with their reasons: they are not opened."""
 
     @property
     def count(self) -> int:
@@ -166,6 +215,7 @@ class ExampleWork:
         random = place_random(self.seed, epoch, index)
         context = StepContext(random, self.encoder.build())
         try:
+            refuse_again(source, self.not_again)
             result = pipeline.run(source, context)
         except BadPage as bad:
             return bad

@@ -64,12 +64,14 @@ def load_prompt(name: str) -> str:
 def absolute_prompt(name: str) -> str:
     """The same prompt for a process in any folder: the path of a prompt file made absolute."""
     kind, _, path = name.partition(":")
-    return f"{kind}:{os.path.abspath(path)}" if path and not storage.is_remote(path) else name
+    if not path or storage.is_remote(path):
+        return name
+    return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
 
 
 def _read(path: str) -> str:
     try:
-        return storage.read_text(path)
+        return storage.read_document(path)
     except OSError as error:
         raise ValueError(f"prompt file {path}: cannot read it ({error.strerror})") from error
 

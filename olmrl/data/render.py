@@ -1,13 +1,15 @@
-"""One PDF page to RGB pixels, in process (pypdfium2), the page area of the public recipe.
+"""One PDF page to RGB pixels (pypdfium2, behind the fence), the page area of the public recipe.
 
 See docs/formats.md#page-rendering.
 
 The whole MediaBox is drawn, whatever the CropBox says; /Rotate is honoured; the longer side gets
-exactly the requested number of pixels and the shorter one is rounded up, as poppler does.
+exactly the requested number of pixels and the shorter one is rounded up, as poppler does. Values
+of form fields are drawn, also on pages that were cut out of their form.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +19,16 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_raw
 
 from olmrl import storage
+from olmrl.data import fence
+from olmrl.data.bad_page import BadPage as BadPage
+from olmrl.data.bad_page import UnreadPage as UnreadPage
 from olmrl.types import UInt8Array
 
 MAX_ASPECT = 200.0
 """Longest side over shortest; beyond it the Qwen-VL image processors refuse a page."""
+
+# it recommends other builds of PDFium for XFA forms, without a file name
+logging.getLogger("pypdfium2").setLevel(logging.ERROR)
 
 _BEYOND = 1e7
 """Points; a CropBox this large leaves the whole MediaBox."""
@@ -33,38 +41,25 @@ _LOAD_REASONS = {
 }
 
 
-class BadPage(ValueError):
-    """A page that cannot be used. Picklable; a value in data streams, an error elsewhere."""
-
-    def __init__(self, path: str, page_number: int, reason: str) -> None:
-        super().__init__(path, page_number, reason)
-        self.path = path
-        self.page_number = page_number
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}, page {self.page_number}: {self.reason}"
-
-
-class UnreadPage(BadPage):
-    """A page whose file could not be read this time; what it holds is not known."""
-
-
 @contextmanager
-def open_pdf(pdf_path: str, page_number: int = 1) -> Iterator[pdfium.PdfDocument]:
+def open_pdf(
+    pdf_path: str, page_number: int = 1, source: str | bytes | None = None
+) -> Iterator[pdfium.PdfDocument]:
     """Open a local or remote PDF with at least one page, and close it afterwards.
+
+    Only for what runs behind the fence; whatever PDFium raises meanwhile is a `BadPage`.
 
     Args:
         pdf_path: Local path or fsspec URL.
         page_number: Page that is wanted, for the message only.
+        source: What `_source` made of the path, if it was asked before.
 
     Raises:
         UnreadPage: no such file, no permission, or another failure of the storage.
-        BadPage: empty, encrypted, not a PDF or truncated, zero pages.
+        BadPage: empty, encrypted, not a PDF or truncated, zero pages; an error meanwhile.
     """
-    source = _source(pdf_path, page_number)
     try:
-        document = pdfium.PdfDocument(source)
+        document = pdfium.PdfDocument(source or _source(pdf_path, page_number))
     except pdfium.PdfiumError as error:
         reason = _LOAD_REASONS.get(error.err_code, f"PDFium cannot read it ({error})")
         kind = UnreadPage if error.err_code == pdfium_raw.FPDF_ERR_FILE else BadPage
@@ -72,7 +67,8 @@ def open_pdf(pdf_path: str, page_number: int = 1) -> Iterator[pdfium.PdfDocument
     try:
         if len(document) == 0:  # most such files fail to load already
             raise BadPage(pdf_path, page_number, "the PDF has zero pages")
-        yield document
+        with fence.untrusted(pdf_path, page_number, "the page cannot be read"):
+            yield document
     finally:
         document.close()
 
@@ -109,7 +105,11 @@ def page_count(pdf_path: str) -> int:
     Raises:
         BadPage: the PDF cannot be opened or has zero pages.
     """
-    with open_pdf(pdf_path) as document:
+    return int(fence.call(_count, pdf_path, 1, _source(pdf_path, 1)))
+
+
+def _count(pdf_path: str, page_number: int, source: str | bytes) -> int:
+    with open_pdf(pdf_path, page_number, source) as document:
         return len(document)
 
 
@@ -129,19 +129,15 @@ def render_page(pdf_path: str, page_number: int, longest_side: int) -> UInt8Arra
     """
     if longest_side < 1:
         raise ValueError(f"longest_side is {longest_side}, must be >= 1")
-    with open_pdf(pdf_path, page_number) as document:
-        if not 1 <= page_number <= len(document):
-            reason = f"page number out of range, the PDF has {len(document)}"
-            raise BadPage(pdf_path, page_number, reason)
-        if document.get_formtype() != pdfium_raw.FORMTYPE_NONE:
-            document.init_forms()
-        try:
-            page = document[page_number - 1]
-        except pdfium.PdfiumError as error:
-            raise BadPage(pdf_path, page_number, "the page cannot be loaded") from error
-        # PDFium draws the CropBox cut to the MediaBox, and reads an inherited MediaBox only there
-        page.set_cropbox(-_BEYOND, -_BEYOND, _BEYOND, _BEYOND)
-        width, height = page.get_size()
+    source = _source(pdf_path, page_number)
+    pixels: UInt8Array = fence.call(_draw, pdf_path, page_number, longest_side, source)
+    return pixels
+
+
+def _draw(pdf_path: str, page_number: int, longest_side: int, source: str | bytes) -> UInt8Array:
+    with open_pdf(pdf_path, page_number, source) as document:
+        page, form = _shown(document, load_page_of(document, pdf_path, page_number), page_number)
+        width, height = page_box(page)
         longest, shortest = max(width, height), min(width, height)
         if not 0 < longest < float("inf") or longest > MAX_ASPECT * shortest:
             reason = (
@@ -151,5 +147,68 @@ def render_page(pdf_path: str, page_number: int, longest_side: int) -> UInt8Arra
             raise BadPage(pdf_path, page_number, reason)
         # the factor keeps ceil() from rounding an exact longer side up by a pixel
         scale = longest_side / longest * (1 - 1e-9)
-        bitmap = page.render(scale=scale, rev_byteorder=True)
+        bitmap = page.render(scale=scale, rev_byteorder=True, may_draw_forms=form)
         return np.array(bitmap.to_numpy()[:, :, :3])
+
+
+def load_page_of(document: pdfium.PdfDocument, pdf_path: str, page_number: int) -> pdfium.PdfPage:
+    """A page of an open document, its form ready to be drawn.
+
+    Raises:
+        BadPage: there is no such page, or it cannot be loaded.
+    """
+    if not 1 <= page_number <= len(document):
+        reason = f"page number out of range, the PDF has {len(document)}"
+        raise BadPage(pdf_path, page_number, reason)
+    if document.get_formtype() != pdfium_raw.FORMTYPE_NONE:
+        document.init_forms()
+    try:
+        return document[page_number - 1]
+    except pdfium.PdfiumError as error:
+        raise BadPage(pdf_path, page_number, "the page cannot be loaded") from error
+
+
+def page_box(page: pdfium.PdfPage) -> tuple[float, float]:
+    """Width and height in points of what is drawn of a page: the whole MediaBox, turned by /Rotate.
+
+    PDFium draws the CropBox cut to the MediaBox, and reads an inherited MediaBox only there.
+    """
+    page.set_cropbox(-_BEYOND, -_BEYOND, _BEYOND, _BEYOND)
+    width, height = page.get_size()
+    return float(width), float(height)
+
+
+def has_widgets(page: pdfium.PdfPage) -> bool:
+    """Whether form fields lie on a page."""
+    for index in range(pdfium_raw.FPDFPage_GetAnnotCount(page)):
+        annotation = pdfium_raw.FPDFPage_GetAnnot(page, index)
+        try:
+            if pdfium_raw.FPDFAnnot_GetSubtype(annotation) == pdfium_raw.FPDF_ANNOT_WIDGET:
+                return True
+        finally:
+            pdfium_raw.FPDFPage_CloseAnnot(annotation)
+    return False
+
+
+def flatten(document: pdfium.PdfDocument, page: pdfium.PdfPage, page_number: int) -> pdfium.PdfPage:
+    """The page with its fields and notes as part of what is printed on it; changes the document."""
+    crop = page.get_cropbox(fallback_ok=False)
+    page.set_cropbox(-_BEYOND, -_BEYOND, _BEYOND, _BEYOND)
+    box = page.get_bbox()
+    page.set_mediabox(*box)  # PDFium would put its default for one that the page inherits
+    page.set_cropbox(*(crop or box))
+    pdfium_raw.FPDFPage_Flatten(page, pdfium_raw.FLAT_NORMALDISPLAY)
+    page.close()
+    return document[page_number - 1]
+
+
+def _shown(
+    document: pdfium.PdfDocument, page: pdfium.PdfPage, page_number: int
+) -> tuple[pdfium.PdfPage, bool]:
+    """The page as it is to be drawn, and whether PDFium draws its fields.
+
+    PDFium draws no fields of a page without a form, as a page has that was cut out of one.
+    """
+    if document.formenv is None and has_widgets(page):
+        return flatten(document, page, page_number), False
+    return page, True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.items import Made, StreamItem
 from olmrl.data.order import order
-from olmrl.data.page import PageSource, load_page
+from olmrl.data.page import PageSource, Place, load_page, refuse_again
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
 from olmrl.models.patches import images_encoded
@@ -205,6 +205,8 @@ class PageWork:
     longest_side: int
     """Pixels of the longer side."""
     encoder: EncoderSpec
+    not_again: Mapping[Place, str] = field(default_factory=dict)
+    """Pages that are known to cost a reader, with their reasons: they are not opened."""
 
     @property
     def count(self) -> int:
@@ -219,6 +221,7 @@ class PageWork:
     def __call__(self, epoch: int, index: int, item: int) -> Made:
         """Note the `Page`, with the `EncodedPage` as payload; or note a `BadPage`."""
         try:
+            refuse_again(self.sources[item], self.not_again)
             rendered = load_page(self.sources[item], self.longest_side)
             return Made(rendered.page, self.encoder.build().encode_page(rendered))
         except BadPage as bad:

@@ -32,6 +32,7 @@ from olmrl.export.rounding import (
 from olmrl.export.samples import PageTokens
 from olmrl.export.weights import ModelFolder
 from olmrl.models.files import image_settings, model_family
+from olmrl.models.loading import load_network
 from olmrl.models.pixels import normalise
 from olmrl.types import Float32Array
 
@@ -69,7 +70,7 @@ class ProbedModel:
     def __init__(self, path: str, dtype: torch.dtype) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.family = model_family(path)
-        self.model: Any = self.family.model_class().from_pretrained(path, dtype=dtype)
+        self.model: Any = load_network(path, "model", dtype=dtype)
         nn.Module.to(self.model, self.device)
         self.model.eval().requires_grad_(False)
         self._normalisation = image_settings(path).normalisation

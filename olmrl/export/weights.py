@@ -1,13 +1,11 @@
 """Model folders in safetensors form, read and written one tensor at a time, local or remote.
 
 A 7B model is never in memory as a whole: `ModelFolder` reads single tensors by name from any shard
-layout, `ShardWriter` writes shards as they fill up. File format: 8 bytes little-endian header
-length, JSON header (dtype, shape, byte range per tensor), data.
+layout, `ShardWriter` writes shards as they fill up.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -22,16 +20,14 @@ from safetensors.torch import save_file
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError, read_json
+from olmrl.models import weight_files
 from olmrl.models.family import Family
 from olmrl.models.registry import family
+from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-CONFIG = "config.json"
 SHARD_BYTES = 4 * 2**30
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """By `model.dtype`."""
-_MAX_HEADER = 100 * 2**20
 _STORED_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -65,16 +61,16 @@ _COMPANIONS = (
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Location of a tensor in its file."""
+    """A tensor of a model folder."""
 
-    file: str
-    """Shard, relative to the folder."""
+    stored: StoredTensor
+    """Its place in the files."""
     dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    """First byte in the file."""
-    end: int
-    """Byte after the last."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.stored.shape
 
 
 class ModelFolder:
@@ -88,16 +84,11 @@ class ModelFolder:
         """
         self.path = os.fspath(path)
         self.config = self._read_config()
-        self.entries: dict[str, TensorEntry] = {}
-        indexed = self._index()
-        for file in sorted(set(indexed.values())) if indexed else [SINGLE]:
-            for name, entry in _read_header(self.path, file).items():
-                if name in self.entries:
-                    raise CheckpointError(f"{self.path}: tensor {name} is in two shards")
-                self.entries[name] = entry
-        for name, file in indexed.items():
-            if name not in self.entries:
-                raise CheckpointError(f"{self.path}: {INDEX} names {name}, but {file} lacks it")
+        try:
+            stored = weight_files.stored_tensors(self.path)
+        except WeightsError as error:
+            raise CheckpointError(str(error)) from error
+        self.entries = {n: TensorEntry(t, _STORED_DTYPES[t.dtype]) for n, t in stored.items()}
 
     def read(self, name: str) -> torch.Tensor:
         """Read one tensor to host memory.
@@ -108,9 +99,11 @@ class ModelFolder:
         if name not in self.entries:
             raise CheckpointError(f"{self.path}: has no tensor {name}")
         entry = self.entries[name]
-        if entry.end == entry.start:
+        place = entry.stored
+        if place.end == place.start:
             return torch.empty(entry.shape, dtype=entry.dtype)
-        data = bytearray(_read_range(storage.join(self.path, entry.file), entry.start, entry.end))
+        path = storage.join(self.path, place.file)
+        data = bytearray(weight_files.read_range(path, place.start, place.end))
         return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
@@ -121,62 +114,13 @@ class ModelFolder:
     @property
     def num_bytes(self) -> int:
         """Bytes of all tensors."""
-        return sum(entry.end - entry.start for entry in self.entries.values())
+        return sum(e.stored.end - e.stored.start for e in self.entries.values())
 
     def _read_config(self) -> dict[str, Any]:
         path = storage.join(self.path, CONFIG)
         if not storage.exists(path):
             raise CheckpointError(f"{self.path}: not a model folder (no {CONFIG})")
         return dict(read_json(path))
-
-    def _index(self) -> dict[str, str]:
-        path = storage.join(self.path, INDEX)
-        if storage.exists(path):
-            weight_map = read_json(path).get("weight_map")
-            if not isinstance(weight_map, dict) or not weight_map:
-                raise CheckpointError(f"{path}: damaged (no weight_map)")
-            return {str(name): str(file) for name, file in weight_map.items()}
-        if not storage.exists(storage.join(self.path, SINGLE)):
-            raise CheckpointError(f"{self.path}: has neither {SINGLE} nor {INDEX}")
-        return {}
-
-
-def _read_range(path: str, start: int, end: int) -> bytes:
-    fs, inner = storage.filesystem(path)
-    with fs.open(inner, "rb") as stream:
-        stream.seek(start)
-        return bytes(stream.read(end - start))
-
-
-def _read_header(folder: str, file: str) -> dict[str, TensorEntry]:
-    path = storage.join(folder, file)
-    fs, inner = storage.filesystem(path)
-    if not fs.exists(inner):
-        raise CheckpointError(f"{folder}: shard {file} is missing")
-    size = int(fs.size(inner))
-    length = int.from_bytes(_read_range(path, 0, 8), "little") if size >= 8 else 0
-    if not 2 <= length <= min(_MAX_HEADER, max(size - 8, 0)):
-        raise CheckpointError(f"{path}: truncated or not safetensors ({size} bytes)")
-    try:
-        header = json.loads(_read_range(path, 8, 8 + length))
-        header.pop("__metadata__", None)
-        entries = {name: _entry(file, 8 + length, item) for name, item in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: damaged header ({error})") from error
-    needed = max((entry.end for entry in entries.values()), default=0)
-    if needed > size:
-        raise CheckpointError(f"{path}: truncated ({size} bytes of {needed})")
-    return entries
-
-
-def _entry(file: str, base: int, item: dict[str, Any]) -> TensorEntry:
-    if item["dtype"] not in _STORED_DTYPES:
-        raise ValueError(f"dtype {item['dtype']}")
-    dtype, shape = _STORED_DTYPES[item["dtype"]], tuple(int(n) for n in item["shape"])
-    start, end = item["data_offsets"]
-    if end - start != torch.Size(shape).numel() * dtype.itemsize or start < 0:
-        raise ValueError("byte range and shape do not match")
-    return TensorEntry(file, dtype, shape, base + start, base + end)
 
 
 class ShardWriter:

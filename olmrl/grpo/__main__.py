@@ -60,7 +60,7 @@ def _replay(run: Path, step: int) -> int:
 
         for name, value in rerun(run, step).items():
             print(f"{name:<40} {value:.6g}")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return complain("grpo", error, 1)
     return 0
 

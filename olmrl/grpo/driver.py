@@ -152,7 +152,12 @@ class GrpoDriver(Driver[BufferView]):
             self._log_file.write("learner begins", view.version, forgotten_groups=len(forgotten))
         epoch, index = ray.get(self._actor.next_position.remote(len(self._sources)))
         stream = OrderedStream(
-            PageWork(tuple(self._sources), self._config.data.longest_side, self._encoder),
+            PageWork(
+                tuple(self._sources),
+                self._config.data.longest_side,
+                self._encoder,
+                self._bad.not_again,
+            ),
             seed=self._config.run.seed,
             start_epoch=epoch,
             start_index=index,

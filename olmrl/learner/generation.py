@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
 from olmrl.config.schema import ModelConfig
@@ -20,6 +19,7 @@ from olmrl.data.encode import Encoder
 from olmrl.learner.model import TORCH_DTYPES
 from olmrl.learner.packed import to_device
 from olmrl.learner.strategy import Strategy
+from olmrl.models.loading import described_network
 from olmrl.models.pixels import normalise
 from olmrl.models.registry import family_of
 from olmrl.types import EncodedPage, Int32Array
@@ -28,7 +28,9 @@ from olmrl.types import EncodedPage, Int32Array
 @torch.no_grad()
 def whole_copy(strategy: Strategy, config: ModelConfig) -> Any:
     """The policy as a plain model on this rank's device; every rank calls it."""
-    described = AutoConfig.from_pretrained(config.path, trust_remote_code=config.trust_remote_code)
+    described = described_network(
+        config.path, "model.path", trust_remote_code=config.trust_remote_code
+    )
     with no_init_weights(), strategy.device:
         model = (
             family_of(described)

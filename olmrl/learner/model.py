@@ -7,7 +7,7 @@ transformers: the patch embedding (`Family.quicken`) and attention (attention.py
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.attention import use_packed_attention
 from olmrl.models import adapters
-from olmrl.models.files import image_settings, model_config
+from olmrl.models.files import image_settings
+from olmrl.models.loading import first_line, load_network
 from olmrl.models.patches import Normalisation
-from olmrl.models.registry import family, family_of
+from olmrl.models.registry import family_of
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -39,13 +40,16 @@ def load_policy(
         compile_blocks: torch.compile each language block (attention itself stays eager).
 
     Raises:
-        ValueError: the path is not a readable model of a known family, or peft is missing for LoRA.
+        ValueError: the path is not a readable model of a known family, its weights do not cover the
+            model (names tensors), or peft is missing for LoRA.
     """
-    try:
-        described = model_config(config.path)
-    except ValueError as error:
-        raise ValueError(f"model.path: {error}") from error
-    model = _with_weights(config, described)
+    model = load_network(
+        config.path,
+        "model.path",
+        dtype=TORCH_DTYPES[config.master_dtype],
+        trust_remote_code=config.trust_remote_code,
+        trainable=True,
+    )
     nn.Module.to(model, device)
     return prepare_policy(
         model,
@@ -54,42 +58,6 @@ def load_policy(
         activation_checkpointing=activation_checkpointing,
         compile_blocks=compile_blocks,
     )
-
-
-def _with_weights(config: ModelConfig, described: Mapping[str, Any]) -> Any:
-    """The model of a path, of whose weights none is missing.
-
-    transformers would draw missing ones at random: all of the vision tower, for example, where only
-    the language model was saved.
-    """
-    known = family(described["model_type"], f"model.path: {config.path}")
-    model_class: Any = known.model_class()
-    quantised = described.get("quantization_config")
-    if quantised:
-        raise ValueError(
-            f"model.path: the weights of {config.path!r} are quantised "
-            f"({quantised.get('quant_method')}); take the model that they were made from"
-        )
-    try:
-        model, info = model_class.from_pretrained(
-            config.path,
-            dtype=TORCH_DTYPES[config.master_dtype],
-            attn_implementation="sdpa",
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # those are refused below, in a sentence
-        )
-    except OSError as error:
-        raise ValueError(
-            f"model.path: the weights of {config.path!r} cannot be read ({_first_line(error)})"
-        ) from error
-    other_sizes = {key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]}
-    wrong = sorted(set(info["missing_keys"]) | other_sizes)
-    if wrong:
-        raise ValueError(
-            f"model.path: {config.path!r} is incomplete: {len(wrong)} tensors that its config.json "
-            f"asks for are missing or of another size, first {', '.join(wrong[:3])}"
-        )
-    return model
 
 
 def prepare_policy(
@@ -154,12 +122,7 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
         raise ValueError(
             "model.lora: peft is not installed; install olmrl[lora] or set model.lora to null"
         ) from error
-    layers = [f".{name}" for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    unknown = [t for t in lora.target_modules if not any(x.endswith(f".{t}") for x in layers)]
-    if unknown:
-        raise ValueError(
-            f"model.lora.target_modules: the model has no linear layer {', '.join(unknown)}"
-        )
+    _check_targets(model, lora.target_modules)
     try:
         model.add_adapter(
             peft.LoraConfig(
@@ -172,7 +135,22 @@ def add_adapters(model: Any, lora: LoraConfig) -> None:
             )
         )
     except ValueError as error:
-        raise ValueError(f"model.lora.target_modules: {_first_line(error)}") from error
+        raise ValueError(f"model.lora.target_modules: {first_line(error)}") from error
+
+
+def _check_targets(model: Any, targets: tuple[str, ...]) -> None:
+    known = family_of(model.config)
+    linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    # the learner computes with the head's weight alone, and engines may tie it to the embedding
+    fit = [name for name in linear if known.part_of(f"{name}.weight") != "head"]
+    unknown = [t for t in targets if not any(f".{name}".endswith(f".{t}") for name in fit)]
+    if unknown or not targets:
+        names = sorted({name.rpartition(".")[2] for name in fit})
+        raise ValueError(
+            f"model.lora.target_modules: no linear layer that can be adapted is called "
+            f"{', '.join(unknown) or '()'}; allowed: "
+            + ", ".join(name for name in names if not name.isdigit())
+        )
 
 
 def vision_is_frozen(model: Any) -> bool:
@@ -232,9 +210,3 @@ def _with_adapter(
     down = materialise(layer.lora_A[adapter].weight, None)
     up = materialise(layer.lora_B[adapter].weight, None)
     return adapters.merged(weight, down, up, layer.scaling[adapter])
-
-
-def _first_line(error: BaseException) -> str:
-    """The first non-empty line of an error's text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

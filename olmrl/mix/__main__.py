@@ -8,6 +8,8 @@ import importlib
 import sys
 from typing import Any
 
+from olmrl.errors import sentence
+
 VERBS = {
     "render": "PDF pages to PNG or WEBP images",
     "sample": "crawl list of PDFs to single-page PDFs: a seeded, filtered sample",
@@ -61,17 +63,11 @@ def main(given: list[str] | None = None, prog: str = "python -m olmrl.mix") -> i
         code = module.run(options)
         return int(code or 0)
     except (ValueError, OSError) as error:
-        print(f"olmrl.mix {verb}: {_sentence(error)}", file=sys.stderr)
+        print(f"olmrl.mix {verb}: {sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"olmrl.mix {verb}: stopped; run the same command again to continue", file=sys.stderr)
         return 130
-
-
-def _sentence(error: ValueError | OSError) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
 
 
 if __name__ == "__main__":

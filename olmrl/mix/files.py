@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-import json
 import os
 import re
 import tempfile
@@ -67,8 +66,7 @@ def write_text(path: str, text: str, *, durable: bool = False) -> None:
 
 def write_json(path: str, value: Any, *, durable: bool = False) -> None:
     """Write a JSON file to be read by people too (see `write`)."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write(path, text.encode("utf-8"), durable=durable)
+    write(path, storage.json_bytes(value, indent=2), durable=durable)
 
 
 def write_lines(path: str, lines: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -47,18 +46,24 @@ def scan_some(root: str) -> list[Pair]:
 def write(folder: str, pair_id: str, text: str, pdf: bytes | str) -> None:
     """Write a pair, the PDF first, so that a markdown file always has its PDF.
 
+    Text that cannot be encoded leaves neither.
+
     Args:
         folder: Root of the pairs.
         pair_id: Relative name (checked by `files.safe_relative`).
         text: The whole markdown file.
         pdf: Its bytes, or the path of a PDF to link (local) or copy.
+
+    Raises:
+        UnicodeEncodeError: the text has a lone surrogate.
     """
     base = files.join_inside(folder, pair_id)
+    markdown = text.encode("utf-8")
     if isinstance(pdf, bytes):
         files.write(base + ".pdf", pdf)
     else:
         files.place(pdf, base + ".pdf")
-    files.write_text(base + ".md", text)
+    files.write(base + ".md", markdown)
 
 
 def read_urls(root: str) -> dict[str, str]:
@@ -81,4 +86,4 @@ def read_urls(root: str) -> dict[str, str]:
 
 def json_line(value: object) -> str:
     """One compact JSON line (without its newline)."""
-    return json.dumps(value, ensure_ascii=False)
+    return storage.json_bytes(value).decode("utf-8").removesuffix("\n")

@@ -1,4 +1,4 @@
-"""What mix does with a PDF or a page image; every function runs in a child process (`pdf_child`).
+"""What mix does with a PDF or a page image; every function runs in a child process (`data.fence`).
 
 The first argument names the file; all arguments and results can be pickled. Bad files raise
 `BadPage` (data.render).
@@ -18,7 +18,16 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_raw
 from PIL import Image
 
-from olmrl.data.render import BadPage, open_pdf, render_page
+from olmrl.data.fence import untrusted
+from olmrl.data.render import (
+    BadPage,
+    flatten,
+    has_widgets,
+    load_page_of,
+    open_pdf,
+    page_box,
+    render_page,
+)
 
 PNG_LEVEL = 3
 """zlib level of page PNGs: for rendered text, the fastest and the smallest of 1 to 9."""
@@ -88,8 +97,10 @@ def cut_pages(path: str, pages: tuple[int, ...]) -> dict[int, bytes]:
 
 
 def _cut(document: pdfium.PdfDocument, path: str, page: int) -> bytes:
-    if not 1 <= page <= len(document):
-        raise BadPage(path, page, f"page number out of range, the PDF has {len(document)}")
+    loaded = load_page_of(document, path, page)
+    if has_widgets(loaded):
+        # the form, which says how fields look, stays behind
+        flatten(document, loaded, page)
     single = pdfium.PdfDocument.new()
     try:
         single.import_pages(document, [page - 1])
@@ -117,25 +128,28 @@ def _without_stamp(data: bytes) -> bytes:
 def page_text(path: str, page: int) -> str:
     """The text layer of one page."""
     with open_pdf(path, page) as document:
-        if not 1 <= page <= len(document):
-            raise BadPage(path, page, f"page number out of range, the PDF has {len(document)}")
-        return str(document[page - 1].get_textpage().get_text_bounded())
+        return text_of(load_page_of(document, path, page))
+
+
+def text_of(page: pdfium.PdfPage) -> str:
+    """The text layer of a loaded page."""
+    return str(page.get_textpage().get_text_bounded())
 
 
 def page_size(path: str) -> tuple[float, float]:
     """Width and height in points of the first page, as displayed."""
     with open_pdf(path) as document:
-        width, height = document[0].get_size()
-        return float(width), float(height)
+        return page_box(load_page_of(document, path, 1))
 
 
-def has_text_fields(document: pdfium.PdfDocument) -> bool:
+def has_text_fields(document: pdfium.PdfDocument, path: str) -> bool:
     """Whether any page has a text field to fill in."""
     if document.get_formtype() == pdfium_raw.FORMTYPE_NONE:
         return False
     document.init_forms()
     form = document.formenv
-    return any(_page_has_field(form, document[index]) for index in range(len(document)))
+    pages = (load_page_of(document, path, number + 1) for number in range(len(document)))
+    return any(_page_has_field(form, page) for page in pages)
 
 
 def _page_has_field(form: pdfium.PdfFormEnv | None, page: pdfium.PdfPage) -> bool:
@@ -179,7 +193,7 @@ def image_to_pdf(name: str, data: bytes) -> bytes:
     Raises:
         BadPage: not an image, too many pixels, or several frames.
     """
-    try:
+    with untrusted(name, 1, "not a readable image"):
         with Image.open(io.BytesIO(data)) as image:
             frames = getattr(image, "n_frames", 1)
             kind = image.format
@@ -197,8 +211,6 @@ def image_to_pdf(name: str, data: bytes) -> bytes:
                 rotation=img2pdf.Rotation.ifvalid,
             )
         )
-    except (OSError, SyntaxError, Image.DecompressionBombError, img2pdf.ImageOpenError) as error:
-        raise BadPage(name, 1, f"not a readable image ({error})") from error
 
 
 def _as_jpeg(image: Image.Image) -> bytes:

@@ -2,7 +2,7 @@
 
 The rules are in docs/formats.md#filtering-pdfs.
 
-Runs in child processes (`pdf_child`); the language models load with the first text that needs them.
+Runs in child processes (`data.fence`); language models load with the first text that needs them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pypdfium2 as pdfium
 from lingua import LanguageDetector, LanguageDetectorBuilder
 
 from olmrl import storage
-from olmrl.data.render import BadPage, open_pdf
+from olmrl.data.render import BadPage, load_page_of, open_pdf
 from olmrl.mix import files, pdf
 
 MAX_PDF_BYTES = 512 << 20
@@ -90,19 +90,19 @@ def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int)
         sha1 = hashlib.sha1(storage.read_bytes(local), usedforsecurity=False).hexdigest()
         with open_pdf(local) as document:
             count = len(document)
-            reason = rejection(document, rules) if rules else None
+            reason = rejection(document, local, rules) if rules else None
         if reason:
             raise BadPage(path, 0, reason)
         chosen = pdf.choose_pages(count, first, most, f"{seed} {sha1}")
         return Sampled(sha1, count, pdf.cut_pages(local, chosen))
 
 
-def rejection(document: pdfium.PdfDocument, rules: Rules) -> str | None:
+def rejection(document: pdfium.PdfDocument, path: str, rules: Rules) -> str | None:
     """Why the rules reject a PDF, or None."""
-    if not rules.forms and pdf.has_text_fields(document):
+    if not rules.forms and pdf.has_text_fields(document, path):
         return "has a form to fill in"
-    pages = range(min(TEXT_PAGES, len(document)))
-    text = "\n".join(document[i].get_textpage().get_text_bounded() for i in pages)
+    numbers = range(1, min(TEXT_PAGES, len(document)) + 1)
+    text = "\n".join(pdf.text_of(load_page_of(document, path, number)) for number in numbers)
     if len(text) < MIN_CHARACTERS:
         return None
     if sum(map(str.isalpha, text)) / len(text) < MIN_LETTERS:

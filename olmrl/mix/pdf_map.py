@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from olmrl.mix.pdf_child import DEADLINE_S, Call, PdfPool, outcome_of
+from olmrl.data.fence import DEADLINE_S
+from olmrl.mix.pdf_child import Call, PdfPool, outcome_of
 from olmrl.mix.run import in_order
 
 

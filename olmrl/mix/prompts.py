@@ -89,7 +89,7 @@ def fill(template: str, width: int, height: int) -> str:
 
 def _read(path: str) -> str:
     try:
-        return storage.read_text(path)
+        return storage.read_document(path)
     except OSError as error:
         raise ValueError(f"prompt file {path}: cannot be read ({error.strerror})") from error
 

@@ -90,6 +90,8 @@ def from_answer(value: dict[str, Any], turn: Turn) -> PageResponse:
     if isinstance(rotation, bool) or not isinstance(rotation, int):
         raise BadAnswer("malformed", f"rotation_correction is {rotation!r}")
     text = value["natural_text"]
+    if isinstance(text, str) and not is_unicode(text):
+        raise BadAnswer("malformed", "natural_text is not valid Unicode (a lone surrogate)")
     try:
         return PageResponse(
             primary_language=language(value["primary_language"]),
@@ -101,6 +103,15 @@ def from_answer(value: dict[str, Any], turn: Turn) -> PageResponse:
         )
     except (ValueError, TypeError) as error:
         raise BadAnswer("malformed", str(error)) from error
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written at all: JSON's escapes allow halves of surrogate pairs."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def language(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import threading
@@ -81,7 +80,7 @@ class MarkFile:
         value = {"id": page_id, "verdict": mark.verdict, "reason": mark.reason}
         with self.lock:
             with open(self.path, "ab") as stream:
-                stream.write(json.dumps(value, ensure_ascii=False).encode("utf-8") + b"\n")
+                stream.write(storage.json_bytes(value))
                 stream.flush()
                 os.fsync(stream.fileno())
             self.marks.pop(page_id, None)

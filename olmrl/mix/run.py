@@ -178,6 +178,12 @@ def _tidy(value: float) -> float:
     return int(value) if float(value).is_integer() else round(value, 6)
 
 
+def unencodable(error: UnicodeEncodeError) -> str:
+    """Why a text cannot be written."""
+    found = error.object[error.start : error.start + 1]
+    return f"its text is not valid Unicode (lone surrogate {found!a} at {error.start})"
+
+
 def _guarded(work: Callable[[], Outcome]) -> Outcome:
     try:
         return work()
@@ -185,6 +191,8 @@ def _guarded(work: Callable[[], Outcome]) -> Outcome:
         return Outcome("skipped", str(skip))
     except Fail as fail:
         return Outcome("failed", str(fail))
+    except UnicodeEncodeError as error:
+        return Outcome("failed", unencodable(error))
 
 
 def process(

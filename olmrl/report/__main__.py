@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from olmrl import storage
+from olmrl.errors import sentence
 from olmrl.run.directory import RunDirectory
 
 
@@ -24,12 +25,16 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
     # Deferred: drawing takes two seconds of CPU to load.
     from olmrl.report.run import compare, write
 
-    if arguments.compare:
-        storage.write_text(arguments.output, compare(directories))
-        print(arguments.output)
-    else:
-        for directory in directories:
-            print(write(directory))
+    try:
+        if arguments.compare:
+            storage.write_text(arguments.output, compare(directories))
+            print(arguments.output)
+        else:
+            for directory in directories:
+                print(write(directory))
+    except (ValueError, OSError) as error:
+        print(f"olmrl.report: {sentence(error)}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -17,6 +17,7 @@ import torch
 
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
+from olmrl.models.loading import load_network
 from olmrl.models.pixels import normalise
 from olmrl.rollout.engine import Engine, InFlight
 from olmrl.rollout.requests import Generated, OpenGroup
@@ -73,10 +74,10 @@ class HfEngine(Engine):
     ) -> None:
         super().__init__(encoder, config)
         self._device = torch.device(device or _best_device())
-        model: Any = encoder.family.model_class().from_pretrained(
+        model = load_network(
             encoder.model_path,
+            "model.path",
             dtype=getattr(torch, config.dtype),
-            attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
         )
         self._model = model.to(self._device).eval().requires_grad_(False)

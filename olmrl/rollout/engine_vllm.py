@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,8 +37,10 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from olmrl.config.schema import RolloutConfig
 from olmrl.data.encode import Encoder
 from olmrl.models.pixels import normalise
+from olmrl.models.weight_files import check_loadable
 from olmrl.rollout.engine import BASE_VERSION, Engine, InFlight
 from olmrl.rollout.requests import Generated, GenerationFailure, OpenGroup
+from olmrl.rollout.vllm_loader import LOAD_FORMAT
 from olmrl.rollout.vllm_worker import SEED
 from olmrl.types import (
     Completion,
@@ -357,6 +360,8 @@ def engine_arguments(
         "worker_extension_cls": "olmrl.rollout.vllm_worker.WorkerExtension",
         "weight_transfer_config": WeightTransferConfig(backend=backend),
     }
+    if os.path.isdir(encoder.model_path) and check_loadable(encoder.model_path):
+        arguments["load_format"] = LOAD_FORMAT
     if config.kv_cache_gb is not None:
         arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gb * 2**30)
     if current_platform.is_cpu():

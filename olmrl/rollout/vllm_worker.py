@@ -13,10 +13,11 @@ from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
 from olmrl.rollout.sampling import draw, uniforms
+from olmrl.rollout.vllm_loader import LOAD_FORMAT
 from olmrl.weight_sync import vllm_backend
 from olmrl.weight_sync.checksum import Checksums, tensor_hash
 
-assert vllm_backend.BACKEND  # imported for the registration it does
+assert vllm_backend.BACKEND and LOAD_FORMAT  # imported for the registrations they do
 
 SEED = "olmrl_seed"
 """Key of a completion's seed among the extra arguments of its request; vLLM's own `seed` would make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from olmrl.data.fence import costs_a_reader
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
 from olmrl.data.tally import excess_bad
@@ -32,7 +33,13 @@ class BadPages:
         self._max_fraction = max_fraction
         self._title = title
         self._ids = {(source.pdf_path, source.page_number): source.page_id for source in sources}
-        self._found = self._ids.keys() & {bad_page_place(row) for row in directory.bad_pages()}
+        listed = {bad_page_place(row): row["reason"] for row in directory.bad_pages()}
+        self._found = self._ids.keys() & listed.keys()
+        self.not_again = {
+            place: listed[place] for place in self._found if costs_a_reader(listed[place])
+        }
+        """Pages with their reasons that crashed or held up a reader before; a stream leaves them
+        alone."""
 
     def __len__(self) -> int:
         """Number of bad pages."""

@@ -21,7 +21,9 @@ from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.changes import config_changes
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
-from olmrl.errors import RunStopped
+from olmrl.errors import RunStopped, sentence
+from olmrl.models.files import model_config
+from olmrl.models.weight_files import check_loadable, check_trainable
 from olmrl.run.directory import RunDirectory
 from olmrl.run.lock import RunLock
 from olmrl.run.quiet import quiet_libraries
@@ -90,6 +92,7 @@ def run_command(
                 raise refusal
             return 0
         require_folders(config)
+        _check_model(config.model.path)
         plan = planner(config)
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
@@ -99,7 +102,7 @@ def run_command(
             return start(config, plan, directory)
     except (ConfigError, cluster.PlanError) as error:
         return complain(name, error, 2)
-    except (ValueError, RunStopped) as error:
+    except (ValueError, RunStopped, OSError) as error:
         return complain(name, error, 1)
     except KeyboardInterrupt:
         return complain(name, RunStopped("interrupted; --resume auto continues the run"), 130)
@@ -107,7 +110,7 @@ def run_command(
 
 def complain(name: str, error: Exception, code: int) -> int:
     """Print an error as the command's own sentence; returns the exit code."""
-    sys.stderr.write(f"olmrl.{name}: {error}\n")
+    sys.stderr.write(f"olmrl.{name}: {sentence(error)}\n")
     return code
 
 
@@ -127,6 +130,23 @@ def require_folders(config: GrpoConfig | SftConfig) -> None:
     for key, path in _folders(config):
         if path is not None and not storage.is_remote(path) and not os.path.exists(path):
             raise ConfigError(f"{key}: {path}: no such folder")
+
+
+def _check_model(path: str) -> None:
+    """Check a local model's files by their headers, before anything is loaded.
+
+    Raises:
+        ConfigError: weights are missing, damaged, quantised or an adapter's (names the file).
+    """
+    if not os.path.isdir(path):
+        return
+    try:
+        prefix = check_loadable(path)
+        check_trainable(path, model_config(path))
+    except ValueError as error:
+        raise ConfigError(f"model.path: {error}") from error
+    if prefix:
+        sys.stdout.write(f"model.path: names of tensors are read without their {prefix!r}\n")
 
 
 def _folders(config: GrpoConfig | SftConfig) -> list[tuple[str, str | None]]:
@@ -151,7 +171,7 @@ def _prepare(
 ) -> None:
     """Make or reopen the run directory."""
     text = dump(config)
-    if not directory.started:
+    if not directory.has_results:
         directory.create(text)
         return
     if arguments.resume == "never":

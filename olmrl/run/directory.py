@@ -19,6 +19,9 @@ from olmrl import storage
 from olmrl.metrics import read_rows
 from olmrl.types import Page, PromptGroup, Rollout, UInt8Array
 
+_BAD, _DROPPED, _GROUPS = "bad_pages.jsonl", "dropped_pages.jsonl", "dropped_groups.jsonl"
+_LISTINGS = (_BAD, _DROPPED, _GROUPS)
+
 
 class _Listing:
     """A JSONL file that lists each thing once, across resumes; safe for many threads."""
@@ -55,14 +58,19 @@ class RunDirectory:
         self.metrics = self.path / "metrics.jsonl"
         self.steps = self.path / "steps.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.found = self.path / "pages_found.json"
         self.report = self.path / "report.html"
-        self._bad = _Listing(self.path / "bad_pages.jsonl", bad_page_place)
-        self._dropped = _Listing(
-            self.path / "dropped_pages.jsonl", itemgetter("path", "page", "rule")
-        )
+        self._bad = _Listing(self.path / _BAD, bad_page_place)
+        self._dropped = _Listing(self.path / _DROPPED, itemgetter("path", "page", "rule"))
 
     def create(self, config_text: str) -> None:
-        """Make the folder and write the resolved configuration."""
+        """Make the folder and write the resolved configuration.
+
+        What a start that came to nothing has listed is removed.
+        """
+        if not self.has_results:
+            for file in _LISTINGS:
+                (self.path / file).unlink(missing_ok=True)
         for name in ("rollouts", "evaluations", "pages", "checkpoints"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         storage.write_text(self.path / "config.yaml", config_text)
@@ -71,6 +79,12 @@ class RunDirectory:
     def started(self) -> bool:
         """Whether a run has written here."""
         return (self.path / "config.yaml").exists()
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a run got further than its start: it measured, or saved weights."""
+        measured = self.metrics.exists() and self.metrics.stat().st_size > 0
+        return measured or any(self.checkpoints.glob("step-*"))
 
     def wandb_id(self) -> str:
         """Id of this run at W&B, the same after a resume."""
@@ -110,7 +124,7 @@ class RunDirectory:
     def dropped_group(self, group_id: str, reason: str, detail: str) -> None:
         """List a prompt group that could not be generated or scored."""
         row = {"group_id": group_id, "reason": reason, "detail": detail}
-        _append(self.path / "dropped_groups.jsonl", row)
+        _append(self.path / _GROUPS, row)
 
     def bad_pages(self) -> list[dict[str, Any]]:
         """Pages listed so far, each once."""
@@ -177,8 +191,8 @@ def bad_page_place(row: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with path.open("ab") as stream:
+        stream.write(storage.json_bytes(row))
 
 
 def rollout_row(rollout: Rollout) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def run_session(
     try:
         runner(config, directory, console)
     finally:
+        stop.ended()
         console.close()
     if not stop.requested():
         return 0

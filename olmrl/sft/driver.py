@@ -146,7 +146,7 @@ class SftDriver(Driver[FeedView]):
         seed = self._config.training.seed(self._config.run)
         max_tokens = self._config.data.max_tokens
         stream = OrderedStream(
-            ExampleWork(self._train, self._encoder, max_tokens, seed),
+            ExampleWork(self._train, self._encoder, max_tokens, seed, self._bad.not_again),
             seed=seed,
             start_epoch=progress.position[0],
             start_index=progress.position[1],
@@ -200,7 +200,12 @@ class SftDriver(Driver[FeedView]):
         for pages in self._evaluation:
             channel = f"eval/{pages.name}/{step}"
             stream = OrderedStream(
-                ExampleWork(pages, self._encoder, self._config.data.max_tokens),
+                ExampleWork(
+                    pages,
+                    self._encoder,
+                    self._config.data.max_tokens,
+                    not_again=self._bad.not_again,
+                ),
                 seed=None,
                 epochs=1,
                 prefetch=self._config.data.prefetch_pages,

@@ -5,6 +5,9 @@ page pairs -> Ray Data (steps, encode) -> StepFeed -> LearnerWorker x M
 
 from __future__ import annotations
 
+from collections import Counter
+
+from olmrl import storage
 from olmrl.cluster import operations
 from olmrl.config import SftConfig
 from olmrl.data.encode import EncoderSpec
@@ -43,6 +46,10 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)
     for _, page in pages.bad:
         bad.list(page)
+    console.say(str(pages.found))
+    for reason, count in Counter(page.reason for _, page in pages.bad).most_common(3):
+        console.say(f"  {count} refused: {reason}")
+    storage.write_json(directory.found, pages.found._asdict())
     to_read = sample_pages(config, pages.evaluation)
     count = len(pages.train.items)
     total = total_steps(config, [not rule for rule in pages.foreseen])

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from olmrl.errors import sentence
 from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
 
@@ -171,7 +172,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
         verbs = {"pages": _pages, "model": _model, "tests": _tests, "from-html": _from_html}
         print(verbs[options.verb](options))
     except (ValueError, OSError) as error:
-        print(f"olmrl.synth {options.verb}: {error}", file=sys.stderr)
+        print(f"olmrl.synth {options.verb}: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -26,6 +26,11 @@ _MARKER = re.compile(
 _NUMBER = re.compile(r"\d[\d.,:/%\-]*\d")
 _COMMAND = re.compile(r"\\[a-zA-Z]+|\\.")
 _SUBSTITUTES = "xkqzwvj7395"
+_NAMED = (
+    *("alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "pi", "rho"),
+    *("sigma", "tau", "phi", "psi", "omega", "Gamma", "Delta", "Sigma", "Phi", "Omega"),
+)
+"""Letters that are commands."""
 
 
 @dataclass(frozen=True)
@@ -169,21 +174,34 @@ def _relations(grid: Table, cell: Cell) -> dict[str, Cell]:
 
 
 def math(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
-    """Each formula; the corruption changes one letter or digit of it."""
+    """Each formula; the corruption changes one letter or digit of it, or else a named letter.
+
+    A formula with nothing to change is proposed too, so that it is counted among the rejected.
+    """
     formulas = [formula for formula in page.formulas if len(formula) > 2]
     rng.shuffle(formulas)
     for formula in formulas:
-        spots = _changeable(formula)
-        if spots:
-            spot = rng.choice(spots)
-            other = rng.choice([c for c in _SUBSTITUTES if c not in formula] or ["z"])
-            changed = formula[:spot] + other + formula[spot + 1 :]
-            test = {
-                "type": "math",
-                "math": formula,
-                "ignore_dollar_delimited": not page.dollar_math,
-            }
-            yield Candidate(test, body.replace(formula, changed))
+        test = {
+            "type": "math",
+            "math": formula,
+            "ignore_dollar_delimited": not page.dollar_math,
+        }
+        yield Candidate(test, body.replace(formula, _changed(formula, rng)))
+
+
+def _changed(formula: str, rng: random.Random) -> str:
+    """The formula with another letter or digit, or another named letter; itself without any."""
+    spots = _changeable(formula)
+    if spots:
+        spot = rng.choice(spots)
+        other = rng.choice([c for c in _SUBSTITUTES if c not in formula] or ["z"])
+        return formula[:spot] + other + formula[spot + 1 :]
+    named = [m for m in _COMMAND.finditer(formula) if m[0][1:] in _NAMED]
+    others = [name for name in _NAMED if f"\\{name}" not in formula]
+    if not named or not others:
+        return formula
+    letter = rng.choice(named)
+    return f"{formula[: letter.start()]}\\{rng.choice(others)}{formula[letter.end() :]}"
 
 
 def _changeable(formula: str) -> list[int]:

@@ -131,10 +131,10 @@ def _read_page(stem: str, name: str, files: set[str]) -> TruePage:
     marked: tuple[str, ...] = ()
     truth = None
     if f"{stem}.html" in files:
-        page = read_html(storage.read_text(f"{stem}.html"))
+        page = read_html(storage.read_document(f"{stem}.html"))
         truth, marked = page.markdown, page.furniture
     if f"{stem}.md" in files:
-        truth = storage.read_text(f"{stem}.md")
+        truth = storage.read_document(f"{stem}.md")
     assert truth is not None
     return TruePage(
         name=PurePosixPath(name).as_posix(),

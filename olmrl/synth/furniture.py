@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from rapidfuzz import fuzz
 
-from olmrl.data.render import open_pdf
+from olmrl.data import fence
+from olmrl.data.render import load_page_of, open_pdf
 from olmrl.markup.text import normalize
 
 _BAND = 0.10
@@ -33,8 +34,13 @@ def margin_lines(pdf_path: str) -> tuple[str, ...]:
     Raises:
         BadPage: the PDF cannot be read.
     """
-    with open_pdf(pdf_path) as document:
-        page = document[0]
+    lines: tuple[str, ...] = fence.call(_margin_lines, pdf_path, 1)
+    return lines
+
+
+def _margin_lines(pdf_path: str, page_number: int) -> tuple[str, ...]:
+    with open_pdf(pdf_path, page_number) as document:
+        page = load_page_of(document, pdf_path, page_number)
         height = page.get_height()
         text = page.get_textpage()
         lines: dict[int, list[tuple[float, str]]] = {}

@@ -67,6 +67,10 @@ def read_html(source: str) -> HtmlPage:
     return HtmlPage(front_matter.format(response), furniture)
 
 
+_TITLES = ("h1", "h2")
+"""A title in a page's header is what the page says, as the public code has it."""
+
+
 def _classes(element: HtmlElement) -> set[str]:
     return set((element.get("class") or "").split())
 
@@ -93,7 +97,9 @@ def _furniture(root: HtmlElement) -> Iterator[str]:
         elif _is_furniture(element):
             leaves = [e for e in element.iter() if e.tag in _LEAVES and not _has_leaf(e)]
             for leaf in leaves or [element]:
-                if not any(_is_footnote(e) for e in (leaf, *leaf.iterancestors())):
+                around = (leaf, *leaf.iterancestors())
+                title = any(e.tag in _TITLES for e in (*around, *leaf.iterdescendants()))
+                if not title and not any(_is_footnote(e) for e in around):
                     lines = leaf.text_content().strip().splitlines()
                     if lines:
                         yield " ".join(lines[0].split())

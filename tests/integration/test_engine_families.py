@@ -19,6 +19,7 @@ from engine_driver import (
     page,
     start_driver,
 )
+from safetensors.torch import load_file, save_file
 
 from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import make_model
@@ -26,6 +27,8 @@ from olmrl.types import SamplingSpec
 from olmrl.weight_sync import checksum
 
 FURTHER = [name for name in FAMILIES if name != "qwen2_5_vl"]
+WRAPPED = "qwen2_vl"
+"""The family whose names carry the prefix of a wrapper."""
 PAGES = (page(3), page(4, 300, 170))
 
 
@@ -33,7 +36,12 @@ PAGES = (page(3), page(4, 300, 170))
 def model_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = ["a page of words, a table and 1 2 3 numbers"] * 5
     folder = tmp_path_factory.mktemp("families") / request.param
-    return make_model(texts, folder, vocab_size=320, family=request.param)
+    made = make_model(texts, folder, vocab_size=320, family=request.param)
+    if request.param == WRAPPED:
+        weights = made / "model.safetensors"
+        wrapped = {f"module.{name}": tensor for name, tensor in load_file(weights).items()}
+        save_file(wrapped, weights, {"format": "pt"})
+    return made
 
 
 def gaps(driver: Driver, reference: Reference) -> np.ndarray:

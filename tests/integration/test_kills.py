@@ -1,6 +1,8 @@
 """Whole runs that are killed at seeded random points and continued (the ledger's promise, live)."""
 
+import os
 import random
+import signal
 import time
 
 import pytest
@@ -135,3 +137,14 @@ def test_engines_that_sleep_while_the_learner_works_change_nothing(
     assert_same_run(shared, whole, ["loss/policy", "reward/mean", "policy/grad_norm"])
     events = (shared / "logs" / "driver-0.jsonl").read_text()
     assert events.count("engines sleep") == events.count("engines wake") == STEPS
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_ends_the_run_and_it_resumes(tiny_pages, tiny_model, tmp_path):
+    """Ray's processes get it too, so nothing can be saved: the run must not wait for them."""
+    overrides = sft_overrides(tiny_pages, tiny_model, tmp_path / "run")
+    running = Running("olmrl.sft", [*overrides, "run.epochs=100"])
+    running.wait_for_step(1)
+    os.killpg(running.process.pid, signal.SIGTERM)
+    running.finish(143, timeout_s=60)
+    assert "--resume auto continues" in running.log.read_text()

@@ -67,10 +67,40 @@ def raw_pdf(pages_entries: str, page_entries: str) -> bytes:
         f"<< /Type /Page /Parent 2 0 R /Contents 4 0 R {page_entries} >>".encode(),
         b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
     ]
+    return _assembled(objects)
+
+
+def _assembled(objects: list[bytes]) -> bytes:
+    """A PDF of these objects, the first of them its catalog."""
     out, offsets = b"%PDF-1.4\n", []
     for number, body in enumerate(objects, start=1):
         offsets.append(len(out))
         out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = b"xref\n0 5\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % o for o in offsets)
-    trailer = b"trailer << /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(out)
+    size = len(objects) + 1
+    table = b"xref\n0 %d\n0000000000 65535 f \n" % size
+    table += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    trailer = b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, len(out))
     return out + table + trailer
+
+
+def field_pdf(form: bool, xfa: bool = False) -> bytes:
+    """A page of 100 x 200 points with a text field whose appearance is a black square of 50 x 50.
+
+    Args:
+        form: whether the document has the form that the field belongs to.
+        xfa: whether the form has an XFA entry.
+    """
+    look = b"0 0 50 50 re f"
+    entry = b"/XFA (x) " if xfa else b""
+    tree = b"/AcroForm << %s/Fields [5 0 R] >>" % entry if form else b""
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R %s >>" % tree,
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 /MediaBox [0 0 100 200] >>",
+        b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Annots [5 0 R] >>",
+        b"<< /Length 0 >>\nstream\n\nendstream",
+        b"<< /Type /Annot /Subtype /Widget /FT /Tx /T (a) /V (x) /F 4 /Rect [10 10 60 60] "
+        b"/AP << /N 6 0 R >> >>",
+        b"<< /Type /XObject /Subtype /Form /BBox [0 0 50 50] /Length %d >>\nstream\n%s\nendstream"
+        % (len(look), look),
+    ]
+    return _assembled(objects)

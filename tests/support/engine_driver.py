@@ -33,7 +33,9 @@ class Reference:
     """The model in plain transformers, and what it thinks of a completion."""
 
     def __init__(self, path: Path) -> None:
-        self.model = AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float32)
+        self.model = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=torch.float32, key_mapping={r"^module\.": ""}
+        )
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.images = AutoImageProcessor.from_pretrained(path, backend="pil")
         end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")

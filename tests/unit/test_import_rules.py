@@ -32,7 +32,7 @@ ALLOWED = {
     "checkpoint": GROUND,
     "export": GROUND | {"config", "models", "data", "checkpoint"},
     "cluster": GROUND | {"config", "models"},
-    "run": GROUND | {"config", "data", "checkpoint", "export", "cluster", "learner"},
+    "run": GROUND | {"config", "models", "data", "checkpoint", "export", "cluster", "learner"},
     "report": GROUND | {"run"},
     "evaluation": GROUND
     | {"config", "markup", "data", "bench", "rewards", "weight_sync", "rollout", "export", "run"},

@@ -69,3 +69,63 @@ def test_remote_paths_work_through_fsspec():
     assert '"x": 1' in storage.read_text("memory://box/a.json")
     with pytest.raises(ValueError, match="nope://"):
         storage.read_bytes("nope://x/y")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"---\na: 1\n---\n\xc3\xa9\n",
+        b"\xef\xbb\xbf---\r\na: 1\r\n---\r\n\xc3\xa9\r\n",
+        b"---\ra: 1\r---\r\xc3\xa9\r",
+        "---\r\na: 1\n---\né\n".encode("utf-16"),
+        "\ufeff---\na: 1\n---\né\n".encode("utf-16-be"),
+        "---\na: 1\n---\né\n".encode("utf-32"),
+    ],
+)
+def test_documents_of_any_editor_read_alike(tmp_path, data):
+    path = tmp_path / "a.md"
+    path.write_bytes(data)
+    assert storage.read_document(path) == "---\na: 1\n---\né\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"caf\xe9", r"a\.md: not UTF-8 text \(byte 3 is 0xE9, perhaps Windows-1252\); save it as"),
+        (b"\x81\xff", r"not UTF-8 text \(byte 0 is 0x81\)"),
+        ("page".encode("utf-16-le"), "not UTF-8 text .* as UTF-16 has"),
+        (b"\xff\xfea", r"not UTF-16 text \(byte 2"),
+    ],
+)
+def test_other_encodings_are_named(tmp_path, data, reason):
+    path = tmp_path / "a.md"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=reason):
+        storage.read_document(path)
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
+def test_only_a_newline_ends_a_json_line(tmp_path, separator):
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": f"a{separator}b"}, {"text": "c"}]
+    storage.write_jsonl(path, rows)
+    assert [row for _, row in storage.read_jsonl(path)] == rows
+    windows = b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(windows)
+    assert [row for _, row in storage.read_jsonl(path)] == rows
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"9" * 5000, b'"\xff"', b"{} {}", b"\xff\xfe"])
+def test_lines_that_no_parser_likes_name_their_place(tmp_path, line):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"1\n" + line + b"\n")
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: not "):
+        list(storage.read_jsonl(path))
+
+
+def test_a_lone_surrogate_in_a_row_is_kept_as_an_escape(tmp_path):
+    rows = [{"text": "caf\u00e9 \ud800"}, {"text": "caf\u00e9"}]
+    storage.write_jsonl(tmp_path / "a.jsonl", rows)
+    assert [row for _, row in storage.read_jsonl(tmp_path / "a.jsonl")] == rows
+    storage.write_json(tmp_path / "a.json", rows[0])
+    assert "\\ud800" in (tmp_path / "a.json").read_text()

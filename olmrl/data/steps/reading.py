@@ -47,7 +47,7 @@ class PDFRenderer(Step):
 
     gives: ClassVar[tuple[str, ...]] = ("image",)
 
-    target_longest_image_dim: Annotated[int, Field(ge=1)] = 1024
+    target_longest_image_dim: Annotated[int, Field(ge=1, le=16_384)] = 1024
     """Pixels of the longer side."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:

@@ -18,7 +18,7 @@ from olmrl.types import EncodedPage, Int64Array, UInt8Array
 
 Kind = Literal["transform", "filter", "augmentation"]
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 """pydantic settings of every step: its fields are its parameters, unknown ones are errors."""
 
 

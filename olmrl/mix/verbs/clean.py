@@ -139,7 +139,7 @@ class Cleaner:
         """
         try:
             image: PageImage = self.pool.call("single_page_image", pair.pdf, self.options.side)
-            transcript = front_matter.strip(storage.read_text(pair.md))
+            transcript = front_matter.strip(storage.read_document(pair.md))
         except (BadPage, ValueError) as error:
             raise Skip(str(error)) from error
         text = prompts.CLEAN_PROMPT.replace("{transcription}", transcript)

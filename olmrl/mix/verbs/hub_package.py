@@ -153,9 +153,10 @@ def usable(pair: pairs.Pair, options: argparse.Namespace) -> pairs.Pair:
         Skip: there is no PDF, or the markdown has no valid front matter.
     """
     try:
-        front_matter.parse(storage.read_text(pair.md))
+        front_matter.parse(storage.read_document(pair.md))
     except ValueError as error:
-        head, _ = front_matter.split(storage.read_text(pair.md)) if _is_text(pair.md) else ({}, "")
+        text = storage.read_document(pair.md) if _is_text(pair.md) else ""
+        head, _ = front_matter.split(text)
         if not any(name in head for name in front_matter.HEAD_FIELDS):
             raise Skip(str(error)) from error
     if not storage.exists(pair.pdf) and options.pdf_root:
@@ -220,7 +221,7 @@ def row_of(
 ) -> dict[str, Any]:
     """The table row of a pair."""
     pair = entry.pair
-    text = storage.read_text(pair.md)
+    text = storage.read_document(pair.md)
     head, body = front_matter.split(text)
     response, _ = response_of({**head, "natural_text": body})
     beyond = {key: value for key, value in head.items() if key not in front_matter.HEAD_FIELDS}

@@ -1,8 +1,11 @@
 """Starting Ray on a machine that is too busy for Ray's own waits."""
 
+import socket
+
 import pytest
 
-from olmrl.cluster.connect import start_patiently
+from olmrl.cluster.connect import connect, start_patiently
+from olmrl.cluster.plan import Plan
 from olmrl.errors import RunStopped
 
 BUSY = "The current node timed out during startup. This could happen because"
@@ -38,3 +41,18 @@ def test_other_failures_are_not_retried():
     with pytest.raises(ValueError, match="no such address"):
         start_patiently(start)
     assert calls == [1]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "[::1]:{port}"])
+def test_an_address_where_nothing_listens_is_a_sentence(address):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = address.format(port=closed.getsockname()[1])
+    with pytest.raises(RunStopped, match=r"RAY_ADDRESS is .*no Ray answers there .*; start Ray"):
+        connect(address, None, Plan((), None), dashboard=False)
+
+
+def test_a_port_that_belongs_to_nobody_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:99999")
+    with pytest.raises(RunStopped, match="no Ray answers there"):
+        connect(None, None, Plan((), None), dashboard=False)

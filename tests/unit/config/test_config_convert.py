@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from olmrl.config import ConfigError, SftConfig, load
 from olmrl.config.__main__ import main
@@ -208,3 +209,22 @@ def test_a_base_model_of_another_family_is_refused(tmp_path, capsys):
     assert "Qwen3.6 models are of a family that olmrl cannot train" in capsys.readouterr().err
     file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"))
     assert main(["convert", str(file)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "chosen"), [("eval_b_loss", "eval/b/loss"), ("eval_other_loss", "eval/loss")]
+)
+def test_a_best_metric_of_no_set_is_replaced_and_said(metric, chosen):
+    steps = "pipeline: [{name: FrontMatterParser}]"
+    values = yaml.safe_load(
+        "model: {name: Qwen/Qwen2.5-VL-7B-Instruct}\n"
+        f"dataset: {{train: [{{root_dir: /a, {steps}}}], eval: [{{root_dir: /x/b, {steps}}}]}}\n"
+        f"training: {{metric_for_best_model: {metric}}}\n"
+    )
+    conversion = convert(values, "a.yaml")
+    assert conversion.values["evaluation"]["best_metric"] == chosen
+    assert any(metric in note for note in conversion.notes) == (chosen == "eval/loss")
+    for number in (".inf", ".nan", "many"):
+        broken = {**values, "training": {"eval_steps": yaml.safe_load(number)}}
+        with pytest.raises(ConfigError, match=r"training\.eval_steps is .* must be a number"):
+            convert(broken, "a.yaml")

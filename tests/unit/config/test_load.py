@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
+from olmrl.config.load import _types_in
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 MINIMAL = ["model.path=m", "data.train=d"]
@@ -135,3 +137,69 @@ def test_evaluation_sets_have_names_of_their_own():
         sft("evaluation.generate={bench: other/loc}")
     with pytest.raises(ConfigError, match="needs pages"):
         sft("data.evaluation=[]", "evaluation.generate={pages: 3}")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("/data/pages #2", "/data/pages #2"),
+        ("2024-01-31", "2024-01-31"),
+        ("010", "010"),
+        ("a: b", "a: b"),
+        ("[x]", "[x]"),
+        ("true", "true"),
+        ("1e3", "1e3"),
+        ("'/quoted #2'", "/quoted #2"),
+        ("C:\\pages", "C:\\pages"),
+        ("s3://bucket/a?b={c}", "s3://bucket/a?b={c}"),
+    ],
+)
+def test_an_override_of_a_text_is_the_text(written, read):
+    config = load(GrpoConfig, None, ["model.path=m", f"data.train={written}"])
+    assert config.data.train == read
+    assert load(GrpoConfig, None, [*MINIMAL, f"data.heldout={written}"]).data.heldout == read
+
+
+def test_an_override_can_unset_a_text():
+    assert load(GrpoConfig, None, [*MINIMAL, "data.heldout=null"]).data.heldout is None
+    with pytest.raises(ConfigError, match=r"data\.train"):
+        load(GrpoConfig, None, ["model.path=m", "data.train="])
+
+
+def test_files_read_numbers_and_names_as_people_write_them(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("model: {path: 2024-01-31}\ndata: {train: d}\nrollout: {group_size: 010}\n")
+    config = load(GrpoConfig, path)
+    assert (config.model.path, config.rollout.group_size) == ("2024-01-31", 10)
+    assert load(GrpoConfig, path, ["rollout.group_size=016"]).rollout.group_size == 16
+
+
+def test_the_home_folder_is_spelt_out_in_every_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/reader")
+    keys = {"model.path": "m", "data.train": "d", "data.heldout": "h", "run.dir": "r"}
+    config = load(GrpoConfig, None, [f"{key}=~/{name}" for key, name in keys.items()])
+    found = [config.model.path, config.data.train, config.data.heldout, config.run.dir]
+    assert found == [f"/home/reader/{name}" for name in keys.values()]
+    pairs = load(SftConfig, None, ["model.path=m", "data.train=[{root: ~/a}]"])
+    assert pairs.data.train[0].root == "/home/reader/a"
+    with pytest.raises(ConfigError, match=r"run\.dir: '~nobody-here/x': no such user"):
+        load(GrpoConfig, None, [*MINIMAL, "run.dir=~nobody-here/x"])
+
+
+def numeric_keys(schema, prefix=()):
+    """Paths of all keys that take a number, sections opened."""
+    for name, field in schema.model_fields.items():
+        kinds = [t for t in _types_in(field.annotation) if isinstance(t, type)]
+        sections = [t for t in kinds if issubclass(t, BaseModel)]
+        if {int, float} & set(kinds) and str not in kinds:
+            yield ".".join((*prefix, name))
+        for section in sections:
+            if "tuple" not in str(field.annotation):
+                yield from numeric_keys(section, (*prefix, name))
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e300", "1" + 30 * "0"])
+@pytest.mark.parametrize("key", sorted(set(numeric_keys(GrpoConfig))))
+def test_no_key_takes_numbers_that_cannot_be_meant(key, value):
+    with pytest.raises(ConfigError, match=key.split(".")[-1]):
+        load(GrpoConfig, None, [*MINIMAL, f"{key}={value}"])

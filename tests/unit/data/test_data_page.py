@@ -164,3 +164,25 @@ def test_folder_without_pairs_says_what_it_holds(tmp_path: Path):
         scan_pairs(str(tmp_path))
     with pytest.raises(ValueError, match="no such folder"):
         scan_pairs(str(tmp_path / "missing"))
+
+
+def test_every_file_of_a_folder_is_counted_once(tmp_path: Path):
+    for name in ("a.pdf", "B.PDF", "c.pdf", "c.PDF", "lone.PDF"):
+        write_pdf(tmp_path / name)
+    for name in ("a.md", "B.md", "c.MD", "README.md"):
+        (tmp_path / name).write_text(HEAD)
+    scan = scan_pairs(str(tmp_path))
+    assert [s.page_id for s in scan.sources] == ["B.PDF::1", "a.pdf::1", "c.pdf::1"]
+    assert [Path(p).name for p in scan.orphans] == ["README.md"]
+    assert [Path(p).name for p in scan.lone_pdfs] == ["c.PDF", "lone.PDF"]
+
+
+WINDOWS = b"\xef\xbb\xbf" + HEAD.replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize("data", [WINDOWS, HEAD.encode("utf-16")])
+def test_references_written_on_windows_are_read(tmp_path: Path, data: bytes):
+    write_pdf(tmp_path / "a.pdf")
+    (tmp_path / "a.md").write_bytes(data)
+    [source] = scan_pairs(str(tmp_path)).sources
+    assert load_page(source, 60).page.reference == HEAD

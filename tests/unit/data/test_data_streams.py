@@ -223,6 +223,12 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
         max_bad_fraction=0.25,
     )
     loaded = load_sets(settings.data, str(tmp_path))
+    found = loaded.found
+    assert (found.pairs, found.refused, found.limited) == (11, 1, 1)
+    judged = zip(loaded.train.items, loaded.foreseen, strict=True)
+    ruled = [item.source.pdf_path for item, rule in judged if rule]
+    assert (found.dropped, found.kept) == (len(set(ruled)), 9 - len(set(ruled)))
+    assert f"{found.kept} kept" in str(found) and "1 refused" in str(found)
     assert len(loaded.train.items) == 5 + 2 * 2
     assert [(s.name, len(s.items)) for s in loaded.evaluation] == [("books", 2)]
     assert [Path(bad.path).name for _, bad in loaded.bad] == ["5.pdf"]

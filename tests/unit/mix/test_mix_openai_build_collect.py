@@ -149,6 +149,8 @@ def test_unusable_answers_are_listed_and_leave_nothing_behind(tmp_path, mix, pdf
         "s3://bucket/x.pdf-3": completion(good),
         "nul\x00byte": completion(good),
         "x" * 400: completion(good),
+        "long-1": completion({**good, "natural_text": "half a pair: \ud800"}),
+        "long-2": completion({**good, "primary_language": "\udfff"}),
     }
     code, retry = collect(mix, tmp_path, pdfs, replies)
     assert code == 1

@@ -157,10 +157,10 @@ def test_a_reader_that_died_between_two_files_blames_neither(hostile):
 
 
 def test_a_reader_that_does_not_start_blames_no_file(hostile, monkeypatch):
-    monkeypatch.setattr("olmrl.mix.pdf_child.START_S", 0.0)
+    monkeypatch.setattr("olmrl.data.fence.START_S", 0.0)
     with PdfPool(1) as pool, pytest.raises(ChildProcessError, match="not started within 0 s"):
         pool.call("read", "fine")
-    monkeypatch.setattr("olmrl.mix.pdf_child.START_S", 60.0)
+    monkeypatch.setattr("olmrl.data.fence.START_S", 60.0)
     dying = "import os\nopen('{0}/starts', 'a').write('.')\n"
     dying += "if os.path.getsize('{0}/starts') <= {1}: os._exit(3)\n"
     customize = hostile / "sitecustomize.py"

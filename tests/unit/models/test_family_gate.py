@@ -141,6 +141,43 @@ def test_adapters_in_both_stacks_get_transformers_own_gradients(known):
     assert_same(gradients_of(strategy.policy.model), gradients)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "lm_head",
+        "embed_tokens",
+        "patch_embed.proj",
+        "norm",
+        "all-linear",
+        "self_attn",
+        "visual",
+        "",
+    ],
+)
+def test_targets_of_adapters_that_nothing_would_train_are_refused(known, target):
+    model = make_family_model(known.model_type)
+    lora = LoraConfig(target_modules=("q_proj", target))
+    with pytest.raises(ValueError, match=r"^model\.lora\.target_modules: .*allowed: .*q_proj"):
+        add_adapters(model, lora)
+
+
+def test_every_adapted_layer_is_trained_sent_and_merged(known):
+    model = make_family_model(known.model_type)
+    with pytest.raises(ValueError, match="allowed: ") as caught:
+        add_adapters(model, LoraConfig(target_modules=()))
+    targets = tuple(str(caught.value).rpartition("allowed: ")[2].split(", "))
+    strategy = strategy_of(model, lora=LoraConfig(rank=2, dropout=0.0, target_modules=targets))
+    off_zero(model)
+    strategy.forward_backward(pack(model, pages(known.model_type)), negative_sum)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in trained.values())
+    layers = {adapters.plain_name(adapters.adapter_part(n)[0]) + ".weight" for n in trained}
+    sent = dict(strategy.named_weights(changing_only=True))
+    assert layers <= sent.keys()
+    before = make_family_model(known.model_type).state_dict()
+    assert all(not torch.equal(sent[name], before[name]) for name in layers)
+
+
 def test_a_row_of_two_pages_equals_the_pages_alone(known):
     model = make_family_model(known.model_type)
     together = pack(model, pages(known.model_type))

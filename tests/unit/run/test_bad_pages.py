@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource
 from olmrl.data.render import BadPage
+from olmrl.data.streams import PageWork
 from olmrl.errors import RunStopped
 from olmrl.run.bad_pages import BadPages
 from olmrl.run.directory import RunDirectory
@@ -53,3 +55,21 @@ def test_a_run_directory_whose_ids_hold_whole_paths_goes_on(directory):
     resumed = BadPages(directory, TRAIN, 0.5)
     resumed.add(BadPage("/train/3.pdf", 1, "broken"))
     assert len(resumed) == 1 and directory.bad_pages() == [row]
+
+
+def test_a_page_that_cost_a_reader_is_not_opened_again_by_a_resumed_run(directory, monkeypatch):
+    bad = BadPages(directory, TRAIN, 1.0)
+    bad.add(BadPage("/train/0.pdf", 1, "crashes the PDF reader (SIGSEGV)"))
+    bad.add(BadPage("/train/1.pdf", 1, "took longer than 120 s"))
+    bad.add(BadPage("/train/2.pdf", 1, "no such file"))  # it may be back
+
+    def opened(source, side):
+        raise BadPage(source.pdf_path, 1, "opened")
+
+    monkeypatch.setattr("olmrl.data.streams.load_page", opened)
+    resumed = BadPages(directory, TRAIN, 1.0)
+    work = PageWork(tuple(TRAIN), 100, EncoderSpec("m"), resumed.not_again)
+    notes = [work(0, k, k).note for k in range(3)]
+    assert [note.reason for note in notes] == [
+        "crashes the PDF reader (SIGSEGV)", "took longer than 120 s", "opened",
+    ]  # fmt: skip

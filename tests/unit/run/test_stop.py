@@ -1,5 +1,8 @@
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -41,3 +44,39 @@ def test_the_grace_period_ends():
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(RunStopped, match=r"SIGTERM: not saved within checkpoint.grace_s=1e-09"):
         stop.requested()
+
+
+NODE = """
+import os, signal, subprocess, sys, time
+from olmrl.run.stop import StopRequest
+raylet = subprocess.Popen([sys.argv[1], "60"])
+time.sleep(0.2)
+stop = StopRequest(grace_s=60)
+stop.install()
+print("ready", flush=True)
+while not (sys.argv[2] == "alone" and stop.requested()):
+    time.sleep(0.05)
+stop.ended()
+raylet.kill()
+raylet.wait()
+time.sleep(2)
+print("saved", flush=True)
+"""
+
+
+@pytest.mark.parametrize("whom", ["group", "alone"])
+def test_a_signal_to_the_whole_group_ends_a_run_whose_ray_is_gone(tmp_path, whom):
+    raylet = tmp_path / "raylet"
+    raylet.symlink_to(shutil.which("sleep"))
+    run = subprocess.Popen(
+        [sys.executable, "-c", NODE, str(raylet), whom],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert run.stdout.readline() == "ready\n"
+    (os.killpg if whom == "group" else os.kill)(run.pid, signal.SIGTERM)
+    out, errors = run.communicate(timeout=60)
+    if whom == "group":
+        assert (run.returncode, out) == (143, "")
+        assert "--resume auto continues" in errors.splitlines()[-1]
+    else:
+        assert (run.returncode, out) == (0, "saved\n") and "Ray was stopped" not in errors

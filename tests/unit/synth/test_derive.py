@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.bench import load_case, load_folder
 from olmrl.data.page import scan_bench
+from olmrl.synth import candidates
 from olmrl.synth.__main__ import main
-from olmrl.synth.derive import derive_folder
+from olmrl.synth.derive import Derived, TruePage, _verified, derive_folder
+from olmrl.synth.html_truth import read_html
+from olmrl.synth.reading import read
 
 HEAD = (
     "---\nprimary_language: {}\nis_rotation_valid: True\nrotation_correction: 0\n"
@@ -248,3 +252,22 @@ def test_mistakes_end_in_one_sentence(tmp_path, capsys, monkeypatch, arguments, 
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("title", ["<h1>Annual Report</h1>", "<div><h2>Annual Report</h2></div>"])
+def test_a_title_in_a_header_is_no_furniture(title):
+    html = f"<html><body><header>{title}<p>Vol. 3</p></header><p>text</p></body></html>"
+    assert read_html(html).furniture == ("Vol. 3",)
+
+
+@pytest.mark.parametrize(
+    ("formula", "gives"),
+    [(r"\alpha + \beta = \gamma", True), (r"\Omega \to \infty", True), (r"\leq \infty", False)],
+)
+def test_formulas_of_commands_alone_give_tests_or_are_counted(formula, gives):
+    body = f"Some words of prose \\( {formula} \\) and more of them."
+    page = TruePage("a", "a.pdf", body, body, (), ())
+    derived = Derived("a")
+    tests = list(_verified("math", candidates.math(body, read(body), Random(0)), page, derived))
+    assert bool(tests) == gives
+    assert derived.rejected.total() == (0 if gives else 1)
