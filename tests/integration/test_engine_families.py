@@ -21,6 +21,7 @@ from engine_driver import (
 )
 from safetensors.torch import load_file, save_file
 
+from olmrl.learner.parity import DEFAULT_MEAN_GAP
 from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import make_model
 from olmrl.types import SamplingSpec
@@ -128,6 +129,6 @@ def test_vllms_own_bfloat16_kernels_compute_the_recurrence(
         named = reference.model.state_dict().items()
         list(checksum.cast_and_count(named, torch.bfloat16, sums, family))
         assert checksum.differences(sums, started.call("checksums"), family) == []
-        found = gaps(started, reference)
-        assert found.mean() <= 0.02
+        # what stops a run; the reference computes in float32
+        assert gaps(started, reference).mean() <= DEFAULT_MEAN_GAP["bfloat16"]
     ray.kill(started.handle)
