@@ -30,6 +30,8 @@ def model_config(model_path: str) -> dict[str, Any]:
     config = _read(model_path, "config.json")
     if config is None:
         raise ValueError(f"{model_path}: no model can be loaded from there (no config.json)")
+    if not isinstance(config, dict):
+        raise ValueError(f"{model_path}: its config.json is {type(config).__name__}, not a mapping")
     family_in(config, model_path)
     return dict(config)
 

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig
 
 from olmrl.models import weight_files
+from olmrl.models.files import model_config
 from olmrl.models.registry import family
 from olmrl.models.weight_files import WeightsError, first_few
 
@@ -28,6 +29,10 @@ def described_network(path: str, key: str, *, trust_remote_code: bool = False) -
     Raises:
         ValueError: no such model, or of no known family.
     """
+    try:
+        model_config(path)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
     try:
         found = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # its checks of a damaged config.json raise what they run into

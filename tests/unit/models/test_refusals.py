@@ -58,7 +58,7 @@ def test_weights_that_are_missing_are_not_drawn_at_random(folder, part):
     kept = {name: tensor for name, tensor in whole.items() if not name.startswith(part)}
     save_file(kept, folder / WEIGHTS, {"format": "pt"})
     count = len(whole) - len(kept)
-    message = rf"{folder.name}' is incomplete: {count} tensors .* first {part}"
+    message = rf"{folder.name}' do not fit its config.json: missing {part}.*{count} in all"
     with pytest.raises(ValueError, match=message):
         load(folder)
 
@@ -68,13 +68,13 @@ def test_weights_of_another_size_are_refused(folder):
     name = next(name for name in sorted(tensors) if name.endswith("mlp.up_proj.weight"))
     tensors[name] = torch.zeros(3, 5)
     save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-    with pytest.raises(ValueError, match=r"1 tensors .* of another size, first .*up_proj\.weight"):
+    with pytest.raises(ValueError, match=r"up_proj\.weight has shape \[3, 5\], the model"):
         load(folder)
 
 
 def test_quantised_weights_are_not_trained(folder):
     change(folder / "config.json", quantization_config={"quant_method": "fp8"})
-    with pytest.raises(ValueError, match=r"are quantised \(fp8\); take the model that they were"):
+    with pytest.raises(ValueError, match="quantised"):
         load(folder)
 
 
