@@ -30,7 +30,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "gpu"))
 from shapes import FAMILY, PUBLISHED, Sizes, build
 
-from olmrl.config.schema import LearnerConfig, ModelConfig
+from olmrl.config.schema import LearnerConfig, ModelConfig, OptimizerConfig
 from olmrl.learner.optim import clip_gradients
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 
@@ -40,13 +40,16 @@ SIZES = Sizes(
     {**WIDE, "vocab_size": 2048, "vision_config": {**WIDE["vision_config"], "depth": 1}}, 6
 )
 MODEL = ModelConfig(path="random", dtype="bfloat16", master_dtype="float32")
-AGREE = 1e-7
-"""Largest difference of a weight after the same steps, at rates below 1e-6."""
+LEARNER = LearnerConfig(
+    use_gpu=False, optimizer=OptimizerConfig(lr=1e-3, schedule="constant", warmup_ratio=0.0)
+)
+AGREE = 1e-6
+"""Largest difference of a weight after the same steps, each of which moves weights by 1e-3."""
 
 
 def make_strategy() -> FsdpStrategy:
     """The learner's, of one language and one vision block; the same at every call."""
-    return build(SIZES, 1, MODEL, LearnerConfig(use_gpu=False), "cpu")
+    return build(SIZES, 1, MODEL, LEARNER, "cpu")
 
 
 def now(strategy: FsdpStrategy) -> dict[str, Callable[[], Any]]:

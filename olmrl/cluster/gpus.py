@@ -131,7 +131,7 @@ def _planned(plan: Plan, role: Role, card: Card) -> tuple[float, str]:
     """Bytes of a GPU that a role takes, 0 if unknown; the key that lowers them."""
     if role.name == ENGINE:
         share = 0.0
-        if isinstance(plan.config, GrpoConfig):
+        if isinstance(plan.config, GrpoConfig) and plan.config.rollout.engine == "vllm":
             share = plan.config.rollout.gpu_memory_utilization
         return share * card.total, "rollout.gpu_memory_utilization"
     return (role.peak + RUNTIME_BYTES if role.peak else 0.0), "learner.token_budget"

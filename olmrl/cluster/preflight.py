@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -44,7 +45,9 @@ def check_gpus(
                 f"{seconds:.0f} s; the cluster has {from_ray(ray.nodes())}; other jobs may be "
                 "using them"
             )
-        found = ray.get([_ask(group, place, role) for place, role in enumerate(wanted)])
+        found: list[GpuFacts] = ray.get(
+            [_ask(group, place, role) for place, role in enumerate(wanted)]
+        )
     finally:
         remove_placement_group(group)
     check_facts(plan, found)
@@ -52,10 +55,10 @@ def check_gpus(
         say(mixed)
 
 
-def _ask(group: PlacementGroup, place: int, role: Role) -> object:
+def _ask(group: PlacementGroup, place: int, role: Role) -> Any:
     """Start a look at the GPUs of one place; its process ends with it and gives them back."""
     strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=place)
-    task = ray.remote(max_calls=1, max_retries=0)(look)
+    task: Any = ray.remote(max_calls=1, max_retries=0)(look)
     options = {"num_cpus": 0, "num_gpus": role.gpus, "scheduling_strategy": strategy}
     return task.options(**options).remote(role.name)
 

@@ -83,6 +83,8 @@ def test_others_may_hold_what_is_not_planned():
     used = dataclasses.replace(H100, free=H100.total * 0.6)
     modest = grpo("rollout.gpu_memory_utilization=0.5")
     check_facts(modest, [facts(cards=(used,)), LEARNER])
+    # transformers takes what it needs, and no share
+    check_facts(grpo("rollout.engine=hf"), [facts(cards=(used,)), LEARNER])
     with pytest.raises(PlanError, match=r"RolloutWorker is planned with 55\.4 GiB"):
         check_facts(grpo("rollout.gpu_memory_utilization=0.7"), [facts(cards=(used,)), LEARNER])
 
