@@ -20,6 +20,10 @@ CONTEXT_BYTES = 1.0 * GIB
 """Assumed: what drivers keep of an idle GPU, and the contexts of those that look at it."""
 
 
+class GpuBusy(PlanError):
+    """Another process holds memory that was planned; it may be about to end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
     """One GPU as CUDA sees it."""
@@ -53,17 +57,18 @@ def check_facts(plan: Plan, found: Sequence[GpuFacts]) -> None:
     """Judge what was found where the plan's GPU processes would stand.
 
     Raises:
-        PlanError: torch or the driver cannot use a GPU, a GPU is a slice, others hold the memory
-            that was planned, or processes that work in step have GPUs of several kinds.
+        PlanError: torch or the driver cannot use a GPU, a GPU is a slice, or processes that work in
+            step have GPUs of several kinds.
+        GpuBusy: others hold the memory that was planned.
     """
     for facts in found:
         _check_torch(plan, facts)
         _check_whole(facts)
+    _check_kinds(found)
     for facts in found:
         role = next(role for role in plan.roles if role.name == facts.role)
         for card in facts.cards:
             _check_free(plan, role, facts.node, card)
-    _check_kinds(found)
 
 
 def mixed_engines(found: Sequence[GpuFacts]) -> str:
@@ -119,7 +124,7 @@ def _check_free(plan: Plan, role: Role, node: str, card: Card) -> None:
     held = card.total - card.free
     if held <= CONTEXT_BYTES or planned <= card.free + CONTEXT_BYTES:
         return
-    raise PlanError(
+    raise GpuBusy(
         f"a {role.name} is planned with {planned / GIB:.1f} GiB of a GPU, but on node {node} "
         f"{card.free / GIB:.1f} of the {card.total / GIB:.1f} GiB of {card.name} are free: other "
         f"processes hold {held / GIB:.1f}; find them there with nvidia-smi and end them, or lower "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,14 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from olmrl.cluster.gpus import Card, GpuFacts, check_facts, mixed_engines
+from olmrl.cluster.gpus import Card, GpuBusy, GpuFacts, check_facts, mixed_engines
 from olmrl.cluster.plan import Plan, Role
 from olmrl.cluster.resources import PlanError, from_ray
 
 _TIMEOUT_S = 60.0
-"""Shortest wait for the GPUs of a plan, in seconds."""
+"""Shortest wait for the GPUs of a plan, and longest for their memory, in seconds."""
+_AGAIN_S = 5.0
+"""Between two looks, in seconds."""
 
 
 def check_gpus(
@@ -37,22 +40,34 @@ def check_gpus(
     if not wanted:
         return
     group = placement_group([role.bundle for role in wanted], strategy="PACK")
-    seconds = max(_TIMEOUT_S, wait_s)
     try:
+        seconds = max(_TIMEOUT_S, wait_s)
         if not group.wait(seconds):
             raise PlanError(
                 f"the run needs {plan.gpus:g} GPUs, and Ray could not give them within "
                 f"{seconds:.0f} s; the cluster has {from_ray(ray.nodes())}; other jobs may be "
                 "using them"
             )
-        found: list[GpuFacts] = ray.get(
-            [_ask(group, place, role) for place, role in enumerate(wanted)]
-        )
+        found = _settled(plan, lambda: [_ask(group, at, role) for at, role in enumerate(wanted)])
     finally:
         remove_placement_group(group)
-    check_facts(plan, found)
     if mixed := mixed_engines(found):
         say(mixed)
+
+
+def _settled(plan: Plan, ask: Callable[[], list[Any]]) -> list[GpuFacts]:
+    """What was found and is as planned; memory may come free while a run before this one ends."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        found: list[GpuFacts] = ray.get(ask())
+        try:
+            check_facts(plan, found)
+        except GpuBusy:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return found
 
 
 def _ask(group: PlacementGroup, place: int, role: Role) -> Any:

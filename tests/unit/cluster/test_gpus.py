@@ -129,6 +129,17 @@ def test_what_torch_says_is_found(monkeypatch):
     assert found.cards == (Card("card 0", 7.0, 5.0), Card("card 1", 7.0, 4.0)) and not found.problem
 
 
+def test_memory_that_a_run_before_still_holds_is_waited_for(monkeypatch):
+    busy = facts("LearnerWorker", cards=(dataclasses.replace(H100, free=3 * GIB),))
+    plan, answers = grpo(), [[busy], [busy], [LEARNER]]
+    monkeypatch.setattr(preflight, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(preflight.ray, "get", lambda asked: asked)
+    assert preflight._settled(plan, lambda: answers.pop(0)) == [LEARNER] and not answers
+    monkeypatch.setattr(preflight, "_TIMEOUT_S", 0.05)
+    with pytest.raises(PlanError, match="other processes hold"):
+        preflight._settled(plan, lambda: [busy])
+
+
 @pytest.fixture(scope="module")
 def gpus_in_name(ray_head, ray_job):
     """A node that says it has a GPU, and has none."""
