@@ -93,7 +93,7 @@ class Sources:
         return self._trees[module]
 
     def find(self, module: str, name: str) -> Found | None:
-        """Where a name of a module is defined, through the modules that it is imported from."""
+        """Where a name is defined, through modules that import it; it may be a module itself."""
         tree = self.tree(module)
         for node in _statements(tree.body if tree else []):
             if name in _defined(node):
@@ -104,7 +104,8 @@ class Sources:
                         source = self._source(module, node)
                         outside = not source.startswith("vllm")
                         return Found(source, node) if outside else self.find(source, alias.name)
-        return None
+        inner = f"{module}.{name}"
+        return Found(inner, ast.Pass()) if self.tree(inner) else None
 
     def _source(self, module: str, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -233,8 +234,8 @@ def _remote(sources: Sources, call: ast.Call) -> Iterator[str]:
     """A method that every worker has, by name; olmrl's own are in its extension."""
     name = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
     worker = sources.find(*WORKER)
-    assert worker is not None and isinstance(name, str)
-    if name.startswith("olmrl_"):
+    assert worker is not None
+    if not isinstance(name, str) or name.startswith("olmrl_"):
         return
     method = sources.method(worker, name)
     if method is None:
