@@ -1,5 +1,5 @@
 # Short names for the commands of launch/local.sh, which sets the environment up where there is none.
-.PHONY: check format test slow
+.PHONY: check format test slow vllm-range
 
 check:  # before a commit: lint, format, types, and the tests of single modules
 	bash launch/local.sh check
@@ -13,3 +13,6 @@ test:  # what CI runs after the checks
 
 slow:  # whole runs of minutes each
 	bash launch/local.sh test -q -m slow
+
+vllm-range:  # both ends of the range of vLLM versions that pyproject.toml allows
+	.ci/vllm_range

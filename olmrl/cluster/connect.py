@@ -14,6 +14,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from olmrl.cluster.plan import ENGINE, Plan, Role, check
+from olmrl.cluster.preflight import check_gpus
 from olmrl.cluster.reserve import wait_for_nodes
 from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
 from olmrl.errors import RunStopped
@@ -163,13 +164,15 @@ def start_ray(engines: int, gpus_per_engine: int | None) -> int:
         GPUs per engine: as requested, or 1 if the cluster has any.
 
     Raises:
-        PlanError: fewer GPUs than requested.
+        PlanError: fewer GPUs than requested, or one that cannot be used.
     """
     role = Role(ENGINE, engines, 1.0, float(gpus_per_engine or 0))
     resources = connect(None, None, Plan((role,), None), dashboard=False)
-    if gpus_per_engine is not None:
-        return gpus_per_engine
-    return 1 if resources.gpus >= engines else 0
+    gpus = gpus_per_engine
+    if gpus is None:
+        gpus = 1 if resources.gpus >= engines else 0
+    check_gpus(Plan((replace(role, gpus=float(gpus)),), None))
+    return gpus
 
 
 def worker_environment() -> dict[str, str]:

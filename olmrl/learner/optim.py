@@ -6,11 +6,12 @@ spares norms and biases by module type, never by name (docs/formats.md#optimizer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import SchedulerType, get_scheduler
 
@@ -199,6 +200,16 @@ def build_schedule(
             f"{config.schedule_options}: {error}"
         ) from error
     return schedule
+
+
+def all_finite(parts: Sequence[Tensor]) -> bool:
+    """Whether no number of any tensor is NaN or infinite, nor too large to be squared in float32.
+
+    A sum of squares takes a fraction of the time of a look at each number, in host memory above all
+    (`benchmarks/offloaded_step.py`).
+    """
+    norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in parts]
+    return not norms or bool(torch.stack(norms).isfinite().all())
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> float:

@@ -24,7 +24,7 @@ from olmrl.learner.distillation import Distribution
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
 from olmrl.learner.model import plain_weights
-from olmrl.learner.optim import Optim
+from olmrl.learner.optim import Optim, all_finite
 from olmrl.learner.packed import Policy, PolicyOutput, blank_batch, prepare_inputs
 from olmrl.metrics import Last, Mean, Measurements
 from olmrl.models.family import ImageFeatures
@@ -190,10 +190,7 @@ class Strategy(ABC):
     @torch.no_grad()
     def weights_are_finite(self) -> bool:
         """Whether this rank's part of the trained weights holds neither NaN nor infinity."""
-        trained = [self._slice(p) for p in self.policy.parameters() if p.requires_grad]
-        # a sum of squares takes a fraction of the time of a look at each number
-        norms = [torch.linalg.vector_norm(part, dtype=torch.float32) for part in trained]
-        return bool(torch.stack(norms).isfinite().all())
+        return all_finite([self._slice(p) for p in self.policy.parameters() if p.requires_grad])
 
     @abstractmethod
     def _slice(self, parameter: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from olmrl.config.schema import LearnerConfig, ModelConfig
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import TORCH_DTYPES, vision_is_frozen
-from olmrl.learner.optim import NonFiniteStep, build_optim
+from olmrl.learner.optim import NonFiniteStep, all_finite, build_optim
 from olmrl.learner.packed import Policy, blank_batch
 from olmrl.learner.strategy import (
     FrozenModel,
@@ -268,9 +268,8 @@ def _import_deepspeed(device: torch.device) -> Any:
 def _refuse_non_finite(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """Stop on all ranks before DeepSpeed lets AdamW take gradients that are not finite."""
     gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-    bad = torch.zeros(1, device=gradients[0].device) if gradients else torch.zeros(1)
-    for gradient in gradients:
-        bad += (~torch.isfinite(gradient)).any()
+    device = gradients[0].device if gradients else torch.device("cpu")
+    bad = torch.tensor([float(not all_finite(gradients))], device=device)
     dist.all_reduce(bad, op=dist.ReduceOp.MAX)
     if bad.item():
         raise NonFiniteStep("a gradient is NaN or infinite")

@@ -217,6 +217,8 @@ def build_engine(spec: WorkerSpec) -> Engine:
         ValueError: vLLM is configured, but missing or of a version that does not fit, or it
             refuses the model.
     """
+    if spec.config.engine == "vllm":
+        check_vllm()
     # Deferred imports: environment and core pinning must come before torch and vLLM, and the
     # Driver, which imports this module, needs neither.
     encoder = spec.encoder.build()
@@ -226,7 +228,6 @@ def build_engine(spec: WorkerSpec) -> Engine:
 
         device = None if spec.use_gpu else "cpu"
         return HfEngine(encoder, spec.config, device=device, trust_remote_code=trust)
-    check_vllm()
     from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415
 
     return VllmEngine(

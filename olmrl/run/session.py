@@ -9,6 +9,7 @@ from typing import TypeVar
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.cluster.connect import connect
 from olmrl.cluster.plan import Plan
+from olmrl.cluster.preflight import check_gpus
 from olmrl.config import GrpoConfig, SftConfig
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
@@ -35,7 +36,7 @@ def run_session(
         Exit code: 0, or what a shell expects of a process ended by a signal.
 
     Raises:
-        PlanError: the cluster cannot hold the plan.
+        PlanError: the cluster cannot hold the plan, or a GPU cannot be used as planned.
     """
     stop = StopRequest(config.checkpoint.grace_s)
     console = Console(directory, stop)
@@ -49,6 +50,7 @@ def run_session(
         config.cluster.wait_s,
         console.say,
     )
+    check_gpus(plan, console.say, config.cluster.wait_s)
     stop.install()
     try:
         runner(config, directory, console)

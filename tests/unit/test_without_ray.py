@@ -13,6 +13,7 @@ from test_import_rules import MODULES, imports, outside
 
 SHELLS = {
     "cluster.connect",
+    "cluster.preflight",
     "cluster.reserve",
     "data.commands",
     "data.streams",

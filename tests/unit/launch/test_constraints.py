@@ -76,3 +76,24 @@ def test_a_missing_vllm_is_refused(monkeypatch):
     monkeypatch.setattr(environment.metadata, "version", missing)
     with pytest.raises(ValueError, match="is not installed; pip install olmrl"):
         environment.check_vllm()
+
+
+def test_without_an_index_the_range_of_vllm_is_said_to_be_unchecked(launch):
+    if not (uv := shutil.which("uv")):
+        pytest.skip("uv is not installed")
+    done = subprocess.run(
+        [".ci/vllm_range"],
+        cwd=launch.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ
+        | {
+            "OLMRL_VENV": str(Path(uv).parents[1]),
+            "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple",
+            "UV_HTTP_RETRIES": "0",
+            "UV_NO_CACHE": "1",
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"not checked: no package index within reach \(.*127\.0\.0\.1", done.stdout)

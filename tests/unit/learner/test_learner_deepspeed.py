@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed.checkpoint as dcp
 import yaml
 from family_models import make_family_model
@@ -15,7 +16,9 @@ from olmrl.export import hf
 from olmrl.learner.core import SftLearner
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
-from olmrl.learner.strategy_deepspeed import DeepspeedStrategy
+from olmrl.learner.optim import NonFiniteStep
+from olmrl.learner.strategy import ensure_process_group
+from olmrl.learner.strategy_deepspeed import DeepspeedStrategy, _refuse_non_finite
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 
 compiled = pytest.mark.skipif(
@@ -157,3 +160,20 @@ def test_a_decay_that_bfloat16_would_round_is_refused():
     model = prepare_policy(make_family_model("qwen3_5"), config)
     with pytest.raises(ValueError, match=r"Qwen3\.5 needs .* in float32; set learner\.strategy"):
         DeepspeedStrategy(model, config, keys, HeadSpec(), total_steps=3)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_adamw_never_takes_gradients_that_are_not_finite(bad):
+    ensure_process_group(torch.device("cpu"))
+    weights = [torch.nn.Parameter(torch.ones(8, 3)) for _ in range(3)]
+    optimizer = torch.optim.AdamW(weights, lr=0.1)
+    optimizer.register_step_pre_hook(_refuse_non_finite)
+    for weight in weights[:2]:  # the third has none
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert (weights[1] < 1).all()
+    weights[1].grad[7, 2] = bad
+    before = weights[0].detach().clone()
+    with pytest.raises(NonFiniteStep, match="NaN or infinite"):
+        optimizer.step()
+    assert torch.equal(weights[0], before)

@@ -8,7 +8,13 @@ from learner_tiny import make_model
 from torch import nn
 
 from olmrl.config.schema import OptimizerConfig
-from olmrl.learner.optim import NonFiniteStep, build_optim, clip_gradients, group_parameters
+from olmrl.learner.optim import (
+    NonFiniteStep,
+    all_finite,
+    build_optim,
+    clip_gradients,
+    group_parameters,
+)
 from olmrl.models.registry import FAMILIES
 
 FAMILY = FAMILIES["qwen2_5_vl"]
@@ -170,3 +176,12 @@ def test_gradients_that_are_not_finite_are_left_alone(poison):
     with pytest.raises(NonFiniteStep, match="gradient norm"):
         clip_gradients(layer, 1.0)
     assert (layer.weight.grad == 2.0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_one_number_that_is_not_finite_is_found_among_many(dtype):
+    assert all_finite([]) and all_finite([torch.full((300, 70), -1e9, dtype=dtype)])
+    for bad in (math.nan, math.inf, -math.inf):
+        parts = [torch.ones(1000, dtype=dtype), torch.zeros(70, 30, dtype=dtype)]
+        parts[1][69, 29] = bad
+        assert not all_finite(parts) and not all_finite(parts[::-1])

@@ -1,11 +1,14 @@
 """Sharding: precision, saving and restoring over other numbers of ranks, full weights."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from family_models import make_family_model, make_page
 from learner_tiny import BANNED, make_group, make_model, pack
+from torch.distributed.tensor import DTensor
 
 from olmrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, OptimizerConfig
 from olmrl.learner.build import build_strategy, head_spec
@@ -190,3 +193,40 @@ def test_compiled_blocks_compute_the_same(model_type):
         strategy = FsdpStrategy(model, config, learner, HeadSpec(1.0, BANNED, 8), total_steps=20)
         found.append(strategy.logprobs(batch))
     np.testing.assert_allclose(*found, atol=1e-4)
+
+
+def _graphs():
+    """What the compiler is given in a learner step, as inputs' shapes, and the weights after it.
+
+    A compiler that runs the graphs as they are; the real one takes 20 s.
+    """
+    shapes = []
+
+    def backend(graph, inputs):
+        shapes.append(tuple(sorted(tuple(map(int, x.shape)) for x in inputs if torch.is_tensor(x))))
+        assert not any(isinstance(x, DTensor) for x in inputs), "sharded weights were compiled"
+        return graph
+
+    config = ModelConfig(path="tiny", dtype="float32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+        model = prepare_policy(
+            make_model(), config, activation_checkpointing=True, compile_blocks=True
+        )
+    learner = LearnerConfig(
+        use_gpu=False, compile=True, optimizer=OptimizerConfig(lr=1e-3, warmup_steps=3)
+    )
+    strategy = FsdpStrategy(model, config, learner, HeadSpec(1.0, BANNED, 8), total_steps=20)
+    _learn(strategy, [0])
+    return shapes, _weights(strategy)
+
+
+def test_fsdp_gives_whole_blocks_to_the_compiler_and_adds_next_to_nothing(ranks):
+    alone, weights = _graphs()
+    plain = _strategy()
+    _learn(plain, [0])
+    assert _gap(weights, _weights(plain)) < 1e-4
+    for shapes, found in ranks(_graphs):
+        assert set(shapes) == set(alone)
+        assert len(alone) <= len(shapes) <= 1.3 * len(alone)
+        assert _gap(found, weights) < 1e-4
