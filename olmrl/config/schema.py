@@ -265,7 +265,8 @@ class AlgorithmConfig(Section):
     epochs_per_batch: Count = 1
     """Passes over each batch, mu."""
     minibatches: Count = 1
-    """Optimizer steps per pass over a batch."""
+    """Optimizer steps per pass over a batch, at most pages_per_step. Each pass shuffles the prompt
+    groups with the run's seed; a group stays whole, and every token weighs alike."""
     kl_beta: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the KL term against the reference policy; 0 loads no reference."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
@@ -283,8 +284,25 @@ class AlgorithmConfig(Section):
     """Policy versions a batch may lag; 0 is synchronous."""
     drop_zero_variance: bool = True
     """Drop and refill groups whose reward range is <= 1e-6."""
+    max_refills: Count | None = None
+    """Groups that may be dropped while one batch is filled; then the run saves, ends and says why.
+    null: 100 times pages_per_step."""
     max_length_for_dr_grpo: Count | None = None
     """Constant normaliser of dr_grpo; null takes sampling.max_tokens."""
+
+    @model_validator(mode="after")
+    def _cuttable(self) -> AlgorithmConfig:
+        if self.minibatches > self.pages_per_step:
+            raise ValueError(
+                f"algorithm.minibatches: {self.minibatches} minibatches cannot be cut from "
+                f"algorithm.pages_per_step={self.pages_per_step} prompt groups, which stay whole"
+            )
+        return self
+
+    @property
+    def refill_limit(self) -> int:
+        """`max_refills`, or its default."""
+        return self.max_refills or 100 * self.pages_per_step
 
     @property
     def updates_per_step(self) -> int:

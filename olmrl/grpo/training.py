@@ -10,6 +10,7 @@ from olmrl.cluster.reserve import reserve_engines
 from olmrl.config import GrpoConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import scan_bench
+from olmrl.errors import RunStopped
 from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
 from olmrl.grpo.buffer import RolloutBuffer
@@ -70,6 +71,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.algorithm.max_staleness,
         config.learner.workers,
         GroupCost(operations(config.model.path), built.vision, config.learner.page_once),
+        config.algorithm.minibatches,
+        config.run.seed,
         config.rollout.colocate,
     )
     weights = start_store(**beside_driver())
@@ -112,6 +115,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         buffer=buffer,
         sinks=console.sinks(config.logging),
         on_step=console.step_line("GRPO", total, COLUMNS),
+        say=console.say,
     )
     try:
         driver.run(learner.error, console.stop.requested)
@@ -120,6 +124,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         for part in (pool, scorers, evaluators):
             part.close()
         seats.release()
+    if driver.ended_by is not None:
+        raise RunStopped(driver.ended_by)
     if console.stop.requested():
         return
     console.summary(directory, write_report(directory))
