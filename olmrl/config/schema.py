@@ -74,7 +74,8 @@ class ModelConfig(Section):
     dtype: Dtype = "bfloat16"
     """Precision of the forward and backward computation."""
     master_dtype: Dtype = "float32"
-    """Precision of the weights that the optimizer updates."""
+    """Precision of the weights that the optimizer updates. bfloat16 takes 12 bytes a weight instead
+    of 16: the bits that it rounds away are kept beside it, so that no update is lost."""
     attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
     """Kernel; auto: on a GPU flash-attn if installed, else FlexAttention; SDPA on CPU."""
     trust_remote_code: bool = False

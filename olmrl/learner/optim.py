@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import SchedulerType, get_scheduler
 
 from olmrl.config.schema import OptimizerConfig
 from olmrl.errors import GuardFailure
+from olmrl.learner.optimizers import Muon, SplitAdamW, fastest_precision
 from olmrl.models.family import Family
 
 _NOT_RESUMABLE = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
@@ -86,6 +88,29 @@ class Optim:
         """Optimizer steps taken."""
 
     @property
+    def precision(self) -> str | None:
+        """Of Muon's Newton-Schulz iteration: bfloat16 or float32; None without Muon."""
+        found = [o.precision for o in self.optimizers if isinstance(o, Muon)]
+        return str(found[0]).removeprefix("torch.") if found else None
+
+    def set_precision(self, precision: torch.dtype) -> None:
+        """Set it."""
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, Muon):
+                optimizer.precision = precision
+
+    def schedule_state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it besides the optimizers' own state."""
+        precision = {} if self.precision is None else {"newton_schulz": self.precision}
+        return {"steps": self.steps, **precision}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as `schedule_state` says; checkpoints without a precision are older than the
+        choice, and had bfloat16."""
+        self.restore_schedule(int(state["steps"]))
+        self.set_precision(getattr(torch, state.get("newton_schulz", "bfloat16")))
+
+    @property
     def lr(self) -> float:
         """Learning rate of the coming step, before multipliers."""
         return self._peak * float(self.schedules[-1].lr_lambdas[0](self.steps))
@@ -107,7 +132,7 @@ class Optim:
         """Set the learning rates as they were after `steps` steps."""
         self.steps = steps
         for optimizer in self.optimizers:
-            if isinstance(optimizer, torch.optim.AdamW):
+            if isinstance(optimizer, torch.optim.AdamW) and not isinstance(optimizer, SplitAdamW):
                 for group in optimizer.param_groups:
                     group["fused"] = True  # a checkpoint may say otherwise
         for schedule in self.schedules:
@@ -152,22 +177,35 @@ def build_optim(
         if any(p.ndim != 2 for p in groups.matrices) or not groups.matrices:
             raise ValueError("learner.optimizer.name: muon found no trainable matrices to update")
         optimizers.append(
-            torch.optim.Muon(
+            Muon(
                 groups.matrices,
                 lr=config.muon_lr or config.lr,
                 weight_decay=config.weight_decay,
                 momentum=config.muon_momentum,
-                nesterov=True,
             )
         )
     if adamw_groups:
-        optimizers.append(
-            torch.optim.AdamW(
-                adamw_groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-            )
-        )
+        optimizers.append(_adamw(adamw_groups, config))
     schedules = [build_schedule(o, config, total_steps) for o in optimizers]
-    return Optim(optimizers, schedules, config.lr)
+    made = Optim(optimizers, schedules, config.lr)
+    if config.name == "muon":
+        made.set_precision(_agreed_precision(groups.matrices[0].device))
+    return made
+
+
+def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
+    """torch's fused AdamW, or our own where it would round bfloat16 weights."""
+    rounds = any(p.dtype == torch.bfloat16 for group in groups for p in group["params"])
+    kind, fused = (SplitAdamW, False) if rounds else (torch.optim.AdamW, True)
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+
+
+def _agreed_precision(device: torch.device) -> torch.dtype:
+    """What rank 0 measured: ranks share an iteration, so they need the same precision."""
+    slow = torch.tensor([fastest_precision(device) == torch.float32], device=device)
+    if dist.is_initialized():
+        dist.broadcast(slow, src=0)
+    return torch.float32 if slow.item() else torch.bfloat16
 
 
 def build_schedule(
