@@ -104,7 +104,7 @@ class DataConfig(Section):
     anchor_text_len: Annotated[int, Field(ge=0)] = 0
     """Characters of PDF anchor text put into the prompt; 0: none."""
     max_pages: Count | None = None
-    """Use at most this many training pages."""
+    """Use at most this many training pages: a sample by run.seed, spread over the JSONL files."""
     file_pattern: str | None = None
     """Case-insensitive regular expression that JSONL file names must match."""
     max_bad_fraction: Fraction = 0.05
@@ -450,7 +450,7 @@ class EvaluationConfig(Section):
     every: Annotated[int, Field(ge=0)] = 0
     """Evaluate every k steps; 0: only before and after."""
     max_pages: Count | None = None
-    """Pages scored; null: all."""
+    """Pages scored at most, a sample by run.seed, spread over the JSONL files; null: all."""
     greedy: bool = True
     """Score greedy transcriptions."""
     sampled: bool = True
@@ -597,7 +597,7 @@ class DatasetConfig(Section):
     repeat: Count = 1
     """Times each page occurs per epoch (upsampling)."""
     limit: Count | None = None
-    """Use at most this many pages."""
+    """Use at most this many pages: a sample by run.seed, spread over the folders below root."""
     pipeline: tuple[StepConfig, ...] | None = None
     """Steps of this set (name plus parameters); null takes data.pipeline."""
 
@@ -649,7 +649,8 @@ class TranscriptionConfig(Section):
     """
 
     pages: Count = 32
-    """Pages per evaluation set, drawn with run.seed; always the same ones."""
+    """Pages per evaluation set, drawn with run.seed and spread over folders or JSONL files; always
+    the same ones."""
     every: Annotated[int, Field(ge=0)] = 0
     """Transcribe every k steps (and at start and end); 0: only start and end."""
     max_tokens: Count = 3000

@@ -156,7 +156,7 @@ def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None
     return next((references[path] for path in paths if path in references), None)
 
 
-def scan_pairs(root: str, limit: int | None = None) -> PairScan:
+def scan_pairs(root: str) -> PairScan:
     """Find the page pairs below a folder, symlinked folders and files followed.
 
     Args:
@@ -181,7 +181,7 @@ def scan_pairs(root: str, limit: int | None = None) -> PairScan:
     if not sources:
         found = f"{len(pdfs)} .pdf and {len(orphans)} .md files"
         raise ValueError(f"{root}: no page pair X.pdf + X.md in it (it holds {found})")
-    return PairScan(sources[:limit], orphans)
+    return PairScan(sources, orphans)
 
 
 def load_page(source: PageSource, longest_side: int) -> RenderedPage:

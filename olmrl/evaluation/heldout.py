@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import ray
 
 from olmrl.config.schema import GrpoConfig
+from olmrl.data.draw import draw_pages
 from olmrl.data.encode import Encoder
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.payload import pack_block, unpack_block
@@ -97,7 +98,11 @@ class HeldoutEvaluator:
     ) -> None:
         self._config = config
         self._directory = directory
-        self._sources = figures.with_baselines(sources)[: config.evaluation.max_pages]
+        self._sources = draw_pages(
+            figures.with_baselines(sources),
+            config.evaluation.max_pages,
+            directory.page_seed(config.run.seed),
+        )
         self._encoder = encoder
         self._pool = pool
         self._judge = Judge(scorers)

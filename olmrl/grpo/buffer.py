@@ -38,6 +38,8 @@ class Lease:
     """Places of those groups in the batch."""
     totals: Float32Array
     """[groups in the batch, G] total rewards of the whole batch (batch-level advantage scaling)."""
+    closed: int = 0
+    """Pages trained or dropped before this batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +315,13 @@ class RolloutBuffer(RunActor):
         totals = np.stack([g.totals for g in groups])
         shares = self._shares(groups)
         self._leases[batch_id] = [
-            Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals)
+            Lease(
+                batch_id,
+                tuple(groups[i] for i in share),
+                tuple(share),
+                totals,
+                self._ledger.closed,
+            )
             for share in shares
         ]
         self._since_commit.append(self._staleness(groups))

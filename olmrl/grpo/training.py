@@ -8,8 +8,9 @@ from olmrl.cluster import operations
 from olmrl.cluster.connect import beside_driver
 from olmrl.cluster.reserve import reserve_engines
 from olmrl.config import GrpoConfig
+from olmrl.data.draw import draw_pages, limit_note
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.page import scan_bench
+from olmrl.data.page import PageSource, scan_bench
 from olmrl.errors import RunStopped
 from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
@@ -45,8 +46,7 @@ _COLOCATED_START_S = 1800.0
 
 def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     """Run GRPO from start (or from the newest checkpoint) to report."""
-    train = scan_bench(config.data.train, config.data.file_pattern)[: config.data.max_pages]
-    heldout = scan_bench(config.data.heldout) if config.data.heldout else []
+    train, heldout, notes = _pages(config, directory)
     encoder = EncoderSpec(
         config.model.path,
         config.data.prompt,
@@ -63,6 +63,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
             reward.curriculum.check_files(name for page in train for name in page.test_files)
     pages = config.run.epochs * len(train)
     total = config.run.total_steps(pages, config.algorithm.pages_per_step)
+    for note in notes:
+        console.say(note)
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 
     buffer = start_actor(
@@ -129,6 +131,21 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     if console.stop.requested():
         return
     console.summary(directory, write_report(directory))
+
+
+def _pages(
+    config: GrpoConfig, directory: RunDirectory
+) -> tuple[list[PageSource], list[PageSource], list[str]]:
+    """Training pages, all held-out pages, and what is to be said of their limits."""
+    data, most = config.data, config.evaluation.max_pages
+    train = scan_bench(data.train, data.file_pattern)
+    heldout = scan_bench(data.heldout) if data.heldout else []
+    notes = [limit_note("data.max_pages", data.max_pages, len(train))]
+    if heldout:
+        there = len(figures.with_baselines(heldout))
+        notes.append(limit_note("evaluation.max_pages", most, there))
+    drawn = draw_pages(train, data.max_pages, directory.page_seed(config.run.seed))
+    return drawn, heldout, [note for note in notes if note]
 
 
 def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:

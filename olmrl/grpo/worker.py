@@ -19,6 +19,7 @@ import ray
 import torch
 
 from olmrl.checkpoint.state import Restored
+from olmrl.config.schema import GrpoConfig
 from olmrl.data.items import IMAGE_CALLS
 from olmrl.data.pack import GroupItem, PackedRow, ScoredCompletion, pack_groups, pack_rows
 from olmrl.data.page import load_page
@@ -150,6 +151,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             items.append(GroupItem(page, self._completions(group, advantages[position])))
         work = self._minibatches(items, lease)
         clock.lap("pack")
+        self._strategy.optim.follow(updates_used(self._config, self._version.step, lease.closed))
         measured: Measurements = {}
         if self._parity.is_due(self._version.step):
             measured |= self._parity.check(self._version, groups, items)
@@ -258,6 +260,19 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             return not settings.skip_start
         is_last = step >= self._task.total_steps  # evaluated at the end
         return bool(settings.every) and step % settings.every == 0 and not is_last
+
+
+def updates_used(config: GrpoConfig, step: int, closed: int) -> float:
+    """Optimizer updates that the pages used so far would have given, had none been dropped.
+
+    Args:
+        config: the run; where it says how many steps to make, those count and not the pages.
+        step: steps made.
+        closed: pages trained or dropped.
+    """
+    algorithm = config.algorithm
+    made = closed / algorithm.pages_per_step if config.run.steps is None else step
+    return float(made * algorithm.updates_per_step)
 
 
 def check_prompts(group: PromptGroup, page: EncodedPage) -> None:

@@ -79,13 +79,21 @@ class Optim:
     """One or two torch optimizers with their schedule, stepped together."""
 
     def __init__(
-        self, optimizers: list[torch.optim.Optimizer], schedules: list[LambdaLR], peak: float
+        self,
+        optimizers: list[torch.optim.Optimizer],
+        schedules: list[LambdaLR],
+        config: OptimizerConfig,
+        total_steps: int,
     ) -> None:
+        self._peak = config.lr
+        self._warmup = warmup_steps(config, total_steps)
+        self._total = total_steps
         self.optimizers = optimizers
         self.schedules = schedules
-        self._peak = peak
         self.steps = 0
         """Optimizer steps taken."""
+        self._at = 0.0
+        """Place in the schedule."""
 
     @property
     def precision(self) -> str | None:
@@ -113,15 +121,30 @@ class Optim:
     @property
     def lr(self) -> float:
         """Learning rate of the coming step, before multipliers."""
-        return self._peak * float(self.schedules[-1].lr_lambdas[0](self.steps))
+        return self._peak * float(self.schedules[-1].lr_lambdas[0](self._at))
 
     def step(self) -> None:
         """Update the weights, advance the schedule."""
         for optimizer in self.optimizers:
             optimizer.step()
-        for schedule in self.schedules:
-            schedule.step()
+        self.advance()
+
+    def advance(self) -> None:
+        """Count a step, and go on to the next place of the schedule."""
         self.steps += 1
+        self._go_to(self._at + 1)
+
+    def follow(self, used: float) -> None:
+        """Go to the place in the schedule that the run has reached (`schedule_place`)."""
+        self._go_to(schedule_place(self.steps, used, self._warmup, self._total))
+
+    def _go_to(self, at: float) -> None:
+        self._at = at
+        for schedule in self.schedules:
+            groups, bases = schedule.optimizer.param_groups, schedule.base_lrs
+            for group, base, factor in zip(groups, bases, schedule.lr_lambdas, strict=True):
+                group["initial_lr"] = base
+                group["lr"] = base * factor(at)
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -135,16 +158,25 @@ class Optim:
             if isinstance(optimizer, torch.optim.AdamW) and not isinstance(optimizer, SplitAdamW):
                 for group in optimizer.param_groups:
                     group["fused"] = True  # a checkpoint may say otherwise
-        for schedule in self.schedules:
-            schedule.last_epoch = steps
-            for group, base, factor in zip(
-                schedule.optimizer.param_groups,
-                schedule.base_lrs,
-                schedule.lr_lambdas,
-                strict=True,
-            ):
-                group["initial_lr"] = base
-                group["lr"] = base * factor(steps)
+        self._go_to(steps)
+
+
+def schedule_place(made: int, used: float, warmup: int, total: int) -> float:
+    """Place in a schedule of `total` steps of a run that makes fewer, as some pages are dropped.
+
+    The warm-up takes as many steps as it was given. The rest of the schedule is spread over the
+    rest of the pages, so that both end together, as if pages had been dropped evenly so far.
+
+    Args:
+        made: steps made.
+        used: steps that the pages used so far would have given.
+        warmup: steps of the warm-up.
+        total: steps of the schedule.
+    """
+    if made <= warmup or used == made:
+        return float(made)
+    before = used * warmup / made
+    return warmup + (total - warmup) * (used - before) / (total - before)
 
 
 def build_optim(
@@ -187,7 +219,7 @@ def build_optim(
     if adamw_groups:
         optimizers.append(_adamw(adamw_groups, config))
     schedules = [build_schedule(o, config, total_steps) for o in optimizers]
-    made = Optim(optimizers, schedules, config.lr)
+    made = Optim(optimizers, schedules, config, total_steps)
     if config.name == "muon":
         made.set_precision(_agreed_precision(groups.matrices[0].device))
     return made
@@ -208,6 +240,11 @@ def _agreed_precision(device: torch.device) -> torch.dtype:
     return torch.float32 if slow.item() else torch.bfloat16
 
 
+def warmup_steps(config: OptimizerConfig, total_steps: int) -> int:
+    """Optimizer steps of the warm-up."""
+    return config.warmup_steps or int(total_steps * config.warmup_ratio)
+
+
 def build_schedule(
     optimizer: torch.optim.Optimizer, config: OptimizerConfig, total_steps: int
 ) -> LambdaLR:
@@ -222,12 +259,11 @@ def build_schedule(
             f"learner.optimizer.schedule: {config.schedule!r} is unknown; "
             f"allowed: {', '.join(allowed)}"
         )
-    warmup = config.warmup_steps or int(total_steps * config.warmup_ratio)
     try:
         schedule: LambdaLR = get_scheduler(
             config.schedule,
             optimizer,
-            num_warmup_steps=warmup,
+            num_warmup_steps=warmup_steps(config, total_steps),
             num_training_steps=total_steps,
             scheduler_specific_kwargs=dict(config.schedule_options),
         )

@@ -19,6 +19,9 @@ from olmrl import storage
 from olmrl.metrics import read_rows
 from olmrl.types import Page, PromptGroup, Rollout, UInt8Array
 
+_FORMAT = 2
+"""Of a run directory: what a run, once begun, must go on doing as it did. 2: limits draw pages."""
+
 
 class _Listing:
     """A JSONL file that lists each thing once, across resumes; safe for many threads."""
@@ -56,6 +59,7 @@ class RunDirectory:
         self.steps = self.path / "steps.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.report = self.path / "report.html"
+        self._format = self.path / "format"
         self._bad = _Listing(self.path / "bad_pages.jsonl", bad_page_place)
         self._dropped = _Listing(
             self.path / "dropped_pages.jsonl", itemgetter("path", "page", "rule")
@@ -63,9 +67,17 @@ class RunDirectory:
 
     def create(self, config_text: str) -> None:
         """Make the folder and write the resolved configuration."""
+        if not self.started:
+            self.path.mkdir(parents=True, exist_ok=True)
+            storage.write_text(self._format, f"{_FORMAT}\n")
         for name in ("rollouts", "evaluations", "pages", "checkpoints"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         storage.write_text(self.path / "config.yaml", config_text)
+
+    def page_seed(self, seed: int) -> int | None:
+        """Seed by which limits draw pages; None in a run begun before 2, which took the first."""
+        known = int(self._format.read_text("utf-8")) if self._format.exists() else 1
+        return seed if known >= 2 else None
 
     @property
     def started(self) -> bool:
