@@ -50,7 +50,7 @@ class LoraConfig(Section):
     alpha: Positive = 32.0
     """Scale numerator; the update is scaled by alpha / rank."""
     dropout: Fraction = 0.1
-    """Dropout on adapter inputs."""
+    """Dropout on adapter inputs; in GRPO 0 unless set, as it makes ratios and mismatch noisy."""
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Linear layers that get adapters."""
 
@@ -151,7 +151,8 @@ class RolloutConfig(Section):
     group_size: Count = 28
     """Completions per page, G."""
     oversample: Annotated[int, Field(ge=0)] = 0
-    """Extra completions per page; the slowest of a group are aborted once G are done."""
+    """Extra completions per page; the slowest of a group are aborted once G are done, which favours
+    short ones."""
     sampling: SamplingConfig = SamplingConfig()
     """Temperature, top_p and length."""
     max_model_len: Count = 16384
@@ -240,9 +241,27 @@ class CorrectionConfig(Section):
     level: Literal["none", "token", "sequence"] = "sequence"
     """Ratio per token, per sequence, or no correction."""
     mode: Literal["truncate", "mask"] = "mask"
-    """Truncate ratios at the cap, or mask what exceeds it."""
+    """Truncate ratios at cap and floor, or mask what lies outside."""
     cap: Positive = 3.0
     """Largest allowed ratio."""
+    floor: NonNegative | None = None
+    """Smallest allowed ratio; null: 1 / cap for mask, none (0) for truncate."""
+
+    @property
+    def least(self) -> float:
+        """`floor`, or its default."""
+        if self.floor is not None:
+            return self.floor
+        return 1.0 / self.cap if self.mode == "mask" else 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CorrectionConfig:
+        if self.cap < 1.0 or self.least > 1.0:
+            raise ValueError(
+                f"algorithm.correction: needs floor <= 1 <= cap, as a ratio of 1 is no mismatch at "
+                f"all; floor is {self.least:g} and cap is {self.cap:g}"
+            )
+        return self
 
 
 class AlgorithmConfig(Section):
@@ -261,6 +280,9 @@ class AlgorithmConfig(Section):
     """Lower clip distance of the ratio."""
     clip_high: Annotated[float, Field(ge=0.0)] = 0.2
     """Upper clip distance of the ratio."""
+    clip_dual: Annotated[float, Field(gt=1.0)] | None = None
+    """Ratio beyond which a token of negative advantage counts as if it had this one (dual clip,
+    arXiv 1912.09729; not for cispo, which is capped anyway); null: no bound."""
     reward_scaling: Literal["group", "batch", "none"] = "group"
     """Standard deviation that advantages are divided by."""
     epochs_per_batch: Count = 1
@@ -276,7 +298,7 @@ class AlgorithmConfig(Section):
     correction: CorrectionConfig = CorrectionConfig()
     """Rollout/learner correction."""
     entropy_bonus: Annotated[float, Field(ge=0.0)] = 0.0
-    """Weight of the mean token entropy added to the objective."""
+    """Weight of each token's entropy, added to its objective and averaged as the loss averages."""
     overlong: Literal["keep", "mask", "shape"] = "keep"
     """Truncated completions (at max_tokens): train on, mask, or shape their reward (DAPO)."""
     overlong_buffer: Annotated[int, Field(ge=0)] = 0
@@ -424,6 +446,9 @@ class GuardConfig(Section):
     """A token is an outlier if its |gap| exceeds this."""
     max_outlier_fraction: Fraction = 0.02
     """Bound on the share of outliers."""
+    max_sequence_spread: Positive | None = None
+    """Bound on the root mean square of a completion's summed log-prob gap; null: 2 if
+    algorithm.correction weighs whole sequences, else none."""
     save_batch_every: Annotated[int, Field(ge=0)] = 0
     """Save the learner's batches of every k-th step for `--replay`; 0: of failed steps only."""
 
@@ -456,7 +481,8 @@ class EvaluationConfig(Section):
     sampled: bool = True
     """Score transcriptions drawn at the training temperature."""
     samples_per_page: Count = 1
-    """Sampled transcriptions per page."""
+    """Sampled transcriptions per page. Of 16 held-out pages or more, one half chooses the best
+    checkpoint and the other reports; with several samples a page they do both."""
     skip_start: bool = False
     """Do not evaluate before the first step."""
 
@@ -560,6 +586,16 @@ class GrpoConfig(Section):
     logging: LoggingConfig = LoggingConfig()
     cluster: ClusterConfig = ClusterConfig()
     markup: MarkupConfig = MarkupConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_dropout(cls, values: Any) -> Any:
+        """Adapters of a policy have no dropout by default: it is noise in ratio and mismatch."""
+        model = values.get("model") if isinstance(values, dict) else None
+        lora = model.get("lora") if isinstance(model, dict) else None
+        if not isinstance(lora, dict) or "dropout" in lora:
+            return values
+        return values | {"model": model | {"lora": lora | {"dropout": 0.0}}}
 
     @model_validator(mode="after")
     def _coherent(self) -> GrpoConfig:

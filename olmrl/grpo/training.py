@@ -136,7 +136,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
 def _pages(
     config: GrpoConfig, directory: RunDirectory
 ) -> tuple[list[PageSource], list[PageSource], list[str]]:
-    """Training pages, all held-out pages, and what is to be said of their limits."""
+    """Training pages, all held-out pages, and what is to be said of how they are chosen."""
     data, most = config.data, config.evaluation.max_pages
     train = scan_bench(data.train, data.file_pattern)
     heldout = scan_bench(data.heldout) if data.heldout else []
@@ -144,6 +144,12 @@ def _pages(
     if heldout:
         there = len(figures.with_baselines(heldout))
         notes.append(limit_note("evaluation.max_pages", most, there))
+    if config.rollout.oversample:
+        notes.append(
+            f"rollout.oversample={config.rollout.oversample}: of each page, the first "
+            f"{config.rollout.group_size} completions to finish are trained on, which are its "
+            "shorter ones"
+        )
     drawn = draw_pages(train, data.max_pages, directory.page_seed(config.run.seed))
     return drawn, heldout, [note for note in notes if note]
 

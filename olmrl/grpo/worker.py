@@ -35,7 +35,7 @@ from olmrl.learner.build import build_grpo
 from olmrl.learner.minibatches import GroupMinibatches, Minibatches, cut_groups
 from olmrl.learner.model import TORCH_DTYPES
 from olmrl.learner.optim import NonFiniteStep
-from olmrl.learner.parity import ParityGuard, mean_gap_bound
+from olmrl.learner.parity import ParityGuard, mean_gap_bound, spread_bound
 from olmrl.learner.strategy import Strategy
 from olmrl.metrics import Clock, Mean, Measurements
 from olmrl.models.patches import images_encoded
@@ -68,6 +68,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             decode=self._encoder.decode,
             score=self._ask_engine,
             keeps_kv=config.weight_sync.in_flight == "keep_kv",
+            spread_bound=spread_bound(config.guards, config.algorithm.correction),
         )
 
     def _build(self, device: torch.device) -> Strategy:
