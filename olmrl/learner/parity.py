@@ -33,6 +33,8 @@ DEFAULT_MEAN_GAP: dict[str, float] = {"float32": 1e-3, "bfloat16": 0.05}
 DEFAULT_SPREAD = 2.0
 """Largest accepted root mean square of a completion's summed gap, where completions are weighed as
 a whole: about 40 % of them are then within a factor of 3 (docs/algorithm.md)."""
+_LEAST_COMPLETIONS = 8
+"""Completions below which their spread is measured and not judged: it is mostly luck."""
 _WORST = 5
 
 
@@ -169,7 +171,7 @@ class ParityGuard:
                 f"worst here: {worst or 'on another rank'}"
             )
         spread = math.sqrt(squares / sequences)
-        if not spread <= self._spread_bound:
+        if sequences >= _LEAST_COMPLETIONS and not spread <= self._spread_bound:
             raise ParityError(
                 f"engine and learner log-probs, summed over a completion, differ by {spread:.2g} "
                 f"(root mean square over {sequences:.0f} completions; allowed "

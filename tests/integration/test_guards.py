@@ -43,6 +43,8 @@ def test_synchronous_runs_on_the_hf_engine_give_the_same_bits(tiny_pages, tiny_m
             *grpo_overrides(tiny_pages, tiny_model, out),
             *GRPO,
             "run.steps=4",
+            "algorithm.minibatches=2",
+            "algorithm.epochs_per_batch=2",
             "evaluation.skip_start=true",
         )
         weights.append((out / "model" / "model.safetensors").read_bytes())

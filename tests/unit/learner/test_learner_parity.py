@@ -26,7 +26,7 @@ def pack(items):
 class Scene:
     """A policy, one page, two completions of it, and an engine that computes the truth."""
 
-    def __init__(self, version=NOW, error=0.0, answers=True, spread=math.inf, **guards):
+    def __init__(self, version=NOW, error=0.0, answers=True, spread=math.inf, pages=1, **guards):
         config = ModelConfig(path="tiny", dtype="float32")
         self.strategy = FsdpStrategy(
             prepare_policy(make_model(), config),
@@ -48,12 +48,13 @@ class Scene:
         rollouts = tuple(
             Rollout(completion(k, t, version), {}, 0.0) for k, t in enumerate(self.tokens)
         )
-        self.groups = [PromptGroup("g", "p", rollouts)]
+        self.groups = [PromptGroup("g", "p", rollouts)] * pages
+        self.items *= pages
         self.answers = answers
         self.error = np.float32(error)
         self.guard = ParityGuard(
             self.strategy,
-            GuardConfig(parity_every=10, **guards),
+            GuardConfig(parity_every=10, parity_pages=max(2, pages), **guards),
             1e-3,
             pack=pack,
             decode=lambda ids: f"token {ids[0]}",
@@ -100,10 +101,12 @@ def test_a_gap_ends_the_run_with_its_figures_and_the_worst_tokens():
 def test_small_gaps_that_add_up_over_a_completion_end_the_run():
     """5 and 8 tokens, each off by 0.0009: sums of 0.0045 and 0.0072, root mean square 0.0060."""
     expected = math.sqrt((0.0045**2 + 0.0072**2) / 2)
-    measured = Scene(error=0.0009, spread=0.0061).check()
+    measured = Scene(error=0.0009, spread=0.0061, pages=4).check()
     assert measured["parity/sequence_spread"].value() == pytest.approx(expected, rel=1e-2)
-    with pytest.raises(ParityError, match=r"by 0\.006 .* 2 completions.*max_sequence_spread"):
-        Scene(error=0.0009, spread=0.0059).check()
+    with pytest.raises(ParityError, match=r"by 0\.006 .* 8 completions.*max_sequence_spread"):
+        Scene(error=0.0009, spread=0.0059, pages=4).check()
+    few = Scene(error=0.0009, spread=0.0059, pages=3).check()
+    assert few["parity/sequence_spread"].value() == pytest.approx(expected, rel=1e-2)
 
 
 def test_whole_completions_are_bounded_where_they_are_weighed_as_a_whole():
