@@ -7,7 +7,13 @@ import pytest
 from learner_tiny import BANNED, IMAGE, make_group, make_model
 
 from olmrl.config.load import ConfigError, validate
-from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig, OptimizerConfig
+from olmrl.config.schema import (
+    AlgorithmConfig,
+    CorrectionConfig,
+    LearnerConfig,
+    ModelConfig,
+    OptimizerConfig,
+)
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_rows
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
@@ -65,7 +71,9 @@ def strategy():
 def train(budget, **algorithm):
     """Weights after two steps; with two ranks, rank 0 has groups 0 and 3, rank 1 the others."""
     policy = strategy()
-    learner = GrpoLearner(policy, AlgorithmConfig(**algorithm), max_tokens=9)
+    # the log-probs of the engine are made up, and would be masked
+    settings = AlgorithmConfig(**algorithm, correction=CorrectionConfig(level="none"))
+    learner = GrpoLearner(policy, settings, max_tokens=9)
     places = [[0, 3], [1, 2, 4]][policy.rank] if policy.world_size > 1 else list(range(GROUPS))
     for step in range(2):
         learner.step(share(places, budget, algorithm.get("minibatches", 1), step), step)
