@@ -74,18 +74,18 @@ def keep_former_defaults(
     Returns:
         Both configurations with the former defaults, and `key=value` of what was kept.
     """
-    saved, config = copy.deepcopy(dict(saved)), copy.deepcopy(dict(config))
+    begun, wanted = copy.deepcopy(dict(saved)), copy.deepcopy(dict(config))
     kept = []
     for key, (former, present) in FORMER_DEFAULTS.items():
         *parents, name = key.split(".")
-        before, after = _section(saved, parents), _section(config, parents)
+        before, after = _section(begun, parents), _section(wanted, parents)
         if before is None or after is None or before.get(name, former) != former:
             continue
         before[name] = former
         if after.get(name) == present:
             after[name] = former
             kept.append(f"{key}={former}")
-    return saved, config, kept
+    return begun, wanted, kept
 
 
 def _section(config: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:

@@ -592,10 +592,10 @@ class GrpoConfig(Section):
     def _no_dropout(cls, values: Any) -> Any:
         """Adapters of a policy have no dropout by default: it is noise in ratio and mismatch."""
         model = values.get("model") if isinstance(values, dict) else None
-        lora = model.get("lora") if isinstance(model, dict) else None
-        if not isinstance(lora, dict) or "dropout" in lora:
+        if not isinstance(model, dict) or not isinstance(model.get("lora"), dict):
             return values
-        return values | {"model": model | {"lora": lora | {"dropout": 0.0}}}
+        lora = {"dropout": 0.0} | model["lora"]
+        return values | {"model": model | {"lora": lora}}
 
     @model_validator(mode="after")
     def _coherent(self) -> GrpoConfig:

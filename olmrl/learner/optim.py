@@ -6,6 +6,7 @@ spares norms and biases by module type, never by name (docs/formats.md#optimizer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from olmrl.errors import GuardFailure
 from olmrl.learner.optimizers import Muon, SplitAdamW, fastest_precision
 from olmrl.models.family import Family
 
+Factor = Callable[[Any], float]
+"""Of the peak rate, at a place of the schedule: whole steps, or between two of them."""
 _NOT_RESUMABLE = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
 
 
@@ -121,7 +124,8 @@ class Optim:
     @property
     def lr(self) -> float:
         """Learning rate of the coming step, before multipliers."""
-        return self._peak * float(self.schedules[-1].lr_lambdas[0](self._at))
+        factor: Factor = self.schedules[-1].lr_lambdas[0]
+        return self._peak * float(factor(self._at))
 
     def step(self) -> None:
         """Update the weights, advance the schedule."""
@@ -142,7 +146,8 @@ class Optim:
         self._at = at
         for schedule in self.schedules:
             groups, bases = schedule.optimizer.param_groups, schedule.base_lrs
-            for group, base, factor in zip(groups, bases, schedule.lr_lambdas, strict=True):
+            factors: list[Factor] = list(schedule.lr_lambdas)
+            for group, base, factor in zip(groups, bases, factors, strict=True):
                 group["initial_lr"] = base
                 group["lr"] = base * factor(at)
 
