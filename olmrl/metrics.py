@@ -41,6 +41,30 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True)
+class EffectiveShare:
+    """Effective sample size of importance weights as a share of the samples: 1 if all weigh alike.
+
+    (sum of weights)^2 / (number x sum of squared weights), Kish 1965.
+    """
+
+    total: float
+    squares: float
+    count: float
+
+    def merge(self, other: EffectiveShare) -> EffectiveShare:
+        """Combine with samples from elsewhere."""
+        return EffectiveShare(
+            self.total + other.total, self.squares + other.squares, self.count + other.count
+        )
+
+    def value(self) -> float:
+        """The share; 0 if every weight is zero, NaN if there are none."""
+        if not self.count:
+            return math.nan
+        return self.total**2 / (self.count * self.squares) if self.squares else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Sum:
     """A count or amount."""
 
@@ -85,7 +109,7 @@ class Last:
         return self.newest
 
 
-Reduction: TypeAlias = Mean | Sum | Max | Last
+Reduction: TypeAlias = Mean | EffectiveShare | Sum | Max | Last
 Measurements: TypeAlias = dict[str, Reduction]
 
 

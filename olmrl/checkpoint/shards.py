@@ -28,6 +28,8 @@ from olmrl.checkpoint.manifest import CheckpointError, remove_folder
 Tensors = dict[str, torch.Tensor]
 Stored = tuple[str, torch.Tensor]
 RNG = "rng"
+NEWER = ("/weight_rest",)
+"""Ends of names that older checkpoints lack (`learner.optimizers`): state that starts anew."""
 _METADATA = ".metadata"
 _BATCH_BYTES = 2**30
 _TAG = "$"
@@ -178,9 +180,9 @@ def check(
         CheckpointError: one is missing on either side or differs in shape (names the first).
     """
     for name, tensor in wanted.items():
-        if name not in saved:
+        if name not in saved and not name.endswith(NEWER):
             raise CheckpointError(f"{folder}: has no tensor {name}; another model or optimizer?")
-        if tuple(tensor.shape) != saved[name]:
+        if tuple(tensor.shape) != saved.get(name, tuple(tensor.shape)):
             raise CheckpointError(
                 f"{folder}: {name} has shape {list(saved[name])}, "
                 f"the model expects {list(tensor.shape)}; another architecture?"

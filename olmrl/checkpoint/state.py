@@ -96,6 +96,7 @@ class CheckpointStore(CheckpointFolder):
         saved = shards.saved_shapes(folder)
         _, tensors = shards.split(state)
         shards.check(folder, tensors, saved)
+        tensors = {name: tensor for name, tensor in tensors.items() if name in saved}
         rank = dist.get_rank() if dist.is_initialized() else 0
         prefix = f"{shards.RNG}/{rank}/"
         rng = {n: t for n, t in shards.capture_rng().items() if prefix + n in saved}

@@ -4,7 +4,8 @@ Symbols: N parameters, M learner ranks, m bytes of a master weight, c bytes of t
 T tokens and V patches of one packed row; h hidden width, k key width, I MLP width, L blocks (the
 same letters with a v for the vision tower). Every figure is the peak of one rank or GPU.
 
-    at rest    weights N m / M; gradients and two Adam moments of what is trained, sharded alike
+    at rest    weights N m / M; gradients and two Adam moments of what is trained, sharded alike;
+               for bfloat16 masters also the lower halves of what is trained (split_weights)
     gathered   FSDP2 holds its root unit (embedding, head, merger) and two blocks unsharded
     kept       checkpointed: a block's input, T h c; else all that its backward pass reads
     inside     the block whose backward pass runs, recomputed first where it is checkpointed
@@ -83,16 +84,19 @@ def at_rest(
     """Weights, gradients and optimizer state of one rank, off-loaded or not."""
     master, ranks = BYTES[model.master_dtype], learner.workers
     trained = shape.trained(model)
-    moments = 2 * trained
+    adamw = trained
     if learner.optimizer.name == "muon":
         # Muon keeps one moment for matrices inside the blocks, which are nearly all parameters.
-        embeddings = (1 if shape.tied else 2) * shape.vocabulary * shape.hidden
-        moments = trained + min(trained, embeddings)
+        adamw = min(trained, (1 if shape.tied else 2) * shape.vocabulary * shape.hidden)
+    # AdamW's second moment is float32 for bfloat16 weights too.
+    moments = trained * master + adamw * BYTES["float32"]
     memory = {
         "weights": shape.parameters * master / ranks,
         "gradients": trained * master / ranks,
-        "optimizer": moments * master / ranks,
+        "optimizer": moments / ranks,
     }
+    if model.master_dtype == "bfloat16":
+        memory["lower bits"] = trained * 2 / ranks  # what bfloat16 weights are rounded by
     if learner.strategy == "deepspeed" and model.dtype == "bfloat16":
         # ZeRO keeps bfloat16 weights besides the float32 masters; in stage 2, whole ones.
         copies = shape.parameters * 2 / (1 if learner.zero_stage == 2 else ranks)

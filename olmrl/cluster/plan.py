@@ -239,7 +239,9 @@ def _learner(
             if off:
                 host["off-loaded"] = off
         if checkpoint.asynchronous:
-            host["checkpoint being written"] = state["weights"] + state["optimizer"]
+            host["checkpoint being written"] = (
+                state["weights"] + state["optimizer"] + state.get("lower bits", 0.0)
+            )
     gpus = share if learner.use_gpu else 0.0
     cpus, extra = learner.cpus_per_worker, learner.resources
     return Role(LEARNER, learner.workers, cpus, gpus, memory, host, loading, extra)

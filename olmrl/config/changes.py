@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,13 @@ FREE_TO_CHANGE = (
 """Keys and whole sections that affect where and how a run works, but not what it learns: a resumed
 run may change them."""
 
+FORMER_DEFAULTS: dict[str, tuple[Any, Any]] = {
+    "model.lora.dropout": (0.1, 0.0),
+    "algorithm.correction.floor": (0.0, None),
+}
+"""Defaults of GRPO that changed: key -> (former, present). A resumed run keeps the former one;
+where a saved configuration lacks the key, the former default says what the run did."""
+
 _ABSENT = "(absent)"
 
 
@@ -51,6 +59,40 @@ def config_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
         free = any(key == name or key.startswith(f"{name}.") for name in FREE_TO_CHANGE)
         (changes.free if free else changes.learning).append(f"{key}: {before!r} -> {after!r}")
     return changes
+
+
+def keep_former_defaults(
+    saved: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """Undo changes of defaults for a run that began before them.
+
+    Args:
+        saved: the GRPO configuration in the run directory.
+        config: the one that the run is to continue with; a key that holds the present default is
+            taken for unset.
+
+    Returns:
+        Both configurations with the former defaults, and `key=value` of what was kept.
+    """
+    begun, wanted = copy.deepcopy(dict(saved)), copy.deepcopy(dict(config))
+    kept = []
+    for key, (former, present) in FORMER_DEFAULTS.items():
+        *parents, name = key.split(".")
+        before, after = _section(begun, parents), _section(wanted, parents)
+        if before is None or after is None or before.get(name, former) != former:
+            continue
+        before[name] = former
+        if after.get(name) == present:
+            after[name] = former
+            kept.append(f"{key}={former}")
+    return begun, wanted, kept
+
+
+def _section(config: dict[str, Any], parents: list[str]) -> dict[str, Any] | None:
+    found: Any = config
+    for parent in parents:
+        found = found.get(parent) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _changed(prefix: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:

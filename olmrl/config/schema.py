@@ -76,7 +76,7 @@ class LoraConfig(Section):
     alpha: Positive = 32.0
     """Scale numerator; the update is scaled by alpha / rank."""
     dropout: Fraction = 0.1
-    """Dropout on adapter inputs."""
+    """Dropout on adapter inputs; in GRPO 0 unless set, as it makes ratios and mismatch noisy."""
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Linear layers that get adapters."""
 
@@ -100,7 +100,8 @@ class ModelConfig(Section):
     dtype: Dtype = "bfloat16"
     """Precision of the forward and backward computation."""
     master_dtype: Dtype = "float32"
-    """Precision of the weights that the optimizer updates."""
+    """Precision of the weights that the optimizer updates. bfloat16 takes 12 bytes a weight instead
+    of 16: the bits that it rounds away are kept beside it, so that no update is lost."""
     attention: Literal["auto", "sdpa", "flash", "flex"] = "auto"
     """Kernel; auto: on a GPU flash-attn if installed, else FlexAttention; SDPA on CPU."""
     trust_remote_code: bool = False
@@ -155,7 +156,7 @@ class DataConfig(Section):
     anchor_text_len: StepNumber = 0
     """Characters of PDF anchor text put into the prompt; 0: none."""
     max_pages: Count | None = None
-    """Use at most this many training pages."""
+    """Use at most this many training pages: a sample by run.seed, spread over the JSONL files."""
     file_pattern: str | None = None
     """Case-insensitive regular expression that JSONL file names must match."""
     max_bad_fraction: Fraction = 0.05
@@ -204,7 +205,8 @@ class RolloutConfig(Section):
     group_size: Count = 28
     """Completions per page, G."""
     oversample: StepNumber = 0
-    """Extra completions per page; the slowest of a group are aborted once G are done."""
+    """Extra completions per page; the slowest of a group are aborted once G are done, which favours
+    short ones."""
     sampling: SamplingConfig = SamplingConfig()
     """Temperature, top_p and length."""
     max_model_len: Count = 16384
@@ -293,9 +295,27 @@ class CorrectionConfig(Section):
     level: Literal["none", "token", "sequence"] = "sequence"
     """Ratio per token, per sequence, or no correction."""
     mode: Literal["truncate", "mask"] = "mask"
-    """Truncate ratios at the cap, or mask what exceeds it."""
+    """Truncate ratios at cap and floor, or mask what lies outside."""
     cap: Positive = 3.0
     """Largest allowed ratio."""
+    floor: NonNegative | None = None
+    """Smallest allowed ratio; null: 1 / cap for mask, none (0) for truncate."""
+
+    @property
+    def least(self) -> float:
+        """`floor`, or its default."""
+        if self.floor is not None:
+            return self.floor
+        return 1.0 / self.cap if self.mode == "mask" else 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CorrectionConfig:
+        if self.cap < 1.0 or self.least > 1.0:
+            raise ValueError(
+                f"algorithm.correction: needs floor <= 1 <= cap, as a ratio of 1 is no mismatch at "
+                f"all; floor is {self.least:g} and cap is {self.cap:g}"
+            )
+        return self
 
 
 class TeacherConfig(Section):
@@ -330,6 +350,9 @@ class AlgorithmConfig(Section):
     """Lower clip distance of the ratio."""
     clip_high: NonNegative = 0.2
     """Upper clip distance of the ratio."""
+    clip_dual: Annotated[NonNegative, Field(gt=1.0)] | None = None
+    """Ratio beyond which a token of negative advantage counts as if it had this one (dual clip,
+    arXiv 1912.09729; not for cispo, which is capped anyway); null: no bound."""
     reward_scaling: RewardScaling = "group"
     """Standard deviation that advantages are divided by: of the group's or the batch's totals, or
     none. per_reward: each reward is standardised within its group before the weighted sum, and the
@@ -337,7 +360,8 @@ class AlgorithmConfig(Section):
     epochs_per_batch: Count = 1
     """Passes over each batch, mu."""
     minibatches: Count = 1
-    """Optimizer steps per pass over a batch."""
+    """Optimizer steps per pass over a batch, at most pages_per_step. Each pass shuffles the prompt
+    groups with the run's seed; a group stays whole, and every token weighs alike."""
     kl_beta: NonNegative = 0.0
     """Weight of the KL term against the reference policy; 0 loads no reference."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
@@ -346,7 +370,7 @@ class AlgorithmConfig(Section):
     correction: CorrectionConfig = CorrectionConfig()
     """Rollout/learner correction."""
     entropy_bonus: NonNegative = 0.0
-    """Weight of the mean token entropy added to the objective."""
+    """Weight of each token's entropy, added to its objective and averaged as the loss averages."""
     overlong: Literal["keep", "mask", "shape"] = "keep"
     """Truncated completions (at max_tokens): train on, mask, or shape their reward (DAPO)."""
     overlong_buffer: StepNumber = 0
@@ -355,10 +379,27 @@ class AlgorithmConfig(Section):
     """Policy versions a batch may lag; 0 is synchronous."""
     drop_zero_variance: bool = True
     """Drop and refill groups whose reward range is <= 1e-6."""
+    max_refills: Count | None = None
+    """Groups that may be dropped while one batch is filled; then the run saves, ends and says why.
+    null: 100 times pages_per_step."""
     max_length_for_dr_grpo: Count | None = None
     """Constant normaliser of dr_grpo; null takes sampling.max_tokens."""
     teacher: TeacherConfig | None = None
     """Model to learn from, besides the rewards or instead of them; null: none."""
+
+    @model_validator(mode="after")
+    def _cuttable(self) -> AlgorithmConfig:
+        if self.minibatches > self.pages_per_step:
+            raise ValueError(
+                f"algorithm.minibatches: {self.minibatches} minibatches cannot be cut from "
+                f"algorithm.pages_per_step={self.pages_per_step} prompt groups, which stay whole"
+            )
+        return self
+
+    @property
+    def refill_limit(self) -> int:
+        """`max_refills`, or its default."""
+        return self.max_refills or 100 * self.pages_per_step
 
     @property
     def updates_per_step(self) -> int:
@@ -494,6 +535,9 @@ class GuardConfig(Section):
     """A token is an outlier if its |gap| exceeds this."""
     max_outlier_fraction: Fraction = 0.02
     """Bound on the share of outliers."""
+    max_sequence_spread: Positive | None = None
+    """Bound on the root mean square of a completion's summed log-prob gap; null: 2 if
+    algorithm.correction weighs whole sequences, else none."""
     save_batch_every: StepNumber = 0
     """Save the learner's batches of every k-th step for `--replay`; 0: of failed steps only."""
 
@@ -520,13 +564,14 @@ class EvaluationConfig(Section):
     every: StepNumber = 0
     """Evaluate every k steps; 0: only before and after."""
     max_pages: Count | None = None
-    """Pages scored; null: all."""
+    """Pages scored at most, a sample by run.seed, spread over the JSONL files; null: all."""
     greedy: bool = True
     """Score greedy transcriptions."""
     sampled: bool = True
     """Score transcriptions drawn at the training temperature."""
     samples_per_page: Count = 1
-    """Sampled transcriptions per page."""
+    """Sampled transcriptions per page. Of 16 held-out pages or more, one half chooses the best
+    checkpoint and the other reports; with several samples a page they do both."""
     skip_start: bool = False
     """Do not evaluate before the first step."""
 
@@ -631,6 +676,16 @@ class GrpoConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
     markup: MarkupConfig = MarkupConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_dropout(cls, values: Any) -> Any:
+        """Adapters of a policy have no dropout by default: it is noise in ratio and mismatch."""
+        model = values.get("model") if isinstance(values, dict) else None
+        if not isinstance(model, dict) or not isinstance(model.get("lora"), dict):
+            return values
+        lora = {"dropout": 0.0} | model["lora"]
+        return values | {"model": model | {"lora": lora}}
+
     @model_validator(mode="after")
     def _coherent(self) -> GrpoConfig:
         if not self.rewards:
@@ -687,7 +742,7 @@ class DatasetConfig(Section):
     repeat: Count = 1
     """Times each page occurs per epoch (upsampling)."""
     limit: Count | None = None
-    """Use at most this many pages."""
+    """Use at most this many pages: a sample by run.seed, spread over the folders below root."""
     pipeline: tuple[StepConfig, ...] | None = None
     """Steps of this set (name plus parameters); null takes data.pipeline."""
 
@@ -739,7 +794,8 @@ class TranscriptionConfig(Section):
     """
 
     pages: Count = 32
-    """Pages per evaluation set, drawn with run.seed; always the same ones."""
+    """Pages per evaluation set, drawn with run.seed and spread over folders or JSONL files; always
+    the same ones."""
     every: StepNumber = 0
     """Transcribe every k steps (and at start and end); 0: only start and end."""
     max_tokens: Count = 3000

@@ -37,7 +37,7 @@ def show(config: SftConfig, arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: there is no such set or page, or the model or a step is wrong.
     """
-    train, evaluation = scan_sets(config.data)
+    train, evaluation = scan_sets(config.data, config.run.seed)
     sets = {"train": train, **{pages.name: pages for pages in evaluation}}
     if arguments.set not in sets:
         raise ValueError(f"--set {arguments.set}: unknown; allowed: {', '.join(sets)}")

@@ -8,7 +8,7 @@ each row repeating the prompt and the image. Shape letters: P prompt, R completi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,10 @@ class ScoredCompletion(NamedTuple):
     advantage: float
     weights: Float32Array
     """[R] 1 where a token is trained, 0 where it is masked."""
+    old_logprobs: Float32Array | None = None
+    """[R] under the learner before the batch's first update, once known."""
+    reference_logprobs: Float32Array | None = None
+    """[R] under the reference policy, once known."""
 
 
 class GroupItem(NamedTuple):
@@ -34,6 +38,14 @@ class GroupItem(NamedTuple):
 
     page: EncodedPage
     completions: Sequence[ScoredCompletion]
+
+
+class PackedRow(NamedTuple):
+    """A row, and whose tokens its targets are."""
+
+    batch: PackedBatch
+    completions: tuple[ScoredCompletion, ...]
+    """In the order of the targets."""
 
 
 class _Row:
@@ -47,6 +59,7 @@ class _Row:
         self._weights: list[Float32Array] = []
         self._advantages: list[Float32Array] = []
         self._logprobs: list[Float32Array] = []
+        self.completions: list[ScoredCompletion] = []
         self._pages: list[EncodedPage] = []
 
     def add_segment(self, ids: Int64Array, positions: Int64Array, prefix: int = -1) -> int:
@@ -125,6 +138,12 @@ class _Row:
         self.add_targets(at, np.asarray(completion.token_ids, np.int64), completion.weights)
         self._advantages.append(np.full(length, completion.advantage, np.float32))
         self._logprobs.append(np.asarray(completion.logprobs, np.float32))
+        self.completions.append(completion)
+
+    def _column(self, name: Literal["old_logprobs", "reference_logprobs"]) -> Float32Array | None:
+        found = [getattr(completion, name) for completion in self.completions]
+        known = bool(found) and found[0] is not None
+        return np.concatenate(found).astype(np.float32) if known else None
 
     def build(self) -> PackedBatch:
         """The finished row."""
@@ -143,6 +162,8 @@ class _Row:
             weights=np.concatenate(self._weights),
             advantages=np.concatenate(self._advantages) if self._advantages else None,
             behaviour_logprobs=np.concatenate(self._logprobs) if self._logprobs else None,
+            old_logprobs=self._column("old_logprobs"),
+            reference_logprobs=self._column("reference_logprobs"),
             page_ids=tuple(p.page_id for p in self._pages for _ in p.image_grid_thw),
         )
 
@@ -172,6 +193,13 @@ def pack_examples(
 def pack_groups(
     items: Sequence[GroupItem], token_budget: int, page_once: bool, vision: VisionTokens
 ) -> list[PackedBatch]:
+    """`pack_rows` without saying whose tokens the targets are."""
+    return [row.batch for row in pack_rows(items, token_budget, page_once, vision)]
+
+
+def pack_rows(
+    items: Sequence[GroupItem], token_budget: int, page_once: bool, vision: VisionTokens
+) -> list[PackedRow]:
     """Pack GRPO groups; a completion is never split.
 
     Args:
@@ -184,7 +212,7 @@ def pack_groups(
         ValueError: a page's placeholders do not match its image grid (names the page).
     """
     parts = [part for item in items for part in _split(item, token_budget, page_once)]
-    batches = []
+    rows = []
     for members in _first_fit([_tokens(part, page_once) for part in parts], token_budget):
         row = _Row(vision)
         for member in members:
@@ -192,8 +220,8 @@ def pack_groups(
                 row.add_page_once(parts[member])
             else:
                 row.add_dense(parts[member])
-        batches.append(row.build())
-    return batches
+        rows.append(PackedRow(row.build(), tuple(row.completions)))
+    return rows
 
 
 def _tokens(item: GroupItem, page_once: bool) -> int:

@@ -159,12 +159,11 @@ def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None
     return next((references[path] for path in paths if path in references), None)
 
 
-def scan_pairs(root: str, limit: int | None = None) -> PairScan:
+def scan_pairs(root: str) -> PairScan:
     """Find the page pairs below a folder, symlinked folders and files followed.
 
     Args:
         root: Folder searched recursively.
-        limit: Keep at most this many pages, the first by path.
 
     Raises:
         ValueError: no such folder, or no pair in it.
@@ -187,7 +186,7 @@ def scan_pairs(root: str, limit: int | None = None) -> PairScan:
         raise ValueError(f"{root}: no page pair X.pdf + X.md in it (it holds {found})")
     paired = {source.pdf_path for source in sources}
     lone = [path for path in files if path.lower().endswith(".pdf") and path not in paired]
-    return PairScan(sources[:limit], orphans, lone)
+    return PairScan(sources, orphans, lone)
 
 
 def load_page(source: PageSource, longest_side: int) -> RenderedPage:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from olmrl.config.schema import SftDataConfig
+from olmrl.data.draw import limit_note
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.items import ExampleNote, Made
@@ -80,6 +81,8 @@ class SftPages(NamedTuple):
     """Pairs opened to validate them; the verdicts of the others were cached."""
     foreseen: tuple[str, ...]
     """For each page of `train`: the rule on its text that will drop it; empty: it is kept."""
+    notes: tuple[str, ...]
+    """Sentences about limits that ask for more pages than there are."""
 
     def sources(self) -> list[PageSource]:
         """Every page of all sets, bad ones included."""
@@ -87,12 +90,13 @@ class SftPages(NamedTuple):
         return [item.source for item in items] + [source for source, _ in self.bad]
 
 
-def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
+def load_sets(config: SftDataConfig, cache_dir: str, seed: int | None = None) -> SftPages:
     """Scan and validate the configured sets. Needs Ray if there are pairs not seen before.
 
     Args:
         config: The data section.
         cache_dir: Folder of the validation cache (`config.cache_dir` wins).
+        seed: Draws the pages that limits leave (`draw_pages`).
 
     Raises:
         ValueError: an unknown step, an empty folder, no usable page, too many bad ones, or a
@@ -110,7 +114,7 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
         raise ValueError(f"{problem}; the first: {shown}")
     bad = {page.path for page in checked.bad}
     usable = [[s for s in scan.sources if s.pdf_path not in bad] for scan in scans]
-    train, evaluation = page_sets_of(config, usable, pipelines)
+    train, evaluation = page_sets_of(config, usable, pipelines, seed)
     rules = drop_rules(train.items, cache_dir, judge)
     _require_kept(rules)
     by_path = {source.pdf_path: source for source in pages}
@@ -126,7 +130,12 @@ def load_sets(config: SftDataConfig, cache_dir: str) -> SftPages:
         len(usable_paths - used),
         len(used) - len(dropped),
     )
-    return SftPages(train, evaluation, refused, found, checked.opened, tuple(rules))
+    notes = [
+        limit_note(f"limit of set {entry.title}", entry.limit, len(there))
+        for entry, there in zip((*config.train, *config.evaluation), usable, strict=True)
+    ]
+    said = tuple(note for note in notes if note)
+    return SftPages(train, evaluation, refused, found, checked.opened, tuple(rules), said)
 
 
 def _map_by_tasks(

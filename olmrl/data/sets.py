@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from olmrl.config.schema import DatasetConfig, SftDataConfig
+from olmrl.data.draw import draw_pages
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.steps import Pipeline, build_pipeline
 from olmrl.data.steps.reading import PDFRenderer
@@ -41,15 +42,22 @@ class PageSet:
         )
 
 
-def scan_sets(config: SftDataConfig) -> tuple[PageSet, tuple[PageSet, ...]]:
+def scan_sets(
+    config: SftDataConfig, seed: int | None = None
+) -> tuple[PageSet, tuple[PageSet, ...]]:
     """Training set and evaluation sets on disk, bad pages included; needs no Ray.
+
+    Args:
+        config: The data section.
+        seed: Draws the pages that limits leave (`draw_pages`).
 
     Raises:
         ValueError: an unknown step or an empty folder.
     """
     pipelines = pipelines_of(config)
     entries = (*config.train, *config.evaluation)
-    return page_sets_of(config, [scan_pairs(entry.root).sources for entry in entries], pipelines)
+    found = [scan_pairs(entry.root).sources for entry in entries]
+    return page_sets_of(config, found, pipelines, seed)
 
 
 class SetCount(NamedTuple):
@@ -77,12 +85,13 @@ class SetCount(NamedTuple):
         return self.kept.count(False)
 
 
-def count_sets(config: SftDataConfig, cache_dir: str) -> list[SetCount]:
+def count_sets(config: SftDataConfig, cache_dir: str, seed: int | None = None) -> list[SetCount]:
     """Count the pages of the configured sets from what earlier runs found; needs no Ray.
 
     Args:
         config: The data section.
         cache_dir: As for `load_sets`.
+        seed: Draws the pages that limits leave (`draw_pages`).
 
     Raises:
         ValueError: a pipeline that cannot work, as in `load_sets`.
@@ -91,13 +100,13 @@ def count_sets(config: SftDataConfig, cache_dir: str) -> list[SetCount]:
     entries = [(entry, True) for entry in config.train]
     entries += [(entry, False) for entry in config.evaluation]
     return [
-        _count_set(*entry, pipeline, config.cache_dir or cache_dir)
+        _count_set(*entry, pipeline, config.cache_dir or cache_dir, seed)
         for entry, pipeline in zip(entries, pipelines, strict=True)
     ]
 
 
 def _count_set(
-    entry: DatasetConfig, training: bool, pipeline: Pipeline, cache_dir: str
+    entry: DatasetConfig, training: bool, pipeline: Pipeline, cache_dir: str, seed: int | None
 ) -> SetCount:
     try:
         sources = scan_pairs(entry.root).sources
@@ -105,7 +114,7 @@ def _count_set(
         return SetCount(entry.title, training, (), 0, 0, str(error))
     found = verdicts(sources, cache_dir)
     usable = [source for source, reason in zip(sources, found, strict=True) if not reason]
-    pages = [(source, pipeline) for source in usable[: entry.limit]]
+    pages = [(source, pipeline) for source in draw_pages(usable, entry.limit, seed)]
     rules = known_rules(pages, cache_dir) if training else [None] * len(pages)
     kept = tuple(not rule for rule in rules)
     bad = len(sources) - len(usable)
@@ -113,12 +122,15 @@ def _count_set(
 
 
 def page_sets_of(
-    config: SftDataConfig, sources: Sequence[Sequence[PageSource]], pipelines: Sequence[Pipeline]
+    config: SftDataConfig,
+    sources: Sequence[Sequence[PageSource]],
+    pipelines: Sequence[Pipeline],
+    seed: int | None,
 ) -> tuple[PageSet, tuple[PageSet, ...]]:
     """The training set, concatenated, and the evaluation sets, from the pages of each entry."""
     entries = (*config.train, *config.evaluation)
     sets = [
-        _page_set(entry, pages, pipeline)
+        _page_set(entry, pages, pipeline, seed)
         for entry, pages, pipeline in zip(entries, sources, pipelines, strict=True)
     ]
     split = len(config.train)
@@ -143,8 +155,11 @@ def pipelines_of(config: SftDataConfig) -> list[Pipeline]:
     return built
 
 
-def _page_set(entry: DatasetConfig, pages: Sequence[PageSource], pipeline: Pipeline) -> PageSet:
+def _page_set(
+    entry: DatasetConfig, pages: Sequence[PageSource], pipeline: Pipeline, seed: int | None
+) -> PageSet:
     if not pages:
         raise ValueError(f"{entry.root}: no usable page pair in it")
-    items = tuple(PageItem(source, pipeline) for source in pages[: entry.limit])
+    drawn = draw_pages(pages, entry.limit, seed)
+    items = tuple(PageItem(source, pipeline) for source in drawn)
     return PageSet(entry.title, items * entry.repeat)

@@ -5,6 +5,7 @@ Pure functions on scored rollouts, which come from the same engines as training.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -152,6 +153,37 @@ def scores(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -
         figures |= _benchmark(pages, repeats)
     figures |= {f"reward/{name}": _mean(values) for name, values in sorted(rewards.items())}
     return {name: value for name, value in figures.items() if value == value}
+
+
+def rate_and_error(rollouts: Sequence[tuple[str, Rollout]]) -> tuple[float, float] | None:
+    """Pass rate of the folder's own tests and its standard error, the pages being the sample.
+
+    Transcriptions of a page, and tests of a page, pass and fail together, so they are no samples of
+    their own: with p passes of t tests on each of n pages and r = sum p / sum t, the error is
+    sqrt(n / (n - 1) x sum (p - r t)^2) / sum t (ratio estimator, Cochran 1977, 6.3).
+
+    Args:
+        rollouts: (page id, rollout) pairs, several of a page or one.
+
+    Returns:
+        None if no page has a test; the error is NaN for a single page.
+    """
+    passed: dict[str, int] = defaultdict(int)
+    tests: dict[str, int] = defaultdict(int)
+    for page_id, rollout in rollouts:
+        for result in rollout.rewards.values():
+            own = [verdict.passed for verdict in result.verdicts if verdict.file != BASELINE]
+            passed[page_id] += sum(own)
+            tests[page_id] += len(own)
+    counted = [page_id for page_id, count in tests.items() if count]
+    if not counted:
+        return None
+    total = sum(tests[page_id] for page_id in counted)
+    rate = sum(passed[page_id] for page_id in counted) / total
+    if len(counted) == 1:
+        return rate, float("nan")
+    squares = sum((passed[page_id] - rate * tests[page_id]) ** 2 for page_id in counted)
+    return rate, math.sqrt(len(counted) / (len(counted) - 1) * squares) / total
 
 
 def _benchmark(

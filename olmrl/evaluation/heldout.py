@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import ray
 
 from olmrl.config.schema import GrpoConfig
+from olmrl.data.draw import draw_pages
 from olmrl.data.encode import Encoder
 from olmrl.data.page import PageSource, load_page
 from olmrl.data.payload import pack_block, unpack_block
@@ -33,8 +34,10 @@ from olmrl.types import PolicyVersion, Rollout, SamplingSpec, UInt8Array
 
 _SHOWN_PAGES = 4
 _MARK = "evaluation:"
-_BEST = ("greedy/pass_rate", "sampled/pass_rate")
+_BEST = ("selection/pass_rate", "greedy/pass_rate", "sampled/pass_rate")
 """Figures that select the best checkpoint: the first of these that was measured."""
+_LEAST_TO_HALVE = 16
+"""Held-out pages below which all of them choose the best checkpoint, and none is kept apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,12 @@ class HeldoutEvaluator:
     ) -> None:
         self._config = config
         self._directory = directory
-        self._sources = figures.with_baselines(sources)[: config.evaluation.max_pages]
+        self._sources = draw_pages(
+            figures.with_baselines(sources),
+            config.evaluation.max_pages,
+            directory.page_seed(config.run.seed),
+        )
+        self._choosing = _half(self._sources, directory.page_seed(config.run.seed))
         self._encoder = encoder
         self._pool = pool
         self._judge = Judge(scorers)
@@ -211,12 +219,42 @@ class HeldoutEvaluator:
         step = finished.version.step
         value = figures.record(step, pages, images, ordered)
         value["scores"]["failed"] = float(len(finished.failed))
+        value["scores"] |= self._halves(ordered)
         value["failed"] = finished.failed
         self._directory.write_evaluation(step, value)
         return Evaluated(finished.version, value["scores"])
 
+    def _halves(self, modes: Mapping[str, Sequence[tuple[str, Rollout]]]) -> dict[str, float]:
+        """Pass rates with their standard errors: of every mode, of the pages that choose the best
+        checkpoint, and of the others."""
+        found = {mode: figures.rate_and_error(rollouts) for mode, rollouts in modes.items()}
+        if self._choosing:
+            read = modes[_most_read(modes)]
+            found["selection"] = figures.rate_and_error([r for r in read if r[0] in self._choosing])
+            found["reported"] = figures.rate_and_error(
+                [r for r in read if r[0] not in self._choosing]
+            )
+        scores: dict[str, float] = {}
+        for name, both in found.items():
+            if both is not None:
+                scores[f"{name}/pass_rate"], scores[f"{name}/pass_rate_error"] = both
+        return {name: value for name, value in scores.items() if value == value}
+
     def _picture(self, block: Any) -> UInt8Array:
         return self._encoder.picture(unpack_block(ray.get(block)))
+
+
+def _half(sources: Sequence[PageSource], seed: int | None) -> frozenset[str]:
+    """Pages whose figures choose the best checkpoint; none if they are too few to be halved, or in
+    a run that began before they were."""
+    if seed is None or len(sources) < _LEAST_TO_HALVE:
+        return frozenset()
+    return frozenset(page.page_id for page in draw_pages(sources, len(sources) // 2, seed))
+
+
+def _most_read(modes: Mapping[str, Sequence[object]]) -> str:
+    """The mode with the most transcriptions; the first of equals."""
+    return max(modes, key=lambda mode: len(modes[mode]))
 
 
 def training_sampling(config: GrpoConfig) -> SamplingSpec:

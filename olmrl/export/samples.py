@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.data.draw import draw_pages
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import load_page, scan_bench, scan_pairs
 from olmrl.types import EncodedPage, Int64Array, RenderedPage
@@ -37,14 +38,14 @@ class PageTokens:
 
 
 def load_pages(folder: str, limit: int, longest_side: int) -> list[RenderedPage]:
-    """Render the first pages of a bench folder or a folder of page pairs.
+    """Render a sample of a bench folder or a folder of page pairs, always the same.
 
     Raises:
         ValueError: it is neither, or a page is bad.
     """
     is_bench = storage.exists(storage.join(folder, "pdfs"))
     sources = scan_bench(folder) if is_bench else scan_pairs(folder).sources
-    return [load_page(source, longest_side) for source in sources[:limit]]
+    return [load_page(source, longest_side) for source in draw_pages(sources, limit, seed=0)]
 
 
 def load_samples(pages: CalibrationPages, model: str) -> list[PageTokens]:
@@ -55,7 +56,7 @@ def load_samples(pages: CalibrationPages, model: str) -> list[PageTokens]:
         model: Model folder, whose processor encodes them.
 
     Raises:
-        ValueError: none of the first `limit` pages has a reference.
+        ValueError: none of the drawn pages has a reference.
     """
     encoder = Encoder(EncoderSpec(model, prompt=pages.prompt))
     samples = [

@@ -4,8 +4,9 @@ The Driver adds scored groups; every LearnerWorker rank leases its share of a ba
 batch with the step that learnt from it. A lease returns when its batch is ready. Besides what every
 run has (`run.actor`):
 
-    Driver   -> issue, add, drop, skip_page, next_position, end_of_pages, evaluated, engines_sleep
-    Learner  -> begin, lease, need_engines, commit, published, evaluation_due, snapshot
+    Driver   -> issue, add, drop, skip_page, next_position, end_of_pages, refill_row, evaluated,
+                engines_sleep
+    Learner  -> begin, lease, need_engines, commit, published, dropped, evaluation_due, snapshot
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from olmrl.config.schema import SelectionConfig
 from olmrl.grpo.group_cost import measure_group
 from olmrl.grpo.ledger import GroupState, Ledger
 from olmrl.grpo.page_selection import PageSelection
+from olmrl.grpo.refills import dropped_since, refill_row
+from olmrl.learner.minibatches import cut_groups
 from olmrl.metrics import Last, Max, Mean, Measurements, merge
 from olmrl.models.cost import balance
 from olmrl.run.actor import RunActor, StepRow, View
@@ -39,6 +42,8 @@ class Lease:
     """Places of those groups in the batch."""
     totals: Float32Array
     """[groups in the batch, G] `signals` of the whole batch (batch-level advantage scaling)."""
+    closed: int = 0
+    """Pages trained or dropped before this batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,10 @@ class BufferView(View):
     """Of the learner's weights."""
     issuable: int
     """Groups that may be issued now."""
+    dropped: dict[str, int]
+    """Groups dropped since the last batch was leased, by reason."""
+    ready: int
+    """Groups of the next batch that are ready."""
     sleep_due: bool
     """The learner waits for the engines to free the GPUs they share."""
     wake_due: bool
@@ -63,6 +72,8 @@ class RolloutBuffer(RunActor):
         max_staleness: versions by which a batch may lag.
         world_size: learner ranks.
         cost: of a group to the learner.
+        minibatches: optimizer updates of a pass over a batch, of which ranks get equal shares.
+        seed: of the run.
         colocated: engines sleep from the lease of a batch until its weights are sent.
         selection: which pages are left out for a while.
     """
@@ -73,6 +84,8 @@ class RolloutBuffer(RunActor):
         max_staleness: int,
         world_size: int,
         cost: Callable[[PromptGroup], float],
+        minibatches: int = 1,
+        seed: int = 0,
         colocated: bool = False,
         selection: SelectionConfig = _EVERY_PAGE,
     ) -> None:
@@ -81,10 +94,14 @@ class RolloutBuffer(RunActor):
         self._ledger = Ledger(batch_size, max_staleness)
         self._batch_size = batch_size
         self._cost = cost
+        self._minibatches = minibatches
+        self._seed = seed
         self._groups: dict[str, PromptGroup] = {}
         self._lengths: dict[str, float] = {}
         """Mean completion tokens of each page when it was last scored."""
         self._leases: dict[str, list[Lease]] = {}
+        self._leased_counts: dict[str, int] = {}
+        """The ledger's counts when the last batch was leased."""
         self._no_more_pages = False
         self._colocated = colocated
         self._asleep = self._sleep_due = self._wake_due = False
@@ -155,6 +172,10 @@ class RolloutBuffer(RunActor):
         self._no_more_pages = True
         self._notify()
 
+    async def refill_row(self) -> Measurements:
+        """A row about the groups scored and dropped since the last batch."""
+        return refill_row(self._dropped(), self._ready(), merge(*self._since_commit))
+
     async def evaluated(self, version: PolicyVersion, score: float | None) -> None:
         """Release the learner that waits for an evaluation.
 
@@ -191,6 +212,7 @@ class RolloutBuffer(RunActor):
         self._since_commit = [measure_group(group) for group in groups]
         self._committed, self._scores = {}, {}
         self._no_more_pages = False
+        self._leased_counts = self._ledger.counts
         return self._ledger.version
 
     async def lease(self, batch_id: str, rank: int) -> Lease | None:
@@ -236,6 +258,10 @@ class RolloutBuffer(RunActor):
         self._ledger.engines_hold(PolicyVersion(*version))
         self._notify()
 
+    async def dropped(self) -> dict[str, int]:
+        """Groups dropped since the run began, by reason."""
+        return dropped_since(self._ledger.counts, {})
+
     async def snapshot(self) -> tuple[dict[str, Any], list[PromptGroup]]:
         """Ledger and ready groups (without pages), saved with the weights as one unit."""
         kept = {"lengths": dict(self._lengths), "resting": self._selection.snapshot()}
@@ -263,9 +289,17 @@ class RolloutBuffer(RunActor):
             **self._common_view(),
             version=self._ledger.version,
             issuable=self._ledger.issuable(),
+            dropped=self._dropped(),
+            ready=self._ready(),
             sleep_due=self._sleep_due,
             wake_due=self._wake_due,
         )
+
+    def _dropped(self) -> dict[str, int]:
+        return dropped_since(self._ledger.counts, self._leased_counts)
+
+    def _ready(self) -> int:
+        return len(self._ledger.open_groups(GroupState.READY))
 
     def _add_row(self, row: StepRow) -> None:
         committed = self._committed.pop(row.step)
@@ -294,13 +328,31 @@ class RolloutBuffer(RunActor):
             return False
         groups = [self._groups[group_id] for group_id in taken]
         totals = np.stack([g.signals for g in groups])
-        shares = balance([self._cost(g) for g in groups], self._world)
+        shares = self._shares(groups)
         self._leases[batch_id] = [
-            Lease(batch_id, tuple(groups[i] for i in share), tuple(share), totals)
+            Lease(
+                batch_id,
+                tuple(groups[i] for i in share),
+                tuple(share),
+                totals,
+                self._ledger.closed,
+            )
             for share in shares
         ]
         self._since_commit.append(self._staleness(groups))
+        self._leased_counts = self._ledger.counts
         return True
+
+    def _shares(self, groups: list[PromptGroup]) -> list[list[int]]:
+        """Places in the batch by rank, each minibatch of the first pass balanced by cost."""
+        step = self._ledger.version.step
+        shares: list[list[int]] = [[] for _ in range(self._world)]
+        for part in cut_groups(len(groups), self._minibatches, self._seed, step, epoch=0):
+            for share, members in zip(
+                shares, balance([self._cost(groups[p]) for p in part], self._world), strict=True
+            ):
+                share += [part[member] for member in members]
+        return [sorted(share) for share in shares]
 
     def _staleness(self, groups: list[PromptGroup]) -> Measurements:
         now = self._ledger.version.step

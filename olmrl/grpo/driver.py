@@ -33,6 +33,7 @@ from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampl
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
 from olmrl.grpo.page_feed import PageFeed
+from olmrl.grpo.refills import fractions, no_signal
 from olmrl.grpo.scaling import standardise
 from olmrl.metrics import Measurements, Sink, flatten, merge
 from olmrl.rewards.overlong import shape
@@ -88,6 +89,10 @@ class GrpoDriver(Driver[BufferView]):
         say: Callable[[str], None],
     ) -> None:
         super().__init__(directory, actor=buffer, sinks=sinks, on_step=on_step, say=say)
+        self.ended_by: str | None = None
+        """Why the run was ended early, if no batch could be filled."""
+        self._refills_shown = 0
+        """Dropped groups of the next batch that rows of metrics tell of."""
         self._config = config
         self._sources = sources
         self._encoder = encoder
@@ -118,6 +123,7 @@ class GrpoDriver(Driver[BufferView]):
         self._collect(view)
         for event in self._pool.take_events():
             self._log_file.write(version=view.version, **event)
+        self._watch_refills(view)
         self._share_gpus(view)
 
     def _awaited(self) -> list[Any]:
@@ -294,6 +300,24 @@ class GrpoDriver(Driver[BufferView]):
             return
         self._directory.dropped_group(group_id, reason, detail)
         ray.get(self._actor.drop.remote(group_id, reason))
+
+    def _watch_refills(self, view: BufferView) -> None:
+        """Write a row for each batch's worth of dropped groups; end a run without a signal."""
+        count = sum(view.dropped.values())
+        self._refills_shown = min(self._refills_shown, count)
+        needed = self._config.algorithm.pages_per_step
+        if count - self._refills_shown >= needed:
+            self._refills_shown = count
+            self._write(view.version.step, flatten(ray.get(self._actor.refill_row.remote())))
+            self._say(
+                f"after step {view.version.step}: {count} groups dropped, {view.ready} of {needed} "
+                f"ready; {fractions(view.dropped)}"
+            )
+        if count >= self._config.algorithm.refill_limit and not self._stopping:
+            step = view.version.step
+            self.ended_by = no_signal(view.dropped, step=step, ready=view.ready, needed=needed)
+            self._stopping = True
+            ray.get(self._actor.stop.remote())
 
     def _take_evaluated(self, evaluated: Evaluated) -> None:
         step = evaluated.version.step

@@ -279,6 +279,11 @@ class Ledger:
             self._closed_epoch += 1
 
     @property
+    def closed(self) -> int:
+        """Pages trained or dropped since the run began."""
+        return sum(n for name, n in self._counts.items() if name != "issued")
+
+    @property
     def counts(self) -> dict[str, int]:
         """Groups issued, committed and, per reason, dropped, and pages set aside, in the run."""
         return dict(self._counts)

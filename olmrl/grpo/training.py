@@ -8,8 +8,10 @@ from olmrl.cluster import operations
 from olmrl.cluster.connect import beside_driver
 from olmrl.cluster.reserve import reserve_engines
 from olmrl.config import GrpoConfig
+from olmrl.data.draw import draw_pages, limit_note
 from olmrl.data.encode import EncoderSpec
-from olmrl.data.page import scan_bench
+from olmrl.data.page import PageSource, scan_bench
+from olmrl.errors import RunStopped
 from olmrl.evaluation import figures
 from olmrl.evaluation.heldout import HeldoutEvaluator
 from olmrl.grpo.buffer import RolloutBuffer
@@ -45,8 +47,7 @@ _COLOCATED_START_S = 1800.0
 
 def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     """Run GRPO from start (or from the newest checkpoint) to report."""
-    train = scan_bench(config.data.train, config.data.file_pattern)[: config.data.max_pages]
-    heldout = scan_bench(config.data.heldout) if config.data.heldout else []
+    train, heldout, notes = _pages(config, directory)
     encoder = EncoderSpec(
         config.model.path,
         config.data.prompt,
@@ -65,6 +66,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
             reward.curriculum.check_files(name for page in train for name in page.test_files)
     pages = config.run.epochs * len(train)
     total = config.run.total_steps(pages, config.algorithm.pages_per_step)
+    for note in notes:
+        console.say(note)
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 
     buffer = start_actor(
@@ -73,6 +76,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.algorithm.max_staleness,
         config.learner.workers,
         GroupCost(operations(config.model.path), built.vision, config.learner.page_once),
+        config.algorithm.minibatches,
+        config.run.seed,
         config.rollout.colocate,
         config.data.selection,
     )
@@ -125,9 +130,32 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         for part in (pool, scorers, evaluators):
             part.close()
         seats.release()
+    if driver.ended_by is not None:
+        raise RunStopped(driver.ended_by)
     if console.stop.requested():
         return
     console.summary(directory, write_report(directory))
+
+
+def _pages(
+    config: GrpoConfig, directory: RunDirectory
+) -> tuple[list[PageSource], list[PageSource], list[str]]:
+    """Training pages, all held-out pages, and what is to be said of how they are chosen."""
+    data, most = config.data, config.evaluation.max_pages
+    train = scan_bench(data.train, data.file_pattern)
+    heldout = scan_bench(data.heldout) if data.heldout else []
+    notes = [limit_note("data.max_pages", data.max_pages, len(train))]
+    if heldout:
+        there = len(figures.with_baselines(heldout))
+        notes.append(limit_note("evaluation.max_pages", most, there))
+    if config.rollout.oversample:
+        notes.append(
+            f"rollout.oversample={config.rollout.oversample}: of each page, the first "
+            f"{config.rollout.group_size} completions to finish are trained on, which are its "
+            "shorter ones"
+        )
+    drawn = draw_pages(train, data.max_pages, directory.page_seed(config.run.seed))
+    return drawn, heldout, [note for note in notes if note]
 
 
 def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:

@@ -19,20 +19,23 @@ import ray
 import torch
 
 from olmrl.checkpoint.state import Restored
+from olmrl.config.schema import GrpoConfig
 from olmrl.data.items import IMAGE_CALLS
-from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
+from olmrl.data.pack import GroupItem, PackedRow, ScoredCompletion, pack_groups, pack_rows
 from olmrl.data.page import load_page
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.errors import EngineBroken, GuardFailure
 from olmrl.grpo.buffer import Lease
+from olmrl.grpo.refills import no_step
 from olmrl.grpo.saved_groups import decode_groups, encode_groups
 from olmrl.grpo.task import GrpoTask
 from olmrl.grpo.waiting import await_engines
 from olmrl.learner.advantage import group_advantages, token_weights
 from olmrl.learner.build import build_grpo
+from olmrl.learner.minibatches import GroupMinibatches, Minibatches, cut_groups
 from olmrl.learner.model import TORCH_DTYPES
 from olmrl.learner.optim import NonFiniteStep
-from olmrl.learner.parity import ParityGuard, mean_gap_bound
+from olmrl.learner.parity import ParityGuard, mean_gap_bound, spread_bound
 from olmrl.learner.strategy import Strategy
 from olmrl.metrics import Clock, Mean, Measurements
 from olmrl.models.patches import images_encoded
@@ -65,6 +68,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             decode=self._encoder.decode,
             score=self._ask_engine,
             keeps_kv=config.weight_sync.in_flight == "keep_kv",
+            spread_bound=spread_bound(config.guards, config.algorithm.correction),
         )
 
     def _build(self, device: torch.device) -> Strategy:
@@ -108,6 +112,12 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
         ledger, groups = ray.get(self._actor.snapshot.remote())
         return {"ledger": ledger, "version": str(self._version)}, {"groups": encode_groups(groups)}
 
+    def _end(self) -> None:
+        stopping = self._any_rank(ray.get(self._actor.stopping.remote()))
+        if self._version.step == 0 and not stopping:
+            raise GuardFailure(no_step(ray.get(self._actor.dropped.remote())))
+        super()._end()
+
     # -- a step
 
     def _next(self) -> Lease | None:
@@ -140,15 +150,32 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
         for group, page, position in zip(groups, pages, lease.positions, strict=True):
             check_prompts(group, page)
             items.append(GroupItem(page, self._completions(group, advantages[position])))
-        batches = self._pack(items)
+        work = self._minibatches(items, lease)
         clock.lap("pack")
+        self._strategy.optim.follow(updates_used(self._config, self._version.step, lease.closed))
         measured: Measurements = {}
         if self._parity.is_due(self._version.step):
             measured |= self._parity.check(self._version, groups, items)
             clock.lap("parity")
         if again := images_encoded() - encoded:
             measured[IMAGE_CALLS] = Mean(again, 0.0)
-        return measured | self._learn(batches, clock)
+        return measured | self._learn(work, clock)
+
+    def _minibatches(self, items: list[GroupItem], lease: Lease) -> Minibatches:
+        learner = self._config.learner
+
+        def pack(chosen: list[GroupItem]) -> list[PackedRow]:
+            budget, vision = learner.token_budget, self._encoder.vision
+            return pack_rows(chosen, budget, learner.page_once, vision)
+
+        cut = partial(
+            cut_groups,
+            len(lease.totals),
+            self._config.algorithm.minibatches,
+            self._config.run.seed,
+            self._version.step,
+        )
+        return GroupMinibatches(items, lease.positions, cut, pack)
 
     def _with_page(self, group: PromptGroup) -> PromptGroup:
         """The group with its page, which is read again if the group comes from a checkpoint."""
@@ -234,6 +261,19 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             return not settings.skip_start
         is_last = step >= self._task.total_steps  # evaluated at the end
         return bool(settings.every) and step % settings.every == 0 and not is_last
+
+
+def updates_used(config: GrpoConfig, step: int, closed: int) -> float:
+    """Optimizer updates that the pages used so far would have given, had none been dropped.
+
+    Args:
+        config: the run; where it says how many steps to make, those count and not the pages.
+        step: steps made.
+        closed: pages trained or dropped.
+    """
+    algorithm = config.algorithm
+    made = closed / algorithm.pages_per_step if config.run.steps is None else step
+    return float(made * algorithm.updates_per_step)
 
 
 def check_prompts(group: PromptGroup, page: EncodedPage) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from itertools import pairwise
 from typing import NoReturn
 
 from olmrl.config.schema import AlgorithmConfig
 from olmrl.learner.flops import forward_flops, step_flops, utilisation
 from olmrl.learner.loss import LossFn, StepCounts, grpo_loss, sft_loss
+from olmrl.learner.minibatches import Column, Minibatches
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.packed import count_weighted
 from olmrl.learner.replay import replay_path, save_batches
-from olmrl.learner.strategy import Strategy, pad_batches, pad_to_largest
+from olmrl.learner.strategy import Strategy, pad_to_largest
 from olmrl.metrics import Max, Mean, Measurements, Sum, merge
 from olmrl.types import Float32Array, PackedBatch
 
@@ -57,11 +56,13 @@ class GrpoLearner:
         """Learn from this rank's share of a batch of prompt groups.
 
         Makes `epochs_per_batch` x `minibatches` optimizer updates; with more than one, log-probs
-        under the policy before the first are computed and ratios taken against them. Micro-batches
-        are cut into minibatches in order.
+        under the policy before the first are computed and ratios taken against them. A token, or a
+        sequence, weighs the same in whichever minibatch it is: each is divided by an equal part of
+        the whole step's size.
 
         Args:
-            batches: micro-batches of this rank; may be empty if other ranks have some.
+            batches: micro-batches of this rank, by minibatch (`Minibatches`) if there are several;
+                may be empty if other ranks have some.
             step: number of the step, for messages and the replay file.
 
         Returns:
@@ -70,16 +71,16 @@ class GrpoLearner:
         Raises:
             NonFiniteStep: NaN or infinity in loss or gradients, on every rank, before the optimizer
                 step, or in weights after it; the batches are saved in `replay_dir`.
-            ValueError: there are fewer micro-batches than minibatches on every rank.
+            ValueError: there are several minibatches, but `batches` does not say which.
         """
         algorithm, strategy = self._algorithm, self._strategy
+        work = self._by_minibatch(batches)
         if self._replay_dir and self._save_every and step % self._save_every == 0:
-            save_batches(replay_path(self._replay_dir, step, strategy.rank), batches)
+            save_batches(replay_path(self._replay_dir, step, strategy.rank), work)
         begin = time.perf_counter()
         needs_old = algorithm.epochs_per_batch > 1 or algorithm.minibatches > 1
         parts: list[Measurements] = [measure_tokens(batches)]
-        minibatches = self._minibatches(batches)
-        columns: dict[str, Callable[[PackedBatch], Float32Array]] = {}
+        columns: dict[Column, Callable[[PackedBatch], Float32Array]] = {}
         if needs_old:
             columns["old_logprobs"] = strategy.logprobs
         if algorithm.kl_beta:
@@ -88,15 +89,18 @@ class GrpoLearner:
             columns["teacher_logprobs"] = strategy.teacher_logprobs
         for name, compute in columns.items():
             start = time.perf_counter()
-            minibatches = [
-                [replace(b, **{name: compute(b)}) for b in part]  # type: ignore[arg-type]
-                for part in minibatches
-            ]
+            work.add_column(name, [_observed(strategy, part, compute) for part in work.rows(0)])
             parts.append({f"time/{name}": Max(time.perf_counter() - start)})
-        guard = StepGuard(strategy, self._replay_dir, step, batches)
-        for _ in range(algorithm.epochs_per_batch):
-            for minibatch in minibatches:
-                parts.append(update(strategy, minibatch, self._loss, guard))
+        guard = StepGuard(strategy, self._replay_dir, step, work)
+        whole = strategy.sum_over_ranks(count_weighted(work))
+        for epoch in range(algorithm.epochs_per_batch):
+            minibatches = work.rows(epoch)
+            size = StepCounts(*(count / max(1, len(minibatches)) for count in whole))
+            for part in minibatches:
+                padded = pad_to_largest(strategy, part)
+                parts.append(update(strategy, padded, self._loss, guard, size))
+            if len(minibatches) > 1:
+                strategy.forget_features()  # the next pass has rows of its own
         strategy.forget_features()
         flops = step_flops(
             batches,
@@ -116,21 +120,22 @@ class GrpoLearner:
             self._algorithm, counts, max_tokens=self._max_tokens, outlier_gap=self._outlier_gap
         )
 
-    def _minibatches(self, batches: Sequence[PackedBatch]) -> list[list[PackedBatch]]:
-        """Cut micro-batches into minibatches, equally many forward passes on every rank."""
-        wanted = self._algorithm.minibatches
-        cuts = [round(i * len(batches) / wanted) for i in range(wanted + 1)]
-        parts = [list(batches[a:b]) for a, b in pairwise(cuts)]
-        passes = self._strategy.max_over_ranks([len(part) for part in parts])
-        if min(passes) == 0:
+    def _by_minibatch(self, batches: Sequence[PackedBatch]) -> Minibatches:
+        if isinstance(batches, Minibatches):
+            return batches
+        if self._algorithm.minibatches > 1:
             raise ValueError(
-                f"algorithm.minibatches: {wanted} optimizer steps need as many micro-batches, but "
-                f"the batch was packed into {int(sum(passes))}; lower one of "
-                "algorithm.minibatches and learner.token_budget"
+                f"algorithm.minibatches: {self._algorithm.minibatches} minibatches are cut by "
+                "prompt groups, and rows do not say which groups they hold"
             )
-        return [
-            pad_batches(self._strategy, part, int(n)) for part, n in zip(parts, passes, strict=True)
-        ]
+        return Minibatches([batches])
+
+
+def _observed(
+    strategy: Strategy, rows: Sequence[PackedBatch], compute: Callable[[PackedBatch], Float32Array]
+) -> list[Float32Array]:
+    """A column of each row; blank rows keep this rank in step with one that has more."""
+    return [compute(row) for row in pad_to_largest(strategy, rows)][: len(rows)]
 
 
 class SftLearner:
@@ -225,15 +230,23 @@ def update(
     batches: Sequence[PackedBatch],
     make_loss: Callable[[StepCounts], LossFn],
     guard: StepGuard,
+    size: StepCounts | None = None,
 ) -> Measurements:
     """One optimizer step over micro-batches, equally many on every rank.
 
     A step without any target of positive weight, on all ranks, changes nothing and is counted.
+
+    Args:
+        strategy: the policy.
+        batches: micro-batches.
+        make_loss: the loss, given what it is averaged over.
+        guard: of the step.
+        size: what the loss is averaged over; None: all of `batches`, on all ranks.
     """
     counts = StepCounts(*strategy.sum_over_ranks(count_weighted(batches)))
     if counts.tokens == 0:
         return {"policy/empty_steps": Sum(1.0)}
-    loss_fn = make_loss(counts)
+    loss_fn = make_loss(size or counts)
     start = time.perf_counter()
     parts = [strategy.forward_backward(batch, loss_fn) for batch in batches]
     middle = time.perf_counter()

@@ -7,8 +7,9 @@ Shape letters: N predicted tokens of a micro-batch, S its sequences.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
 
 import torch
@@ -18,8 +19,10 @@ from olmrl.config.registered import LOSSES
 from olmrl.config.registry import construct
 from olmrl.config.schema import AlgorithmConfig, CorrectionConfig
 from olmrl.learner.distillation import kl_to_teacher, taught
-from olmrl.metrics import Max, Mean, Measurements, Reduction
+from olmrl.metrics import EffectiveShare, Max, Mean, Measurements, Reduction
 from olmrl.types import PackedBatch
+
+ESS = "mismatch/effective_share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class LossOutput(NamedTuple):
     """Scalars, detached: numerators of means (or maxima) by metric name."""
     weights: dict[str, Tensor | float]
     """Denominators of the means; a name without one is a maximum."""
+    squares: Mapping[str, Tensor] = MappingProxyType({})
+    """Sums of squares of those totals that are shares of effective samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def grpo_loss(
             inputs = taught(inputs, old_N, config.teacher)
         ratio_N = importance_ratio(logprobs_N, old_N, inputs, config.importance_level)
         surrogate = policy.surrogate(ratio_N, logprobs_N, inputs, config)
-        correction_N = correction_ratio(old_N, inputs, config.correction)
+        correction_N, outside = correction_ratio(old_N, inputs, config.correction)
         policy_N = surrogate.loss_N * correction_N
         objective_N = policy_N
         totals: dict[str, Tensor] = {}
@@ -154,6 +159,7 @@ def grpo_loss(
                 "policy/entropy": (weight_N * entropy_N).sum(),
                 "policy/kl": (kept_N * kl_estimate(logprobs_N, old_N, "k3")).sum(),
                 "policy/correction": (kept_N * correction_N).sum(),
+                **{name: (kept_N * is_outside_N).sum() for name, is_outside_N in outside.items()},
             }
             tokens = kept_N.sum()
             weights: dict[str, Tensor | float] = dict.fromkeys(totals, tokens)
@@ -161,10 +167,12 @@ def grpo_loss(
             weights |= {"loss/policy": policy.size(weight_N.sum(), sequences, length)}
             weights |= dict.fromkeys(("policy/entropy", "loss/kl", "teacher/kl"), weight_N.sum())
             gap, gap_weights = mismatch(old_N, inputs, outlier_gap)
+            effective, squares, count = effective_share(correction_N, inputs, config.correction)
         return LossOutput(
             total / policy.size(counts.tokens, counts.sequences, length),
-            {k: v.detach() for k, v in (totals | gap).items()},
-            {k: v for k, v in weights.items() if k in totals} | gap_weights,
+            {k: v.detach() for k, v in (totals | gap).items()} | {ESS: effective},
+            {k: v for k, v in weights.items() if k in totals} | gap_weights | {ESS: count},
+            {ESS: squares},
         )
 
     return loss
@@ -210,7 +218,13 @@ class PolicyLoss:
         clipped_N = (
             ((ratio_N < low) & (advantage_N < 0)) | ((ratio_N > high) & (advantage_N > 0))
         ).float()
-        return Surrogate(-torch.minimum(plain_N, bounded_N), clipped_N)
+        objective_N = torch.minimum(plain_N, bounded_N)
+        if config.clip_dual is not None:
+            floor_N = config.clip_dual * advantage_N
+            too_far_N = (advantage_N < 0) & (objective_N < floor_N)
+            objective_N = torch.where(too_far_N, floor_N, objective_N)
+            clipped_N = torch.maximum(clipped_N, too_far_N.float())
+        return Surrogate(-objective_N, clipped_N)
 
     def total(self, value_N: Tensor, inputs: LossInputs) -> Tensor:
         """Sum of per-token values over one micro-batch."""
@@ -287,22 +301,45 @@ def importance_ratio(logprobs_N: Tensor, old_N: Tensor, inputs: LossInputs, leve
     return log_ratio_N.exp()
 
 
-def correction_ratio(old_N: Tensor, inputs: LossInputs, config: CorrectionConfig) -> Tensor:
-    """[N] weight that corrects for the engine, not the learner, having drawn the tokens.
+def correction_ratio(
+    old_N: Tensor, inputs: LossInputs, config: CorrectionConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weights that correct for the engine, not the learner, having drawn the tokens.
 
-    exp(old - behaviour) per token, or exp of its sum per sequence; above the cap it is cut to the
-    cap (truncate) or to zero (mask). No gradient flows through it.
+    exp(old - behaviour) per token, or exp of its sum per sequence; outside floor and cap it is cut
+    to them (truncate) or to zero (mask). No gradient flows through it.
+
+    Returns:
+        [N] weights, and by metric name [N] whether the ratio was above the cap or below the floor.
     """
     if config.level == "none":
-        return torch.ones_like(old_N)
+        return torch.ones_like(old_N), {}
+    ratio_N = _mismatch_log_ratio(old_N, inputs, config.level).exp()
+    above_N, below_N = ratio_N > config.cap, ratio_N < config.least
+    outside = {"mismatch/above_cap": above_N.float(), "mismatch/below_floor": below_N.float()}
+    if config.mode == "truncate":
+        return ratio_N.clamp(config.least, config.cap), outside
+    return ratio_N.masked_fill(above_N | below_N, 0.0), outside
+
+
+def _mismatch_log_ratio(old_N: Tensor, inputs: LossInputs, level: str) -> Tensor:
     assert inputs.behaviour_N is not None
     log_ratio_N = (old_N - inputs.behaviour_N).detach() * (inputs.weight_N > 0)
-    if config.level == "sequence":
-        log_ratio_N = inputs.per_sequence(log_ratio_N)[inputs.sequence_N]
-    ratio_N = log_ratio_N.exp()
-    if config.mode == "truncate":
-        return ratio_N.clamp(max=config.cap)
-    return ratio_N.masked_fill(ratio_N > config.cap, 0.0)
+    return (
+        inputs.per_sequence(log_ratio_N)[inputs.sequence_N] if level == "sequence" else log_ratio_N
+    )
+
+
+def effective_share(
+    correction_N: Tensor, inputs: LossInputs, config: CorrectionConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum, sum of squares and number of the correction's weights, of sequences or of tokens."""
+    kept_N = (inputs.weight_N > 0).float()
+    if config.level != "sequence":
+        return (kept_N * correction_N).sum(), (kept_N * correction_N**2).sum(), kept_N.sum()
+    length_S = inputs.per_sequence(kept_N)
+    weight_S = inputs.per_sequence(kept_N * correction_N) / length_S.clamp(min=1.0)
+    return weight_S.sum(), weight_S.square().sum(), (length_S > 0).float().sum()
 
 
 def kl_estimate(logprobs_N: Tensor, reference_N: Tensor, estimator: str) -> Tensor:
@@ -332,7 +369,13 @@ def mismatch(
         "mismatch/logprob_max_abs": gap_N.abs().max() if len(gap_N) else gap_N.sum(),
     }
     tokens = kept_N.sum()
-    return totals, {k: tokens for k in totals if k != "mismatch/logprob_max_abs"}
+    weights: dict[str, Tensor | float] = {
+        name: tokens for name in totals if name != "mismatch/logprob_max_abs"
+    }
+    sequence_S = inputs.per_sequence(gap_N)
+    totals["mismatch/sequence_gap_square"] = sequence_S.square().sum()
+    weights["mismatch/sequence_gap_square"] = (inputs.per_sequence(kept_N) > 0).sum()
+    return totals, weights
 
 
 def to_measurements(output: LossOutput) -> Measurements:
@@ -340,9 +383,13 @@ def to_measurements(output: LossOutput) -> Measurements:
     names = list(output.totals)
     flat = [output.totals[n].float() for n in names]
     flat += [torch.as_tensor(output.weights.get(n, 0.0), dtype=torch.float32) for n in names]
+    flat += [torch.as_tensor(output.squares.get(n, 0.0), dtype=torch.float32) for n in names]
     values = torch.stack([v.to(flat[0].device) for v in flat]).tolist()
     found: dict[str, Reduction] = {}
     for index, name in enumerate(names):
-        total, weight = values[index], values[len(names) + index]
-        found[name] = Mean(total, weight) if name in output.weights else Max(total)
+        total, weight, square = values[index :: len(names)]
+        if name in output.squares:
+            found[name] = EffectiveShare(total, square, weight)
+        else:
+            found[name] = Mean(total, weight) if name in output.weights else Max(total)
     return found

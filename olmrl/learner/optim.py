@@ -6,19 +6,23 @@ spares norms and biases by module type, never by name (docs/formats.md#optimizer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import SchedulerType, get_scheduler
 
 from olmrl.config.schema import OptimizerConfig
 from olmrl.errors import GuardFailure
+from olmrl.learner.optimizers import Muon, SplitAdamW, fastest_precision
 from olmrl.models.family import Family
 
+Factor = Callable[[Any], float]
+"""Of the peak rate, at a place of the schedule: whole steps, or between two of them."""
 _NOT_RESUMABLE = {SchedulerType.REDUCE_ON_PLATEAU.value, "greedy"}
 
 
@@ -78,26 +82,74 @@ class Optim:
     """One or two torch optimizers with their schedule, stepped together."""
 
     def __init__(
-        self, optimizers: list[torch.optim.Optimizer], schedules: list[LambdaLR], peak: float
+        self,
+        optimizers: list[torch.optim.Optimizer],
+        schedules: list[LambdaLR],
+        config: OptimizerConfig,
+        total_steps: int,
     ) -> None:
+        self._peak = config.lr
+        self._warmup = warmup_steps(config, total_steps)
+        self._total = total_steps
         self.optimizers = optimizers
         self.schedules = schedules
-        self._peak = peak
         self.steps = 0
         """Optimizer steps taken."""
+        self._at = 0.0
+        """Place in the schedule."""
+
+    @property
+    def precision(self) -> str | None:
+        """Of Muon's Newton-Schulz iteration: bfloat16 or float32; None without Muon."""
+        found = [o.precision for o in self.optimizers if isinstance(o, Muon)]
+        return str(found[0]).removeprefix("torch.") if found else None
+
+    def set_precision(self, precision: torch.dtype) -> None:
+        """Set it."""
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, Muon):
+                optimizer.precision = precision
+
+    def schedule_state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it besides the optimizers' own state."""
+        precision = {} if self.precision is None else {"newton_schulz": self.precision}
+        return {"steps": self.steps, **precision}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as `schedule_state` says; checkpoints without a precision are older than the
+        choice, and had bfloat16."""
+        self.restore_schedule(int(state["steps"]))
+        self.set_precision(getattr(torch, state.get("newton_schulz", "bfloat16")))
 
     @property
     def lr(self) -> float:
         """Learning rate of the coming step, before multipliers."""
-        return self._peak * float(self.schedules[-1].lr_lambdas[0](self.steps))
+        factor: Factor = self.schedules[-1].lr_lambdas[0]
+        return self._peak * float(factor(self._at))
 
     def step(self) -> None:
         """Update the weights, advance the schedule."""
         for optimizer in self.optimizers:
             optimizer.step()
-        for schedule in self.schedules:
-            schedule.step()
+        self.advance()
+
+    def advance(self) -> None:
+        """Count a step, and go on to the next place of the schedule."""
         self.steps += 1
+        self._go_to(self._at + 1)
+
+    def follow(self, used: float) -> None:
+        """Go to the place in the schedule that the run has reached (`schedule_place`)."""
+        self._go_to(schedule_place(self.steps, used, self._warmup, self._total))
+
+    def _go_to(self, at: float) -> None:
+        self._at = at
+        for schedule in self.schedules:
+            groups, bases = schedule.optimizer.param_groups, schedule.base_lrs
+            factors: list[Factor] = list(schedule.lr_lambdas)
+            for group, base, factor in zip(groups, bases, factors, strict=True):
+                group["initial_lr"] = base
+                group["lr"] = base * factor(at)
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -108,19 +160,28 @@ class Optim:
         """Set the learning rates as they were after `steps` steps."""
         self.steps = steps
         for optimizer in self.optimizers:
-            if isinstance(optimizer, torch.optim.AdamW):
+            if isinstance(optimizer, torch.optim.AdamW) and not isinstance(optimizer, SplitAdamW):
                 for group in optimizer.param_groups:
                     group["fused"] = True  # a checkpoint may say otherwise
-        for schedule in self.schedules:
-            schedule.last_epoch = steps
-            for group, base, factor in zip(
-                schedule.optimizer.param_groups,
-                schedule.base_lrs,
-                schedule.lr_lambdas,
-                strict=True,
-            ):
-                group["initial_lr"] = base
-                group["lr"] = base * factor(steps)
+        self._go_to(steps)
+
+
+def schedule_place(made: int, used: float, warmup: int, total: int) -> float:
+    """Place in a schedule of `total` steps of a run that makes fewer, as some pages are dropped.
+
+    The warm-up takes as many steps as it was given. The rest of the schedule is spread over the
+    rest of the pages, so that both end together, as if pages had been dropped evenly so far.
+
+    Args:
+        made: steps made.
+        used: steps that the pages used so far would have given.
+        warmup: steps of the warm-up.
+        total: steps of the schedule.
+    """
+    if made <= warmup or used == made:
+        return float(made)
+    before = used * warmup / made
+    return warmup + (total - warmup) * (used - before) / (total - before)
 
 
 def build_optim(
@@ -153,22 +214,40 @@ def build_optim(
         if any(p.ndim != 2 for p in groups.matrices) or not groups.matrices:
             raise ValueError("learner.optimizer.name: muon found no trainable matrices to update")
         optimizers.append(
-            torch.optim.Muon(
+            Muon(
                 groups.matrices,
                 lr=config.muon_lr or config.lr,
                 weight_decay=config.weight_decay,
                 momentum=config.muon_momentum,
-                nesterov=True,
             )
         )
     if adamw_groups:
-        optimizers.append(
-            torch.optim.AdamW(
-                adamw_groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True
-            )
-        )
+        optimizers.append(_adamw(adamw_groups, config))
     schedules = [build_schedule(o, config, total_steps) for o in optimizers]
-    return Optim(optimizers, schedules, config.lr)
+    made = Optim(optimizers, schedules, config, total_steps)
+    if config.name == "muon":
+        made.set_precision(_agreed_precision(groups.matrices[0].device))
+    return made
+
+
+def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
+    """torch's fused AdamW, or our own where it would round bfloat16 weights."""
+    rounds = any(p.dtype == torch.bfloat16 for group in groups for p in group["params"])
+    kind, fused = (SplitAdamW, False) if rounds else (torch.optim.AdamW, True)
+    return kind(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=fused)
+
+
+def _agreed_precision(device: torch.device) -> torch.dtype:
+    """What rank 0 measured: ranks share an iteration, so they need the same precision."""
+    slow = torch.tensor([fastest_precision(device) == torch.float32], device=device)
+    if dist.is_initialized():
+        dist.broadcast(slow, src=0)
+    return torch.float32 if slow.item() else torch.bfloat16
+
+
+def warmup_steps(config: OptimizerConfig, total_steps: int) -> int:
+    """Optimizer steps of the warm-up."""
+    return config.warmup_steps or int(total_steps * config.warmup_ratio)
 
 
 def build_schedule(
@@ -185,12 +264,11 @@ def build_schedule(
             f"learner.optimizer.schedule: {config.schedule!r} is unknown; "
             f"allowed: {', '.join(allowed)}"
         )
-    warmup = config.warmup_steps or int(total_steps * config.warmup_ratio)
     try:
         schedule: LambdaLR = get_scheduler(
             config.schedule,
             optimizer,
-            num_warmup_steps=warmup,
+            num_warmup_steps=warmup_steps(config, total_steps),
             num_training_steps=total_steps,
             scheduler_specific_kwargs=dict(config.schedule_options),
         )

@@ -269,6 +269,8 @@ def blank_batch(config: Any) -> PackedBatch:
         weights=np.zeros(1, np.float32),
         advantages=np.zeros(1, np.float32),
         behaviour_logprobs=np.zeros(1, np.float32),
+        old_logprobs=np.zeros(1, np.float32),
+        reference_logprobs=np.zeros(1, np.float32),
     )
 
 

@@ -9,19 +9,32 @@ stops.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from olmrl.config.schema import Dtype, GuardConfig
+from olmrl.config.schema import CorrectionConfig, Dtype, GuardConfig
 from olmrl.data.pack import GroupItem
 from olmrl.errors import GuardFailure
 from olmrl.learner.strategy import Strategy, pad_to_largest
 from olmrl.metrics import Max, Mean, Measurements
-from olmrl.types import Completion, Float32Array, PackedBatch, PolicyVersion, PromptGroup
+from olmrl.types import (
+    Completion,
+    Float32Array,
+    Int32Array,
+    PackedBatch,
+    PolicyVersion,
+    PromptGroup,
+)
 
 DEFAULT_MEAN_GAP: dict[str, float] = {"float32": 1e-3, "bfloat16": 0.05}
 """Largest accepted mean |gap| by the coarser of the two precisions."""
+DEFAULT_SPREAD = 2.0
+"""Largest accepted root mean square of a completion's summed gap, where completions are weighed as
+a whole: about 40 % of them are then within a factor of 3 (docs/algorithm.md)."""
+_LEAST_COMPLETIONS = 8
+"""Completions below which their spread is measured and not judged: it is mostly luck."""
 _WORST = 5
 
 
@@ -41,6 +54,7 @@ class ParityGuard:
         strategy: the policy.
         guards: when, on how many pages, and the bounds.
         bound: largest accepted mean |gap|.
+        spread_bound: largest accepted root mean square of a completion's summed gap.
         pack: groups to rows.
         decode: token ids to text, for the message.
         score: asks an engine.
@@ -57,7 +71,9 @@ class ParityGuard:
         decode: Callable[[Sequence[int]], str],
         score: Score,
         keeps_kv: bool,
+        spread_bound: float = math.inf,
     ) -> None:
+        self._spread_bound = spread_bound
         self._strategy = strategy
         self._guards = guards
         self._bound = bound
@@ -116,20 +132,28 @@ class ParityGuard:
             Measurements, and the number of tokens compared on all ranks.
         """
         strategy, guards = self._strategy, self._guards
-        gaps, tokens, places = [], [], []
+        gaps, tokens, places, sums = [], [], [], []
         for row in pad_to_largest(strategy, batches):
             learner = strategy.logprobs(row)
             chosen = row.weights > 0
             if row.behaviour_logprobs is None or not chosen.any():
                 continue
             gaps.append((learner - row.behaviour_logprobs)[chosen])
+            sums.append(_per_sequence(gaps[-1], row.sequence_ids[chosen]))
             tokens.append(row.targets[chosen])
             places += [", ".join(row.page_ids)] * int(chosen.sum())
         strategy.forget_features()
         gap: Float32Array = np.concatenate(gaps) if gaps else np.zeros(0, np.float32)
         size = np.abs(gap)
-        total, outliers, count = strategy.sum_over_ranks(
-            [float(size.sum()), float((size > guards.outlier_gap).sum()), float(len(size))]
+        whole = np.concatenate(sums) if sums else np.zeros(0)
+        total, outliers, count, squares, sequences = strategy.sum_over_ranks(
+            [
+                float(size.sum()),
+                float((size > guards.outlier_gap).sum()),
+                float(len(size)),
+                float(np.square(whole).sum()),
+                float(len(whole)),
+            ]
         )
         if count == 0:
             return {}, 0.0
@@ -146,7 +170,18 @@ class ParityGuard:
                 f"{guards.outlier_gap} (allowed {guards.max_outlier_fraction:.1%}); "
                 f"worst here: {worst or 'on another rank'}"
             )
+        spread = math.sqrt(squares / sequences)
+        if sequences >= _LEAST_COMPLETIONS and not spread <= self._spread_bound:
+            raise ParityError(
+                f"engine and learner log-probs, summed over a completion, differ by {spread:.2g} "
+                f"(root mean square over {sequences:.0f} completions; allowed "
+                f"{self._spread_bound:.2g}), so a completion's importance weight is off by a "
+                f"factor of {math.exp(min(spread, 50.0)):.3g}, although the mean gap of a token is "
+                f"{mean:.2e}; correct single tokens (algorithm.correction.level=token), take a "
+                "finer rollout.dtype, or raise guards.max_sequence_spread"
+            )
         return {
+            "parity/sequence_spread": Max(spread),
             "parity/mean_gap": Mean(float(size.sum()), float(len(size))),
             "parity/max_gap": Max(float(size.max()) if len(size) else 0.0),
             "parity/tokens": Max(count),
@@ -167,6 +202,12 @@ class ParityGuard:
             return None
         ones = np.ones(len(scored.token_ids), np.float32)
         return item._replace(completions=[scored._replace(logprobs=logprobs, weights=ones)])
+
+
+def _per_sequence(gap_N: Float32Array, sequence_N: Int32Array) -> np.ndarray:
+    """Sum of the gaps of each sequence that has any."""
+    _, places = np.unique(sequence_N, return_inverse=True)
+    return np.bincount(places, weights=gap_N)
 
 
 def fresh_tokens(completion: Completion, version: PolicyVersion, keeps_kv: bool) -> Float32Array:
@@ -190,3 +231,10 @@ def mean_gap_bound(guards: GuardConfig, engine: Dtype, learner: Dtype) -> float:
         return guards.max_mean_gap
     coarser = "float32" if engine == learner == "float32" else "bfloat16"
     return DEFAULT_MEAN_GAP[coarser]
+
+
+def spread_bound(guards: GuardConfig, correction: CorrectionConfig) -> float:
+    """The configured bound on the spread of summed gaps, or its default."""
+    if guards.max_sequence_spread is not None:
+        return guards.max_sequence_spread
+    return DEFAULT_SPREAD if correction.level == "sequence" else math.inf

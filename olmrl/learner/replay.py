@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from olmrl import storage
+from olmrl.learner.minibatches import Minibatches
 from olmrl.types import PackedBatch
 
 _ARRAYS = [f.name for f in dataclasses.fields(PackedBatch) if f.name != "page_ids"]
@@ -23,8 +24,8 @@ def replay_path(folder: str, step: int, rank: int) -> str:
     return f"{folder.rstrip('/')}/step-{step}-rank-{rank}.npz"
 
 
-def load_step(folder: str, step: int) -> list[PackedBatch]:
-    """Read the batches of all ranks of a step.
+def load_step(folder: str, step: int) -> Minibatches:
+    """Read the batches of all ranks of a step, by the minibatches of its first pass.
 
     Raises:
         ValueError: nothing was saved of that step; the message names the saved steps.
@@ -37,12 +38,19 @@ def load_step(folder: str, step: int) -> list[PackedBatch]:
     if not ranks:
         known = ", ".join(map(str, sorted({int(m[1]) for m in found}))) or "none"
         raise ValueError(f"{folder}: no saved batches of step {step}; saved steps: {known}")
-    return [batch for rank in ranks for batch in load_batches(replay_path(folder, step, rank))]
+    saved = [load_batches(replay_path(folder, step, rank)) for rank in ranks]
+    numbered = [(n, row) for work in saved for n, row in zip(work.minibatch_of, work, strict=True)]
+    count = max((number for number, _ in numbered), default=0) + 1
+    return Minibatches([[row for n, row in numbered if n == number] for number in range(count)])
 
 
 def save_batches(path: str, batches: Sequence[PackedBatch]) -> None:
     """Write batches as one file, whole or not at all."""
-    arrays: dict[str, np.ndarray] = {"count": np.asarray(len(batches))}
+    work = batches if isinstance(batches, Minibatches) else Minibatches([batches])
+    arrays: dict[str, np.ndarray] = {
+        "count": np.asarray(len(batches)),
+        "minibatch_of": np.asarray(work.minibatch_of, np.int64),
+    }
     for index, batch in enumerate(batches):
         arrays[f"{index}/page_ids"] = np.asarray(batch.page_ids, dtype=np.str_)
         for name in _ARRAYS:
@@ -54,7 +62,7 @@ def save_batches(path: str, batches: Sequence[PackedBatch]) -> None:
     storage.write_bytes(path, stream.getvalue())
 
 
-def load_batches(path: str) -> list[PackedBatch]:
+def load_batches(path: str) -> Minibatches:
     """Read what `save_batches` wrote.
 
     Raises:
@@ -68,10 +76,13 @@ def load_batches(path: str) -> list[PackedBatch]:
         raise ValueError(f"{path}: not a saved step of packed batches ({error})") from error
     if count and "0/patches" not in found:
         raise ValueError(f"{path}: saved by an older olmrl, with another form of images")
-    return [
+    batches = [
         PackedBatch(
             page_ids=tuple(str(p) for p in found[f"{index}/page_ids"]),
             **{name: found[f"{index}/{name}"] for name in _ARRAYS if f"{index}/{name}" in found},
         )
         for index in range(count)
     ]
+    numbers = found.get("minibatch_of", np.zeros(count, np.int64))
+    parts = range(int(numbers.max(initial=0)) + 1)
+    return Minibatches([[batches[i] for i in np.flatnonzero(numbers == part)] for part in parts])

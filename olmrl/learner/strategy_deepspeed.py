@@ -95,7 +95,7 @@ class DeepspeedStrategy(Strategy):
 
     def _update(self) -> float:
         self._engine.step()
-        self.optim.restore_schedule(self.optim.steps + 1)
+        self.optim.advance()
         return float(self._engine.get_global_grad_norm())
 
     def discard_gradients(self) -> None:

@@ -151,7 +151,7 @@ class FsdpStrategy(Strategy):
     def state_dict(self) -> dict[str, Any]:
         """See `Strategy`."""
         model, optim = get_state_dict(self.policy.model, self.optim.optimizers)
-        return {"model": model, "optim": optim, "schedule": {"steps": self.optim.steps}}
+        return {"model": model, "optim": optim, "schedule": self.optim.schedule_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Strategy`."""
@@ -161,7 +161,7 @@ class FsdpStrategy(Strategy):
             model_state_dict=state["model"],
             optim_state_dict=state["optim"],
         )
-        self.optim.restore_schedule(int(state["schedule"]["steps"]))
+        self.optim.restore(state["schedule"])
 
 
 def shard(

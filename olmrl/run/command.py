@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from olmrl import cluster, storage
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
-from olmrl.config.changes import config_changes
+from olmrl.config.changes import config_changes, keep_former_defaults
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
 from olmrl.errors import RunStopped, sentence
@@ -96,7 +96,7 @@ def run_command(
         plan = planner(config)
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
-            _prepare(config, directory, arguments)
+            config = _prepare(config, directory, arguments)
             sys.stdout.write(f"run directory: {directory.path}\n")
             sys.stdout.flush()
             return start(config, plan, directory)
@@ -167,13 +167,12 @@ def _folders(config: GrpoConfig | SftConfig) -> list[tuple[str, str | None]]:
 
 
 def _prepare(
-    config: GrpoConfig | SftConfig, directory: RunDirectory, arguments: argparse.Namespace
-) -> None:
-    """Make or reopen the run directory."""
-    text = dump(config)
+    config: ConfigType, directory: RunDirectory, arguments: argparse.Namespace
+) -> ConfigType:
+    """Make or reopen the run directory; returns the configuration to run with."""
     if not directory.has_results:
-        directory.create(text)
-        return
+        directory.create(dump(config))
+        return config
     if arguments.resume == "never":
         raise ConfigError(
             f"{directory.path}: holds a run already; choose another run.dir, or continue that run "
@@ -183,6 +182,11 @@ def _prepare(
     checkpoints.recover()
     newest = checkpoints.newest()
     saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
+    if isinstance(config, GrpoConfig):
+        saved, begun, kept = keep_former_defaults(saved, config.model_dump(mode="json"))
+        config = validate(type(config), begun, "configuration")
+        if kept:
+            sys.stdout.write(f"as the run began, before defaults changed: {', '.join(kept)}\n")
     changes = config_changes(_with_defaults(type(config), saved), config.model_dump(mode="json"))
     if changes.learning and newest is not None and not arguments.allow_config_change:
         raise ConfigError(
@@ -193,7 +197,8 @@ def _prepare(
     if changes.free:
         free = "; ".join(changes.free)
         sys.stdout.write(f"changed since the run began, without effect on what it learns: {free}\n")
-    directory.create(text)
+    directory.create(dump(config))
+    return config
 
 
 def _with_defaults(schema: type[BaseModel], saved: dict[str, Any]) -> dict[str, Any]:

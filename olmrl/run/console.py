@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -93,12 +94,16 @@ class Console:
         if len(evaluations) > 1:
             first, last = evaluations[0]["scores"], evaluations[-1]["scores"]
             shown = [f"{mode}/{score}" for mode in _MODES for score in _SHOWN_SCORES]
+            shown.append("reported/pass_rate")
             for name in ("edit_similarity", *shown):
                 if name in first and name in last:
                     change = last[name] - first[name]
                     self.say(
                         f"held-out {name:<20} {first[name]:.3f} -> {last[name]:.3f} ({change:+.3f})"
                     )
+            chosen = best_choice(evaluations)
+            if chosen is not None:
+                self.say(chosen)
         self.say(f"model: {directory.path / 'model'}")
         self.say(f"report: {report}")
 
@@ -110,3 +115,25 @@ class Console:
             if isinstance(sink, WandbSink) and sink.failures:
                 self.say(f"W&B missed {sink.failures} rows; metrics.jsonl has them all")
         self._sinks = []
+
+
+def best_choice(evaluations: Sequence[Mapping[str, Any]]) -> str | None:
+    """Which weights were best by the pages that choose, and what the other pages say of them.
+
+    Args:
+        evaluations: as in `evaluations/`, of a run whose held-out pages were halved.
+    """
+    name = "selection/pass_rate"
+    known = [one for one in evaluations if one["step"] > 0 and name in one["scores"]]
+    if not known:
+        return None
+    best = max(known, key=lambda one: one["scores"][name])
+    rates = [
+        f"{best['scores'].get(f'{half}/pass_rate', math.nan):.3f} +- "
+        f"{best['scores'].get(f'{half}/pass_rate_error', math.nan):.3f}"
+        for half in ("selection", "reported")
+    ]
+    return (
+        f"best weights: step {best['step']}, chosen by a pass rate of {rates[0]} (standard error); "
+        f"on the other half of the held-out pages {rates[1]}"
+    )

@@ -21,6 +21,8 @@ from olmrl.types import Page, PromptGroup, Rollout, UInt8Array
 
 _BAD, _DROPPED, _GROUPS = "bad_pages.jsonl", "dropped_pages.jsonl", "dropped_groups.jsonl"
 _LISTINGS = (_BAD, _DROPPED, _GROUPS)
+_FORMAT = 2
+"""Of a run directory: what a run, once begun, must go on doing as it did. 2: limits draw pages."""
 
 
 class _Listing:
@@ -60,6 +62,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.found = self.path / "pages_found.json"
         self.report = self.path / "report.html"
+        self._format = self.path / "format"
         self._bad = _Listing(self.path / _BAD, bad_page_place)
         self._dropped = _Listing(self.path / _DROPPED, itemgetter("path", "page", "rule"))
 
@@ -71,9 +74,16 @@ class RunDirectory:
         if not self.has_results:
             for file in _LISTINGS:
                 (self.path / file).unlink(missing_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            storage.write_text(self._format, f"{_FORMAT}\n")
         for name in ("rollouts", "evaluations", "pages", "checkpoints"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         storage.write_text(self.path / "config.yaml", config_text)
+
+    def page_seed(self, seed: int) -> int | None:
+        """Seed by which limits draw pages; None in a run begun before 2, which took the first."""
+        known = int(self._format.read_text("utf-8")) if self._format.exists() else 1
+        return seed if known >= 2 else None
 
     @property
     def started(self) -> bool:

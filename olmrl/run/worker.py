@@ -156,7 +156,9 @@ class LearnerWorker(ABC, Generic[TaskType]):
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.broadcast_object_list(shared, src=0)
         self._version = PolicyVersion(*shared[0])
-        self._log.write("begins", self._version)
+        precision = self._strategy.optim.precision
+        chosen = {} if precision is None else {"newton_schulz": precision}
+        self._log.write("begins", self._version, **chosen)
 
     def _end(self) -> None:
         if not self._any_rank(ray.get(self._actor.stopping.remote())):

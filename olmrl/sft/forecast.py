@@ -19,7 +19,7 @@ def describe_data(config: SftConfig) -> str:
     """
     if config.evaluation.generate is not None and config.evaluation.generate.bench is not None:
         asking_pipeline(config)
-    counts = count_sets(config.data, str(Path(config.run.dir).parent))
+    counts = count_sets(config.data, str(Path(config.run.dir).parent), config.run.seed)
     lines = ["pages"]
     for count in counts:
         kind = "training  " if count.training else "evaluation"

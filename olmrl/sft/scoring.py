@@ -15,6 +15,7 @@ import numpy as np
 import ray
 
 from olmrl.config.schema import ScorerConfig, SftConfig, folder_name
+from olmrl.data.draw import draw_pages
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import read_reference, scan_bench
 from olmrl.data.payload import pack_block, unpack_block
@@ -57,8 +58,15 @@ class Scores(NamedTuple):
     """For `evaluations/` (`figures.record`)."""
 
 
-def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, PageItem]]:
+def sample_pages(
+    config: SftConfig, sets: Sequence[PageSet], seed: int | None
+) -> list[tuple[str, PageItem]]:
     """Draw the pages to read, as (set, page); every call draws the same.
+
+    Args:
+        config: the run.
+        sets: its evaluation sets.
+        seed: of the draw (`draw_pages`); None in a run begun before pages were drawn by origin.
 
     Raises:
         ValueError: not a bench folder, or no pipeline that makes a prompt.
@@ -74,8 +82,13 @@ def sample_pages(config: SftConfig, sets: Sequence[PageSet]) -> list[tuple[str, 
         everything.append((folder_name(generate.bench), items))
     drawn = []
     for title, items in everything:
-        order = np.random.default_rng(config.run.seed).permutation(len(items))
-        drawn += [(title, items[k]) for k in sorted(order[: generate.pages])]
+        if seed is None:
+            order = np.random.default_rng(config.run.seed).permutation(len(items))
+            drawn += [(title, items[k]) for k in sorted(order[: generate.pages])]
+            continue
+        chosen = draw_pages([item.source for item in items], generate.pages, seed)
+        pages = {item.source.page_id: item for item in items}
+        drawn += [(title, pages[source.page_id]) for source in chosen]
     return drawn
 
 

@@ -42,7 +42,10 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     """Train from start (or from the newest checkpoint) to report."""
     encoder = EncoderSpec(config.model.path, chat=tuple(config.model.chat.items()))
     encoder.build().check_chat()  # a wrong model stops the run here, before anything starts
-    pages = load_sets(config.data, str(directory.path.parent))
+    seed = directory.page_seed(config.run.seed)
+    pages = load_sets(config.data, str(directory.path.parent), seed)
+    for note in pages.notes:
+        console.say(note)
     bad = BadPages(directory, pages.sources(), config.data.max_bad_fraction)
     for _, page in pages.bad:
         bad.list(page)
@@ -50,7 +53,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
     for reason, count in Counter(page.reason for _, page in pages.bad).most_common(3):
         console.say(f"  {count} refused: {reason}")
     storage.write_json(directory.found, pages.found._asdict())
-    to_read = sample_pages(config, pages.evaluation)
+    to_read = sample_pages(config, pages.evaluation, seed)
     count = len(pages.train.items)
     total = total_steps(config, [not rule for rule in pages.foreseen])
     held = sum(len(held_out.items) for held_out in pages.evaluation)

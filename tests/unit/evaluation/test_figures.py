@@ -1,4 +1,7 @@
+import math
+
 import numpy as np
+import pytest
 
 from olmrl.evaluation import figures
 from olmrl.types import (
@@ -52,3 +55,45 @@ def test_reading_ignores_layout_but_not_words():
     assert figures.reading(HEAD + "moon **road**\n| salt |", reference) == 1.0
     assert figures.reading(HEAD + "moon salt", reference) == 1 - 1 / 3
     assert figures.reading("", reference) == 0.0
+
+
+def passes(*flags):
+    own = [("present", "f1", ok) for ok in flags]
+    return rollout("x", [*own, ("baseline", "baseline", True)])
+
+
+def test_the_error_of_a_pass_rate_takes_pages_for_the_sample():
+    """2 of 2, 1 of 4 (two transcriptions), 0 of 2: r = 3/8, deviations 1.25, -0.5, -0.75."""
+    rows = [
+        ("a", passes(True, True)),
+        ("b", passes(True, False)),
+        ("b", passes(False, False)),
+        ("c", passes(False, False)),
+        ("no tests", passes()),
+    ]
+    rate, error = figures.rate_and_error(rows)
+    assert rate == 3 / 8 == figures.scores({p: page(p, None) for p, _ in rows}, rows)["pass_rate"]
+    assert error == pytest.approx(math.sqrt(3 / 2 * (1.25**2 + 0.5**2 + 0.75**2)) / 8)
+
+
+def test_the_error_covers_the_truth_as_often_as_it_should():
+    """Pages of unequal difficulty and number of tests, drawn again and again."""
+    draws = np.random.default_rng(0)
+    truth_pages = [(draws.uniform(), int(draws.integers(1, 9))) for _ in range(4000)]
+    truth = sum(p * n for p, n in truth_pages) / sum(n for _, n in truth_pages)
+    covered = 0
+    for _ in range(80):
+        chosen = draws.choice(len(truth_pages), 30, replace=False)
+        rows = []
+        for number in chosen:
+            share, count = truth_pages[number]
+            rows += [(str(number), passes(*(draws.random(count) < share))) for _ in range(2)]
+        rate, error = figures.rate_and_error(rows)
+        covered += abs(rate - truth) < 1.96 * error
+    assert 0.86 <= covered / 80 <= 1.0
+
+
+def test_a_single_page_has_no_error_and_no_test_no_rate():
+    assert figures.rate_and_error([("a", passes())]) is None
+    rate, error = figures.rate_and_error([("a", passes(True))])
+    assert rate == 1.0 and math.isnan(error)

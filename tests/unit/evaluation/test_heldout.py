@@ -22,6 +22,7 @@ from olmrl.evaluation.heldout import HeldoutEvaluator
 from olmrl.markup import front_matter
 from olmrl.rewards.pool import ScorerPool
 from olmrl.rollout.requests import GenerationFailure
+from olmrl.run.console import best_choice
 from olmrl.run.directory import RunDirectory
 from olmrl.types import Completion, PolicyVersion, VersionSpan
 
@@ -252,3 +253,38 @@ def test_a_pdf_whose_tests_are_of_a_later_page_gets_its_baseline_test_on_the_fir
         "baseline",
         ("baseline",),
     )
+
+
+def test_of_enough_pages_one_half_chooses_and_the_other_reports(
+    encoder, directory, tiny_pages, scorers, version
+):
+    many = scan_bench(str(tiny_pages / "train"))[:16]
+    assert len(many) == 16
+    heldout, engines = evaluator(encoder, directory, many, scorers)
+    heldout.start(version)
+    choosing = heldout._choosing
+    assert len(choosing) == 8
+    for group_id in list(engines.asked):  # pages that choose are read well, the others not at all
+        page_id = next(page.page_id for page in many if page.page_id in group_id)
+        text = engines.reference_of(group_id) if page_id in choosing else ""
+        heldout.take(completion(group_id, text))
+        del engines.asked[group_id]
+    done = finished(heldout)
+    assert done.score == done.scores["selection/pass_rate"] == 1.0
+    assert done.scores["reported/pass_rate"] < 0.5
+    assert done.scores["selection/pass_rate_error"] == 0.0
+    assert 0.0 < done.scores["greedy/pass_rate"] < 1.0
+    assert done.scores["greedy/pass_rate_error"] > 0.0
+    said = best_choice(directory.evaluations())
+    assert f"step {version.step}, chosen by a pass rate of 1.000 +- 0.000" in said
+    again, _ = evaluator(encoder, directory, many, scorers)
+    assert again._choosing == choosing, "the same half after a restart"
+
+
+def test_a_run_that_began_before_pages_were_halved_chooses_by_all(
+    encoder, directory, tiny_pages, scorers
+):
+    (directory.path / "format").unlink()
+    many = scan_bench(str(tiny_pages / "train"))[:16]
+    heldout, _ = evaluator(encoder, directory, many, scorers)
+    assert not heldout._choosing

@@ -9,6 +9,7 @@ import pytest
 
 from olmrl.grpo.buffer import RolloutBuffer
 from olmrl.grpo.group_cost import GroupCost
+from olmrl.metrics import flatten
 from olmrl.models.cost import CostModel
 from olmrl.models.mrope import VisionTokens
 from olmrl.types import Completion, PolicyVersion, PromptGroup, RewardResult, Rollout, VersionSpan
@@ -336,5 +337,44 @@ def test_a_checkpoint_waits_for_the_rows_of_its_step():
         assert not waiting.done()
         await buffer.rows_written(version.incarnation, len(await buffer.rows(version.incarnation)))
         await asyncio.wait_for(waiting, 5.0)
+
+    asyncio.run(run())
+
+
+def test_what_was_dropped_while_a_batch_is_filled_is_counted_until_it_is_leased():
+    async def run():
+        buffer, version = await started(batch_size=1)
+        for index, rewards in enumerate([[0.5, 0.5], [0.1, 0.1], None]):
+            group_id, _ = await buffer.issue(version.incarnation, 0, index, f"p{index}")
+            if rewards is None:
+                assert await buffer.drop(group_id, "scoring_failed")
+                assert not await buffer.drop(group_id, "scoring_failed"), "told twice, counted once"
+            else:
+                await buffer.add(group(group_id, rewards, version), True)
+        await buffer.skip_page(0, 3, "bad_page")  # has its own limit
+        view = await buffer.view()
+        assert view.dropped == {"zero_variance": 2, "scoring_failed": 1} and view.ready == 0
+        row = flatten(await buffer.refill_row())
+        assert row["refill/dropped"] == 3.0 and row["refill/zero_variance"] == 2.0
+        assert row["refill/reward/mean"] == pytest.approx(0.3)
+        await fill(buffer, version, 1, start=4)
+        assert (await buffer.view()).ready == 1
+        await buffer.lease("b0", 0)
+        assert (await buffer.view()).dropped == {}
+        assert await buffer.dropped() == {"zero_variance": 2, "scoring_failed": 1}
+
+    asyncio.run(run())
+
+
+def test_a_restart_counts_the_drops_of_its_own_batch_only():
+    async def run():
+        buffer, version = await started(batch_size=1)
+        group_id, _ = await buffer.issue(version.incarnation, 0, 0, "p0")
+        await buffer.add(group(group_id, [0.5, 0.5], version), True)
+        saved = await buffer.snapshot()
+        assert (await buffer.view()).dropped == {"zero_variance": 1}
+        await buffer.begin(saved)
+        assert (await buffer.view()).dropped == {}
+        assert await buffer.dropped() == {"zero_variance": 1}
 
     asyncio.run(run())

@@ -98,18 +98,6 @@ def test_one_worker_two_workers_and_accumulation_learn_the_same(algorithm, ranks
         assert merged["tokens/patches"] == 24 + 32 + 16 + 16
 
 
-def test_minibatches_on_two_ranks_equal_minibatches_alone(ranks):
-    algorithm = {"loss": "dapo", "epochs_per_batch": 2, "minibatches": 2}
-    # alone the first minibatch is 0, 2 and the second 1, 3; ranks take 0, 1 and 2, 3
-    alone, rows = _train([[0], [2], [1], [3]], algorithm)
-    (first, _), (second, _) = ranks(_train, [[0], [2], [1], [3]], algorithm)
-    assert _gap(first, second) == 0
-    assert _gap(alone, first) < 2e-4
-    once, _ = _train([[0], [2], [1], [3]], {"loss": "dapo"})
-    assert _gap(alone, once) > 1e-4
-    assert flatten(rows[0])["tokens/trained"] == 44
-
-
 def test_muon_learns_the_same_on_two_ranks(ranks):
     alone, _ = _train([[0, 1], [2, 3]], {"loss": "bnpo"}, "muon")
     (first, _), (second, _) = ranks(_train, [[0, 1], [2, 3]], {"loss": "bnpo"}, "muon")
@@ -119,12 +107,6 @@ def test_muon_learns_the_same_on_two_ranks(ranks):
     for name in alone:
         moved, other = alone[name] - start[name], first[name] - start[name]
         assert np.linalg.norm(moved - other) < 0.1 * np.linalg.norm(moved) + 1e-5, name
-
-
-def test_fewer_micro_batches_than_minibatches_is_an_error():
-    learner = GrpoLearner(_strategy(), AlgorithmConfig(minibatches=3), max_tokens=9)
-    with pytest.raises(ValueError, match=r"algorithm\.minibatches: 3 optimizer steps .* into 2"):
-        learner.step(_batches([[0], [1]]))
 
 
 def test_positive_advantages_become_more_probable():

@@ -58,6 +58,21 @@ def _inputs(c):
     )
 
 
+def _bounded(weight, correction):
+    """Cut to floor and cap, or zero outside; written out from the table of modes."""
+    if correction.level == "none":
+        return weight
+    mask = correction.mode == "mask"
+    floor = correction.floor
+    if floor is None:
+        floor = 1 / correction.cap if mask else 0.0
+    if weight > correction.cap:
+        return 0.0 if mask else correction.cap
+    if weight < floor:
+        return 0.0 if mask else floor
+    return weight
+
+
 def _slow(c, a: AlgorithmConfig):
     """The papers' formulas, one token at a time; returns the loss and its clip fraction."""
     tokens = [[i for i, s in enumerate(c["sequence"]) if s == k] for k in range(len(LENGTHS))]
@@ -75,14 +90,16 @@ def _slow(c, a: AlgorithmConfig):
                 was_clipped = ratio > 1 + a.clip_high and adv > 0
             else:
                 bounded = min(max(ratio, 1 - a.clip_low), 1 + a.clip_high)
-                value = -min(ratio * adv, bounded * adv)
+                objective = min(ratio * adv, bounded * adv)
                 was_clipped = bounded * adv < ratio * adv
+                if a.clip_dual is not None and adv < 0 and objective < a.clip_dual * adv:
+                    objective, was_clipped = a.clip_dual * adv, True
+                value = -objective
             gap = c["old"][i] - c["behaviour"][i]
             if a.correction.level == "sequence":
                 gap = sum(c["old"][j] - c["behaviour"][j] for j in live)
             weight = math.exp(gap) if a.correction.level != "none" else 1.0
-            if weight > a.correction.cap and a.correction.level != "none":
-                weight = a.correction.cap if a.correction.mode == "truncate" else 0.0
+            weight = _bounded(weight, a.correction)
             value *= weight
             if a.kl_beta:
                 d = c["reference"][i] - c["new"][i]
@@ -146,6 +163,93 @@ def test_every_variant_equals_the_slow_one(loss, level, correction, masked):
     expected, clip_fraction = _slow(c, a)
     assert out.loss.item() == pytest.approx(expected, rel=1e-6)
     assert to_measurements(out)["policy/clip_fraction"].value() == pytest.approx(clip_fraction)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.8])
+@pytest.mark.parametrize("mode", ["truncate", "mask"])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_a_floor_of_the_correction_equals_the_slow_one(level, mode, floor):
+    c = _columns((1,))
+    correction = CorrectionConfig(level=level, mode=mode, cap=1.2, floor=floor)
+    a = AlgorithmConfig(correction=correction)
+    assert _run(c, a)[0].loss.item() == pytest.approx(_slow(c, a)[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo"])
+@pytest.mark.parametrize("bound", [1.05, 1.5, 3.0])
+def test_dual_clip_equals_the_slow_one_and_stops_the_gradient(loss, bound):
+    c = _columns()
+    c["new"] = c["old"] + np.linspace(-0.5, 1.5, len(c["new"]))
+    a = AlgorithmConfig(loss=loss, clip_dual=bound, correction=CorrectionConfig(level="none"))
+    out, new = _run(c, a)
+    expected, clip_fraction = _slow(c, a)
+    assert out.loss.item() == pytest.approx(expected, rel=1e-6)
+    assert to_measurements(out)["policy/clip_fraction"].value() == pytest.approx(clip_fraction)
+    out.loss.backward()
+    far = (c["advantage"] < 0) & (np.exp(c["new"] - c["old"]) > bound)
+    assert far.any() and not new.grad.numpy()[far].any()
+
+
+def test_shares_outside_the_bounds_and_the_effective_sample_by_hand():
+    """Sequences of 3, 1, 6 and 4 tokens, whose ratios are 1, 4, 1/4 and 2."""
+    c = _columns()
+    gap = {0: 0.0, 1: math.log(4), 2: -math.log(4) / 6, 3: math.log(2) / 4}
+    c["behaviour"] = c["old"] - np.array([gap[s] for s in c["sequence"]])
+    for mode, floor, weights in (
+        ("mask", None, [1, 0, 0, 2]),
+        ("mask", 0.0, [1, 0, 0.25, 2]),
+        ("truncate", None, [1, 3, 0.25, 2]),
+    ):
+        a = AlgorithmConfig(correction=CorrectionConfig(mode=mode, floor=floor))
+        found = to_measurements(_run(c, a)[0])
+        expected = sum(weights) ** 2 / (4 * sum(w * w for w in weights))
+        assert found["mismatch/effective_share"].value() == pytest.approx(expected, rel=1e-5)
+        assert found["mismatch/above_cap"].value() == pytest.approx(1 / 14)
+        below = 6 / 14 if (mode, floor) == ("mask", None) else 0.0
+        assert found["mismatch/below_floor"].value() == pytest.approx(below)
+        squares = 2 * math.log(4) ** 2 + math.log(2) ** 2
+        assert found["mismatch/sequence_gap_square"].value() == pytest.approx(squares / 4, rel=1e-5)
+
+
+def test_the_effective_sample_of_tokens_and_of_no_correction():
+    c = _columns((2,))
+    for level in ("token", "none"):
+        a = AlgorithmConfig(correction=CorrectionConfig(level=level, mode="truncate", cap=1e9))
+        kept = c["weight"] > 0
+        weights = np.exp(c["old"] - c["behaviour"])[kept] if level == "token" else np.ones(8)
+        found = to_measurements(_run(c, a)[0])["mismatch/effective_share"].value()
+        assert found == pytest.approx(weights.sum() ** 2 / (len(weights) * (weights**2).sum()))
+
+
+@pytest.mark.parametrize("keys", [{"cap": 0.5}, {"floor": 1.5}, {"mode": "truncate", "floor": 2.0}])
+def test_bounds_that_exclude_no_mismatch_are_refused(keys):
+    with pytest.raises(ValueError, match="floor <= 1 <= cap"):
+        CorrectionConfig(**keys)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo"])
+def test_on_policy_a_sequences_ratio_weighs_its_tokens_as_single_ratios_do(loss):
+    """At ratio 1 the level changes no gradient: bnpo's weight by length is bnpo's own."""
+    c = _columns()
+    c["old"] = c["new"].copy()
+    gradients = []
+    for level in ("token", "sequence"):
+        keys = {"loss": loss, "importance_level": level, "clip_low": 0.2, "clip_high": 0.2}
+        out, new = _run(c, AlgorithmConfig(**keys, correction=CorrectionConfig(level="none")))
+        out.loss.backward()
+        gradients.append(np.array([new.grad.numpy()[c["sequence"] == s].sum() for s in range(4)]))
+    np.testing.assert_allclose(*gradients, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo"])
+def test_the_entropy_bonus_is_averaged_as_the_loss_averages_tokens(loss):
+    c = _columns()
+    plain = _run(c, AlgorithmConfig(loss=loss))[0].loss.item()
+    paid = plain - _run(c, AlgorithmConfig(loss=loss, entropy_bonus=0.5))[0].loss.item()
+    means = [c["entropy"][c["sequence"] == s].mean() for s in range(4)]
+    sums = [c["entropy"][c["sequence"] == s].sum() for s in range(4)]
+    expected = {"grpo": np.mean(means), "dr_grpo": sum(sums) / (4 * MAX_TOKENS)}
+    assert paid == pytest.approx(0.5 * expected.get(loss, c["entropy"].mean()), rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo"])

@@ -1,14 +1,16 @@
 """The parity guard: equal log-probs pass, others end the run, and nothing compared is no pass."""
 
+import math
+
 import numpy as np
 import pytest
 from learner_tiny import BANNED, IMAGE, make_group, make_model
 
-from olmrl.config.schema import GuardConfig, LearnerConfig, ModelConfig
+from olmrl.config.schema import CorrectionConfig, GuardConfig, LearnerConfig, ModelConfig
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.model import prepare_policy
-from olmrl.learner.parity import ParityError, ParityGuard, fresh_tokens
+from olmrl.learner.parity import ParityError, ParityGuard, fresh_tokens, spread_bound
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.models.mrope import VisionTokens
 from olmrl.types import Completion, EncodedPage, PolicyVersion, PromptGroup, Rollout, VersionSpan
@@ -24,7 +26,7 @@ def pack(items):
 class Scene:
     """A policy, one page, two completions of it, and an engine that computes the truth."""
 
-    def __init__(self, version=NOW, error=0.0, answers=True, **guards):
+    def __init__(self, version=NOW, error=0.0, answers=True, spread=math.inf, pages=1, **guards):
         config = ModelConfig(path="tiny", dtype="float32")
         self.strategy = FsdpStrategy(
             prepare_policy(make_model(), config),
@@ -46,17 +48,19 @@ class Scene:
         rollouts = tuple(
             Rollout(completion(k, t, version), {}, 0.0) for k, t in enumerate(self.tokens)
         )
-        self.groups = [PromptGroup("g", "p", rollouts)]
+        self.groups = [PromptGroup("g", "p", rollouts)] * pages
+        self.items *= pages
         self.answers = answers
         self.error = np.float32(error)
         self.guard = ParityGuard(
             self.strategy,
-            GuardConfig(parity_every=10, **guards),
+            GuardConfig(parity_every=10, parity_pages=max(2, pages), **guards),
             1e-3,
             pack=pack,
             decode=lambda ids: f"token {ids[0]}",
             score=self.score,
             keeps_kv=False,
+            spread_bound=spread,
         )
 
     def logprobs(self, tokens):
@@ -92,6 +96,23 @@ def test_a_gap_ends_the_run_with_its_figures_and_the_worst_tokens():
         Scene(error=0.02).check()
     with pytest.raises(ParityError, match=r"100\.0% by more than 0\.01"):
         Scene(error=0.02, outlier_gap=0.01).check()
+
+
+def test_small_gaps_that_add_up_over_a_completion_end_the_run():
+    """5 and 8 tokens, each off by 0.0009: sums of 0.0045 and 0.0072, root mean square 0.0060."""
+    expected = math.sqrt((0.0045**2 + 0.0072**2) / 2)
+    measured = Scene(error=0.0009, spread=0.0061, pages=4).check()
+    assert measured["parity/sequence_spread"].value() == pytest.approx(expected, rel=1e-2)
+    with pytest.raises(ParityError, match=r"by 0\.006 .* 8 completions.*max_sequence_spread"):
+        Scene(error=0.0009, spread=0.0059, pages=4).check()
+    few = Scene(error=0.0009, spread=0.0059, pages=3).check()
+    assert few["parity/sequence_spread"].value() == pytest.approx(expected, rel=1e-2)
+
+
+def test_whole_completions_are_bounded_where_they_are_weighed_as_a_whole():
+    assert spread_bound(GuardConfig(), CorrectionConfig()) == 2.0
+    assert spread_bound(GuardConfig(), CorrectionConfig(level="token")) == math.inf
+    assert spread_bound(GuardConfig(max_sequence_spread=0.5), CorrectionConfig(level="none")) == 0.5
 
 
 @pytest.mark.parametrize("error", [0.0, 0.02])

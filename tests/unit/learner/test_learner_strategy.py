@@ -73,8 +73,14 @@ def _restore_and_go_on(folder, optimizer, model_keys):
 
 @pytest.mark.parametrize(
     ("optimizer", "model_keys"),
-    [("adamw", {}), ("muon", {}), ("adamw", {"lora": LoraConfig(rank=2, dropout=0.0)})],
-    ids=["adamw", "muon", "lora"],
+    [
+        ("adamw", {}),
+        ("muon", {}),
+        ("adamw", {"lora": LoraConfig(rank=2, dropout=0.0)}),
+        ("adamw", {"dtype": "bfloat16", "master_dtype": "bfloat16"}),
+        ("muon", {"dtype": "bfloat16", "master_dtype": "bfloat16"}),
+    ],
+    ids=["adamw", "muon", "lora", "bfloat16", "bfloat16 muon"],
 )
 def test_a_restored_run_equals_the_unbroken_one(tmp_path, optimizer, model_keys):
     at_save, unbroken = _save_after_two(str(tmp_path), optimizer, model_keys)
@@ -98,6 +104,18 @@ def test_a_run_saved_on_two_ranks_goes_on_alone(tmp_path, ranks):
     restored, resumed = _restore_and_go_on(str(tmp_path), "adamw", {})
     assert _gap(at_save, restored) == 0
     assert _gap(unbroken, resumed) < 1e-4
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_bfloat16_masters_saved_on_two_ranks_go_on_there_to_the_same_bits(
+    tmp_path, ranks, optimizer
+):
+    rough = {"dtype": "bfloat16", "master_dtype": "bfloat16"}
+    (at_save, unbroken), _ = ranks(_save_after_two, str(tmp_path), optimizer, rough)
+    for restored, resumed in ranks(_restore_and_go_on, str(tmp_path), optimizer, rough):
+        assert _gap(at_save, restored) == 0
+        assert _gap(unbroken, resumed) == 0
+    assert _gap(at_save, unbroken) > 1e-4
 
 
 def _observe(learner_keys, model_keys):

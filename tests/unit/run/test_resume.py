@@ -113,3 +113,30 @@ def test_a_full_disk_at_the_start_is_a_sentence(call, tmp_path):
 
     code, printed = call(start=full)
     assert code == 1 and "run/x: No space left on device; free space" in printed.err
+
+
+def test_a_run_that_began_before_a_default_changed_keeps_the_former_one(resume, tmp_path):
+    lora = "model.lora={rank: 4}"
+
+    def older(saved):
+        del saved["algorithm"]["correction"]["floor"]
+        saved["model"]["lora"] = {**LORA, "dropout": 0.1}
+
+    code, printed = resume(older, lora)
+    assert code == 0
+    assert "model.lora.dropout=0.1, algorithm.correction.floor=0.0" in printed.out
+    kept = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert kept["model"]["lora"]["dropout"] == 0.1
+    assert kept["algorithm"]["correction"]["floor"] == 0.0
+    code, printed = resume(lambda saved: None, lora)  # and at the next resume
+    assert code == 0
+
+
+def test_a_run_of_today_keeps_what_it_was_given(resume):
+    code, printed = resume(lambda saved: None, "algorithm.correction.floor=0.0")
+    assert code == 2 and "algorithm.correction.floor: None -> 0.0" in printed.err
+    code, printed = resume(lambda saved: saved["model"].update(lora={**LORA, "dropout": 0.0}))
+    assert code == 2 and "before defaults changed" not in printed.out
+
+
+LORA = {"rank": 4, "alpha": 32.0, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}

@@ -58,3 +58,13 @@ def test_recorded_groups_of_a_step(run):
     assert len(run.rollout_files()) == 3
     run.continue_from(1)
     assert len(run.rollout_files(1)) == 2 and not run.rollout_files(12)
+
+
+def test_a_run_begun_by_an_older_olmrl_keeps_the_first_pages(tmp_path):
+    old, new = RunDirectory(tmp_path / "old"), RunDirectory(tmp_path / "new")
+    old.path.mkdir()
+    (old.path / "config.yaml").write_text("run: {}\n")  # all that was there to tell a run by
+    for directory in (old, new):
+        directory.create("run: {}\n")
+        directory.create("run: {}\n")  # a resume
+    assert old.page_seed(7) is None and new.page_seed(7) == 7
