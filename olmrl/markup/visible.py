@@ -9,11 +9,11 @@ Not seen, each decided once:
 - elements that show nothing or only on demand (`script`, `template`, `details` that are not open,
   ...), and those hidden by an attribute: `hidden`, a style of no size, no opacity or no contrast
   to white paper, or moved, clipped or overlaid;
-- markdown images with their alternative text, link targets and titles, reference definitions, and
-  definitions of footnotes to which nothing refers;
+- markdown images with their alternative text, link targets and titles, reference definitions;
 - LaTeX comments, labels and macro definitions, and arguments of `\phantom` and of white colour.
 
-Overprinted text (`\rlap`), code blocks and small print are seen. Character references are read.
+Overprinted text (`\rlap`), code blocks and small print are seen, and so are footnotes whose mark is
+missing: their text is on the page. Character references are read.
 The work is linear in the text, hostile or not.
 """
 
@@ -65,9 +65,6 @@ _DEFINITION = re.compile(
     r"""(?:[ \t]+(?:"[^"\n]*"|'[^'\n]*'|\([^)\n]*\)))?[ \t]*$""",
     re.MULTILINE,
 )
-_FOOTNOTE = re.compile(r"^ {0,3}\[\^([^\]\s]{1,50})\]:", re.MULTILINE)
-_REFERENCE = re.compile(r"\[\^([^\]\s]{1,50})\](?!:)")
-_PARAGRAPH_END = re.compile(r"\n[ \t]*\n|\n(?= {0,3}\[\^[^\]\s]{1,50}\]:)")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _MARKS = frozenset("<>|*_#`$\\[]&!()")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
@@ -115,8 +112,8 @@ def see(text: str) -> Seen:
     shown = "".join(scan.kept)
     hidden += scan.hidden
     if "]:" in shown:
-        shown, more = _without_definitions(shown)
-        hidden += more
+        before, shown = shown, _DEFINITION.sub("", shown)
+        hidden += letters(before) - letters(shown)
     return Seen(shown, hidden)
 
 
@@ -372,19 +369,3 @@ def _group_end(text: str, at: int) -> int:
         if depth == 0:
             return match.end()
     return len(text)
-
-
-def _without_definitions(text: str) -> tuple[str, int]:
-    """The text without link definitions and unused footnotes, and their number of letters."""
-    shown = _DEFINITION.sub("", text)
-    used = set(_REFERENCE.findall(shown))
-    kept: list[str] = []
-    at = 0
-    for match in _FOOTNOTE.finditer(shown):
-        if match[1] in used or match.start() < at:
-            continue
-        end = _PARAGRAPH_END.search(shown, match.end())
-        kept.append(shown[at : match.start()])
-        at = len(shown) if end is None else end.start()
-    shown = "".join(kept) + shown[at:]
-    return shown, letters(text) - letters(shown)

@@ -15,6 +15,7 @@ Letters are compared without case, white space, punctuation and tags.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,19 +28,24 @@ from rapidfuzz.distance import Indel
 
 SEED = 8
 """Equal letters in a row that show a common passage; half the text, if that is less."""
-_ROUNDS = 4
-"""Times that what is left over is aligned again, for blocks that moved."""
+_PLACES = 4
+"""Places in the truth that are tried for a block that moved."""
 _MISREAD = 0.5
 _MISREAD_LONG = 0.65
 _LONG_GAP = 24
+_LONGER = 1.2
 """Similarity of a gap's two sides that makes one a misreading of the other, for short and long
-gaps (unrelated long texts have about 0.55)."""
+gaps (unrelated long texts have about 0.55), and how much longer a misreading may be."""
 _SLIP = 4
 """Foreign letters inside a word that are a typing error, if fewer."""
-_CHUNK = 24
+_CHUNK = 16
+_STRIDE = 8
 _COPY = 80.0
-"""Similarity, 0..100, of foreign text to a passage that makes it another reading of it."""
-_SHORT_COPY = 74.0
+"""Similarity, 0..100, of foreign text to a passage that makes it another reading of it: compared
+are stretches of `_CHUNK` letters, and words with the words beside them."""
+_WORD_COPY = 60.0
+_SHORTEST_WORD = 3
+_WORDS_AT_END = 6
 _FORMULA_FOREIGN = 0.3
 """Share of foreign letters from which a formula is foreign."""
 _LONGEST_MARKUP = 96
@@ -95,6 +101,20 @@ class Lettered:
         if len(lower) != len(key):
             lower = "".join(char.lower() if len(char.lower()) == 1 else char for char in key)
         return cls(text, lower, places)
+
+    @cached_property
+    def _words(self) -> list[tuple[int, int]]:
+        """Start and end of each word in `key`: letters that stand side by side in the text."""
+        if not len(self.places):
+            return []
+        cuts = np.flatnonzero(np.diff(self.places) > 1) + 1
+        return list(pairwise([0, *cuts.tolist(), len(self.places)]))
+
+    def words_between(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The words that lie between two places of `key`."""
+        first = bisect_left(self._words, (start, start))
+        last = bisect_left(self._words, (end, end))
+        return [word for word in self._words[first:last] if word[1] <= end]
 
     @cached_property
     def formulas(self) -> list[tuple[int, int, int, int]]:
@@ -232,17 +252,41 @@ class _Aligner:
         self._seed = min(SEED, max(2, min(len(self.c), len(self.r)) // 2))
 
     def seed(self) -> None:
-        """Claim runs of equal letters; in order first, then blocks that moved."""
-        for _ in range(_ROUNDS):
-            mine, theirs = np.flatnonzero(self.source == -1), np.flatnonzero(~self.covered)
-            if min(len(mine), len(theirs)) < self._seed:
-                return
-            found = 0
-            for start, origin, size in _common(self.c, self.r, mine, theirs, self._seed):
+        """Claim runs of equal letters: those in order first, then blocks that moved."""
+        if min(len(self.c), len(self.r)) < self._seed:
+            return
+        for start, origin, size in Indel.opcodes(self.c, self.r).as_matching_blocks():
+            if size >= self._seed:
                 self._claim(start, origin, size)
-                found += 1
-            if not found:
-                return
+        self._seed_moved()
+
+    def _seed_moved(self) -> None:
+        size = self._seed
+        places: dict[str, list[int]] = {}
+        for origin, stop in _runs(~self.covered):
+            for at in range(origin, stop - size + 1):
+                places.setdefault(self.r[at : at + size], []).append(at)
+        if not places:
+            return
+        for start, end in _runs(self.source == -1):
+            at = start
+            while at + size <= end:
+                found = places.get(self.c[at : at + size], ())
+                free = [p for p in found[:_PLACES] if not self.covered[p : p + size].any()]
+                if free:
+                    self._claim(at, max(free, key=lambda p: self._agreement(at, p)), size)
+                    at += size
+                    while at < end and self.source[at] != -1:
+                        at += 1
+                else:
+                    at += 1
+
+    def _agreement(self, at: int, origin: int) -> int:
+        """Number of equal letters from two places on."""
+        mine, theirs = self.c[at : at + 400], self.r[origin : origin + 400]
+        return next(
+            (n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), len(mine)
+        )
 
     def _claim(self, start: int, origin: int, size: int) -> None:
         """Claim a run, and the equal letters around it that are free."""
@@ -291,6 +335,8 @@ class _Aligner:
 
     def _misread(self, start: int, end: int, origin: int, stop: int) -> bool:
         mine, theirs = self.c[start:end], self.r[origin:stop]
+        if len(mine) > _LONGER * len(theirs) + 1:
+            return False
         least = _MISREAD if min(len(mine), len(theirs)) < _LONG_GAP else _MISREAD_LONG
         if fuzz.ratio(mine, theirs) < 100 * least:
             return False
@@ -307,17 +353,14 @@ class _Aligner:
         contested, copied = np.zeros((2, len(self.r)), np.bool_)
         known: dict[str, tuple[int, int] | None] = {}
         for start, end in _runs(self.source == -1):
-            if end - start < SEED:
-                self._contest_near(start, end, contested)
-                continue
-            for at in range(start, end, _CHUNK):
-                at = max(start, min(at, end - SEED))
+            self._contest_words(start, end, contested)
+            for at in range(start, end - SEED + 1, _STRIDE):
                 chunk = self.c[at : min(at + _CHUNK, end)]
                 if chunk not in known:
                     known[chunk] = _resembled(chunk, self.r)
                 found = known[chunk]
                 if found:
-                    same = self._says_the_same(at, min(at + _CHUNK, end), *found)
+                    same = self._says_the_same(at, at + len(chunk), *found)
                     (copied if same else contested)[slice(*found)] = True
         return contested, copied
 
@@ -336,40 +379,36 @@ class _Aligner:
         places = self.said.places
         return self.said.text[places[start] : places[end - 1] + 1].split()
 
-    def _contest_near(self, start: int, end: int, contested: Bools) -> None:
-        """A short foreign run contests what it resembles beside it."""
-        whole = _is_word(self.said, start, end)
-        if end - start < _SLIP and not whole:
-            return
-        mine = self.c[start:end]
+    def _contest_words(self, start: int, end: int, contested: Bools) -> None:
+        """Foreign words contest the words that they resemble where they stand."""
+        words = self.said.words_between(start, end)
+        if len(words) > 2 * _WORDS_AT_END:
+            words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
+        near = self._words_near(start, end) if words else []
+        for first, last in words:
+            mine = self.c[first:last]
+            for origin, stop in near:
+                if _is_reading(mine, self.r[origin:stop]):
+                    contested[origin:stop] = True
+
+    def _words_near(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Words of the truth around the sources of what is claimed on both sides of a run."""
+        reach = min(end - start, 4 * _CHUNK) + SEED
+        near: list[tuple[int, int]] = []
         for beside in (start - 1, end):
-            if not 0 <= beside < len(self.source) or self.source[beside] < 0:
-                continue
-            center = int(self.source[beside]) + (beside < start)
-            first = max(0, center - len(mine) - 4)
-            window = self.r[first : center + len(mine) + 4]
-            found = fuzz.partial_ratio_alignment(mine, window, score_cutoff=_SHORT_COPY)
-            if found is None:
-                continue
-            origin, stop = first + found.dest_start, first + found.dest_end
-            if end - start >= _SLIP or _is_word(self.truth, origin, stop):
-                contested[origin:stop] = True
+            if 0 <= beside < len(self.source) and self.source[beside] >= 0:
+                center = int(self.source[beside])
+                near += self.truth.words_between(center - reach, center + reach + 1)
+        return near
 
 
-def _common(c: str, r: str, mine: Ints, theirs: Ints, least: int) -> Iterator[tuple[int, int, int]]:
-    """Long common runs of two texts' remaining letters, in order: start, start, size."""
-    left = "".join(map(c.__getitem__, mine)) if len(mine) < len(c) else c
-    right = "".join(map(r.__getitem__, theirs)) if len(theirs) < len(r) else r
-    for at, place, size in Indel.opcodes(left, right).as_matching_blocks():
-        if size < least:
-            continue
-        # runs of the remainder may span what was taken out
-        steps = np.diff(mine[at : at + size]) != 1
-        steps |= np.diff(theirs[place : place + size]) != 1
-        cuts = [0, *(np.flatnonzero(steps) + 1).tolist(), size]
-        for first, last in pairwise(cuts):
-            if last - first >= least:
-                yield int(mine[at + first]), int(theirs[place + first]), last - first
+def _is_reading(mine: str, theirs: str) -> bool:
+    """Whether one word may be a misreading of another."""
+    if min(len(mine), len(theirs)) < _SHORTEST_WORD:
+        return mine.isdigit() and theirs.isdigit() and len(mine) == len(theirs)
+    if mine.isdigit() and theirs.isdigit():
+        return len(mine) == len(theirs)
+    return fuzz.ratio(mine, theirs) >= _WORD_COPY
 
 
 def _resembled(chunk: str, truth: str) -> tuple[int, int] | None:

@@ -72,11 +72,11 @@ def _absent(truth: PageTruth, reading: Reading, case: AbsentCase) -> Verdict:
 
 def _positive(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
     """A test that the reference passes: only what was earned counts."""
-    if isinstance(case, OrderCase):
-        if integrity.runs_on(reading.claims, reading.hidden):
-            return _RUNS_ON
-        return case.run_parsed(reading.said_once)
-    verdict = case.run_parsed(reading.earned)
+    if isinstance(case, OrderCase) and integrity.runs_on(reading.claims, reading.hidden):
+        return _RUNS_ON
+    # an equal copy can be in another place, or marked in another way, but not be another reading
+    page = reading.earned if isinstance(case, PresentCase) else reading.said_once
+    verdict = case.run_parsed(page)
     return _HEDGED if verdict.passed and _overdone(truth, reading, case) else verdict
 
 
@@ -96,7 +96,7 @@ def _overdone(truth: PageTruth, reading: Reading, case: Case) -> bool:
         ]
         return all(
             any(mine > most for mine, most in zip(sizes, allowed, strict=True))
-            for sizes in case.breadths(reading.earned)
+            for sizes in case.breadths(reading.said_once)
         )
     return False
 

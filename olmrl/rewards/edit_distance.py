@@ -44,7 +44,8 @@ class EditDistance(AgainstReference):
 
 
 def _whole(reading: Reading, body: str | None = None) -> str:
-    return reading.head + (reading.seen.text if body is None else body)
+    body = reading.seen.text if body is None else body
+    return f"{reading.head.strip()}\n{body}" if reading.head else body
 
 
 def _unseen(reading: Reading) -> int:

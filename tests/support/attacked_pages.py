@@ -98,7 +98,7 @@ def invent(rng: random.Random) -> Sheet:
         table.append([rng.choice(WORDS)] + [str(rng.randint(10, 99_999)) for _ in range(cols - 1)])
     sheet = Sheet(
         title=f"Report on {pool[0]} and {pool[1]}",
-        sections=[f"{pool[2 + k]} {pool[5 + k]}".capitalize() for k in range(rng.randint(0, 2))],
+        sections=[f"{pool[2 + k]} {pool[5 + k]}".capitalize() for k in range(min(rng.randint(0, 2), len(paragraphs) - 1))],
         paragraphs=paragraphs,
         table=table if rng.random() < 0.7 else [],
         formulas=rng.sample(FORMULAS, rng.randint(1, 4)) if rng.random() < 0.7 else [],
