@@ -268,7 +268,8 @@ class _Scan:
             shown = _without_commands(shown)
         if shown != inside:
             self.hidden += letters(inside) - letters(shown)
-        self.kept.append(shown + closing)
+        if shown[2:].strip() or inside == mark:
+            self.kept.append(shown + closing)
         self._at = end + 2
         return None
 

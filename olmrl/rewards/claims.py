@@ -15,7 +15,7 @@ Letters are compared without case, white space, punctuation and tags.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz import fuzz
+from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel
 
 SEED = 8
@@ -58,6 +58,7 @@ UNEARNED = "\ufffc"
 """Stands for a letter that counts for nothing."""
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+_PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _FORMULA = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]|\$\$.*?\$\$", re.DOTALL)
 _STYLE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
@@ -115,6 +116,35 @@ class Lettered:
         first = bisect_left(self._words, (start, start))
         last = bisect_left(self._words, (end, end))
         return [word for word in self._words[first:last] if word[1] <= end]
+
+    @cached_property
+    def _paragraphs(self) -> list[int]:
+        """Where each paragraph begins and the last one ends, in `key`."""
+        ends = [match.end() for match in _PARAGRAPH_END.finditer(self.text)]
+        cuts = np.searchsorted(self.places, np.array(ends, np.int64)).tolist()
+        return sorted({0, *cuts, len(self.key)})
+
+    def paragraphs_between(self, start: int, end: int) -> list[tuple[int, int]]:
+        """A run of letters, cut at the ends of paragraphs."""
+        cuts = self._paragraphs
+        inner = cuts[bisect_right(cuts, start) : bisect_left(cuts, end)]
+        return list(pairwise([start, *inner, end]))
+
+    def is_paragraph(self, start: int, end: int) -> bool:
+        """Whether letters are a paragraph of their own."""
+        cuts = self._paragraphs
+        at = bisect_left(cuts, start)
+        return at + 1 < len(cuts) and cuts[at] == start and cuts[at + 1] == end
+
+    def pieces(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The words, or parts of words, of a run of letters."""
+        cuts = np.flatnonzero(np.diff(self.places[start:end]) > 1) + 1 + start
+        found = pairwise([start, *cuts.tolist(), end])
+        return [
+            (first, last)
+            for first, last in found
+            if last - first >= _SLIP or _is_word(self, first, last)
+        ]
 
     @cached_property
     def formulas(self) -> list[tuple[int, int, int, int]]:
@@ -289,8 +319,14 @@ class _Aligner:
         )
 
     def _claim(self, start: int, origin: int, size: int) -> None:
-        """Claim a run, and the equal letters around it that are free."""
+        """Claim what is free of a run, and the equal letters around it that are free."""
         source, covered = self.source, self.covered
+        free = (source[start : start + size] == -1) & ~covered[origin : origin + size]
+        if not free.all():
+            first = int(free.argmax())
+            start, origin, size = start + first, origin + first, int(free.sum())
+        if not size:
+            return
         end, stop = start + size, origin + size
         while start and origin and self._agree(start - 1, origin - 1):
             start, origin = start - 1, origin - 1
@@ -352,6 +388,7 @@ class _Aligner:
         """Which letters of the truth are given in another reading as well, or in the same."""
         contested, copied = np.zeros((2, len(self.r)), np.bool_)
         known: dict[str, tuple[int, int] | None] = {}
+        self._contest_formulas(contested)
         for start, end in _runs(self.source == -1):
             self._contest_words(start, end, contested)
             for at in range(start, end - SEED + 1, _STRIDE):
@@ -379,17 +416,40 @@ class _Aligner:
         places = self.said.places
         return self.said.text[places[start] : places[end - 1] + 1].split()
 
+    def _contest_formulas(self, contested: Bools) -> None:
+        """A foreign formula contests the most similar one of the truth."""
+        for _, _, start, end in self.said.formulas:
+            if end == start or (self.source[start:end] == -1).mean() < _FORMULA_FOREIGN:
+                continue
+            others = {
+                (first, last): self.r[first:last] for _, _, first, last in self.truth.formulas
+            }
+            found = process.extractOne(
+                self.c[start:end], others, scorer=fuzz.ratio, score_cutoff=_WORD_COPY
+            )
+            if found:
+                contested[slice(*found[2])] = True
+
     def _contest_words(self, start: int, end: int, contested: Bools) -> None:
-        """Foreign words contest the words that they resemble where they stand."""
-        words = self.said.words_between(start, end)
-        if len(words) > 2 * _WORDS_AT_END:
-            words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
-        near = self._words_near(start, end) if words else []
-        for first, last in words:
-            mine = self.c[first:last]
-            for origin, stop in near:
-                if _is_reading(mine, self.r[origin:stop]):
-                    contested[origin:stop] = True
+        """Foreign words contest the words that they resemble where they stand.
+
+        Unless they are in a paragraph of their own which is about something else: a running head
+        may have a word of the title below it.
+        """
+        near = self._words_near(start, end)
+        for first, last in self.said.paragraphs_between(start, end) if near else ():
+            words = self.said.pieces(first, last)
+            if len(words) > 2 * _WORDS_AT_END:
+                words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
+            found = [(word, other) for word in words for other in near if self._reads(word, other)]
+            resembling = sum(stop - begin for begin, stop in {word for word, _ in found})
+            if self.said.is_paragraph(first, last) and 2 * resembling < last - first:
+                continue
+            for _, (origin, stop) in found:
+                contested[origin:stop] = True
+
+    def _reads(self, word: tuple[int, int], other: tuple[int, int]) -> bool:
+        return _is_reading(self.c[slice(*word)], self.r[slice(*other)])
 
     def _words_near(self, start: int, end: int) -> list[tuple[int, int]]:
         """Words of the truth around the sources of what is claimed on both sides of a run."""

@@ -12,7 +12,6 @@ from olmrl.rewards.parsed import Reading, truth_of
 from olmrl.rewards.reward import AgainstReference
 from olmrl.types import Page, RewardResult
 
-
 _MARKS = "#*_"
 
 
