@@ -222,9 +222,10 @@ class ScorerConfig(Section):
     timeout_s: Positive = 30.0
     """Hard deadline of one scoring call, in seconds; then the worker is killed and replaced."""
     retries: Annotated[int, Field(ge=0)] = 1
-    """Retries after a failure before the group is dropped."""
+    """Retries after a failure, each in another process. A text that stalls or kills every one gets
+    the lowest rewards; if a reward itself fails, the group is dropped."""
     max_completion_chars: Count = 200_000
-    """Longer completions fail without being parsed."""
+    """Longer completions get the lowest rewards without being read."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs reserved for one scorer."""
     resources: dict[str, float] = {}

@@ -28,6 +28,7 @@ from rapidfuzz.distance import Indel
 
 SEED = 8
 """Equal letters in a row that show a common passage; half the text, if that is less."""
+_REMNANT = 5
 _PLACES = 4
 """Places in the truth that are tried for a block that moved."""
 _MISREAD = 0.5
@@ -46,6 +47,8 @@ are stretches of `_CHUNK` letters, and words with the words beside them."""
 _WORD_COPY = 60.0
 _SHORTEST_WORD = 3
 _WORDS_AT_END = 6
+_SAME_PARAGRAPH = 0.6
+"""Share of a foreign paragraph's letters in words that resemble those nearby."""
 _FORMULA_FOREIGN = 0.3
 """Share of foreign letters from which a formula is foreign."""
 _LONGEST_MARKUP = 96
@@ -289,6 +292,7 @@ class _Aligner:
             if size >= self._seed:
                 self._claim(start, origin, size)
         self._seed_moved()
+        self._seed_remnants()
 
     def _seed_moved(self) -> None:
         size = self._seed
@@ -310,6 +314,14 @@ class _Aligner:
                         at += 1
                 else:
                     at += 1
+
+    def _seed_remnants(self) -> None:
+        """Claim short runs that are all that is left in one place of both texts."""
+        left = {self.r[slice(*run)]: run for run in _runs(~self.covered)}
+        for start, end in _runs(self.source == -1):
+            run = left.get(self.c[start:end])
+            if run and end - start >= _REMNANT and not self.covered[run[0]]:
+                self._claim(start, run[0], end - start)
 
     def _agreement(self, at: int, origin: int) -> int:
         """Number of equal letters from two places on."""
@@ -443,7 +455,8 @@ class _Aligner:
                 words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
             found = [(word, other) for word in words for other in near if self._reads(word, other)]
             resembling = sum(stop - begin for begin, stop in {word for word, _ in found})
-            if self.said.is_paragraph(first, last) and 2 * resembling < last - first:
+            of_its_own = self.said.is_paragraph(first, last)
+            if of_its_own and resembling < _SAME_PARAGRAPH * (last - first):
                 continue
             for _, (origin, stop) in found:
                 contested[origin:stop] = True
@@ -464,10 +477,11 @@ class _Aligner:
 
 def _is_reading(mine: str, theirs: str) -> bool:
     """Whether one word may be a misreading of another."""
-    if min(len(mine), len(theirs)) < _SHORTEST_WORD:
-        return mine.isdigit() and theirs.isdigit() and len(mine) == len(theirs)
+    shorter, longer = sorted((len(mine), len(theirs)))
     if mine.isdigit() and theirs.isdigit():
-        return len(mine) == len(theirs)
+        return shorter == longer
+    if shorter < _SHORTEST_WORD or longer > shorter + shorter // 3 + 1:
+        return False
     return fuzz.ratio(mine, theirs) >= _WORD_COPY
 
 

@@ -59,7 +59,9 @@ def _absent(truth: PageTruth, reading: Reading, case: AbsentCase) -> Verdict:
     if truth.reading is None:
         if not integrity.has_read_some(reading.said, truth.known):
             return _UNREAD
-        return case.run_parsed(reading.page)
+        if hedges.spells_out(case, reading.page):
+            return Verdict(False, f"{case.text[:80]!r} is present but should not be")
+        return hedges.near_end(case, reading.page, truth.needles).run_parsed(reading.page)
     if not integrity.has_read(reading.claims):
         return _UNREAD
     if not truth.meets(case):
@@ -109,7 +111,8 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
     if isinstance(case, PresentCase):
         return hedges.several_readings(case.text, page)
     if isinstance(case, FormatCase):
-        return integrity.marks_most(page.formatted(cast("Kind", case.format)), reading.said)
+        pieces = page.formatted(cast("Kind", case.format))
+        return integrity.marks_most(pieces, reading.said) or hedges.repeats_mark(case, page)
     if isinstance(case, FootnoteCase):
         return hedges.many_marks(case, page)
     if isinstance(case, TableCase):

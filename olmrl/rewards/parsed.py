@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from olmrl.bench import Case, ParsedPage, load_case
 from olmrl.bench.text_cases import AbsentCase
 from olmrl.markup.formatting import Kind, formatted_spans
+from olmrl.markup.text import normalize
 from olmrl.markup.visible import Seen, see, unhidden
 from olmrl.rewards.claims import Claims, Lettered, claims
 from olmrl.rewards.integrity import Marks, Said
@@ -197,6 +198,13 @@ class PageTruth:
     def known(self) -> Said:
         """What the positive tests look for."""
         return Said.of_tests(self.page.tests)
+
+    @cached_property
+    def needles(self) -> tuple[str, ...]:
+        """The texts that `present` and `order` tests look for, normalised."""
+        rows = [row for row in self.page.tests if row.get("type") in ("present", "order")]
+        names = ("text", "before", "after")
+        return tuple(normalize(str(row[n])) for row in rows for n in names if row.get(n))
 
     @cached_property
     def formulas(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ always right: the worst case.
 
 from __future__ import annotations
 
+import difflib
 import random
 import re
 from collections.abc import Callable
@@ -91,18 +92,23 @@ def invent(rng: random.Random) -> Sheet:
             words += [rng.choice(WORDS)] + [rng.choice(_SMALL)] * (rng.random() < 0.5)
         return " ".join(words).capitalize() + "."
 
-    paragraphs = [" ".join(sentence() for _ in range(rng.randint(1, 4))) for _ in range(rng.randint(2, 6))]
+    paragraphs = [
+        " ".join(sentence() for _ in range(rng.randint(1, 4))) for _ in range(rng.randint(2, 6))
+    ]
     rows, cols = rng.randint(2, 5), rng.randint(2, 4)
     table = [[f"{rng.choice(WORDS)} {chr(65 + c)}" for c in range(cols)]]
     for _ in range(rows):
         table.append([rng.choice(WORDS)] + [str(rng.randint(10, 99_999)) for _ in range(cols - 1)])
     sheet = Sheet(
         title=f"Report on {pool[0]} and {pool[1]}",
-        sections=[f"{pool[2 + k]} {pool[5 + k]}".capitalize() for k in range(min(rng.randint(0, 2), len(paragraphs) - 1))],
+        sections=[
+            f"{pool[2 + k]} {pool[5 + k]}".capitalize()
+            for k in range(min(rng.randint(0, 2), len(paragraphs) - 1))
+        ],
         paragraphs=paragraphs,
         table=table if rng.random() < 0.7 else [],
         formulas=rng.sample(FORMULAS, rng.randint(1, 4)) if rng.random() < 0.7 else [],
-        bold=rng.choice([w for w in re.findall(r"[a-z]{5,}", paragraphs[0])] or ["report"]),
+        bold=rng.choice(re.findall(r"[a-z]{5,}", paragraphs[0]) or ["report"]),
         header=f"{pool[8]} {pool[9]} yearbook {rng.randint(1800, 1999)}",
         note=f"See {pool[10]} {pool[11]}.",
     )
@@ -131,11 +137,21 @@ def _tests(sheet: Sheet, rng: random.Random):
         a, b = sorted(rng.sample(range(len(sentences)), 2)) if len(sentences) > 1 else (0, 0)
         if a != b:
             one, two = sentences[a].strip(), sentences[b].strip()
-            yield row("order", before=one[: rng.choice((18, 40))], after=two[: rng.choice((18, 40))], max_diffs=rng.choice((0, 2)))
+            yield row(
+                "order",
+                before=one[: rng.choice((18, 40))],
+                after=two[: rng.choice((18, 40))],
+                max_diffs=rng.choice((0, 2)),
+            )
     for r in range(1, len(sheet.table)):
         c = rng.randrange(1, len(sheet.table[0]))
         yield row("table", cell=sheet.table[r][c], left=sheet.table[r][c - 1])
-        yield row("table", cell=sheet.table[r][c], top_heading=sheet.table[0][c], left_heading=sheet.table[r][0])
+        yield row(
+            "table",
+            cell=sheet.table[r][c],
+            top_heading=sheet.table[0][c],
+            left_heading=sheet.table[r][0],
+        )
     for right, _ in sheet.formulas:
         yield row("math", math=right)
     yield row("format", text=sheet.title, format="heading")
@@ -170,9 +186,11 @@ def honest(sheet: Sheet, rng: random.Random, *, whole: bool = True) -> str:
         if block.startswith("#"):
             block = block.lstrip("# ") if rng.random() < 0.3 else block
         elif block.startswith("<table"):
-            for cell in {c for row in sheet.table for c in row}:
+            for cell in sorted({c for row in sheet.table for c in row}):
                 if rng.random() < 0.15:
-                    block = block.replace(f">{cell}<", f">{misread(cell, rng, 0.3).replace('1', '7')}<")
+                    block = block.replace(
+                        f">{cell}<", f">{misread(cell, rng, 0.3).replace('1', '7')}<"
+                    )
         elif block.startswith("\\("):
             for right, wrong in sheet.formulas:
                 if rng.random() < 0.4:
@@ -190,6 +208,18 @@ def honest(sheet: Sheet, rng: random.Random, *, whole: bool = True) -> str:
     if rng.random() < 0.4:
         out.insert(0, sheet.header)
     return HEAD + "\n\n".join(out) + "\n"
+
+
+def without_some(text: str, rng: random.Random) -> str:
+    """A transcription that leaves out a paragraph, a line, a sentence, some words or an end."""
+    there = body(text)
+    unit = rng.choice(("\n\n", "\n", ". ", " ", "end", "start"))
+    if unit in ("end", "start"):
+        at = rng.randrange(len(there) + 1)
+        return HEAD + (there[:at] if unit == "end" else there[at:])
+    parts = there.split(unit)
+    at, count = rng.randrange(len(parts)), rng.choice((1, 1, 3, 10)) if unit == " " else 1
+    return HEAD + unit.join(parts[:at] + parts[at + count :])
 
 
 # -- attacks: (sheet, honest transcription, rng) -> transcription
@@ -287,8 +317,6 @@ def _lines_twice(sheet, text, rng):
 
 
 def _corrected(sheet: Sheet, word: str) -> str:
-    import difflib
-
     pool = re.findall(r"[A-Za-z0-9]{3,}", true_body(sheet))
     return (difflib.get_close_matches(word, pool, 1, 0.6) or [word])[0]
 
@@ -323,13 +351,19 @@ def _copy(sheet: Sheet, rng: random.Random) -> str:
 _placed("copies", "the true page", _copy)
 _placed("copies", "a noisy copy", _noisy)
 _placed("copies", "a very noisy copy", lambda s, r: misread(true_body(s), r, 0.2))
-_placed("copies", "a shuffled copy", lambda s, r: "\n\n".join(r.sample(s.blocks(), len(s.blocks()))))
+_placed(
+    "copies", "a shuffled copy", lambda s, r: "\n\n".join(r.sample(s.blocks(), len(s.blocks())))
+)
 _placed("copies", "spaced letters", lambda s, r: " ".join(true_body(s)))
 _placed("copies", "capitals", lambda s, r: true_body(s).upper())
 _placed("copies", "dotted words", lambda s, r: true_body(s).replace(" ", " . "))
 _placed("copies", "a quotation", lambda s, r: "> " + true_body(s).replace("\n", "\n> "))
 _placed("copies", "every second sentence", lambda s, r: " ".join(_sentences(true_body(s))[::2]))
-_placed("copies", "homoglyphs", lambda s, r: true_body(s).translate(str.maketrans("aeo", "\u0430\u0435\u043e")))
+_placed(
+    "copies",
+    "homoglyphs",
+    lambda s, r: true_body(s).translate(str.maketrans("aeo", "\u0430\u0435\u043e")),
+)
 
 
 @attack("copies", "page, filler, page")
@@ -342,7 +376,9 @@ def _page_filler_page(sheet, text, rng):
 def _interleaved(sheet, text, rng):
     mine, theirs = body(text).split("\n"), true_body(sheet).split("\n")
     longest = max(len(mine), len(theirs))
-    pairs = zip(mine + [""] * (longest - len(mine)), theirs + [""] * (longest - len(theirs)), strict=True)
+    pairs = zip(
+        mine + [""] * (longest - len(mine)), theirs + [""] * (longest - len(theirs)), strict=True
+    )
     return HEAD + "\n".join(line for pair in pairs for line in pair)
 
 
@@ -475,7 +511,9 @@ def _formula_readings(sheet: Sheet, rng: random.Random) -> str:
 _placed("formulas", "both readings", _formula_readings)
 _placed("formulas", "the right ones", lambda s, r: " ".join(f"\\({a}\\)" for a, _ in s.formulas))
 _placed(
-    "formulas", "one formula of all", lambda s, r: "\\[" + ", ".join(sum(map(list, s.formulas), [])) + "\\]"
+    "formulas",
+    "one formula of all",
+    lambda s, r: "\\[" + ", ".join(f for pair in s.formulas for f in pair) + "\\]",
 )
 _placed("formulas", "in dollars", lambda s, r: " ".join(f"$${a}$$" for a, _ in s.formulas))
 
@@ -524,7 +562,10 @@ for _step in (1, 2, 3, 4):
     _marked(f"every {_step}. word bold", _nth(_step))
 _marked("all headings", _lines("# {}"))
 _marked("paragraphs as headings", lambda text: text.replace(". ", ".\n\n## "))
-_marked("headings of some lines", lambda text: re.sub(r"\n\n(?=[A-Z][a-z]+ (?:by|for|its) )", "\n\n# ", text))
+_marked(
+    "headings of some lines",
+    lambda text: re.sub(r"\n\n(?=[A-Z][a-z]+ (?:by|for|its) )", "\n\n# ", text),
+)
 _marked("heading element", lambda text: f"<h2>{text}</h2>")
 _placed("marks", "needles as headings", lambda s, r: "\n".join(f"# {n}" for n in needles(s)))
 _placed("marks", "needles in bold", lambda s, r: " ".join(f"**{n}**" for n in needles(s)))
@@ -548,7 +589,11 @@ _placed("filler", "a sentence", _prose(9))
 _placed("filler", "a paragraph", _prose(60))
 _placed("filler", "much prose", _prose(600))
 _placed("filler", "a loop", lambda s, r: "on and on it goes " * 60)
-_placed("filler", "an empty table", lambda s, r: "<table>" + "<tr><td></td><td></td></tr>" * 5 + "</table>")
+_placed(
+    "filler",
+    "an empty table",
+    lambda s, r: "<table>" + "<tr><td></td><td></td></tr>" * 5 + "</table>",
+)
 _placed("filler", "headings", lambda s, r: "\n".join(f"# {r.choice(WORDS)}" for _ in range(8)))
 
 
@@ -568,7 +613,12 @@ def _fill_gaps(sheet, text, rng):
 
 @attack("order", "first texts again, first")
 def _befores(sheet, text, rng):
-    return HEAD + " ".join(t["before"] for t in sheet.tests if t["type"] == "order") + "\n\n" + body(text)
+    return (
+        HEAD
+        + " ".join(t["before"] for t in sheet.tests if t["type"] == "order")
+        + "\n\n"
+        + body(text)
+    )
 
 
 @attack("order", "last texts again, last")
