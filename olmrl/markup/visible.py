@@ -31,8 +31,12 @@ _GLYPHLESS = re.compile(
     "\U000f0000-\U0010ffff]"
 )
 _JOINERS = re.compile("[\u200c\u200d]")
-_NEEDS_JOINERS = ("ARABIC", "SYRIAC", "MONGOLIAN", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI")
-_NEEDS_JOINERS += ("ORIYA", "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "KHMER")
+_NEEDS_JOINERS = frozenset(
+    (
+        *("ARABIC", "SYRIAC", "MONGOLIAN", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI"),
+        *("ORIYA", "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA", "KHMER"),
+    )
+)
 
 _KEPT = frozenset(
     (
@@ -76,7 +80,8 @@ _CLOSING = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}
 
 _NO_SIZE = re.compile(
     r"(?:font-size|width|height|max-width|max-height|line-height|opacity|zoom|font):\s*"
-    r"(?:0*\.?0+\d?|[0-3](?:\.\d*)?(?:px|pt))\s*(?:px|pt|em|rem|ex|%|vw|vh)?\s*(?:!important)?(?:[;/ ]|$)"
+    r"(?:0*\.?0+\d?|[0-3](?:\.\d*)?(?:px|pt))\s*(?:px|pt|em|rem|ex|%|vw|vh)?\s*"
+    r"(?:!important)?(?:[;/ ]|$)"
 )
 _HIDING = re.compile(
     r"display:\s*none|visibility:\s*(?:hidden|collapse)|content-visibility|clip|mask|filter|"
@@ -85,8 +90,11 @@ _HIDING = re.compile(
 )
 _COLOUR = re.compile(r"(?<!-)\bcolor:\s*([^;]+)")
 _WHITE_NAMES = frozenset(
-    "white snow ivory whitesmoke ghostwhite floralwhite azure mintcream seashell transparent "
-    "aliceblue honeydew lightyellow oldlace linen lavenderblush beige cornsilk".split()
+    (
+        *("white", "snow", "ivory", "whitesmoke", "ghostwhite", "floralwhite", "azure", "beige"),
+        *("mintcream", "seashell", "transparent", "aliceblue", "honeydew", "lightyellow", "linen"),
+        *("oldlace", "lavenderblush", "cornsilk"),
+    )
 )
 _FAINTEST = 230
 _USUAL_ATTRIBUTES = 30

@@ -156,7 +156,7 @@ class Lettered:
             return []
         spans = [match.span() for match in _FORMULA.finditer(self.text)]
         ends = np.searchsorted(self.places, np.array(spans, np.int64).reshape(-1, 2))
-        return [(*span, *map(int, end)) for span, end in zip(spans, ends, strict=True)]
+        return [(*span, int(e[0]), int(e[1])) for span, e in zip(spans, ends, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Claims:
     @cached_property
     def foreign_letters(self) -> Bools:
         """[letters said] foreign, typing errors inside a word excepted."""
-        flags = self.source == -1
+        flags: Bools = self.source == -1
         for start, end in _runs(flags):
             if end - start < _SLIP and not _is_word(self.said, start, end):
                 flags[start:end] = False
@@ -213,7 +213,7 @@ class Claims:
         flags[known] |= contested[self.source[known]]
         for _, _, start, end in self.said.formulas:
             if end > start:
-                flags[start:end] = flags[start:end].mean() >= _FORMULA_FOREIGN
+                flags[start:end] = float(flags[start:end].mean()) >= _FORMULA_FOREIGN
         return flags
 
     @cached_property
@@ -361,14 +361,13 @@ class _Aligner:
     def _openings(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Unclaimed parts of the truth next to what was claimed beside a foreign run."""
         length = end - start
-        before = int(self.source[start - 1]) + 1 if start else 0
-        after = int(self.source[end]) if end < len(self.source) else len(self.covered)
-        if before <= after and not self.covered[before:after].any():
+        before, after = self._source_before(start), self._source_after(end)
+        if 0 <= before <= after and not self.covered[before:after].any():
             if after > before:
                 yield before, after
             return
         reach = length + length // 2 + 4
-        if before > 0 or start == 0:
+        if before >= 0:
             taken = np.flatnonzero(self.covered[before : before + reach])
             stop = before + (
                 int(taken[0]) if len(taken) else min(reach, len(self.covered) - before)
@@ -380,6 +379,28 @@ class _Aligner:
             origin = max(0, after - reach) + (int(taken[-1]) + 1 if len(taken) else 0)
             if after > origin:
                 yield origin, after
+
+    def _source_before(self, start: int) -> int:
+        """Place in the truth after that of the letter before a run; -1 if unknown."""
+        at = start
+        while at and self.source[at - 1] == -2:
+            at -= 1
+        place = int(self.source[at - 1]) + 1 if at else 0
+        if not place and at:
+            return -1
+        while place < len(self.covered) and self.covered[place] and at < start:
+            place += 1
+        return place
+
+    def _source_after(self, end: int) -> int:
+        """Place in the truth of the letter after a run; -1 if unknown."""
+        at = end
+        while at < len(self.source) and self.source[at] == -2:
+            at += 1
+        place = int(self.source[at]) if at < len(self.source) else len(self.covered)
+        while place > 0 and self.covered[place - 1] and at > end:
+            place -= 1
+        return place
 
     def _misread(self, start: int, end: int, origin: int, stop: int) -> bool:
         mine, theirs = self.c[start:end], self.r[origin:stop]
