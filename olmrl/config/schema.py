@@ -277,7 +277,8 @@ class AlgorithmConfig(Section):
     entropy_bonus: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the mean token entropy added to the objective."""
     overlong: Literal["keep", "mask", "shape"] = "keep"
-    """Truncated completions (at max_tokens): train on, mask, or shape their reward (DAPO)."""
+    """Truncated completions (at max_tokens or max_model_len): train on, mask, or shape their reward
+    (DAPO)."""
     overlong_buffer: Annotated[int, Field(ge=0)] = 0
     """Tokens before max_tokens over which `shape` lowers the reward linearly to -1."""
     max_staleness: Annotated[int, Field(ge=0)] = 0

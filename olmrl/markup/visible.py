@@ -114,7 +114,7 @@ class Seen:
 def see(text: str) -> Seen:
     """Reduce a transcription without front matter to what its reader sees."""
     shown = unhidden(text)
-    hidden = len(text) - len(shown) if not text.isascii() else 0
+    hidden = _glyphless(text)
     scan = _Scan(shown)
     scan.run()
     shown = "".join(scan.kept)
@@ -123,6 +123,14 @@ def see(text: str) -> Seen:
         before, shown = shown, _DEFINITION.sub("", shown)
         hidden += letters(before) - letters(shown)
     return Seen(shown, hidden)
+
+
+def _glyphless(text: str) -> int:
+    """Number of characters without a glyph, character references included."""
+    count = len(text) - len(strip_glyphless(text))
+    if "&" in text:
+        count += sum(not unhidden(match[0]) for match in _ENTITY.finditer(text))
+    return count
 
 
 def unhidden(text: str) -> str:

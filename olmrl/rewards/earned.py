@@ -93,9 +93,7 @@ def _overdone(truth: PageTruth, reading: Reading, case: Case) -> bool:
     if isinstance(case, FootnoteCase):
         return len(case.marks(reading.page)) > len(case.marks(reference.page))
     if isinstance(case, TableCase):
-        allowed = [
-            max(sizes, default=1) for sizes in zip(*case.breadths(reference.page), strict=True)
-        ]
+        allowed = truth.breadth(case)
         return all(
             any(mine > most for mine, most in zip(sizes, allowed, strict=True))
             for sizes in case.breadths(reading.said_once)

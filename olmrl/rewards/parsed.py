@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from olmrl.bench import Case, ParsedPage, load_case
+from olmrl.bench.table_case import TableCase
 from olmrl.bench.text_cases import AbsentCase
 from olmrl.markup.formatting import Kind, formatted_spans
 from olmrl.markup.text import normalize
@@ -133,6 +134,7 @@ class PageTruth:
         self._readings: OrderedDict[str, Reading] = OrderedDict()
         self._meets: dict[int, bool] = {}
         self._anywhere: dict[int, bool] = {}
+        self._breadths: dict[int, list[int]] = {}
 
     def cases(self, compat: bool) -> tuple[Case, ...]:
         """The page's tests, ready to run (reference formulas rendered).
@@ -174,6 +176,14 @@ class PageTruth:
         if id(case) not in self._meets:
             self._meets[id(case)] = case.run_parsed(self.reading.page).passed
         return self._meets[id(case)]
+
+    def breadth(self, case: TableCase) -> list[int]:
+        """How many cells each relation of a `table` test can choose from in the reference."""
+        assert self.reading is not None
+        if id(case) not in self._breadths:
+            found = zip(*case.breadths(self.reading.page), strict=True)
+            self._breadths[id(case)] = [max(sizes) for sizes in found]
+        return self._breadths[id(case)]
 
     def meets_anywhere(self, case: AbsentCase) -> bool:
         """Whether the reference has the text of an `absent` test nowhere, in its window or not."""
