@@ -62,7 +62,7 @@ UNEARNED = "\ufffc"
 
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
-_FORMULA = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]|\$\$.*?\$\$", re.DOTALL)
+_DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
 _STYLE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
     r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|dfrac|tfrac|tag)(?![a-zA-Z])"
@@ -154,7 +154,7 @@ class Lettered:
         """Start and end of each formula in `text` and in `key`."""
         if "\\" not in self.text and "$$" not in self.text:
             return []
-        spans = [match.span() for match in _FORMULA.finditer(self.text)]
+        spans = _formula_spans(self.text)
         ends = np.searchsorted(self.places, np.array(spans, np.int64).reshape(-1, 2))
         return [(*span, int(e[0]), int(e[1])) for span, e in zip(spans, ends, strict=True)]
 
@@ -241,6 +241,24 @@ class Claims:
         if (self.copied == self.contested).all():
             return self.earned
         return _blotted(self.said, self._unearned(self.copied))
+
+
+def _formula_spans(text: str) -> list[tuple[int, int]]:
+    """Start and end of each formula, delimiters included; none overlap."""
+    found = []
+    for opening, closing in _DELIMITERS:
+        start = text.find(opening)
+        while start >= 0:
+            end = text.find(closing, start + 2)
+            if end < 0:
+                break
+            found.append((start, end + 2))
+            start = text.find(opening, end + 2)
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if not spans or start >= spans[-1][1]:
+            spans.append((start, end))
+    return spans
 
 
 def _blotted(said: Lettered, flags: Bools) -> str:
