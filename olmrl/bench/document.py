@@ -23,15 +23,16 @@ class ParsedPage:
         markdown: The transcription, with or without front matter.
         compat: Use the whole text, front matter included, with the quirks of the public parsers.
             The default strips front matter first. Cases only accept a page of their own mode.
+        is_body: The text has no front matter: nothing is stripped.
     """
 
-    def __init__(self, markdown: str, *, compat: bool = False) -> None:
+    def __init__(self, markdown: str, *, compat: bool = False, is_body: bool = False) -> None:
         self.compat = compat
         """Mode in which this page is parsed."""
         self.is_too_long = len(markdown) > MAX_TEXT_CHARS
         """True if the text is too long to be tested; every test then fails."""
         text = "" if self.is_too_long else markdown
-        self.text = text if compat else front_matter.strip(text)
+        self.text = text if compat or is_body else front_matter.strip(text)
         """The text to be tested, unnormalised."""
         self._formulas: dict[bool, tuple[str, ...]] = {}
         self._formatted: dict[Kind, tuple[str, ...]] = {}

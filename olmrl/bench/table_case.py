@@ -1,5 +1,6 @@
 """The table test: a cell and what surrounds it (docs/formats.md#tables)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -51,8 +52,7 @@ class TableCase(Case):
         return text, max(0.5, 1.0 - self.max_diffs / max(len(text), 1))
 
     def _judge(self, page: ParsedPage) -> Verdict:
-        markdown = [] if self.ignore_markdown_tables else page.markdown_tables
-        tables = [*markdown, *page.html_tables]
+        tables = self._tables(page)
         if not tables:
             return Verdict(False, "no table on the page")
         unmet = ""
@@ -66,13 +66,37 @@ class TableCase(Case):
             return Verdict(False, f"the cell {self.cell[:80]!r} is present, but not with {unmet}")
         return Verdict(False, f"no cell is {self.cell[:80]!r}")
 
+    def _tables(self, page: ParsedPage) -> list[Table]:
+        markdown = [] if self.ignore_markdown_tables else page.markdown_tables
+        return [*markdown, *page.html_tables]
+
+    def candidates(self, page: ParsedPage) -> Iterator[tuple[Table, Cell]]:
+        """Every cell that has the text, whatever surrounds it."""
+        for table in self._tables(page):
+            for index in find_similar(self._target[0], table.normal_texts, self._target[1]):
+                yield table, table.cells[index]
+
+    def has_all(self, table: Table, cell: Cell) -> bool:
+        """Whether a candidate has all given neighbours and headings."""
+        return not self._unmet(table, cell)
+
+    def breadths(self, page: ParsedPage) -> list[tuple[int, ...]]:
+        """For each cell that passes: how many cells each relation could choose from."""
+        return [
+            tuple(len(self._related(table, cell, name)) for name in self._relations)
+            for table, cell in self.candidates(page)
+            if self.has_all(table, cell)
+        ]
+
+    def _related(self, table: Table, cell: Cell, name: str) -> tuple[Cell, ...]:
+        if name in _HEADINGS:
+            return table.headings(cell, _HEADINGS[name])
+        return table.neighbors(cell, _NEIGHBORS[name])
+
     def _unmet(self, table: Table, cell: Cell) -> str:
         """The first relation that a cell lacks, in words; empty if it has all."""
         for name, wanted in self._relations.items():
-            if name in _HEADINGS:
-                related = table.headings(cell, _HEADINGS[name])
-            else:
-                related = table.neighbors(cell, _NEIGHBORS[name])
+            related = self._related(table, cell, name)
             texts = [cell.normal_text for cell in related]
             if (
                 wanted[0] not in texts

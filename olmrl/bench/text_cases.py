@@ -210,8 +210,12 @@ class FootnoteCase(Case):
             forms.append(digits)
         return re.compile("|".join(forms))
 
+    def marks(self, page: ParsedPage) -> list[tuple[int, int]]:
+        """Start and end of every occurrence of the mark."""
+        return [match.span() for match in self._pattern.finditer(page.text)]
+
     def _judge(self, page: ParsedPage) -> Verdict:
-        marks = [match.span() for match in self._pattern.finditer(page.text)]
+        marks = self.marks(page)
         if not marks:
             return Verdict(False, f"no footnote mark {self.marker!r}")
         if self.appears_before_marker is not None:

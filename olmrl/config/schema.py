@@ -278,9 +278,10 @@ class ScorerConfig(Section):
     timeout_s: Positive = 30.0
     """Hard deadline of one scoring call, in seconds; then the worker is killed and replaced."""
     retries: StepNumber = 1
-    """Retries after a failure before the group is dropped."""
+    """Retries after a failure, each in another process. A text that stalls or kills every one gets
+    the lowest rewards; if a reward itself fails, the group is dropped."""
     max_completion_chars: Count = 200_000
-    """Longer completions fail without being parsed."""
+    """Longer completions get the lowest rewards without being read."""
     cpus_per_worker: Positive = 1.0
     """Logical CPUs reserved for one scorer."""
     resources: Resources = {}
@@ -372,7 +373,8 @@ class AlgorithmConfig(Section):
     entropy_bonus: NonNegative = 0.0
     """Weight of each token's entropy, added to its objective and averaged as the loss averages."""
     overlong: Literal["keep", "mask", "shape"] = "keep"
-    """Truncated completions (at max_tokens): train on, mask, or shape their reward (DAPO)."""
+    """Truncated completions (at max_tokens or max_model_len): train on, mask, or shape their reward
+    (DAPO)."""
     overlong_buffer: StepNumber = 0
     """Tokens before max_tokens over which `shape` lowers the reward linearly to -1."""
     max_staleness: StepNumber = 0

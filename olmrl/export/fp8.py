@@ -29,6 +29,7 @@ from olmrl.export.rounding import (
 )
 from olmrl.export.samples import CalibrationPages, load_samples
 from olmrl.export.weights import ModelFolder, ShardWriter
+from olmrl.models import weight_files
 from olmrl.models.family import Family
 
 _SHARD_BYTES = 2**30
@@ -107,7 +108,7 @@ def quantise(
     weights.copy_companions(model, out)
     # config.json comes last: without it a folder does not count as a model.
     config = weights.with_dtype(folder.config, dtype) | {"quantization_config": described}
-    storage.write_json(storage.join(out, weights.CONFIG), config)
+    storage.write_json(storage.join(out, weight_files.CONFIG), config)
     rounded = ModelFolder(out)
     gap = None
     if probe:

@@ -24,7 +24,7 @@ from olmrl.config.schema import SftEvaluationConfig
 from olmrl.export import weights
 from olmrl.export.card import model_card
 from olmrl.export.weights import ShardWriter
-from olmrl.models import adapters
+from olmrl.models import adapters, weight_files
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
@@ -69,7 +69,7 @@ def check_fits(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
     Raises:
         CheckpointError: one is missing, left over or of another shape (names the first).
     """
-    known = weights.known_family(config, weights.CONFIG)
+    known = weights.known_family(config, weight_files.CONFIG)
     with torch.device("meta"):
         model: Any = known.model_class()(known.config_class().from_dict(config))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -178,7 +178,7 @@ def export(
     config = run_config(run_dir)
     checkpoint = choose(run_dir, step, best)
     source = weights.local_source(base or config["model"]["path"])
-    description = manifest.read_json(storage.join(source, weights.CONFIG))
+    description = manifest.read_json(storage.join(source, weight_files.CONFIG))
     known = weights.known_family(description, source)
     check_fits(checkpoint, description)
     card = model_card(
@@ -205,7 +205,7 @@ def export(
         storage.write_text(storage.join(folder, "README.md"), card)
         # config.json comes last: without it a folder does not count as a model.
         described = weights.with_dtype(description, precision)
-        storage.write_json(storage.join(folder, weights.CONFIG), described)
+        storage.write_json(storage.join(folder, weight_files.CONFIG), described)
 
     if replace:
         _replace(Path(out), write)

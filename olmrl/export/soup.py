@@ -11,6 +11,7 @@ from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.export import weights
 from olmrl.export.weights import ModelFolder, ShardWriter
+from olmrl.models import weight_files
 
 
 def soup(
@@ -56,7 +57,7 @@ def soup(
                 distances[i] += (part.float() - mean).square().sum().item()
             writer.add(name, mean.to(first.dtype))
     weights.copy_companions(folders[0].path, out)
-    storage.write_json(storage.join(out, weights.CONFIG), folders[0].config)
+    storage.write_json(storage.join(out, weight_files.CONFIG), folders[0].config)
     return {
         source: math.sqrt(distance / norm) if norm else 0.0
         for source, distance in zip(sources, distances, strict=True)

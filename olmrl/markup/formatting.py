@@ -31,44 +31,52 @@ def find_formatted(text: str, kind: Kind, *, compat: bool = False) -> list[str]:
         kind: heading, bold or italic.
         compat: Also accept tags that merely start with the name, such as ``<br>`` for bold.
     """
+    return [text[start:end] for start, end in formatted_spans(text, kind, compat=compat)]
+
+
+def formatted_spans(text: str, kind: Kind, *, compat: bool = False) -> list[tuple[int, int]]:
+    """Start and end of each piece that `find_formatted` returns."""
     if kind == "heading":
-        pieces = [match[1] for match in _HEADING_LINE.finditer(text)]
+        spans = [match.span(1) for match in _HEADING_LINE.finditer(text)]
     elif kind == "bold":
-        pieces = [*_between_doubles(text, "**"), *_between_doubles(text, "__")]
+        spans = [*_between_doubles(text, "**"), *_between_doubles(text, "__")]
     else:
-        pieces = [*_between_singles(text, _SINGLE_STAR), *_between_singles(text, _SINGLE_BAR)]
+        spans = [*_between_singles(text, _SINGLE_STAR), *_between_singles(text, _SINGLE_BAR)]
     openings = _LOOSE_OPEN if compat else _EXACT_OPEN
     for name in _TAGS[kind]:
-        pieces += _between_tags(text, openings[name], _CLOSE[name])
-    return pieces
+        spans += _between_tags(text, openings[name], _CLOSE[name])
+    return spans
 
 
-def _between_doubles(text: str, mark: str) -> Iterator[str]:
+_Spans = Iterator[tuple[int, int]]
+
+
+def _between_doubles(text: str, mark: str) -> _Spans:
     start = text.find(mark)
     while start >= 0:
         end = text.find(mark, start + len(mark) + 1)
         if end < 0:
             return
-        yield text[start + len(mark) : end]
+        yield start + len(mark), end
         start = text.find(mark, end + len(mark))
 
 
-def _between_singles(text: str, mark: re.Pattern[str]) -> Iterator[str]:
+def _between_singles(text: str, mark: re.Pattern[str]) -> _Spans:
     position = 0
     while (opening := mark.search(text, position)) is not None:
         closing = mark.search(text, opening.end() + 1)
         if closing is None:
             return
-        yield text[opening.end() : closing.start()]
+        yield opening.end(), closing.start()
         position = closing.end()
 
 
-def _between_tags(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> Iterator[str]:
+def _between_tags(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> _Spans:
     position = 0
     while (match := opening.search(text, position)) is not None:
         inner = text.find(">", match.end()) + 1
         end = closing.search(text, inner) if inner else None
         if end is None:
             return
-        yield text[inner : end.start()]
+        yield inner, end.start()
         position = end.end()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, cast, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, get_args
 
-from olmrl.bench.cases import TYPES, Case
-from olmrl.bench.text_cases import FormatCase
-from olmrl.markup.formatting import Kind
-from olmrl.rewards.integrity import has_read, marks_too_much, runs_on
-from olmrl.rewards.parsed import PageTruth, ParsedText, parsed, truth_of
+from olmrl.bench.cases import TYPES, Case, Verdict
+from olmrl.bench.document import ParsedPage
+from olmrl.rewards.earned import earned
+from olmrl.rewards.parsed import parsed, truth_of
 from olmrl.types import Completion, Page, RewardResult, TestVerdict
 
 Average = Literal["micro", "macro"]
@@ -21,8 +21,8 @@ Average = Literal["micro", "macro"]
 class Bench:
     """Share of a page's unit tests that pass.
 
-    The default mode judges the body without front matter, and counts tests that are easy to pass
-    only for completions that show they read the page (see `integrity`). Parts: the pass rate of
+    The default mode judges what a reader of the rendered page sees of the body, and counts only
+    passes that were earned by text of the page (see `integrity`). Parts: the pass rate of
     each test type (`type/...`) and of each test file (`file/...`).
     """
 
@@ -33,7 +33,7 @@ class Bench:
     types: Sequence[str] | None = None
     """Test types that count; null: all."""
     integrity: bool = True
-    """False: easy passes count too, as in `python -m olmrl.bench score`."""
+    """False: every pass counts, as in `python -m olmrl.bench score`."""
     compat: bool = False
     """The public benchmark's verdicts bit for bit: front matter included, no extra conditions."""
 
@@ -65,20 +65,26 @@ class Bench:
             UnscorablePage: one of the page's tests is invalid.
         """
         truth = truth_of(page)
+        training = self.integrity and not self.compat
         cases = [
             (case, file)
-            for case, file in zip(truth.cases(self.compat), page.test_files, strict=True)
+            for case, file in zip(
+                truth.seen_cases() if training else truth.cases(self.compat),
+                page.test_files,
+                strict=True,
+            )
             if self._counts(case.type)
         ]
-        return [self._score(parsed(c.text, self.compat), cases, truth) for c in completions]
+        if training:
+            judges = [partial(earned, truth, truth.read(c.text)) for c in completions]
+        else:
+            judges = [partial(_plain, parsed(c.text, self.compat).page) for c in completions]
+        return [self._score(judge, cases) for judge in judges]
 
     def _score(
-        self, text: ParsedText, cases: Sequence[tuple[Case, str]], truth: PageTruth
+        self, judge: Callable[[Case], Verdict], cases: Sequence[tuple[Case, str]]
     ) -> RewardResult:
-        verdicts = [run(case, file, text) for case, file in cases]
-        if self.integrity and not self.compat:
-            pairs = zip(verdicts, cases, strict=True)
-            verdicts = [earned(verdict, case, text, truth) for verdict, (case, _) in pairs]
+        verdicts = [TestVerdict(case.id, case.type, file, *judge(case)) for case, file in cases]
         by_type = _rates(verdicts, "type")
         parts = {f"type/{kind}": rate for kind, rate in by_type.items()}
         parts |= {f"file/{file}": rate for file, rate in _rates(verdicts, "file").items()}
@@ -89,29 +95,8 @@ class Bench:
         return RewardResult(value, parts, tuple(verdicts))
 
 
-def run(case: Case, file: str, text: ParsedText) -> TestVerdict:
-    """Run one test."""
-    verdict = case.run_parsed(text.page)
-    return TestVerdict(case.id, case.type, file, verdict.passed, verdict.explanation)
-
-
-def earned(verdict: TestVerdict, case: Case, text: ParsedText, truth: PageTruth) -> TestVerdict:
-    """Revoke a pass that the completion did not earn (see `integrity`)."""
-    reason = _objection(case, text, truth) if verdict.passed else ""
-    return replace(verdict, passed=False, explanation=reason) if reason else verdict
-
-
-def _objection(case: Case, text: ParsedText, truth: PageTruth) -> str:
-    if case.type == "absent" and not has_read(text.said, truth.said):
-        return "the page was not read, so absence shows nothing"
-    whole = truth.reference is not None
-    if case.type in ("order", "baseline") and runs_on(text.said, truth.said, whole):
-        return "the transcription repeats itself or continues past the end of the page"
-    if isinstance(case, FormatCase):
-        kind = cast("Kind", case.format)
-        if marks_too_much(text.marked_share(kind), truth.marked_share(kind)):
-            return f"most of the transcription is set as {kind}"
-    return ""
+def _plain(page: ParsedPage, case: Case) -> Verdict:
+    return case.run_parsed(page)
 
 
 def _rates(verdicts: Sequence[TestVerdict], by: Literal["type", "file"]) -> dict[str, float]:

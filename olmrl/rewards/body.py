@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from olmrl.bench import ParsedPage
+from olmrl.markup.visible import see
 from olmrl.rewards.parsed import parsed
 from olmrl.rewards.reward import AgainstReference
 from olmrl.types import Completion, Page, RewardResult
 
 
+@lru_cache(maxsize=64)
 def body_of(text: str) -> ParsedPage:
-    """The parsed body of a transcription, without its front matter; cached."""
-    return parsed(text).page
+    """What a reader sees of the body of a transcription, without its front matter; cached."""
+    return ParsedPage(see(parsed(text).page.text).text, is_body=True)
 
 
 @dataclass(frozen=True)

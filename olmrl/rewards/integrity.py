@@ -1,56 +1,77 @@
-"""What a completion must show before tests that are easy to pass count for it.
+"""What a completion must show before a passed unit test counts for it.
 
-Each unit test looks at one thing, so some can be passed without reading the page: `absent` by
-saying little or nothing, `order` by saying everything twice, `format` by marking everything,
-`baseline` by a loop longer than five characters. In training, such a test counts as passed only if
+A unit test looks at one thing, so many can be passed without reading the page: by saying little
+(`absent`), everything twice (`order`), every reading of a word (`present`), every neighbour of a
+cell (`table`), or by marking everything (`format`). In training a reward pays for what is on the
+page and nothing else. Two means, both monotone: adding text can only take passes away.
+
+With a reference text, positive tests judge what the completion *earned* (`rewards.claims`): text
+that is not on the page, and passages given in several readings, are blotted out. Then
 
 | test type | the completion also |
 |---|---|
-| absent | has at least 10 % of the truth's letter 5-grams, so it has read the page |
-| order, baseline | is not much longer than the truth, and does not repeat passages much more |
-| format | marks at most half of its text, or twice the truth's share, in that way |
+| absent | claims 10 % of the truth's letters; has the text nowhere among what is foreign |
+| order | says no passage twice; adds no more than 60 % of the truth's length |
+| baseline | claims 10 % of the truth; adds no more than 60 % of it; repeats nothing 30 times |
+| format | shows unmarked at least 80 % of the 120 letters around the mark that are unmarked |
+| footnote | has the mark no more often than the truth |
+| table | offers no more neighbours and headings of the cell than the truth does |
 
-Unrelated text three times as long as the truth has 3 % of its 5-grams (median of 30 pages); a
-transcription with 30 % wrong letters has 17 % or more. The truth itself meets all conditions.
-Without a reference text, what the page's positive tests look for takes its place, and the length
-rule does not apply.
+Without a reference (or where the reference itself fails the test) only the page's other tests tell
+what is there, so hedging is bounded, not excluded: see `hedges`.
+
+A test that the truth fails for one of these reasons would be unfair, so each condition is measured
+against the truth.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from olmrl.rewards.claims import Bools, Claims, Lettered
+
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _NOT_TEXT = re.compile(r"[\W_]+")
 
 _GRAM = 5
-_LEAST_COVERAGE = 0.1
+LEAST_SHARE = 0.1
+"""Share of the truth that a completion must claim to have read the page."""
 _LEAST_LETTERS = 20
 """Letters that count as having read the page if nothing is known about the truth."""
 
 _LONG_GRAM = 12
-_MORE_REPEATED = 0.3
-_LONGEST = 1.6
-_LONGEST_SLACK = 50
+_MOST_REPEATED = 0.3
+_MOST_FOREIGN = 0.6
+_FOREIGN_SLACK = 50
 _MOST_MARKED = 0.5
+_LOOP_REPEATS = 30
+_LOOP_PERIOD = 100
+
+_AROUND = 60
+_LEAST_UNMARKED = 0.8
+_MOST_WRONGLY_MARKED = 100
+
+_NEEDLE_GRAM = 4
+_LEAST_NEEDLE = 8
+_NEEDLE_SHARE = 0.6
 
 _NEEDLES = ("text", "before", "after", "cell")
 
 
 def key(text: str) -> str:
     """Letters and digits in lower case, without tags: what is comparable across markup."""
-    composed = text if text.isascii() else unicodedata.normalize("NFC", text)
-    return _NOT_TEXT.sub("", _TAG.sub(" ", composed).lower())
+    return _NOT_TEXT.sub("", _TAG.sub(" ", text).lower())
 
 
 @dataclass(frozen=True)
 class Said:
-    """How much a text says, and how much of it is repeated."""
+    """How much is said and how much of it is repeated, where there is no reference to compare."""
 
     texts: tuple[str, ...]
     """`key` of each independent piece (one for a body, several for test needles)."""
@@ -62,7 +83,7 @@ class Said:
 
     @classmethod
     def of_tests(cls, tests: Iterable[dict[str, Any]]) -> Said:
-        """What the positive tests of a page look for, if there is no reference."""
+        """What the positive tests of a page look for."""
         wanted = [t for t in tests if t.get("type") != "absent"]
         needles = [str(t[name]) for t in wanted for name in _NEEDLES if t.get(name)]
         return cls(tuple(key(needle) for needle in needles))
@@ -75,48 +96,119 @@ class Said:
     @cached_property
     def grams(self) -> frozenset[str]:
         """Distinct 5-grams; a piece shorter than 5 is one gram."""
-        return frozenset(_grams(self.texts, _GRAM))
+        return frozenset(grams(self.texts, _GRAM))
 
     @cached_property
-    def repeated(self) -> float:
-        """Share of 12-grams that occurred before, 0..1; a text given twice has one half."""
-        grams = list(_grams(self.texts, _LONG_GRAM))
-        return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
+    def repeats(self) -> bool:
+        """Whether passages recur that make up 30 % of what is said once; filler does not help."""
+        long = list(grams(self.texts, _LONG_GRAM))
+        twice = len(long) - len(set(long))
+        again = {gram for gram in set(long) if long.count(gram) > 1} if twice < 200 else set(long)
+        return twice > _MOST_REPEATED * max(1, len(set(long)) - len(again)) and twice > _GRAM
 
 
-def _grams(texts: Sequence[str], size: int) -> Iterable[str]:
+def grams(texts: Sequence[str], size: int) -> Iterable[str]:
+    """All runs of `size` characters; of a shorter text, itself."""
     for text in texts:
         for start in range(max(1, len(text) - size + 1) if text else 0):
             yield text[start : start + size]
 
 
-def has_read(said: Said, truth: Said) -> bool:
+# -- with a reference
+
+
+def has_read(claims: Claims) -> bool:
     """Whether a completion shows that the page was read at all; always true for a blank page."""
-    if not truth.texts:
-        return said.length >= _LEAST_LETTERS
-    if not truth.grams:
-        return True
-    return len(said.grams & truth.grams) >= _LEAST_COVERAGE * len(truth.grams)
+    return claims.share >= LEAST_SHARE
 
 
-def runs_on(said: Said, truth: Said, whole: bool) -> bool:
-    """Whether a completion says much more than the truth, or repeats itself much more.
+def runs_on(claims: Claims, hidden: int) -> bool:
+    """Whether a completion adds much to the page, hidden letters included."""
+    return claims.foreign + hidden > _MOST_FOREIGN * len(claims.truth.key) + _FOREIGN_SLACK
 
-    Args:
-        said: The completion.
-        truth: The truth, or what is known about it.
-        whole: `truth` is a complete reference text, so lengths can be compared.
+
+def foreign_has(needle: str, claims: Claims) -> bool:
+    """Whether foreign text has most of a needle, in one piece or several."""
+    wanted, there = key(needle), key(claims.foreign_text)
+    if len(wanted) < _LEAST_NEEDLE:
+        return False
+    pieces = list(grams((wanted,), _NEEDLE_GRAM))
+    return sum(piece in there for piece in pieces) >= _NEEDLE_SHARE * len(pieces)
+
+
+def loops(text: str) -> bool:
+    """Whether something of up to 100 letters is repeated more than 30 times in a row."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    for period in range(1, min(_LOOP_PERIOD, len(codes) // (_LOOP_REPEATS + 1)) + 1):
+        differs = np.flatnonzero(codes[period:] != codes[:-period])
+        edges = np.concatenate(([-1], differs, [len(codes) - period]))
+        if np.diff(edges).max() - 1 >= _LOOP_REPEATS * period:
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Which letters a text sets as heading, bold or italic."""
+
+    lettered: Lettered
+    spans: tuple[tuple[int, int], ...]
+    """Start and end of the marked pieces, in letters."""
+
+    @classmethod
+    def of(cls, lettered: Lettered, spans: Iterable[tuple[int, int]]) -> Marks:
+        """From spans in the text."""
+        found = [tuple(np.searchsorted(lettered.places, span).tolist()) for span in spans]
+        return cls(lettered, tuple((start, end) for start, end in found if end > start))
+
+    @cached_property
+    def marked(self) -> Bools:
+        """[letters] inside a piece."""
+        flags = np.zeros(len(self.lettered.key), np.bool_)
+        for start, end in self.spans:
+            flags[start:end] = True
+        return flags
+
+
+def marks_too_much(said: Marks, truth: Marks, needle: str, claims: Claims) -> bool:
+    """Whether a completion marks what the truth does not, around a mark or in many places.
+
+    What is missing around the mark counts as wrong, too: leaving out what is wrongly marked must
+    not pay.
     """
-    if whole and said.length > _LONGEST * truth.length + _LONGEST_SLACK:
+    plain = ~truth.marked
+    source = claims.source
+    claimed_marked = source[(source >= 0) & said.marked]
+    wrong = np.zeros(len(plain), np.bool_)
+    wrong[claimed_marked] = True
+    wrong &= plain
+    if wrong.sum() > max(_MOST_WRONGLY_MARKED, 2 * truth.marked.sum()):
         return True
-    return said.repeated > (truth.repeated if whole else 0.0) + _MORE_REPEATED
+    shown = claims.covered & ~wrong & ~claims.contested
+    places = np.flatnonzero(plain)
+    wanted = key(needle)
+    for start, end in truth.spans:
+        if wanted and wanted not in truth.lettered.key[start:end]:
+            continue
+        before, after = np.searchsorted(places, (start, end))
+        around = places[max(0, before - _AROUND) : after + _AROUND]
+        if not len(around) or shown[around].mean() >= _LEAST_UNMARKED:
+            return False
+    return True
 
 
-def marked_share(pieces: Iterable[str], said: Said) -> float:
-    """Share of a text that is inside the given (heading, bold or italic) pieces, 0..1."""
-    return min(1.0, sum(len(key(piece)) for piece in pieces) / max(1, said.length))
+# -- without
 
 
-def marks_too_much(share: float, truth_share: float) -> bool:
-    """Whether a completion marks most of its text in a way that the truth does not."""
-    return share > max(_MOST_MARKED, 2 * truth_share)
+def has_read_some(said: Said, known: Said) -> bool:
+    """As `has_read`, from what the tests look for."""
+    if not known.texts:
+        return said.length >= _LEAST_LETTERS
+    if not known.grams:
+        return True
+    return len(said.grams & known.grams) >= LEAST_SHARE * len(known.grams)
+
+
+def marks_most(pieces: Iterable[str], said: Said) -> bool:
+    """Whether more than half of a text is inside the given (heading, bold or italic) pieces."""
+    return sum(len(key(piece)) for piece in pieces) > _MOST_MARKED * max(1, said.length)

@@ -26,10 +26,17 @@ def overlong_penalty(length: int, max_tokens: int, buffer: int) -> float:
 
 
 def shape(group: PromptGroup, max_tokens: int, buffer: int) -> PromptGroup:
-    """Add the penalty to every total; it may be the only difference between a group's rollouts."""
+    """Add the penalty to every total; it may be the only difference between a group's rollouts.
+
+    A completion that was cut pays in full, wherever it was cut: `rollout.max_model_len` may leave a
+    long prompt less room than `max_tokens`.
+    """
     shaped = []
     for rollout in group.rollouts:
-        penalty = overlong_penalty(len(rollout.completion.token_ids), max_tokens, buffer)
+        completion = rollout.completion
+        cut = completion.finish_reason == "length"
+        length = max_tokens if cut else len(completion.token_ids)
+        penalty = overlong_penalty(length, max_tokens, buffer)
         rewards = rollout.rewards | {NAME: RewardResult(penalty)}
         shaped.append(replace(rollout, rewards=rewards, total=rollout.total + penalty))
     return replace(group, rollouts=tuple(shaped))

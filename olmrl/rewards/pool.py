@@ -10,7 +10,13 @@ The Driver submits each completion as it finishes and polls for whole groups:
 A group is returned once, complete, in order of `completion.index`, or one ScoringFailure says why
 it is missing. Calls are queued here and go to the worker that already holds the group's page, or to
 the least loaded one. If a call exceeds its deadline or crashes its worker, the worker is replaced
-and the call is retried (`ScorerConfig.retries`); the calls queued behind it go to other workers.
+and the call is retried in another process (`ScorerConfig.retries`); the calls queued behind it go
+to other workers.
+
+A completion that is too long, or that stalls or kills a process at every attempt, is to blame
+itself: it gets the lowest rewards (`scoring.lowest`), and its siblings are scored as ever. If that
+happens to all of a group, a reward is to blame, and the group fails; likewise if a reward raises,
+or returns what is no number.
 Not thread-safe: all methods must be called from one thread.
 """
 
@@ -28,7 +34,7 @@ from ray.exceptions import ActorDiedError, RayError
 from olmrl.config.schema import RewardConfig, ScorerConfig
 from olmrl.metrics import Mean, Measurements, Sum, merge
 from olmrl.rewards.registry import build_all
-from olmrl.rewards.scoring import Results, combine, failure, identity
+from olmrl.rewards.scoring import Results, combine, failure, identity, lowest
 from olmrl.rewards.worker import Reply, ScorerWorker
 from olmrl.types import Completion, Page, PromptGroup
 
@@ -74,6 +80,9 @@ class _Group:
     completions: dict[int, Completion] = field(default_factory=dict)
     results: dict[Any, Results] = field(default_factory=dict)
     asked: set[Any] = field(default_factory=set)
+    """Identities of the completions that are to be scored."""
+    unscorable: dict[Any, str] = field(default_factory=dict)
+    """Identities of those that cannot be, because of their own text, and why."""
     home: _Worker | None = None
     whole_asked: bool = False
     last_submit: float = 0.0
@@ -147,12 +156,11 @@ class ScorerPool:
         group.completions[completion.index] = completion
         group.last_submit = time.monotonic()
         limit = self._config.max_completion_chars
+        key = identity(completion)
         if len(completion.text) > limit:
             size = f"{len(completion.text)} characters, at most {limit} are allowed"
-            self._fail(group_id, f"completion {completion.index} has {size}")
-            return
-        key = identity(completion)
-        if key not in group.asked:
+            self._set_aside(group, completion, f"completion {completion.index} has {size}")
+        elif key not in group.asked and key not in group.unscorable:
             group.asked.add(key)
             self._waiting.append(_Call(group_id, (completion,), whole=False))
         self._advance(group_id)
@@ -192,7 +200,8 @@ class ScorerPool:
 
         `time/score` is the time from a group's last submitted completion to its score;
         `reward/shared_completions` counts completions not scored because an equal one of the group
-        was; `reward/NAME/weight/CATEGORY` is the weight of a curriculum category.
+        was; `reward/unscorable_completions` those that got the lowest rewards because of their own
+        text; `reward/NAME/weight/CATEGORY` is the weight of a curriculum category.
         """
         counts, self._counts = self._counts, Counter()
         measured: Measurements = {
@@ -202,6 +211,7 @@ class ScorerPool:
             "reward/timeouts": Sum(counts["timeouts"]),
             "reward/worker_deaths": Sum(counts["deaths"]),
             "reward/retries": Sum(counts["retries"]),
+            "reward/unscorable_completions": Sum(counts["unscorable"]),
             "reward/failed_groups": Sum(counts["failed_groups"]),
         }
         if self._latencies:
@@ -223,25 +233,46 @@ class ScorerPool:
         group = self._groups[group_id]
         if len(group.completions) < self._group_size or len(group.results) < len(group.asked):
             return
-        ordered = tuple(group.completions[i] for i in sorted(group.completions))
-        if self._has_group_rewards and not group.whole_asked:
+        if not group.asked:
+            self._fail(group_id, f"no completion can be scored: {min(group.unscorable.values())}")
+        elif self._has_group_rewards and not group.whole_asked:
             group.whole_asked = True
-            self._waiting.append(_Call(group_id, ordered, whole=True))
+            self._waiting.append(_Call(group_id, self._scorable(group), whole=True))
         elif not self._has_group_rewards:
-            self._finish(group_id, [group.results[identity(c)] for c in ordered])
+            self._finish(group_id, [group.results[identity(c)] for c in self._scorable(group)])
+
+    def _scorable(self, group: _Group) -> tuple[Completion, ...]:
+        """The completions that can be scored, in order."""
+        ordered = (group.completions[i] for i in sorted(group.completions))
+        return tuple(c for c in ordered if identity(c) not in group.unscorable)
+
+    def _set_aside(self, group: _Group, completion: Completion, reason: str) -> None:
+        """Give up on one completion, whose own text is the cause."""
+        group.asked.discard(identity(completion))
+        group.unscorable[identity(completion)] = reason
 
     def _finish(self, group_id: str, results: Sequence[Results]) -> None:
+        """Close a group.
+
+        Args:
+            group_id: The group.
+            results: Of those of its completions that can be scored, in order.
+        """
         group = self._groups[group_id]
         ordered = [group.completions[i] for i in sorted(group.completions)]
+        scored = iter(results)
         # One step for the whole group, known from its tokens alone: that of its oldest weights.
         step = min((span.version.step for c in ordered for span in c.versions), default=0)
-        rollouts = tuple(
-            combine(self._rewards, c, r, step) for c, r in zip(ordered, results, strict=True)
-        )
+        rollouts = []
+        for completion in ordered:
+            reason = group.unscorable.get(identity(completion))
+            found = lowest(self._rewards, results, reason) if reason else next(scored)
+            rollouts.append(combine(self._rewards, completion, found, step))
         self._weights = merge(self._weights, self._weights_at(step))
-        self._counts["shared"] += len(ordered) - len(group.asked)
+        self._counts["unscorable"] += len(ordered) - len(results)
+        self._counts["shared"] += len(results) - len(group.asked)
         self._latencies.append(time.monotonic() - group.last_submit)
-        self._finished.append(PromptGroup(group_id, group.page_id, rollouts, group.page))
+        self._finished.append(PromptGroup(group_id, group.page_id, tuple(rollouts), group.page))
         self._close(group_id)
 
     def _weights_at(self, step: int) -> Measurements:
@@ -338,7 +369,7 @@ class ScorerPool:
         ]
         problem = failure(rollouts)
         if problem:
-            self._try_again(call, problem)
+            self._try_again(call, problem, own_text=False)
         elif call.whole:
             single = [group.results[identity(c)] for c in call.completions]
             self._finish(call.group_id, [a | b for a, b in zip(single, reply.results, strict=True)])
@@ -346,13 +377,25 @@ class ScorerPool:
             group.results[identity(call.completions[0])] = reply.results[0]
             self._advance(call.group_id)
 
-    def _try_again(self, call: _Call, reason: str) -> None:
+    def _try_again(self, call: _Call, reason: str, *, own_text: bool) -> None:
+        """Ask once more, in another process; after the last attempt, give up.
+
+        Args:
+            call: What failed.
+            reason: Why.
+            own_text: A text that fails every time is to blame, not a reward.
+        """
         if call.group_id not in self._groups:
             return
         call.failures += 1
         if call.failures > self._config.retries:
             tries = f"after {call.failures} attempts" if call.failures > 1 else "without a retry"
-            self._fail(call.group_id, f"scoring failed {tries}: {reason}")
+            problem = f"scoring failed {tries}: {reason}"
+            if own_text and not call.whole:
+                self._set_aside(self._groups[call.group_id], call.completions[0], problem)
+                self._advance(call.group_id)
+            else:
+                self._fail(call.group_id, problem)
             return
         self._counts["retries"] += 1
         self._waiting.appendleft(call)
@@ -413,7 +456,7 @@ class ScorerPool:
         self._workers[self._workers.index(worker)] = self._start_worker()
         calls = [call for _, call in worker.calls]
         self._waiting.extendleft(reversed(calls[1:]))
-        self._try_again(calls[0], reason)
+        self._try_again(calls[0], reason, own_text=True)
 
 
 def _summary(error: Exception) -> str:

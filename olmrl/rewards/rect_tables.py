@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from olmrl.bench import ParsedPage
 from olmrl.markup.html_tree import MarkupError
+from olmrl.markup.tables import Table
 from olmrl.markup.text import WorkLimitError
-from olmrl.rewards.parsed import parsed
+from olmrl.rewards.parsed import parsed, truth_of
 from olmrl.types import Completion, Page, RewardResult
 
 
 @dataclass(frozen=True)
 class RectTables:
-    """Share of the HTML tables that are rectangular; 1 if there are none (markdown is ignored)."""
+    """Share of the HTML tables that are rectangular; 1 if there are none (markdown is ignored).
+
+    In the default mode, where the page has a reference, tables with text of the page count, out of
+    as many as there are or should be: neither an invented table nor leaving one out pays.
+    """
 
     needs_group: ClassVar[bool] = False
 
@@ -27,12 +33,24 @@ class RectTables:
 
     def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
         """Look at the tables of each completion."""
-        return [self._score(c.text) for c in completions]
+        if self.compat:
+            return [_score(parsed(c.text, True).page, 0) for c in completions]
+        truth = truth_of(page)
+        if truth.reading is None:
+            return [_score(truth.read(c.text).page, 0) for c in completions]
+        wanted = len(truth.reading.page.html_tables)
+        return [_score(truth.read(c.text).earned, wanted) for c in completions]
 
-    def _score(self, text: str) -> RewardResult:
-        try:
-            tables = parsed(text, self.compat).page.html_tables
-        except (WorkLimitError, MarkupError):  # markup that no reader can parse
-            return RewardResult(0.0, {"unreadable": 1.0})
-        good = sum(table.is_rectangular for table in tables)
-        return RewardResult(good / len(tables) if tables else 1.0, {"tables": float(len(tables))})
+
+def _score(page: ParsedPage, wanted: int) -> RewardResult:
+    try:
+        tables = page.html_tables
+    except (WorkLimitError, MarkupError):  # markup that no reader can parse
+        return RewardResult(0.0, {"unreadable": 1.0})
+    good = sum(table.is_rectangular and (not wanted or _has_text(table)) for table in tables)
+    count = max(len(tables), wanted)
+    return RewardResult(good / count if count else 1.0, {"tables": float(len(tables))})
+
+
+def _has_text(table: Table) -> bool:
+    return any(char.isalnum() for text in table.normal_texts for char in text)

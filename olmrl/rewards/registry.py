@@ -58,7 +58,18 @@ class FunctionReward:
     def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
         """Call the function."""
         values = self.function(page, list(completions), **self.options)
-        return [v if isinstance(v, RewardResult) else RewardResult(float(v)) for v in values]
+        if not isinstance(values, Iterable):
+            raise TypeError(f"returned {values!r}, must return one number per completion")
+        return [_result(value) for value in values]
+
+
+def _result(value: Any) -> RewardResult:
+    if isinstance(value, RewardResult):
+        return value
+    try:
+        return RewardResult(float(value))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"returned {value!r} for a completion, must be a number") from error
 
 
 def build(config: RewardConfig) -> WeightedReward:

@@ -70,8 +70,8 @@ class AgainstReference:
         """Compare each text with the page's reference."""
         if page.reference is None:
             return [RewardResult(0.0) for _ in completions]
-        return [self.compare(c.text, page.reference) for c in completions]
+        return [self.compare(page, c.text, page.reference) for c in completions]
 
-    def compare(self, text: str, reference: str) -> RewardResult:
-        """Score one text."""
+    def compare(self, page: Page, text: str, reference: str) -> RewardResult:
+        """Score one text of a page."""
         raise NotImplementedError

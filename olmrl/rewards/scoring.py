@@ -2,7 +2,8 @@
 
 The pool's workers run these functions, and so do evaluation and tests, without Ray. If a reward
 raises or returns NaN, that becomes a failed result here, so that the caller drops the group as a
-whole: never a silent zero, never a partial group.
+whole: never a silent zero, never a partial group. A text that no reward can be asked about, because
+it is too long or stalls or kills every process that reads it, gets the `lowest` results.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from olmrl.rewards.registry import WeightedReward
 from olmrl.rewards.reward import UnscorablePage, failed
 from olmrl.types import Completion, Page, RewardResult, Rollout
+
+_LARGEST_TOTAL = 1e30
+"""Totals travel as float32, and are squared for their deviation in float64."""
 
 Results = dict[str, RewardResult]
 """Reward name -> result, for one completion."""
@@ -80,7 +84,7 @@ def _score_one(
 def _checked(name: str, result: RewardResult) -> RewardResult:
     if result.failed or math.isfinite(result.value):
         return result
-    return failed(f"{name}: {result.value} is not a number")
+    return failed(f"{name}: its value is {result.value}, must be a finite number")
 
 
 def combine(
@@ -99,12 +103,39 @@ def combine(
     return Rollout(completion, mine, sum(shares.values()), shares)
 
 
+def lowest(rewards: Sequence[WeightedReward], siblings: Sequence[Results], reason: str) -> Results:
+    """What a completion gets that cannot be scored because of its own text.
+
+    Of each reward the value that adds least to the total: 0 (the least of all rewards of olmrl), or
+    what the worst sibling got, if that adds less. So it is never above a sibling.
+
+    Args:
+        rewards: The configured rewards.
+        siblings: Results of the scored completions of its group; not empty.
+        reason: Why it cannot be scored, in one sentence.
+    """
+    results: Results = {}
+    for entry in rewards:
+        if entry.name not in siblings[0]:
+            continue
+        values = [0.0, *(results[entry.name].value for results in siblings)]
+        worst = min(values) if entry.weight >= 0 else max(values)
+        results[entry.name] = RewardResult(worst, error=reason)
+    return results
+
+
 def failure(rollouts: Sequence[Rollout]) -> str:
     """The first failure among rollouts, or an empty string."""
     for rollout in rollouts:
+        index = rollout.completion.index
         for result in rollout.rewards.values():
             if result.failed:
-                return f"completion {rollout.completion.index}: {result.error}"
+                return f"completion {index}: {result.error}"
+        if abs(rollout.total) > _LARGEST_TOTAL:
+            names = ", ".join(rollout.rewards)
+            return (
+                f"completion {index}: the weighted sum of {names} is {rollout.total:g}, too large"
+            )
     return ""
 
 

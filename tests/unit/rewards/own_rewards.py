@@ -48,7 +48,7 @@ not_callable = 3
 
 
 def moody(page, completions, folder):
-    """Does what the text says: `hang`, `hang once`, `die once`, `raise`, `nan`, `short`, `nap N`.
+    """Does what the text says: `hang`, `die` (or `... once`), `raise`, `nan`, `short`, `nap N`.
 
     Anything else scores 1.
 
@@ -68,7 +68,7 @@ def moody(page, completions, folder):
         first = _first_time(folder, c.text)
         if c.text == "hang" or (c.text == "hang once" and first):
             time.sleep(600)
-        if c.text == "die once" and first:
+        if c.text == "die" or (c.text == "die once" and first):
             os._exit(1)
         results.append(1.0)
     return results
@@ -122,3 +122,24 @@ def counting(page, completions, folder):
 
 
 counting.needs_group = False
+
+
+def returns(page, completions, what):
+    """Returns what it is told to."""
+    return {
+        "a number": 1.0,
+        "nothing": None,
+        "words": ["good" for _ in completions],
+        "too many": [1.0] * 5,
+        "infinity": [float("inf") for _ in completions],
+        "NaN": [float("nan") for _ in completions],
+        "huge": [1e308 for _ in completions],
+    }[what]
+
+
+def below_zero(page, completions):
+    """Minus the length."""
+    return [-float(len(c.text)) for c in completions]
+
+
+below_zero.needs_group = False

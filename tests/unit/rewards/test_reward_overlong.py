@@ -37,3 +37,16 @@ def test_rollouts_that_differ_in_length_alone_differ_in_total():
     assert shaped.totals.tolist() == [1.0, 0.5, 0.0]
     assert [r.rewards["overlong"].value for r in shaped.rollouts] == [0.0, -0.5, -1.0]
     assert [r.rewards["bench"].value for r in shaped.rollouts] == [1.0] * 3
+
+
+def test_a_completion_cut_by_the_models_length_pays_as_one_cut_by_the_limit():
+    def rollout(k, length, finish_reason):
+        tokens = np.zeros(length, np.int32)
+        logprobs = np.zeros(length, np.float32)
+        prompt = np.zeros(3, np.int32)
+        made = Completion("g", k, tokens, logprobs, (), finish_reason, "", prompt)
+        return Rollout(made, {"bench": RewardResult(1.0)}, 1.0)
+
+    group = PromptGroup("g", "p", (rollout(0, 40, "length"), rollout(1, 40, "stop")))
+    for buffer in (0, 20):
+        assert shape(group, 100, buffer).totals.tolist() == [0.0, 1.0]

@@ -122,11 +122,33 @@ def test_hostile_completions_are_scored_within_bounds(all_rewards):
     assert measured["reward/worker_deaths"] == 0
 
 
-def test_too_long_completion_fails_unparsed(all_rewards):
-    submit(all_rewards, group("a", "b" * 10_000_000, group_id="long"), page())
-    assert gather(all_rewards, 1)["long"].reason == (
+def test_a_completion_that_is_too_long_gets_the_lowest_rewards_and_its_siblings_are_scored(
+    all_rewards,
+):
+    all_rewards.measurements()
+    made = group(REFERENCE, "b" * 10_000_000, "the quick", group_id="long")
+    submit(all_rewards, made, page(reference=REFERENCE))
+    fine, long, other = gather(all_rewards, 1)["long"].rollouts
+    assert fine.total > other.total > long.total == 0.0
+    assert set(long.rewards) == set(fine.rewards)
+    assert fine.rewards["medoid"].value == 1.0  # of the two that can be scored
+    assert {result.error for result in long.rewards.values()} == {
         "completion 1 has 10000000 characters, at most 200000 are allowed"
-    )
+    }
+    assert flatten(all_rewards.measurements())["reward/unscorable_completions"] == 1
+
+
+def test_the_lowest_reward_is_below_every_sibling(start):
+    pool = start({"own_rewards:below_zero": {}}, group_size=3, max_completion_chars=100)
+    submit(pool, group("a", "b" * 1000, "c" * 7), page())
+    assert totals(gather(pool, 1)["g"]) == [-1.0, -7.0, -7.0]
+
+
+def test_a_group_of_which_nothing_can_be_scored_fails(all_rewards):
+    submit(all_rewards, group(*("b" * 300_000 + end for end in "xyz"), group_id="all"), page())
+    failure = gather(all_rewards, 1)["all"]
+    assert isinstance(failure, ScoringFailure)
+    assert "no completion can be scored: completion 0 has 300001 characters" in failure.reason
 
 
 def test_unusable_page_is_permanent_and_not_retried(all_rewards):
@@ -149,21 +171,39 @@ def test_forgotten_group_is_not_reported(all_rewards):
     assert all_rewards.poll(0.2) == []
 
 
-def test_deadline_kills_and_only_the_hanging_group_fails(moody):
+def test_a_text_that_stalls_every_process_is_its_own_failure(moody):
     submit(moody, group("fine", "hang", group_id="bad"), page())
     submit(moody, group("also fine", "good", group_id="good"), page())
     found = gather(moody, 2)
-    assert isinstance(found["bad"], ScoringFailure)
-    assert "after 2 attempts" in found["bad"].reason
-    assert "within 2 s" in found["bad"].reason
-    assert not found["bad"].permanent
     assert totals(found["good"]) == [1.0, 1.0]
+    assert totals(found["bad"]) == [1.0, 0.0]
+    (result,) = found["bad"].rollouts[1].rewards.values()
+    assert not result.failed
+    assert "after 2 attempts: no result within 2 s" in result.error
     measured = flatten(moody.measurements())
     assert measured["reward/timeouts"] == 2
     assert measured["reward/retries"] == 1
-    assert measured["reward/failed_groups"] == 1
+    assert measured["reward/failed_groups"] == 0
+    assert measured["reward/unscorable_completions"] == 1
     submit(moody, group("late", "too late", group_id="bad"), page())
     assert moody.poll(1.0) == []
+
+
+def test_a_text_that_kills_every_process_is_its_own_failure(moody):
+    submit(moody, group("die", "fine", group_id="deadly"), page())
+    found = gather(moody, 1)["deadly"]
+    assert totals(found) == [0.0, 1.0]
+    (result,) = found.rollouts[0].rewards.values()
+    assert "after 2 attempts: the scorer process died" in result.error
+
+
+def test_a_reward_that_never_returns_fails_the_group(moody):
+    submit(moody, group("hang", "hang", group_id="stuck"), page())
+    failure = gather(moody, 1)["stuck"]
+    assert isinstance(failure, ScoringFailure)
+    assert "no completion can be scored" in failure.reason
+    assert "within 2 s" in failure.reason
+    assert not failure.permanent
 
 
 def test_one_failure_is_forgiven(moody):

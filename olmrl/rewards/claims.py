@@ -1,0 +1,546 @@
+"""Which letters of a transcription are on the page: an alignment with the reference text.
+
+Every letter of the reference can be *claimed* once. A transcription claims it by a run of equal
+letters, in the page's order or as a moved block (columns read across, a footnote at the end), or by
+a misreading between two such runs. What is left over is *foreign*. If foreign text resembles a
+passage that other text claims, that passage was given in several readings: it is *contested*, and
+so nothing was read there.
+
+Tests that look for text judge what is claimed and not contested (`Claims.earned`). Hence added text
+cannot help: it is foreign, or it contests what was there.
+
+Letters are compared without case, white space, punctuation and tags.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import fuzz, process
+from rapidfuzz.distance import Indel
+
+SEED = 8
+"""Equal letters in a row that show a common passage; half the text, if that is less."""
+_REMNANT = 5
+_PLACES = 4
+"""Places in the truth that are tried for a block that moved."""
+_MISREAD = 0.5
+_MISREAD_LONG = 0.65
+_LONG_GAP = 24
+_LONGER = 1.2
+"""Similarity of a gap's two sides that makes one a misreading of the other, for short and long
+gaps (unrelated long texts have about 0.55), and how much longer a misreading may be."""
+_SLIP = 4
+"""Foreign letters inside a word that are a typing error, if fewer."""
+_CHUNK = 16
+_STRIDE = 8
+_COPY = 80.0
+"""Similarity, 0..100, of foreign text to a passage that makes it another reading of it: compared
+are stretches of `_CHUNK` letters, and words with the words beside them."""
+_WORD_COPY = 60.0
+_SHORTEST_WORD = 3
+_WORDS_AT_END = 6
+_SAME_PARAGRAPH = 0.6
+"""Share of a foreign paragraph's letters in words that resemble those nearby."""
+_FORMULA_FOREIGN = 0.3
+"""Share of foreign letters from which a formula is foreign."""
+_LONGEST_MARKUP = 96
+"""Characters between two letters of the page that may be markup."""
+_MOST_LETTERS = 8
+_MOST_LETTERS_SLACK = 10_000
+"""Letters that are aligned: so many times those of the reference, and some."""
+
+UNEARNED = "\ufffc"
+"""Stands for a letter that counts for nothing."""
+
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+_PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
+_DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
+_STYLE = re.compile(
+    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
+    r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|dfrac|tfrac|tag)(?![a-zA-Z])"
+)
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+def _alphanumeric() -> Bools:
+    return np.array([chr(code).isalnum() for code in range(0x10000)])
+
+
+_IS_LETTER = _alphanumeric()
+
+
+@dataclass(frozen=True)
+class Lettered:
+    """A text and its letters and digits, lower case, with their places."""
+
+    text: str
+    key: str
+    places: Ints
+    """Index in `text` of each character of `key`."""
+
+    @classmethod
+    def of(cls, text: str) -> Lettered:
+        """Find the letters of a text, tags and styling commands of LaTeX left out."""
+        codes = _codes(text)
+        is_letter = _IS_LETTER[np.minimum(codes, 0xFFFF)]
+        beyond = np.flatnonzero(codes > 0xFFFF)
+        is_letter[beyond] = [chr(code).isalnum() for code in codes[beyond]]
+        for pattern, mark in ((_TAG, "<"), (_STYLE, "\\")):
+            if mark in text:
+                for match in pattern.finditer(text):
+                    is_letter[match.start() : match.end()] = False
+        places = np.flatnonzero(is_letter)
+        key = _text(codes[places])
+        lower = key.lower()
+        if len(lower) != len(key):
+            lower = "".join(char.lower() if len(char.lower()) == 1 else char for char in key)
+        return cls(text, lower, places)
+
+    @cached_property
+    def _words(self) -> list[tuple[int, int]]:
+        """Start and end of each word in `key`: letters that stand side by side in the text."""
+        if not len(self.places):
+            return []
+        cuts = np.flatnonzero(np.diff(self.places) > 1) + 1
+        return list(pairwise([0, *cuts.tolist(), len(self.places)]))
+
+    def words_between(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The words that lie between two places of `key`."""
+        first = bisect_left(self._words, (start, start))
+        last = bisect_left(self._words, (end, end))
+        return [word for word in self._words[first:last] if word[1] <= end]
+
+    @cached_property
+    def _paragraphs(self) -> list[int]:
+        """Where each paragraph begins and the last one ends, in `key`."""
+        ends = [match.end() for match in _PARAGRAPH_END.finditer(self.text)]
+        cuts = np.searchsorted(self.places, np.array(ends, np.int64)).tolist()
+        return sorted({0, *cuts, len(self.key)})
+
+    def paragraphs_between(self, start: int, end: int) -> list[tuple[int, int]]:
+        """A run of letters, cut at the ends of paragraphs."""
+        cuts = self._paragraphs
+        inner = cuts[bisect_right(cuts, start) : bisect_left(cuts, end)]
+        return list(pairwise([start, *inner, end]))
+
+    def is_paragraph(self, start: int, end: int) -> bool:
+        """Whether letters are a paragraph of their own."""
+        cuts = self._paragraphs
+        at = bisect_left(cuts, start)
+        return at + 1 < len(cuts) and cuts[at] == start and cuts[at + 1] == end
+
+    def pieces(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The words, or parts of words, of a run of letters."""
+        cuts = np.flatnonzero(np.diff(self.places[start:end]) > 1) + 1 + start
+        found = pairwise([start, *cuts.tolist(), end])
+        return [
+            (first, last)
+            for first, last in found
+            if last - first >= _SLIP or _is_word(self, first, last)
+        ]
+
+    @cached_property
+    def formulas(self) -> list[tuple[int, int, int, int]]:
+        """Start and end of each formula in `text` and in `key`."""
+        if "\\" not in self.text and "$$" not in self.text:
+            return []
+        spans = _formula_spans(self.text)
+        ends = np.searchsorted(self.places, np.array(spans, np.int64).reshape(-1, 2))
+        return [(*span, int(e[0]), int(e[1])) for span, e in zip(spans, ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a transcription says of a reference."""
+
+    said: Lettered
+    truth: Lettered
+    source: Ints
+    """[letters said] the letter of the truth that each claims; -1: foreign, -2: a misreading."""
+    covered: Bools
+    """[letters of the truth] claimed, or misread."""
+    contested: Bools
+    """[letters of the truth] given in more than one reading."""
+    copied: Bools
+    """[letters of the truth] contested, or given again in the same reading."""
+    too_long: bool = False
+    """The text was too long to be aligned; all of it is foreign."""
+
+    @property
+    def share(self) -> float:
+        """Share of the truth that was read, 0..1."""
+        return float(self.covered.mean()) if len(self.covered) else 1.0
+
+    @property
+    def foreign(self) -> int:
+        """Number of foreign letters."""
+        return int((self.source == -1).sum())
+
+    @cached_property
+    def foreign_text(self) -> str:
+        """The foreign passages, one a line, as they are written."""
+        text, places = self.said.text, self.said.places
+        runs = _runs(self.source == -1)
+        return "\n".join(text[places[start] : places[end - 1] + 1] for start, end in runs)
+
+    @cached_property
+    def foreign_letters(self) -> Bools:
+        """[letters said] foreign, typing errors inside a word excepted."""
+        flags: Bools = self.source == -1
+        for start, end in _runs(flags):
+            if end - start < _SLIP and not _is_word(self.said, start, end):
+                flags[start:end] = False
+        return flags
+
+    @cached_property
+    def unearned(self) -> Bools:
+        """[letters said] foreign or contested; typing errors inside a word count as read."""
+        return self._unearned(self.contested)
+
+    def _unearned(self, contested: Bools) -> Bools:
+        flags = self.foreign_letters.copy()
+        known = self.source >= 0
+        flags[known] |= contested[self.source[known]]
+        for _, _, start, end in self.said.formulas:
+            if end > start:
+                flags[start:end] = float(flags[start:end].mean()) >= _FORMULA_FOREIGN
+        return flags
+
+    @cached_property
+    def earned(self) -> str:
+        """The text with `UNEARNED` for every unearned letter; its length is that of the text."""
+        return _blotted(self.said, self.unearned)
+
+    @cached_property
+    def native(self) -> str:
+        """The text with `UNEARNED` for all that stands between letters of the page, if it has
+        foreign letters or is longer than markup can be."""
+        codes = _codes(self.said.text).copy()
+        here = np.flatnonzero(~self.foreign_letters)
+        if len(here) == len(self.source) and len(codes) <= _LONGEST_MARKUP:
+            return self.said.text
+        edges = np.concatenate(([-1], self.said.places[here], [len(codes)]))
+        skipped = np.diff(np.concatenate(([-1], here, [len(self.source)]))) > 1
+        for at in np.flatnonzero(skipped | (np.diff(edges) > _LONGEST_MARKUP)):
+            codes[edges[at] + 1 : edges[at + 1]] = ord(UNEARNED)
+        return _text(codes)
+
+    @cached_property
+    def said_once(self) -> str:
+        """`earned`, without what is given again in the same reading: for questions of order."""
+        if (self.copied == self.contested).all():
+            return self.earned
+        return _blotted(self.said, self._unearned(self.copied))
+
+
+def _formula_spans(text: str) -> list[tuple[int, int]]:
+    """Start and end of each formula, delimiters included; none overlap."""
+    found = []
+    for opening, closing in _DELIMITERS:
+        start = text.find(opening)
+        while start >= 0:
+            end = text.find(closing, start + 2)
+            if end < 0:
+                break
+            found.append((start, end + 2))
+            start = text.find(opening, end + 2)
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if not spans or start >= spans[-1][1]:
+            spans.append((start, end))
+    return spans
+
+
+def _blotted(said: Lettered, flags: Bools) -> str:
+    if not flags.any():
+        return said.text
+    codes = _codes(said.text).copy()
+    codes[said.places[flags]] = ord(UNEARNED)
+    for first, last, start, end in said.formulas:
+        if end > start and flags[start]:
+            codes[first:last] = ord(UNEARNED)
+    return _text(codes)
+
+
+def _codes(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _text(codes: NDArray[np.uint32]) -> str:
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def claims(said: Lettered, truth: Lettered) -> Claims:
+    """Align a text (as seen, without front matter) with a reference."""
+    source = np.full(len(said.key), -1, np.int64)
+    covered = np.zeros(len(truth.key), np.bool_)
+    if len(said.key) > _MOST_LETTERS * len(truth.key) + _MOST_LETTERS_SLACK:
+        return Claims(said, truth, source, covered, covered.copy(), covered.copy(), too_long=True)
+    aligner = _Aligner(said, truth, source, covered)
+    aligner.seed()
+    aligner.read_gaps()
+    contested, copied = aligner.contested()
+    return Claims(said, truth, source, covered, contested, copied | contested)
+
+
+class _Aligner:
+    """Fills `source` and `covered` step by step."""
+
+    def __init__(self, said: Lettered, truth: Lettered, source: Ints, covered: Bools) -> None:
+        self.said, self.truth = said, truth
+        self.c, self.r = said.key, truth.key
+        self.source, self.covered = source, covered
+        self._seed = min(SEED, max(2, min(len(self.c), len(self.r)) // 2))
+
+    def seed(self) -> None:
+        """Claim runs of equal letters: those in order first, then blocks that moved."""
+        if min(len(self.c), len(self.r)) < self._seed:
+            return
+        for start, origin, size in Indel.opcodes(self.c, self.r).as_matching_blocks():
+            if size >= self._seed:
+                self._claim(start, origin, size)
+        self._seed_moved()
+        self._seed_remnants()
+
+    def _seed_moved(self) -> None:
+        size = self._seed
+        places: dict[str, list[int]] = {}
+        for origin, stop in _runs(~self.covered):
+            for at in range(origin, stop - size + 1):
+                places.setdefault(self.r[at : at + size], []).append(at)
+        if not places:
+            return
+        for start, end in _runs(self.source == -1):
+            at = start
+            while at + size <= end:
+                found = places.get(self.c[at : at + size], ())
+                free = [p for p in found[:_PLACES] if not self.covered[p : p + size].any()]
+                if free:
+                    self._claim(at, max(free, key=lambda p: self._agreement(at, p)), size)
+                    at += size
+                    while at < end and self.source[at] != -1:
+                        at += 1
+                else:
+                    at += 1
+
+    def _seed_remnants(self) -> None:
+        """Claim short runs that are all that is left in one place of both texts."""
+        left = {self.r[slice(*run)]: run for run in _runs(~self.covered)}
+        for start, end in _runs(self.source == -1):
+            run = left.get(self.c[start:end])
+            if run and end - start >= _REMNANT and not self.covered[run[0]]:
+                self._claim(start, run[0], end - start)
+
+    def _agreement(self, at: int, origin: int) -> int:
+        """Number of equal letters from two places on."""
+        mine, theirs = self.c[at : at + 400], self.r[origin : origin + 400]
+        return next(
+            (n for n, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), len(mine)
+        )
+
+    def _claim(self, start: int, origin: int, size: int) -> None:
+        """Claim what is free of a run, and the equal letters around it that are free."""
+        source, covered = self.source, self.covered
+        free = (source[start : start + size] == -1) & ~covered[origin : origin + size]
+        if not free.all():
+            first = int(free.argmax())
+            start, origin, size = start + first, origin + first, int(free.sum())
+        if not size:
+            return
+        end, stop = start + size, origin + size
+        while start and origin and self._agree(start - 1, origin - 1):
+            start, origin = start - 1, origin - 1
+        while end < len(source) and stop < len(covered) and self._agree(end, stop):
+            end, stop = end + 1, stop + 1
+        source[start:end] = np.arange(origin, stop)
+        covered[origin:stop] = True
+
+    def _agree(self, at: int, origin: int) -> bool:
+        free = self.source[at] == -1 and not self.covered[origin]
+        return bool(free) and self.c[at] == self.r[origin]
+
+    def read_gaps(self) -> None:
+        """Take the text between two claims as a reading of what lies between their sources."""
+        for start, end in _runs(self.source == -1):
+            for origin, stop in self._openings(start, end):
+                if self._misread(start, end, origin, stop):
+                    break
+
+    def _openings(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Unclaimed parts of the truth next to what was claimed beside a foreign run."""
+        length = end - start
+        before, after = self._source_before(start), self._source_after(end)
+        if 0 <= before <= after and not self.covered[before:after].any():
+            if after > before:
+                yield before, after
+            return
+        reach = length + length // 2 + 4
+        if before >= 0:
+            taken = np.flatnonzero(self.covered[before : before + reach])
+            stop = before + (
+                int(taken[0]) if len(taken) else min(reach, len(self.covered) - before)
+            )
+            if stop > before:
+                yield before, stop
+        if after >= 0:
+            taken = np.flatnonzero(self.covered[max(0, after - reach) : after])
+            origin = max(0, after - reach) + (int(taken[-1]) + 1 if len(taken) else 0)
+            if after > origin:
+                yield origin, after
+
+    def _source_before(self, start: int) -> int:
+        """Place in the truth after that of the letter before a run; -1 if unknown."""
+        at = start
+        while at and self.source[at - 1] == -2:
+            at -= 1
+        place = int(self.source[at - 1]) + 1 if at else 0
+        if not place and at:
+            return -1
+        while place < len(self.covered) and self.covered[place] and at < start:
+            place += 1
+        return place
+
+    def _source_after(self, end: int) -> int:
+        """Place in the truth of the letter after a run; -1 if unknown."""
+        at = end
+        while at < len(self.source) and self.source[at] == -2:
+            at += 1
+        place = int(self.source[at]) if at < len(self.source) else len(self.covered)
+        while place > 0 and self.covered[place - 1] and at > end:
+            place -= 1
+        return place
+
+    def _misread(self, start: int, end: int, origin: int, stop: int) -> bool:
+        mine, theirs = self.c[start:end], self.r[origin:stop]
+        if len(mine) > _LONGER * len(theirs) + 1:
+            return False
+        least = _MISREAD if min(len(mine), len(theirs)) < _LONG_GAP else _MISREAD_LONG
+        if fuzz.ratio(mine, theirs) < 100 * least:
+            return False
+        self.source[start:end] = -2
+        for at, place, size in Indel.opcodes(mine, theirs).as_matching_blocks():
+            self.source[start + at : start + at + size] = np.arange(size) + origin + place
+        self.covered[origin:stop] = True
+        return True
+
+    # -- other readings
+
+    def contested(self) -> tuple[Bools, Bools]:
+        """Which letters of the truth are given in another reading as well, or in the same."""
+        contested, copied = np.zeros((2, len(self.r)), np.bool_)
+        known: dict[str, tuple[int, int] | None] = {}
+        self._contest_formulas(contested)
+        for start, end in _runs(self.source == -1):
+            self._contest_words(start, end, contested)
+            for at in range(start, end - SEED + 1, _STRIDE):
+                chunk = self.c[at : min(at + _CHUNK, end)]
+                if chunk not in known:
+                    known[chunk] = _resembled(chunk, self.r)
+                found = known[chunk]
+                if found:
+                    same = self._says_the_same(at, at + len(chunk), *found)
+                    (copied if same else contested)[slice(*found)] = True
+        return contested, copied
+
+    def _says_the_same(self, start: int, end: int, origin: int, stop: int) -> bool:
+        """Whether foreign text repeats, to the letter and mark, what claims a passage."""
+        first = np.flatnonzero(self.source == origin)
+        if end - start != stop - origin or not len(first):
+            return False
+        at = int(first[0])
+        last = at + end - start
+        if last > len(self.source) or self.source[last - 1] != stop - 1:
+            return False
+        return self._written(start, end) == self._written(at, last)
+
+    def _written(self, start: int, end: int) -> list[str]:
+        places = self.said.places
+        return self.said.text[places[start] : places[end - 1] + 1].split()
+
+    def _contest_formulas(self, contested: Bools) -> None:
+        """A foreign formula contests the most similar one of the truth."""
+        for _, _, start, end in self.said.formulas:
+            if end == start or (self.source[start:end] == -1).mean() < _FORMULA_FOREIGN:
+                continue
+            others = {
+                (first, last): self.r[first:last] for _, _, first, last in self.truth.formulas
+            }
+            found = process.extractOne(
+                self.c[start:end], others, scorer=fuzz.ratio, score_cutoff=_WORD_COPY
+            )
+            if found:
+                contested[slice(*found[2])] = True
+
+    def _contest_words(self, start: int, end: int, contested: Bools) -> None:
+        """Foreign words contest the words that they resemble where they stand.
+
+        Unless they are in a paragraph of their own which is about something else: a running head
+        may have a word of the title below it.
+        """
+        near = self._words_near(start, end)
+        for first, last in self.said.paragraphs_between(start, end) if near else ():
+            words = self.said.pieces(first, last)
+            if len(words) > 2 * _WORDS_AT_END:
+                words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
+            found = [(word, other) for word in words for other in near if self._reads(word, other)]
+            resembling = sum(stop - begin for begin, stop in {word for word, _ in found})
+            of_its_own = self.said.is_paragraph(first, last)
+            if of_its_own and resembling < _SAME_PARAGRAPH * (last - first):
+                continue
+            for _, (origin, stop) in found:
+                contested[origin:stop] = True
+
+    def _reads(self, word: tuple[int, int], other: tuple[int, int]) -> bool:
+        return _is_reading(self.c[slice(*word)], self.r[slice(*other)])
+
+    def _words_near(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Words of the truth around the sources of what is claimed on both sides of a run."""
+        reach = min(end - start, 4 * _CHUNK) + SEED
+        near: list[tuple[int, int]] = []
+        for beside in (start - 1, end):
+            if 0 <= beside < len(self.source) and self.source[beside] >= 0:
+                center = int(self.source[beside])
+                near += self.truth.words_between(center - reach, center + reach + 1)
+        return near
+
+
+def _is_reading(mine: str, theirs: str) -> bool:
+    """Whether one word may be a misreading of another."""
+    shorter, longer = sorted((len(mine), len(theirs)))
+    if mine.isdigit() and theirs.isdigit():
+        return shorter == longer
+    if shorter < _SHORTEST_WORD or longer > shorter + shorter // 3 + 1:
+        return False
+    return fuzz.ratio(mine, theirs) >= _WORD_COPY
+
+
+def _resembled(chunk: str, truth: str) -> tuple[int, int] | None:
+    found = fuzz.partial_ratio_alignment(chunk, truth, score_cutoff=_COPY)
+    if found is None or len(truth) < len(chunk):
+        return (0, len(truth)) if found is not None else None
+    return found.dest_start, found.dest_end
+
+
+def _runs(flags: Bools) -> list[tuple[int, int]]:
+    """Start and end of each run of true flags."""
+    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _is_word(lettered: Lettered, start: int, end: int) -> bool:
+    """Whether letters are whole words: none is beside them in the text."""
+    places, text = lettered.places, lettered.text
+    first, last = int(places[start]), int(places[end - 1])
+    before = first > 0 and text[first - 1].isalnum()
+    after = last + 1 < len(text) and text[last + 1].isalnum()
+    return not before and not after

@@ -1,0 +1,118 @@
+"""The verdict of one unit test in training: passed, and earned (see `integrity`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+from olmrl.bench.cases import Case, Verdict
+from olmrl.bench.math_case import MathCase
+from olmrl.bench.table_case import TableCase
+from olmrl.bench.text_cases import (
+    AbsentCase,
+    BaselineCase,
+    FootnoteCase,
+    FormatCase,
+    OrderCase,
+    PresentCase,
+)
+from olmrl.markup.formatting import Kind
+from olmrl.rewards import hedges, integrity
+from olmrl.rewards.parsed import PageTruth, Reading
+
+_UNREAD = Verdict(False, "the page was not read, so absence shows nothing")
+_RUNS_ON = Verdict(False, "the transcription repeats itself or continues past the end of the page")
+_HEDGED = Verdict(False, "the transcription offers more than one reading")
+
+
+def earned(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
+    """Judge one test of `PageTruth.seen_cases`."""
+    if isinstance(case, BaselineCase):
+        return _baseline(truth, reading, case)
+    if isinstance(case, AbsentCase):
+        return _absent(truth, reading, case)
+    if truth.meets(case):
+        return _positive(truth, reading, case)
+    verdict = case.run_parsed(reading.page)
+    return _HEDGED if verdict.passed and _hedged(truth, reading, case) else verdict
+
+
+def _baseline(truth: PageTruth, reading: Reading, case: BaselineCase) -> Verdict:
+    if case.max_length is not None:
+        return case.run_parsed(reading.body)
+    verdict = case.run_parsed(reading.page)
+    if not verdict.passed:
+        return verdict
+    if truth.reading is None:
+        looping = reading.said.repeats and integrity.loops(reading.said.texts[0])
+        return _RUNS_ON if looping or reading.said.repeats else verdict
+    if not integrity.has_read(reading.claims):
+        return Verdict(False, "the page was not read")
+    if integrity.runs_on(reading.claims, reading.hidden):
+        return _RUNS_ON
+    looping = integrity.loops(integrity.key(reading.claims.foreign_text))
+    return _RUNS_ON if looping else verdict
+
+
+def _absent(truth: PageTruth, reading: Reading, case: AbsentCase) -> Verdict:
+    anywhere = replace(case, first_n=None, last_n=None)
+    if truth.reading is None:
+        if not integrity.has_read_some(reading.said, truth.known):
+            return _UNREAD
+        if hedges.spells_out(case, reading.page):
+            return Verdict(False, f"{case.text[:80]!r} is present but should not be")
+        return hedges.near_end(case, reading.page, truth.needles).run_parsed(reading.page)
+    if not integrity.has_read(reading.claims):
+        return _UNREAD
+    if not truth.meets(case):
+        return case.run_parsed(reading.page)
+    foreign = reading.foreign
+    if not anywhere.run_parsed(foreign).passed or integrity.foreign_has(case.text, reading.claims):
+        return Verdict(False, f"{case.text[:80]!r} is present but should not be")
+    return anywhere.run_parsed(reading.page) if truth.meets_anywhere(case) else Verdict(True, "")
+
+
+def _positive(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
+    """A test that the reference passes: only what was earned counts."""
+    if isinstance(case, OrderCase) and integrity.runs_on(reading.claims, reading.hidden):
+        return _RUNS_ON
+    # an equal copy can be in another place, or marked in another way, but not be another reading
+    page = reading.earned if isinstance(case, PresentCase) else reading.said_once
+    verdict = case.run_parsed(page)
+    return _HEDGED if verdict.passed and _overdone(truth, reading, case) else verdict
+
+
+def _overdone(truth: PageTruth, reading: Reading, case: Case) -> bool:
+    """Whether a pass rests on more marks or neighbours than the reference has."""
+    reference = truth.reading
+    assert reference is not None
+    if isinstance(case, FormatCase):
+        kind = cast("Kind", case.format)
+        marks = reading.marks(kind), reference.marks(kind)
+        return integrity.marks_too_much(*marks, case.text, reading.claims)
+    if isinstance(case, FootnoteCase):
+        return len(case.marks(reading.page)) > len(case.marks(reference.page))
+    if isinstance(case, TableCase):
+        allowed = truth.breadth(case)
+        return all(
+            any(mine > most for mine, most in zip(sizes, allowed, strict=True))
+            for sizes in case.breadths(reading.said_once)
+        )
+    return False
+
+
+def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
+    """Whether a pass without a reference looks like one of several readings."""
+    page = reading.page
+    if isinstance(case, OrderCase):
+        return reading.said.repeats or hedges.says_again(case, page)
+    if isinstance(case, PresentCase):
+        return hedges.several_readings(case.text, page)
+    if isinstance(case, FormatCase):
+        pieces = page.formatted(cast("Kind", case.format))
+        return integrity.marks_most(pieces, reading.said) or hedges.repeats_mark(case, page)
+    if isinstance(case, FootnoteCase):
+        return hedges.many_marks(case, page)
+    if isinstance(case, TableCase):
+        return hedges.repeats_tables(case, page)
+    return isinstance(case, MathCase) and hedges.several_formulas(case, page, truth.formulas)

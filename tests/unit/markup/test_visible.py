@@ -1,0 +1,86 @@
+"""What a reader of the rendered page sees."""
+
+import pytest
+
+from olmrl.markup.visible import see, unhidden
+
+UNSEEN = {
+    "comment": "<!-- gone -->",
+    "empty comment": "<!-->",
+    "processing instruction": "<?gone gone?>",
+    "declaration": "<!gone>",
+    "CDATA": "<![CDATA[ gone <b> ]]>",
+    "script": "<script>if (1 < 2) gone</script>",
+    "style": "<STYLE>gone</STYLE>",
+    "template": "<template><p>gone</p></template>",
+    "closed details": "<details><summary>gone</summary>gone</details>",
+    "display": '<div style="color: red; display : none">gone <div>gone</div></div>',
+    "visibility": "<span style=visibility:hidden>gone</span>",
+    "no size": '<span style="font-size:0px">gone</span>',
+    "hardly a size": '<span style="font-size: 0.01em">gone</span>',
+    "one pixel": '<span style="font-size: 1px">gone</span>',
+    "opacity": '<span style="opacity:.0">gone</span>',
+    "white": '<font color="#FFFFFF">gone</font>',
+    "nearly white": '<span style="color:rgb(250,251,252)">gone</span>',
+    "no alpha": '<span style="color:rgba(0,0,0,0)">gone</span>',
+    "moved": '<p style="position:absolute; left:-5000px">gone</p>',
+    "clipped": '<p style="clip-path: inset(100%)">gone</p>',
+    "style with a comment": '<p style="dis/* */play:none">gone</p>',
+    "style with entities": '<p style="display&#58;none">gone</p>',
+    "hidden": "<p hidden>gone</p>",
+    "never closed": "",
+    "image": "![gone](gone.png)",
+    "image by reference": "![gone][gone]",
+    "zero width": "\u200b\u200c\u2060\ufeff\u00ad\u202e\U000e0047\ue000\u3164",
+    "entities": "&#8203;&shy;&zwj;",
+    "phantom": r"\phantom{gone {gone}}",
+    "white command": r"\textcolor{white}{gone}",
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_is_hidden_is_not_seen(name):
+    seen = see(f"before {UNSEEN[name]}after")
+    assert "gone" not in seen.text
+    assert seen.text.startswith("before ")
+    assert seen.text.endswith("after")
+    assert (seen.hidden > 0) == (name not in ("empty comment", "never closed"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a <!-- never closed", "a "),
+        ('<td colspan="2" title="gone > gone">x</td>', '<td colspan="2">x</td>'),
+        ("[shown](http://gone 'gone')", "[shown]"),
+        ("[id]: http://gone 'gone'\nshown", "\nshown"),
+        ("[Speaker]: hello there", "[Speaker]: hello there"),
+        ("text\n\n[^1]: a note without its mark", "text\n\n[^1]: a note without its mark"),
+        ("a < b and x<y, a<3", "a < b and x<y, a<3"),
+        ("<name> and <a@b.c>", "<name> and <a@b.c>"),
+        ('<name x="gone">kept</name>', "kept"),
+        ("<details open>shown</details>", "shown"),
+        ('<span style="color:#333; text-align:left">x</span>', "<span>x</span>"),
+        (r"\(a % gone" + "\n" + r"b\)", r"\(a " + "\n" + r"b\)"),
+        (r"\(50\% a\)", r"\(50\% a\)"),
+        (r"x \(\color{white} gone\) y", "x  y"),
+        (r"\(\color{red} x\)", r"\(\color{red} x\)"),
+        (r"\(\left. \frac{a}{b} \right|\)", r"\(\left. \frac{a}{b} \right|\)"),
+        ("&amp; &lt;b&gt; &eacute; &#65;", "&amp; &lt;b&gt; \u00e9 A"),
+    ],
+)
+def test_what_stays(text, shown):
+    assert see(text).text == shown
+
+
+def test_joiners_stay_where_a_script_needs_them():
+    persian = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
+    assert unhidden(persian) == persian
+    assert unhidden("a\u200cb") == "ab"
+
+
+@pytest.mark.parametrize(
+    "piece", ["<a ", "<!--", "![", "](", "\\(", "$$", "<div hidden>", '<a b="']
+)
+def test_repeated_marks_cost_linear_time(piece):
+    see(piece * (200_000 // len(piece)))
