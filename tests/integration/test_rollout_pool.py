@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +25,10 @@ from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.grpo.waiting import await_engines
 from olmrl.metrics import flatten
 from olmrl.models.registry import FAMILIES
-from olmrl.rollout.engine import BASE_VERSION
+from olmrl.rollout.engine import BASE_VERSION, EngineStats
 from olmrl.rollout.pool import EnginesFailed, RolloutPool
 from olmrl.rollout.requests import Generated, GenerationFailure
-from olmrl.rollout.worker import WorkerSpec
+from olmrl.rollout.worker import PollResult, WorkerSpec
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
@@ -425,6 +425,70 @@ def test_an_engine_that_cannot_start_ends_in_one_sentence(store: Any, tmp_path: 
     with pytest.raises(ValueError, match="no-model"):
         pool.wait_ready(120)
     pool.close()
+
+
+@ray.remote(num_cpus=0)
+class ToyEngine:
+    """A worker without an engine, which refuses to start while there is no `room`."""
+
+    def __init__(self, room: Path) -> None:
+        self._room = room
+
+    def start(self) -> float:
+        if not self._room.exists():
+            raise ValueError("no room on this GPU")
+        return 0.0
+
+    def join(self, store: Any) -> None: ...
+
+    def poll(self, timeout_s: float) -> PollResult:
+        time.sleep(0.1)
+        return PollResult([], EngineStats(*[0] * len(fields(EngineStats))))
+
+    def sleep(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+
+def test_an_engine_lost_in_its_sleep_is_replaced_at_waking_and_tried_more_than_once(
+    store: Any, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    born = []
+
+    class Toys:
+        def remote(self, *_: Any) -> Any:
+            born.append(ToyEngine.remote(room))
+            return born[-1]
+
+    monkeypatch.setattr("olmrl.rollout.pool.actor_class", lambda *_, **__: Toys())
+    room = tmp_path / "room"
+    room.touch()
+    pool = make_pool(model_path, store, workers=1)
+    pool.start()
+    all_ready(pool, 1)
+    pool.sleep()
+    room.unlink()
+    ray.kill(born[-1])
+    until_lost(pool)
+    assert len(born) == 1, "the learner has the memory that a new engine would take"
+    pool.wake()
+    until_lost(pool)
+    room.touch()
+    all_ready(pool, 1)
+    room.unlink()
+    ray.kill(born[-1])
+    with pytest.raises(EnginesFailed, match=r"3 engines in a row failed to start.*no room on this"):
+        for _ in range(4):
+            until_lost(pool)
+    pool.close()
+
+
+def until_lost(pool: RolloutPool) -> None:
+    """Wait until the pool has noticed another lost engine."""
+    deadline = time.monotonic() + 60
+    while all(event["event"] != "engine lost" for event in pool.take_events()):
+        assert time.monotonic() < deadline
+        pool.poll(0.2)
 
 
 def test_too_few_resources_end_in_a_sentence_that_asks_for_them(
