@@ -22,7 +22,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from olmrl.cluster.workload import Workload
-from olmrl.config.schema import LearnerConfig, ModelConfig, RolloutConfig, TranscriptionConfig
+from olmrl.config.schema import (
+    LearnerConfig,
+    LoraConfig,
+    ModelConfig,
+    RolloutConfig,
+    TranscriptionConfig,
+)
 from olmrl.hardware import GIB
 from olmrl.models.shape import ModelShape
 
@@ -264,7 +270,13 @@ def state_bytes(shape: ModelShape) -> int:
 
 
 def engine_memory(
-    shape: ModelShape, rollout: RolloutConfig, work: Workload, gpu_bytes: float | None
+    shape: ModelShape,
+    rollout: RolloutConfig,
+    work: Workload,
+    gpu_bytes: float | None,
+    *,
+    rounded: int = 0,
+    adapter: LoraConfig | None = None,
 ) -> Memory:
     """One engine GPU (or CPU engine) by component.
 
@@ -276,10 +288,16 @@ def engine_memory(
         rollout: engine settings.
         work: an average page.
         gpu_bytes: memory of one GPU; None on CPU, or if unknown.
+        rounded: weights that take one byte each (`Family.quantised_parameters`).
+        adapter: adapters that the engine holds beside its weights.
     """
     split = rollout.tensor_parallel_size
     size = BYTES[rollout.dtype]
-    memory: Memory = {"weights": shape.parameters * size / split}
+    memory: Memory = {"weights": (shape.parameters * size - rounded * (size - 1)) / split}
+    if adapter is not None:
+        targets = adapter.target_modules
+        held = sum(stack.count * stack.adapters(adapter.rank, targets) for stack in shape.stacks)
+        memory["adapters"] = held * size
     if gpu_bytes is not None:
         widest = max(2 * shape.language.inner, shape.vocabulary // 8)
         memory["activations"] = (

@@ -141,4 +141,6 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         seed=config.run.seed,
         trust_remote_code=config.model.trust_remote_code,
         prometheus=config.logging.prometheus,
+        lora=config.synced_adapter,
+        checksum=config.weight_sync.checksum,
     )

@@ -205,9 +205,11 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             self._strategy.release_cache()
             self._any_rank(False)  # a barrier: all ranks have made room before engines wake
             ray.get(self._actor.need_engines.remote())
-        named = self._strategy.named_weights(
-            changing_only=not everything, dtype=TORCH_DTYPES[config.rollout.dtype]
-        )
+        dtype = TORCH_DTYPES[config.rollout.dtype]
+        if config.synced_adapter:
+            named = self._strategy.named_adapters(dtype)
+        else:
+            named = self._strategy.named_weights(changing_only=not everything, dtype=dtype)
         measured = self._sender.send(named, self._version)
         if self._rank == 0:
             ray.get(self._actor.published.remote(self._version))

@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from olmrl.config.schema import RolloutConfig
+from olmrl.config.schema import LoraConfig, RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import unpack_block
 from olmrl.rollout.engine import Engine, EngineStats, InFlight
@@ -45,6 +45,10 @@ class WorkerSpec:
     """Run code shipped with the checkpoint."""
     prometheus: bool = False
     """Publish the engine's own counters as Ray metrics."""
+    lora: LoraConfig | None = None
+    """Adapters that weight updates bring alone (`GrpoConfig.synced_adapter`)."""
+    checksum: bool = False
+    """`weight_sync.checksum`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +229,9 @@ def build_engine(spec: WorkerSpec) -> Engine:
         from olmrl.rollout.engine_hf import HfEngine  # noqa: PLC0415
 
         device = None if spec.use_gpu else "cpu"
-        return HfEngine(encoder, spec.config, device=device, trust_remote_code=trust)
+        return HfEngine(
+            encoder, spec.config, device=device, trust_remote_code=trust, lora=spec.lora
+        )
     check_vllm()
     from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415
 
@@ -236,4 +242,6 @@ def build_engine(spec: WorkerSpec) -> Engine:
         seed=spec.seed,
         trust_remote_code=trust,
         prometheus=spec.prometheus,
+        lora=spec.lora,
+        checksum=spec.checksum,
     )

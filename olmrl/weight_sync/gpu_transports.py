@@ -17,6 +17,8 @@ _MIB = 2**20
 class _Direct(Transport):
     """vLLM's own receivers, which only its engines have, and only on GPUs."""
 
+    sends_adapters: ClassVar[bool] = False
+
     def obstacle(self, placement: Placement) -> str:
         """See `Transport`."""
         if placement.engine != "vllm" or not placement.use_gpu:

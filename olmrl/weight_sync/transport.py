@@ -69,6 +69,10 @@ class Transport(ABC):
     backend: ClassVar[str] = "olmrl_store"
     """vLLM's weight-transfer backend that receives in the engines (its `WeightTransferConfig`)."""
 
+    sends_adapters: ClassVar[bool] = True
+    """Whether it can send an adapter's matrices, which engines load through
+    `Engine.update_weights`."""
+
     def obstacle(self, placement: Placement) -> str:
         """Why it cannot work there and what to set instead; empty if it can."""
         return ""
@@ -106,10 +110,13 @@ def resolve_transport(
         ValueError: no transport, or one that the hardware or the engine does not support.
     """
     if config.transport == "auto":
-        if engine != "vllm" or not use_gpu:
+        if engine != "vllm" or not use_gpu or config.lora == "adapter":
             return "object_store"
         return "ipc" if colocate else "nccl"
-    obstacle = load_transport(config.transport).obstacle(Placement(engine, use_gpu, colocate))
+    transport = load_transport(config.transport)
+    obstacle = transport.obstacle(Placement(engine, use_gpu, colocate))
+    if config.lora == "adapter" and not transport.sends_adapters:
+        obstacle = "sends whole weights only; use object_store or auto, or weight_sync.lora: merged"
     if obstacle:
         raise ValueError(f"weight_sync.transport: {config.transport} {obstacle}")
     return config.transport

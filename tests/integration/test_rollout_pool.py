@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +25,10 @@ from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
 from olmrl.grpo.waiting import await_engines
 from olmrl.metrics import flatten
 from olmrl.models.registry import FAMILIES
-from olmrl.rollout.engine import BASE_VERSION, EngineStats
+from olmrl.rollout.engine import BASE_VERSION
 from olmrl.rollout.pool import EnginesFailed, RolloutPool
 from olmrl.rollout.requests import Generated, GenerationFailure
-from olmrl.rollout.worker import PollResult, WorkerSpec
+from olmrl.rollout.worker import WorkerSpec
 from olmrl.synth.model import make_model
 from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
 from olmrl.weight_sync.direct_sender import DirectSender
@@ -427,43 +427,43 @@ def test_an_engine_that_cannot_start_ends_in_one_sentence(store: Any, tmp_path: 
     pool.close()
 
 
-@ray.remote(num_cpus=0)
-class ToyEngine:
-    """A worker without an engine, which refuses to start while there is no `room`."""
-
-    def __init__(self, room: Path) -> None:
-        self._room = room
-
-    def start(self) -> float:
-        if not self._room.exists():
-            raise ValueError("no room on this GPU")
-        return 0.0
-
-    def join(self, store: Any) -> None: ...
-
-    def poll(self, timeout_s: float) -> PollResult:
-        time.sleep(0.1)
-        return PollResult([], EngineStats(*[0] * len(fields(EngineStats))))
-
-    def sleep(self) -> None: ...
-
-    def wake(self) -> None: ...
-
-
 def test_an_engine_lost_in_its_sleep_is_replaced_at_waking_and_tried_more_than_once(
     store: Any, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Engine:  # defined here, so that its processes need not import this module
+        def __init__(self, room: str) -> None:
+            self._room = room
+
+        def start(self) -> float:
+            import os
+
+            if not os.path.exists(self._room):
+                raise ValueError("no room on this GPU")
+            return 0.0
+
+        def join(self, store: Any) -> None: ...
+
+        def poll(self, timeout_s: float) -> None:
+            import threading
+
+            threading.Event().wait()
+
+        def sleep(self) -> None: ...
+
+        def wake(self) -> None: ...
+
     born = []
 
-    class Toys:
+    class Start:
         def remote(self, *_: Any) -> Any:
-            born.append(ToyEngine.remote(room))
+            settings = {"num_cpus": 0, "max_concurrency": 4}
+            born.append(ray.remote(**settings)(Engine).remote(str(room)))
             return born[-1]
 
-    monkeypatch.setattr("olmrl.rollout.pool.actor_class", lambda *_, **__: Toys())
+    monkeypatch.setattr("olmrl.rollout.pool.actor_class", lambda *_, **__: Start())
     room = tmp_path / "room"
     room.touch()
-    pool = make_pool(model_path, store, workers=1)
+    pool = make_pool(model_path, store, workers=1, stall_timeout_s=600.0)
     pool.start()
     all_ready(pool, 1)
     pool.sleep()

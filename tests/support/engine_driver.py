@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-from olmrl.config.schema import RolloutConfig
+from olmrl.config.schema import LoraConfig, RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import pack_block
 from olmrl.rollout.worker import WorkerSpec, actor_class
@@ -125,8 +125,8 @@ class Driver:
         return reference
 
 
-def start_driver(engine: str, path: Path) -> Driver:
-    """An engine with float32 weights, in a Ray actor."""
+def start_driver(engine: str, path: Path, lora: LoraConfig | None = None) -> Driver:
+    """An engine with float32 weights, in a Ray actor; with `lora`, syncs bring adapters."""
     config = RolloutConfig(
         engine=engine,
         dtype="float32",
@@ -134,7 +134,7 @@ def start_driver(engine: str, path: Path) -> Driver:
         max_num_seqs=32,
         kv_cache_gb=0.25,
     )
-    spec = WorkerSpec(EncoderSpec(str(path)), config, False, "object_store")
+    spec = WorkerSpec(EncoderSpec(str(path)), config, False, "object_store", lora=lora)
     handle = actor_class(config, use_gpu=False).remote("engine-0", 0, spec)
     ray.get(handle.start.remote())
     return Driver(handle, path, engine == "vllm")
