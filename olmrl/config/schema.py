@@ -389,8 +389,8 @@ class WeightSyncConfig(Section):
     """Learner to engines."""
 
     transport: TransportName = "auto"
-    """nccl, ipc, object_store or your own as `package.module:callable`; auto takes nccl between
-    GPUs, ipc when colocated, object_store on CPU."""
+    """nccl, ipc, object_store, nccl_m2n, sharded_rdt or your own as `package.module:callable`; auto
+    takes nccl between GPUs, ipc when colocated, object_store on CPU and for adapters."""
     bucket_mb: Positive = 256.0
     """MiB moved per message."""
     in_flight: Literal["recompute", "keep_kv"] = "recompute"

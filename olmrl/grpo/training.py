@@ -26,7 +26,7 @@ from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.weight_sync.store import start_store
-from olmrl.weight_sync.transport import resolve_transport
+from olmrl.weight_sync.transport import load_transport, resolve_transport
 
 COLUMNS = {
     "reward": ("reward/mean", ".3f"),
@@ -73,7 +73,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.rollout.colocate,
     )
     weights = start_store(**beside_driver())
-    seats = reserve_engines(config)
+    ray_workers = load_transport(engine.transport).ray_workers
+    seats = reserve_engines(config, ray_workers=ray_workers)
     pool = RolloutPool(engine, weights, actor_options=seats.options)
     pool.start()
     scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)

@@ -45,6 +45,7 @@ from olmrl.types import (
     PolicyVersion,
     PromptGroup,
 )
+from olmrl.weight_sync.publication import Weights
 from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.transport import resolve_transport
 
@@ -207,9 +208,9 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             ray.get(self._actor.need_engines.remote())
         dtype = TORCH_DTYPES[config.rollout.dtype]
         if config.synced_adapter:
-            named = self._strategy.named_adapters(dtype)
+            named = Weights(partial(self._strategy.named_adapters, dtype))
         else:
-            named = self._strategy.named_weights(changing_only=not everything, dtype=dtype)
+            named = Weights(partial(self._strategy.named_weights, not everything, dtype))
         measured = self._sender.send(named, self._version)
         if self._rank == 0:
             ray.get(self._actor.published.remote(self._version))

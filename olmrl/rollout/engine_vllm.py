@@ -87,13 +87,14 @@ class VllmEngine(Engine):
     Args:
         encoder: The learner's encoder; names the model, its end token and its banned ids.
         config: Engine settings.
-        backend: Weight-transfer backend: `olmrl_store`, `nccl` or `ipc`.
+        backend: Weight-transfer backend: `olmrl_store`, or one of vLLM's own.
         seed: Engine seed; completions carry their own.
         trust_remote_code: Run code shipped with the checkpoint.
         prometheus: Publish the engine's own counters as Ray metrics.
         lora: Adapters that weight updates bring, beside base weights that never change; None:
             updates bring whole weights.
         checksum: `checksums` will be asked for after updates.
+        ray_workers: Run the engine's ranks as Ray actors in the placement group of this process.
 
     Raises:
         ValueError: vLLM refuses the model or the settings.
@@ -110,11 +111,14 @@ class VllmEngine(Engine):
         prometheus: bool = False,
         lora: LoraConfig | None = None,
         checksum: bool = False,
+        ray_workers: bool = False,
     ) -> None:
         super().__init__(encoder, config)
         arguments = engine_arguments(encoder, config, backend, seed, trust_remote_code, lora)
         self._adapter = IncomingAdapter(lora) if lora else None
         arguments["disable_log_stats"] = not prometheus
+        if ray_workers:
+            arguments["distributed_executor_backend"] = "ray"
         loggers: Any = None
         if prometheus:
             # Deferred: the gauges are Ray's, and the engine itself runs without Ray.

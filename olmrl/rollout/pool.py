@@ -30,6 +30,7 @@ from olmrl.rollout.engine import EngineStats
 from olmrl.rollout.requests import Generated, GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, SamplingSpec
+from olmrl.weight_sync.transport import load_transport
 
 _LONG_POLL_S = 1.0
 _MAX_ATTEMPTS = 5
@@ -269,7 +270,10 @@ class RolloutPool:
     def _spawn(self, slot: int) -> None:
         self._born += 1
         worker_id = f"engine-{slot}.{self._born}"
-        actor = actor_class(self._spec.config, self._spec.use_gpu, **self._options(slot))
+        ray_workers = load_transport(self._spec.transport).ray_workers
+        actor = actor_class(
+            self._spec.config, self._spec.use_gpu, ray_workers=ray_workers, **self._options(slot)
+        )
         handle = actor.remote(worker_id, slot, self._spec)
         starting = handle.start.remote()
         self._workers.append(
