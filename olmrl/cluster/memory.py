@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from olmrl.cluster.workload import Workload
 from olmrl.config.schema import (
+    GrpoConfig,
     LearnerConfig,
     LoraConfig,
     ModelConfig,
@@ -269,6 +270,19 @@ def state_bytes(shape: ModelShape) -> int:
     return sum(stack.count * stack.state * 4 for stack in shape.stacks)
 
 
+def adapter_parameters(shape: ModelShape, lora: LoraConfig) -> int:
+    """Of adapters in the language model."""
+    targets = lora.target_modules
+    return sum(stack.count * stack.adapters(lora.rank, targets) for stack in shape.stacks)
+
+
+def sent_bytes(config: GrpoConfig, shape: ModelShape) -> int:
+    """Of a weight sync to one engine: the adapters alone, or at most the whole model."""
+    adapter = config.synced_adapter
+    sent = adapter_parameters(shape, adapter) if adapter else shape.parameters
+    return sent * BYTES[config.rollout.dtype]
+
+
 def engine_memory(
     shape: ModelShape,
     rollout: RolloutConfig,
@@ -295,9 +309,7 @@ def engine_memory(
     size = BYTES[rollout.dtype]
     memory: Memory = {"weights": (shape.parameters * size - rounded * (size - 1)) / split}
     if adapter is not None:
-        targets = adapter.target_modules
-        held = sum(stack.count * stack.adapters(adapter.rank, targets) for stack in shape.stacks)
-        memory["adapters"] = held * size
+        memory["adapters"] = adapter_parameters(shape, adapter) * size
     if gpu_bytes is not None:
         widest = max(2 * shape.language.inner, shape.vocabulary // 8)
         memory["activations"] = (

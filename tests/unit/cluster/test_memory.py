@@ -16,11 +16,13 @@ from olmrl.cluster.memory import (
     engine_memory,
     kv_bytes_per_token,
     learner_memory,
+    sent_bytes,
     total,
     transcription_memory,
 )
 from olmrl.cluster.shape import quantised_parameters
 from olmrl.cluster.workload import Workload
+from olmrl.config import GrpoConfig, load
 from olmrl.config.schema import (
     LearnerConfig,
     LoraConfig,
@@ -171,6 +173,16 @@ def test_an_engine_with_adapters_holds_them_beside_its_weights():
     lora = LoraConfig(rank=16, target_modules=("q_proj", "o_proj"))
     memory = engine_memory(SEVEN_B, RolloutConfig(), PAGE, 80e9, adapter=lora)
     assert memory["adapters"] == 2 * 28 * 2 * 16 * (3584 + 3584)
+
+
+def test_adapters_alone_are_a_small_part_of_a_sync():
+    words = ["model.path=x", "data.train=d", "model.lora={rank: 16, target_modules: [q_proj]}"]
+    merged, alone = (
+        sent_bytes(load(GrpoConfig, None, [*words, f"weight_sync.lora={how}"]), SEVEN_B)
+        for how in ("merged", "adapter")
+    )
+    assert merged == 2 * SEVEN_B.parameters
+    assert alone == 2 * 28 * 16 * (3584 + 3584)
 
 
 def test_offloaded_states_leave_the_gpu():
