@@ -134,6 +134,12 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         use_gpu=config.learner.use_gpu,
         colocate=config.rollout.colocate,
     )
+    checked = config.weight_sync.checksum and config.rollout.quantization is not None
+    if checked and not load_transport(transport).passes_loader:
+        raise ValueError(
+            f"weight_sync.checksum: cannot compare what engines of rollout.quantization: "
+            f"{config.rollout.quantization} get over {transport}; set false, or use nccl"
+        )
     return WorkerSpec(
         encoder,
         config.rollout,

@@ -324,9 +324,9 @@ class VllmEngine(Engine):
             lora_request=self._lora_request() if loaded else None,
         )
 
-    def _lora_request(self, **options: bool) -> LoRARequest:
+    def _lora_request(self, *, load_inplace: bool = False) -> LoRARequest:
         assert self._adapter is not None
-        return LoRARequest("policy", _ADAPTER_ID, self._adapter.path, **options)
+        return LoRARequest("policy", _ADAPTER_ID, self._adapter.path, load_inplace=load_inplace)
 
     def _parameters(self, group: OpenGroup, index: int) -> SamplingParams:
         """vLLM's parameters of one completion.

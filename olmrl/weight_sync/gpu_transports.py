@@ -66,6 +66,7 @@ class ShardedRdt(_Direct):
     """Serve slices of weights to engines on other GPUs."""
 
     backend: ClassVar[str] = "sharded_rdt"
+    passes_loader: ClassVar[bool] = False
     ray_workers: ClassVar[bool] = True
 
     def obstacle(self, placement: Placement) -> str:

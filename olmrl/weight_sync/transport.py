@@ -78,6 +78,8 @@ class Transport(ABC):
     """Whether it can send an adapter's matrices, which engines load through
     `Engine.update_weights`."""
 
+    passes_loader: ClassVar[bool] = True
+    """Whether weights pass the model's `load_weights` at every update, where they can be hashed."""
     ray_workers: ClassVar[bool] = False
     """Whether vLLM must run an engine's ranks as Ray actors, which then hold its GPUs."""
 

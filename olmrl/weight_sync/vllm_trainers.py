@@ -153,9 +153,9 @@ class FleetClient:
         """First of an update's three calls."""
         self._call("start_weight_update")
 
-    def update_weights(self, update_info: Mapping[str, Any]) -> None:
+    def update_weights(self, update_info: Any) -> None:
         """Second; returns when the engines have the weights, so vLLM's engine sends meanwhile."""
-        self._call("update_weights", lambda _: (dict(update_info),))
+        self._call("update_weights", lambda _: (update_info,))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Third; the version is the policy's, of which vLLM's trainer engine knows nothing."""
