@@ -575,8 +575,8 @@ class GrpoConfig(Section):
 
     def _check_quantization(self) -> None:
         rollout, key = self.rollout, "rollout.quantization"
-        if rollout.engine != "vllm" or not self.learner.use_gpu:
-            raise ValueError(f"{key}: needs the vllm engine on GPUs; set null")
+        if rollout.engine != "vllm":
+            raise ValueError(f"{key}: needs rollout.engine: vllm, got {rollout.engine}")
         if rollout.dtype == "float32":
             raise ValueError(f"{key}: needs rollout.dtype: bfloat16, got float32")
         if rollout.colocate:

@@ -25,7 +25,7 @@ class RdtSender(TrainerSender):
     """See `TrainerSender`.
 
     Raises:
-        ValueError: NIXL is not installed.
+        ValueError: NIXL is not installed, or the model cannot be sent this way.
     """
 
     def __init__(
@@ -35,6 +35,11 @@ class RdtSender(TrainerSender):
             raise ValueError(
                 "weight_sync.transport: sharded_rdt needs the package nixl on learner and engines; "
                 "pip install nixl, or use nccl or auto"
+            )
+        if fleet.family.is_recurrent:
+            raise ValueError(
+                f"weight_sync.transport: sharded_rdt cannot send {fleet.family.title}, whose "
+                "convolutions vLLM loads in a way that it cannot record; use nccl or auto"
             )
         super().__init__(config, fleet, rank, Outgoing(wire, fleet.family, grouped=True))
 

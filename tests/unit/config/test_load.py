@@ -59,8 +59,7 @@ def test_a_wrong_key_or_value_is_named(override, message):
             ["model.lora={}", "weight_sync.lora=adapter", "rollout.colocate=true"],
             "cannot go with rollout.colocate, as sleeping engines drop",
         ),
-        (["rollout.quantization=fp8", "rollout.engine=hf"], "needs the vllm engine on GPUs"),
-        (["rollout.quantization=fp8", "learner.use_gpu=false"], "needs the vllm engine on GPUs"),
+        (["rollout.quantization=fp8", "rollout.engine=hf"], "needs rollout.engine: vllm, got hf"),
         (["rollout.quantization=fp8", "rollout.dtype=float32"], "needs rollout.dtype: bfloat16"),
         (["rollout.quantization=fp8", "rollout.colocate=true"], "cannot go with rollout.colocate"),
         (

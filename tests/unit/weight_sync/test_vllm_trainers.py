@@ -257,6 +257,13 @@ def test_what_is_not_installed_is_named(name, monkeypatch):
         load_transport(name).sender(WeightSyncConfig(), fleet_of(monkeypatch, []), 0, torch.float16)
 
 
+def test_rdt_refuses_a_family_whose_loader_it_cannot_record(monkeypatch):
+    monkeypatch.setattr(sharded_rdt.importlib.util, "find_spec", lambda _: True)
+    fleet = Fleet(None, "recompute", 60.0, FAMILIES["qwen3_5"])
+    with pytest.raises(ValueError, match=r"sharded_rdt cannot send Qwen3\.5.*use nccl or auto"):
+        load_transport("sharded_rdt").sender(WeightSyncConfig(), fleet, 0, torch.bfloat16)
+
+
 @pytest.mark.parametrize("name", ["nccl", "ipc", "nccl_m2n", "sharded_rdt", "object_store"])
 def test_vllm_knows_the_backend_of_every_transport(name):
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
