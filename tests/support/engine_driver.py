@@ -125,16 +125,28 @@ class Driver:
         return reference
 
 
-def start_driver(engine: str, path: Path, lora: LoraConfig | None = None) -> Driver:
-    """An engine with float32 weights, in a Ray actor; with `lora`, syncs bring adapters."""
+def start_driver(
+    engine: str,
+    path: Path,
+    lora: LoraConfig | None = None,
+    dtype: str = "float32",
+    quantization: str | None = None,
+) -> Driver:
+    """An engine in a Ray actor, whose checksums can be asked for.
+
+    With `lora`, syncs bring adapters.
+    """
     config = RolloutConfig(
         engine=engine,
-        dtype="float32",
+        dtype=dtype,
+        quantization=quantization,
         max_model_len=MAX_MODEL_LEN,
         max_num_seqs=32,
         kv_cache_gb=0.25,
     )
-    spec = WorkerSpec(EncoderSpec(str(path)), config, False, "object_store", lora=lora)
+    spec = WorkerSpec(
+        EncoderSpec(str(path)), config, False, "object_store", lora=lora, checksum=True
+    )
     handle = actor_class(config, use_gpu=False).remote("engine-0", 0, spec)
     ray.get(handle.start.remote())
     return Driver(handle, path, engine == "vllm")
