@@ -23,7 +23,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from olmrl.cluster.workload import Workload
-from olmrl.config.schema import LearnerConfig, ModelConfig, RolloutConfig, TranscriptionConfig
+from olmrl.config.schema import (
+    GrpoConfig,
+    LearnerConfig,
+    LoraConfig,
+    ModelConfig,
+    RolloutConfig,
+    TranscriptionConfig,
+)
 from olmrl.hardware import GIB
 from olmrl.models.shape import ModelShape
 
@@ -306,8 +313,27 @@ def state_bytes(shape: ModelShape) -> int:
     return sum(stack.count * stack.state * 4 for stack in shape.stacks)
 
 
+def adapter_parameters(shape: ModelShape, lora: LoraConfig) -> int:
+    """Of adapters in the language model."""
+    targets = lora.target_modules
+    return sum(stack.count * stack.adapters(lora.rank, targets) for stack in shape.stacks)
+
+
+def sent_bytes(config: GrpoConfig, shape: ModelShape) -> int:
+    """Of a weight sync to one engine: the adapters alone, or at most the whole model."""
+    adapter = config.synced_adapter
+    sent = adapter_parameters(shape, adapter) if adapter else shape.parameters
+    return sent * BYTES[config.rollout.dtype]
+
+
 def engine_memory(
-    shape: ModelShape, rollout: RolloutConfig, work: Workload, gpu_bytes: float | None
+    shape: ModelShape,
+    rollout: RolloutConfig,
+    work: Workload,
+    gpu_bytes: float | None,
+    *,
+    rounded: int = 0,
+    adapter: LoraConfig | None = None,
 ) -> Memory:
     """One engine GPU (or CPU engine) by component.
 
@@ -319,10 +345,14 @@ def engine_memory(
         rollout: engine settings.
         work: an average page.
         gpu_bytes: memory of one GPU; None on CPU, or if unknown.
+        rounded: weights that take one byte each (`Family.quantised_parameters`).
+        adapter: adapters that the engine holds beside its weights.
     """
     split = rollout.tensor_parallel_size
     size = BYTES[rollout.dtype]
-    memory: Memory = {"weights": shape.parameters * size / split}
+    memory: Memory = {"weights": (shape.parameters * size - rounded * (size - 1)) / split}
+    if adapter is not None:
+        memory["adapters"] = adapter_parameters(shape, adapter) * size
     if gpu_bytes is not None:
         widest = max(2 * shape.language.inner, shape.vocabulary // 8)
         memory["activations"] = (

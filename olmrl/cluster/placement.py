@@ -53,6 +53,12 @@ def bundle(cpus: float, gpus: float, extra: Mapping[str, float]) -> Bundle:
     return {k: v for k, v in {"CPU": cpus, "GPU": gpus, **extra}.items() if v}
 
 
+def split_gpus(whole: Bundle) -> list[Bundle]:
+    """A bundle without its GPUs, then one bundle for each of them."""
+    rest = {name: amount for name, amount in whole.items() if name != "GPU"}
+    return [rest, *({"GPU": 1.0} for _ in range(int(whole.get("GPU", 0))))]
+
+
 def engine_bundles(config: RolloutConfig, use_gpu: bool) -> list[Bundle]:
     """One bundle for each engine that the run requires.
 

@@ -24,7 +24,7 @@ from olmrl.cluster.memory import (
 )
 from olmrl.cluster.placement import Bundle, Seat, bundle, place
 from olmrl.cluster.resources import PlanError, Resources
-from olmrl.cluster.shape import model_shape
+from olmrl.cluster.shape import model_shape, quantised_parameters
 from olmrl.cluster.workload import Workload, grpo_workload, sft_workload
 from olmrl.config.schema import (
     CheckpointConfig,
@@ -123,6 +123,8 @@ def make_plan(config: GrpoConfig | SftConfig, resources: Resources | None = None
 def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
     """Processes of a GRPO run."""
     shape = model_shape(config.model.path)
+    if shape:
+        _check_adapter(config, shape)
     work = grpo_workload(config, shape) if shape else None
     with_reference = config.algorithm.kl_beta > 0
     teacher = _teacher(config.algorithm.teacher)
@@ -153,6 +155,24 @@ def plan_grpo(config: GrpoConfig, resources: Resources | None = None) -> Plan:
     data = _data(pages, config.data.render_cpus, config.data.resources)
     engine = _engine(config, shape, work, resources)
     return Plan((engine, learner, scorers, data), shape, config)
+
+
+def _check_adapter(config: GrpoConfig, shape: ModelShape) -> None:
+    """See that vLLM can apply the adapters that it is sent alone.
+
+    Raises:
+        PlanError: some sit in the vision tower or the projector.
+    """
+    if config.synced_adapter is None or config.rollout.engine != "vllm":
+        return
+    elsewhere = shape.vision.matrices | shape.merger.matrices
+    found = [name for name in config.synced_adapter.target_modules if name in elsewhere]
+    if found:
+        raise PlanError(
+            f"weight_sync.lora: adapter needs adapters in the language model alone, and this "
+            f"model's vision tower or projector has layers named {', '.join(found)} too; leave "
+            "them out of model.lora.target_modules, or set merged"
+        )
 
 
 def plan_sft(config: SftConfig) -> Plan:
@@ -196,12 +216,17 @@ def _engine(
     process = _GPU_PROCESS_BYTES[ENGINE] if on_gpu else _ENGINE_BYTES[rollout.engine]
     gpu_memory = resources.gpu_memory if resources and on_gpu else None
     gpus = rollout.tensor_parallel_size * rollout.gpu_share if on_gpu else 0.0
+    memory: Memory = {}
+    if shape and work:
+        rounded = quantised_parameters(config.model.path) if rollout.quantization else 0
+        adapter = config.synced_adapter
+        memory = engine_memory(shape, rollout, work, gpu_memory, rounded=rounded, adapter=adapter)
     return Role(
         ENGINE,
         rollout.min_workers,
         rollout.cpus_per_worker,
         gpus,
-        engine_memory(shape, rollout, work, gpu_memory) if shape and work else {},
+        memory,
         {"process": process},
         extra=rollout.resources,
     )

@@ -7,14 +7,14 @@ a GPU off GPU nodes as long as others have room. Ray Data spreads rendering task
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from olmrl.cluster.placement import engine_bundles
+from olmrl.cluster.placement import engine_bundles, split_gpus
 from olmrl.cluster.plan import Plan
 from olmrl.cluster.resources import PlanError, from_ray
 from olmrl.config.schema import GrpoConfig
@@ -25,47 +25,72 @@ _TELL_EVERY_S = 15.0
 
 
 class EngineSeats:
-    """Ray options of every engine."""
+    """Ray options of every engine.
 
-    def __init__(self, group: Any, reserved: int) -> None:
-        self._group = group
-        self._reserved = reserved
+    Args:
+        groups: reservations.
+        seats: (group, its bundle) of each engine that has a reservation, by slot.
+        with_children: actors that an engine starts sit in its group too.
+    """
+
+    def __init__(
+        self, groups: Sequence[Any], seats: Sequence[tuple[Any, int]], with_children: bool = False
+    ) -> None:
+        self._groups = list(groups)
+        self._seats = list(seats)
+        self._with_children = with_children
 
     def options(self, slot: int) -> dict[str, Any]:
         """Options of the engine in a slot; engines beyond the minimum go wherever they fit."""
-        if self._group is None or slot >= self._reserved:
+        if slot >= len(self._seats):
             return {}
-        strategy = PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=slot)
+        group, bundle = self._seats[slot]
+        strategy = PlacementGroupSchedulingStrategy(
+            group,
+            placement_group_bundle_index=bundle,
+            placement_group_capture_child_tasks=self._with_children,
+        )
         return {"scheduling_strategy": strategy}
 
     def release(self) -> None:
         """Release the reservation (Ray also does so when the job ends)."""
-        if self._group is not None:
-            remove_placement_group(self._group)
-            self._group = None
+        for group in self._groups:
+            remove_placement_group(group)
+        self._groups, self._seats = [], []
 
 
-def reserve_engines(config: GrpoConfig) -> EngineSeats:
+def reserve_engines(config: GrpoConfig, *, ray_workers: bool = False) -> EngineSeats:
     """Reserve what `rollout.workers` (min) engines need, packed on as few nodes as possible.
 
     Nothing is reserved on a single machine without GPUs, where all processes share the cores, nor
     for colocated engines, which share the learner's GPUs.
+
+    Args:
+        config: of the run.
+        ray_workers: vLLM runs an engine's ranks as Ray actors, one for each bundle with a GPU in a
+            group of the engine's own.
 
     Raises:
         PlanError: the cluster does not provide the resources within a minute.
     """
     resources = from_ray(ray.nodes())
     if config.rollout.colocate or (len(resources.nodes) == 1 and not resources.gpus):
-        return EngineSeats(None, 0)
+        return EngineSeats([], [])
     bundles = engine_bundles(config.rollout, config.learner.use_gpu)
-    group = placement_group(bundles, strategy="PACK")
-    if not group.wait(_RESERVE_TIMEOUT_S):
-        remove_placement_group(group)
+    if ray_workers:
+        groups = [placement_group(split_gpus(each), strategy="STRICT_PACK") for each in bundles]
+        seats = [(group, 0) for group in groups]
+    else:
+        groups = [placement_group(bundles, strategy="PACK")]
+        seats = [(groups[0], slot) for slot in range(len(bundles))]
+    deadline = time.monotonic() + _RESERVE_TIMEOUT_S
+    if not all(group.wait(max(0.0, deadline - time.monotonic())) for group in groups):
+        EngineSeats(groups, seats).release()
         raise PlanError(
             f"rollout.workers: Ray could not reserve {len(bundles)} x {bundles[0]} within "
             f"{_RESERVE_TIMEOUT_S:.0f} s; the cluster has {resources}; other jobs may be using it"
         )
-    return EngineSeats(group, len(bundles))
+    return EngineSeats(groups, seats, with_children=ray_workers)
 
 
 def wait_for_nodes(plan: Plan, seconds: float, say: Callable[[str], None]) -> None:

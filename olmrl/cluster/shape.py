@@ -15,6 +15,14 @@ def operations(path: str) -> CostModel:
     return CostModel.of(registry.family(config["model_type"], path).shape(config))
 
 
+def quantised_parameters(path: str) -> int:
+    """Weights that 8-bit engines round in a model whose shape is known offline."""
+    known = registry.described(path)
+    assert known is not None, path
+    family, config = known
+    return family.quantised_parameters(family.shape(config))
+
+
 def model_shape(path: str, key: str = "model.path") -> ModelShape | None:
     """Shape of a local folder or a published model; None if it cannot be known offline.
 

@@ -74,6 +74,8 @@ TRANSPORTS = Registry(
         "object_store": "olmrl.weight_sync.object_store:ObjectStore",
         "nccl": "olmrl.weight_sync.gpu_transports:Nccl",
         "ipc": "olmrl.weight_sync.gpu_transports:Ipc",
+        "nccl_m2n": "olmrl.weight_sync.gpu_transports:NcclM2n",
+        "sharded_rdt": "olmrl.weight_sync.gpu_transports:ShardedRdt",
     },
     reserved=("auto",),
 )

@@ -81,6 +81,10 @@ class LoraConfig(Section):
     """Linear layers that get adapters."""
 
 
+LARGEST_ENGINE_RANK = 512
+"""Of the adapters that vLLM's kernels take (its `MaxLoRARanks`)."""
+
+
 class FreezeConfig(Section):
     """Parts of the model that are not trained."""
 
@@ -223,6 +227,9 @@ class RolloutConfig(Section):
     """KV cache in GiB; null: what `gpu_memory_utilization` leaves, or vLLM's default on a CPU."""
     dtype: Dtype = "bfloat16"
     """Engine precision."""
+    quantization: Literal["fp8"] | None = None
+    """fp8: vLLM rounds the language model's linear layers to 8 bits, at load and at every sync; the
+    rest, and all weights where null, stay in dtype."""
     enforce_eager: bool = False
     """Do not capture CUDA graphs."""
     cpus_per_worker: Positive = 1.0
@@ -514,14 +521,16 @@ class WeightSyncConfig(Section):
     """Learner to engines."""
 
     transport: TransportName = "auto"
-    """nccl, ipc, object_store or your own as `package.module:callable`; auto takes nccl between
-    GPUs, ipc when colocated, object_store on CPU."""
+    """nccl, ipc, object_store, nccl_m2n, sharded_rdt or your own as `package.module:callable`; auto
+    takes nccl between GPUs, ipc when colocated, object_store on CPU and for adapters."""
     bucket_mb: Positive = 256.0
     """MiB moved per message."""
     in_flight: Literal["recompute", "keep_kv"] = "recompute"
     """At an update, running requests re-prefill or continue on the old KV (mixed tokens)."""
     checksum: bool = False
     """After each update, verify that engines and learner hold equal weights."""
+    lora: Literal["merged", "adapter"] = "merged"
+    """With model.lora: send the adapted weights, merged, or the adapters alone."""
 
 
 class GuardConfig(Section):
@@ -706,6 +715,10 @@ class GrpoConfig(Section):
             self._check_colocation()
         if self.data.selection.rest_epochs:
             self._check_selection(names)
+        if self.rollout.quantization is not None:
+            self._check_quantization()
+        if self.weight_sync.lora == "adapter":
+            self._check_adapter()
         return self
 
     def _check_selection(self, names: list[str]) -> None:
@@ -719,6 +732,42 @@ class GrpoConfig(Section):
             raise ValueError(
                 "data.selection.rest_epochs: needs run.epochs above 1 (or run.steps), as pages are "
                 "left out of later epochs"
+            )
+
+    @property
+    def synced_adapter(self) -> LoraConfig | None:
+        """The adapters that engines hold beside the base model's weights, if any."""
+        return self.model.lora if self.weight_sync.lora == "adapter" else None
+
+    def _check_quantization(self) -> None:
+        rollout, key = self.rollout, "rollout.quantization"
+        if rollout.engine != "vllm":
+            raise ValueError(f"{key}: needs rollout.engine: vllm, got {rollout.engine}")
+        if rollout.dtype == "float32":
+            raise ValueError(f"{key}: needs rollout.dtype: bfloat16, got float32")
+        if rollout.colocate:
+            raise ValueError(
+                f"{key}: cannot go with rollout.colocate, as sleeping engines lose what 8-bit "
+                "kernels keep beside the weights"
+            )
+        if self.algorithm.correction.level == "none":
+            raise ValueError(
+                f"{key}: engines then sample from another policy than the learner's, so "
+                "algorithm.correction.level must be token or sequence"
+            )
+
+    def _check_adapter(self) -> None:
+        if self.model.lora is None:
+            raise ValueError("weight_sync.lora: adapter needs model.lora; set merged")
+        if self.model.lora.rank > LARGEST_ENGINE_RANK:
+            raise ValueError(
+                f"model.lora.rank: must be at most {LARGEST_ENGINE_RANK} with weight_sync.lora: "
+                f"adapter, got {self.model.lora.rank}; set merged"
+            )
+        if self.rollout.colocate:
+            raise ValueError(
+                "weight_sync.lora: adapter cannot go with rollout.colocate, as sleeping engines "
+                "drop the base model's weights; set merged"
             )
 
     def _check_colocation(self) -> None:

@@ -29,7 +29,7 @@ from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.weight_sync.store import start_store
-from olmrl.weight_sync.transport import resolve_transport
+from olmrl.weight_sync.transport import load_transport, resolve_transport
 
 COLUMNS = {
     "reward": ("reward/mean", ".3f"),
@@ -82,7 +82,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         config.data.selection,
     )
     weights = start_store(**beside_driver())
-    seats = reserve_engines(config)
+    ray_workers = load_transport(engine.transport).ray_workers
+    seats = reserve_engines(config, ray_workers=ray_workers)
     pool = RolloutPool(engine, weights, actor_options=seats.options)
     pool.start()
     scorers = ScorerPool(config.rewards, config.scorer, config.rollout.group_size)
@@ -166,6 +167,12 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         use_gpu=config.learner.use_gpu,
         colocate=config.rollout.colocate,
     )
+    checked = config.weight_sync.checksum and config.rollout.quantization is not None
+    if checked and not load_transport(transport).passes_loader:
+        raise ValueError(
+            f"weight_sync.checksum: cannot compare what engines of rollout.quantization: "
+            f"{config.rollout.quantization} get over {transport}; set false, or use nccl"
+        )
     return WorkerSpec(
         encoder,
         config.rollout,
@@ -174,4 +181,6 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         seed=config.run.seed,
         trust_remote_code=config.model.trust_remote_code,
         prometheus=config.logging.prometheus,
+        lora=config.synced_adapter,
+        checksum=config.weight_sync.checksum,
     )

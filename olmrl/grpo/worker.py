@@ -48,6 +48,7 @@ from olmrl.types import (
     PolicyVersion,
     PromptGroup,
 )
+from olmrl.weight_sync.publication import Weights
 from olmrl.weight_sync.sender import make_sender
 from olmrl.weight_sync.transport import resolve_transport
 
@@ -232,9 +233,11 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             self._strategy.release_cache()
             self._any_rank(False)  # a barrier: all ranks have made room before engines wake
             ray.get(self._actor.need_engines.remote())
-        named = self._strategy.named_weights(
-            changing_only=not everything, dtype=TORCH_DTYPES[config.rollout.dtype]
-        )
+        dtype = TORCH_DTYPES[config.rollout.dtype]
+        if config.synced_adapter:
+            named = Weights(partial(self._strategy.named_adapters, dtype))
+        else:
+            named = Weights(partial(self._strategy.named_weights, not everything, dtype))
         measured = self._sender.send(named, self._version)
         if self._rank == 0:
             ray.get(self._actor.published.remote(self._version))

@@ -202,6 +202,32 @@ def plain_weights(
             yield plain, materialise(parameter, rounded)
 
 
+def adapter_weights(
+    model: Any,
+    materialise: Callable[[Tensor, torch.dtype | None], Tensor],
+    dtype: torch.dtype | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Stream (`adapters.matrix_name`, full tensor) of the adapters' matrices, in model order.
+
+    B is scaled by alpha / rank, so that an adapted layer adds B @ A as it stands.
+
+    Args:
+        model: the policy, sharded or not.
+        materialise: turns a parameter into its full tensor in a dtype (a collective where it is
+            sharded).
+        dtype: of the matrices.
+    """
+    for name, layer in model.named_modules():
+        if not hasattr(layer, "lora_A"):
+            continue
+        (adapter,) = layer.lora_A.keys()
+        down = materialise(layer.lora_A[adapter].weight, dtype)
+        up = materialise(layer.lora_B[adapter].weight, None)
+        plain = adapters.plain_name(name)
+        yield adapters.matrix_name(plain, "A"), down
+        yield adapters.matrix_name(plain, "B"), (up * layer.scaling[adapter]).to(dtype=dtype)
+
+
 def _with_adapter(
     weight: Tensor, layer: Any, materialise: Callable[[Tensor, torch.dtype | None], Tensor]
 ) -> Tensor:

@@ -23,7 +23,7 @@ from olmrl.learner.attention import resolve_kernel
 from olmrl.learner.distillation import Distribution
 from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.loss import LossFn, LossInputs, to_measurements
-from olmrl.learner.model import plain_weights
+from olmrl.learner.model import adapter_weights, plain_weights
 from olmrl.learner.optim import Optim, all_finite
 from olmrl.learner.packed import Policy, PolicyOutput, blank_batch, prepare_inputs
 from olmrl.metrics import Last, Mean, Measurements
@@ -224,6 +224,11 @@ class Strategy(ABC):
                 ranks exchange them; None: that of the weights.
         """
         yield from plain_weights(self.policy.model, self._full, changing_only, dtype)
+
+    @torch.no_grad()
+    def named_adapters(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
+        """Full matrices of the adapters alone, one at a time, B scaled (`adapter_weights`)."""
+        yield from adapter_weights(self.policy.model, self._full, dtype)
 
     @abstractmethod
     def _full(self, parameter: Tensor, dtype: torch.dtype | None) -> Tensor:

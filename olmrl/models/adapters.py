@@ -51,3 +51,18 @@ def merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
         scale: alpha / rank.
     """
     return (weight.float() + scale * (up.float() @ down.float())).to(weight.dtype)
+
+
+def matrix_name(layer: str, part: str) -> str:
+    """Name under which an adapter's matrix is sent, from its layer's name in transformers."""
+    return f"{layer}.lora_{part}.weight"
+
+
+def adapted_layer(name: str) -> str:
+    """The layer in a `matrix_name`."""
+    return name.rsplit(".lora_", 1)[0]
+
+
+def peft_name(name: str) -> str:
+    """Name of a sent matrix in an adapter's file, as peft and vLLM read it."""
+    return f"base_model.model.{name}"

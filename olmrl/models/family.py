@@ -32,6 +32,10 @@ Treatment = Literal["matrix", "embedding", "exempt"]
 norms and biases, which take no weight decay."""
 
 
+_BLOCK_MODULES = ("self_attn", "linear_attn", "mlp")
+"""Modules of language blocks whose linear layers `ModelShape` lists."""
+
+
 class UnknownPart(ValueError):
     """A model has a parameter or module that its family does not classify."""
 
@@ -162,6 +166,16 @@ class Family(ABC):
     def is_quantisable(self, name: str) -> bool:
         """Whether 8-bit recipes round this tensor, given by either name."""
         return re.fullmatch(self.quantisable, self.module_name(name)) is not None
+
+    def quantised_parameters(self, shape: ModelShape) -> int:
+        """Number of weights that 8-bit recipes round, in a model of this shape."""
+        modules = [f"model.language_model.layers.0.{module}" for module in _BLOCK_MODULES]
+        return sum(
+            stack.count * inputs * outputs
+            for stack in shape.stacks
+            for name, (inputs, outputs) in stack.matrices.items()
+            if any(self.is_quantisable(f"{module}.{name}.weight") for module in modules)
+        )
 
     # -- networks: torch and transformers
 

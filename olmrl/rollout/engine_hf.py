@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from olmrl.config.schema import RolloutConfig
+from olmrl.config.schema import LoraConfig, RolloutConfig
 from olmrl.data.encode import Encoder
+from olmrl.models.adapters import merged
 from olmrl.models.loading import load_network
 from olmrl.models.pixels import normalise
+from olmrl.rollout.adapter import IncomingAdapter
 from olmrl.rollout.engine import Engine, InFlight
 from olmrl.rollout.requests import Generated, OpenGroup
 from olmrl.rollout.sampling import draw, uniforms
@@ -62,6 +64,8 @@ class HfEngine(Engine):
         config: Engine settings; GPU-only ones are ignored.
         device: Torch device; None takes CUDA, then Apple's MPS, then the CPU.
         trust_remote_code: Run code shipped with the checkpoint.
+        lora: Adapters that weight updates bring, which are merged here; None: updates bring whole
+            weights.
     """
 
     def __init__(
@@ -71,8 +75,12 @@ class HfEngine(Engine):
         *,
         device: str | None = None,
         trust_remote_code: bool = False,
+        lora: LoraConfig | None = None,
     ) -> None:
         super().__init__(encoder, config)
+        self._adapter = IncomingAdapter(lora) if lora else None
+        self._unadapted: dict[str, torch.Tensor] = {}
+        """Copies of the base model's weights that adapters change, by name."""
         self._device = torch.device(device or _best_device())
         model = load_network(
             encoder.model_path,
@@ -113,7 +121,8 @@ class HfEngine(Engine):
         """Need no rendezvous: buckets describe themselves."""
 
     def _open_weights(self) -> None:
-        """They always are."""
+        if self._adapter is not None:
+            self._adapter.begin()
 
     def update_weights(self, info: Mapping[str, Any]) -> None:
         """Copy one bucket into the model.
@@ -123,22 +132,33 @@ class HfEngine(Engine):
         """
 
         def work() -> None:
+            if self._adapter is not None:
+                self._adapter.take(info)
+                return
             state = self._model.state_dict()
             for name, tensor in unpack(dict(info)):
-                if name not in state or state[name].shape != tensor.shape:
-                    have = list(state[name].shape) if name in state else "no such weight"
-                    raise ValueError(f"weight {name} {list(tensor.shape)}: the engine has {have}")
-                state[name].copy_(tensor)
+                _fitting(state, name, tensor.shape).copy_(tensor)
 
         self._loop.call(work)
 
+    def _merge(self, adapter: IncomingAdapter) -> None:
+        state = self._model.state_dict()
+        for name, (down, up) in adapter.pairs().items():
+            weight = _fitting(state, name, (len(up), down.shape[1]))
+            base = self._unadapted.setdefault(name, weight.clone())
+            weight.copy_(merged(base, down.to(base.device), up.to(base.device), 1.0))
+
     def _adopt_weights(self, version: PolicyVersion, in_flight: InFlight) -> None:
+        if self._adapter is not None:
+            self._merge(self._adapter)
         if in_flight == "recompute" and self._decoding is not None:
             self._recompute(self._decoding)
 
     def checksums(self) -> list[Checksums]:
-        """Checksums of the model's parameters."""
+        """Checksums of the model's parameters, or of the adapter that is merged into them."""
         family = self._encoder.family
+        if self._adapter is not None:
+            return [self._adapter.checksums(family)]
         return self._loop.call(lambda: [checksums(self._model.state_dict().items(), family)])
 
     def sleep(self) -> None:
@@ -325,6 +345,14 @@ class HfEngine(Engine):
     def _on_device(self, array: Any) -> torch.Tensor:
         # A copy: arrays from an object store are read-only, which tensors cannot be.
         return torch.tensor(array, device=self._device)
+
+
+def _fitting(state: Mapping[str, torch.Tensor], name: str, shape: Sequence[int]) -> torch.Tensor:
+    """The model's own weight of this name and shape."""
+    if name not in state or tuple(state[name].shape) != tuple(shape):
+        have = list(state[name].shape) if name in state else "no such weight"
+        raise ValueError(f"weight {name} {list(shape)}: the engine has {have}")
+    return state[name]
 
 
 def spans(versions: Sequence[PolicyVersion]) -> tuple[VersionSpan, ...]:

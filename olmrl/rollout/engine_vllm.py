@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from vllm import RequestOutput, SamplingParams
 from vllm.config import WeightTransferConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.inputs.engine import mm_input
+from vllm.lora.request import LoRARequest
 from vllm.multimodal.inputs import (
     MultiModalFieldConfig,
     MultiModalKwargsItems,
@@ -34,10 +36,12 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from olmrl.config.schema import RolloutConfig
+from olmrl.config.schema import LARGEST_ENGINE_RANK, LoraConfig, RolloutConfig
 from olmrl.data.encode import Encoder
+from olmrl.models.family import Family
 from olmrl.models.pixels import normalise
 from olmrl.models.weight_files import check_loadable
+from olmrl.rollout.adapter import IncomingAdapter
 from olmrl.rollout.engine import BASE_VERSION, Engine, InFlight
 from olmrl.rollout.requests import Generated, GenerationFailure, OpenGroup
 from olmrl.rollout.vllm_loader import LOAD_FORMAT
@@ -50,10 +54,18 @@ from olmrl.types import (
     PolicyVersion,
     VersionSpan,
 )
-from olmrl.weight_sync.checksum import Checksums
+from olmrl.weight_sync.checksum import Checksums, renamed
 
 _CPU_BLOCK = 32
 """KV block on CPU; vLLM's default of 128 would never share a prompt shorter than that."""
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, LARGEST_ENGINE_RANK)
+"""Sizes of vLLM's buffers for adapters (its `MaxLoRARanks`)."""
+_EIGHT_BIT = "fp8_per_channel"
+"""vLLM's online recipe that equals `w8a8_dynamic` of `olmrl.export`: a scale per output channel,
+and per token of the activations. It rounds what its layerwise loading brings, first or later."""
+_ADAPTER_ID = 1
+"""The policy is the only adapter, and changes in place: running requests follow it as they follow
+whole weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +90,14 @@ class VllmEngine(Engine):
     Args:
         encoder: The learner's encoder; names the model, its end token and its banned ids.
         config: Engine settings.
-        backend: Weight-transfer backend: `olmrl_store`, `nccl` or `ipc`.
+        backend: Weight-transfer backend: `olmrl_store`, or one of vLLM's own.
         seed: Engine seed; completions carry their own.
         trust_remote_code: Run code shipped with the checkpoint.
         prometheus: Publish the engine's own counters as Ray metrics.
+        lora: Adapters that weight updates bring, beside base weights that never change; None:
+            updates bring whole weights.
+        checksum: `checksums` will be asked for after updates.
+        ray_workers: Run the engine's ranks as Ray actors in the placement group of this process.
 
     Raises:
         ValueError: vLLM refuses the model or the settings.
@@ -96,10 +112,16 @@ class VllmEngine(Engine):
         seed: int = 0,
         trust_remote_code: bool = False,
         prometheus: bool = False,
+        lora: LoraConfig | None = None,
+        checksum: bool = False,
+        ray_workers: bool = False,
     ) -> None:
         super().__init__(encoder, config)
-        arguments = engine_arguments(encoder, config, backend, seed, trust_remote_code)
+        arguments = engine_arguments(encoder, config, backend, seed, trust_remote_code, lora)
+        self._adapter = IncomingAdapter(lora) if lora else None
         arguments["disable_log_stats"] = not prometheus
+        if ray_workers:
+            arguments["distributed_executor_backend"] = "ray"
         loggers: Any = None
         if prometheus:
             # Deferred: the gauges are Ray's, and the engine itself runs without Ray.
@@ -120,6 +142,8 @@ class VllmEngine(Engine):
         self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
         self._dtype: Any = self._llm.model_config.dtype
         self._llm.collective_rpc("olmrl_install_sampler", args=(list(encoder.banned_ids),))
+        if checksum and config.quantization:
+            self._llm.collective_rpc("olmrl_watch_arrivals")
         self._llm.set_weight_version(str(BASE_VERSION))
         self._running: dict[str, tuple[str, int]] = {}
         self._loop.start()
@@ -156,7 +180,7 @@ class VllmEngine(Engine):
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 detokenize=False,
             )
-            self._llm.add_request("score", self._input(image, ids), parameters)
+            self._add("score", image, ids, parameters)
             scored = None
             while scored is None:
                 for output in self._llm.step():
@@ -187,14 +211,39 @@ class VllmEngine(Engine):
         self._loop.call(work)
 
     def _open_weights(self) -> None:
-        self._llm.collective_rpc("start_weight_update")
+        if self._adapter is None:
+            self._llm.collective_rpc("start_weight_update")
+        else:
+            self._adapter.begin()
 
     def update_weights(self, info: Mapping[str, Any]) -> None:
         """Take one bucket (or, over NCCL, the whole broadcast)."""
-        self._loop.call(lambda: self._llm.collective_rpc("update_weights", args=(dict(info),)))
+
+        def work() -> None:
+            if self._adapter is None:
+                self._llm.collective_rpc("update_weights", args=(dict(info),))
+            else:
+                self._refuse_beside_language(info["names"])
+                self._adapter.take(info)
+
+        self._loop.call(work)
+
+    def _refuse_beside_language(self, names: Sequence[str]) -> None:
+        """vLLM ignores adapters of other parts without a word."""
+        family = self._encoder.family
+        for name in names:
+            if family.part_of(name) != "language":
+                raise ValueError(
+                    f"weight_sync.lora: the vllm engine takes adapters of the language model only, "
+                    f"not {name}; change model.lora.target_modules, or set merged"
+                )
 
     def _adopt_weights(self, version: PolicyVersion, in_flight: InFlight) -> None:
-        self._llm.collective_rpc("finish_weight_update")
+        if self._adapter is None:
+            self._llm.collective_rpc("finish_weight_update")
+        else:
+            self._adapter.write()
+            self._llm.add_lora(self._lora_request(load_inplace=True))
         if in_flight == "recompute":
             self._llm.reset_prefix_cache(reset_running_requests=True)
             self._llm.reset_encoder_cache()
@@ -204,9 +253,26 @@ class VllmEngine(Engine):
         self._llm.set_weight_version(str(version))
 
     def checksums(self) -> list[Checksums]:
-        """Checksums of the weights as the kernels hold them, by tensor-parallel rank."""
-        pattern = self._encoder.family.float32
-        return self._loop.call(lambda: self._llm.collective_rpc("olmrl_checksums", args=(pattern,)))
+        """Checksums of what updates bring, as kernels hold it, by tensor-parallel rank.
+
+        Of layers that vLLM rounds to 8 bits: of their weights as they arrived.
+        """
+        family = self._encoder.family
+
+        def ask(method: str, *arguments: Any) -> list[Checksums]:
+            ranks: list[Checksums] = self._llm.collective_rpc(method, args=arguments)
+            return ranks
+
+        def work() -> list[Checksums]:
+            if self._adapter is not None:
+                return ask("olmrl_adapter_checksums", _ADAPTER_ID)
+            held = ask("olmrl_checksums", family.float32)
+            if self._config.quantization is None:
+                return held
+            arrived = ask("olmrl_arrivals")
+            return [renamed(a, family) | h for a, h in zip(arrived, held, strict=True)]
+
+        return self._loop.call(work)
 
     def sleep(self) -> None:
         """Discard weights and KV cache (CUDA, `rollout.colocate`); unfinished work is recomputed.
@@ -235,6 +301,8 @@ class VllmEngine(Engine):
         """Stop the thread and vLLM."""
         super().close()
         self._llm.engine_core.shutdown()
+        if self._adapter is not None:
+            self._adapter.close()
 
     def _step(self) -> list[_Finished | GenerationFailure]:
         while self._groups.waiting and len(self._running) < self._config.max_num_seqs:
@@ -250,7 +318,20 @@ class VllmEngine(Engine):
         self._running[rid] = (group_id, index)
         parameters = self._parameters(group, index)
         ids = group.request.page.prompt_ids.tolist()
-        self._llm.add_request(rid, self._input(group.image, ids), parameters)
+        self._add(rid, group.image, ids, parameters)
+
+    def _add(self, rid: str, image: _Image, ids: list[int], parameters: SamplingParams) -> None:
+        loaded = self._adapter is not None and bool(self._adapter.matrices)
+        self._llm.add_request(
+            rid,
+            self._input(image, ids),
+            parameters,
+            lora_request=self._lora_request() if loaded else None,
+        )
+
+    def _lora_request(self, *, load_inplace: bool = False) -> LoRARequest:
+        assert self._adapter is not None
+        return LoRARequest("policy", _ADAPTER_ID, self._adapter.path, load_inplace=load_inplace)
 
     def _parameters(self, group: OpenGroup, index: int) -> SamplingParams:
         """vLLM's parameters of one completion.
@@ -333,7 +414,12 @@ class VllmEngine(Engine):
 
 
 def engine_arguments(
-    encoder: Encoder, config: RolloutConfig, backend: str, seed: int, trust_remote_code: bool
+    encoder: Encoder,
+    config: RolloutConfig,
+    backend: str,
+    seed: int,
+    trust_remote_code: bool,
+    lora: LoraConfig | None = None,
 ) -> dict[str, Any]:
     """vLLM `EngineArgs` for a configuration, on the platform vLLM was built for."""
     arguments: dict[str, Any] = {
@@ -362,6 +448,18 @@ def engine_arguments(
     }
     if os.path.isdir(encoder.model_path) and check_loadable(encoder.model_path):
         arguments["load_format"] = LOAD_FORMAT
+    if config.quantization is not None:
+        arguments |= {
+            "quantization": _EIGHT_BIT,
+            "quantization_config": {"ignore": _unquantised(encoder.family)},
+        }
+    if lora is not None:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_lora_rank": next(rank for rank in _RANKS if rank >= lora.rank),
+            "lora_target_modules": list(lora.target_modules),
+        }
     if config.kv_cache_gb is not None:
         arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gb * 2**30)
     if current_platform.is_cpu():
@@ -374,6 +472,17 @@ def engine_arguments(
         if config.tensor_parallel_size > 1:
             arguments["distributed_executor_backend"] = "mp"
     return arguments
+
+
+def _unquantised(family: Family) -> list[str]:
+    """The family's modules that keep their dtype, as vLLM's online quantisation names them.
+
+    The names of an export are those of a checkpoint; vLLM's own have a prefix.
+    """
+    return [
+        name if name.startswith("re:") else rf"re:(.*\.)?{re.escape(name)}$"
+        for name in family.unquantised
+    ]
 
 
 def _largest_image(encoder: Encoder, config: RolloutConfig) -> dict[str, int]:

@@ -7,7 +7,8 @@
 Everything happens inside `poll` and `submit`, in the caller's thread: workers answer long polls,
 and one `ray.wait` over what is outstanding moves the pool on. A worker is starting -> joining (gets
 the current weights) -> ready; when it dies, breaks or stalls, a new one takes its slot and what it
-owed goes back to the front of the backlog, each completion once.
+owed goes back to the front of the backlog, each completion once. While engines sleep, the learner
+has their memory, so a new one starts when they wake.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from olmrl.rollout.engine import EngineStats
 from olmrl.rollout.requests import Generated, GenerationFailure
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, SamplingSpec
+from olmrl.weight_sync.transport import load_transport
 
 _LONG_POLL_S = 1.0
 _MAX_ATTEMPTS = 5
@@ -115,6 +117,11 @@ class RolloutPool:
         self._submits: dict[Any, tuple[_Worker, _Group]] = {}
         self._born = 0
         self._start_failures = 0
+        self._has_been_up = False
+        """Whether an engine with these settings has ever worked."""
+        self._asleep = False
+        self._vacant: list[int] = []
+        """Slots whose engine died while the others slept."""
         self._measured: Measurements = {}
         self._failures: list[GenerationFailure] = []
         self._events: list[dict[str, Any]] = []
@@ -129,7 +136,7 @@ class RolloutPool:
 
         Raises:
             ValueError: an engine refused its settings or model.
-            EnginesFailed: engines died while starting, or did not come up in time.
+            EnginesFailed: engines failed to start, or did not come up in time.
         """
         deadline = time.monotonic() + timeout_s
         while self.ready < self._spec.config.min_workers:
@@ -220,13 +227,18 @@ class RolloutPool:
     def sleep(self) -> None:
         """All engines release GPU memory (colocated learner); returns when they have.
 
-        One that dies meanwhile has released its memory too, and is replaced at the next `poll`.
+        One that dies meanwhile has released its memory too, and is replaced at the next `wake`.
         """
+        self._asleep = True
         self._of_all("sleep")
 
     def wake(self) -> None:
-        """All engines take it back; a weight sync must follow."""
+        """All engines take it back, and missing ones start; a weight sync must follow."""
         self._of_all("wake")
+        self._asleep = False
+        vacant, self._vacant = self._vacant, []
+        for slot in vacant:
+            self._spawn(slot)
 
     def _of_all(self, method: str) -> None:
         for answer in [getattr(w.handle, method).remote() for w in self._ready_workers()]:
@@ -252,12 +264,16 @@ class RolloutPool:
         for worker in self._workers:
             ray.kill(worker.handle, no_restart=True)
         self._workers, self._groups, self._submits = [], {}, {}
+        self._vacant = []
         self._backlog.clear()
 
     def _spawn(self, slot: int) -> None:
         self._born += 1
         worker_id = f"engine-{slot}.{self._born}"
-        actor = actor_class(self._spec.config, self._spec.use_gpu, **self._options(slot))
+        ray_workers = load_transport(self._spec.transport).ray_workers
+        actor = actor_class(
+            self._spec.config, self._spec.use_gpu, ray_workers=ray_workers, **self._options(slot)
+        )
         handle = actor.remote(worker_id, slot, self._spec)
         starting = handle.start.remote()
         self._workers.append(
@@ -339,6 +355,7 @@ class RolloutPool:
             worker.state = WorkerState.READY
             self._events.append({"event": "engine ready", "engine": worker.worker_id})
             self._start_failures = 0
+            self._has_been_up = True
             self._ask(worker, worker.handle.poll.remote(_LONG_POLL_S))
             self._dispatch()
             return []
@@ -407,23 +424,29 @@ class RolloutPool:
             else:
                 self._count("rollout/reissued", len(group.missing))
                 self._backlog.appendleft(group)
-        self._spawn(worker.slot)
+        if self._asleep:
+            self._vacant.append(worker.slot)
+        else:
+            self._spawn(worker.slot)
 
     def _failed_start(self, worker: _Worker, error: Exception | None) -> None:
         """Give up when engines cannot even start.
 
+        Settings that have worked before are not to blame: the memory of the dead engine, or of the
+        learner on the same GPU, may not be free yet.
+
         Raises:
-            ValueError: the engine refused its settings.
-            EnginesFailed: it keeps dying.
+            ValueError: the first engines refused their settings.
+            EnginesFailed: they keep failing.
         """
         self._start_failures += 1
         reason = _cause(error)
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError) and not self._has_been_up:
             raise ValueError(reason) from error
         if self._start_failures >= _MAX_START_FAILURES:
             raise EnginesFailed(
-                f"rollout.workers: {self._start_failures} engines died while starting, the last "
-                f"one ({worker.worker_id}): {reason}"
+                f"rollout.workers: {self._start_failures} engines in a row failed to start, the "
+                f"last ({worker.worker_id}): {reason}"
             ) from error
 
     def _count(self, name: str, amount: float) -> None:

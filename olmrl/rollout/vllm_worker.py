@@ -6,16 +6,20 @@ vLLM mixes `WorkerExtension` into its worker class by name, in whichever process
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from vllm.model_executor.layers.quantization.online.fp8 import OnlineLinearBase
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.sampler import Sampler
 
+from olmrl.models.adapters import matrix_name
 from olmrl.rollout.sampling import draw, uniforms
 from olmrl.rollout.vllm_loader import LOAD_FORMAT
 from olmrl.weight_sync import vllm_backend
-from olmrl.weight_sync.checksum import Checksums, tensor_hash
+from olmrl.weight_sync.checksum import Checksums, add, tensor_hash
+from olmrl.weight_sync.publication import NamedTensor
 
 assert vllm_backend.BACKEND and LOAD_FORMAT  # imported for the registrations they do
 
@@ -84,6 +88,7 @@ class WorkerExtension:
 
     model_runner: Any
     device: torch.device
+    _arrived: Checksums
 
     def olmrl_install_sampler(self, banned_ids: list[int]) -> None:
         """Replace the sampler by `PolicySampler`."""
@@ -109,6 +114,8 @@ class WorkerExtension:
         for module_name, module in self.model_runner.model.named_modules():
             for name, parameter in module.named_parameters(recurse=False):
                 weights = parameter.data
+                if isinstance(getattr(module, "quant_method", None), OnlineLinearBase):
+                    continue  # rounded; `olmrl_arrivals` has what was loaded
                 if weights.numel() == 0 and name == "weight":
                     weights = _unpacked(module)
                 full = f"{module_name}.{name}"
@@ -117,6 +124,50 @@ class WorkerExtension:
                     weights = weights.to(self.model_runner.model_config.dtype)
                 if weights.numel():
                     found[full] = (tensor_hash(weights), weights.numel())
+        return found
+
+    def olmrl_watch_arrivals(self) -> None:
+        """From now on, hash weights on their way into the model."""
+        model = self.model_runner.get_model()
+        load = model.load_weights
+        self._arrived = {}
+
+        def watched(weights: Iterable[NamedTensor]) -> Any:
+            def passing() -> Iterator[NamedTensor]:
+                for name, tensor in weights:
+                    self._arrived[name] = (tensor_hash(tensor), tensor.numel())
+                    yield name, tensor
+
+            return load(passing())
+
+        model.load_weights = watched
+
+    def olmrl_arrivals(self) -> Checksums:
+        """Hash of every weight that has arrived, under the name that it came with."""
+        return self._arrived
+
+    def olmrl_adapter_checksums(self, adapter_id: int) -> Checksums:
+        """Hash of the matrices of an adapter, as the kernels of this worker hold them."""
+        found: Checksums = {}
+        manager = self.model_runner.lora_manager._adapter_manager
+        slot = manager.lora_index_to_id.index(adapter_id)
+        adapter = manager.get_adapter(adapter_id)
+        for name, module in manager.modules.items():
+            if (layer := adapter.get_lora(name)) is None:
+                continue
+            fused = isinstance(layer.lora_a, list)
+            given = [piece is not None for piece in layer.lora_a] if fused else [True]
+            for part, dim, stacked in (
+                ("A", -2, module.lora_a_stacked),
+                ("B", -1, module.lora_b_stacked),
+            ):
+                for piece, is_given in zip(stacked, given, strict=True):
+                    if is_given:
+                        add(
+                            found,
+                            matrix_name(name, part),
+                            piece[slot, 0].narrow(dim, 0, layer.rank),
+                        )
         return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from olmrl.config.schema import RolloutConfig
+from olmrl.config.schema import LoraConfig, RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import unpack_block
 from olmrl.rollout.engine import Engine, EngineStats, InFlight
@@ -29,6 +29,12 @@ _CONTROL_THREADS = 4
 """Weight updates, aborts, scores and stats that a worker serves at once."""
 _CALLS = {"poll": 1, "submit": 1}
 """Calls with threads of their own, so that neither long polls nor new pages hold up the rest."""
+
+_SEES_GPUS: dict[bool, dict[str, str]] = {
+    False: {},
+    True: {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"},
+}
+"""Ray would hide all GPUs from a worker that holds none itself; vLLM asks about their kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,10 @@ class WorkerSpec:
     """Run code shipped with the checkpoint."""
     prometheus: bool = False
     """Publish the engine's own counters as Ray metrics."""
+    lora: LoraConfig | None = None
+    """Adapters that weight updates bring alone (`GrpoConfig.synced_adapter`)."""
+    checksum: bool = False
+    """`weight_sync.checksum`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,20 +201,24 @@ class RolloutWorker:
         self._engine.wake()
 
 
-def actor_class(config: RolloutConfig, use_gpu: bool, **options: Any) -> Any:
+def actor_class(
+    config: RolloutConfig, use_gpu: bool, *, ray_workers: bool = False, **options: Any
+) -> Any:
     """RolloutWorker as a Ray actor with the resources and environment its engine needs.
 
     Args:
         config: Engine settings.
         use_gpu: Whether it runs on GPUs.
+        ray_workers: Its GPUs belong to Ray actors that vLLM starts (`Transport.ray_workers`).
         options: Ray options that take precedence (placement group, fractional GPUs).
     """
+    has_gpus = use_gpu and not ray_workers
     settings: dict[str, Any] = {
         "num_cpus": config.cpus_per_worker,
-        "num_gpus": config.tensor_parallel_size * config.gpu_share if use_gpu else 0,
+        "num_gpus": config.tensor_parallel_size * config.gpu_share if has_gpus else 0,
         "resources": config.resources,
         "max_concurrency": _CONTROL_THREADS,
-        "runtime_env": {"env_vars": engine_environment(config, use_gpu)},
+        "runtime_env": {"env_vars": engine_environment(config, use_gpu) | _SEES_GPUS[ray_workers]},
     }
     remote: Any = ray.remote  # its stubs do not know concurrency groups
     return remote(concurrency_groups=_CALLS)(RolloutWorker).options(**settings | options)
@@ -227,14 +241,20 @@ def build_engine(spec: WorkerSpec) -> Engine:
         from olmrl.rollout.engine_hf import HfEngine  # noqa: PLC0415
 
         device = None if spec.use_gpu else "cpu"
-        return HfEngine(encoder, spec.config, device=device, trust_remote_code=trust)
+        return HfEngine(
+            encoder, spec.config, device=device, trust_remote_code=trust, lora=spec.lora
+        )
+    transport = load_transport(spec.transport)
     from olmrl.rollout.engine_vllm import VllmEngine  # noqa: PLC0415
 
     return VllmEngine(
         encoder,
         spec.config,
-        backend=load_transport(spec.transport).backend,
+        backend=transport.backend,
         seed=spec.seed,
         trust_remote_code=trust,
         prometheus=spec.prometheus,
+        lora=spec.lora,
+        checksum=spec.checksum,
+        ray_workers=transport.ray_workers,
     )

@@ -4,6 +4,7 @@
 
 `publication` and `checksum` are pure; `store` is the Ray actor that knows the engines and owns the
 latest publication; `transport` says what a transport is and which one a run uses; `sender` is the
-learner's side; `vllm_backend` is the engine's side of `object_store`. The GPU transports use vLLM's
-own (`nccl`, `ipc`).
+learner's side; `vllm_backend` is the engine's side of `object_store`. Between GPUs engines run
+vLLM's own receivers, to which `direct_sender` and `gpu_links` (`nccl`, `ipc`) or vLLM's own trainer
+engines (`vllm_trainers`: `nccl_m2n`, `sharded_rdt`) send.
 """

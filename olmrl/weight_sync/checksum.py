@@ -54,6 +54,15 @@ def checksums(named: Iterable[tuple[str, torch.Tensor]], family: Family) -> Chec
     return sums
 
 
+def renamed(sums: Mapping[str, tuple[int, int]], family: Family) -> Checksums:
+    """Checksums of parameters that are named as in transformers, joined under engine names."""
+    joined: Checksums = {}
+    for name, (value, count) in sums.items():
+        before, counted = joined.get(family.engine_name(name), (0, 0))
+        joined[family.engine_name(name)] = (_wrap(before + value), counted + count)
+    return joined
+
+
 def cast_and_count(
     named: Iterable[tuple[str, torch.Tensor]],
     dtype: torch.dtype,

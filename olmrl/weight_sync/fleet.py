@@ -45,6 +45,12 @@ class Fleet:
         self.engines = ray.get(self.store.engines.remote())
         self.call("version")  # drops those that do not answer
 
+    def part(self, worker_id: str) -> Fleet:
+        """One of the engines as a fleet; empty where this rank knows no engines."""
+        alone = Fleet(self.store, self.in_flight, self._timeout_s, self.family)
+        alone.engines = [engine for engine in self.engines if engine.worker_id == worker_id]
+        return alone
+
     @property
     def members(self) -> frozenset[str]:
         """Ids of the participating engines."""

@@ -68,7 +68,7 @@ class NcclLink:
             "init_weight_transfer",
             lambda engine: ({**shared, **wire, "rank_offset": offsets[engine.worker_id]},),
         )
-        self._group = self._fleet.collect_while(joining, _on_this_gpu(lambda: trainer_init(shared)))
+        self._group = self._fleet.collect_while(joining, on_this_gpu(lambda: trainer_init(shared)))
 
     def send(self, group: Sequence[NamedTensor], sender: bool) -> None:
         """Broadcast a bucket while the engines receive it."""
@@ -91,7 +91,7 @@ class NcclLink:
         receiving = self._fleet.start("update_weights", lambda _: (describe(group),))
         # The broadcast uses its own streams, which do not wait for pending gathers and casts.
         torch.cuda.current_stream().synchronize()
-        self._fleet.collect_while(receiving, _on_this_gpu(broadcast))
+        self._fleet.collect_while(receiving, on_this_gpu(broadcast))
 
     def close(self) -> None:
         """Leave the group."""
@@ -100,7 +100,7 @@ class NcclLink:
             self._group = None
 
 
-def _on_this_gpu(work: Callable[[], Any]) -> Callable[[], Any]:
+def on_this_gpu(work: Callable[[], Any]) -> Callable[[], Any]:
     """The same work, to run in another thread: each thread has its own current device."""
     device = torch.cuda.current_device()
 

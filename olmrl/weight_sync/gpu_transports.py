@@ -17,6 +17,8 @@ _MIB = 2**20
 class _Direct(Transport):
     """vLLM's own receivers, which only its engines have, and only on GPUs."""
 
+    sends_adapters: ClassVar[bool] = False
+
     def obstacle(self, placement: Placement) -> str:
         """See `Transport`."""
         if placement.engine != "vllm" or not placement.use_gpu:
@@ -44,6 +46,41 @@ class Nccl(_Direct):
         """See `Transport`; NCCL takes one process per GPU."""
         shared = "refuses two processes on one GPU, as with rollout.colocate; use ipc or auto"
         return super().obstacle(placement) or (shared if placement.colocate else "")
+
+
+class NcclM2n(Nccl):
+    """Reshard from all learner ranks into engines on other GPUs."""
+
+    backend: ClassVar[str] = "nccl_m2n"
+
+    def sender(
+        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
+    ) -> WeightSender:
+        """See `Transport`."""
+        from olmrl.weight_sync.nccl_m2n import M2nSender  # noqa: PLC0415  (as above)
+
+        return M2nSender(config, fleet, rank, wire)
+
+
+class ShardedRdt(_Direct):
+    """Serve slices of weights to engines on other GPUs."""
+
+    backend: ClassVar[str] = "sharded_rdt"
+    passes_loader: ClassVar[bool] = False
+    ray_workers: ClassVar[bool] = True
+
+    def obstacle(self, placement: Placement) -> str:
+        """See `Transport`; vLLM's Ray workers take whole GPUs."""
+        shared = "needs engines on GPUs of their own (rollout.colocate: false); use ipc or auto"
+        return super().obstacle(placement) or (shared if placement.colocate else "")
+
+    def sender(
+        self, config: WeightSyncConfig, fleet: Fleet, rank: int, wire: torch.dtype
+    ) -> WeightSender:
+        """See `Transport`."""
+        from olmrl.weight_sync.sharded_rdt import RdtSender  # noqa: PLC0415  (as above)
+
+        return RdtSender(config, fleet, rank, wire)
 
 
 class Ipc(_Direct):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,17 @@ class Publication:
     buckets: tuple[Bucket, ...]
     num_bytes: int
     """Bytes of all tensors, without padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Named tensors that can be iterated more than once; each pass gathers them anew."""
+
+    stream: Callable[[], Iterator[NamedTensor]]
+
+    def __iter__(self) -> Iterator[NamedTensor]:
+        """A pass over all of them."""
+        return self.stream()
 
 
 def groups(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[list[NamedTensor]]:

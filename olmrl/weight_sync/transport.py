@@ -4,6 +4,10 @@
     object_store, anywhere   object_store.ObjectStoreSender     vllm_backend, `olmrl_store`
     nccl, between GPUs       direct_sender over gpu_links       vLLM's own, `nccl`
     ipc, on the same GPU     direct_sender over gpu_links       vLLM's own, `ipc`
+    nccl_m2n, between GPUs   vLLM's own, by vllm_trainers       vLLM's own, `nccl_m2n`
+    sharded_rdt, likewise    vLLM's own, by vllm_trainers       vLLM's own, `sharded_rdt`
+
+`auto` chooses among the first three: no measurement has shown the others to be faster.
 
 This module imports neither torch nor vLLM, so the Driver and engines may ask it first.
 """
@@ -35,7 +39,8 @@ class WeightSender(Protocol):
 
         Args:
             named: HF names and full tensors, in the same order on all ranks; frozen parts may be
-                left out. A tied LM head must be included.
+                left out. A tied LM head must be included. Some transports iterate several times,
+                over the same weights.
             version: Stamps every token made from these weights.
 
         Raises:
@@ -68,6 +73,15 @@ class Transport(ABC):
 
     backend: ClassVar[str] = "olmrl_store"
     """vLLM's weight-transfer backend that receives in the engines (its `WeightTransferConfig`)."""
+
+    sends_adapters: ClassVar[bool] = True
+    """Whether it can send an adapter's matrices, which engines load through
+    `Engine.update_weights`."""
+
+    passes_loader: ClassVar[bool] = True
+    """Whether weights pass the model's `load_weights` at every update, where they can be hashed."""
+    ray_workers: ClassVar[bool] = False
+    """Whether vLLM must run an engine's ranks as Ray actors, which then hold its GPUs."""
 
     def obstacle(self, placement: Placement) -> str:
         """Why it cannot work there and what to set instead; empty if it can."""
@@ -106,10 +120,13 @@ def resolve_transport(
         ValueError: no transport, or one that the hardware or the engine does not support.
     """
     if config.transport == "auto":
-        if engine != "vllm" or not use_gpu:
+        if engine != "vllm" or not use_gpu or config.lora == "adapter":
             return "object_store"
         return "ipc" if colocate else "nccl"
-    obstacle = load_transport(config.transport).obstacle(Placement(engine, use_gpu, colocate))
+    transport = load_transport(config.transport)
+    obstacle = transport.obstacle(Placement(engine, use_gpu, colocate))
+    if config.lora == "adapter" and not transport.sends_adapters:
+        obstacle = "sends whole weights only; use object_store or auto, or weight_sync.lora: merged"
     if obstacle:
         raise ValueError(f"weight_sync.transport: {config.transport} {obstacle}")
     return config.transport

@@ -119,7 +119,7 @@ def test_vllms_own_bfloat16_kernels_compute_the_recurrence(
     family = FAMILIES["qwen3_5"]
     texts = ["a page of words, a table and 1 2 3 numbers"] * 5
     path = make_model(texts, tmp_path / "model", vocab_size=320, family=family.model_type)
-    started = start_driver("vllm", path, "bfloat16")
+    started = start_driver("vllm", path, dtype="bfloat16")
     reference = Reference(path)
     for step in range(2):
         reference.perturb(step)

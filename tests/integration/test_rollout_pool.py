@@ -427,6 +427,70 @@ def test_an_engine_that_cannot_start_ends_in_one_sentence(store: Any, tmp_path: 
     pool.close()
 
 
+def test_an_engine_lost_in_its_sleep_is_replaced_at_waking_and_tried_more_than_once(
+    store: Any, model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine:  # defined here, so that its processes need not import this module
+        def __init__(self, room: str) -> None:
+            self._room = room
+
+        def start(self) -> float:
+            import os
+
+            if not os.path.exists(self._room):
+                raise ValueError("no room on this GPU")
+            return 0.0
+
+        def join(self, store: Any) -> None: ...
+
+        def poll(self, timeout_s: float) -> None:
+            import threading
+
+            threading.Event().wait()
+
+        def sleep(self) -> None: ...
+
+        def wake(self) -> None: ...
+
+    born = []
+
+    class Start:
+        def remote(self, *_: Any) -> Any:
+            settings = {"num_cpus": 0, "max_concurrency": 4}
+            born.append(ray.remote(**settings)(Engine).remote(str(room)))
+            return born[-1]
+
+    monkeypatch.setattr("olmrl.rollout.pool.actor_class", lambda *_, **__: Start())
+    room = tmp_path / "room"
+    room.touch()
+    pool = make_pool(model_path, store, workers=1, stall_timeout_s=600.0)
+    pool.start()
+    all_ready(pool, 1)
+    pool.sleep()
+    room.unlink()
+    ray.kill(born[-1])
+    until_lost(pool)
+    assert len(born) == 1, "the learner has the memory that a new engine would take"
+    pool.wake()
+    until_lost(pool)
+    room.touch()
+    all_ready(pool, 1)
+    room.unlink()
+    ray.kill(born[-1])
+    with pytest.raises(EnginesFailed, match=r"3 engines in a row failed to start.*no room on this"):
+        for _ in range(4):
+            until_lost(pool)
+    pool.close()
+
+
+def until_lost(pool: RolloutPool) -> None:
+    """Wait until the pool has noticed another lost engine."""
+    deadline = time.monotonic() + 60
+    while all(event["event"] != "engine lost" for event in pool.take_events()):
+        assert time.monotonic() < deadline
+        pool.poll(0.2)
+
+
 def test_too_few_resources_end_in_a_sentence_that_asks_for_them(
     store: Any, model_path: Path
 ) -> None:

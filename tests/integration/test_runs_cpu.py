@@ -98,3 +98,32 @@ def test_a_used_directory_is_not_overwritten(grpo_run, tiny_pages, tiny_model):
     assert code == 2
     assert "holds a run already" in errors and "--resume auto" in errors
     assert (grpo_run / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+def test_adapters_alone_keep_engine_and_learner_together(
+    tiny_pages, tiny_model, tmp_path, ray_head, ray_job
+):
+    small = "model.lora={rank: 4, alpha: 16, dropout: 0, target_modules: [q_proj, o_proj]}"
+    moved = {}
+    for how in ("adapter", "merged"):
+        overrides = [
+            *grpo_overrides(tiny_pages, tiny_model, tmp_path / how),
+            "run.steps=3",
+            "rollout.group_size=4",
+            "rollout.sampling={temperature: 1.0, max_tokens: 24}",
+            "rewards=[{name: edit_distance}]",
+            "learner.optimizer.lr=1e-2",
+            "guards.parity_every=1",
+            "weight_sync.checksum=true",
+            f"weight_sync.lora={how}",
+            small,
+        ]
+        with ray_job(cpus=RUN_CPUS):
+            run("olmrl.grpo", *overrides, head=ray_head)
+        rows = [r for r in read_rows(tmp_path / how / "metrics.jsonl") if "reward/mean" in r]
+        assert [r["step"] for r in rows] == [1, 2, 3]
+        assert max(r["mismatch/logprob_mean_abs"] for r in rows) < 1e-4
+        assert max(r["parity/mean_gap"] for r in rows) < 1e-4
+        moved[how] = rows[-1]["weight_sync/bytes"]
+    assert moved["adapter"] < moved["merged"] / 5

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
-from olmrl.config.schema import RolloutConfig
+from olmrl.config.schema import LoraConfig, RolloutConfig
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import pack_block
 from olmrl.rollout.worker import WorkerSpec, actor_class
@@ -165,16 +165,28 @@ def check_tokens_around_an_update(driver: Driver, page: RenderedPage, in_flight:
             assert gap.max() > 1e-3  # what the old weights left behind is still in use
 
 
-def start_driver(engine: str, path: Path, dtype: str = "float32") -> Driver:
-    """An engine in a Ray actor."""
+def start_driver(
+    engine: str,
+    path: Path,
+    lora: LoraConfig | None = None,
+    dtype: str = "float32",
+    quantization: str | None = None,
+) -> Driver:
+    """An engine in a Ray actor, whose checksums can be asked for.
+
+    With `lora`, syncs bring adapters.
+    """
     config = RolloutConfig(
         engine=engine,
         dtype=dtype,
+        quantization=quantization,
         max_model_len=MAX_MODEL_LEN,
         max_num_seqs=32,
         kv_cache_gb=0.25,
     )
-    spec = WorkerSpec(EncoderSpec(str(path)), config, False, "object_store")
+    spec = WorkerSpec(
+        EncoderSpec(str(path)), config, False, "object_store", lora=lora, checksum=True
+    )
     handle = actor_class(config, use_gpu=False).remote("engine-0", 0, spec)
     ray.get(handle.start.remote())
     return Driver(handle, path, engine == "vllm")

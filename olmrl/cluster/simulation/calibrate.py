@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from olmrl.cluster.memory import BYTES
+from olmrl.cluster.memory import sent_bytes
 from olmrl.cluster.simulation.batching import Lengths
 from olmrl.cluster.simulation.speeds import (
     CPU_MEMORY_BANDWIDTH,
@@ -62,7 +62,7 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
     if len(rows) < 5:
         raise ValueError(f"metrics: {len(rows)} steps are too few to fit speeds, 5 are needed")
     cost, work = CostModel.of(shape), grpo_workload(config, shape)
-    bytes_sent = shape.parameters * BYTES[config.rollout.dtype]
+    sent = sent_bytes(config, shape)
 
     def median(name: str) -> float:
         return statistics.median(float(row[name]) for row in rows)
@@ -85,7 +85,7 @@ def calibrate(rows: Rows, config: GrpoConfig, shape: ModelShape, source: str) ->
         learner_flops=statistics.median(r["flops/step"] / r["time/forward_backward"] for r in rows),
         learner_step_s=fixed,
         link_bandwidth=STORE_BANDWIDTH,
-        sync_s=max(0.0, median("time/weight_sync") - bytes_sent / STORE_BANDWIDTH),
+        sync_s=max(0.0, median("time/weight_sync") - sent / STORE_BANDWIDTH),
         score_s=statistics.median(scored),
         pack_s=median("time/pack") / config.algorithm.pages_per_step,
         handover_s=0.0,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token, state_bytes
-from olmrl.cluster.shape import model_shape
+from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token, sent_bytes, state_bytes
+from olmrl.cluster.shape import model_shape, quantised_parameters
 from olmrl.cluster.simulation.batching import Costs, Lengths
 from olmrl.cluster.simulation.loop import Setup
 from olmrl.cluster.workload import Workload, grpo_workload
@@ -134,13 +134,14 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
     prompt = page_operations(cost, work, work.prompt, 0.0)
     token = token_operations(cost, work)
     page, learn_token = _learning(config, work, cost, speeds)
-    bytes_sent = shape.parameters * BYTES[engine.dtype]
+    size = BYTES[engine.dtype]
+    rounded = quantised_parameters(config.model.path) if engine.quantization else 0
     bandwidth = speeds.memory_bandwidth * split
     return Costs(
         prefill=prompt / (speeds.prefill_flops * split),
         refill_token=token / (speeds.prefill_flops * split),
         decode_step=speeds.decode_step_s,
-        decode_weights=shape.language_parameters * BYTES[engine.dtype] / bandwidth,
+        decode_weights=(shape.language_parameters * size - rounded * (size - 1)) / bandwidth,
         decode_context=kv_bytes_per_token(shape, engine.dtype) / bandwidth,
         decode_state=2 * state_bytes(shape) / bandwidth,
         decode_sequence=cost.predicted / (speeds.decode_flops * split),
@@ -148,7 +149,7 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
         learn_page=page + speeds.pack_s,
         learn_token=learn_token,
         learn_step=speeds.learner_step_s + _gathering(config.model, config.learner, shape, speeds),
-        sync=speeds.sync_s + bytes_sent / speeds.link_bandwidth,
+        sync=speeds.sync_s + sent_bytes(config, shape) / speeds.link_bandwidth,
         handover=speeds.handover_s,
     )
 

@@ -97,6 +97,24 @@ def test_a_colocated_engine_leaves_the_learner_its_states():
     )
 
 
+def test_adapters_outside_the_language_model_cannot_be_sent_alone_to_vllm():
+    alone = "weight_sync.lora=adapter"
+    cluster.plan_grpo(config("model.lora={}", alone))
+    both = "model.lora={target_modules: [q_proj, up_proj]}"  # the tower's blocks have an up_proj
+    cluster.plan_grpo(config(both))
+    cluster.plan_grpo(config(both, alone, "rollout.engine=hf"))
+    with pytest.raises(PlanError, match=r"language model alone.* up_proj too; leave them out"):
+        cluster.plan_grpo(config(both, alone))
+
+
+def test_the_plan_of_eight_bit_engines_counts_their_bytes():
+    plain, eight = (
+        cluster.plan_grpo(config(*more)).roles[0].memory["weights"]
+        for more in ([], ["rollout.quantization=fp8"])
+    )
+    assert plain - eight == pytest.approx(6.525e9, rel=1e-3)  # of 8.3e9 weights
+
+
 def test_no_suggestion_where_nothing_helps():
     resources = cluster.parse_cluster("1x1xL4-24G")
     error = cluster.refusal(cluster.plan_grpo(config()), resources)

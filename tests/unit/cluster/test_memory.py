@@ -18,10 +18,13 @@ from olmrl.cluster.memory import (
     kv_bytes_per_token,
     learner_memory,
     loading_bytes,
+    sent_bytes,
     total,
     transcription_memory,
 )
+from olmrl.cluster.shape import quantised_parameters
 from olmrl.cluster.workload import Workload
+from olmrl.config import GrpoConfig, load
 from olmrl.config.schema import (
     LearnerConfig,
     LoraConfig,
@@ -155,6 +158,33 @@ def test_adapters_need_neither_reference_nor_large_states():
     memory = at_rest(SEVEN_B, lora, LearnerConfig(), with_reference=True)
     assert "reference" not in memory
     assert memory["gradients"] + memory["optimizer"] < 0.01 * memory["weights"]
+
+
+def test_an_engine_of_eight_bits_holds_a_byte_of_each_rounded_weight():
+    path = "Qwen/Qwen2.5-VL-7B-Instruct"
+    rounded = quantised_parameters(path)
+    # 28 layers of q, o (3584 x 3584), k, v (3584 x 512) and three MLP matrices (3584 x 18944)
+    assert rounded == 28 * (2 * 3584**2 + 2 * 3584 * 512 + 3 * 3584 * 18944)
+    rollout = RolloutConfig()
+    whole, eight = (engine_memory(SEVEN_B, rollout, PAGE, 80e9, rounded=n) for n in (0, rounded))
+    assert whole["weights"] - eight["weights"] == rounded
+    assert eight["KV cache"] - whole["KV cache"] == pytest.approx(rounded), "room is not lost"
+
+
+def test_an_engine_with_adapters_holds_them_beside_its_weights():
+    lora = LoraConfig(rank=16, target_modules=("q_proj", "o_proj"))
+    memory = engine_memory(SEVEN_B, RolloutConfig(), PAGE, 80e9, adapter=lora)
+    assert memory["adapters"] == 2 * 28 * 2 * 16 * (3584 + 3584)
+
+
+def test_adapters_alone_are_a_small_part_of_a_sync():
+    words = ["model.path=x", "data.train=d", "model.lora={rank: 16, target_modules: [q_proj]}"]
+    merged, alone = (
+        sent_bytes(load(GrpoConfig, None, [*words, f"weight_sync.lora={how}"]), SEVEN_B)
+        for how in ("merged", "adapter")
+    )
+    assert merged == 2 * SEVEN_B.parameters
+    assert alone == 2 * 28 * 16 * (3584 + 3584)
 
 
 def test_offloaded_states_leave_the_gpu():

@@ -69,6 +69,44 @@ def test_tensor_parallel_engines_are_packed_as_planned(nodes):
     assert landed[0] in nodes[:2]
 
 
+def test_an_engine_whose_ranks_are_actors_has_a_group_for_itself_and_them(nodes):
+    class Rank:
+        def node(self):
+            return ray.get_runtime_context().get_node_id()
+
+    class Engine:
+        def ranks(self, rank):
+            """Seated as vLLM does: in the bundles with a GPU of the group of this process."""
+            import ray
+            from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+            group = ray.util.get_current_placement_group()
+            seats = [k for k, each in enumerate(group.bundle_specs) if each.get("GPU") == 1]
+            actors = [
+                ray.remote(rank)
+                .options(
+                    num_cpus=0,
+                    num_gpus=1,
+                    scheduling_strategy=PlacementGroupSchedulingStrategy(
+                        group, placement_group_bundle_index=seat
+                    ),
+                )
+                .remote()
+                for seat in seats
+            ]
+            return ray.get([actor.node.remote() for actor in actors])
+
+    run = config("rollout.workers=2", "rollout.tensor_parallel_size=2")
+    seats = reserve_engines(run, ray_workers=True)
+    engines = [
+        ray.remote(Engine).options(num_cpus=1, num_gpus=0, **seats.options(k)).remote()
+        for k in range(2)
+    ]
+    for found in ray.get([engine.ranks.remote(Rank) for engine in engines]):
+        assert len(found) == 2 and len(set(found)) == 1 and found[0] in nodes[:2]
+    seats.release()
+
+
 def test_scorers_avoid_gpu_nodes(nodes):
     assert set(start(lambda _: {"num_cpus": 1.0}, 6)) == {nodes[2]}
 

@@ -38,6 +38,9 @@ def test_configs_are_shipped_for_both_commands():
         ("rollout.group_size=many", "rollout.group_size"),
         ("rollout.group_size=1", "as advantages compare completions"),
         ("rewards=[]", "at least one reward"),
+        ("weight_sync.lora=adapter", "adapter needs model.lora; set merged"),
+        ("weight_sync.lora=both", "weight_sync.lora"),
+        ("rollout.quantization=int8", "rollout.quantization"),
         ("rewards=[{name: eos},{name: eos}]", "duplicate name"),
         ("algorithm.loss=ppo", "algorithm.loss"),
         ("algorithm.reward_scaling=gdpo", "'per_reward'"),
@@ -54,6 +57,36 @@ def test_configs_are_shipped_for_both_commands():
 def test_a_wrong_key_or_value_is_named(override, message):
     with pytest.raises(ConfigError, match=message.replace("'", ".")):
         load(GrpoConfig, None, [*MINIMAL, override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.lora={rank: 513}", "weight_sync.lora=adapter"], "rank: must be at most 512.* 513"),
+        (
+            ["model.lora={}", "weight_sync.lora=adapter", "rollout.colocate=true"],
+            "cannot go with rollout.colocate, as sleeping engines drop",
+        ),
+        (["rollout.quantization=fp8", "rollout.engine=hf"], "needs rollout.engine: vllm, got hf"),
+        (["rollout.quantization=fp8", "rollout.dtype=float32"], "needs rollout.dtype: bfloat16"),
+        (["rollout.quantization=fp8", "rollout.colocate=true"], "cannot go with rollout.colocate"),
+        (
+            ["rollout.quantization=fp8", "algorithm.correction.level=none"],
+            "algorithm.correction.level must be token or sequence",
+        ),
+    ],
+)
+def test_settings_that_cannot_go_together_are_named(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load(GrpoConfig, None, [*MINIMAL, *overrides])
+
+
+def test_settings_that_can_go_together_load():
+    eight_bit = ["rollout.quantization=fp8", "weight_sync.checksum=true"]
+    assert load(GrpoConfig, None, [*MINIMAL, *eight_bit]).synced_adapter is None
+    lora = ["model.lora={rank: 512}", "weight_sync.lora=adapter"]
+    assert load(GrpoConfig, None, [*MINIMAL, *lora]).synced_adapter.rank == 512
+    assert load(GrpoConfig, None, [*MINIMAL, lora[0]]).synced_adapter is None
 
 
 def test_missing_section_values_are_named():

@@ -10,12 +10,14 @@ from learner_tiny import make_group, make_model, pixels
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
 from olmrl.learner.model import (
+    adapter_weights,
     load_policy,
     plain_weights,
     prepare_policy,
     vision_is_frozen,
 )
 from olmrl.models.patches import PUBLISHED
+from olmrl.models.registry import FAMILIES
 from olmrl.models.vision import MatmulPatchEmbed
 
 
@@ -137,6 +139,33 @@ def test_adapters_train_alone_and_merge_into_plain_names():
     assert len(changed) == 2 * 4
     sent = dict(plain_weights(model, whole, changing_only=True))
     assert sorted(sent) == sorted(changed)
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("up_proj", "down_proj")])
+def test_adapters_alone_are_sent_ready_to_be_added_in_far_fewer_bytes(targets):
+    lora = LoraConfig(rank=2, alpha=7, target_modules=targets)
+    model = prepare_policy(make_model(), ModelConfig(path="x", lora=lora))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                parameter.normal_(std=0.3)
+    sent = dict(adapter_weights(model, whole))
+    merged, base = dict(plain_weights(model, whole)), make_model().state_dict()
+    changed = {n.removesuffix(".weight") for n in merged if not torch.equal(merged[n], base[n])}
+    assert {name.rsplit(".lora_", 1)[0] for name in sent} == changed and changed
+    for layer in changed:
+        difference = sent[f"{layer}.lora_B.weight"] @ sent[f"{layer}.lora_A.weight"]
+        found = merged[f"{layer}.weight"] - base[f"{layer}.weight"]
+        torch.testing.assert_close(difference, found, atol=1e-6, rtol=1e-5)
+    merged_bytes = size(plain_weights(model, whole, changing_only=True))
+    shape = FAMILIES["qwen2_5_vl"].shape(model.config.to_dict())
+    parts = (*shape.stacks, shape.vision, shape.merger)
+    assert size(sent.items()) == 4 * sum(p.count * p.adapters(2, targets) for p in parts)
+    assert size(sent.items()) < merged_bytes / 4
+
+
+def size(named):
+    return sum(tensor.numel() * tensor.element_size() for _, tensor in named)
 
 
 def test_what_engines_fuse_is_sent_whole_where_an_adapter_changes_a_part_of_it():

@@ -58,6 +58,15 @@ def test_transport_follows_hardware_and_placement(
     assert found == expected
 
 
+def test_adapters_go_through_the_object_store() -> None:
+    where = {"engine": "vllm", "use_gpu": True, "colocate": False}
+    for asked in ("auto", "object_store"):
+        config = WeightSyncConfig(transport=asked, lora="adapter")
+        assert resolve_transport(config, **where) == "object_store"
+    with pytest.raises(ValueError, match="nccl sends whole weights only; use object_store or auto"):
+        resolve_transport(WeightSyncConfig(transport="nccl", lora="adapter"), **where)
+
+
 @pytest.mark.parametrize(
     ("asked", "engine", "use_gpu", "message"),
     [
