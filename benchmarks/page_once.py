@@ -29,7 +29,7 @@ import numpy as np
 import torch
 import transformers
 
-from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
+from olmrl.config.schema import AlgorithmConfig, CorrectionConfig, LearnerConfig, ModelConfig
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
@@ -41,6 +41,9 @@ from olmrl.models.family import Family, TinySize
 from olmrl.models.registry import FAMILIES, family_of
 from olmrl.synth.model import SPECIAL_TOKENS
 from olmrl.types import EncodedPage, PackedBatch
+
+NO_ENGINE = CorrectionConfig(level="none")
+"""No engine sampled these tokens, so nothing is corrected for one."""
 
 RESULTS = Path(__file__).parent / "results" / "page_once.json"
 GROUP, PROMPT, RESPONSES = 28, 2000, (500, 1000, 2000)
@@ -137,7 +140,7 @@ def measure(strategy: FsdpStrategy, item: GroupItem, page_once: bool, budget: in
     """One whole learner step on a group, twice after a warm-up; the faster one counts."""
     vision = family_of(strategy.model_config).placeholders(strategy.model_config.to_dict())
     batches = pack_groups([item], budget, page_once, vision)
-    learner = GrpoLearner(strategy, AlgorithmConfig(), max_tokens=8192)
+    learner = GrpoLearner(strategy, AlgorithmConfig(correction=NO_ENGINE), max_tokens=8192)
     cost = CostModel.of(strategy.shape)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     learner.step(batches)

@@ -17,7 +17,7 @@ from shapes import FAMILY, Sizes, build, deepest, make_group, make_page, planned
 from stage import Context
 from torch import nn
 
-from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
+from olmrl.config.schema import AlgorithmConfig, CorrectionConfig, LearnerConfig, ModelConfig
 from olmrl.data.pack import GroupItem, pack_groups
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.flops import step_flops
@@ -25,6 +25,9 @@ from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.metrics import Measurements
 from olmrl.models.registry import family_of
 from olmrl.types import PackedBatch
+
+NO_ENGINE = CorrectionConfig(level="none")
+"""No engine sampled these tokens, so nothing is corrected for one."""
 
 MEMORY_BOUND = 0.10
 """Share by which the plan may miss the measured peak before its formula must be mended."""
@@ -102,7 +105,9 @@ class Steps:
         self._strategy: FsdpStrategy | None = build(wanted, layers, MODEL, learner, context.device)
         self._shape = self._strategy.shape
         self._learner: GrpoLearner | None = GrpoLearner(
-            self._strategy, AlgorithmConfig(), max_tokens=4096
+            self._strategy,
+            AlgorithmConfig(correction=NO_ENGINE),
+            max_tokens=4096,
         )
 
     def seconds(self, batches: list[PackedBatch]) -> list[float]:

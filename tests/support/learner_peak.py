@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from olmrl.cluster.memory import Row
-from olmrl.config.schema import AlgorithmConfig, LearnerConfig, ModelConfig
+from olmrl.config.schema import AlgorithmConfig, CorrectionConfig, LearnerConfig, ModelConfig
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_groups
 from olmrl.learner.core import GrpoLearner
 from olmrl.learner.logprobs import HeadSpec
@@ -17,6 +17,9 @@ from olmrl.models.mrope import VisionTokens
 from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import make_config, make_tokenizer
 from olmrl.types import EncodedPage
+
+NO_ENGINE = CorrectionConfig(level="none")
+"""No engine sampled these tokens, so nothing is corrected for one."""
 
 GROUP = 8
 
@@ -68,7 +71,11 @@ class Step:
             len(first.targets),
             keys=first.num_tokens + GROUP * prompt,
         )
-        self._grpo = GrpoLearner(self.strategy, AlgorithmConfig(), max_tokens=10**6)
+        self._grpo = GrpoLearner(
+            self.strategy,
+            AlgorithmConfig(correction=NO_ENGINE),
+            max_tokens=10**6,
+        )
 
     def _rows(self, case: Case, image_token: int):
         rng = np.random.default_rng(0)
