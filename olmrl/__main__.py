@@ -17,7 +17,7 @@ COMMANDS = {
     "synth": "make pages and unit tests of known truth, and a tiny model",
     "checkpoint": "turn a run into a model to serve: export, average, 8 bit, parity",
     "data": "look at what a page becomes on its way into the model",
-    "config": "convert a public olmocr training configuration",
+    "config": "explain a key, print the schema, convert an olmocr configuration",
     "report": "write a run's HTML report, or compare runs",
     "quickstart": "pages, a tiny model, SFT and GRPO on two CPU cores",
 }

@@ -12,7 +12,14 @@ import math
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from olmrl.config.registered import LOSSES, REWARDS, STEPS, TRANSPORTS
 
@@ -22,9 +29,9 @@ Count = Annotated[int, Field(ge=1)]
 StepNumber = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Dtype = Literal["bfloat16", "float32"]
-RewardName = Annotated[str, AfterValidator(REWARDS.check)]
-LossName = Annotated[str, AfterValidator(LOSSES.check)]
-TransportName = Annotated[str, AfterValidator(TRANSPORTS.check)]
+RewardName = Annotated[str, AfterValidator(REWARDS.check), Field(examples=REWARDS.names)]
+LossName = Annotated[str, AfterValidator(LOSSES.check), Field(examples=LOSSES.names)]
+TransportName = Annotated[str, AfterValidator(TRANSPORTS.check), Field(examples=TRANSPORTS.names)]
 
 
 def _known_step(step: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +39,14 @@ def _known_step(step: dict[str, Any]) -> dict[str, Any]:
     return step
 
 
-StepConfig = Annotated[dict[str, Any], AfterValidator(_known_step)]
+_STEP_SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "examples": STEPS.names}},
+    "required": ["name"],
+}
+StepConfig = Annotated[
+    dict[str, Any], AfterValidator(_known_step), WithJsonSchema(_STEP_SCHEMA)  # for editors
+]
 """`{name: ..., parameter: value}`; the step itself checks its parameters."""
 
 
