@@ -17,6 +17,7 @@ COMMANDS = {
     "synth": "make pages and unit tests of known truth, and a tiny model",
     "checkpoint": "turn a run into a model to serve: export, average, 8 bit, parity",
     "data": "look at what a page becomes on its way into the model",
+    "doctor": "check this machine and its installation",
     "config": "explain a key, print the schema, convert an olmocr configuration",
     "report": "write a run's HTML report, or compare runs",
     "quickstart": "pages, a tiny model, SFT and GRPO on two CPU cores",

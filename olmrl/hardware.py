@@ -49,3 +49,12 @@ def find_gpu(name: str) -> Gpu | None:
     """The table's entry for a device name such as `NVIDIA H100 80GB HBM3`, or None."""
     matches = [key for key in GPUS if re.search(rf"\b{key}\b", name)]
     return GPUS[max(matches, key=len)] if matches else None
+
+
+_LEAST_DRIVERS = {12: "525.60.13", 13: "580.65.06"}
+"""Oldest Linux driver that runs programs of a major CUDA version (CUDA toolkit release notes)."""
+
+
+def least_driver(cuda: str) -> str | None:
+    """The oldest NVIDIA driver for a CUDA version such as `13.0`; None: not known."""
+    return _LEAST_DRIVERS.get(int(cuda.split(".")[0]))

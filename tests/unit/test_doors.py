@@ -48,7 +48,13 @@ ANSWERS = {
         ["fp8", "/nowhere", "out"],
     ],
     "data": [["show", "--help"], ["show", *SFT, "data.trian=x"]],
-    "config": [["convert", "--help"], ["convert", "/nowhere.yaml"]],
+    "doctor": [["--help"], []],
+    "config": [
+        *([verb, "--help"] for verb in ("convert", "schema", "explain")),
+        ["convert", "/nowhere.yaml"],
+        ["schema", "grpo"],
+        ["explain", "run.sed"],
+    ],
     "report": [["/nowhere"]],
     "quickstart": [],
 }

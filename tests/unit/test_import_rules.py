@@ -42,6 +42,7 @@ ALLOWED = {
     "grpo": GROUND
     | {"config", "models", "data", "rewards", "weight_sync", "rollout", "learner", "checkpoint"}
     | {"export", "cluster", "run", "report", "evaluation"},
+    "doctor": GROUND | {"rollout"},
     "quickstart": set(),
 }
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]
