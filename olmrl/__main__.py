@@ -12,6 +12,7 @@ from olmrl import __version__
 COMMANDS = {
     "grpo": "train on unit-test rewards",
     "sft": "train on pairs of page and markdown",
+    "read": "read PDFs to markdown, Dolma or text, with a run, a model or a server",
     "bench": "score markdown by unit tests, compare candidates, transcribe pages",
     "mix": "build data sets of page pairs",
     "synth": "make pages and unit tests of known truth, and a tiny model",

@@ -38,7 +38,7 @@ STARTS = 3
 MEMORY_BYTES = 8 << 30
 """Address space of one child: more than any sane page needs, less than the machine has."""
 
-_MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter", "olmrl.mix.hub_work")
+_MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter", "olmrl.mix.hub_work", "olmrl.data.render")
 
 
 class Call(NamedTuple):

@@ -42,6 +42,9 @@ ALLOWED = {
     "grpo": GROUND
     | {"config", "models", "data", "rewards", "weight_sync", "rollout", "learner", "checkpoint"}
     | {"export", "cluster", "run", "report", "evaluation"},
+    "read": GROUND
+    | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
+    | {"export", "cluster", "evaluation"},
     "doctor": GROUND | {"rollout"},
     "quickstart": set(),
 }
