@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from olmrl import __version__
 
 COMMANDS = {
+    "init": "write a first configuration for your pages, model and hardware",
     "grpo": "train on unit-test rewards",
     "sft": "train on pairs of page and markdown",
     "read": "read PDFs to markdown, Dolma or text, with a run, a model or a server",

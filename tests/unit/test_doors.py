@@ -32,6 +32,10 @@ ANSWERS = {
         [*SFT, "data.train=[{root: /nowhere}]"],
         [*CLUSTER, *SFT],
     ],
+    "init": [
+        ["--help"],
+        ["/tmp/never-written", "--data", "/nowhere", "--model", "qwen3_vl", "--hardware", "cpu"],
+    ],
     "read": [
         ["--help"],
         ["/nowhere.pdf", "--model", "m", "-o", "out"],

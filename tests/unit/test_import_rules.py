@@ -45,6 +45,7 @@ ALLOWED = {
     "read": GROUND
     | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
     | {"export", "cluster", "evaluation"},
+    "init": GROUND | {"config", "data", "models", "cluster", "doctor", "read"},
     "doctor": GROUND | {"rollout"},
     "quickstart": set(),
 }
