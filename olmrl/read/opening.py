@@ -88,7 +88,7 @@ def opened(job: Job, options: argparse.Namespace) -> Iterator[Backend]:
         if taught.anchor_text_len:
             raise ValueError("--base-url: this model's prompt holds anchor text; read with engines")
         spec = ServerSpec(
-            options.model,
+            options.served_name or options.model,
             taught.prompt,
             job.how.longest_side,
             job.window,

@@ -60,6 +60,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser, *, whole: bool) -> No
     by.add_argument("--dtype", choices=get_args(Dtype), help="default: the run's, else bfloat16")
     by.add_argument("--kv-cache-gb", type=float, default=1.0, help="per engine, on CPU")
     by.add_argument("--base-url", help="an OpenAI-compatible server, e.g. http://host:8000/v1")
+    by.add_argument("--served-name", help="the model's name there; default: --model")
     by.add_argument(
         "--api-key-env", default="OPENAI_API_KEY", help="variable with the server's key"
     )

@@ -2,16 +2,19 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 from conftest import write_pages
 from reading_server import ReadingServer, whole
 
 from olmrl.data.prompts import load_prompt
+from olmrl.export.card import model_card
 from olmrl.mix.__main__ import main as mix
 from olmrl.storage import read_jsonl
 
@@ -163,6 +166,60 @@ def test_a_server_that_refuses_everything_ends_the_call_in_one_sentence(
         code, said = read(server, library, tmp_path / "out", "--tries", 2)
     assert code == 2
     assert said.splitlines()[-1].startswith("olmrl.read: --base-url: ") and message in said
+
+
+def test_a_model_folder_says_how_to_read_and_the_server_what_it_is_called(
+    library, tiny, tmp_path, capsys
+):
+    from olmrl.config import GrpoConfig, load
+    from olmrl.read.__main__ import main
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny, model)
+    settings = ["data.longest_side=60", "data.prompt_order=image_first"]
+    config = load(GrpoConfig, None, ["model.path=x", "data.train=d", *settings]).model_dump(
+        mode="json"
+    )
+    (model / "README.md").write_text(model_card(config, 1, tmp_path / "none", name="model"))
+    words = [str(library / "sub"), "--model", str(model), "-o", str(tmp_path / "out")]
+    with ReadingServer(by_width) as server:
+        assert main([*words, "--base-url", server.url, "--served-name", "nice"]) == 0
+    ((size, body, _),) = server.asked
+    assert size == (24, 60) and body["order"] == ["image_url", "text"] and body["model"] == "nice"
+    assert "as in its training" in capsys.readouterr().err
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A local S3; gives its file system, with an empty bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    fsspec.filesystem("s3").clear_instance_cache()
+    fs = fsspec.filesystem("s3")
+    fs.mkdir("bucket")
+    yield fs
+    fsspec.filesystem("s3").clear_instance_cache()
+    server.stop()
+
+
+def test_documents_and_texts_may_be_remote(read, library, bucket, capsys):
+    pytest.importorskip("s3fs", reason="remote paths are an extra")
+    bucket.put(str(library), "bucket/scans", recursive=True)
+    with ReadingServer(by_width) as server:
+        code, said = read(server, "s3://bucket/scans/sub", "s3://bucket/texts")
+        assert code == 0, said
+        assert read(server, "s3://bucket/scans", "s3://bucket/all")[0] == 0
+        assert read(server, "s3://bucket/scans", "s3://bucket/all")[0] == 0
+    assert len(server.asked) == 1 + 4
+    assert bucket.cat_file("bucket/texts/two.md") == b"<!-- page 1 -->\n\npage 40\n"
+    assert bucket.exists("bucket/all/sub/two.md") and bucket.exists("bucket/all/bad_pages.jsonl")
 
 
 def test_two_pdfs_of_one_name_are_refused(read, library, tmp_path):
