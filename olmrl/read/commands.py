@@ -19,6 +19,7 @@ from olmrl.read.backend import Backend, HowToRead, Item, read_items
 from olmrl.read.book import BAD_PAGES, Book
 from olmrl.read.documents import Document, find_documents
 from olmrl.read.opening import make_job, opened
+from olmrl.read.output import sound
 from olmrl.read.settling import settle
 from olmrl.read.tally import Speed
 
@@ -97,7 +98,7 @@ class _StandIn:
 
     def _text_layer(self, source: PageSource) -> str | None:
         try:
-            return str(self._pdfs.call("page_text", source.pdf_path, source.page_number))
+            return sound(self._pdfs.call("page_text", source.pdf_path, source.page_number))
         except BadPage:
             return None  # drawn, but its text layer is damaged: a page without text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -38,6 +39,8 @@ def find_documents(places: Sequence[str]) -> list[Document]:
 
 
 def _in_place(place: str) -> Iterator[Document]:
+    if not storage.is_remote(place):  # whoever reads the texts later may stand in another folder
+        place = os.path.abspath(place.removeprefix("file://"))
     fs, inner = storage.filesystem(place)
     if fs.isfile(inner):
         yield Document(_named(PurePosixPath(place).name), place)

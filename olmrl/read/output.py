@@ -48,6 +48,11 @@ class PageText:
         return (self.response.natural_text if self.response else None) or ""
 
 
+def sound(text: str) -> str:
+    """The text without halves of characters, which JSON can hold and a file cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def markdown(pages: Sequence[PageText]) -> str:
     """Pages one after the other, each below a comment with its number."""
     parts = []

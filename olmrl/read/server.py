@@ -6,9 +6,10 @@ import base64
 import io
 import os
 import queue
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from olmrl.mix.api import Api, ApiError
 from olmrl.mix.pdf_child import Call, PdfPool, outcome_of
 from olmrl.mix.run import in_order
 from olmrl.read.backend import Item, Usage
+from olmrl.read.output import sound
 from olmrl.rollout.requests import GenerationFailure
 from olmrl.types import SamplingSpec
 
@@ -73,10 +75,14 @@ class ServerBackend:
         self._api = api
         self._spec = spec
         self._prompt = load_prompt(spec.prompt)
+        self._closed = False
         self._done: queue.SimpleQueue[ServerAnswer | GenerationFailure | BaseException] = (
             queue.SimpleQueue()
         )
-        self._threads = ThreadPoolExecutor(spec.concurrency)
+        self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        for _ in range(spec.concurrency):
+            # Daemons, unlike those of an executor: Ctrl-C need not wait for a slow server.
+            threading.Thread(target=self._work, daemon=True).start()
         self._children = min(_MOST_CHILDREN, os.cpu_count() or 1)
         self._pdfs = PdfPool(self._children)
 
@@ -84,7 +90,7 @@ class ServerBackend:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
         self._pdfs.close()
 
     def count(self, paths: Sequence[str]) -> Iterator[int | BadPage]:
@@ -118,7 +124,7 @@ class ServerBackend:
         self, group_id: str, page: bytes, sampling: SamplingSpec, seeds: tuple[int, ...]
     ) -> None:
         """Send a page."""
-        self._threads.submit(self._ask, group_id, page, sampling, seeds[0])
+        self._waiting.put(partial(self._ask, group_id, page, sampling, seeds[0]))
 
     def poll(self, timeout_s: float) -> list[ServerAnswer | GenerationFailure]:
         """What has come back; waits up to `timeout_s` for the first.
@@ -136,6 +142,13 @@ class ServerBackend:
                 item = self._done.get_nowait()
         except queue.Empty:
             return found
+
+    def _work(self) -> None:
+        while True:
+            ask = self._waiting.get()
+            if self._closed:
+                return
+            ask()
 
     def _ask(self, group_id: str, page: bytes, sampling: SamplingSpec, seed: int) -> None:
         """Runs in a thread; leaves the outcome in the queue, whatever it is."""
@@ -181,4 +194,4 @@ class ServerBackend:
         asked, said = (int(usage.get(f"{k}_tokens") or 0) for k in ("prompt", "completion"))
         if asked + said > self._spec.max_total_tokens:
             reason = "length"
-        return ServerAnswer(group_id, str(text), str(reason), asked, said)
+        return ServerAnswer(group_id, sound(str(text)), str(reason), asked, said)

@@ -11,7 +11,7 @@ from olmrl.markup.front_matter import PageResponse
 from olmrl.read.backend import Usage
 from olmrl.read.book import Book
 from olmrl.read.documents import Document, find_documents
-from olmrl.read.output import PageText, dolma, markdown, plain, plain_text
+from olmrl.read.output import PageText, dolma, markdown, plain, plain_text, sound
 from olmrl.read.settling import as_it_lies, settle
 from olmrl.read.tally import Speed
 
@@ -65,6 +65,11 @@ def test_plain_text_has_no_marks(text, expected):
     assert plain(text) == expected
 
 
+def test_halves_of_characters_do_not_reach_a_file():
+    assert sound("a\ud83d\ude00b") == "a\U0001f600b"
+    assert sound("a\ud83db").encode() == "a\ufffdb".encode()
+
+
 def test_plain_pages_are_parted_by_form_feeds():
     assert plain_text(PAGES).split("\f") == ["one\n", "\n", "\n", "four\n"]
 
@@ -112,6 +117,14 @@ def test_cost_follows_from_speed_and_price():
     assert "$2.78 per 1,000 pages at $20 per hour" in speed.described(20.0)
     assert "$" not in speed.described(None)
     assert Speed(0, 0, 0.0).usd_per_1000_pages(20.0) is None
+
+
+def test_a_local_path_is_the_same_from_everywhere(tmp_path, monkeypatch):
+    (tmp_path / "a.pdf").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    expected = [Document("a", str(tmp_path / "a.pdf"))]
+    for place in ("a.pdf", ".", f"file://{tmp_path}/a.pdf"):
+        assert find_documents([place]) == expected
 
 
 def test_documents_are_named_by_their_place(tmp_path):

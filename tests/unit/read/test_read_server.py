@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import fsspec
@@ -230,6 +231,23 @@ def test_two_pdfs_of_one_name_are_refused(read, library, tmp_path):
         read(server, library / "one.pdf", tmp_path / "out")
         code, said = read(server, tmp_path / "other" / "one.pdf", tmp_path / "out")
     assert code == 2 and "choose another output folder" in said
+
+
+def test_ctrl_c_ends_at_once_and_says_how_to_go_on(library, tmp_path):
+    victim, answered = [], threading.Event()
+
+    def interrupt(number):
+        victim[0].send_signal(signal.SIGINT)
+        answered.wait(120)  # a server that never answers
+
+    with ReadingServer(by_width, before=interrupt) as server:
+        command = [sys.executable, "-m", "olmrl.read", str(library / "sub"), "--model", "reader"]
+        command += ["--base-url", server.url, "-o", str(tmp_path / "out")]
+        victim.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+        _, said = victim[0].communicate(timeout=100)
+        answered.set()
+    assert victim[0].returncode == 130
+    assert said.splitlines()[-1] == "olmrl.read: stopped; the same command goes on from here"
 
 
 @pytest.mark.parametrize("kill_at", [1, 4])
