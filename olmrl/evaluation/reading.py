@@ -75,7 +75,7 @@ class ReadingSpec:
         return SamplingSpec(temperature or 1.0, self.top_p, self.max_tokens, greedy=greedy)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which frozen generics cannot have (Python 3.11)
 class Reading(Generic[Said]):
     """The outcome of reading a page."""
 

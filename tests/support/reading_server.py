@@ -1,4 +1,4 @@
-"""A local OpenAI-compatible server that answers pages by a script."""
+"""A local OpenAI-compatible server that answers pages by a script, and PDFs to send it."""
 
 import base64
 import io
@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from PIL import Image
+from reportlab.pdfgen.canvas import Canvas
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: {upright}\nrotation_correction: {turn}\n"
@@ -88,3 +89,17 @@ class ReadingServer:
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
+
+
+def write_pages(path, widths):
+    """A PDF with a page of each width and of height 100 pt, so that its image tells which it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    canvas = Canvas(buffer)
+    for width in widths:
+        canvas.setPageSize((width, 100))
+        canvas.drawString(2, 50, f"layer {width}")
+        canvas.showPage()
+    canvas.save()
+    path.write_bytes(buffer.getvalue())
+    return path

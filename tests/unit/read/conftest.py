@@ -1,23 +1,7 @@
 """Fixtures of the reading tests."""
 
-import io
-
 import pytest
-from reportlab.pdfgen.canvas import Canvas
-
-
-def write_pages(path, widths):
-    """A PDF with a page of each width and of height 100 pt, so that its image tells which it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    canvas = Canvas(buffer)
-    for width in widths:
-        canvas.setPageSize((width, 100))
-        canvas.drawString(2, 50, f"layer {width}")
-        canvas.showPage()
-    canvas.save()
-    path.write_bytes(buffer.getvalue())
-    return path
+from reading_server import write_pages
 
 
 @pytest.fixture

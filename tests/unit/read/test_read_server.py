@@ -11,8 +11,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from conftest import write_pages
-from reading_server import ReadingServer, whole
+from reading_server import ReadingServer, whole, write_pages
 
 from olmrl.data.prompts import load_prompt
 from olmrl.export.card import model_card
