@@ -1,4 +1,4 @@
-"""The only table of accelerators' data-sheet figures, and the collective backend for a device.
+"""The only table of accelerators' data-sheet figures; drivers, and backends for a device.
 
 Figures are peaks, which nothing reaches: a plan that uses one states the share it expects, and
 measurements are compared with it.
@@ -37,6 +37,11 @@ GPUS = {
 }
 
 
+CUDA_DRIVERS = {11: 450, 12: 525, 13: 580}
+"""Oldest branch of NVIDIA's driver for Linux that runs programs built for a CUDA major version
+(release notes of the CUDA toolkit, minor version compatibility)."""
+
+
 def collective_backend(on_gpu: bool) -> str:
     """The learner's torch.distributed backends.
 
@@ -49,12 +54,3 @@ def find_gpu(name: str) -> Gpu | None:
     """The table's entry for a device name such as `NVIDIA H100 80GB HBM3`, or None."""
     matches = [key for key in GPUS if re.search(rf"\b{key}\b", name)]
     return GPUS[max(matches, key=len)] if matches else None
-
-
-_LEAST_DRIVERS = {12: "525.60.13", 13: "580.65.06"}
-"""Oldest Linux driver that runs programs of a major CUDA version (CUDA toolkit release notes)."""
-
-
-def least_driver(cuda: str) -> str | None:
-    """The oldest NVIDIA driver for a CUDA version such as `13.0`; None: not known."""
-    return _LEAST_DRIVERS.get(int(cuda.split(".")[0]))

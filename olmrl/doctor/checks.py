@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from packaging.requirements import Requirement
-from packaging.version import Version
 
 from olmrl.doctor.facts import KEYS, Facts, GpuFact
-from olmrl.hardware import GIB, find_gpu, least_driver
+from olmrl.hardware import CUDA_DRIVERS, GIB, find_gpu
 
 _LEAST_SHARED = 2 * GIB
 """Below it, Ray's object store cannot hold a step's pages of a small run."""
@@ -147,11 +146,11 @@ def _gpu_troubles(facts: Facts, kinds: str) -> Iterator[Line]:
         yield Line(Level.OK, "GPU", kinds)
     if any(gpu.mig for gpu in facts.gpus):
         yield Line(
-            Level.NOTE,
+            Level.FAIL,
             "MIG",
-            "GPUs are cut into slices: a process sees one, and several cannot work together",
-            "train with one colocated rank (learner.workers=1, rollout.colocate=true), or have MIG "
-            "switched off",
+            "GPUs are cut into slices, which cannot exchange weights and gradients with others",
+            "switch MIG off (nvidia-smi -mig 0), or start Ray with whole GPUs only "
+            "(CUDA_VISIBLE_DEVICES)",
         )
     busy = [number for number, gpu in enumerate(facts.gpus) if gpu.used_mib > _BUSY_MIB]
     if busy:
@@ -176,8 +175,8 @@ def _driver(facts: Facts) -> Iterator[Line]:
             "install olmrl[gpu] in a fresh environment: it brings torch for CUDA",
         )
         return
-    least = least_driver(facts.torch_cuda)
-    if least is not None and Version(driver) < Version(least):
+    least = CUDA_DRIVERS.get(int(facts.torch_cuda.split(".")[0]), 0)
+    if int(driver.split(".")[0]) < least:
         yield Line(
             Level.FAIL,
             "driver",
