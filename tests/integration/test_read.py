@@ -29,7 +29,7 @@ def read(tiny_model, tmp_path, monkeypatch):
     """Run the command on this process's job of the shared Ray head."""
     monkeypatch.setattr("olmrl.cluster.connect.start_ray", lambda engines, gpus: (1, 0))
     words = ["--model", str(tiny_model), "--engine", "hf", "--dtype", "float32", "--no-ladder"]
-    words += ["--longest-side", "84", "--max-tokens", "12", "--max-model-len", "512"]
+    words += ["--longest-side", "84", "--max-tokens", "12", "--max-model-len", "1024"]
     words += ["--fallback", "answer", "--format", "markdown,dolma"]
     return lambda out, *places: main([*map(str, places), "-o", str(tmp_path / out), *words])
 
