@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from olmrl import __version__
 
 COMMANDS = {
+    "init": "write a first configuration for your pages, model and hardware",
     "grpo": "train on unit-test rewards",
     "sft": "train on pairs of page and markdown",
+    "read": "read PDFs to markdown, Dolma or text, with a run, a model or a server",
     "bench": "score markdown by unit tests, compare candidates, transcribe pages",
     "mix": "build data sets of page pairs",
     "synth": "make pages and unit tests of known truth, and a tiny model",
     "checkpoint": "turn a run into a model to serve: export, average, 8 bit, parity",
     "data": "look at what a page becomes on its way into the model",
-    "config": "convert a public olmocr training configuration",
+    "doctor": "check this machine and its installation",
+    "config": "explain a key, print the schema, convert an olmocr configuration",
     "report": "write a run's HTML report, or compare runs",
     "quickstart": "pages, a tiny model, SFT and GRPO on two CPU cores",
 }

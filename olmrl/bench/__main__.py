@@ -2,7 +2,7 @@
 
 %(prog)s score FOLDER --candidate NAME [--json FILE] [--html FILE]
 %(prog)s compare FOLDER --candidate NAME --against OTHER
-%(prog)s run FOLDER --model PATH [--candidate NAME] [--ladder] [--rotate]
+%(prog)s run FOLDER --model RUN_OR_MODEL [--candidate NAME] [--ladder] [--rotate]
 %(prog)s import-omni DATASET FOLDER
 """
 
@@ -12,7 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from olmrl.errors import sentence
+from olmrl.errors import RunStopped, sentence
+from olmrl.read.options import add_reading_arguments
 from olmrl.run.quiet import quiet_libraries
 
 
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m olmrl.bench"
             return _import_omni(options)
         _check(options)
         return _run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RunStopped) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
 
@@ -71,25 +72,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     versus = commands.add_parser("compare", help="compare two candidates")
     versus.add_argument("--against", required=True, help="the other candidate's folder name")
     versus.add_argument("--permutations", type=int, default=10_000)
-    made = commands.add_parser("run", help="transcribe with vLLM, then score")
+    made = commands.add_parser("run", help="transcribe as `olmrl read` does, then score")
     made.add_argument("--html", type=Path, help="write a report with page images")
     made.add_argument("--max-pages", type=int, default=100, help="limit on failed pages shown")
-    made.add_argument("--model", required=True, help="Hugging Face name or folder")
-    made.add_argument("--prompt", default="olmrl-v1", help="olmrl-v1, olmocr-v4 or file:PATH")
-    made.add_argument("--longest-side", type=int, default=1288, help="pixels")
-    made.add_argument("--max-tokens", type=int, default=8000, help="limit per transcription")
-    made.add_argument("--max-model-len", type=int, default=16384)
     made.add_argument("--repeats", type=int, default=1, help="transcriptions per page")
-    made.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
-    made.add_argument("--ladder", action="store_true", help="retry at rising temperatures")
-    made.add_argument("--rotate", action="store_true", help="re-read rotated pages upright")
-    made.add_argument("--workers", type=int, default=1, help="engines")
-    made.add_argument("--engine", choices=("vllm", "hf"), default="vllm")
-    made.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    made.add_argument(
-        "--gpus", type=int, default=None, help="per engine; default: 1 if there is any"
-    )
-    made.add_argument("--kv-cache-gb", type=float, default=1.0, help="per engine, on CPU")
+    add_reading_arguments(made, whole=False)
     omni = commands.add_parser("import-omni", help="make a bench folder of Omni Parse Bench")
     omni.add_argument("dataset", type=Path, help="its data set: pages/, gold/")
     omni.add_argument("folder", type=Path, help="the bench folder to make")

@@ -1,57 +1,91 @@
-"""What `python -m olmrl.bench run` does before it scores: transcribe a bench folder's pages."""
+"""What `python -m olmrl.bench run` does before it scores: read a bench folder's pages."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
-from rich.console import Console
-from rich.progress import Progress
+from olmrl import storage
+from olmrl.data.page import PageSource, scan_bench
+from olmrl.data.render import BadPage
+from olmrl.evaluation.reading import whole_answer
+from olmrl.markup import front_matter
+from olmrl.mix.progress import ProgressDisplay
+from olmrl.read.backend import Item, Outcome, read_items
+from olmrl.read.opening import make_job, opened
 
-from olmrl.cluster.connect import start_ray
-from olmrl.config.schema import RolloutConfig, SamplingConfig
-from olmrl.data.encode import EncoderSpec
-from olmrl.data.page import scan_bench
-from olmrl.evaluation.transcribe import LADDER, TranscribeSettings, transcribe
+
+@dataclass
+class Transcribed:
+    """What became of the pages."""
+
+    written: int = 0
+    invalid: list[str] = field(default_factory=list)
+    """Pages without a whole answer; the text of their last attempt is written."""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """(page id, reason): nothing was written."""
 
 
 def transcribe_folder(options: argparse.Namespace) -> None:
-    """Transcribe the pages with the training engines, into the candidate's folder."""
-    console = Console()
+    """Read the pages into the candidate's folder; those whose file is there are not read again."""
     options.candidate = options.candidate or Path(options.model.rstrip("/")).name
     sources = scan_bench(str(options.folder), options.files or None)
-    temperatures = LADDER if options.ladder else (options.temperature,)
-    gpus = start_ray(options.workers, options.gpus)
-    rollout = RolloutConfig(
-        engine=options.engine,
-        workers=options.workers,
-        dtype=options.dtype,
-        max_model_len=options.max_model_len,
-        tensor_parallel_size=max(1, gpus),
-        enforce_eager=gpus == 0,
-        kv_cache_gb=None if gpus else options.kv_cache_gb,
-        sampling=SamplingConfig(max_tokens=options.max_tokens),
+    wanted = missing_pages(sources, str(options.folder / options.candidate), options.repeats)
+    show = ProgressDisplay("read", len(wanted))
+    done = Transcribed()
+    try:
+        if wanted:
+            job = make_job(options, show.say)
+            show.say(job.described())
+            items = [Item(name, source) for name, (source, _) in wanted.items()]
+            with opened(job, options) as backend:
+                for outcome in read_items(backend, items, job.how):
+                    write_outcomes([outcome], wanted, done)
+                    show.show({"done": done.written, "failed": len(done.failed)}, {})
+    finally:
+        show.close()
+    show.say(
+        f"{done.written} pages transcribed, "
+        f"{len(sources) * options.repeats - len(wanted)} already there, "
+        f"{len(done.invalid)} without a valid answer, {len(done.failed)} failed"
     )
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("pages", total=len(sources) * options.repeats)
-        outcome = transcribe(
-            EncoderSpec(options.model, options.prompt),
-            rollout,
-            sources,
-            str(options.folder / options.candidate),
-            TranscribeSettings(
-                longest_side=options.longest_side,
-                temperatures=temperatures,
-                correct_rotation=options.rotate,
-                repeats=options.repeats,
-                seed=options.seed,
-            ),
-            use_gpu=gpus > 0,
-            on_page=lambda done: progress.update(bar, completed=done.written + done.kept),
-        )
-    console.print(
-        f"{outcome.written} pages transcribed, {outcome.kept} already there, "
-        f"{len(outcome.invalid)} without a valid answer, {len(outcome.failed)} failed"
-    )
-    for page_id, reason in outcome.failed[:10]:
-        console.print(f"failed: {page_id}: {reason}", markup=False, highlight=False)
+    for page_id, reason in done.failed[:10]:
+        show.say(f"failed: {page_id}: {reason}")
+
+
+def missing_pages(
+    sources: Iterable[PageSource], out: str, repeats: int
+) -> dict[str, tuple[PageSource, str]]:
+    """Source and file of the transcriptions that are not there yet, by name."""
+    every = {
+        f"{source.page_id}#{repeat}": (source, target_path(out, source, repeat))
+        for source in sources
+        for repeat in range(1, repeats + 1)
+    }
+    return {name: found for name, found in every.items() if not storage.exists(found[1])}
+
+
+def write_outcomes(
+    outcomes: Iterable[Outcome], wanted: Mapping[str, tuple[PageSource, str]], done: Transcribed
+) -> None:
+    """Write what was read, each page to its file, and count."""
+    for name, outcome in outcomes:
+        source, target = wanted[name]
+        if isinstance(outcome, BadPage):
+            done.failed.append((source.page_id, str(outcome)))
+        elif outcome.completion is None:
+            done.failed.append((source.page_id, outcome.failure))
+        else:
+            if whole_answer(outcome.completion) is None:
+                done.invalid.append(source.page_id)
+            storage.write_text(target, front_matter.strip(outcome.completion.text))
+            done.written += 1
+
+
+def target_path(out: str, source: PageSource, repeat: int) -> str:
+    """Path of a transcription: `OUT/<sub>/<name>_pg{P}_repeat{R}.md`."""
+    pdf = PurePosixPath(source.page_id.rpartition("::")[0])
+    name = f"{pdf.stem}_pg{source.page_number}_repeat{repeat}.md"
+    return storage.join(out, *pdf.parent.parts, name)

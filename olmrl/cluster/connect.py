@@ -157,22 +157,27 @@ def beside_driver() -> dict[str, Any]:
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
-def start_ray(engines: int, gpus_per_engine: int | None) -> int:
+def start_ray(engines: int | None, gpus_per_engine: int | None) -> tuple[int, int]:
     """Start or join Ray for a command that only needs engines.
 
+    Args:
+        engines: how many; None: one for each share of the cluster's GPUs, or one without GPUs.
+        gpus_per_engine: None: one if the cluster has any.
+
     Returns:
-        GPUs per engine: as requested, or 1 if the cluster has any.
+        Engines, and GPUs of each.
 
     Raises:
-        PlanError: fewer GPUs than requested, or one that cannot be used.
+        PlanError: fewer CPUs or GPUs than requested, or one that cannot be used.
     """
-    role = Role(ENGINE, engines, 1.0, float(gpus_per_engine or 0))
+    role = Role(ENGINE, engines or 1, 1.0, float(gpus_per_engine or 0))
     resources = connect(None, None, Plan((role,), None), dashboard=False)
     gpus = gpus_per_engine
     if gpus is None:
-        gpus = 1 if resources.gpus >= engines else 0
-    check_gpus(Plan((replace(role, gpus=float(gpus)),), None))
-    return gpus
+        gpus = 1 if resources.gpus >= (engines or 1) else 0
+    count = engines or max(1, int(resources.gpus // gpus) if gpus else 1)
+    check_gpus(Plan((replace(role, count=count, gpus=float(gpus)),), None))
+    return count, gpus
 
 
 def worker_environment() -> dict[str, str]:

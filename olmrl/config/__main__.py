@@ -1,4 +1,4 @@
-"""Convert a public olmocr training YAML for olmrl."""
+"""Look up what a configuration takes, or convert one of olmocr."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 
 from olmrl import storage
 from olmrl.config.convert import Conversion, convert
+from olmrl.config.explain import SCHEMAS, explain, json_schema
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
 from olmrl.errors import sentence
@@ -24,9 +25,16 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config"
     converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
     converting.add_argument("file", help="olmocr training configuration")
     converting.add_argument("-o", "--output", help="file to write; default: standard output")
+    converting.set_defaults(run=lambda given: _convert(given.file, given.output))
+    schema = commands.add_parser("schema", help="JSON schema, with which editors check YAML")
+    schema.add_argument("command", choices=list(SCHEMAS))
+    schema.set_defaults(run=lambda given: print(json_schema(given.command)))
+    explaining = commands.add_parser("explain", help="type, default and users of a key")
+    explaining.add_argument("key", help="such as learner.optimizer.lr; a section lists its keys")
+    explaining.set_defaults(run=lambda given: print(explain(given.key)))
     arguments = parser.parse_args(argv)
     try:
-        _convert(arguments.file, arguments.output)
+        arguments.run(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 1

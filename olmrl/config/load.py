@@ -160,10 +160,10 @@ def _is_text(schema: type[BaseModel], key: str, raw: str) -> bool:
     *parents, last = key.split(".")
     current: Any = schema
     for name in parents:
-        field = current.model_fields.get(name) if _is_model(current) else None
-        found = [] if field is None else [t for t in _types_in(field.annotation) if _is_model(t)]
+        field = current.model_fields.get(name) if is_model(current) else None
+        found = [] if field is None else [t for t in types_in(field.annotation) if is_model(t)]
         current = found[0] if found else None
-    field = current.model_fields.get(last) if _is_model(current) else None
+    field = current.model_fields.get(last) if is_model(current) else None
     return field is not None and _is_text_type(field.annotation)
 
 
@@ -218,21 +218,23 @@ def _keys_at(schema: type[BaseModel], location: Sequence[str]) -> list[str]:
     for part in location:
         if part.isdigit():
             continue
-        field = current.model_fields.get(part) if _is_model(current) else None
+        field = current.model_fields.get(part) if is_model(current) else None
         if field is None:
             continue
-        current = next((t for t in _types_in(field.annotation) if _is_model(t)), None)
-    return list(current.model_fields) if _is_model(current) else []
+        current = next((t for t in types_in(field.annotation) if is_model(t)), None)
+    return list(current.model_fields) if is_model(current) else []
 
 
-def _types_in(annotation: Any) -> list[Any]:
+def types_in(annotation: Any) -> list[Any]:
+    """All types in an annotation: of unions, lists and tuples those within."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType, tuple, list, typing.Annotated):
-        return [t for arg in typing.get_args(annotation) for t in _types_in(arg)]
+        return [t for arg in typing.get_args(annotation) for t in types_in(arg)]
     return [annotation]
 
 
-def _is_model(candidate: Any) -> bool:
+def is_model(candidate: Any) -> bool:
+    """Whether a type is a section of a configuration."""
     return isinstance(candidate, type) and issubclass(candidate, BaseModel)
 
 

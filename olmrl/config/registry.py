@@ -29,13 +29,18 @@ class Registry:
     reserved: tuple[str, ...] = ()
     """Allowed names that stand for no part of their own, such as `auto`."""
 
+    @property
+    def names(self) -> list[str]:
+        """Every name that is allowed, import paths aside."""
+        return [*self.reserved, *self.paths]
+
     def check(self, name: object) -> str:
         """Return the name if it is registered, reserved or an import path; imports nothing.
 
         Raises:
             ValueError: it is none of these; the message has the nearest name and all names.
         """
-        known = (*self.reserved, *self.paths)
+        known = self.names
         if isinstance(name, str) and (name in known or _IMPORT_PATH.fullmatch(name)):
             return name
         near = suggestion(str(name), known)

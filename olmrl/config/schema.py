@@ -13,7 +13,14 @@ import os
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from olmrl.config.registered import LOSSES, REWARDS, STEPS, TRANSPORTS
 
@@ -30,9 +37,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Resources = dict[str, NonNegative]
 Dtype = Literal["bfloat16", "float32"]
 RewardScaling = Literal["group", "batch", "none", "per_reward"]
-RewardName = Annotated[str, AfterValidator(REWARDS.check)]
-LossName = Annotated[str, AfterValidator(LOSSES.check)]
-TransportName = Annotated[str, AfterValidator(TRANSPORTS.check)]
+RewardName = Annotated[str, AfterValidator(REWARDS.check), Field(examples=REWARDS.names)]
+LossName = Annotated[str, AfterValidator(LOSSES.check), Field(examples=LOSSES.names)]
+TransportName = Annotated[str, AfterValidator(TRANSPORTS.check), Field(examples=TRANSPORTS.names)]
 
 
 def _known_step(step: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +47,14 @@ def _known_step(step: dict[str, Any]) -> dict[str, Any]:
     return step
 
 
-StepConfig = Annotated[dict[str, Any], AfterValidator(_known_step)]
+_STEP_SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "examples": STEPS.names}},
+    "required": ["name"],
+}
+StepConfig = Annotated[
+    dict[str, Any], AfterValidator(_known_step), WithJsonSchema(_STEP_SCHEMA)  # for editors
+]
 """`{name: ..., parameter: value}`; the step itself checks its parameters."""
 
 

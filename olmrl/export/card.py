@@ -79,6 +79,20 @@ def model_card(
     )
 
 
+def card_config(card: str) -> dict[str, Any] | None:
+    """The configuration in a card that `model_card` wrote; None for any other text."""
+    _, found, rest = card.partition("\n## Configuration\n\n```yaml\n")
+    text, end, _ = rest.partition("```")
+    value = yaml.safe_load(text) if found and end else None
+    return value if isinstance(value, dict) and "model" in value else None
+
+
+def card_step(card: str) -> int | None:
+    """The step in a card that `model_card` wrote; None for any other text."""
+    found = re.search(r"trained with olmrl \((?:GRPO|SFT)\), step (\d+)\.", card)
+    return int(found[1]) if found else None
+
+
 def _numbers(path: str | os.PathLike[str], step: int) -> list[tuple[str, str, str]]:
     if not Path(path).exists():
         return []

@@ -12,7 +12,6 @@ import io
 import random
 from dataclasses import dataclass
 
-import img2pdf
 import numpy as np
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_raw
@@ -193,6 +192,8 @@ def image_to_pdf(name: str, data: bytes) -> bytes:
     Raises:
         BadPage: not an image, too many pixels, or several frames.
     """
+    import img2pdf  # noqa: PLC0415  (optional extra, which reading a PDF does not need)
+
     with untrusted(name, 1, "not a readable image"):
         with Image.open(io.BytesIO(data)) as image:
             frames = getattr(image, "n_frames", 1)

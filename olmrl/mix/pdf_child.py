@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from olmrl.data.bad_page import BadPage
 from olmrl.data.fence import FencedPool, Function
 
-_MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter", "olmrl.mix.hub_work")
+_MODULES = ("olmrl.mix.pdf", "olmrl.mix.pdf_filter", "olmrl.mix.hub_work", "olmrl.data.render")
 
 
 class Call(NamedTuple):

@@ -44,7 +44,8 @@ class ProgressDisplay:
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
-        self.bar.console.print(f"{self.title}: {text}", highlight=False, markup=False)
+        line = f"{self.title}: {text}"  # unbroken, so that a path in it can be copied
+        self.bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Stop the bar."""

@@ -165,6 +165,15 @@ def chat_template(model_path: str) -> str | None:
     return str(legacy["chat_template"]) if legacy is not None else None
 
 
+def readme(model_path: str) -> str:
+    """A model's card; empty if it has none."""
+    path = _file(model_path, "README.md")
+    if path is None:
+        return ""
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read()
+
+
 def _read(model_path: str, name: str) -> Any:
     path = _file(model_path, name)
     if path is None:

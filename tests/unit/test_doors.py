@@ -32,6 +32,16 @@ ANSWERS = {
         [*SFT, "data.train=[{root: /nowhere}]"],
         [*CLUSTER, *SFT],
     ],
+    "init": [
+        ["--help"],
+        ["/tmp/never-written", "--data", "/nowhere", "--model", "qwen3_vl", "--hardware", "cpu"],
+    ],
+    "read": [
+        ["--help"],
+        ["/nowhere.pdf", "--model", "m", "-o", "out"],
+        ["configs", "--model", "/nowhere", "-o", "out"],
+        ["configs", "--model", "m", "-o", "out", "--format", "html"],
+    ],
     "bench": [
         *([verb, "--help"] for verb in ("score", "compare", "run")),
         ["score", "/nowhere", "--candidate", "a"],
@@ -48,7 +58,13 @@ ANSWERS = {
         ["fp8", "/nowhere", "out"],
     ],
     "data": [["show", "--help"], ["show", *SFT, "data.trian=x"]],
-    "config": [["convert", "--help"], ["convert", "/nowhere.yaml"]],
+    "doctor": [["--help"], []],
+    "config": [
+        *([verb, "--help"] for verb in ("convert", "schema", "explain")),
+        ["convert", "/nowhere.yaml"],
+        ["schema", "grpo"],
+        ["explain", "run.sed"],
+    ],
     "report": [["/nowhere"]],
     "quickstart": [],
 }
@@ -114,6 +130,8 @@ def test_the_script_lists_its_commands_and_knows_the_nearest(capsys):
         (["grpo", "--replay", "no", "--step", "1"], 1, "no: not a run directory"),
         (["sft", *SFT, "data.train=[{root: no}]"], 2, "data.train[0].root: no: no such folder"),
         (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
+        (["read", "no.pdf", "--model", "m", "-o", "out"], 2, "no.pdf: no such file or folder"),
+        (["read", ".", "--model", "./no", "-o", "out"], 2, "--model ./no: no such folder"),
         (["report", "no"], 2, "not a run directory"),
         (["checkpoint", "hf", "no", "out"], 2, "no: not a run directory"),
         (["mix", "rendr"], 2, "did you mean 'render'?"),

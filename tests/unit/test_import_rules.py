@@ -42,6 +42,11 @@ ALLOWED = {
     "grpo": GROUND
     | {"config", "models", "data", "rewards", "weight_sync", "rollout", "learner", "checkpoint"}
     | {"export", "cluster", "run", "report", "evaluation"},
+    "read": GROUND
+    | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
+    | {"export", "cluster", "evaluation"},
+    "init": GROUND | {"config", "data", "models", "cluster", "doctor", "read"},
+    "doctor": GROUND | {"rollout"},
     "quickstart": set(),
 }
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]

@@ -1,4 +1,4 @@
-"""What README.md and CONTRIBUTING.md tell people to type, and where they send them."""
+"""What documents for users tell people to type, and where they send them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, load
 
 ROOT = Path(__file__).parents[2]
-TEXTS = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+FILES = ("README.md", "CONTRIBUTING.md", "docs/commands.md")
+TEXTS = {name: (ROOT / name).read_text("utf-8") for name in FILES}
 STANDS_FOR = {"N": "1", "I": "1"}
 """Numbers by their placeholder; other placeholders may stay, they are read as paths or names."""
 SCHEMAS = {
@@ -44,9 +45,9 @@ def arguments(line: str) -> tuple[str, list[str]] | None:
     """Command of olmrl and its arguments, where a line has one."""
     found = re.search(r"(?:^|\s)(?:python -m olmrl\.|olmrl )(\w+)(?=\s|$)(.*)", line)
     found = found or re.match(r"(bench|checkpoint|config|data|mix|report|synth) (.+)", line)
-    if found is None:
+    if found is None or found[1] == "COMMAND":
         return None
-    words = shlex.split(found[2], comments=True)
+    words = shlex.split(found[2].split(" > ")[0], comments=True)
     return found[1], [STANDS_FOR.get(word, word) for word in words]
 
 

@@ -19,12 +19,12 @@ SHELLS = {
     "data.streams",
     "evaluation.heldout",
     "evaluation.judging",
-    "evaluation.transcribe",
     "grpo.driver",
     "grpo.training",
     "grpo.waiting",
     "grpo.worker",
     "mix.ray_map",
+    "read.engines",
     "rewards.pool",
     "rewards.worker",
     "rollout.gauges",
@@ -47,9 +47,9 @@ SHELLS = {
 """Modules that import Ray: actors, their handles, and what feeds them."""
 
 ABOVE = {
-    "bench.engine_commands",
     "data.page_sets",
     "grpo.page_feed",
+    "read.rendering",
     "run.session",
     "sft.training",
     "weight_sync.gpu_transports",

@@ -1,0 +1,87 @@
+"""Read whole PDFs, with a model that was trained here or any other.
+
+%(prog)s PDF_OR_FOLDER... --model RUN_OR_MODEL -o OUT
+%(prog)s PDF_OR_FOLDER... --model NAME --base-url http://host:8000/v1 -o OUT
+
+Files and folders may be local or remote (s3://...). A call that was stopped goes on page by page
+when it is given again. OUT gets a file per document, bad_pages.jsonl and summary.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from olmrl import storage
+from olmrl.errors import RunStopped
+from olmrl.read.options import add_reading_arguments
+from olmrl.run.quiet import quiet_libraries
+
+FORMATS = ("markdown", "dolma", "text")
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.read") -> int:
+    """Command line entry; exit code 1: pages failed, 2: the request was wrong."""
+    options = _parser(prog).parse_intermixed_args(argv)
+    quiet_libraries()
+    try:
+        _check(options)
+        # Deferred: everything that reads takes seconds of CPU to load.
+        from olmrl.read.commands import run
+
+        return run(options)
+    except (ValueError, OSError, RunStopped) as error:
+        print(f"olmrl.read: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("olmrl.read: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What can be judged without loading anything."""
+    for place in options.pdfs:
+        if not storage.is_remote(place) and not os.path.exists(place):
+            raise ValueError(f"{place}: no such file or folder")
+    if options.model.startswith(("/", ".", "~")) and not os.path.isdir(options.model):
+        raise ValueError(f"--model {options.model}: no such folder")
+    if options.price_per_hour is not None and options.price_per_hour < 0:
+        raise ValueError(f"--price-per-hour is {options.price_per_hour:g}, must be >= 0")
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    """An argparse type: some of `FORMATS`, with commas between them."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    if not set(names) <= set(FORMATS):
+        raise argparse.ArgumentTypeError(f"{text!r} must be some of {', '.join(FORMATS)}")
+    return names
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("pdfs", nargs="+", metavar="PDF_OR_FOLDER", help="local or remote")
+    parser.add_argument("-o", "--out", required=True, help="folder for the texts, local or remote")
+    parser.add_argument(
+        "--format",
+        type=_formats,
+        default=("markdown",),
+        metavar="markdown,dolma,text",
+        help="dolma: results/*.jsonl, which `mix workspace` takes (default: markdown)",
+    )
+    parser.add_argument(
+        "--fallback",
+        choices=("pdf-text", "answer", "empty"),
+        default="pdf-text",
+        help="text of a page without a whole answer: the PDF's own, the last answer, none",
+    )
+    parser.add_argument("--price-per-hour", type=float, help="dollars, of all machines together")
+    parser.add_argument("--seed", type=int, default=0)
+    add_reading_arguments(parser, whole=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

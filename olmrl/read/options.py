@@ -1,0 +1,68 @@
+"""Options that `olmrl read` and `bench run` share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Literal, get_args
+
+from olmrl.config.schema import Dtype
+from olmrl.mix.run import positive
+
+
+def checkpoint(text: str) -> Literal["best", "last"] | int:
+    """An argparse type: `best`, `last` or a step."""
+    if text == "best":
+        return "best"
+    return "last" if text == "last" else int(text)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser, *, whole: bool) -> None:
+    """Add what says how pages are read, and by what.
+
+    Args:
+        parser: of the command.
+        whole: whether pages are read as released models read them unless asked otherwise: several
+            attempts, turned upright.
+    """
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="run directory, model folder or name on the Hub; with --base-url, the server's name",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=checkpoint,
+        metavar="best|last|STEP",
+        help="of a run; default: the best by evaluation, or the newest if none was scored",
+    )
+    how = parser.add_argument_group("how pages are read")
+    how.add_argument("--prompt", help="olmrl-v1, olmocr-v4 or file:PATH; default: the model's own")
+    how.add_argument("--longest-side", type=positive, help="pixels; default: the model's own")
+    how.add_argument("--max-tokens", type=positive, default=8000, help="limit per answer")
+    how.add_argument("--max-model-len", type=positive, help="limit of prompt and answer together")
+    how.add_argument(
+        "--ladder",
+        action=argparse.BooleanOptionalAction,
+        default=whole,
+        help="up to eight attempts at rising temperatures, until an answer is whole",
+    )
+    how.add_argument("--temperature", type=float, default=0.0, help="without ladder; 0 is greedy")
+    how.add_argument(
+        "--rotate",
+        action=argparse.BooleanOptionalAction,
+        default=whole,
+        help="turn pages that the answer calls rotated, and read them again",
+    )
+    by = parser.add_argument_group("by what")
+    by.add_argument("--workers", type=positive, help="engines; default: all GPUs, else one")
+    by.add_argument("--gpus", type=int, help="per engine; default: 1 if there is any")
+    by.add_argument("--engine", choices=("vllm", "hf"), help="default: the run's, else vllm")
+    by.add_argument("--dtype", choices=get_args(Dtype), help="default: the run's, else bfloat16")
+    by.add_argument("--kv-cache-gb", type=float, default=1.0, help="per engine, on CPU")
+    by.add_argument("--base-url", help="an OpenAI-compatible server, e.g. http://host:8000/v1")
+    by.add_argument("--served-name", help="the model's name there; default: --model")
+    by.add_argument(
+        "--api-key-env", default="OPENAI_API_KEY", help="variable with the server's key"
+    )
+    by.add_argument("--concurrency", type=positive, default=32, help="requests to it at a time")
+    by.add_argument("--tries", type=positive, default=10, help="per request, with pauses")
