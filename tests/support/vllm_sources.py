@@ -278,10 +278,14 @@ def _overrides(sources: Sources, names: dict[str, Found], node: ast.ClassDef) ->
         parent = names.get(name.id) if isinstance(name, ast.Name) else None
         if parent is None:
             continue
+        nearer: set[str] = set()
         for _, each in sources.classes(parent):
             for part in each.body:
                 if not isinstance(part, ast.FunctionDef) or part.name == "__init__":
                     continue
+                if part.name in nearer:  # vLLM overrides it itself
+                    continue
+                nearer.add(part.name)
                 mine = own.get(part.name)
                 if mine is None:
                     if any("abstractmethod" in ast.unparse(d) for d in part.decorator_list):
