@@ -37,23 +37,19 @@ def read(tiny_model, tmp_path, monkeypatch):
 def test_documents_are_read_by_engines_and_a_second_call_reads_what_is_new(
     read, library, tmp_path, capsys
 ):
-    assert read("whole", library) == 0
-    whole = tmp_path / "whole"
+    out = tmp_path / "out"
+    assert read("out", library / "b.pdf") == 0
+    first = (out / "b.md").read_text()
+    assert read("out", library) == 0
     said = capsys.readouterr().err
     assert "2 documents" in said and "pages/s" in said
-    summary = json.loads((whole / "summary.json").read_text())
-    assert sum(summary["pages"].values()) == 3
+    summary = json.loads((out / "summary.json").read_text())
+    assert sum(summary["pages"].values()) == 3 and summary["this_call"]["pages"] == 2
     assert 3 <= summary["tokens"]["completion"] <= 3 * 12
-    assert "broken.pdf" in (whole / "bad_pages.jsonl").read_text()
-    document = json.loads((whole / "results/a.jsonl").read_text())
+    assert "broken.pdf" in (out / "bad_pages.jsonl").read_text()
+    assert (out / "b.md").read_text() == first
+    document = json.loads((out / "results/a.jsonl").read_text())
     assert [number for _, _, number in document["attributes"]["pdf_page_numbers"]] == [1, 2]
-
-    assert read("parts", library / "b.pdf") == 0
-    assert read("parts", library) == 0
-    second = json.loads((tmp_path / "parts/summary.json").read_text())["this_call"]
-    assert second["pages"] == 2
-    for name in ("a.md", "b.md"):
-        assert (tmp_path / "parts" / name).read_text() == (whole / name).read_text()
 
 
 def test_a_turned_page_is_what_the_engine_sees_turned(tiny_model):
