@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_raw
+from PIL import Image
 
 from olmrl.data.render import open_pdf, render_page
 from olmrl.markup import front_matter
@@ -104,8 +105,8 @@ class TextLayer:
                     letters.append(letter)
                     boxes.append(Box(*layer.get_charbox(index)))
                     faces.append(_face(layer, index))
-        rgb = render_page(pdf_path, 1, SIDE)
-        grey = rgb.mean(axis=2).astype(np.uint8)
+        picture = Image.fromarray(render_page(pdf_path, 1, SIDE))
+        grey = np.asarray(picture.convert("L"))
         return cls("".join(letters), tuple(boxes), tuple(faces), text, width, height, grey)
 
     def places(self, needle: str) -> Iterator[range]:
