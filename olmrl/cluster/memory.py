@@ -145,6 +145,10 @@ def learner_memory(
         resident | _gathered(shape, model, learner) | _largest_moment(shape, model, learner, row)
     )
     peaks = [training]
+    if teacher is not None:
+        peaks.append(
+            resident | {"teacher's pass": _teacher_pass(teacher.shape, model, learner, row)}
+        )
     if learner.use_gpu and not learner.cpu_offload and learner.optimizer.name == "muon":
         peaks.append(resident | {"optimizer step": shape.trained(model) * 4 / learner.workers})
     largest = max(peaks, key=total)
@@ -175,6 +179,16 @@ def loading_bytes(
         beside = held.get("weights", 0.0) + held.get("reference", 0.0)
         peaks.append(beside + teacher.shape.parameters * frozen)
     return max(peaks)
+
+
+def _teacher_pass(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row) -> float:
+    """A forward pass of a teacher: its gathered weights, and what one block and the head hold."""
+    compute = BYTES[model.dtype]
+    gathered = _gathered(shape, model, learner).get("gathered weights", 0.0)
+    block = row.tokens * max(4 * shape.hidden, 3 * shape.language.inner) * compute
+    tower = row.patches * shape.vision.saved[compute]
+    logits = 8.0 * min(learner.logprob_chunk, row.predicted) * shape.vocabulary
+    return gathered + max(float(block), float(tower), logits)
 
 
 def _teacher_head(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row) -> float:
@@ -352,7 +366,8 @@ def engine_memory(
     size = BYTES[rollout.dtype]
     memory: Memory = {"weights": (shape.parameters * size - rounded * (size - 1)) / split}
     if adapter is not None:
-        memory["adapters"] = adapter_parameters(shape, adapter) * size
+        room = adapter.model_copy(update={"rank": adapter.engine_rank})
+        memory["adapters"] = adapter_parameters(shape, room) * size
     if gpu_bytes is not None:
         widest = max(2 * shape.language.inner, shape.vocabulary // 8)
         memory["activations"] = (

@@ -166,7 +166,8 @@ def _check_adapter(config: GrpoConfig, shape: ModelShape) -> None:
     if config.synced_adapter is None or config.rollout.engine != "vllm":
         return
     elsewhere = shape.vision.matrices | shape.merger.matrices
-    found = [name for name in config.synced_adapter.target_modules if name in elsewhere]
+    targets = config.synced_adapter.target_modules
+    found = [name for name in targets if name.rpartition(".")[2] in elsewhere]
     if found:
         raise PlanError(
             f"weight_sync.lora: adapter needs adapters in the language model alone, and this "

@@ -59,7 +59,11 @@ def _settled(plan: Plan, ask: Callable[[], list[Any]]) -> list[GpuFacts]:
     """What was found and is as planned; memory may come free while a run before this one ends."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
-        found: list[GpuFacts] = ray.get(ask())
+        try:
+            found: list[GpuFacts] = ray.get(ask())
+        except ray.exceptions.RayError as error:
+            last = str(error).strip().splitlines()[-1]
+            raise PlanError(f"a GPU of the cluster could not be looked at: {last}") from error
         try:
             check_facts(plan, found)
         except GpuBusy:

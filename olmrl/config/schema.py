@@ -94,8 +94,13 @@ class LoraConfig(Section):
     target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Linear layers that get adapters."""
 
+    @property
+    def engine_rank(self) -> int:
+        """Rank that vLLM makes room for: the next one that its kernels take."""
+        return next((rank for rank in ENGINE_RANKS if rank >= self.rank), self.rank)
 
-LARGEST_ENGINE_RANK = 512
+
+ENGINE_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Of the adapters that vLLM's kernels take (its `MaxLoRARanks`)."""
 
 
@@ -343,7 +348,7 @@ class CorrectionConfig(Section):
 class TeacherConfig(Section):
     """On-policy distillation: a frozen teacher judges the policy's own tokens."""
 
-    path: str
+    path: Place
     """Hugging Face name or folder of a model with the policy's tokenizer, image grid and chat."""
     weight: Positive = 1.0
     """Factor of the reverse KL, per token, beside the rewards' advantages."""
@@ -353,7 +358,7 @@ class TeacherConfig(Section):
     clip: Positive = 10.0
     """Largest |log-ratio| of a token as a reward, in nats."""
     alone: bool = False
-    """Learn from the teacher only; rewards are measured, and no group is dropped for their sake."""
+    """Learn from the teacher only; rewards are measured."""
 
 
 class AlgorithmConfig(Section):
@@ -401,7 +406,7 @@ class AlgorithmConfig(Section):
     max_staleness: StepNumber = 0
     """Policy versions a batch may lag; 0 is synchronous."""
     drop_zero_variance: bool = True
-    """Drop and refill groups whose reward range is <= 1e-6."""
+    """Drop and refill groups whose reward range is <= 1e-6; with a teacher none is dropped."""
     max_refills: Count | None = None
     """Groups that may be dropped while one batch is filled; then the run saves, ends and says why.
     null: 100 times pages_per_step."""
@@ -438,8 +443,8 @@ class AlgorithmConfig(Section):
 
     @property
     def drops_zero_variance(self) -> bool:
-        """Whether groups of equal rewards teach nothing and are dropped."""
-        return self.drop_zero_variance and not (self.teacher and self.teacher.alone)
+        """Whether groups of equal rewards teach nothing and are dropped; a teacher teaches."""
+        return self.drop_zero_variance and self.teacher is None
 
 
 class LrMultipliers(Section):
@@ -764,18 +769,18 @@ class GrpoConfig(Section):
                 f"{key}: cannot go with rollout.colocate, as sleeping engines lose what 8-bit "
                 "kernels keep beside the weights"
             )
-        if self.algorithm.correction.level == "none":
+        if self.algorithm.correction.level != "token":
             raise ValueError(
-                f"{key}: engines then sample from another policy than the learner's, so "
-                "algorithm.correction.level must be token or sequence"
+                f"{key}: engines then sample from another policy than the learner's, and gaps add "
+                "up over a completion; set algorithm.correction.level=token"
             )
 
     def _check_adapter(self) -> None:
         if self.model.lora is None:
             raise ValueError("weight_sync.lora: adapter needs model.lora; set merged")
-        if self.model.lora.rank > LARGEST_ENGINE_RANK:
+        if self.model.lora.rank > ENGINE_RANKS[-1]:
             raise ValueError(
-                f"model.lora.rank: must be at most {LARGEST_ENGINE_RANK} with weight_sync.lora: "
+                f"model.lora.rank: must be at most {ENGINE_RANKS[-1]} with weight_sync.lora: "
                 f"adapter, got {self.model.lora.rank}; set merged"
             )
         if self.rollout.colocate:

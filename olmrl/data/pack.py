@@ -16,6 +16,9 @@ from olmrl.data.encoded import IGNORED, EncodedExample
 from olmrl.models.mrope import VisionTokens, text_positions
 from olmrl.types import EncodedPage, Float32Array, Int32Array, Int64Array, PackedBatch
 
+Column = Literal["old_logprobs", "reference_logprobs", "teacher_logprobs"]
+"""What the learner finds out about each token before the first update of a batch."""
+
 
 class ScoredCompletion(NamedTuple):
     """One rollout as the learner takes it."""
@@ -31,6 +34,8 @@ class ScoredCompletion(NamedTuple):
     """[R] under the learner before the batch's first update, once known."""
     reference_logprobs: Float32Array | None = None
     """[R] under the reference policy, once known."""
+    teacher_logprobs: Float32Array | None = None
+    """[R] under the teacher, once known."""
 
 
 class GroupItem(NamedTuple):
@@ -140,7 +145,7 @@ class _Row:
         self._logprobs.append(np.asarray(completion.logprobs, np.float32))
         self.completions.append(completion)
 
-    def _column(self, name: Literal["old_logprobs", "reference_logprobs"]) -> Float32Array | None:
+    def _column(self, name: Column) -> Float32Array | None:
         found = [getattr(completion, name) for completion in self.completions]
         known = bool(found) and found[0] is not None
         return np.concatenate(found).astype(np.float32) if known else None
@@ -164,6 +169,7 @@ class _Row:
             behaviour_logprobs=np.concatenate(self._logprobs) if self._logprobs else None,
             old_logprobs=self._column("old_logprobs"),
             reference_logprobs=self._column("reference_logprobs"),
+            teacher_logprobs=self._column("teacher_logprobs"),
             page_ids=tuple(p.page_id for p in self._pages for _ in p.image_grid_thw),
         )
 

@@ -43,7 +43,7 @@ class Lease:
     totals: Float32Array
     """[groups in the batch, G] `signals` of the whole batch (batch-level advantage scaling)."""
     closed: int = 0
-    """Pages trained or dropped before this batch."""
+    """Pages trained, dropped or set aside before this batch."""
 
 
 @dataclass(frozen=True, slots=True)

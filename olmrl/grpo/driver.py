@@ -313,7 +313,8 @@ class GrpoDriver(Driver[BufferView]):
                 f"after step {view.version.step}: {count} groups dropped, {view.ready} of {needed} "
                 f"ready; {fractions(view.dropped)}"
             )
-        if count >= self._config.algorithm.refill_limit and not self._stopping:
+        hopeless = view.ready < needed and count >= self._config.algorithm.refill_limit
+        if hopeless and not self._stopping:
             step = view.version.step
             self.ended_by = no_signal(view.dropped, step=step, ready=view.ready, needed=needed)
             self._stopping = True

@@ -255,7 +255,7 @@ class Ledger:
         return None if record is None else record.epoch
 
     def is_closed(self, epoch: int, index: int) -> bool:
-        """Whether a position was trained or dropped."""
+        """Whether a position was trained, dropped or set aside."""
         return epoch < self._closed_epoch or (epoch, index) in self._closed
 
     def is_used(self, epoch: int, index: int) -> bool:
@@ -280,7 +280,7 @@ class Ledger:
 
     @property
     def closed(self) -> int:
-        """Pages trained or dropped since the run began."""
+        """Pages trained, dropped or set aside since the run began."""
         return sum(n for name, n in self._counts.items() if name != "issued")
 
     @property

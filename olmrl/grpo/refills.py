@@ -61,7 +61,7 @@ def no_step(dropped: Mapping[str, int]) -> str:
     why = f"all {total} prompt groups were dropped: {fractions(dropped)}"
     return (
         f"the pages are used up without a single step: {why if total else 'no page was usable'}; "
-        "the model is unchanged and is not exported"
+        "the model is unchanged, so nothing is exported"
     )
 
 

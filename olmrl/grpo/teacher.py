@@ -7,7 +7,7 @@ from typing import get_args
 
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.prompts import Order
-from olmrl.models.files import model_config
+from olmrl.models.files import image_settings
 
 
 def check_teacher(policy: EncoderSpec, path: str) -> None:
@@ -51,15 +51,16 @@ def _tokens(ours: Encoder, theirs: Encoder) -> str:
 
 
 def _patches(ours: Encoder, theirs: Encoder) -> str:
-    def grid(encoder: Encoder) -> dict[str, int]:
-        vision = model_config(encoder.model_path)["vision_config"]
-        names = ("patch_size", "spatial_merge_size", "temporal_patch_size", "in_channels")
-        return {name: vision[name] for name in names if name in vision}
+    def grid(encoder: Encoder) -> tuple[int, int]:
+        return image_settings(encoder.model_path).patch_size, encoder.vision.merge_size
 
     mine, other = grid(ours), grid(theirs)
-    if mine == other and ours.vision == theirs.vision:
+    if mine == other:
         return ""
-    return f"another image grid ({other} there, {mine} here)"
+    return (
+        f"another image grid (patches of {other[0]} pixels, {other[1]} a side to a token there; "
+        f"{mine[0]} and {mine[1]} here)"
+    )
 
 
 def _chat(ours: Encoder, theirs: Encoder) -> str:

@@ -272,7 +272,7 @@ def updates_used(config: GrpoConfig, step: int, closed: int) -> float:
     Args:
         config: the run; where it says how many steps to make, those count and not the pages.
         step: steps made.
-        closed: pages trained or dropped.
+        closed: pages trained, dropped or set aside.
     """
     algorithm = config.algorithm
     made = closed / algorithm.pages_per_step if config.run.steps is None else step

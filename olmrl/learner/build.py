@@ -103,19 +103,23 @@ def build_strategy(
         compile_blocks=learner.compile,
     )
 
-    def frozen(path: str) -> Any:
+    def frozen(path: str, key: str) -> Any:
         held = {"path": path, "master_dtype": learner.frozen_dtype(model), "lora": None}
         return load_policy(
-            model.model_copy(update=held), device=device, compile_blocks=learner.compile
+            model.model_copy(update=held), device=device, compile_blocks=learner.compile, key=key
         )
 
     reference = None
     if with_reference and model.lora is None:
-        reference = FrozenModel(partial(frozen, model.path), learner.reference_offload)
+        reference = FrozenModel(
+            partial(frozen, model.path, "model.path"), learner.reference_offload
+        )
     other = None
     if teacher is not None:
         other = FrozenModel(
-            partial(frozen, teacher.path), learner.teacher_offload, teacher.use == "loss"
+            partial(frozen, teacher.path, "algorithm.teacher.path"),
+            learner.teacher_offload,
+            teacher.use == "loss",
         )
     strategy = STRATEGIES[learner.strategy](
         policy, model, learner, head, total_steps=total_steps, reference=reference, teacher=other

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from olmrl.config.schema import AlgorithmConfig
+from olmrl.data.pack import Column
 from olmrl.learner.flops import forward_flops, step_flops, utilisation
 from olmrl.learner.loss import LossFn, StepCounts, grpo_loss, sft_loss
-from olmrl.learner.minibatches import Column, Minibatches
+from olmrl.learner.minibatches import Minibatches
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.packed import count_weighted
 from olmrl.learner.replay import replay_path, save_batches

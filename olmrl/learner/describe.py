@@ -9,7 +9,7 @@ from olmrl.models.registry import family_of
 
 
 def describe(strategy: Strategy) -> list[str]:
-    """Kernels in use, those that miss, and weights that were not loaded; one line each."""
+    """Kernels in use, those that are missing, and weights that were not loaded; one line each."""
     config = strategy.trained
     lines = [describe_kernels(strategy.kernel, config.attention, strategy.device, config.dtype)]
     lines += family_of(strategy.model_config).remarks(strategy.device.type == "cuda")

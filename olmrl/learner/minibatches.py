@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 
-from olmrl.data.pack import GroupItem, PackedRow
+from olmrl.data.pack import Column, GroupItem, PackedRow
 from olmrl.types import Float32Array, PackedBatch
 
-Column = Literal["old_logprobs", "reference_logprobs", "teacher_logprobs"]
 Rows = list[PackedBatch]
 
 
@@ -34,7 +33,7 @@ def cut_groups(groups: int, minibatches: int, seed: int, step: int, epoch: int) 
     """
     if minibatches == 1 or groups == 0:
         return [list(range(groups))]
-    order = np.random.default_rng([abs(seed), step, epoch]).permutation(groups)
+    order = np.random.default_rng([seed, step, epoch]).permutation(groups)
     parts = np.array_split(order, min(minibatches, groups))
     return [sorted(int(place) for place in part) for part in parts]
 

@@ -30,6 +30,7 @@ def load_policy(
     device: torch.device | str = "cpu",
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
+    key: str = "model.path",
 ) -> Any:
     """Load the policy in training mode, its weights in `config.master_dtype`.
 
@@ -38,6 +39,7 @@ def load_policy(
         device: where the weights go.
         activation_checkpointing: recompute block activations in the backward pass.
         compile_blocks: torch.compile each language block (attention itself stays eager).
+        key: where the configuration names the path, for messages.
 
     Raises:
         ValueError: the path is not a readable model of a known family, its weights do not cover the
@@ -45,7 +47,7 @@ def load_policy(
     """
     model = load_network(
         config.path,
-        "model.path",
+        key,
         dtype=TORCH_DTYPES[config.master_dtype],
         trust_remote_code=config.trust_remote_code,
         trainable=True,

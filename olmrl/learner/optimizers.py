@@ -1,5 +1,4 @@
-"""AdamW for bfloat16 weights that loses no update, and Muon in a precision that the device is fast
-in.
+"""AdamW for bfloat16 weights that loses no update, and Muon in the precision that is fast here.
 
 Both work on whole tensors and on the slices of FSDP2, and keep torch's parameter groups and names
 of state. bfloat16 weights have their lower bits in the state (`learner.split_weights`).

@@ -271,6 +271,7 @@ def blank_batch(config: Any) -> PackedBatch:
         behaviour_logprobs=np.zeros(1, np.float32),
         old_logprobs=np.zeros(1, np.float32),
         reference_logprobs=np.zeros(1, np.float32),
+        teacher_logprobs=np.zeros(1, np.float32),
     )
 
 

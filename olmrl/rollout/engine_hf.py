@@ -145,7 +145,9 @@ class HfEngine(Engine):
         state = self._model.state_dict()
         for name, (down, up) in adapter.pairs().items():
             weight = _fitting(state, name, (len(up), down.shape[1]))
-            base = self._unadapted.setdefault(name, weight.clone())
+            if name not in self._unadapted:
+                self._unadapted[name] = weight.clone()
+            base = self._unadapted[name]
             weight.copy_(merged(base, down.to(base.device), up.to(base.device), 1.0))
 
     def _adopt_weights(self, version: PolicyVersion, in_flight: InFlight) -> None:

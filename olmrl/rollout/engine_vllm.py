@@ -36,7 +36,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from olmrl.config.schema import LARGEST_ENGINE_RANK, LoraConfig, RolloutConfig
+from olmrl.config.schema import LoraConfig, RolloutConfig
 from olmrl.data.encode import Encoder
 from olmrl.models.family import Family
 from olmrl.models.pixels import normalise
@@ -58,7 +58,6 @@ from olmrl.weight_sync.checksum import Checksums, renamed
 
 _CPU_BLOCK = 32
 """KV block on CPU; vLLM's default of 128 would never share a prompt shorter than that."""
-_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, LARGEST_ENGINE_RANK)
 """Sizes of vLLM's buffers for adapters (its `MaxLoRARanks`)."""
 _EIGHT_BIT = "fp8_per_channel"
 """vLLM's online recipe that equals `w8a8_dynamic` of `olmrl.export`: a scale per output channel,
@@ -457,7 +456,7 @@ def engine_arguments(
         arguments |= {
             "enable_lora": True,
             "max_loras": 1,
-            "max_lora_rank": next(rank for rank in _RANKS if rank >= lora.rank),
+            "max_lora_rank": lora.engine_rank,
             "lora_target_modules": list(lora.target_modules),
         }
     if config.kv_cache_gb is not None:

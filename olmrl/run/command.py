@@ -30,6 +30,10 @@ from olmrl.run.quiet import quiet_libraries
 
 ConfigType = TypeVar("ConfigType", GrpoConfig, SftConfig)
 
+_OLDER = (
+    "this run was begun by an older olmrl: from here on its learning rate follows the pages used "
+    "up, minibatches are cut by prompt groups, and guards.max_sequence_spread may stop it\n"
+)
 _PATH_KEYS = {"path", "train", "heldout", "dir", "root", "cache_dir"}
 
 
@@ -92,7 +96,8 @@ def run_command(
                 raise refusal
             return 0
         require_folders(config)
-        _check_model(config.model.path)
+        for key, path in _models(config):
+            _check_model(key, path)
         plan = planner(config)
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
@@ -132,7 +137,15 @@ def require_folders(config: GrpoConfig | SftConfig) -> None:
             raise ConfigError(f"{key}: {path}: no such folder")
 
 
-def _check_model(path: str) -> None:
+def _models(config: GrpoConfig | SftConfig) -> list[tuple[str, str]]:
+    """Configuration keys of models that the learner loads, and their paths."""
+    models = [("model.path", config.model.path)]
+    if isinstance(config, GrpoConfig) and config.algorithm.teacher is not None:
+        models.append(("algorithm.teacher.path", config.algorithm.teacher.path))
+    return models
+
+
+def _check_model(key: str, path: str) -> None:
     """Check a local model's files by their headers, before anything is loaded.
 
     Raises:
@@ -144,18 +157,15 @@ def _check_model(path: str) -> None:
         prefix = check_loadable(path)
         check_trainable(path, model_config(path))
     except ValueError as error:
-        raise ConfigError(f"model.path: {error}") from error
+        raise ConfigError(f"{key}: {error}") from error
     if prefix:
-        sys.stdout.write(f"model.path: names of tensors are read without their {prefix!r}\n")
+        sys.stdout.write(f"{key}: names of tensors are read without their {prefix!r}\n")
 
 
 def _folders(config: GrpoConfig | SftConfig) -> list[tuple[str, str | None]]:
     """Configuration keys and their folders; a model may also be a name on the Hub."""
-    models = [("model.path", config.model.path)]
-    if isinstance(config, GrpoConfig) and config.algorithm.teacher is not None:
-        models.append(("algorithm.teacher.path", config.algorithm.teacher.path))
     found: list[tuple[str, str | None]] = [
-        (key, path) for key, path in models if path.startswith(("/", ".", "~"))
+        (key, path) for key, path in _models(config) if path.startswith(("/", ".", "~"))
     ]
     if isinstance(config, GrpoConfig):
         return [*found, ("data.train", config.data.train), ("data.heldout", config.data.heldout)]
@@ -178,11 +188,13 @@ def _prepare(
             f"{directory.path}: holds a run already; choose another run.dir, or continue that run "
             "with --resume auto"
         )
+    if isinstance(config, GrpoConfig) and directory.is_older:
+        sys.stdout.write(_OLDER)
     checkpoints = CheckpointFolder(directory.checkpoints)
     checkpoints.recover()
     newest = checkpoints.newest()
     saved = parse_yaml((directory.path / "config.yaml").read_text("utf-8"), "config.yaml")
-    if isinstance(config, GrpoConfig):
+    if isinstance(config, GrpoConfig) and directory.is_older and not arguments.allow_config_change:
         saved, begun, kept = keep_former_defaults(saved, config.model_dump(mode="json"))
         config = validate(type(config), begun, "configuration")
         if kept:

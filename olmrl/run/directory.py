@@ -52,6 +52,12 @@ class _Listing:
                 _append(self._path, row)
 
 
+def _is_before(row: dict[str, Any], step: int) -> bool:
+    """Whether a row belongs to what a checkpoint holds; groups dropped after its step do not."""
+    refilling = any(name.startswith("refill/") for name in row)
+    return bool(row["step"] < step + (not refilling))
+
+
 class RunDirectory:
     """Paths and writers of one run; local folder."""
 
@@ -74,16 +80,24 @@ class RunDirectory:
         if not self.has_results:
             for file in _LISTINGS:
                 (self.path / file).unlink(missing_ok=True)
+            for name in ("rollouts", "evaluations"):
+                for written in (self.path / name).glob("step-*.json"):
+                    written.unlink()
             self.path.mkdir(parents=True, exist_ok=True)
             storage.write_text(self._format, f"{_FORMAT}\n")
         for name in ("rollouts", "evaluations", "pages", "checkpoints"):
             (self.path / name).mkdir(parents=True, exist_ok=True)
         storage.write_text(self.path / "config.yaml", config_text)
 
-    def page_seed(self, seed: int) -> int | None:
-        """Seed by which limits draw pages; None in a run begun before 2, which took the first."""
+    @property
+    def is_older(self) -> bool:
+        """Whether a run began here under an older format."""
         known = int(self._format.read_text("utf-8")) if self._format.exists() else 1
-        return seed if known >= 2 else None
+        return self.started and known < _FORMAT
+
+    def page_seed(self, seed: int) -> int | None:
+        """Seed by which limits draw pages; None in an older run, which took the first."""
+        return None if self.is_older else seed
 
     @property
     def started(self) -> bool:
@@ -116,7 +130,7 @@ class RunDirectory:
         for path in (self.metrics, self.steps):
             if not path.exists():
                 continue
-            kept = [row for row in read_rows(path) if step and row["step"] <= step]
+            kept = [row for row in read_rows(path) if step and _is_before(row, step)]
             storage.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         for folder in ("rollouts", "evaluations"):
             for file in (self.path / folder).glob("step-*.json"):

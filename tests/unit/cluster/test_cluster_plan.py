@@ -110,7 +110,7 @@ def test_adapters_outside_the_language_model_cannot_be_sent_alone_to_vllm():
 def test_the_plan_of_eight_bit_engines_counts_their_bytes():
     plain, eight = (
         cluster.plan_grpo(config(*more)).roles[0].memory["weights"]
-        for more in ([], ["rollout.quantization=fp8"])
+        for more in ([], ["rollout.quantization=fp8", "algorithm.correction.level=token"])
     )
     assert plain - eight == pytest.approx(6.525e9, rel=1e-3)  # of 8.3e9 weights
 

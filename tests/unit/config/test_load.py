@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
-from olmrl.config.load import _types_in
+from olmrl.config.load import types_in
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 MINIMAL = ["model.path=m", "data.train=d"]
@@ -71,8 +71,8 @@ def test_a_wrong_key_or_value_is_named(override, message):
         (["rollout.quantization=fp8", "rollout.dtype=float32"], "needs rollout.dtype: bfloat16"),
         (["rollout.quantization=fp8", "rollout.colocate=true"], "cannot go with rollout.colocate"),
         (
-            ["rollout.quantization=fp8", "algorithm.correction.level=none"],
-            "algorithm.correction.level must be token or sequence",
+            ["rollout.quantization=fp8", "algorithm.correction.level=sequence"],
+            "gaps add up over a completion; set algorithm.correction.level=token",
         ),
     ],
 )
@@ -83,6 +83,7 @@ def test_settings_that_cannot_go_together_are_named(overrides, message):
 
 def test_settings_that_can_go_together_load():
     eight_bit = ["rollout.quantization=fp8", "weight_sync.checksum=true"]
+    eight_bit.append("algorithm.correction.level=token")
     assert load(GrpoConfig, None, [*MINIMAL, *eight_bit]).synced_adapter is None
     lora = ["model.lora={rank: 512}", "weight_sync.lora=adapter"]
     assert load(GrpoConfig, None, [*MINIMAL, *lora]).synced_adapter.rank == 512
@@ -222,7 +223,7 @@ def test_the_home_folder_is_spelt_out_in_every_path(monkeypatch):
 def numeric_keys(schema, prefix=()):
     """Paths of all keys that take a number, sections opened."""
     for name, field in schema.model_fields.items():
-        kinds = [t for t in _types_in(field.annotation) if isinstance(t, type)]
+        kinds = [t for t in types_in(field.annotation) if isinstance(t, type)]
         sections = [t for t in kinds if issubclass(t, BaseModel)]
         if {int, float} & set(kinds) and str not in kinds:
             yield ".".join((*prefix, name))

@@ -39,6 +39,12 @@ def test_a_larger_model_with_the_same_processor_is_welcome(policy, teacher):
     check_teacher(policy, str(teacher))
 
 
+def test_a_config_that_leaves_defaults_out_is_the_same_grid(policy, teacher):
+    _edit(teacher / "config.json", lambda c: c["vision_config"].pop("in_channels", None))
+    _edit(teacher / "config.json", lambda c: c["vision_config"].pop("temporal_patch_size", None))
+    check_teacher(policy, str(teacher))
+
+
 def test_another_tokenizer(policy, teacher):
     def swap(values):
         vocabulary = values["model"]["vocab"]

@@ -13,6 +13,7 @@ from olmrl.config.schema import (
     LearnerConfig,
     ModelConfig,
     OptimizerConfig,
+    TeacherConfig,
 )
 from olmrl.data.pack import GroupItem, ScoredCompletion, pack_rows
 from olmrl.learner.core import GrpoLearner
@@ -20,6 +21,7 @@ from olmrl.learner.logprobs import HeadSpec
 from olmrl.learner.minibatches import GroupMinibatches, Minibatches, cut_groups
 from olmrl.learner.model import prepare_policy
 from olmrl.learner.replay import load_step, replay_path, save_batches
+from olmrl.learner.strategy import FrozenModel
 from olmrl.learner.strategy_fsdp import FsdpStrategy
 from olmrl.models.mrope import VisionTokens
 from olmrl.types import EncodedPage
@@ -60,17 +62,25 @@ def share(places, budget, minibatches, step=0):
     return GroupMinibatches([whole[p] for p in places], places, cut, pack)
 
 
-def strategy():
+def strategy(teacher=False):
     config = ModelConfig(path="tiny", dtype="float32")
     optimizer = OptimizerConfig(lr=1e-3, schedule="constant")
     learner = LearnerConfig(use_gpu=False, optimizer=optimizer)
     head = HeadSpec(0.8, BANNED, chunk=8)
-    return FsdpStrategy(prepare_policy(make_model(), config), config, learner, head, total_steps=20)
+    frozen = FrozenModel(lambda: prepare_policy(make_model(seed=5, hidden=96), config))
+    return FsdpStrategy(
+        prepare_policy(make_model(), config),
+        config,
+        learner,
+        head,
+        total_steps=20,
+        teacher=frozen if teacher else None,
+    )
 
 
 def train(budget, **algorithm):
     """Weights after two steps; with two ranks, rank 0 has groups 0 and 3, rank 1 the others."""
-    policy = strategy()
+    policy = strategy("teacher" in algorithm)
     # the log-probs of the engine are made up, and would be masked
     settings = AlgorithmConfig(**algorithm, correction=CorrectionConfig(level="none"))
     learner = GrpoLearner(policy, settings, max_tokens=9)
@@ -89,6 +99,12 @@ def gap(a, b):
     [
         {"loss": "bnpo", "minibatches": 2, "epochs_per_batch": 2},
         {"loss": "grpo", "minibatches": 5, "importance_level": "sequence"},
+        {
+            "loss": "bnpo",
+            "minibatches": 2,
+            "epochs_per_batch": 2,
+            "teacher": TeacherConfig(path="t", alone=True),
+        },
     ],
 )
 def test_token_budget_and_ranks_change_nothing(algorithm, ranks):
@@ -121,7 +137,7 @@ def test_seed_and_step_give_other_minibatches():
     def cut(seed, step):
         return str(cut_groups(20, 4, seed=seed, step=step, epoch=0))
 
-    assert len({cut(1, 0), cut(2, 0), cut(1, 1), cut(-7, 0)}) == 4
+    assert len({cut(1, 0), cut(2, 0), cut(1, 1), cut(7, 0)}) == 4
 
 
 def test_completions_of_a_group_stay_together_however_small_the_budget():

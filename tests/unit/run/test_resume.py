@@ -119,6 +119,7 @@ def test_a_run_that_began_before_a_default_changed_keeps_the_former_one(resume, 
     lora = "model.lora={rank: 4}"
 
     def older(saved):
+        (tmp_path / "run/format").unlink(missing_ok=True)
         del saved["algorithm"]["correction"]["floor"]
         saved["model"]["lora"] = {**LORA, "dropout": 0.1}
 
@@ -128,8 +129,13 @@ def test_a_run_that_began_before_a_default_changed_keeps_the_former_one(resume, 
     kept = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert kept["model"]["lora"]["dropout"] == 0.1
     assert kept["algorithm"]["correction"]["floor"] == 0.0
+    assert "begun by an older olmrl" in printed.out
     code, printed = resume(lambda saved: None, lora)  # and at the next resume
     assert code == 0
+    code, printed = resume(lambda saved: None, lora, "--allow-config-change")
+    assert code == 0
+    kept = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert kept["model"]["lora"]["dropout"] == 0.0  # asked for by name
 
 
 def test_a_run_of_today_keeps_what_it_was_given(resume):

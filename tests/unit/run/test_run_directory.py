@@ -41,6 +41,15 @@ def test_a_continued_run_tells_no_step_twice(run):
     assert all(json.loads(line) for line in run.metrics.read_text().splitlines())
 
 
+def test_groups_dropped_behind_a_checkpoint_are_told_again(run):
+    sink = JsonlSink(run.metrics)
+    for step in (1, 2):
+        sink.write(step, {"refill/dropped": 8.0})
+    run.continue_from(2)
+    rows = [(r["step"], "refill/dropped" in r) for r in read_rows(run.metrics)]
+    assert rows == [(0, False), (1, False), (2, False), (1, True)]
+
+
 def test_a_resumed_run_keeps_its_name_at_wandb(run):
     first = run.wandb_id()
     assert len(first) == 8 and RunDirectory(run.path).wandb_id() == first
@@ -63,7 +72,8 @@ def test_recorded_groups_of_a_step(run):
 def test_a_run_begun_by_an_older_olmrl_keeps_the_first_pages(tmp_path):
     old, new = RunDirectory(tmp_path / "old"), RunDirectory(tmp_path / "new")
     old.path.mkdir()
-    (old.path / "config.yaml").write_text("run: {}\n")  # all that was there to tell a run by
+    (old.path / "config.yaml").write_text("run: {}\n")
+    (old.path / "metrics.jsonl").write_text('{"step": 1}\n')
     for directory in (old, new):
         directory.create("run: {}\n")
         directory.create("run: {}\n")  # a resume
