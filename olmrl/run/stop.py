@@ -55,8 +55,8 @@ class StopRequest:
         self._over.set()
 
     def _watch(self) -> None:
-        """End the process once its Ray node is gone."""
-        while not self._over.wait(_LOOK_S):
+        """End the process once its Ray node is gone, for as long as signals are handled here."""
+        while not self._over.wait(_LOOK_S) and signal.getsignal(self._signal) == self._arrived:
             if set(self._node) - set(children_named(_NODE)):
                 sys.stderr.write(
                     f"{self._signal.name}: Ray was stopped together with the run, so nothing more "

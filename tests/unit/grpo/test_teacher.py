@@ -75,6 +75,8 @@ def test_one_more_token(policy, teacher):
 
 def test_another_image_grid(policy, teacher):
     _edit(teacher / "config.json", lambda c: c["vision_config"].update(spatial_merge_size=4))
+    file = teacher / "processor_config.json"
+    _edit(file, lambda c: c["image_processor"].update(merge_size=4))
     assert "another image grid" in _refused(policy, teacher)
 
 

@@ -25,6 +25,7 @@ def test_engines_of_adapters_are_told_of_them():
 def test_weights_of_8_bit_engines_can_be_checked_over(transport):
     assert told(
         "rollout.quantization=fp8",
+        "algorithm.correction.level=token",
         "weight_sync.checksum=true",
         f"weight_sync.transport={transport}",
     ).checksum
@@ -32,6 +33,7 @@ def test_weights_of_8_bit_engines_can_be_checked_over(transport):
 
 def test_a_transport_that_hides_weights_cannot_be_checked():
     hidden = ["rollout.quantization=fp8", "weight_sync.transport=sharded_rdt"]
+    hidden.append("algorithm.correction.level=token")
     assert told(*hidden).config.quantization == "fp8"
     with pytest.raises(ValueError, match=r"weight_sync\.checksum: cannot compare .* over sharded_"):
         told(*hidden, "weight_sync.checksum=true")

@@ -42,6 +42,7 @@ def test_a_continued_run_tells_no_step_twice(run):
 
 
 def test_groups_dropped_behind_a_checkpoint_are_told_again(run):
+    run.continue_from(3)
     sink = JsonlSink(run.metrics)
     for step in (1, 2):
         sink.write(step, {"refill/dropped": 8.0})
