@@ -175,8 +175,8 @@ class _Child:
     def call(
         self, function: Function, path: str, arguments: tuple[Any, ...], deadline_s: float
     ) -> Any:
-        pipe = self._ready()
         try:
+            pipe = self._ready()
             pipe.send((function, path, arguments))
             if not pipe.poll(deadline_s):
                 self.stop()
@@ -184,9 +184,15 @@ class _Child:
             ok, value = pipe.recv()
             if isinstance(value, _Array) and self._pixels is not None:
                 value = _taken(self._pixels, value)
+        except ChildProcessError:
+            raise
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             code = self.stop()
             raise _Lost(path, 0, f"{_CRASH} ({_cause(code)})") from error
+        except BaseException:
+            # a cancelled task: the answer that is still to come would be the next caller's
+            self.stop()
+            raise
         if ok:
             return value
         raise value

@@ -15,17 +15,14 @@ teacher, V vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from olmrl.config.schema import TeacherConfig
 from olmrl.learner.logprobs import HeadSpec, chunk_logits, chunks
-
-if TYPE_CHECKING:
-    from olmrl.learner.loss import LossInputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +35,23 @@ class Distribution:
     """Weight of its output head, whole."""
 
 
-def taught(inputs: LossInputs, old_N: Tensor, teacher: TeacherConfig) -> LossInputs:
-    """The inputs of a loss with advantages that the teacher had its part in.
+def taught(
+    advantage_N: Tensor, teacher_N: Tensor | None, old_N: Tensor, teacher: TeacherConfig
+) -> Tensor:
+    """[N] advantages that the teacher had its part in.
 
     Args:
-        inputs: with `teacher_N`, log-probs under the teacher, where it acts as a reward.
+        advantage_N: of the rewards.
+        teacher_N: log-probs under the teacher, where it acts as a reward.
         old_N: log-probs under the policy that ratios are taken against; no gradient flows.
         teacher: weight and clip of log q - log p; `alone` drops the advantages of the rewards.
     """
-    assert inputs.advantage_N is not None
-    advantage_N = inputs.advantage_N
     if teacher.alone:
         advantage_N = torch.zeros_like(advantage_N)
-    if inputs.teacher_N is not None:
-        gap_N = (inputs.teacher_N - old_N.detach()).clamp(-teacher.clip, teacher.clip)
+    if teacher_N is not None:
+        gap_N = (teacher_N - old_N.detach()).clamp(-teacher.clip, teacher.clip)
         advantage_N = advantage_N + teacher.weight * gap_N
-    return replace(inputs, advantage_N=advantage_N)
-
-
-def kl_to_teacher(old_N: Tensor, inputs: LossInputs) -> Tensor:
-    """[N] KL(p || q) in nats: exact with gradients, or estimated from the sampled tokens alone."""
-    if inputs.teacher_kl_N is not None:
-        return inputs.teacher_kl_N
-    assert inputs.teacher_N is not None
-    return old_N.detach() - inputs.teacher_N
+    return advantage_N
 
 
 def reverse_kl(

@@ -8,7 +8,7 @@ Shape letters: N predicted tokens of a micro-batch, S its sequences.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from olmrl.config.registered import LOSSES
 from olmrl.config.registry import construct
 from olmrl.config.schema import AlgorithmConfig, CorrectionConfig
-from olmrl.learner.distillation import kl_to_teacher, taught
+from olmrl.learner.distillation import taught
 from olmrl.metrics import EffectiveShare, Max, Mean, Measurements, Reduction
 from olmrl.types import PackedBatch
 
@@ -84,6 +84,13 @@ class LossInputs:
             teacher_N=column(batch.teacher_logprobs),
         )
 
+    def kl_to_teacher(self, old_N: Tensor) -> Tensor:
+        """[N] nats: exact with gradients, or estimated from the sampled tokens alone."""
+        if self.teacher_kl_N is not None:
+            return self.teacher_kl_N
+        assert self.teacher_N is not None
+        return old_N.detach() - self.teacher_N
+
     def per_sequence(self, value_N: Tensor) -> Tensor:
         """[S] sum of a value over the tokens of each sequence."""
         zeros = value_N.new_zeros(self.sequences)
@@ -131,7 +138,8 @@ def grpo_loss(
         weight_N = inputs.weight_N
         old_N = logprobs_N.detach() if inputs.old_N is None else inputs.old_N
         if config.teacher is not None:
-            inputs = taught(inputs, old_N, config.teacher)
+            advantage_N = taught(inputs.advantage_N, inputs.teacher_N, old_N, config.teacher)
+            inputs = replace(inputs, advantage_N=advantage_N)
         ratio_N = importance_ratio(logprobs_N, old_N, inputs, config.importance_level)
         surrogate = policy.surrogate(ratio_N, logprobs_N, inputs, config)
         correction_N, outside = correction_ratio(old_N, inputs, config.correction)
@@ -146,7 +154,7 @@ def grpo_loss(
         if config.entropy_bonus:
             objective_N = objective_N - config.entropy_bonus * entropy_N
         if config.teacher is not None:
-            kl_N = kl_to_teacher(old_N, inputs)
+            kl_N = inputs.kl_to_teacher(old_N)
             totals["teacher/kl"] = (weight_N * kl_N).sum().detach()
             if inputs.teacher_kl_N is not None:
                 objective_N = objective_N + config.teacher.weight * kl_N

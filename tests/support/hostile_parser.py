@@ -8,6 +8,8 @@ def read(path: str, page_number: int) -> str:
     """Behave as the path says."""
     if "hang" in path:
         time.sleep(60)
+    if "nap" in path:
+        time.sleep(0.8)
     if "crash" in path:
         os.abort()
     if "swell" in path:

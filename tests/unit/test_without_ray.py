@@ -41,8 +41,11 @@ SHELLS = {
     "weight_sync.direct_sender",
     "weight_sync.fleet",
     "weight_sync.gpu_links",
+    "weight_sync.nccl_m2n",
     "weight_sync.object_store",
+    "weight_sync.sharded_rdt",
     "weight_sync.store",
+    "weight_sync.vllm_trainers",
 }
 """Modules that import Ray: actors, their handles, and what feeds them."""
 
@@ -90,7 +93,7 @@ model = prepare_policy(make_model(), config)
 head = HeadSpec(0.8, BANNED, chunk=8)
 strategy = FsdpStrategy(model, config, LearnerConfig(use_gpu=False), head, total_steps=2)
 batch = pack(make_model(), [make_group(0, (4, 6), [5, 3, 8])])
-learner = GrpoLearner(strategy, AlgorithmConfig(), max_tokens=9)
+learner = GrpoLearner(strategy, AlgorithmConfig(correction={"level": "none"}), max_tokens=9)
 print(json.dumps(flatten(learner.step([batch]))))
 """
 

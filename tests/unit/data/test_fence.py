@@ -1,6 +1,8 @@
 """Nothing that a file does to its parser goes past the fence."""
 
 import os
+import signal
+import time
 
 import hostile_parser
 import pytest
@@ -32,6 +34,28 @@ def test_what_takes_the_reader_along_is_the_pages_failure_and_is_not_met_again(
         if path != "swell":  # a child that only refused goes on
             assert child is None
         assert fence.call(hostile_parser.read, "fine", 7).startswith("fine 7 ")
+
+
+def test_an_interrupted_call_leaves_no_answer_for_the_next(monkeypatch):
+    """Ray cancels a task by an exception in its thread, wherever that is."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    pool = fence.FencedPool(1)
+    monkeypatch.setattr(fence, "_own_pool", lambda pid: pool)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    with pool:
+        assert fence.call(hostile_parser.read, "fine", 1)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(KeyboardInterrupt):
+                fence.call(hostile_parser.read, "nap", 7)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        time.sleep(1)  # its answer would be there by now
+        assert fence.call(hostile_parser.read, "fine", 2).startswith("fine 2 ")
 
 
 def test_parsers_run_in_one_child_of_the_process():

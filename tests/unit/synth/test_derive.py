@@ -268,6 +268,8 @@ def test_formulas_of_commands_alone_give_tests_or_are_counted(formula, gives):
     body = f"Some words of prose \\( {formula} \\) and more of them."
     page = TruePage("a", "a.pdf", body, body, (), ())
     derived = Derived("a")
-    tests = list(_verified("math", candidates.math(body, read(body), Random(0)), page, derived))
+    tests = list(
+        _verified("math", candidates.math(body, read(body), Random(0)), page, derived, None)
+    )
     assert bool(tests) == gives
     assert derived.rejected.total() == (0 if gives else 1)
