@@ -18,7 +18,8 @@ def grpo_run(tiny_pages, tiny_model, tmp_path_factory, ray_head, ray_job):
         "rollout.group_size=8",
         "rollout.sampling={temperature: 1.0, max_tokens: 32}",
         "rewards=[{name: edit_distance, options: {compat: true}},{name: bench},"
-        "{name: eos, weight: 0.1},{name: medoid, weight: 0.1},{name: front_matter},{name: element_count, weight: 0.1}]",
+        "{name: eos, weight: 0.1},{name: medoid, weight: 0.1},{name: front_matter},"
+        "{name: element_count, weight: 0.1}]",
         "algorithm.pages_per_step=4",
         "learner.optimizer.lr=2e-3",
         "learner.optimizer.betas=[0.9, 0.99]",
