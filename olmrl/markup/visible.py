@@ -57,9 +57,9 @@ _KEPT = frozenset(
 )
 _UNSEEN = frozenset(
     (
-        *("script", "style", "template", "title", "head", "noscript", "iframe", "object", "svg"),
-        *("audio", "video", "canvas", "datalist", "noembed", "noframes", "rp", "map", "select"),
-        *("textarea", "math", "dialog", "details", "progress", "meter", "option", "applet", "area"),
+        *("script", "style", "template", "title", "head", "noscript", "iframe", "noembed"),
+        *("audio", "video", "canvas", "datalist", "noframes", "rp", "select", "option"),
+        *("dialog", "details", "progress", "meter", "area"),
     )
 )
 _HTML = (
@@ -70,7 +70,8 @@ _HTML = (
             *("a", "abbr", "acronym", "address", "aside", "base", "bdi", "bdo", "body", "button"),
             *("col", "colgroup", "data", "dfn", "dir", "embed", "fieldset", "font", "footer"),
             *("form", "frame", "frameset", "header", "hgroup", "html", "img", "input", "kbd"),
-            *("label", "legend", "link", "main", "marquee", "menu", "meta", "nav", "nobr"),
+            *("label", "legend", "link", "main", "map", "marquee", "math", "menu", "meta", "nav"),
+            *("applet", "nobr", "object", "svg", "textarea"),
             *(
                 "optgroup",
                 "output",
@@ -331,7 +332,10 @@ class _Scan:
         if end is not None and (unseen or _hides(attributes, style, on_paper)):
             return self._hide(end)
         if name in _KEPT:
-            self.kept.append(f"<{name}{_spans(attributes)}>")
+            spans = _spans(attributes)
+            if spans is None:
+                return self._keep(tag.end())
+            self.kept.append(f"<{name}{spans}>")
             usual = letters(attributes.get("style", "")) + len("style")
             return self._hide(tag.end(), _USUAL_ATTRIBUTES + min(_USUAL_STYLE, usual))
         if name in _HTML:
@@ -454,9 +458,13 @@ def _attributes(inside: str) -> dict[str, str] | None:
     return {name: value.strip("\"'") for name, value in found.items()}
 
 
-def _spans(attributes: dict[str, str]) -> str:
-    named = [(name, attributes.get(name, "").strip()) for name in ("rowspan", "colspan")]
-    return "".join(f' {n}="{v}"' for n, v in named if re.fullmatch("[0-9]{1,2}", v))
+def _spans(attributes: dict[str, str]) -> str | None:
+    """The spans of a cell; None if one is no number of at most two digits."""
+    named = {name: attributes.get(name, "").strip() for name in ("rowspan", "colspan")}
+    given = {name: value for name, value in named.items() if value}
+    if not all(re.fullmatch("[0-9]{1,2}", value) for value in given.values()):
+        return None
+    return "".join(f' {name}="{value}"' for name, value in given.items())
 
 
 def _declarations(attributes: dict[str, str]) -> dict[str, str]:

@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
+from olmrl.markup.visible import TAG
 from olmrl.rewards.claims import Bools, Claims, Lettered
 
-_TAG = re.compile(r"<[^<>]{0,2000}>")
 _NOT_TEXT = re.compile(r"[\W_]+")
 
 _GRAM = 5
@@ -67,7 +67,7 @@ _NEEDLES = ("text", "before", "after", "cell")
 
 def key(text: str) -> str:
     """Letters and digits in lower case, without tags: what is comparable across markup."""
-    return _NOT_TEXT.sub("", _TAG.sub(" ", text).lower())
+    return _NOT_TEXT.sub("", TAG.sub(" ", text).lower())
 
 
 @dataclass(frozen=True)
