@@ -94,7 +94,7 @@ _VOID = frozenset(
         *("base", "param", "track", "frame"),
     )
 )
-_NEVER_TEXT = frozenset(("img", "wbr", "col", "colgroup", "body", "html"))
+_NEVER_TEXT = frozenset(("img", "wbr", "col", "colgroup"))
 """Elements that are markup even if bare and never closed."""
 
 _SIMPLE = "|".join(sorted(_KEPT, key=len, reverse=True))

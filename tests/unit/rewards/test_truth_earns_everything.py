@@ -74,6 +74,71 @@ SNIPPETS = [
     r"\let\a=\b is short",
 ]
 
+SHOWN = [
+    *("the set {x | x<y} and <x,y> inner product", "<x|y> bra-ket", r"\langle a\rangle <a, b>"),
+    *(
+        "template<class T> T f(T a)",
+        "template <typename T, int N> class A",
+        "class A<T extends B<T>>",
+    ),
+    *(
+        'std::cout << "a<b>c" << std::endl;',
+        "#include <stdio.h>",
+        "fn f<'a>(x: &'a str) -> &'a str",
+    ),
+    *(
+        "a <= b >= c <> d != e",
+        "grep '<title>' file",
+        "$ cmd <file> [options]",
+        "[-a][-b] [--long](x)",
+    ),
+    *("arr[0][1][2](3)", "$(x)[y]", r"\[0-9\]+ is a regex", "costs $$5 and $$6", "wow![see](p)"),
+    *(
+        "[x] done [ ] open",
+        "[x]: y",
+        "[Note]: see below",
+        "[1]: J.Smith",
+        "see[^1][2]",
+        "(see [4])(a)",
+    ),
+    *("<ns:tag>text</ns:tag>", "don't <b don't c> it's", "it's <i it's> x", "`unclosed <script>x"),
+    *("``quotes'' and <title> it", r"a\_b \<b\>", r"\color{red}", r"\textcolor{blue}{shown}"),
+    *(
+        r"\colorbox{white}{shown}",
+        "Dear <name>, your <address> and <date>",
+        "<summary> and <details>",
+    ),
+    *(
+        "The <head> and <body> elements",
+        "SELECT <select> FROM <table> WHERE <meter>",
+        "<video> or <audio>",
+    ),
+    *(
+        "size <small",
+        "if(a<b){c>d}",
+        "i<j;i>k",
+        "a<b/c>d",
+        "x</y>z",
+        "</end>",
+        "<key>=<value>",
+        "<br",
+    ),
+    *(
+        "<!- x ->",
+        "<-- see here",
+        "--> there",
+        "for(i=0;i<n;i++) a[i](b[i]);",
+        '"<input>" of <area>',
+    ),
+    *(
+        "Press <Enter> or <Ctrl>+<C>",
+        "<T>(x) => [x](0)",
+        "is x <? or <! y>",
+        "5 < 6 and 7 > 2",
+        "<<EOF",
+    ),
+]
+
 TABLES = {
     '<th style="background:#036;color:white">{}</th>': "white on dark",
     '<th style="color:#fff;background-color: rgb(0, 51, 102)">{}</th>': "white on a colour",
@@ -122,6 +187,13 @@ def test_text_that_looks_like_markup(snippet):
     assert see(truth).text == truth
     lines = [line for line in snippet.split("\n") if any(map(str.isalnum, line))]
     assert bench_of(truth, *lines) == (1.0, [])
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_all_of_it_is_seen(text):
+    assert see(text).text == text
+    assert see(f"Before {text} after <b>it</b>.").text == f"Before {text} after <b>it</b>."
+    assert see(text).hidden == 0
 
 
 @pytest.mark.parametrize("cell", TABLES, ids=TABLES.values())
