@@ -23,12 +23,14 @@ _WHITE_NAMES = frozenset(
     )
 )
 _FAINTEST = 230
+_LONGEST_STYLE = 2000
 
 
 def declarations(attributes: dict[str, str]) -> dict[str, str]:
     """What a style attribute and its predecessors in HTML declare, lower case."""
     declared = {"color": attributes.get("color", ""), "background": attributes.get("bgcolor", "")}
-    style = re.sub(r"/\*.*?\*/", "", html.unescape(attributes.get("style", "")).lower())
+    style = html.unescape(attributes.get("style", "")[:_LONGEST_STYLE]).lower()
+    style = re.sub(r"/\*.*?\*/", "", style)
     for declaration in style.split(";"):
         name, _, value = declaration.partition(":")
         declared[name.strip()] = value.replace("!important", "").strip()
