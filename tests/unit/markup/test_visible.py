@@ -145,3 +145,8 @@ def test_styles_that_hide(style):
 def test_what_never_closes_hides_nothing():
     text = "<p hidden>a <details>b <span style='display:none'>c <div hidden>gone</div> d"
     assert see(text).text == "<p>a <details>b <span>c  d"
+
+
+@pytest.mark.parametrize("piece", ["/*", "color:rgb(0", "scale(", "0", ";", "-1px "])
+def test_long_styles_cost_linear_time(piece):
+    see(f"<p style='{piece * (200_000 // len(piece))}'>x</p>")
