@@ -1,20 +1,28 @@
 r"""What a reader of the rendered page sees of a transcription, for rewards.
 
-Not seen, each decided once:
+Hiding what honest text shows is the worst mistake that can be made here: then the truth itself
+earns nothing. So what may be text is text, and only these are not seen:
 
 - characters without a glyph: zero-width and bidi marks, soft hyphens, variation selectors, tag
   characters, private use, control characters (joiners stay inside scripts that need them);
 - HTML comments (an unclosed one hides the rest, as in browsers and CommonMark), declarations,
-  processing instructions, CDATA, attributes other than spans, tags of no known element;
-- elements that show nothing or only on demand (`script`, `template`, `details` that are not open,
-  ...), and those hidden by an attribute: `hidden`, a style of no size, no opacity or no contrast
-  to white paper, or moved, clipped or overlaid;
-- markdown images with their alternative text, link targets and titles, reference definitions;
-- LaTeX comments, labels and macro definitions, and arguments of `\phantom` and of white colour.
+  processing instructions, CDATA;
+- tags of elements that HTML knows, and of others with attributes in quotes; their attributes. With
+  words that are no attributes (`<n and n>`), or bare and never closed (`the <title> element`), they
+  are text;
+- closed elements that show nothing or only on demand (`script`, `template`, `details` that are not
+  open, ...), and those hidden by an attribute: `hidden`, a style of no size or opacity, white or
+  transparent ink (white ink not on a background), or moved away, clipped or overlaid;
+- markdown images with their alternative text, targets of links that look like an address, with
+  their titles, and definitions of such targets; `][x]` is a link if `[x]:` is defined;
+- in formulas LaTeX comments, labels and macro definitions; arguments of `\phantom` and white ink.
 
-Overprinted text (`\rlap`), code blocks and small print are seen, and so are footnotes whose mark is
-missing: their text is on the page. Character references are read.
-The work is linear in the text, hostile or not.
+Code blocks and inline code show what they hold, markup included. Overprinted text (`\rlap`) and
+small print are seen, and so are footnotes whose mark is missing: their text is on the page.
+Character references are read. The work is linear in the text, hostile or not.
+
+What `see` leaves as tags is what `TAG` matches in full: elements of `_KEPT`, without attributes
+except `rowspan` and `colspan`. All else in angle brackets is text, and its letters are letters.
 """
 
 from __future__ import annotations
@@ -23,6 +31,9 @@ import html
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
+
+from olmrl.markup.styles import declarations, has_background, hides, is_white
 
 _GLYPHLESS = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
@@ -48,57 +59,94 @@ _KEPT = frozenset(
 )
 _UNSEEN = frozenset(
     (
-        *("script", "style", "template", "title", "head", "noscript", "iframe", "object", "svg"),
-        *("audio", "video", "canvas", "datalist", "noembed", "noframes", "rp", "map", "select"),
-        *("textarea", "math", "dialog", "details", "progress", "meter", "option", "applet", "area"),
+        *("script", "style", "template", "title", "head", "noscript", "iframe", "noembed"),
+        *("audio", "video", "canvas", "datalist", "noframes", "rp", "select", "option"),
+        *("dialog", "details", "progress", "meter", "area"),
     )
 )
-_VOID = frozenset(("img", "input", "br", "hr", "wbr", "col", "meta", "link", "embed", "area"))
+_HTML = (
+    _KEPT
+    | _UNSEEN
+    | frozenset(
+        (
+            *("a", "abbr", "acronym", "address", "aside", "base", "bdi", "bdo", "body", "button"),
+            *("col", "colgroup", "data", "dfn", "dir", "embed", "fieldset", "font", "footer"),
+            *("form", "frame", "frameset", "header", "hgroup", "html", "img", "input", "kbd"),
+            *("label", "legend", "link", "main", "map", "marquee", "math", "menu", "meta", "nav"),
+            *("applet", "nobr", "object", "svg", "textarea"),
+            *(
+                "optgroup",
+                "output",
+                "param",
+                "picture",
+                "rb",
+                "rt",
+                "rtc",
+                "ruby",
+                "samp",
+                "search",
+            ),
+            *("slot", "source", "strike", "summary", "time", "track", "tt", "var", "wbr"),
+        )
+    )
+)
+_VOID = frozenset(
+    (
+        *("img", "input", "br", "hr", "wbr", "col", "meta", "link", "embed", "area", "source"),
+        *("base", "param", "track", "frame"),
+    )
+)
+_NEVER_TEXT = frozenset(("img", "wbr", "col", "colgroup"))
+"""Elements that are markup even if bare and never closed."""
 
 _SIMPLE = "|".join(sorted(_KEPT, key=len, reverse=True))
+TAG = re.compile(rf'</?(?:{_SIMPLE})(?: rowspan="\d{{1,2}}")?(?: colspan="\d{{1,2}}")?>')
+"""What is a tag in the text of `Seen`."""
 _TRIGGER = re.compile(
-    rf"<(?!/?(?:{_SIMPLE})>)(?=[!?/A-Za-z])"
-    r"|!\[|\]\(|\]\[|\\[(\[]|\$\$|\\(?=[a-zA-Z]*(?:phantom|color|label|def|command|let)\b)"
-)
-_NAME = re.compile(r"</?([A-Za-z][A-Za-z0-9-]*)(?=[\s/>])")
-_ATTRIBUTE = re.compile(r"""([A-Za-z_:-]+)\s*(?:=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
-_IMAGE = re.compile(r"!\[[^\]\n]{0,500}\](?:\([^)\n]{0,500}\)|\[[^\]\n]{0,200}\])")
-_TARGET = re.compile(r"\]\([^)\n]{0,500}\)|\]\[[^\]\n^]{0,200}\]")
-_DEFINITION = re.compile(
-    r"""^ {0,3}\[[^\]\n^][^\]\n]{0,200}\]:[ \t]*\S+"""
-    r"""(?:[ \t]+(?:"[^"\n]*"|'[^'\n]*'|\([^)\n]*\)))?[ \t]*$""",
+    rf"(?<!\\)<(?!/?(?:{_SIMPLE})>)(?=[!?/A-Za-z])"
+    r"|^ {0,3}\[(?=[^\]\n^]{1,200}\]:)|!\[|\]\(|\]\[|`+|^[ \t>]{0,20}~~~|\\[(\[]|\$\$"
+    r"|\\(?=[hv]?phantom\{|textcolor\{)",
     re.MULTILINE,
 )
+_MARKUP = re.compile(r"""</?([A-Za-z][A-Za-z0-9-]*)(?=[\s/>])((?:[^"'<>]++|"[^"]*"|'[^']*')*+)>""")
+_START_OR_END = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9-]*)(?=[\s/>])")
+_ATTRIBUTE = re.compile(r"""([A-Za-z_:-]++)(?:\s*+=\s*+("[^"]*"|'[^']*'|[^\s"'>]+))?""")
+_BARE_ATTRIBUTES = frozenset(
+    (
+        *("hidden", "open", "nowrap", "border", "compact", "reversed", "noshade", "disabled"),
+        *("checked", "selected", "readonly", "required", "multiple", "controls", "async", "defer"),
+        *("class", "style", "id", "inert", "autofocus", "alt"),
+    )
+)
+
+_ADDRESS = (
+    r"(?:<[^<>\n]{0,500}>|(?=(?:https?|ftp|file|mailto|data|javascript|tel|doi|urn):|www\.|\.{0,2}/|#|"
+    r"[^\s()]{1,200}\.(?:png|jpe?g|gif|svg|webp|tiff?|bmp|pdf|html?|md|php)\b)"
+    r"(?:[^\s()]|\([^\s()]{0,100}\)){1,2000}+)"
+)
+_TITLE = r"""(?:[ \t]+(?:"[^"\n]{0,2000}"|'[^'\n]{0,2000}'|\([^()\n]{0,2000}\)))"""
+_TARGET = re.compile(rf"\]\([ \t]{{0,9}}(?:{_ADDRESS}{_TITLE}?)?[ \t]{{0,9}}\)", re.IGNORECASE)
+_IMAGE = re.compile(r"!\[[^\]\n]{0,500}\](?:\([^)\n]{0,500}\)|\[[^\]\n]{0,200}\])")
+_REFERENCE = re.compile(r"\]\[([^\]\[\n^]{1,200})\]")
+_DEFINITION = re.compile(
+    rf"""^ {{0,3}}\[(?!\^)([^\]\n]{{1,200}})\]:[ \t]*{_ADDRESS}({_TITLE}?)[ \t]*$""",
+    re.MULTILINE | re.IGNORECASE,
+)
+_CODE = re.compile(r"^[ \t>]{0,20}(`{3,}|~{3,})([^`\n]*)$|`+|^[ \t>]*$", re.MULTILINE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _MARKS = frozenset("<>|*_#`$\\[]&!()")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 _COMMAND = re.compile(
-    r"\\(?:([hv]?phantom)|(label)|(textcolor|colorbox|color)|(?:[gex]?def|let)\\[A-Za-z]+"
+    r"\\(?:([hv]?phantom)|(label)|(textcolor|color)|(?:[gex]?def|let)\\[A-Za-z]+"
     r"|(?:re)?newcommand\*?)(?![A-Za-z])"
 )
+_COLOUR_ARGUMENT = re.compile(r"\s{0,9}\{([^{}]{0,64})\}")
 _CLOSING = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}
 
-_NO_SIZE = re.compile(
-    r"(?:font-size|width|height|max-width|max-height|line-height|opacity|zoom|font):\s*"
-    r"(?:0*\.?0+\d?|[0-3](?:\.\d*)?(?:px|pt))\s*(?:px|pt|em|rem|ex|%|vw|vh)?\s*"
-    r"(?:!important)?(?:[;/ ]|$)"
-)
-_HIDING = re.compile(
-    r"display:\s*none|visibility:\s*(?:hidden|collapse)|content-visibility|clip|mask|filter|"
-    r"transform|position:|z-index|overflow|mix-blend|text-indent:\s*-|(?:margin|left|top)[a-z-]*:\s*-|"
-    r"color:\s*transparent|text-fill|scale|translate"
-)
-_COLOUR = re.compile(r"(?<!-)\bcolor:\s*([^;]+)")
-_WHITE_NAMES = frozenset(
-    (
-        *("white", "snow", "ivory", "whitesmoke", "ghostwhite", "floralwhite", "azure", "beige"),
-        *("mintcream", "seashell", "transparent", "aliceblue", "honeydew", "lightyellow", "linen"),
-        *("oldlace", "lavenderblush", "cornsilk"),
-    )
-)
-_FAINTEST = 230
+_LONGEST_COMMAND = 500
 _USUAL_ATTRIBUTES = 30
-"""Letters of a tag's attributes that count as markup, not as text."""
+_USUAL_STYLE = 200
+"""Letters of a tag's attributes, and of its style, that count as markup, not as text."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +167,6 @@ def see(text: str) -> Seen:
     scan.run()
     shown = "".join(scan.kept)
     hidden += scan.hidden
-    if "]:" in shown:
-        before, shown = shown, _DEFINITION.sub("", shown)
-        hidden += letters(before) - letters(shown)
     return Seen(shown, hidden)
 
 
@@ -173,8 +218,11 @@ class _Scan:
         self.kept: list[str] = []
         self.hidden = 0
         self._at = 0
-        self._last_close = text.rfind(">")
         self._never: set[str] = set()
+        self._stripped: set[str] = set()
+        """Unknown elements whose start tag was hidden."""
+        self._dark_until = 0
+        """End of the elements so far that have a background."""
 
     def run(self) -> None:
         """Walk from trigger to trigger."""
@@ -188,8 +236,12 @@ class _Scan:
                 self._formula(mark)
             elif mark[0] == "\\":
                 self._command()
-            else:
+            elif mark[0] in "!]":
                 self._markdown()
+            elif found[0][-1] == "[":
+                self._definition(found.end())
+            else:
+                self._keep(self._code.get(found.start(), found.end()))
         self.kept.append(self.text[self._at :])
 
     def _keep(self, end: int) -> None:
@@ -200,6 +252,31 @@ class _Scan:
         self.hidden += max(0, letters(self.text[self._at : end]) - allowed)
         self._at = end
 
+    @cached_property
+    def _code(self) -> dict[int, int]:
+        """Where code that begins at a place ends: a fenced block, or a span in a paragraph."""
+        ends: dict[int, int] = {}
+        opened: dict[int, int] = {}
+        fence: re.Match[str] | None = None
+        for found in _CODE.finditer(self.text):
+            marks = found[1]
+            if fence is not None:
+                if marks and marks.startswith(fence[1]) and not found[2].strip():
+                    ends[fence.start()] = ends[fence.start(1)] = found.end()
+                    fence = None
+            elif marks:
+                fence = found
+                ends[fence.start()] = ends[fence.start(1)] = len(self.text)
+                opened = {}
+            elif found[0].startswith("`"):
+                size = len(found[0])
+                if size in opened:
+                    ends[opened[size]] = found.end()
+                opened[size] = found.start()
+            else:
+                opened = {}
+        return ends
+
     # -- HTML
 
     def _tag(self) -> None:
@@ -207,66 +284,118 @@ class _Scan:
         if text.startswith("<!--", start):
             end = text.find("-->", start + 2)
             return self._hide(len(text) if end < 0 else end + 3)
-        if start > self._last_close:
+        if text[start + 1] in "!?":
+            return self._declaration()
+        found = _MARKUP.match(text, start)
+        attributes = None if found is None else _attributes(found[2])
+        if found is None or attributes is None:
             return self._keep(start + 1)
-        if text.startswith(("<!", "<?"), start):
-            mark = "]]>" if text.startswith("<![CDATA[", start) else ">"
-            end = text.find(mark, start)
-            return self._hide((end if end >= 0 else text.find(">", start)) + len(mark))
-        named = _NAME.match(text, start)
-        if named is None:
-            return self._keep(start + 1)
-        end = self._tag_end(start)
-        self._element(named[1].lower(), text[named.end() : end - 1], end)
+        self._element(found[1].lower(), attributes, found)
         return None
 
-    def _tag_end(self, start: int) -> int:
-        end = self.text.find(">", start)
-        for quote in ('"', "'"):
-            if self.text.count(quote, start, end) % 2:
-                closing = self.text.find(quote, end, end + 1000)
-                beyond = self.text.find(">", closing) if closing >= 0 else -1
-                end = beyond if beyond >= 0 else end
-        return end + 1
+    def _declaration(self) -> None:
+        text, start = self.text, self._at
+        mark = "]]>" if text.startswith("<![CDATA[", start) else ">"
+        if not text[start + 2 : start + 3].isalpha() and mark == ">":
+            return self._keep(start + 1)
+        end = -1 if mark in self._never else text.find(mark, start)
+        if end < 0:
+            self._never.add(mark)
+            return self._keep(start + 1)
+        return self._hide(end + len(mark))
 
-    def _element(self, name: str, inside: str, end: int) -> None:
-        closes = self.text[self._at + 1] == "/"
-        attributes = {} if closes else _attributes(inside)
+    def _element(self, name: str, attributes: dict[str, str], tag: re.Match[str]) -> None:
+        if tag[0][1] == "/":
+            return self._end_tag(name, tag)
+        style = declarations(attributes)
+        end = None if name in _VOID else self._element_end(tag.start())
         unseen = name in _UNSEEN and not (name in ("details", "dialog") and "open" in attributes)
-        if not closes and name not in _VOID and (unseen or _hides(attributes)):
-            return self._hide(self._element_end(name, end))
-        if name in _KEPT:
-            spans = "".join(
-                f' {key}="{attributes[key]}"' for key in ("rowspan", "colspan") if key in attributes
-            )
-            self.kept.append(f"</{name}>" if closes else f"<{name}{spans}>")
-            return self._hide(end, _USUAL_ATTRIBUTES)
-        if closes or inside.strip() or name in _VOID or name in _UNSEEN:
+        if has_background(style):
+            self._dark_until = max(self._dark_until, end or len(self.text))
+        on_paper = self._dark_until <= tag.start()
+        if end is not None and (unseen or hides(attributes, style, on_paper)):
             return self._hide(end)
-        return self._keep(end)  # <word>: more likely text than an element
+        if name in _KEPT:
+            spans = _spans(attributes)
+            if spans is None:
+                return self._keep(tag.end())
+            self.kept.append(f"<{name}{spans}>")
+            usual = letters(attributes.get("style", "")) + len("style")
+            return self._hide(tag.end(), _USUAL_ATTRIBUTES + min(_USUAL_STYLE, usual))
+        if name in _HTML:
+            bare = not attributes and end is None and name not in _NEVER_TEXT
+            return self._keep(tag.end()) if bare else self._hide(tag.end())
+        if not any(attributes.values()) or "=" not in tag[2] or not re.search("[\"']", tag[2]):
+            return self._keep(tag.end())
+        self._stripped.add(name)
+        return self._hide(tag.end())
 
-    def _element_end(self, name: str, at: int) -> int:
-        """End of the element whose start tag ends at `at`; the text's end if it never closes."""
-        depth = 1
-        for match in re.finditer(rf"<(/?){name}(?=[\s/>])", self.text[at:], re.IGNORECASE):
-            depth += -1 if match[1] else 1
-            if depth == 0:
-                end = self.text.find(">", at + match.end())
-                return len(self.text) if end < 0 else end + 1
-        return len(self.text)
+    def _end_tag(self, name: str, tag: re.Match[str]) -> None:
+        if name in _KEPT:
+            self.kept.append(f"</{name}>")
+            return self._hide(tag.end(), _USUAL_ATTRIBUTES)
+        opened = name in _NEVER_TEXT or tag.start() in self._ends
+        if name in self._stripped or (name in _HTML and opened):
+            return self._hide(tag.end())
+        return self._keep(tag.end())
+
+    @cached_property
+    def _element_ends(self) -> dict[int, int]:
+        """Where the name in the end tag ends, of each element that is closed, by its start."""
+        ends: dict[int, int] = {}
+        opened: dict[str, list[int]] = {}
+        for found in _START_OR_END.finditer(self.text):
+            stack = opened.setdefault(found[2].lower(), [])
+            if not found[1]:
+                stack.append(found.start())
+            elif stack:
+                ends[stack.pop()] = found.end()
+        return ends
+
+    @cached_property
+    def _ends(self) -> frozenset[int]:
+        """Where end tags of elements start."""
+        starts = {m.end(): m.start() for m in _START_OR_END.finditer(self.text) if m[1]}
+        return frozenset(starts[end] for end in self._element_ends.values())
+
+    def _element_end(self, start: int) -> int | None:
+        """End of the element that starts at a place; None if it never closes."""
+        named = self._element_ends.get(start)
+        if named is None:
+            return None
+        end = self.text.find(">", named, named + 1000)
+        return None if end < 0 else end + 1
 
     # -- markdown and LaTeX
 
+    @cached_property
+    def _defined(self) -> frozenset[str]:
+        """Names of link definitions, lower case."""
+        return frozenset(match[1].lower() for match in _DEFINITION.finditer(self.text))
+
     def _markdown(self) -> None:
-        closes = self.text.find("]", self._at, self._at + 504) >= 0
-        image = _IMAGE.match(self.text, self._at) if closes else None
-        if image:
-            return self._hide(image.end())
-        target = _TARGET.match(self.text, self._at)
-        if target and self._is_link():
-            self._keep(self._at + 1)
-            return self._hide(target.end())
-        return self._keep(self._at + 1)
+        text, at = self.text, self._at
+        if text[at] == "!":
+            closes = text.find("]", at, at + 504) >= 0
+            image = _IMAGE.match(text, at) if closes else None
+            inside_word = at > 0 and (text[at - 1].isalnum() or text[at - 1] in ")]}")
+            return self._keep(at + 1) if image is None or inside_word else self._hide(image.end())
+        if not self._is_link():
+            return self._keep(at + 1)
+        target = _TARGET.match(text, at)
+        if target is None:
+            target = _REFERENCE.match(text, at)
+            if target is None or target[1].lower() not in self._defined:
+                return self._keep(at + 1)
+        self._keep(at + 1)
+        return self._hide(target.end())
+
+    def _definition(self, opened: int) -> None:
+        """Hide a link definition, unless it may be an entry of a bibliography: `[3]: www.x.org`."""
+        found = _DEFINITION.match(self.text, self._at)
+        if found is None or (found[1].isdigit() and not found[2]):
+            return self._keep(opened)
+        return self._hide(found.end())
 
     def _is_link(self) -> bool:
         opening = self.text.rfind("[", max(0, self._at - 500), self._at)
@@ -290,60 +419,36 @@ class _Scan:
         return None
 
     def _command(self) -> None:
-        line = self.text.find("\n", self._at)
-        end = len(self.text) if line < 0 else line
-        end = min(end, self._at + 2000)
-        piece = self.text[self._at : end]
+        """Outside formulas only what has an argument in braces that is not seen."""
+        line = self.text.find("\n", self._at, self._at + _LONGEST_COMMAND)
+        piece = self.text[self._at : self._at + _LONGEST_COMMAND if line < 0 else line]
         found = _COMMAND.match(piece)
-        if found is None:
+        stop = None if found is None else _command_end(piece, found)
+        if found is None or stop is None or stop == found.end():
             return self._keep(self._at + 1)
-        stop = _command_end(piece, found)
-        shown = piece[: found.end()] + "{}" if found[1] else ""
-        self.kept.append(shown if stop > found.end() else piece[: found.end()])
+        self.kept.append(found[0] + "{}" if found[1] else "")
         return self._hide(self._at + stop)
 
 
-def _attributes(inside: str) -> dict[str, str]:
+def _attributes(inside: str) -> dict[str, str] | None:
+    """The attributes of a tag; None if words or signs are among them that are none."""
     if not inside or inside == "/":
         return {}
-    found = _ATTRIBUTE.findall(inside[:2000])
-    return {name.lower(): value.strip("\"'") for name, value in found}
+    if _ATTRIBUTE.sub("", inside).strip(" \t\r\n\f/"):
+        return None
+    found = {name.lower(): value for name, value in _ATTRIBUTE.findall(inside)}
+    if any(not value and name not in _BARE_ATTRIBUTES for name, value in found.items()):
+        return None
+    return {name: value.strip("\"'") for name, value in found.items()}
 
 
-def _hides(attributes: dict[str, str]) -> bool:
-    """Whether attributes take an element's content out of sight."""
-    if not attributes:
-        return False
-    style = re.sub(r"\s*:\s*", ":", html.unescape(attributes.get("style", "")).lower())
-    style = re.sub(r"/\*.*?\*/", "", style)
-    colour = _COLOUR.search(style)
-    return (
-        "hidden" in attributes
-        or _is_white(attributes.get("color", ""))
-        or attributes.get("size") == "0"
-        or bool(colour and _is_white(colour[1]))
-        or bool(_NO_SIZE.search(style) or _HIDING.search(style))
-    )
-
-
-def _is_white(colour: str) -> bool:
-    """Whether a CSS or LaTeX colour can hardly be told from paper."""
-    colour = colour.lower().replace("!important", "").strip(" '\"")
-    if colour in _WHITE_NAMES:
-        return True
-    if re.fullmatch(r"#?[0-9a-f]{8}", colour) and int(colour[-2:], 16) < 40:
-        return True
-    if re.fullmatch(r"#?[0-9a-f]{3,4}|#?[0-9a-f]{6}|#?[0-9a-f]{8}", colour):
-        digits = colour.lstrip("#")
-        step = 1 if len(digits) < 6 else 2
-        parts = [int(digits[i : i + step] * (3 - step), 16) for i in range(0, 3 * step, step)]
-        return min(parts) >= _FAINTEST
-    if colour.startswith(("rgb", "hsl")):
-        numbers = [float(n) for n in re.findall(r"\d*\.?\d+", colour)]
-        faint = len(numbers) > 3 and numbers[3] <= 0.2
-        light = numbers[2:3] if colour.startswith("hsl") else [n / 2.55 for n in numbers[:3]]
-        return faint or (bool(light) and min(light) >= _FAINTEST / 2.55)
-    return False
+def _spans(attributes: dict[str, str]) -> str | None:
+    """The spans of a cell; None if one is no number of at most two digits."""
+    named = {name: attributes.get(name, "").strip() for name in ("rowspan", "colspan")}
+    given = {name: value for name, value in named.items() if value}
+    if not all(re.fullmatch("[0-9]{1,2}", value) for value in given.values()):
+        return None
+    return "".join(f' {name}="{value}"' for name, value in given.items())
 
 
 def _without_commands(formula: str) -> str:
@@ -351,6 +456,8 @@ def _without_commands(formula: str) -> str:
     at = 0
     while (found := _COMMAND.search(formula, at)) is not None:
         stop = _command_end(formula, found)
+        if stop is None:
+            break
         kept.append(formula[at : found.start()])
         if found[1]:
             kept.append(found[0] + "{}")
@@ -360,22 +467,23 @@ def _without_commands(formula: str) -> str:
     return "".join(kept) + formula[at:]
 
 
-def _command_end(text: str, found: re.Match[str]) -> int:
-    """Where the unseen part of a command ends; just after its name if all of it is seen."""
-    at = found.end()
+def _command_end(text: str, found: re.Match[str]) -> int | None:
+    """Where the unseen part of a command ends; just after its name if all of it is seen.
+
+    None if a group is not closed: LaTeX cannot be set then, and is shown as it stands.
+    """
+    at: int | None = found.end()
     if found[3]:
-        colour_end = _group_end(text, at)
-        if not _is_white(text[at:colour_end].strip("{} ")):
+        colour = _COLOUR_ARGUMENT.match(text, found.end())
+        if colour is None or not is_white(colour[1].strip()):
             return at
-        return len(text) if found[3] == "color" else _group_end(text, colour_end)
-    end = _group_end(text, at)
-    if "command" in found[0]:
-        end = _group_end(text, end)
-    return end
+        return len(text) if found[3] == "color" else _group_end(text, colour.end())
+    at = _group_end(text, found.end())
+    return _group_end(text, at) if "command" in found[0] and at is not None else at
 
 
-def _group_end(text: str, at: int) -> int:
-    """End of the braced group at a place, or of one character; an unclosed group never ends."""
+def _group_end(text: str, at: int) -> int | None:
+    """End of the braced group at a place, or of one character; None if the group is not closed."""
     while at < len(text) and text[at].isspace():
         at += 1
     if not text.startswith("{", at):
@@ -385,4 +493,4 @@ def _group_end(text: str, at: int) -> int:
         depth += 1 if match[0] == "{" else -1
         if depth == 0:
             return match.end()
-    return len(text)
+    return None

@@ -27,6 +27,7 @@ against the truth.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
+from olmrl.markup.visible import TAG
 from olmrl.rewards.claims import Bools, Claims, Lettered
 
-_TAG = re.compile(r"<[^<>]{0,2000}>")
 _NOT_TEXT = re.compile(r"[\W_]+")
 
 _GRAM = 5
@@ -66,7 +67,7 @@ _NEEDLES = ("text", "before", "after", "cell")
 
 def key(text: str) -> str:
     """Letters and digits in lower case, without tags: what is comparable across markup."""
-    return _NOT_TEXT.sub("", _TAG.sub(" ", text).lower())
+    return _NOT_TEXT.sub("", TAG.sub(" ", text).lower())
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ class Said:
     @cached_property
     def repeats(self) -> bool:
         """Whether passages recur that make up 30 % of what is said once; filler does not help."""
-        long = list(grams(self.texts, _LONG_GRAM))
-        twice = len(long) - len(set(long))
-        again = {gram for gram in set(long) if long.count(gram) > 1} if twice < 200 else set(long)
-        return twice > _MOST_REPEATED * max(1, len(set(long)) - len(again)) and twice > _GRAM
+        counts = Counter(grams(self.texts, _LONG_GRAM))
+        twice = counts.total() - len(counts)
+        # 200 are a passage, however much else is said
+        once = sum(count == 1 for count in counts.values()) if twice < 200 else 0
+        return twice > _MOST_REPEATED * max(1, once) and twice > _GRAM
 
 
 def grams(texts: Sequence[str], size: int) -> Iterable[str]:

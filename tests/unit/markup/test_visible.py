@@ -2,7 +2,7 @@
 
 import pytest
 
-from olmrl.markup.visible import see, unhidden
+from olmrl.markup.visible import TAG, see, unhidden
 
 UNSEEN = {
     "comment": "<!-- gone -->",
@@ -80,7 +80,73 @@ def test_joiners_stay_where_a_script_needs_them():
 
 
 @pytest.mark.parametrize(
-    "piece", ["<a ", "<!--", "![", "](", "\\(", "$$", "<div hidden>", '<a b="']
+    "piece",
+    [
+        *("<a ", "<!--", "![", "](", "\\(", "$$", "<div hidden>", '<a b="', "<a '", "</div "),
+        *("\\color{", "\\textcolor{white}{", "\\phantom{", "\\def\\a{", "\\newcommand{", "{"),
+        *("`", "` `` ", "a``b```c\n\n", "~~~\n", "```\n", "> ~~~ a\n", "\n> ", "<![CDATA[", "<?a"),
+        *("][a]", "](http:", "](http:(", "](a.png ", "[a]: http:(", "\n[a]: x.org", "[", "&#"),
+        *(
+            "<b style='color:white'>",
+            "<x y='1'>",
+            "</x>",
+            "<td aaaa bbbb ",
+            "margin:-",
+            "<p a=b c>",
+        ),
+    ],
 )
-def test_repeated_marks_cost_linear_time(piece):
-    see(piece * (200_000 // len(piece)))
+@pytest.mark.parametrize("frame", ["{}", "\\({}\\)", "{}>", "<p style='{}'>x</p>", "[x](http:{})"])
+def test_repeated_marks_cost_linear_time(piece, frame):
+    see(frame.replace("{}", piece * (200_000 // len(piece))))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "tags"),
+    [
+        ("<td words>x</td>", "<td words>x</td>", ["</td>"]),
+        ("<td rowspan=words>x</td>", "<td rowspan=words>x</td>", ["</td>"]),
+        ("<td rowspan=999999999>x", "<td rowspan=999999999>x", []),
+        ("<td rowspan=''>x", "<td>x", ["<td>"]),
+        (
+            "<TD RowSpan = 2 data-x='gone' colspan='3'>x</TD >",
+            '<td rowspan="2" colspan="3">x</td>',
+            ['<td rowspan="2" colspan="3">', "</td>"],
+        ),
+        ("<p class=gone>x<br/>y<hr />", "<p>x<br>y<hr>", ["<p>", "<br>", "<hr>"]),
+        ("<<!-- -->td a='b'>x", "<td a='b'>x", []),
+        ("<nav><a href='gone'>x</a><abbr title='gone'>y</abbr></nav>", "xy", []),
+        ("<x-y z='gone'>x</x-y> and <x-y>", "x and <x-y>", []),
+        ("`<td a='b'>` and <b and c> d", "`<td a='b'>` and <b and c> d", []),
+        ("<td x='1' and words>", "<td x='1' and words>", []),
+    ],
+)
+def test_tags_are_of_one_form_and_all_else_is_text(text, shown, tags):
+    assert see(text).text == shown
+    assert TAG.findall(shown) == tags
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        *("height:0;overflow:hidden", "max-width: 1px; overflow-x : clip", "font:0/0 a"),
+        *("margin-left:-9999px", "margin:0 0 0 -200em", "text-indent:-999px", "left:99999px"),
+        *("transform:scale(0)", "transform: translateX(-9999px)", "translate:-9999px", "scale:0"),
+        *("opacity: 5%", "zoom:.01", "font: bold 1px Arial", "font-size:0!important"),
+        *("color:#036;background:#036", "color:white;background:white", "color:#fff0"),
+        *("color:rgba(0,0,0,0);background:#000", "-webkit-text-fill-color:transparent"),
+        *("background:#fff;color:#fefefe", "position:fixed", "filter:blur(9px)", "DISPLAY:None"),
+    ],
+)
+def test_styles_that_hide(style):
+    assert see(f'a <p style="{style}">gone</p>').text == "a "
+
+
+def test_what_never_closes_hides_nothing():
+    text = "<p hidden>a <details>b <span style='display:none'>c <div hidden>gone</div> d"
+    assert see(text).text == "<p>a <details>b <span>c  d"
+
+
+@pytest.mark.parametrize("piece", ["/*", "color:rgb(0", "scale(", "0", ";", "-1px "])
+def test_long_styles_cost_linear_time(piece):
+    see(f"<p style='{piece * (200_000 // len(piece))}'>x</p>")

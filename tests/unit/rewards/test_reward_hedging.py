@@ -16,6 +16,7 @@ from reward_pages import HEAD, group, page
 
 from olmrl.config.schema import RewardConfig
 from olmrl.rewards import build, score_rollouts
+from olmrl.rewards.integrity import Said, key
 
 NAMES = ("cer", "wer", "teds", "formula", "validity", "reading_order")
 COMMON = ("the", "of", "and", "in", "to", "a", "was", "that")
@@ -205,3 +206,15 @@ def test_true_text_left_out_never_pays(seed):
 def test_the_truth_is_best(name):
     truth = make_page(random.Random(name))
     assert values(truth, truth)[0][name] == 1.0
+
+
+def test_a_long_page_without_reference_costs_linear_time():
+    numbers = " ".join(str(n) for n in range(35_000))
+    assert not Said.of_body(numbers).repeats
+    assert Said.of_body(numbers + " and again " + numbers[:1000]).repeats
+    assert not Said.of_body("if a <b and c> d, else e <f or g> h").repeats
+
+
+def test_words_in_angle_brackets_are_said():
+    assert key("a <b and c> d") == "abandcd"
+    assert key('<td colspan="2">Tons</td>') == "tons"
