@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel
 
+from olmrl.markup.visible import _KEPT
+
 SEED = 8
 """Equal letters in a row that show a common passage; half the text, if that is less."""
 _REMNANT = 5
@@ -60,7 +62,13 @@ _MOST_LETTERS_SLACK = 10_000
 UNEARNED = "\ufffc"
 """Stands for a letter that counts for nothing."""
 
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+TAG = re.compile(
+    rf'<(/?(?:{"|".join(sorted(_KEPT))}))(?: rowspan="\d{{1,2}}")?(?: colspan="\d{{1,2}}")?>'
+)
+"""A tag as `markup.visible` writes it; all else in angle brackets is text."""
+_READ_TAGS = ("b", "i", "br")
+"""Tags that the tests do not take for text."""
+_ALNUM = re.compile(r"[^\W_]")
 _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
 _STYLE = re.compile(
@@ -95,7 +103,7 @@ class Lettered:
         is_letter = _IS_LETTER[np.minimum(codes, 0xFFFF)]
         beyond = np.flatnonzero(codes > 0xFFFF)
         is_letter[beyond] = [chr(code).isalnum() for code in codes[beyond]]
-        for pattern, mark in ((_TAG, "<"), (_STYLE, "\\")):
+        for pattern, mark in ((TAG, "<"), (_STYLE, "\\")):
             if mark in text:
                 for match in pattern.finditer(text):
                     is_letter[match.start() : match.end()] = False
@@ -241,6 +249,13 @@ class Claims:
         if (self.copied == self.contested).all():
             return self.earned
         return _blotted(self.said, self._unearned(self.copied))
+
+
+def untagged(text: str) -> str:
+    """A text with `UNEARNED` for every letter inside a tag: `<center>` is not the word."""
+    return TAG.sub(
+        lambda m: m[0] if m[1].strip("/") in _READ_TAGS else _ALNUM.sub(UNEARNED, m[0]), text
+    )
 
 
 def _formula_spans(text: str) -> list[tuple[int, int]]:

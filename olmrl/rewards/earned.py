@@ -77,7 +77,12 @@ def _positive(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
     if isinstance(case, OrderCase) and integrity.runs_on(reading.claims, reading.hidden):
         return _RUNS_ON
     # an equal copy can be in another place, or marked in another way, but not be another reading
-    page = reading.earned if isinstance(case, PresentCase) else reading.said_once
+    if isinstance(case, PresentCase):
+        page = reading.earned if "<" in case.text else reading.earned_text
+    elif isinstance(case, OrderCase):
+        page = reading.said_once if "<" in case.before + case.after else reading.said_once_text
+    else:
+        page = reading.said_once
     verdict = case.run_parsed(page)
     return _HEDGED if verdict.passed and _overdone(truth, reading, case) else verdict
 
