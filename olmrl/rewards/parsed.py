@@ -107,6 +107,11 @@ class Reading:
         return self.page if earned == self.seen.text else ParsedPage(earned, is_body=True)
 
     @cached_property
+    def earned_formulas(self) -> ParsedPage:
+        """`said_once`, but each formula as it is or not at all; parsed."""
+        return ParsedPage(self.claims.earned_formulas, is_body=True)
+
+    @cached_property
     def earned_text(self) -> ParsedPage:
         """`earned` without what stands inside tags; parsed."""
         return self._untagged(self.earned)

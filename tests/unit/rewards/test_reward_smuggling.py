@@ -76,3 +76,87 @@ def test_every_letter_that_tests_search_is_aligned_or_in_a_tag(text):
     for match in TAG.finditer(shown):
         known[match.start() : match.end()] = True
     assert all(known[k] for k, char in enumerate(shown) if char.isalnum())
+
+
+def word_tests(needle):
+    return [{"type": "present", "text": needle, "max_diffs": 0}]
+
+
+READINGS = [
+    ("Cat", "Gat", "GCat"),
+    ("harbors", "harborz", "harborsz"),
+    ("293", "298", "298293"),
+    ("293", "298", "298_293"),
+    ("1812", "182", "182 1812"),
+    ("1812", "18122", "18122 1812"),
+    ("XIV", "XVI", "XVI XIV"),
+    ("is big", "in big", "in is big"),
+    ("3a", "8a", "8a 3a"),
+    ("10\u00b2", "10\u00b3", "10\u00b3 10\u00b2"),
+    ("regiment", "xqzv", "xqzv regiment"),
+    ("regiment", "xqzv", "regiment xqzv"),
+    ("\u2611 Yes", "\u2610 Yes", "\u2610 \u2611 Yes"),
+    ("\u00a3 500", "$ 500", "$ \u00a3 500"),
+    ("5%", "5\u2030", "5%\u2030"),
+    ("\u2605\u2605\u2606", "\u2605\u2605\u2605", "\u2605\u2605\u2605 \u2605\u2605\u2606"),
+    (
+        "\u0915\u093f\u0924\u093e\u092c",
+        "\u0915\u0940\u0924\u093e\u092c",
+        "\u0915\u0940\u0924\u093e\u092c \u0915\u093f\u0924\u093e\u092c",
+    ),
+    ("-5", "+5", "+-5"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "both"), READINGS)
+def test_a_second_reading_beside_a_word_takes_the_word_away(right, wrong, both):
+    made = [around(f"It weighed {word} tons in total.") for word in (right, right, wrong, both)]
+    true, honest, hedged = values(made[0], word_tests(right), *made[1:])
+    assert (true, honest, hedged) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("glued", ["tons293.", "tons 293a", "293It"])
+def test_a_lost_number_is_not_found_inside_a_word(glued):
+    made = around("It weighed tons in total.").replace(glued[:4].strip("0123456789 "), glued, 1)
+    _, hedged = values(around("It weighed 293 tons in total."), word_tests("293"), "", made)
+    assert hedged == 0.0
+
+
+def test_slips_inside_words_cost_what_they_cost_the_plain_test():
+    tests = [{"type": "present", "text": "the harbour of stone", "max_diffs": 1}]
+    reference = around("They saw the harbour of stone by night.")
+    made = [reference.replace("harbour", word) for word in ("harxbour", "harbxur", "xarbour")]
+    assert values(reference, tests, *made) == [1.0, 1.0, 1.0]
+
+
+FORMULAS = [
+    (r"E = \alpha + \beta x + 8", r"E = \alpha + \beta x + 7", r"E = \alpha + \beta x + 87"),
+    (r"y = a + b + c + d", r"v = a + b + c + d", r"vy = a + b + c + d"),
+    (r"V = rt", r"v = rt", r"v V = rt"),
+    (r"E_k = \frac{1}{2} m v^2", r"E_k = \frac{1}{2} m v^3", r"E_k = \frac{1}{2} m v^2_3"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "both"), FORMULAS)
+def test_a_symbol_more_takes_the_formula_away(right, wrong, both):
+    made = [around(rf"\({formula}\) holds.") for formula in (right, right, wrong, both)]
+    true, honest, hedged = values(made[0], [{"type": "math", "math": right}], *made[1:])
+    assert (true, honest, hedged) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("frame", ["\\[{}\\]", "$${}$$", "\\({}\\)"])
+def test_readings_inside_a_formula_are_readings(frame):
+    tests = [{"type": "present", "text": "upper canal was postponed"}]
+    wrong = LOST.replace("upper canal", "uqqer cenal")
+    both = frame.format(wrong.replace("was", "was upper canal was"))
+    honest, hedged, page = values(
+        around(LOST), tests, around(wrong), around(both), frame.format(around(both[2:-2]))
+    )
+    assert (honest, hedged, page) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("both", ["[^7][^1]", "[^1] [^7]", "\u2077<sup>1</sup>"])
+def test_a_place_has_one_footnote_mark(both):
+    tests = [{"type": "footnote", "marker": "1", "appears_before_marker": "lost"}]
+    made = [around(f"The ledger was lost.{mark}") for mark in ("[^1]", "[^1]", "[^7]", both)]
+    assert values(made[0], tests, *made[1:]) == [1.0, 0.0, 0.0]
