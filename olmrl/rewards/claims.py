@@ -416,6 +416,7 @@ class _Aligner:
             if size >= self._seed:
                 self._claim(start, origin, size)
         self._seed_moved()
+        self._slide()
         self._seed_remnants()
 
     def _seed_moved(self) -> None:
@@ -438,6 +439,63 @@ class _Aligner:
                         at += 1
                 else:
                     at += 1
+
+    def _slide(self) -> None:
+        """Give letters back to the block that they belong to, if their claimants have another.
+
+        Where blocks changed places, equal letters at their edges may be claimed by the wrong one.
+        """
+        owner = self._owners()
+        for start, end in _runs(self.source == -1):
+            for step in (1, -1):
+                if self._take_back(start, end, step, owner):
+                    owner = self._owners()
+
+    def _owners(self) -> Ints:
+        """[letters of the truth] the letter that claims each; -1 if none."""
+        owner = np.full(len(self.r), -1, np.int64)
+        here = np.flatnonzero(self.source >= 0)
+        owner[self.source[here]] = here
+        return owner
+
+    def _take_back(self, start: int, end: int, step: int, owner: Ints) -> bool:
+        """Continue the block before (step 1) or after (-1) a foreign run with claimed letters."""
+        beside = start - 1 if step > 0 else end
+        if not 0 <= beside < len(self.source) or self.source[beside] < 0:
+            return False
+        at, origin = beside + step, int(self.source[beside]) + step
+        theirs: list[int] = []
+        while start <= at < end and 0 <= origin < len(self.r) and self.source[at] == -1:
+            other = int(owner[origin])
+            follows = not theirs or other == theirs[-1] + step
+            if self.c[at] != self.r[origin] or other < 0 or not follows:
+                break
+            theirs.append(other)
+            at, origin = at + step, origin + step
+        size, other = len(theirs), min(theirs, default=0)
+        home = self._other_home(other, size) if size else -1
+        if home < 0:
+            return False
+        mine, place = (at - size, origin - size) if step > 0 else (at + 1, origin + 1)
+        self.source[other : other + size] = -1
+        self.covered[place : place + size] = False
+        self._claim(mine, place, size)
+        self._claim(other, home, size)
+        return True
+
+    def _other_home(self, start: int, size: int) -> int:
+        """Free place in the truth that continues what is claimed beside some letters; or -1."""
+        end = start + size
+        places = []
+        if start and self.source[start - 1] >= 0:
+            places.append(int(self.source[start - 1]) + 1)
+        if end < len(self.source) and self.source[end] >= 0:
+            places.append(int(self.source[end]) - size)
+        for place in places:
+            free = place >= 0 and not self.covered[place : place + size].any()
+            if free and self.c[start:end] == self.r[place : place + size]:
+                return place
+        return -1
 
     def _seed_remnants(self) -> None:
         """Claim short runs that are all that is left in one place of both texts."""
@@ -602,8 +660,19 @@ class _Aligner:
                 after = self._place_beside(last, last) if last == end else None
                 if before is None and after is None:
                     continue
+                if self._is_misplaced(self.c[first:last], claimed):
+                    continue
                 if not self._has_room(first, last, before, after, claimed):
                     self._contest_beside(first, last, before, after, contested)
+
+    def _is_misplaced(self, text: str, claimed: Bools) -> bool:
+        """Whether the truth has a text somewhere else, where it is not all claimed."""
+        at = self.r.find(text) if len(text) >= _REMNANT else -1
+        while at >= 0:
+            if not claimed[at : at + len(text)].all():
+                return True
+            at = self.r.find(text, at + 1)
+        return False
 
     def _place_beside(self, edge: int, at: int) -> int | None:
         """Place in the truth of the letter before or after an edge, in the same paragraph."""

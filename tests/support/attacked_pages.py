@@ -606,13 +606,16 @@ def _in_one(sheet, text, rng):
 @attack("formulas", "the right end of each as well")
 def _more_symbols(sheet, text, rng):
     for right, wrong in sheet.formulas:
-        text = text.replace(f"\\({wrong}\\)", f"\\({wrong} {right[-1]}\\)")
+        if not right.startswith(wrong):  # else that is what is missing
+            text = text.replace(f"\\({wrong}\\)", f"\\({wrong} {right[-1]}\\)")
     return text
 
 
 @attack("formulas", "both symbols where readings differ")
 def _both_symbols(sheet, text, rng):
     for right, wrong in sheet.formulas:
+        if right.startswith(wrong):
+            continue
         edits = difflib.SequenceMatcher(None, wrong, right, autojunk=False).get_opcodes()
         both = "".join(
             wrong[a:b] if op == "equal" else f"{wrong[a:b]} {right[c:d]}"
