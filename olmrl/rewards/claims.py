@@ -42,6 +42,7 @@ _LONGER = 1.2
 gaps (unrelated long texts have about 0.55), and how much longer a misreading may be."""
 _SLIP = 2
 """Most letters inside a word that are a typing error."""
+_SHORT_RUN = 3
 _WORDS_BESIDE = 4
 """Most words on each side that added words contest."""
 _CHUNK = 16
@@ -200,11 +201,20 @@ class Lettered:
         ]
 
     @cached_property
+    def _delimited(self) -> list[tuple[int, int]]:
+        return _formula_spans(self.text)
+
+    @cached_property
+    def no_formulas(self) -> list[tuple[int, int]]:
+        """Where what is written as one formula is too long for one, in `text`."""
+        return [span for span in self._delimited if not _is_formula(self.text, *span)]
+
+    @cached_property
     def formulas(self) -> list[tuple[int, int, int, int]]:
         """Start and end of each formula in `text` and in `key`."""
         if "\\" not in self.text and "$$" not in self.text:
             return []
-        spans = _formula_spans(self.text)
+        spans = [span for span in self._delimited if _is_formula(self.text, *span)]
         ends = np.searchsorted(self.places, np.array(spans, np.int64).reshape(-1, 2))
         return [(*span, int(e[0]), int(e[1])) for span, e in zip(spans, ends, strict=True)]
 
@@ -245,8 +255,11 @@ class Claims:
 
     @cached_property
     def foreign_letters(self) -> Bools:
-        """[letters said] foreign."""
+        """[letters said] foreign, short slips inside a word excepted: for measures of distance."""
         flags: Bools = self.source == -1
+        for start, end in _runs(flags):
+            if end - start <= _SHORT_RUN and not _is_word(self.said, start, end):
+                flags[start:end] = False
         return flags
 
     @cached_property
@@ -257,7 +270,7 @@ class Claims:
         return flags
 
     def _unearned(self, contested: Bools) -> Bools:
-        flags = self.foreign_letters.copy()
+        flags: Bools = self.source == -1
         known = self.source >= 0
         flags[known] |= contested[self.source[known]]
         return flags
@@ -338,8 +351,13 @@ def untagged(text: str) -> str:
     )
 
 
+def _is_formula(text: str, start: int, end: int) -> bool:
+    """Whether delimited text is short, and within a paragraph."""
+    return end - start <= _LONGEST_FORMULA and not _PARAGRAPH_END.search(text, start, end)
+
+
 def _formula_spans(text: str) -> list[tuple[int, int]]:
-    """Start and end of each formula within a paragraph, delimiters included; none overlap."""
+    """Start and end of each formula, delimiters included; none overlap."""
     found = []
     for opening, closing in _DELIMITERS:
         start = text.find(opening)
@@ -347,12 +365,8 @@ def _formula_spans(text: str) -> list[tuple[int, int]]:
             end = text.find(closing, start + 2)
             if end < 0:
                 break
-            is_formula = end - start <= _LONGEST_FORMULA and not _PARAGRAPH_END.search(
-                text, start, end
-            )
-            if is_formula:
-                found.append((start, end + 2))
-            start = text.find(opening, end + 2 if is_formula else start + 2)
+            found.append((start, end + 2))
+            start = text.find(opening, end + 2)
     spans: list[tuple[int, int]] = []
     for start, end in sorted(found):
         if not spans or start >= spans[-1][1]:
@@ -361,13 +375,16 @@ def _formula_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _blotted(said: Lettered, flags: Bools, *, whole: bool = False) -> str:
-    if not flags.any():
+    if not flags.any() and not (whole and said.no_formulas):
         return said.text
     codes = _codes(said.text).copy()
     codes[said.places[flags]] = ord(UNEARNED)
-    for first, last, start, end in said.formulas if whole else ():
-        if end > start and flags[start]:
-            codes[first:last] = ord(UNEARNED)
+    if whole:
+        for first, last, start, end in said.formulas:
+            if end > start and flags[start]:
+                codes[first:last] = ord(UNEARNED)
+        for first, last in said.no_formulas:
+            codes[first : first + 2] = codes[last - 2 : last] = ord(UNEARNED)
     return _text(codes)
 
 
