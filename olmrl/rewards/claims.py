@@ -15,6 +15,7 @@ Letters are compared without case, white space, punctuation and tags.
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
-from rapidfuzz.distance import Indel
+from rapidfuzz.distance import Indel, Levenshtein
+
+from olmrl.markup.visible import _KEPT
 
 SEED = 8
 """Equal letters in a row that show a common passage; half the text, if that is less."""
@@ -37,20 +40,27 @@ _LONG_GAP = 24
 _LONGER = 1.2
 """Similarity of a gap's two sides that makes one a misreading of the other, for short and long
 gaps (unrelated long texts have about 0.55), and how much longer a misreading may be."""
-_SLIP = 4
-"""Foreign letters inside a word that are a typing error, if fewer."""
+_SLIP = 2
+"""Most letters inside a word that are a typing error."""
+_SHORT_RUN = 3
+_WORDS_BESIDE = 4
+"""Most words on each side that added words contest."""
 _CHUNK = 16
 _STRIDE = 8
 _COPY = 80.0
 """Similarity, 0..100, of foreign text to a passage that makes it another reading of it: compared
 are stretches of `_CHUNK` letters, and words with the words beside them."""
 _WORD_COPY = 60.0
+_DIGITS = 2
+"""Most edits that make one number another reading of a number."""
 _SHORTEST_WORD = 3
 _WORDS_AT_END = 6
 _SAME_PARAGRAPH = 0.6
 """Share of a foreign paragraph's letters in words that resemble those nearby."""
 _FORMULA_FOREIGN = 0.3
 """Share of foreign letters from which a formula is foreign."""
+_LONGEST_FORMULA = 2000
+"""Characters from which a formula is no formula."""
 _LONGEST_MARKUP = 96
 """Characters between two letters of the page that may be markup."""
 _MOST_LETTERS = 8
@@ -60,9 +70,17 @@ _MOST_LETTERS_SLACK = 10_000
 UNEARNED = "\ufffc"
 """Stands for a letter that counts for nothing."""
 
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+TAG = re.compile(
+    rf'<(/?(?:{"|".join(sorted(_KEPT))}))(?: rowspan="\d{{1,2}}")?(?: colspan="\d{{1,2}}")?>'
+)
+"""A tag as `markup.visible` writes it; all else in angle brackets is text."""
+_READ_TAGS = ("b", "i", "br")
+"""Tags that the tests do not take for text."""
+_ALNUM = re.compile(r"[^\W_]")
 _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
+_COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_PRICE = re.compile(r"(?<!\$)\$(?= ?[\d\u00a3\u20ac\u00a5])")
 _STYLE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
     r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|dfrac|tfrac|tag)(?![a-zA-Z])"
@@ -72,11 +90,18 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 
-def _alphanumeric() -> Bools:
-    return np.array([chr(code).isalnum() for code in range(0x10000)])
+_SIGNS = "+\u2030\u2031\u2020\u2021\u00a7\u00b6"
+"""Punctuation, or symbols of ASCII, that a reader does not take for markup."""
 
 
-_IS_LETTER = _alphanumeric()
+def _is_letter(char: str) -> bool:
+    """Whether a character says something: also vowel signs and symbols, but no punctuation."""
+    if char.isalnum() or char in _SIGNS:
+        return True
+    return char > "\x7f" and unicodedata.category(char)[0] in "MS"
+
+
+_IS_LETTER = np.array([_is_letter(chr(code)) for code in range(0x10000)])
 
 
 @dataclass(frozen=True)
@@ -94,11 +119,13 @@ class Lettered:
         codes = _codes(text)
         is_letter = _IS_LETTER[np.minimum(codes, 0xFFFF)]
         beyond = np.flatnonzero(codes > 0xFFFF)
-        is_letter[beyond] = [chr(code).isalnum() for code in codes[beyond]]
-        for pattern, mark in ((_TAG, "<"), (_STYLE, "\\")):
+        is_letter[beyond] = [_is_letter(chr(code)) for code in codes[beyond]]
+        for pattern, mark in ((TAG, "<"), (_STYLE, "\\")):
             if mark in text:
                 for match in pattern.finditer(text):
                     is_letter[match.start() : match.end()] = False
+        for match in _PRICE.finditer(text) if "$" in text else ():
+            is_letter[match.start()] = True
         places = np.flatnonzero(is_letter)
         key = _text(codes[places])
         lower = key.lower()
@@ -119,6 +146,30 @@ class Lettered:
         first = bisect_left(self._words, (start, start))
         last = bisect_left(self._words, (end, end))
         return [word for word in self._words[first:last] if word[1] <= end]
+
+    def words_around(self, at: int, less: int, more: int) -> tuple[int, int]:
+        """Where the words begin and end that are so many from that of a letter."""
+        own = bisect_right(self._words, at, key=lambda word: word[0]) - 1
+        first, last = max(0, own + less), min(len(self._words) - 1, own + more)
+        return self._words[first][0], self._words[last][1]
+
+    def glued(self, start: int, end: int) -> tuple[bool, bool]:
+        """Whether a letter stands directly before a run of letters, and directly after it."""
+        return self.joined(start - 1), self.joined(end - 1)
+
+    def joined(self, at: int) -> bool:
+        """Whether a letter and the next stand side by side."""
+        if not 0 <= at < len(self.places) - 1:
+            return False
+        return int(self.places[at + 1] - self.places[at]) == 1
+
+    @cached_property
+    def _cuts(self) -> frozenset[int]:
+        return frozenset(self._paragraphs)
+
+    def begins_paragraph(self, at: int) -> bool:
+        """Whether a paragraph begins at a letter, or ends before it."""
+        return at in self._cuts
 
     @cached_property
     def _paragraphs(self) -> list[int]:
@@ -146,15 +197,24 @@ class Lettered:
         return [
             (first, last)
             for first, last in found
-            if last - first >= _SLIP or _is_word(self, first, last)
+            if last - first > _SLIP or _is_word(self, first, last)
         ]
+
+    @cached_property
+    def _delimited(self) -> list[tuple[int, int]]:
+        return _formula_spans(self.text)
+
+    @cached_property
+    def no_formulas(self) -> list[tuple[int, int]]:
+        """Where what is written as one formula is too long for one, in `text`."""
+        return [span for span in self._delimited if not _is_formula(self.text, *span)]
 
     @cached_property
     def formulas(self) -> list[tuple[int, int, int, int]]:
         """Start and end of each formula in `text` and in `key`."""
         if "\\" not in self.text and "$$" not in self.text:
             return []
-        spans = _formula_spans(self.text)
+        spans = [span for span in self._delimited if _is_formula(self.text, *span)]
         ends = np.searchsorted(self.places, np.array(spans, np.int64).reshape(-1, 2))
         return [(*span, int(e[0]), int(e[1])) for span, e in zip(spans, ends, strict=True)]
 
@@ -195,31 +255,72 @@ class Claims:
 
     @cached_property
     def foreign_letters(self) -> Bools:
-        """[letters said] foreign, typing errors inside a word excepted."""
+        """[letters said] foreign, short slips inside a word excepted: for measures of distance."""
         flags: Bools = self.source == -1
         for start, end in _runs(flags):
-            if end - start < _SLIP and not _is_word(self.said, start, end):
+            if end - start <= _SHORT_RUN and not _is_word(self.said, start, end):
                 flags[start:end] = False
         return flags
 
     @cached_property
     def unearned(self) -> Bools:
-        """[letters said] foreign or contested; typing errors inside a word count as read."""
-        return self._unearned(self.contested)
+        """[letters said] foreign or contested; each formula is so as a whole, or not at all."""
+        flags = self._unearned(self.contested)
+        self._whole_formulas(flags, flags)
+        return flags
 
     def _unearned(self, contested: Bools) -> Bools:
-        flags = self.foreign_letters.copy()
+        flags: Bools = self.source == -1
         known = self.source >= 0
         flags[known] |= contested[self.source[known]]
-        for _, _, start, end in self.said.formulas:
-            if end > start:
-                flags[start:end] = float(flags[start:end].mean()) >= _FORMULA_FOREIGN
         return flags
+
+    def _whole_formulas(self, flags: Bools, into: Bools) -> None:
+        """Whether each formula counts for nothing: too much is foreign, or one symbol is added."""
+        for first, last, start, end in self.said.formulas:
+            if end > start:
+                most = float(flags[start:end].mean()) >= _FORMULA_FOREIGN
+                into[start:end] = most or self._adds_symbols(first, last, start, end)
+
+    def _adds_symbols(self, first: int, last: int, start: int, end: int) -> bool:
+        """Whether a formula has more symbols somewhere than the truth has there."""
+        names = None
+        for begin, stop in _runs(self.source[start:end] < 0):
+            begin, stop = start + begin, start + stop
+            before = int(self.source[begin - 1]) if begin else -1
+            after = int(self.source[stop]) if stop < len(self.source) else len(self.covered)
+            between = max(0, after - before - 1)
+            gap = between - int(self._claimed[before + 1 : after].sum()) if between else 0
+            if stop - begin > gap:
+                names = names or _command_names(self.said, first, last)
+                if not self._respells(begin, stop, names):
+                    return True
+        return False
+
+    @cached_property
+    def _claimed(self) -> Bools:
+        flags = np.zeros(len(self.covered), np.bool_)
+        flags[self.source[self.source >= 0]] = True
+        return flags
+
+    def _respells(self, start: int, end: int, names: list[tuple[int, int]]) -> bool:
+        """Whether letters are a part of a command's name whose other letters are claimed."""
+        return any(
+            first <= start and end <= last and (self.source[first:last] >= 0).any()
+            for first, last in names
+        )
 
     @cached_property
     def earned(self) -> str:
-        """The text with `UNEARNED` for every unearned letter; its length is that of the text."""
-        return _blotted(self.said, self.unearned)
+        """The text with `UNEARNED` for each letter not read; its length is that of the text."""
+        return _blotted(self.said, self._unearned(self.contested) | (self.source < 0))
+
+    @cached_property
+    def earned_formulas(self) -> str:
+        """The text with each formula as it is, or blotted out: for questions of formulas."""
+        flags = self._unearned(self.copied)
+        self._whole_formulas(flags, flags)
+        return _blotted(self.said, flags, whole=True)
 
     @cached_property
     def native(self) -> str:
@@ -240,7 +341,19 @@ class Claims:
         """`earned`, without what is given again in the same reading: for questions of order."""
         if (self.copied == self.contested).all():
             return self.earned
-        return _blotted(self.said, self._unearned(self.copied))
+        return _blotted(self.said, self._unearned(self.copied) | (self.source < 0))
+
+
+def untagged(text: str) -> str:
+    """A text with `UNEARNED` for every letter inside a tag: `<center>` is not the word."""
+    return TAG.sub(
+        lambda m: m[0] if m[1].strip("/") in _READ_TAGS else _ALNUM.sub(UNEARNED, m[0]), text
+    )
+
+
+def _is_formula(text: str, start: int, end: int) -> bool:
+    """Whether delimited text is short, and within a paragraph."""
+    return end - start <= _LONGEST_FORMULA and not _PARAGRAPH_END.search(text, start, end)
 
 
 def _formula_spans(text: str) -> list[tuple[int, int]]:
@@ -261,15 +374,25 @@ def _formula_spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _blotted(said: Lettered, flags: Bools) -> str:
-    if not flags.any():
+def _blotted(said: Lettered, flags: Bools, *, whole: bool = False) -> str:
+    if not flags.any() and not (whole and said.no_formulas):
         return said.text
     codes = _codes(said.text).copy()
     codes[said.places[flags]] = ord(UNEARNED)
-    for first, last, start, end in said.formulas:
-        if end > start and flags[start]:
-            codes[first:last] = ord(UNEARNED)
+    if whole:
+        for first, last, start, end in said.formulas:
+            if end > start and flags[start]:
+                codes[first:last] = ord(UNEARNED)
+        for first, last in said.no_formulas:
+            codes[first : first + 2] = codes[last - 2 : last] = ord(UNEARNED)
     return _text(codes)
+
+
+def _command_names(said: Lettered, first: int, last: int) -> list[tuple[int, int]]:
+    """Start and end, in letters, of the names of the commands in a formula."""
+    spans = [match.span(1) for match in _COMMAND.finditer(said.text, first, last)]
+    ends = np.searchsorted(said.places, np.array(spans, np.int64).reshape(-1, 2))
+    return [(int(start), int(end)) for start, end in ends]
 
 
 def _codes(text: str) -> NDArray[np.uint32]:
@@ -310,6 +433,7 @@ class _Aligner:
             if size >= self._seed:
                 self._claim(start, origin, size)
         self._seed_moved()
+        self._slide()
         self._seed_remnants()
 
     def _seed_moved(self) -> None:
@@ -332,6 +456,63 @@ class _Aligner:
                         at += 1
                 else:
                     at += 1
+
+    def _slide(self) -> None:
+        """Give letters back to the block that they belong to, if their claimants have another.
+
+        Where blocks changed places, equal letters at their edges may be claimed by the wrong one.
+        """
+        owner = self._owners()
+        for start, end in _runs(self.source == -1):
+            for step in (1, -1):
+                if self._take_back(start, end, step, owner):
+                    owner = self._owners()
+
+    def _owners(self) -> Ints:
+        """[letters of the truth] the letter that claims each; -1 if none."""
+        owner = np.full(len(self.r), -1, np.int64)
+        here = np.flatnonzero(self.source >= 0)
+        owner[self.source[here]] = here
+        return owner
+
+    def _take_back(self, start: int, end: int, step: int, owner: Ints) -> bool:
+        """Continue the block before (step 1) or after (-1) a foreign run with claimed letters."""
+        beside = start - 1 if step > 0 else end
+        if not 0 <= beside < len(self.source) or self.source[beside] < 0:
+            return False
+        at, origin = beside + step, int(self.source[beside]) + step
+        theirs: list[int] = []
+        while start <= at < end and 0 <= origin < len(self.r) and self.source[at] == -1:
+            other = int(owner[origin])
+            follows = not theirs or other == theirs[-1] + step
+            if self.c[at] != self.r[origin] or other < 0 or not follows:
+                break
+            theirs.append(other)
+            at, origin = at + step, origin + step
+        size, other = len(theirs), min(theirs, default=0)
+        home = self._other_home(other, size) if size else -1
+        if home < 0:
+            return False
+        mine, place = (at - size, origin - size) if step > 0 else (at + 1, origin + 1)
+        self.source[other : other + size] = -1
+        self.covered[place : place + size] = False
+        self._claim(mine, place, size)
+        self._claim(other, home, size)
+        return True
+
+    def _other_home(self, start: int, size: int) -> int:
+        """Free place in the truth that continues what is claimed beside some letters; or -1."""
+        end = start + size
+        places = []
+        if start and self.source[start - 1] >= 0:
+            places.append(int(self.source[start - 1]) + 1)
+        if end < len(self.source) and self.source[end] >= 0:
+            places.append(int(self.source[end]) - size)
+        for place in places:
+            free = place >= 0 and not self.covered[place : place + size].any()
+            if free and self.c[start:end] == self.r[place : place + size]:
+                return place
+        return -1
 
     def _seed_remnants(self) -> None:
         """Claim short runs that are all that is left in one place of both texts."""
@@ -440,6 +621,7 @@ class _Aligner:
         contested, copied = np.zeros((2, len(self.r)), np.bool_)
         known: dict[str, tuple[int, int] | None] = {}
         self._contest_formulas(contested)
+        self._contest_places(contested)
         for start, end in _runs(self.source == -1):
             self._contest_words(start, end, contested)
             for at in range(start, end - SEED + 1, _STRIDE):
@@ -481,6 +663,77 @@ class _Aligner:
             if found:
                 contested[slice(*found[2])] = True
 
+    def _contest_places(self, contested: Bools) -> None:
+        """What is added between two words contests both, whatever it says.
+
+        Unless it is a paragraph of its own, or stands for letters that are missing there, or is a
+        slip of one or two letters inside a word.
+        """
+        claimed = np.zeros(len(self.r) + 1, np.bool_)
+        claimed[self.source[self.source >= 0]] = True
+        for start, end in _runs(self.source < 0):
+            for first, last in self.said.paragraphs_between(start, end):
+                before = self._place_beside(first, first - 1) if first == start else None
+                after = self._place_beside(last, last) if last == end else None
+                if before is None and after is None:
+                    continue
+                if self._is_misplaced(self.c[first:last], claimed):
+                    continue
+                if not self._has_room(first, last, before, after, claimed):
+                    self._contest_beside(first, last, before, after, contested)
+
+    def _is_misplaced(self, text: str, claimed: Bools) -> bool:
+        """Whether the truth has a text somewhere else, where it is not all claimed."""
+        at = self.r.find(text) if len(text) >= _REMNANT else -1
+        while at >= 0:
+            if not claimed[at : at + len(text)].all():
+                return True
+            at = self.r.find(text, at + 1)
+        return False
+
+    def _place_beside(self, edge: int, at: int) -> int | None:
+        """Place in the truth of the letter before or after an edge, in the same paragraph."""
+        if not 0 <= at < len(self.source) or self.said.begins_paragraph(edge):
+            return None
+        return int(self.source[at])
+
+    def _has_room(
+        self, start: int, end: int, before: int | None, after: int | None, claimed: Bools
+    ) -> bool:
+        """Whether letters that are not claimed stand for what is missing in the truth there."""
+        length = end - start
+        plain = not any(map(str.isdigit, self.c[start:end]))
+        glued = self.said.glued(start, end)
+        if before is not None and after is not None and after == before + 1:
+            return plain and length <= _SLIP and all(glued) and self.truth.joined(before)
+        gap = 0
+        if before is not None:
+            gap += self._missing(before + 1, 1, claimed)
+        if after is not None and not (before is not None and before + 1 + gap == after):
+            gap += self._missing(after - 1, -1, claimed)
+        more = gap // 4 if plain else 0
+        return length <= gap + max(more, 1 if gap and plain and any(glued) else 0)
+
+    def _missing(self, at: int, step: int, claimed: Bools) -> int:
+        """Number of letters of the truth that nobody claims, from one on, in its paragraph."""
+        count = 0
+        while 0 <= at < len(self.r) and not claimed[at]:
+            if count and self.truth.begins_paragraph(at if step > 0 else at + 1):
+                break
+            count, at = count + 1, at + step
+        return count
+
+    def _contest_beside(
+        self, start: int, end: int, before: int | None, after: int | None, contested: Bools
+    ) -> None:
+        count = min(len(self.said.words_between(start, end)) or 1, _WORDS_BESIDE)
+        if before is not None:
+            first, last = self.truth.words_around(before, 1 - count, 0)
+            contested[first:last] = True
+        if after is not None:
+            first, last = self.truth.words_around(after, 0, count - 1)
+            contested[first:last] = True
+
     def _contest_words(self, start: int, end: int, contested: Bools) -> None:
         """Foreign words contest the words that they resemble where they stand.
 
@@ -518,7 +771,7 @@ def _is_reading(mine: str, theirs: str) -> bool:
     """Whether one word may be a misreading of another."""
     shorter, longer = sorted((len(mine), len(theirs)))
     if mine.isdigit() and theirs.isdigit():
-        return shorter == longer
+        return Levenshtein.distance(mine, theirs) <= _DIGITS
     if shorter < _SHORTEST_WORD or longer > shorter + shorter // 3 + 1:
         return False
     return fuzz.ratio(mine, theirs) >= _WORD_COPY
@@ -541,6 +794,6 @@ def _is_word(lettered: Lettered, start: int, end: int) -> bool:
     """Whether letters are whole words: none is beside them in the text."""
     places, text = lettered.places, lettered.text
     first, last = int(places[start]), int(places[end - 1])
-    before = first > 0 and text[first - 1].isalnum()
-    after = last + 1 < len(text) and text[last + 1].isalnum()
+    before = first > 0 and _is_letter(text[first - 1])
+    after = last + 1 < len(text) and _is_letter(text[last + 1])
     return not before and not after

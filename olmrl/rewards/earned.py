@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import cast
 
@@ -19,6 +20,12 @@ from olmrl.bench.text_cases import (
 from olmrl.markup.formatting import Kind
 from olmrl.rewards import hedges, integrity
 from olmrl.rewards.parsed import PageTruth, Reading
+
+_MARK = (
+    r"(?:\[\^[^\]\s]{1,20}\](?!:)|<sup>[^<>]{1,20}</sup>|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)"
+)
+_TWO_MARKS = re.compile(rf"{_MARK}[\s,;]{{0,3}}(?={_MARK})")
+"""Footnote marks side by side: one of them may be another reading of the other."""
 
 _UNREAD = Verdict(False, "the page was not read, so absence shows nothing")
 _RUNS_ON = Verdict(False, "the transcription repeats itself or continues past the end of the page")
@@ -77,7 +84,14 @@ def _positive(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
     if isinstance(case, OrderCase) and integrity.runs_on(reading.claims, reading.hidden):
         return _RUNS_ON
     # an equal copy can be in another place, or marked in another way, but not be another reading
-    page = reading.earned if isinstance(case, PresentCase) else reading.said_once
+    if isinstance(case, PresentCase):
+        page = reading.earned if "<" in case.text else reading.earned_text
+    elif isinstance(case, OrderCase):
+        page = reading.said_once if "<" in case.before + case.after else reading.said_once_text
+    elif isinstance(case, MathCase):
+        page = reading.earned_formulas
+    else:
+        page = reading.said_once
     verdict = case.run_parsed(page)
     return _HEDGED if verdict.passed and _overdone(truth, reading, case) else verdict
 
@@ -91,7 +105,10 @@ def _overdone(truth: PageTruth, reading: Reading, case: Case) -> bool:
         marks = reading.marks(kind), reference.marks(kind)
         return integrity.marks_too_much(*marks, case.text, reading.claims)
     if isinstance(case, FootnoteCase):
-        return len(case.marks(reading.page)) > len(case.marks(reference.page))
+        return len(case.marks(reading.page)) > len(case.marks(reference.page)) or (
+            len(_TWO_MARKS.findall(reading.seen.text))
+            > len(_TWO_MARKS.findall(reference.seen.text))
+        )
     if isinstance(case, TableCase):
         allowed = truth.breadth(case)
         return all(

@@ -17,7 +17,7 @@ from olmrl.bench.text_cases import AbsentCase
 from olmrl.markup.formatting import Kind, formatted_spans
 from olmrl.markup.text import normalize
 from olmrl.markup.visible import Seen, see, unhidden
-from olmrl.rewards.claims import Claims, Lettered, claims
+from olmrl.rewards.claims import Claims, Lettered, claims, untagged
 from olmrl.rewards.integrity import Marks, Said
 from olmrl.rewards.reward import UnscorablePage
 from olmrl.types import Page
@@ -105,6 +105,26 @@ class Reading:
         """What is seen and on the page, given in one reading only; parsed."""
         earned = self.claims.earned
         return self.page if earned == self.seen.text else ParsedPage(earned, is_body=True)
+
+    @cached_property
+    def earned_formulas(self) -> ParsedPage:
+        """`said_once`, but each formula as it is or not at all; parsed."""
+        return ParsedPage(self.claims.earned_formulas, is_body=True)
+
+    @cached_property
+    def earned_text(self) -> ParsedPage:
+        """`earned` without what stands inside tags; parsed."""
+        return self._untagged(self.earned)
+
+    @cached_property
+    def said_once_text(self) -> ParsedPage:
+        """`said_once` without what stands inside tags; parsed."""
+        return self._untagged(self.said_once)
+
+    @staticmethod
+    def _untagged(page: ParsedPage) -> ParsedPage:
+        text = untagged(page.text) if "<" in page.text else page.text
+        return page if text == page.text else ParsedPage(text, is_body=True)
 
     @cached_property
     def foreign(self) -> ParsedPage:

@@ -340,6 +340,65 @@ for _name, _form in {
     attack("readings", f"alternatives with {_name}")(_alternatives)
 
 
+def paired(sheet: Sheet, text: str, form: Callable[[str, str], str]) -> str:
+    """A transcription with something else for each word (and its true form) that is misread."""
+    word = re.compile(r"[A-Za-z0-9]{2,}")
+    mine, true = list(word.finditer(body(text))), word.findall(true_body(sheet))
+    said = [m[0] for m in mine]
+    right = {}
+    for op, a, b, c, d in difflib.SequenceMatcher(None, said, true, autojunk=False).get_opcodes():
+        if op == "replace" and b - a == d - c:
+            right.update({mine[a + k].start(): true[c + k] for k in range(b - a)})
+    return HEAD + word.sub(
+        lambda m: form(m[0], right[m.start()]) if m.start() in right else m[0], body(text)
+    )
+
+
+def _both_ends(wrong: str, right: str) -> str:
+    """Both readings in one word, if they differ at an end."""
+    if wrong[0] != right[0]:
+        return wrong[0] + right
+    return right + wrong[-1] if wrong[-1] != right[-1] else wrong
+
+
+for _name, _pair in {
+    "both ends": _both_ends,
+    "glued": lambda wrong, right: wrong + right,
+    "glued, right first": lambda wrong, right: right + wrong,
+    "an unlike word": lambda wrong, right: f"xqzv {right}",
+    "two words": lambda wrong, right: f"{wrong} {right}",
+    "a word in brackets": lambda wrong, right: f"{wrong} <{right}>",
+    "words in odd tags": lambda wrong, right: f"{wrong} <q:{right}>",
+    "letters doubled": lambda wrong, right: "".join(
+        a if a == b else a + b for a, b in zip(wrong, right, strict=False)
+    ),
+}.items():
+    attack("readings", f"misread words: {_name}")(
+        lambda sheet, text, rng, pair=_pair: paired(sheet, text, pair)
+    )
+
+
+@attack("readings", "misread words: two words, in a formula")
+def _in_formula(sheet, text, rng):
+    both = body(paired(sheet, text, lambda wrong, right: f"{wrong} {right}"))
+    return HEAD + "\\[" + re.sub(r"\\[\[\]()]", "", both) + "\\]"
+
+
+@attack("readings", "misread words: two words, paragraphs in formulas")
+def _in_formulas(sheet, text, rng):
+    both = body(paired(sheet, text, lambda wrong, right: f"{wrong} {right}"))
+    return HEAD + "\n\n".join(
+        block if "\\" in block or block.startswith(("#", "<")) else f"\\[{block}\\]"
+        for block in both.split("\n\n")
+    )
+
+
+@attack("readings", "short needles inside words")
+def _glued_needles(sheet, text, rng):
+    short = iter([n for n in needles(sheet) if len(n) <= 4])
+    return HEAD + re.sub(r"(?<=[a-z]{4})(?= [a-z])", lambda m: next(short, ""), body(text))
+
+
 def _noisy(sheet: Sheet, rng: random.Random) -> str:
     return misread(true_body(sheet), rng, 0.05)
 
@@ -364,6 +423,18 @@ _placed(
     "homoglyphs",
     lambda s, r: true_body(s).translate(str.maketrans("aeo", "\u0430\u0435\u043e")),
 )
+
+
+for _name, _frame in {
+    "after a comma": "<a, {}>",
+    "after a colon": "<q:{}>",
+    "in an end tag": "</a, {}>",
+}.items():
+
+    def _bracketed(sheet, rng, frame=_frame):
+        return "\n\n".join(frame.format(re.sub("[<>]", " ", block)) for block in sheet.blocks())
+
+    _placed("copies", f"in angle brackets, {_name}", _bracketed)
 
 
 @attack("copies", "page, filler, page")
@@ -532,6 +603,28 @@ def _in_one(sheet, text, rng):
     return text
 
 
+@attack("formulas", "the right end of each as well")
+def _more_symbols(sheet, text, rng):
+    for right, wrong in sheet.formulas:
+        if not right.startswith(wrong):  # else that is what is missing
+            text = text.replace(f"\\({wrong}\\)", f"\\({wrong} {right[-1]}\\)")
+    return text
+
+
+@attack("formulas", "both symbols where readings differ")
+def _both_symbols(sheet, text, rng):
+    for right, wrong in sheet.formulas:
+        if right.startswith(wrong):
+            continue
+        edits = difflib.SequenceMatcher(None, wrong, right, autojunk=False).get_opcodes()
+        both = "".join(
+            wrong[a:b] if op == "equal" else f"{wrong[a:b]} {right[c:d]}"
+            for op, a, b, c, d in edits
+        )
+        text = text.replace(f"\\({wrong}\\)", f"\\({both}\\)")
+    return text
+
+
 def _marked(name: str, change: Callable[[str], str]) -> None:
     attack("marks", name)(lambda sheet, text, rng: HEAD + change(body(text)))
 
@@ -579,6 +672,11 @@ def _notes_words(sheet, text, rng):
 @attack("marks", "footnote marks after every sentence")
 def _notes(sheet, text, rng):
     return re.sub(r"(?<=[a-z]\.)(?=\s)", "<sup>1</sup>", text)
+
+
+@attack("marks", "two footnote marks at each")
+def _two_marks(sheet, text, rng):
+    return text.replace("[^1]", "[^7][^1]")
 
 
 def _prose(count: int) -> Callable[[Sheet, random.Random], str]:
