@@ -8,7 +8,7 @@ import pytest
 import torch
 from family_models import make_family_config, make_family_model
 
-from olmrl.config.schema import LARGEST_ENGINE_RANK, LoraConfig, RolloutConfig
+from olmrl.config.schema import ENGINE_RANKS, LoraConfig, RolloutConfig
 from olmrl.models.registry import FAMILIES
 
 vllm = pytest.importorskip("vllm", reason="the vllm engine is an extra")
@@ -70,7 +70,7 @@ def test_vllm_has_buffers_for_the_adapter(rank, buffers):
     )
     assert taken.max_cpu_loras == 1, "an adapter takes the place of the one before it"
     with pytest.raises(ValueError, match="max_lora_rank"):
-        LoRAConfig(max_lora_rank=LARGEST_ENGINE_RANK + 1)
+        LoRAConfig(max_lora_rank=ENGINE_RANKS[-1] + 1)
 
 
 def test_arguments_are_ones_that_vllm_has(family):
