@@ -113,7 +113,7 @@ def test_adapters_alone_keep_engine_and_learner_together(
             "run.steps=3",
             "rollout.group_size=4",
             "rollout.sampling={temperature: 1.0, max_tokens: 24}",
-            "rewards=[{name: edit_distance}]",
+            "rewards=[{name: edit_distance, options: {compat: true}}]",
             "learner.optimizer.lr=1e-2",
             "guards.parity_every=1",
             "weight_sync.checksum=true",
