@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from olmrl.config.schema import TeacherConfig
-from olmrl.learner.logprobs import HeadSpec, chunk_logits, chunks
+from olmrl.learner.logprobs import HeadGradients, HeadSpec, chunk_logits, chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +105,13 @@ class _ReverseKl(torch.autograd.Function):
     def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor | None, ...]:
         hidden_NH, weight_VH, other_NG, other_VG, banned, kl_N = ctx.saved_tensors
         spec = ctx.spec
-        grad_hidden, grad_weight = None, None
-        if ctx.needs_input_grad[0]:
-            grad_hidden = torch.empty_like(hidden_NH)
-        if ctx.needs_input_grad[1]:
-            # summed in float32, as in `token_logprobs`
-            grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32)
-        work = torch.float32 if spec.float32 else hidden_NH.dtype
+        gradients = HeadGradients(ctx, hidden_NH, weight_VH, spec)
         for part in chunks(len(hidden_NH), spec.chunk):
             logp_CV = _log_softmax(hidden_NH[part], weight_VH, banned, spec)
             gap_CV = logp_CV - _log_softmax(other_NG[part], other_VG, banned, spec)
             grad_CV = gap_CV.sub_(kl_N[part, None]).mul_(logp_CV.exp_())
-            grad_CV = grad_CV.mul_(grad_N[part, None] / spec.temperature).to(work)
-            if grad_hidden is not None:
-                grad_hidden[part] = (grad_CV @ weight_VH.to(work)).to(hidden_NH.dtype)
-            if grad_weight is not None:
-                grad_weight += grad_CV.T @ hidden_NH[part].to(work)
-        if grad_weight is not None:
-            grad_weight = grad_weight.to(weight_VH.dtype)
-        return grad_hidden, grad_weight, None, None, None, None
+            gradients.add(part, grad_CV.mul_(grad_N[part, None] / spec.temperature))
+        return *gradients.found(), None, None, None, None
 
 
 def _log_softmax(hidden: Tensor, weight: Tensor, banned: Tensor, spec: HeadSpec) -> Tensor:

@@ -88,12 +88,7 @@ class _ChunkedHead(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         hidden_NH, weight_VH, targets_N, banned, lse_N, entropy_N = ctx.saved_tensors
         spec = ctx.spec
-        grad_hidden, grad_weight = None, None
-        if ctx.needs_input_grad[0]:
-            grad_hidden = torch.empty_like(hidden_NH)
-        if ctx.needs_input_grad[1]:
-            # chunks are summed in float32: many small addends would vanish in bfloat16
-            grad_weight = torch.zeros_like(weight_VH, dtype=torch.float32)
+        gradients = HeadGradients(ctx, hidden_NH, weight_VH, spec)
         for part in chunks(len(targets_N), spec.chunk):
             logp_CV = chunk_logits(hidden_NH[part], weight_VH, banned, spec).sub_(lse_N[part, None])
             p_CV = logp_CV.exp()
@@ -105,16 +100,41 @@ class _ChunkedHead(torch.autograd.Function):
             if grad_entropy_N is not None:
                 surprise_CV = logp_CV.add_(entropy_N[part, None])
                 grad_CV.addcmul_(p_CV.mul_(surprise_CV), -grad_entropy_N[part, None])
-            grad_CV.div_(spec.temperature)
-            work = torch.float32 if spec.float32 else hidden_NH.dtype
-            grad_CV = grad_CV.to(work)
-            if grad_hidden is not None:
-                grad_hidden[part] = (grad_CV @ weight_VH.to(work)).to(hidden_NH.dtype)
-            if grad_weight is not None:
-                grad_weight += grad_CV.T @ hidden_NH[part].to(work)
-        if grad_weight is not None:
-            grad_weight = grad_weight.to(weight_VH.dtype)
-        return grad_hidden, grad_weight, None, None, None
+            gradients.add(part, grad_CV.div_(spec.temperature))
+        return *gradients.found(), None, None, None
+
+
+class HeadGradients:
+    """Gradients of hidden states and output head, from those of the logits, chunk by chunk.
+
+    Args:
+        ctx: of the autograd function, whose first two inputs they are.
+        hidden_NH: hidden states.
+        weight_VH: weight of the head.
+        spec: precision of the products.
+    """
+
+    def __init__(self, ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, spec: HeadSpec) -> None:
+        self._hidden_NH, self._weight_VH = hidden_NH, weight_VH
+        self._work = torch.float32 if spec.float32 else hidden_NH.dtype
+        hidden, weight = ctx.needs_input_grad[:2]
+        self._grad_NH = torch.empty_like(hidden_NH) if hidden else None
+        # chunks are summed in float32: many small addends would vanish in bfloat16
+        self._grad_VH = torch.zeros_like(weight_VH, dtype=torch.float32) if weight else None
+
+    def add(self, part: slice, grad_CV: Tensor) -> None:
+        """Take the gradient of a chunk's products of hidden states and head."""
+        grad_CV = grad_CV.to(self._work)
+        if self._grad_NH is not None:
+            product = grad_CV @ self._weight_VH.to(self._work)
+            self._grad_NH[part] = product.to(self._hidden_NH.dtype)
+        if self._grad_VH is not None:
+            self._grad_VH += grad_CV.T @ self._hidden_NH[part].to(self._work)
+
+    def found(self) -> tuple[Tensor | None, Tensor | None]:
+        """Of hidden states and head; None for what needs none."""
+        weight = None if self._grad_VH is None else self._grad_VH.to(self._weight_VH.dtype)
+        return self._grad_NH, weight
 
 
 def chunks(tokens: int, size: int) -> list[slice]:

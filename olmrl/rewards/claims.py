@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Indel, Levenshtein
 
-from olmrl.markup.visible import _KEPT
+from olmrl.markup.visible import TAG
 
 SEED = 8
 """Equal letters in a row that show a common passage; half the text, if that is less."""
@@ -70,10 +70,6 @@ _MOST_LETTERS_SLACK = 10_000
 UNEARNED = "\ufffc"
 """Stands for a letter that counts for nothing."""
 
-TAG = re.compile(
-    rf'<(/?(?:{"|".join(sorted(_KEPT))}))(?: rowspan="\d{{1,2}}")?(?: colspan="\d{{1,2}}")?>'
-)
-"""A tag as `markup.visible` writes it; all else in angle brackets is text."""
 _READ_TAGS = ("b", "i", "br")
 """Tags that the tests do not take for text."""
 _ALNUM = re.compile(r"[^\W_]")
@@ -346,9 +342,12 @@ class Claims:
 
 def untagged(text: str) -> str:
     """A text with `UNEARNED` for every letter inside a tag: `<center>` is not the word."""
-    return TAG.sub(
-        lambda m: m[0] if m[1].strip("/") in _READ_TAGS else _ALNUM.sub(UNEARNED, m[0]), text
-    )
+
+    def blot(match: re.Match[str]) -> str:
+        name = match[0].strip("</>").partition(" ")[0]
+        return match[0] if name in _READ_TAGS else _ALNUM.sub(UNEARNED, match[0])
+
+    return TAG.sub(blot, text)
 
 
 def _is_formula(text: str, start: int, end: int) -> bool:

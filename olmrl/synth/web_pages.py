@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lxml.html import HtmlElement, fragment_fromstring, tostring
+from lxml.html import fragment_fromstring
 
 from olmrl.markup.katex_engine import render_formula
-from olmrl.synth.web_source import Document, text_of
+from olmrl.synth.web_source import Document, serialise, text_of
 from olmrl.synth.web_style import Look, css
 
 _FULL = 0.97
@@ -42,7 +42,7 @@ def pieces(blocks: Sequence[str]) -> Iterator[str]:
                 start = ""
                 if element.tag == "ol":
                     start = f' start="{element.index(item) + 1}"'
-                yield f"<{element.tag}{start}>{_html(item)}</{element.tag}>"
+                yield f"<{element.tag}{start}>{serialise(item)}</{element.tag}>"
         elif element.tag == "pre" and block.count("\n") > 20:
             lines = element.text_content().split("\n")
             for at in range(0, len(lines), 16):
@@ -51,10 +51,6 @@ def pieces(blocks: Sequence[str]) -> Iterator[str]:
                     yield f"<pre>{text}</pre>"
         else:
             yield block
-
-
-def _html(element: HtmlElement) -> str:
-    return str(tostring(element, encoding="unicode", with_tail=False))
 
 
 def fill(
@@ -133,11 +129,6 @@ def _whole(document: Document, style: str, body: str) -> str:
 
 
 _TEX = re.compile(r'<(span|div) class="tex">(.*?)</\1>', re.DOTALL)
-
-
-def formulas(block: str) -> list[str]:
-    """LaTeX of a block's formulas."""
-    return [html.unescape(match[2]) for match in _TEX.finditer(block)]
 
 
 def displayed(block: str) -> tuple[str, list[str]]:

@@ -7,8 +7,8 @@ import red_team
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from olmrl.markup.visible import see
-from olmrl.rewards.claims import TAG, Lettered
+from olmrl.markup.visible import TAG, see
+from olmrl.rewards.claims import Lettered
 from olmrl.types import Page
 
 FIRST = (
