@@ -217,7 +217,7 @@ def _shared_memory(facts: Facts) -> Iterator[Line]:
 
 
 def _chromium(facts: Facts) -> Iterator[Line]:
-    need = "only markup.equations.renderer=chromium needs it"
+    need = "only synth from-html and markup.equations.renderer=chromium need it"
     if facts.browser and "playwright" in facts.versions:
         yield Line(Level.OK, "Chromium", facts.browser)
     elif facts.browser:

@@ -61,7 +61,9 @@ def improvement(evaluations: Sequence[Mapping[str, Any]]) -> Table:
               f"step {evaluations[-1]['step']}", "change")  # fmt: skip
     note = (
         "pass_rate: share of unit tests passed; type/*: the same per test type; reading: "
-        "similarity of the words alone, regardless of layout."
+        "similarity of the words alone, regardless of layout; ..._error: standard error, pages as "
+        "the sample. One half of the pages (selection) chooses the best checkpoint, and the other "
+        "(reported) reports it."
     )
     return Table("Before and after", header, rows, note)
 
