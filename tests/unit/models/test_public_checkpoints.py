@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -16,22 +15,8 @@ from olmrl.learner.generation import generate_greedily, whole_copy
 from olmrl.learner.model import load_policy
 from olmrl.models.adapters import plain_name
 from olmrl.models.registry import FAMILIES
-from olmrl.synth.model import make_model
 
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def published(request, tmp_path_factory):
-    """A folder of a family, written by transformers."""
-    out = tmp_path_factory.mktemp("published") / request.param
-    return make_model(["a page of words to read"] * 5, out, vocab_size=320, family=request.param)
-
-
-@pytest.fixture
-def folder(published, tmp_path):
-    """A copy to be changed."""
-    return shutil.copytree(published, tmp_path / published.name)
 
 
 def weights(path):

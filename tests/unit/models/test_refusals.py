@@ -1,7 +1,6 @@
 """What a family cannot take: folders that are incomplete or of another model, and pages."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -16,22 +15,8 @@ from olmrl.errors import PageRefused
 from olmrl.learner.model import load_policy
 from olmrl.models.files import image_settings, model_config
 from olmrl.models.registry import FAMILIES, described
-from olmrl.synth.model import make_model
 
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def made(request, tmp_path_factory):
-    """A folder of a family."""
-    out = tmp_path_factory.mktemp("made") / request.param
-    return make_model(["a page of words to read"] * 5, out, vocab_size=320, family=request.param)
-
-
-@pytest.fixture
-def folder(made, tmp_path):
-    """A copy to be changed."""
-    return shutil.copytree(made, tmp_path / made.name)
 
 
 def change(path, **values):
@@ -134,30 +119,30 @@ def test_the_processor_of_another_family_is_refused(folder):
 
 
 @pytest.mark.parametrize("kind", ["Qwen2VLImageProcessor", "Qwen2VLImageProcessorFast", None])
-def test_all_published_spellings_of_the_processor_are_taken(folder, made, kind):
+def test_all_published_spellings_of_the_processor_are_taken(folder, published, kind):
     change_processor(folder, image_processor_type=kind)
-    assert image_settings(str(folder)) == image_settings(str(made))
+    assert image_settings(str(folder)) == image_settings(str(published))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (10, 10), (2, 300), (300, 2), (1, 200)])
-def test_a_page_smaller_than_a_merged_patch_is_enlarged_to_one(made, shape):
-    encoder = Encoder(EncoderSpec(str(made)))
+def test_a_page_smaller_than_a_merged_patch_is_enlarged_to_one(published, shape):
+    encoder = Encoder(EncoderSpec(str(published)))
     page = encoder.encode_prompt("p", encoder.chat("read"), [np.zeros((*shape, 3), np.uint8)])
     assert (page.image_grid_thw.prod(axis=1) >= 4).all()
     assert len(page.patches) == page.image_grid_thw.prod()
 
 
 @pytest.mark.parametrize("shape", [(1, 201), (4100, 20)])
-def test_a_page_too_long_for_the_model_is_refused(made, shape):
-    encoder = Encoder(EncoderSpec(str(made)))
+def test_a_page_too_long_for_the_model_is_refused(published, shape):
+    encoder = Encoder(EncoderSpec(str(published)))
     with pytest.raises(PageRefused, match="too elongated for the model"):
         encoder.encode_prompt("p", encoder.chat("read"), [np.zeros((*shape, 3), np.uint8)])
 
 
 @pytest.mark.parametrize("token", ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>"])
-def test_tokens_of_images_and_videos_in_the_text_are_refused(made, token):
+def test_tokens_of_images_and_videos_in_the_text_are_refused(published, token):
     with pytest.raises(PageRefused, match="the text of the page in it, contains"):
-        Encoder(EncoderSpec(str(made))).chat("read", anchor=f"a page about {token}")
+        Encoder(EncoderSpec(str(published))).chat("read", anchor=f"a page about {token}")
 
 
 VIDEO = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(500)
