@@ -1,8 +1,12 @@
 """Train OCR vision-language models with SFT and GRPO on document pages, on Ray."""
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("olmrl")
+except PackageNotFoundError:  # a source tree on PYTHONPATH
+    __version__ = "0+unknown"
 
 _RAY_WAITS = {
     "RAY_agent_register_timeout_ms": "240000",

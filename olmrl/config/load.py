@@ -14,6 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from olmrl import shipped
+
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
 
@@ -100,7 +102,7 @@ def load(
 
     Args:
         schema: `GrpoConfig` or `SftConfig`.
-        path: YAML file, or None for overrides alone.
+        path: YAML file (`configs/...` may be one of olmrl's own), or None for overrides alone.
         overrides: `section.key=value` strings; values are parsed as YAML; later ones win.
 
     Raises:
@@ -110,7 +112,7 @@ def load(
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = parse_yaml(Path(path).read_text("utf-8"), source)
+            values = parse_yaml(Path(shipped.find(path)).read_text("utf-8"), source)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
-from olmrl import storage
+from olmrl import shipped, storage
 from olmrl.errors import PageRefused
 from olmrl.models.family import Family
 
@@ -62,16 +62,19 @@ def load_prompt(name: str) -> str:
 
 
 def absolute_prompt(name: str) -> str:
-    """The same prompt for a process in any folder: the path of a prompt file made absolute."""
+    """The same prompt for a process in any folder: the path of a prompt file made absolute.
+
+    A file that comes with olmrl keeps its name, which every node finds where it has olmrl.
+    """
     kind, _, path = name.partition(":")
-    if not path or storage.is_remote(path):
+    if not path or storage.is_remote(path) or shipped.find(path) != path:
         return name
     return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"
 
 
 def _read(path: str) -> str:
     try:
-        return storage.read_document(path)
+        return storage.read_document(shipped.find(path))
     except OSError as error:
         raise ValueError(f"prompt file {path}: cannot read it ({error.strerror})") from error
 

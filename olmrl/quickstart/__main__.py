@@ -20,12 +20,12 @@ from typing import Any
 
 import yaml
 
-from olmrl import storage
+from olmrl import shipped, storage
 from olmrl.models.registry import FAMILIES
 
 DATA = Path("data/quickstart")
 RUNS = Path("runs")
-SETTINGS = Path("configs/quickstart.yaml")
+SETTINGS = "configs/quickstart.yaml"
 FAMILY = "qwen2_5_vl"
 """The family whose figures README gives; its models lie in `DATA` itself, as the configurations
 expect them."""
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO run")
     arguments = parser.parse_intermixed_args(argv)
     started = time.monotonic()
-    settings = yaml.safe_load(SETTINGS.read_text("utf-8"))
+    settings = read_yaml(SETTINGS)
     family = arguments.family
     run = new_run("quickstart")
     start = [] if family == FAMILY else keys_of(settings["grpo"], family)
@@ -58,6 +58,11 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
         return stopped.code
     sys.stdout.write(f"\nDone in {time.monotonic() - started:.0f} s. Open {run / 'report.html'}\n")
     return 0
+
+
+def read_yaml(file: str) -> Any:
+    """Values of a configuration, the user's own or one that comes with olmrl."""
+    return yaml.safe_load(Path(shipped.find(file)).read_text("utf-8"))
 
 
 def models(family: str) -> Path:
@@ -122,13 +127,13 @@ def scaled(side: int, family: str) -> int:
 
 def keys_of(config: str, family: str) -> list[str]:
     """Overrides of a GRPO configuration: the family's warmed-up model, and pages at its scale."""
-    side = yaml.safe_load(Path(config).read_text("utf-8"))["data"]["longest_side"]
+    side = read_yaml(config)["data"]["longest_side"]
     return [f"model.path={models(family) / 'warm'}", f"data.longest_side={scaled(side, family)}"]
 
 
 def pipeline_of(config: str, family: str) -> str:
     """Override of an SFT configuration's steps: pages are rendered at the family's scale."""
-    steps = yaml.safe_load(Path(config).read_text("utf-8"))["data"]["pipeline"]
+    steps = read_yaml(config)["data"]["pipeline"]
     for step in steps:
         if "target_longest_image_dim" in step:
             step["target_longest_image_dim"] = scaled(step["target_longest_image_dim"], family)

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from olmrl import shipped
 from olmrl.models import registry
 from olmrl.models.family import Family, TinySize
 
@@ -191,7 +192,7 @@ def gather_texts(folders: Sequence[str | Path]) -> list[str]:
     """
     files: list[Path] = []
     for name in folders:
-        path = Path(name)
+        path = Path(shipped.find(name))
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder")
         found = (
