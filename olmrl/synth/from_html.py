@@ -4,7 +4,7 @@
 
     OUT/bench     bench folder: pdfs/, truth, one test file per type; `olmrl.grpo` trains on it
     OUT/pairs     the same pages as X.pdf + X.md; `olmrl.sft` trains on them
-    OUT/sheet.html   pages to look at, with their truth and tests
+    OUT/sheet     pages to look at, with their truth and tests
     OUT/report.json  what was made, and why the rest was not
     OUT/work      one record per document: a call that was killed goes on where it was
 
@@ -39,7 +39,7 @@ from olmrl import storage
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.derive import derive_folder
 from olmrl.synth.html_truth import read_html
-from olmrl.synth.sheet_html import write_sheet
+from olmrl.synth.sheet_html import write_derived
 from olmrl.synth.web_pages import (
     WebPage,
     displayed,
@@ -303,7 +303,7 @@ def _derive(
     for name in report["tests_per_page"]:
         for suffix in (".pdf", ".md"):
             _link(chosen / f"{name}{suffix}", pairs)
-    write_sheet(part, chosen, report, work / "sheet")
+    write_derived(part, chosen, report, work / "sheet")
     for made, name in ((part, "bench"), (pairs, "pairs"), (work / "sheet", "sheet")):
         target = Path(out) / name
         shutil.rmtree(target, ignore_errors=True)
