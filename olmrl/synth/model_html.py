@@ -1,8 +1,8 @@
 """A page that a model wrote as HTML, taken apart and put together again from what is harmless.
 
 The model's text is hostile until proven otherwise: it may come from a page that tells the model
-what to write. Only known elements, attributes and CSS (`safe_css`) are written anew; what would run,
-fetch, hide, cover or reorder is left behind and counted.
+what to write. Only known elements, attributes and CSS (`safe_css`) are written anew; what would
+run, fetch, hide, cover or reorder is left behind and counted.
 """
 
 from __future__ import annotations
