@@ -16,19 +16,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
-import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,9 +32,9 @@ from rich.progress import track
 
 from olmrl import storage
 from olmrl.synth.browser import Browser, BrowserFailed
-from olmrl.synth.derive import derive_folder
+from olmrl.synth.browser_pool import map_with_browsers
 from olmrl.synth.html_truth import read_html
-from olmrl.synth.sheet_html import write_sheet
+from olmrl.synth.proven import write_proven
 from olmrl.synth.web_pages import (
     WebPage,
     displayed,
@@ -98,7 +93,10 @@ def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[s
         reasons = "; ".join(f"{r['source']}: {r['reason']}" for r in records[:3])
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
     rendered = time.monotonic()
-    report = _derive(out, work, records, settings, workers)
+    names = [page["name"] for record in records for page in record["pages"]]
+    report = write_proven(
+        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers
+    )
     report["documents"] = counts | _told(records)
     report["seconds"] = {
         "render": round(rendered - started, 1),
@@ -167,7 +165,7 @@ def _render_all(
     missing = [pair for pair in found if pair[0] not in records]
     job = partial(_render_document, work=work, settings=settings)
     shown = track(
-        _in_processes(job, missing, min(workers, max(1, len(missing)))),
+        map_with_browsers(job, missing, workers),
         total=len(missing),
         description="setting pages",
         console=Console(stderr=True),
@@ -179,35 +177,15 @@ def _render_all(
     yield from (records[name] for name, _ in found)
 
 
-def _in_processes(job: Any, items: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
-    if not items:
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_browser) as pool:
-        try:
-            yield from pool.map(job, items)
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a process that sets pages was killed (out of memory?); the same command goes on "
-                "from there, --workers 1 needs least"
-            ) from error
-
-
-_browser: Browser | None = None
-
-
-def _start_browser() -> None:
-    global _browser
-    _browser = Browser()
-
-
-def _render_document(pair: tuple[str, str], work: str, settings: Settings) -> dict[str, Any]:
+def _render_document(
+    browser: Browser, pair: tuple[str, str], work: str, settings: Settings
+) -> dict[str, Any]:
     """Set the pages of one document and write them, then its record."""
     name, path = pair
-    assert _browser is not None
     record: dict[str, Any] = {"name": name, "source": path, "pages": [], "left": {}, "reason": ""}
     try:
         document = read_document(storage.read_bytes(path))
-        record["pages"] = list(_render_pages(_browser, document, name, work, settings))
+        record["pages"] = list(_render_pages(browser, document, name, work, settings))
         record["left"] = document.left
         if not record["pages"]:
             record["reason"] = _why_no_page(document)
@@ -275,48 +253,6 @@ def _render_page(browser: Browser, document: Document, page: WebPage, look: Look
         if made is not None:
             return made
     return None
-
-
-# -- PDFs to tests
-
-
-def _derive(
-    out: str, work: Path, records: Sequence[dict[str, Any]], settings: Settings, workers: int
-) -> dict[str, Any]:
-    """Bench folder, pairs and sheet of the pages that bear their tests out."""
-    chosen = work / "chosen"
-    shutil.rmtree(chosen, ignore_errors=True)
-    chosen.mkdir()
-    for record in records:
-        for page in record["pages"]:
-            for suffix in (".pdf", ".md", ".html"):
-                _link(work / "pages" / f"{page['name']}{suffix}", chosen)
-    part = work / "bench"
-    shutil.rmtree(part, ignore_errors=True)
-    report = derive_folder(
-        str(chosen), str(part), seed=settings.seed, most=settings.most_tests, workers=workers,
-        prove=True,
-    )  # fmt: skip
-    pairs = work / "pairs"
-    shutil.rmtree(pairs, ignore_errors=True)
-    pairs.mkdir()
-    for name in report["tests_per_page"]:
-        for suffix in (".pdf", ".md"):
-            _link(chosen / f"{name}{suffix}", pairs)
-    write_sheet(part, chosen, report, work / "sheet")
-    for made, name in ((part, "bench"), (pairs, "pairs"), (work / "sheet", "sheet")):
-        target = Path(out) / name
-        shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
-    shutil.rmtree(chosen)
-    return report
-
-
-def _link(path: Path, folder: Path) -> None:
-    try:
-        os.link(path, folder / path.name)
-    except OSError:
-        shutil.copy(path, folder)
 
 
 def _told(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

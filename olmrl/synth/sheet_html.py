@@ -8,7 +8,10 @@ from __future__ import annotations
 import html
 import io
 import json
+import shutil
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,19 @@ show();
 """
 
 
-def write_sheet(bench: Path, pages: Path, report: dict[str, Any], out: Path) -> None:
+@dataclass(frozen=True)
+class PageNote:
+    """What else is to be seen of a page."""
+
+    source: Path | None = None
+    """Picture (JPEG) of the page that it was made from."""
+    lines: tuple[str, ...] = ()
+    """Sentences: likeness, cost, checks that failed."""
+
+
+def write_sheet(
+    bench: Path, pages: Path, report: dict[str, Any], out: Path, notes: Mapping[str, PageNote]
+) -> None:
     """Write OUT/index.html and a picture of each page.
 
     Args:
@@ -79,6 +94,7 @@ def write_sheet(bench: Path, pages: Path, report: dict[str, Any], out: Path) -> 
         pages: Folder with X.pdf and X.md of its pages.
         report: Of `derive_folder`.
         out: Folder to write.
+        notes: By page name.
     """
     tests: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(bench.glob("*.jsonl")):
@@ -94,19 +110,26 @@ def write_sheet(bench: Path, pages: Path, report: dict[str, Any], out: Path) -> 
         Image.fromarray(render_page(str(pages / f"{name}.pdf"), 1, SIDE)).save(picture, "JPEG")
         (out / f"{name}.jpg").write_bytes(picture.getvalue())
         truth = (pages / f"{name}.md").read_text("utf-8")
-        articles.append(_article(name, truth, tests[Path(name).stem]))
+        note = notes.get(name, PageNote())
+        if note.source is not None:
+            shutil.copy(note.source, out / f"{name}.source.jpg")
+        articles.append(_article(name, truth, tests[Path(name).stem], note))
     shown = f"{len(names)} pages" + (
         f", the first {MOST_PAGES} shown" if len(names) > MOST_PAGES else ""
     )
     (out / "index.html").write_text(_whole(shown, articles), "utf-8")
 
 
-def _article(name: str, truth: str, tests: list[dict[str, Any]]) -> str:
+def _article(name: str, truth: str, tests: list[dict[str, Any]], note: PageNote) -> str:
     rows = "".join(f"<li>{html.escape(_sentence(test))}</li>" for test in tests)
     title = html.escape(name)
+    told = "".join(f"<p>{html.escape(line)}</p>" for line in note.lines)
+    source = ""
+    if note.source is not None:
+        source = f'<img src="{title}.source.jpg" alt="the page it was made from">'
     return (
-        f'<article id="{title}"><h2>{title}</h2><div><img src="{title}.jpg" alt="the page"></div>'
-        f"<pre>{html.escape(truth)}</pre><ol>{rows}</ol></article>"
+        f'<article id="{title}"><h2>{title}</h2><div>{source}<img src="{title}.jpg" alt="the page">'
+        f"</div><pre>{html.escape(truth)}</pre><div>{told}<ol>{rows}</ol></div></article>"
     )
 
 
