@@ -22,7 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -33,9 +33,13 @@ from rich.progress import track
 from olmrl import storage
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.browser_pool import map_with_browsers
+from olmrl.synth.extras import Extras
+from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
 from olmrl.synth.proven import write_proven
+from olmrl.synth.set_variants import versions
 from olmrl.synth.web_pages import (
+    Height,
     WebPage,
     displayed,
     fill,
@@ -63,6 +67,7 @@ class Settings:
     """Most documents, drawn by seed; None: all."""
     most_tests: int = 40
     """Most tests of a page."""
+    extras: Extras = field(default_factory=Extras)
 
 
 def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[str, Any]:
@@ -94,9 +99,12 @@ def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[s
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
     rendered = time.monotonic()
     names = [page["name"] for record in records for page in record["pages"]]
+    finish = Finish(settings.extras, _facts(records), settings.seed, workers)
     report = write_proven(
-        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers
-    )
+        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers,
+        told=finish.told, finish=finish.bench,
+    )  # fmt: skip
+    finish.write(out)
     report["documents"] = counts | _told(records)
     report["seconds"] = {
         "render": round(rendered - started, 1),
@@ -137,6 +145,7 @@ def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], 
 def _same_settings(work: Path, settings: Settings) -> None:
     path = work / "settings.json"
     now = asdict(settings) | {"documents": None, "most_tests": None}  # these change no page
+    now |= {"extras": None, **settings.extras.shaping()}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         for key, value in now.items():
@@ -184,7 +193,9 @@ def _render_document(
     name, path = pair
     record: dict[str, Any] = {"name": name, "source": path, "pages": [], "left": {}, "reason": ""}
     try:
-        document = read_document(storage.read_bytes(path))
+        data = storage.read_bytes(path)
+        document = read_document(data)
+        record |= settings.extras.read(document, data)
         record["pages"] = list(_render_pages(browser, document, name, work, settings))
         record["left"] = document.left
         if not record["pages"]:
@@ -218,18 +229,28 @@ def _render_pages(
     if len(pages) > settings.pages_per_document:
         chosen = rng.sample(range(len(pages)), settings.pages_per_document)
         pages = [pages[number] for number in sorted(chosen)]
-    for page in pages:
-        made = _render_page(browser, document, page, look)
+
+    def measure(shown: Sequence[str], with_look: Look) -> list[Height]:
+        return browser.heights(measuring_html(document, shown, with_look))
+
+    started = time.monotonic()
+    for version in versions(
+        pages, blocks, look, measure,
+        shares=settings.extras.variants, seed=settings.seed, name=name,
+    ):  # fmt: skip
+        page, made = version.page, _render_page(browser, document, version.page, version.look)
         if made is None:
             document.leave("page that does not fit")
             continue
-        stem = f"{name}-p{page.number}"
+        stem = f"{name}-p{page.number}{version.suffix}"
         truth = truth_html(document, page)
         folder = Path(work) / "pages"
         storage.write_bytes(folder / f"{stem}.pdf", made)
         storage.write_text(folder / f"{stem}.md", read_html(truth).markdown)
         storage.write_text(folder / f"{stem}.html", truth)
-        yield {"name": stem, "page": page.number, "look": asdict(look)}
+        seconds, started = round(time.monotonic() - started, 2), time.monotonic()
+        told = {"seconds": seconds, **version.facts}
+        yield {"name": stem, "page": page.number, "look": asdict(version.look), **told}
 
 
 def _renders(block: str, document: Document) -> bool:
@@ -253,6 +274,20 @@ def _render_page(browser: Browser, document: Document, page: WebPage, look: Look
         if made is not None:
             return made
     return None
+
+
+def _facts(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the manifest tells of each page."""
+    return {
+        page["name"]: {
+            "source": record["source"],
+            "source_page": page["page"],
+            **{key: record[key] for key in ("licence", "redacted") if record.get(key) is not None},
+            **{key: value for key, value in page.items() if key not in ("name", "page", "look")},
+        }
+        for record in records
+        for page in record["pages"]
+    }
 
 
 def _told(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

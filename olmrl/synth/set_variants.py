@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from olmrl.synth.typos import with_typos
-from olmrl.synth.variants import gets
+from olmrl.synth.variant_kinds import gets
 from olmrl.synth.web_pages import Height, WebPage, fill
 from olmrl.synth.web_source import text_of
 from olmrl.synth.web_style import Look
@@ -55,7 +55,7 @@ def versions(
         blocks: All blocks of the document.
         look: How the pages are set.
         measure: Heights of blocks in a look.
-        shares: Of `variants.parse_variants`.
+        shares: Of `variant_kinds.parse_variants`.
         seed: Of the run.
         name: Of the document.
     """
@@ -72,11 +72,11 @@ def versions(
             smaller, heights = dense()
             fuller = _fuller(page, blocks, heights, smaller)
             if fuller is not None:
-                yield Version("-density", fuller, smaller, {"variant": "density"})
+                yield Version("-density", fuller, smaller, {"variant": "density", "of": own})
         if gets(shares, "typos", own, seed):
             changed, typos = with_typos(page.blocks, random.Random(f"{seed}/{own}/typos"), TYPOS)
             if typos:
-                facts = {"variant": "typos", "typos": [list(typo) for typo in typos]}
+                facts = {"variant": "typos", "of": own, "typos": [list(typo) for typo in typos]}
                 yield Version("-typos", replace(page, blocks=tuple(changed)), look, facts)
 
 

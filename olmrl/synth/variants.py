@@ -32,42 +32,13 @@ from olmrl.synth.ink import LEAST_PIXELS, MOST_LOST, DamagedLayer, letter_pixels
 from olmrl.synth.picture_pdf import picture_pdf, turned_pdf
 from olmrl.synth.proof import TextLayer, test_objection
 from olmrl.synth.scan import jpeg_of, scan
+from olmrl.synth.variant_kinds import PICTURED, gets
 from olmrl.types import UInt8Array
 
-SET = ("density", "typos")
-"""Variants that are set anew from their HTML (`set_variants`)."""
-PICTURED = ("scan", "rotate", "dpi")
-"""Variants of the finished page."""
 _STRENGTHS = (1.0, 0.6, 0.35)
 _SCAN_DPI = (120, 150, 200)
 _DPI = (72, 90, 110, 150, 200, 300)
 _SCAN_FILES = {"math": "old_scans_math.jsonl"}
-
-
-def parse_variants(text: str) -> dict[str, float]:
-    """Read `scan,rotate=0.1`: kinds, and the share of pages that get each (default all).
-
-    Raises:
-        ValueError: an unknown kind, or a share outside 0..1.
-    """
-    shares: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        kind, _, share = part.partition("=")
-        if kind not in PICTURED + SET:
-            allowed = ", ".join(sorted(PICTURED + SET))
-            raise ValueError(f"--variants {kind!r} is unknown, allowed: {allowed}")
-        try:
-            shares[kind] = float(share or 1)
-        except ValueError:
-            raise ValueError(f"--variants {part!r}: expected KIND=SHARE, e.g. scan=0.5") from None
-        if not 0 < shares[kind] <= 1:
-            raise ValueError(f"--variants {part!r}: the share must be in (0, 1]")
-    return dict(sorted(shares.items()))
-
-
-def gets(shares: Mapping[str, float], kind: str, name: str, seed: int) -> bool:
-    """Whether a page is one of those that get a variant of this kind."""
-    return random.Random(f"{seed}/{kind}/{name}").random() < shares.get(kind, 0.0)
 
 
 @dataclass(frozen=True)
@@ -98,7 +69,7 @@ def add_variants(
 
     Args:
         bench: The folder; its test files are not written.
-        shares: Of `parse_variants`.
+        shares: Of `variant_kinds.parse_variants`.
         seed: Of the run.
         workers: Processes.
         sources: Its pages that may get variants.
