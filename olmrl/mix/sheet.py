@@ -52,6 +52,8 @@ class SheetPage:
     """Bench file of each test; needed where tests are judged."""
     failed_checks: tuple[str, ...] = ()
     """What the page or a test that was dropped did not satisfy, a sentence each."""
+    notes: tuple[str, ...] = ()
+    """What else is worth knowing of it, a sentence each."""
     reader_verdict: str | None = None
     """What a second reader made of the page, in a sentence."""
     cost: float | None = None

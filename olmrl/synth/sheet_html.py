@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,14 @@ def write_derived(
     """
     names = sorted(report["tests_per_page"])
     more = f", the first {MOST_PAGES} shown" if len(names) > MOST_PAGES else ""
-    shown = map(told, derived_pages(bench, pages, names[:MOST_PAGES]))
+    rejected = report["rejected_per_page"]
+    shown = map(told, derived_pages(bench, pages, names[:MOST_PAGES], rejected))
     write_sheet(shown, out, f"Pages and their tests: {len(names)} pages{more}")
 
 
-def derived_pages(bench: Path, pages: Path, names: list[str]) -> Iterator[SheetPage]:
+def derived_pages(
+    bench: Path, pages: Path, names: list[str], rejected: Mapping[str, Mapping[str, int]]
+) -> Iterator[SheetPage]:
     """What a derived bench folder knows of its pages."""
     tests: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(bench.glob("*.jsonl")):
@@ -55,6 +58,7 @@ def derived_pages(bench: Path, pages: Path, names: list[str]) -> Iterator[SheetP
             render=picture_of(pages / f"{name}.pdf"),
             truth=(pages / f"{name}.md").read_text("utf-8"),
             tests=tuple(tests[Path(name).stem]),
+            failed_checks=tuple(f"{n} x {why}" for why, n in rejected.get(name, {}).items()),
         )
 
 
