@@ -181,13 +181,13 @@ def _from_html(options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-<<<<<<< HEAD
 def _attempts(report: dict[str, Any]) -> int:
     """How many pages there might have been."""
     pictured = sum(counts.get("pages", 0) for counts in report.get("variants", {}).values())
     pages_set: int = report["documents"]["pages_set"]
     return pages_set + int(pictured)
-=======
+
+
 def _from_pdfs(options: argparse.Namespace) -> str:
     from olmrl.synth.pdf_commands import run
 

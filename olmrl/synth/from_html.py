@@ -21,7 +21,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.progress import track
 
 from olmrl import storage
+from olmrl.synth import web_fonts
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.browser_pool import map_with_browsers
 from olmrl.synth.extras import Extras
@@ -49,11 +50,23 @@ from olmrl.synth.web_pages import (
     truth_html,
 )
 from olmrl.synth.web_source import Document, read_document
-from olmrl.synth.web_style import Look, draw_look
+from olmrl.synth.web_style import FAMILIES, Look, draw_look
 
-SUFFIXES = (".html", ".htm", ".xhtml")
 _SCALES = (1.0, 0.96, 0.92, 0.88)
 """Font sizes that are tried until a page fits."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of documents that can be had as HTML."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[str], bytes]
+    """HTML of a document, by its path. Raises ValueError with the reason that it has none."""
+
+
+HTML = Kind("HTML file", (".html", ".htm", ".xhtml"), storage.read_bytes)
 
 
 @dataclass(frozen=True)
@@ -67,33 +80,38 @@ class Settings:
     """Most documents, drawn by seed; None: all."""
     most_tests: int = 40
     """Most tests of a page."""
+    language: str = "en"
+    """Two letters, of documents in Latin letters that name no language."""
     extras: Extras = field(default_factory=Extras)
 
 
-def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[str, Any]:
+def from_html(
+    source: str, out: str, settings: Settings, workers: int, kind: Kind = HTML
+) -> dict[str, Any]:
     """Make the folders; see the module.
 
     Args:
-        source: Folder with HTML files, in any sub-folders.
+        source: Folder with documents, in any sub-folders.
         out: Folder to write, local.
         settings: What decides the pages.
         workers: Processes, each with a browser of its own.
+        kind: Of the documents.
 
     Returns:
         The report, as written to report.json.
 
     Raises:
-        ValueError: no HTML below `source`, OUT was made with other settings, no browser, or no
+        ValueError: no document below `source`, OUT was made with other settings, no browser, or no
             document gave a page.
     """
     _check(out, settings, workers)
-    found, counts = _documents(source, settings)
+    found, counts = _documents(source, settings, kind)
     work = Path(out) / "work"
     _same_settings(work, settings)
     Browser().close()  # a missing browser is one sentence, before any process starts
     (work / "pages").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    records = list(_render_all(found, str(work), settings, workers))
+    records = list(_render_all(found, str(work), settings, workers, kind))
     if not any(record["pages"] for record in records):
         reasons = "; ".join(f"{r['source']}: {r['reason']}" for r in records[:3])
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
@@ -125,11 +143,13 @@ def _check(out: str, settings: Settings, workers: int) -> None:
             raise ValueError(f"{name} {count} must be at least 1")
 
 
-def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def _documents(
+    source: str, settings: Settings, kind: Kind
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(name, path) of each document, and how many there were."""
-    paths = [p for p in storage.list_files(source) if p.lower().endswith(SUFFIXES)]
+    paths = [p for p in storage.list_files(source) if p.lower().endswith(kind.suffixes)]
     if not paths:
-        raise ValueError(f"{source}: no HTML file ({', '.join(SUFFIXES)}) in it")
+        raise ValueError(f"{source}: no {kind.name} ({', '.join(kind.suffixes)}) in it")
     named: dict[str, tuple[str, str]] = {}
     for path in paths:
         digest = hashlib.sha256(storage.read_bytes(path)).hexdigest()[:12]
@@ -145,7 +165,7 @@ def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], 
 def _same_settings(work: Path, settings: Settings) -> None:
     path = work / "settings.json"
     now = asdict(settings) | {"documents": None, "most_tests": None}  # these change no page
-    now |= {"extras": None, **settings.extras.shaping()}
+    now |= {"fonts": sorted(_families()), "extras": None, **settings.extras.shaping()}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         for key, value in now.items():
@@ -159,11 +179,17 @@ def _same_settings(work: Path, settings: Settings) -> None:
     storage.write_json(path, now)
 
 
+def _families() -> frozenset[str]:
+    """The fonts that looks are drawn from."""
+    fonts = web_fonts.installed()
+    return FAMILIES if fonts is None else FAMILIES & fonts.families
+
+
 # -- documents to PDFs
 
 
 def _render_all(
-    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int
+    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int, kind: Kind
 ) -> Iterator[dict[str, Any]]:
     """The record of every document, in order; those of an earlier call are taken over."""
     records: dict[str, dict[str, Any]] = {}
@@ -172,7 +198,7 @@ def _render_all(
         if path.exists():
             records[name] = json.loads(path.read_text("utf-8"))
     missing = [pair for pair in found if pair[0] not in records]
-    job = partial(_render_document, work=work, settings=settings)
+    job = partial(_render_document, work=work, settings=settings, read=kind.read)
     shown = track(
         map_with_browsers(job, missing, workers),
         total=len(missing),
@@ -187,14 +213,18 @@ def _render_all(
 
 
 def _render_document(
-    browser: Browser, pair: tuple[str, str], work: str, settings: Settings
+    browser: Browser,
+    pair: tuple[str, str],
+    work: str,
+    settings: Settings,
+    read: Callable[[str], bytes],
 ) -> dict[str, Any]:
     """Set the pages of one document and write them, then its record."""
     name, path = pair
     record: dict[str, Any] = {"name": name, "source": path, "pages": [], "left": {}, "reason": ""}
     try:
-        data = storage.read_bytes(path)
-        document = read_document(data)
+        data = read(path)
+        document = read_document(data, settings.language)
         record |= settings.extras.read(document, data)
         record["pages"] = list(_render_pages(browser, document, name, work, settings))
         record["left"] = document.left
@@ -220,7 +250,9 @@ def _render_pages(
     browser: Browser, document: Document, name: str, work: str, settings: Settings
 ) -> Iterator[dict[str, Any]]:
     rng = random.Random(f"{settings.seed}/{name}")
-    look = draw_look(rng)
+    look = draw_look(rng, document.language, _families())
+    if web_fonts.missing(document.title, web_fonts.installed()):
+        document.title = ""
     blocks = [block for block in pieces(document.blocks) if _renders(block, document)]
     if not blocks:
         return
@@ -254,10 +286,15 @@ def _render_pages(
 
 
 def _renders(block: str, document: Document) -> bool:
-    """Whether all formulas of a block render, and none was lost."""
+    """Whether all formulas of a block render, none was lost, and fonts have all its letters."""
     _, failed = displayed(block)
     if failed or "\ufffc" in block:
         document.leave("block with a formula that cannot be set")
+        return False
+    letters = web_fonts.missing(block, web_fonts.installed())
+    if letters:
+        package = web_fonts.advice(letters)
+        document.leave(f"block with a letter that no font has (Debian's package: {package})")
         return False
     return True
 
