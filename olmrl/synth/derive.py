@@ -353,6 +353,9 @@ def _report(derived: Sequence[Derived], skipped: Mapping[str, str]) -> dict[str,
         "rejected_candidates": dict(rejected.most_common()),
         "pages_without_tests": {**skipped, **barren},
         "tests_per_page": {d.name: len(d.tests) for d in derived if d.tests},
+        "rejected_per_page": {
+            d.name: dict(d.rejected.most_common()) for d in derived if d.rejected
+        },
     }
 
 

@@ -4,7 +4,7 @@
 
     OUT/bench     bench folder: pdfs/, truth, one test file per type; `olmrl.grpo` trains on it
     OUT/pairs     the same pages as X.pdf + X.md; `olmrl.sft` trains on them
-    OUT/sheet.html   pages to look at, with their truth and tests
+    OUT/sheet     pages to look at, with their truth and tests
     OUT/report.json  what was made, and why the rest was not
     OUT/work      one record per document: a call that was killed goes on where it was
 
@@ -16,19 +16,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
-import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,11 +31,16 @@ from rich.console import Console
 from rich.progress import track
 
 from olmrl import storage
+from olmrl.synth import web_fonts
 from olmrl.synth.browser import Browser, BrowserFailed
-from olmrl.synth.derive import derive_folder
+from olmrl.synth.browser_pool import map_with_browsers
+from olmrl.synth.extras import Extras
+from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
-from olmrl.synth.sheet_html import write_sheet
+from olmrl.synth.proven import write_proven
+from olmrl.synth.set_variants import versions
 from olmrl.synth.web_pages import (
+    Height,
     WebPage,
     displayed,
     fill,
@@ -50,11 +50,23 @@ from olmrl.synth.web_pages import (
     truth_html,
 )
 from olmrl.synth.web_source import Document, read_document
-from olmrl.synth.web_style import Look, draw_look
+from olmrl.synth.web_style import FAMILIES, Look, draw_look
 
-SUFFIXES = (".html", ".htm", ".xhtml")
 _SCALES = (1.0, 0.96, 0.92, 0.88)
 """Font sizes that are tried until a page fits."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of documents that can be had as HTML."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[str], bytes]
+    """HTML of a document, by its path. Raises ValueError with the reason that it has none."""
+
+
+HTML = Kind("HTML file", (".html", ".htm", ".xhtml"), storage.read_bytes)
 
 
 @dataclass(frozen=True)
@@ -68,37 +80,49 @@ class Settings:
     """Most documents, drawn by seed; None: all."""
     most_tests: int = 40
     """Most tests of a page."""
+    language: str = "en"
+    """Two letters, of documents in Latin letters that name no language."""
+    extras: Extras = field(default_factory=Extras)
 
 
-def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[str, Any]:
+def from_html(
+    source: str, out: str, settings: Settings, workers: int, kind: Kind = HTML
+) -> dict[str, Any]:
     """Make the folders; see the module.
 
     Args:
-        source: Folder with HTML files, in any sub-folders.
+        source: Folder with documents, in any sub-folders.
         out: Folder to write, local.
         settings: What decides the pages.
         workers: Processes, each with a browser of its own.
+        kind: Of the documents.
 
     Returns:
         The report, as written to report.json.
 
     Raises:
-        ValueError: no HTML below `source`, OUT was made with other settings, no browser, or no
+        ValueError: no document below `source`, OUT was made with other settings, no browser, or no
             document gave a page.
     """
     _check(out, settings, workers)
-    found, counts = _documents(source, settings)
+    found, counts = _documents(source, settings, kind)
     work = Path(out) / "work"
     _same_settings(work, settings)
     Browser().close()  # a missing browser is one sentence, before any process starts
     (work / "pages").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    records = list(_render_all(found, str(work), settings, workers))
+    records = list(_render_all(found, str(work), settings, workers, kind))
     if not any(record["pages"] for record in records):
         reasons = "; ".join(f"{r['source']}: {r['reason']}" for r in records[:3])
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
     rendered = time.monotonic()
-    report = _derive(out, work, records, settings, workers)
+    names = [page["name"] for record in records for page in record["pages"]]
+    finish = Finish(settings.extras, _facts(records), settings.seed, workers)
+    report = write_proven(
+        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers,
+        told=finish.told, finish=finish.bench,
+    )  # fmt: skip
+    finish.write(out)
     report["documents"] = counts | _told(records)
     report["seconds"] = {
         "render": round(rendered - started, 1),
@@ -119,11 +143,13 @@ def _check(out: str, settings: Settings, workers: int) -> None:
             raise ValueError(f"{name} {count} must be at least 1")
 
 
-def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def _documents(
+    source: str, settings: Settings, kind: Kind
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(name, path) of each document, and how many there were."""
-    paths = [p for p in storage.list_files(source) if p.lower().endswith(SUFFIXES)]
+    paths = [p for p in storage.list_files(source) if p.lower().endswith(kind.suffixes)]
     if not paths:
-        raise ValueError(f"{source}: no HTML file ({', '.join(SUFFIXES)}) in it")
+        raise ValueError(f"{source}: no {kind.name} ({', '.join(kind.suffixes)}) in it")
     named: dict[str, tuple[str, str]] = {}
     for path in paths:
         digest = hashlib.sha256(storage.read_bytes(path)).hexdigest()[:12]
@@ -139,6 +165,7 @@ def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], 
 def _same_settings(work: Path, settings: Settings) -> None:
     path = work / "settings.json"
     now = asdict(settings) | {"documents": None, "most_tests": None}  # these change no page
+    now |= {"fonts": sorted(_families()), "extras": None, **settings.extras.shaping()}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         for key, value in now.items():
@@ -152,11 +179,17 @@ def _same_settings(work: Path, settings: Settings) -> None:
     storage.write_json(path, now)
 
 
+def _families() -> frozenset[str]:
+    """The fonts that looks are drawn from."""
+    fonts = web_fonts.installed()
+    return FAMILIES if fonts is None else FAMILIES & fonts.families
+
+
 # -- documents to PDFs
 
 
 def _render_all(
-    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int
+    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int, kind: Kind
 ) -> Iterator[dict[str, Any]]:
     """The record of every document, in order; those of an earlier call are taken over."""
     records: dict[str, dict[str, Any]] = {}
@@ -165,9 +198,9 @@ def _render_all(
         if path.exists():
             records[name] = json.loads(path.read_text("utf-8"))
     missing = [pair for pair in found if pair[0] not in records]
-    job = partial(_render_document, work=work, settings=settings)
+    job = partial(_render_document, work=work, settings=settings, read=kind.read)
     shown = track(
-        _in_processes(job, missing, min(workers, max(1, len(missing)))),
+        map_with_browsers(job, missing, workers),
         total=len(missing),
         description="setting pages",
         console=Console(stderr=True),
@@ -179,35 +212,21 @@ def _render_all(
     yield from (records[name] for name, _ in found)
 
 
-def _in_processes(job: Any, items: Sequence[Any], workers: int) -> Iterator[dict[str, Any]]:
-    if not items:
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start_browser) as pool:
-        try:
-            yield from pool.map(job, items)
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a process that sets pages was killed (out of memory?); the same command goes on "
-                "from there, --workers 1 needs least"
-            ) from error
-
-
-_browser: Browser | None = None
-
-
-def _start_browser() -> None:
-    global _browser
-    _browser = Browser()
-
-
-def _render_document(pair: tuple[str, str], work: str, settings: Settings) -> dict[str, Any]:
+def _render_document(
+    browser: Browser,
+    pair: tuple[str, str],
+    work: str,
+    settings: Settings,
+    read: Callable[[str], bytes],
+) -> dict[str, Any]:
     """Set the pages of one document and write them, then its record."""
     name, path = pair
-    assert _browser is not None
     record: dict[str, Any] = {"name": name, "source": path, "pages": [], "left": {}, "reason": ""}
     try:
-        document = read_document(storage.read_bytes(path))
-        record["pages"] = list(_render_pages(_browser, document, name, work, settings))
+        data = read(path)
+        document = read_document(data, settings.language)
+        record |= settings.extras.read(document, data)
+        record["pages"] = list(_render_pages(browser, document, name, work, settings))
         record["left"] = document.left
         if not record["pages"]:
             record["reason"] = _why_no_page(document)
@@ -231,7 +250,9 @@ def _render_pages(
     browser: Browser, document: Document, name: str, work: str, settings: Settings
 ) -> Iterator[dict[str, Any]]:
     rng = random.Random(f"{settings.seed}/{name}")
-    look = draw_look(rng)
+    look = draw_look(rng, document.language, _families())
+    if web_fonts.missing(document.title, web_fonts.installed()):
+        document.title = ""
     blocks = [block for block in pieces(document.blocks) if _renders(block, document)]
     if not blocks:
         return
@@ -240,25 +261,40 @@ def _render_pages(
     if len(pages) > settings.pages_per_document:
         chosen = rng.sample(range(len(pages)), settings.pages_per_document)
         pages = [pages[number] for number in sorted(chosen)]
-    for page in pages:
-        made = _render_page(browser, document, page, look)
+
+    def measure(shown: Sequence[str], with_look: Look) -> list[Height]:
+        return browser.heights(measuring_html(document, shown, with_look))
+
+    started = time.monotonic()
+    for version in versions(
+        pages, blocks, look, measure,
+        shares=settings.extras.variants, seed=settings.seed, name=name,
+    ):  # fmt: skip
+        page, made = version.page, _render_page(browser, document, version.page, version.look)
         if made is None:
             document.leave("page that does not fit")
             continue
-        stem = f"{name}-p{page.number}"
+        stem = f"{name}-p{page.number}{version.suffix}"
         truth = truth_html(document, page)
         folder = Path(work) / "pages"
         storage.write_bytes(folder / f"{stem}.pdf", made)
         storage.write_text(folder / f"{stem}.md", read_html(truth).markdown)
         storage.write_text(folder / f"{stem}.html", truth)
-        yield {"name": stem, "page": page.number, "look": asdict(look)}
+        seconds, started = round(time.monotonic() - started, 2), time.monotonic()
+        told = {"seconds": seconds, **version.facts}
+        yield {"name": stem, "page": page.number, "look": asdict(version.look), **told}
 
 
 def _renders(block: str, document: Document) -> bool:
-    """Whether all formulas of a block render, and none was lost."""
+    """Whether all formulas of a block render, none was lost, and fonts have all its letters."""
     _, failed = displayed(block)
     if failed or "\ufffc" in block:
         document.leave("block with a formula that cannot be set")
+        return False
+    letters = web_fonts.missing(block, web_fonts.installed())
+    if letters:
+        package = web_fonts.advice(letters)
+        document.leave(f"block with a letter that no font has (Debian's package: {package})")
         return False
     return True
 
@@ -277,46 +313,18 @@ def _render_page(browser: Browser, document: Document, page: WebPage, look: Look
     return None
 
 
-# -- PDFs to tests
-
-
-def _derive(
-    out: str, work: Path, records: Sequence[dict[str, Any]], settings: Settings, workers: int
-) -> dict[str, Any]:
-    """Bench folder, pairs and sheet of the pages that bear their tests out."""
-    chosen = work / "chosen"
-    shutil.rmtree(chosen, ignore_errors=True)
-    chosen.mkdir()
-    for record in records:
-        for page in record["pages"]:
-            for suffix in (".pdf", ".md", ".html"):
-                _link(work / "pages" / f"{page['name']}{suffix}", chosen)
-    part = work / "bench"
-    shutil.rmtree(part, ignore_errors=True)
-    report = derive_folder(
-        str(chosen), str(part), seed=settings.seed, most=settings.most_tests, workers=workers,
-        prove=True,
-    )  # fmt: skip
-    pairs = work / "pairs"
-    shutil.rmtree(pairs, ignore_errors=True)
-    pairs.mkdir()
-    for name in report["tests_per_page"]:
-        for suffix in (".pdf", ".md"):
-            _link(chosen / f"{name}{suffix}", pairs)
-    write_sheet(part, chosen, report, work / "sheet")
-    for made, name in ((part, "bench"), (pairs, "pairs"), (work / "sheet", "sheet")):
-        target = Path(out) / name
-        shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
-    shutil.rmtree(chosen)
-    return report
-
-
-def _link(path: Path, folder: Path) -> None:
-    try:
-        os.link(path, folder / path.name)
-    except OSError:
-        shutil.copy(path, folder)
+def _facts(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the manifest tells of each page."""
+    return {
+        page["name"]: {
+            "source": record["source"],
+            "source_page": page["page"],
+            **{key: record[key] for key in ("licence", "redacted") if record.get(key) is not None},
+            **{key: value for key, value in page.items() if key not in ("name", "page", "look")},
+        }
+        for record in records
+        for page in record["pages"]
+    }
 
 
 def _told(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

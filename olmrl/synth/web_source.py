@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, document_fromstring, fragment_fromstring, tostring
 
+from olmrl.synth.web_language import RIGHT_TO_LEFT, language_of
+
 MAX_BYTES = 8_000_000
 """Largest document that is read."""
 MAX_BLOCKS = 3_000
@@ -55,10 +57,20 @@ _HIDDEN_STYLE = re.compile(
     r"|font-size\s*:\s*0",
     re.IGNORECASE,
 )
-_HIDDEN_CLASSES = {"sr-only", "visually-hidden", "screen-reader-text", "headerlink", "noprint"}
+_HIDDEN_CLASSES = {
+    "sr-only",
+    "visually-hidden",
+    "screen-reader-text",
+    "headerlink",
+    "noprint",
+    "footnote-back",
+}
 _TEX_TYPES = {"application/x-tex", "latex", "tex"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ENDS = re.compile(rb"</(?:body|html)\s*>", re.IGNORECASE)
+_WIDE = r"[\u2e80-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60]"
+_BROKEN_RUN = re.compile(rf"(?<={_WIDE})[ \t]*\n\s*(?={_WIDE})")
+"""A line break of the source inside Chinese or Japanese, which is no space (CSS Text 4.1.3)."""
 _DELIMITED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
 
 
@@ -80,8 +92,12 @@ class Document:
         self.left[reason] = self.left.get(reason, 0) + 1
 
 
-def read_document(data: bytes) -> Document:
+def read_document(data: bytes, language: str = "en") -> Document:
     """Read an HTML file.
+
+    Args:
+        data: The file.
+        language: Two letters, of a document that names none and whose letters tell none.
 
     Raises:
         ValueError: too large, not HTML, nested too deep, or without any text.
@@ -97,9 +113,10 @@ def read_document(data: bytes) -> Document:
     except (etree.ParserError, etree.XMLSyntaxError, ValueError, AssertionError) as error:
         raise ValueError(f"not an HTML page ({error})") from error
     title = " ".join((root.findtext(".//title") or "").split())
-    language = root.get("lang") or root.get("{http://www.w3.org/XML/1998/namespace}lang") or "en"
-    document = Document(title, language.split("-")[0].lower()[:2], root.get("dir") == "rtl")
     start = _content(root)
+    spoken = language_of(_named(root, "lang"), start.text_content(), language)
+    direction = _named(root, "dir") or ("rtl" if spoken in RIGHT_TO_LEFT else "ltr")
+    document = Document(title, spoken, direction.lower() == "rtl")
     for block in _blocks(start, document, 0):
         if len(document.blocks) == MAX_BLOCKS:
             document.leave(f"beyond {MAX_BLOCKS} blocks")
@@ -111,6 +128,13 @@ def read_document(data: bytes) -> Document:
         headings = [block for block in document.blocks if re.match(r"<h[1-3]>", block)]
         document.title = " ".join(text_of(headings[0]).split()) if headings else ""
     return document
+
+
+def _named(root: HtmlElement, attribute: str) -> str | None:
+    """An attribute of the document as a whole."""
+    body = root.find("body")
+    xml = root.get(f"{{http://www.w3.org/XML/1998/namespace}}{attribute}")
+    return root.get(attribute) or xml or (body.get(attribute) if body is not None else None)
 
 
 def text_of(block: str) -> str:
@@ -143,7 +167,8 @@ def _content(root: HtmlElement) -> HtmlElement:
     return root if body is None else body
 
 
-def _is_hidden(element: HtmlElement) -> bool:
+def is_hidden(element: HtmlElement) -> bool:
+    """Whether an element says of itself that it is not shown."""
     classes = set((element.get("class") or "").split())
     return (
         element.get("hidden") is not None
@@ -154,7 +179,7 @@ def _is_hidden(element: HtmlElement) -> bool:
 
 
 def _is_dropped(element: HtmlElement) -> bool:
-    if not isinstance(element.tag, str) or element.tag in _DROPPED or _is_hidden(element):
+    if not isinstance(element.tag, str) or element.tag in _DROPPED or is_hidden(element):
         return True
     role = element.get("role") or ""
     return role in ("navigation", "search", "banner", "contentinfo", "complementary")
@@ -168,7 +193,7 @@ def _blocks(element: HtmlElement, document: Document, depth: int) -> Iterator[st
     for child in element:
         inline = False
         if isinstance(child.tag, str) and not _is_dropped(child):
-            formula = _formula(child)
+            formula = formula_of(child)
             inline = formula is None or not formula.startswith("<div")
             inline = inline and not any(_is_block(part) for part in child.iter())
             if inline:
@@ -236,7 +261,7 @@ def _inside(element: HtmlElement, document: Document, depth: int) -> str:
 
 def _inline(element: HtmlElement, document: Document, depth: int) -> str:
     """HTML of an element inside a block, reduced to tags that a page needs."""
-    formula = _formula(element)
+    formula = formula_of(element)
     if formula is not None:
         return formula
     tag = element.tag
@@ -273,7 +298,7 @@ def _pre(element: HtmlElement) -> str:
     return html.escape(element.text_content().strip("\n").expandtabs(4), quote=False)
 
 
-def _formula(element: HtmlElement) -> str | None:
+def formula_of(element: HtmlElement) -> str | None:
     """LaTeX of MathML with an annotation, and of the spans that pandoc and KaTeX write."""
     classes = set((element.get("class") or "").split())
     display = element.get("display") == "block" or bool(classes & {"display", "katex-display"})
@@ -304,7 +329,8 @@ def _without_delimiters(text: str) -> str:
 
 def _text(text: str | None) -> str:
     """Escaped text, with formulas between delimiters as spans."""
-    escaped = html.escape(re.sub(r"\s+", " ", text or ""), quote=False)
+    joined = _BROKEN_RUN.sub("", text or "")
+    escaped = html.escape(re.sub(r"\s+", " ", joined), quote=False)
 
     def replace(match: re.Match[str]) -> str:
         tex = html.unescape(next(g for g in match.groups() if g)).strip()

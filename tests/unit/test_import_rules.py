@@ -26,7 +26,7 @@ ALLOWED = {
     "bench": GROUND | {"markup", "data"},
     "rewards": GROUND | {"config", "markup", "bench"},
     "mix": GROUND | {"markup", "data"},
-    "synth": GROUND | {"models", "markup", "data", "bench"},
+    "synth": GROUND | {"models", "markup", "data", "bench", "mix"},
     "weight_sync": GROUND | {"config", "models"},
     "rollout": GROUND | {"config", "models", "data", "weight_sync"},
     "learner": GROUND | {"config", "models", "data", "weight_sync"},
@@ -47,7 +47,7 @@ ALLOWED = {
     | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
     | {"export", "cluster", "evaluation"},
     "init": GROUND | {"config", "data", "models", "cluster", "doctor", "read"},
-    "doctor": GROUND | {"rollout"},
+    "doctor": GROUND | {"markup", "rollout"},
     "quickstart": {"shipped"},
 }
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]
