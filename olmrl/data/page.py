@@ -69,7 +69,7 @@ def scan_bench(folder: str, file_pattern: str | None = None) -> list[PageSource]
     if not storage.exists(storage.join(folder, "pdfs")):
         raise ValueError(f"{folder}: not a bench folder, it has no pdfs/ folder")
     rows: dict[tuple[str, int], list[tuple[dict[str, Any], str]]] = {}
-    for path in _bench_files(folder, file_pattern):
+    for path in bench_files(folder, file_pattern):
         name = PurePosixPath(path).name
         seen: set[str] = set()
         for line, row in storage.read_jsonl(path):
@@ -95,7 +95,12 @@ def scan_bench(folder: str, file_pattern: str | None = None) -> list[PageSource]
     return sorted(sources, key=lambda source: source.page_id)
 
 
-def _bench_files(folder: str, file_pattern: str | None) -> list[str]:
+def bench_files(folder: str, file_pattern: str | None = None) -> list[str]:
+    """Full paths of the test files of a bench folder, sorted.
+
+    Raises:
+        ValueError: there are none, or none matches.
+    """
     root = _full_path(folder)
     files = [p for p in storage.list_files(folder, ".jsonl") if p.rpartition("/")[0] == root]
     if not files:

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import io
 import random
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +123,32 @@ def _without_stamp(data: bytes) -> bytes:
         body = hashlib.md5(data[:mark], usedforsecurity=False).hexdigest().upper().encode("ascii")
         data = data[:mark] + b"/ID[<" + body + b"><" + body + b">]" + data[mark + 73 :]
     return data
+
+
+_IDS_AT_END = re.compile(rb"/ID\[<[0-9A-Fa-f]*><([0-9A-Fa-f]{32})>\]")
+
+
+def turned(path: str, degrees: int) -> bytes:
+    """The PDF with all its pages turned clockwise; repeating gives the same bytes.
+
+    Args:
+        path: The PDF.
+        degrees: 90, 180 or 270.
+    """
+    with open_pdf(path) as document:
+        for number in range(len(document)):
+            page = load_page_of(document, path, number + 1)
+            page.set_rotation((page.get_rotation() + degrees) % 360)
+        out = io.BytesIO()
+        document.save(out)
+    data = out.getvalue()
+    found = list(_IDS_AT_END.finditer(data, max(0, len(data) - 1024)))
+    if not found:
+        return data
+    # PDFium draws the second id at random; the first one may be part of an encryption key
+    start, end = found[-1].span(1)
+    digest = hashlib.md5(data[:start], usedforsecurity=False).hexdigest().upper().encode("ascii")
+    return data[:start] + digest + data[end:]
 
 
 def page_text(path: str, page: int) -> str:
