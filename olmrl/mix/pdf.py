@@ -84,6 +84,25 @@ def single_page_image(path: str, side: int) -> PageImage:
     return page_image(path, 1, side)
 
 
+def anchored_page(path: str, side: int, limit: int | None) -> tuple[PageImage, str]:
+    """The only page of a one-page PDF, and its anchor text.
+
+    Args:
+        path: The PDF.
+        side: Pixels of the longer side.
+        limit: Most characters of anchor text; None: none.
+
+    Raises:
+        BadPage: it is unreadable, or has more than one page.
+    """
+    image = single_page_image(path, side)
+    if limit is None:
+        return image, ""
+    from olmrl.data.anchor import anchor_text  # noqa: PLC0415  (pypdf: half a second of CPU)
+
+    return image, anchor_text(path, 1, limit)
+
+
 def count_pages(path: str) -> int:
     """Number of pages."""
     with open_pdf(path) as document:
