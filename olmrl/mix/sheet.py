@@ -93,12 +93,7 @@ def write_sheet(
         policy=f"default-src 'none'; img-src 'self'; base-uri 'none'; form-action 'none'; "
         f"style-src {_hash(style)}; script-src {_hash(script)}",
     )
-    storage.write_bytes(out / "index.html", html_bytes(text))
-
-
-def html_bytes(text: str) -> bytes:
-    """HTML in UTF-8; what UTF-8 cannot hold (a lone surrogate) shows as U+FFFD."""
-    return text.encode("utf-8", "xmlcharrefreplace")
+    storage.write_html(out / "index.html", text)
 
 
 def mark_id(file: str, test_id: str) -> str:
