@@ -171,6 +171,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write_html(path: str | os.PathLike[str], text: str) -> None:
+    """Write HTML in UTF-8 atomically; what UTF-8 cannot hold (a lone surrogate) shows as U+FFFD."""
+    write_bytes(path, text.encode("utf-8", "xmlcharrefreplace"))
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a JSON file atomically, indented."""
     write_bytes(path, json_bytes(value, indent=2))

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 NO_SIGNAL_RANGE = 1e-6
 """A group whose rewards (`PromptGroup.signals`) differ by no more than this teaches nothing."""
 
+REJECTED = "rejected"
+"""`checked` of a test that a person rejected: it does not count."""
+
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 Float32Array = NDArray[np.float32]

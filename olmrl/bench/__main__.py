@@ -1,8 +1,9 @@
-"""Score a folder of markdown, compare two, transcribe pages and score them, or import tests.
+"""Score a folder of markdown, compare several, transcribe pages and score them, or import tests.
 
 %(prog)s score FOLDER --candidate NAME [--json FILE] [--html FILE]
-%(prog)s compare FOLDER --candidate NAME --against OTHER
+%(prog)s compare FOLDER --candidate NAME --against OTHER ...
 %(prog)s run FOLDER --model RUN_OR_MODEL [--candidate NAME] [--ladder] [--rotate]
+%(prog)s run FOLDER --model NAME --base-url http://host:8000/v1
 %(prog)s import-omni DATASET FOLDER
 """
 
@@ -58,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
         transcribe_folder(options)
     from olmrl.bench import commands
 
-    verb = commands.compare_two if options.verb == "compare" else commands.score
+    verb = commands.compare_all if options.verb == "compare" else commands.score
     return verb(options)
 
 
@@ -69,8 +70,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score one candidate")
     score.add_argument("--html", type=Path, help="write a report with page images")
     score.add_argument("--max-pages", type=int, default=100, help="limit on failed pages shown")
-    versus = commands.add_parser("compare", help="compare two candidates")
-    versus.add_argument("--against", required=True, help="the other candidate's folder name")
+    versus = commands.add_parser("compare", help="compare a candidate with others, test by test")
+    versus.add_argument(
+        "--against", required=True, nargs="+", metavar="OTHER", help="names of others' folders"
+    )
+    versus.add_argument("--html", type=Path, help="write the table as a page")
     versus.add_argument("--permutations", type=int, default=10_000)
     made = commands.add_parser("run", help="transcribe as `olmrl read` does, then score")
     made.add_argument("--html", type=Path, help="write a report with page images")

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 from olmrl.bench.document import ParsedPage
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.text import MAX_TEXT_CHARS, WorkLimitError, normalize
+from olmrl.types import REJECTED
 
-CHECKED = (None, "verified", "rejected")
+CHECKED = (None, "verified", REJECTED)
 """Allowed values of `checked`."""
 
 

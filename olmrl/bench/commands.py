@@ -6,17 +6,28 @@ import argparse
 import io
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
+from olmrl import storage
 from olmrl.bench.case import CaseError
-from olmrl.bench.evaluate import BenchResult, TestResult, compare, evaluate, find_outputs
+from olmrl.bench.evaluate import (
+    BenchResult,
+    Comparison,
+    TestResult,
+    compare,
+    evaluate,
+    find_outputs,
+)
 from olmrl.bench.folder import BenchFolder, load_folder, untested_pages
+from olmrl.bench.statistics import holm
 from olmrl.data.render import render_page
 from olmrl.report import html
 
@@ -61,49 +72,130 @@ def score(options: argparse.Namespace) -> int:
     result = _evaluate(options, folder, options.candidate)
     _print_result(result, console)
     if options.json:
-        _write(options.json, json.dumps(result.to_json(), indent=1))
+        storage.write_text(options.json, json.dumps(result.to_json(), indent=1))
     if options.html:
-        _write(options.html, report(folder, result, options.max_pages))
+        storage.write_html(options.html, report(folder, result, options.max_pages))
     return 1 if result.errors else 0
 
 
-def compare_two(options: argparse.Namespace) -> int:
-    """Compare two candidates; returns the exit code, 1 when outputs are missing."""
+def compare_all(options: argparse.Namespace) -> int:
+    """Compare a candidate with others; returns the exit code, 1 when outputs are missing."""
     console = Console()
+    names = [options.candidate, *options.against]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise CaseError(f"{twice!r} is named twice; give different candidates")
     folder = _load(options)
-    first = _evaluate(options, folder, options.candidate)
-    second = _evaluate(options, folder, options.against)
-    comparison = compare(first, second, permutations=options.permutations, seed=options.seed)
-    table = Table("category", first.candidate, second.candidate, "difference")
-    for name, difference in comparison.categories.items():
-        scores = (first.categories[name].score, second.categories[name].score)
-        table.add_row(name, *(f"{s:.1%}" for s in scores), f"{difference:+.1%}")
-    overall = (f"{first.score:.1%}", f"{second.score:.1%}", f"{comparison.difference:+.1%}")
-    table.add_row("mean of categories", *overall, style="bold")
+    results = [_evaluate(options, folder, name) for name in names]
+    comparisons = [
+        compare(
+            results[0], other, permutations=options.permutations,
+            samples=options.bootstrap_samples, seed=options.seed,
+        )
+        for other in results[1:]
+    ]  # fmt: skip
+    header, rows = _comparison_rows(results, comparisons)
+    table = Table(*(Column(name, overflow="fold") for name in header))
+    for row in rows:
+        table.add_row(*map(Text, row), style="bold" if row[0].startswith("mean") else None)
     console.print(table)
-    console.print(
-        f"p = {comparison.p_value:.4f} (paired permutation test); "
-        f"{len(comparison.only_first)} tests pass only in {first.candidate}, "
-        f"{len(comparison.only_second)} only in {second.candidate}"
-    )
+    said = _in_words(comparisons)
+    for line in said:
+        console.print(line, markup=False, highlight=False)
+    for result in results:
+        _print_messages("error", result.errors, console)
     if options.json:
-        _write(options.json, json.dumps(asdict(comparison), indent=1))
-    return 1 if first.errors or second.errors else 0
+        storage.write_json(options.json, _comparisons_json(results, comparisons))
+    if options.html:
+        title = f"olmOCR-bench: {names[0]} against {', '.join(names[1:])}"
+        table_section = html.Table("Scores and differences", header, rows)
+        sections = (table_section, html.Text("Tests", said))
+        page = html.page(title, f"mode {results[0].mode}", sections)
+        storage.write_html(options.html, page)
+    return 1 if any(result.errors for result in results) else 0
+
+
+def _comparison_rows(
+    results: Sequence[BenchResult], comparisons: Sequence[Comparison]
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Header and rows: for each category its score with the first candidate, then the others'."""
+    first = results[0]
+    level = f"{first.confidence:.0%} interval"
+    header = ("category", "candidate", "score", f"{first.candidate} leads by", level)
+    rows: list[tuple[str, ...]] = []
+    for name, category in first.categories.items():
+        rows.append((name, first.candidate, f"{category.score:.1%}", "", ""))
+        for other, found in zip(results[1:], comparisons, strict=True):
+            score = other.categories[name].score
+            rows.append(
+                _difference("", other, score, found.categories[name], found.intervals[name])
+            )
+    rows.append(("mean of categories", first.candidate, f"{first.score:.1%}", "", ""))
+    for other, found in zip(results[1:], comparisons, strict=True):
+        rows.append(_difference("", other, other.score, found.difference, found.interval))
+    return header, tuple(rows)
+
+
+def _difference(
+    name: str, other: BenchResult, score: float, lead: float, interval: tuple[float, float]
+) -> tuple[str, ...]:
+    low, high = interval
+    return (name, other.candidate, f"{score:.1%}", f"{lead:+.1%}", f"{low:+.1%} to {high:+.1%}")
+
+
+def _in_words(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    adjusted = holm([found.p_value for found in comparisons])
+    several = len(comparisons) > 1
+    return tuple(
+        f"{found.first} against {found.second}: p = {found.p_value:.4f} (paired permutation test"
+        + (f"; {p_value:.4f} by Holm, for {len(comparisons)} comparisons" if several else "")
+        + f"); {len(found.only_first)} tests pass only in {found.first}, "
+        f"{len(found.only_second)} only in {found.second}"
+        for found, p_value in zip(comparisons, adjusted, strict=True)
+    )
+
+
+def _comparisons_json(
+    results: Sequence[BenchResult], comparisons: Sequence[Comparison]
+) -> dict[str, Any]:
+    adjusted = holm([found.p_value for found in comparisons])
+    return {
+        **asdict(comparisons[0]),  # readers of a comparison of two find it here
+        "mode": results[0].mode,
+        "candidates": [
+            {
+                "candidate": result.candidate,
+                "score": result.score,
+                "interval": list(result.interval),
+                "categories": {name: c.score for name, c in result.categories.items()},
+                "errors": list(result.errors),
+            }
+            for result in results
+        ],
+        "comparisons": [
+            asdict(found) | {"p_value_holm": p_value}
+            for found, p_value in zip(comparisons, adjusted, strict=True)
+        ],
+    }
 
 
 def _print_result(result: BenchResult, console: Console) -> None:
     table = Table("category", "score", "passed", f"{result.confidence:.0%} interval")
     for name, cells in _score_rows(result):
-        table.add_row(name, *cells, style="bold" if name.startswith("mean") else None)
+        table.add_row(Text(name), *cells, style="bold" if name.startswith("mean") else None)
     console.print(table)
     console.print("by type: " + ", ".join(f"{n} {s:.1%}" for n, s in result.types.items()))
-    for label, messages in (("rejected", result.rejected), ("error", result.errors)):
-        for message in messages[:10]:
-            console.print(f"{label}: {message}", markup=False, highlight=False)
-        if len(messages) > 10:
-            console.print(f"... {len(messages)} in all")
+    _print_messages("rejected", result.rejected, console)
+    _print_messages("error", result.errors, console)
     if result.errors:
         console.print(f"FAILED: {len(result.errors)} outputs are missing or unreadable")
+
+
+def _print_messages(label: str, messages: Sequence[str], console: Console) -> None:
+    for message in messages[:10]:
+        console.print(f"{label}: {message}", markup=False, highlight=False)
+    if len(messages) > 10:
+        console.print(f"... {len(messages)} in all")
 
 
 def _score_rows(result: BenchResult) -> list[tuple[str, tuple[str, str, str]]]:
@@ -120,11 +212,6 @@ def _interval_text(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.1%} - {interval[1]:.1%}"
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
 def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
     """A self-contained HTML page: scores, then each page with failed tests next to its image."""
     failed: dict[tuple[str, int], list[TestResult]] = defaultdict(list)
@@ -136,7 +223,7 @@ def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
         html.Table("Scores", header, tuple((n, *cells) for n, cells in _score_rows(result))),
         html.Table("By test type", ("type", "score"), tuple(result.types.items())),
     ]
-    for title, messages in (("Errors", result.errors), ("Invalid tests", result.rejected)):
+    for title, messages in (("Errors", result.errors), ("Tests left out", result.rejected)):
         if messages:
             sections.append(html.Text(title, tuple(messages[:200])))
     for (pdf, page), tests in list(failed.items())[:max_pages]:
@@ -149,7 +236,7 @@ def _page_section(
     folder: BenchFolder, candidate: str, pdf: str, page: int, tests: list[TestResult]
 ) -> html.PageCard:
     outputs = find_outputs(folder.path / candidate, pdf, page)
-    text = outputs[0].read_text("utf-8", errors="replace") if outputs else "(no output)"
+    text = outputs[0].read_text("utf-8-sig", errors="replace") if outputs else "(no output)"
     rows = {
         (file, case.id): case.to_row()
         for of_pdf in folder.pages

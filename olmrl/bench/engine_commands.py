@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from olmrl import storage
-from olmrl.data.page import PageSource, scan_bench
+from olmrl.bench.folder import PDF_DIR
+from olmrl.data.page import REFERENCE_FOLDER, PageSource, scan_bench
 from olmrl.data.render import BadPage
+from olmrl.evaluation.figures import with_baselines
 from olmrl.evaluation.reading import whole_answer
 from olmrl.markup import front_matter
 from olmrl.mix.progress import ProgressDisplay
 from olmrl.read.backend import Item, Outcome, read_items
 from olmrl.read.opening import make_job, opened
+
+SETTINGS = ".reading.json"
+"""In a candidate's folder: how its pages are read."""
 
 
 @dataclass
@@ -29,16 +35,23 @@ class Transcribed:
 
 
 def transcribe_folder(options: argparse.Namespace) -> None:
-    """Read the pages into the candidate's folder; those whose file is there are not read again."""
-    options.candidate = options.candidate or Path(options.model.rstrip("/")).name
-    sources = scan_bench(str(options.folder), options.files or None)
-    wanted = missing_pages(sources, str(options.folder / options.candidate), options.repeats)
+    """Read the pages into the candidate's folder; those whose file is there are not read again.
+
+    Raises:
+        ValueError: the candidate's name is that of another folder, or its other pages were read in
+            another way.
+    """
+    options.candidate = candidate_name(options.candidate, options.model)
+    out = str(options.folder / options.candidate)
+    sources = pages_to_read(options)
+    wanted = missing_pages(sources, out, options.repeats)
     show = ProgressDisplay("read", len(wanted))
     done = Transcribed()
     try:
         if wanted:
             job = make_job(options, show.say)
             show.say(job.described())
+            keep_settings(out, job.settings)
             items = [Item(name, source) for name, (source, _) in wanted.items()]
             with opened(job, options) as backend:
                 for outcome in read_items(backend, items, job.how):
@@ -53,6 +66,46 @@ def transcribe_folder(options: argparse.Namespace) -> None:
     )
     for page_id, reason in done.failed[:10]:
         show.say(f"failed: {page_id}: {reason}")
+
+
+def candidate_name(given: str | None, model: str) -> str:
+    """Name of the candidate's folder: as given, else the last part of the model's.
+
+    Raises:
+        ValueError: it would be that of the PDFs or of the references, or no name at all.
+    """
+    name = given or PurePosixPath(os.path.abspath(model) if os.path.exists(model) else model).name
+    if name in (PDF_DIR, REFERENCE_FOLDER) or name.strip(".") == "":
+        raise ValueError(
+            f"--candidate {name!r}: a folder of the bench itself; name one for the transcriptions"
+        )
+    return name
+
+
+def pages_to_read(options: argparse.Namespace) -> list[PageSource]:
+    """The pages that scoring will ask for."""
+    folder, files = str(options.folder), options.files or None
+    sources = scan_bench(folder, files, with_rejected=options.compat)
+    return sources if options.skip_baseline else with_baselines(sources)
+
+
+def keep_settings(out: str, settings: Mapping[str, object]) -> None:
+    """Write down how a candidate is read, so that a later call reads on in the same way.
+
+    Raises:
+        ValueError: its other pages were read differently.
+    """
+    path = storage.join(out, SETTINGS)
+    if storage.exists(path):
+        before = storage.json_value(storage.read_bytes(path), path)
+        for key, value in settings.items():
+            if before.get(key) != value:
+                raise ValueError(
+                    f"{out}: its pages were read with {key} {before.get(key)!r}, but now it is "
+                    f"{value!r}; give the old value or another --candidate"
+                )
+        return
+    storage.write_json(path, dict(settings))
 
 
 def missing_pages(

@@ -17,7 +17,7 @@ from typing import Any
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.document import ParsedPage
 from olmrl.bench.folder import PDF_DIR, BenchFolder, BenchPage
-from olmrl.bench.statistics import Interval, bootstrap, permutation_p_value
+from olmrl.bench.statistics import Interval, bootstrap, paired_bootstrap, permutation_p_value
 from olmrl.bench.text_cases import BaselineCase
 from olmrl.markup import front_matter
 
@@ -106,10 +106,16 @@ class Comparison:
     second: str
     difference: float
     """Score of the first minus score of the second."""
+    interval: Interval
+    """Of the difference."""
+    confidence: float
+    """Confidence level of all intervals, e.g. 0.95."""
     p_value: float
     """From a paired permutation test; a small value means that the difference is not chance."""
     categories: dict[str, float]
     """Difference per category."""
+    intervals: dict[str, Interval]
+    """Of the difference per category."""
     only_first: tuple[str, ...]
     """`category:id` of the tests that only the first one passes."""
     only_second: tuple[str, ...]
@@ -143,7 +149,7 @@ def evaluate(
     """
     outputs = folder.path / candidate
     if candidate == PDF_DIR or not outputs.is_dir():
-        names = sorted(p.name for p in folder.path.iterdir() if p.is_dir() and p.name != PDF_DIR)
+        names = candidates(folder.path)
         raise CaseError(f"{outputs} is not a candidate folder; {folder.path} has {names}")
     errors: list[str] = []
     tests: list[TestResult] = []
@@ -152,7 +158,7 @@ def evaluate(
         texts = []
         for path in find_outputs(outputs, page.pdf, page.page):
             try:
-                texts.append(path.read_text("utf-8"))
+                texts.append(path.read_text("utf-8" if compat else "utf-8-sig"))
             except UnicodeDecodeError as error:
                 errors.append(f"{path}: not UTF-8: {error.reason}")
                 texts.append("")
@@ -170,6 +176,12 @@ def evaluate(
         confidence=confidence,
         seed=seed,
     )
+
+
+def candidates(root: Path) -> list[str]:
+    """Names of a bench folder's candidates."""
+    every = (p.name for p in root.iterdir() if p.is_dir())
+    return sorted(name for name in every if name != PDF_DIR and not name.startswith("."))
 
 
 def find_outputs(outputs: Path, pdf: str, page: int) -> list[Path]:
@@ -262,9 +274,21 @@ def summarize(
 
 
 def compare(
-    first: BenchResult, second: BenchResult, *, permutations: int = 10_000, seed: int = 0
+    first: BenchResult,
+    second: BenchResult,
+    *,
+    permutations: int = 10_000,
+    samples: int = 1000,
+    seed: int = 0,
 ) -> Comparison:
-    """Compares two candidates with a paired permutation test over their shared tests.
+    """Compares two candidates test by test: a permutation test, and intervals of the differences.
+
+    Args:
+        first: One candidate.
+        second: The other, on the same tests.
+        permutations: Random sign assignments of the test.
+        samples: Bootstrap samples of the intervals, whose level is that of `first`.
+        seed: Of the random draws.
 
     Raises:
         CaseError: The two were not scored on the same tests.
@@ -280,12 +304,18 @@ def compare(
         differences[key[0]].append(float(test.passed) - float(other.passed))
         if test.passed != other.passed:
             only[0 if test.passed else 1].append(f"{key[0]}:{key[1]}")
+    interval, intervals = paired_bootstrap(
+        differences, samples=samples, confidence=first.confidence, seed=seed
+    )
     return Comparison(
         first=first.candidate,
         second=second.candidate,
         difference=first.score - second.score,
+        interval=interval,
+        confidence=first.confidence,
         p_value=permutation_p_value(differences, permutations=permutations, seed=seed),
         categories={name: sum(d) / len(d) for name, d in sorted(differences.items())},
+        intervals=dict(sorted(intervals.items())),
         only_first=tuple(only[0]),
         only_second=tuple(only[1]),
     )

@@ -18,6 +18,7 @@ from olmrl import storage
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.cases import load_case
 from olmrl.data.render import BadPage, page_count
+from olmrl.types import REJECTED
 
 PDF_DIR = "pdfs"
 """Sub-folder that holds the pages; every other sub-folder is a candidate's output."""
@@ -48,7 +49,7 @@ class BenchFolder:
     pages: tuple[BenchPage, ...]
     """Its pages, sorted by PDF and page number."""
     rejected: tuple[str, ...] = ()
-    """Why each skipped test was skipped, with file and line; empty unless asked to skip."""
+    """Why each test that was left out was, with file and line."""
 
     @property
     def cases(self) -> list[Case]:
@@ -59,11 +60,11 @@ class BenchFolder:
 def load_folder(
     path: str | Path, *, compat: bool = False, files: str = "", skip_invalid: bool = False
 ) -> BenchFolder:
-    """Loads every test below a bench folder.
+    """Loads every test below a bench folder, but for those that a person rejected.
 
     Args:
         path: The folder, or one of its JSONL files.
-        compat: Validate and judge as the public benchmark does.
+        compat: Validate and judge as the public benchmark does; rejected tests count.
         files: Regular expression to find in a JSONL file's name (case-insensitive).
         skip_invalid: Leave out unusable tests and list them in `rejected`.
 
@@ -92,6 +93,9 @@ def load_folder(
                 rejected.append(message)
                 continue
             lines_of_ids[case.id] = number
+            if case.checked == REJECTED and not compat:
+                rejected.append(f"{file}:{number}: test {case.id!r} was rejected by a person")
+                continue
             pages[case.pdf, case.page].append((case, file.name))
     if not pages:
         raise CaseError(f"{root} has no usable tests")

@@ -1,4 +1,4 @@
-"""How certain a bench score is, and whether two candidates differ; seeded for repeatability."""
+"""How certain a bench score is, and whether candidates differ; seeded for repeatability."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -35,6 +35,37 @@ def bootstrap(
         name: rng.binomial(len(passed), sum(passed) / len(passed), samples) / len(passed)
         for name, passed in categories.items()
     }
+    return _intervals(drawn, confidence)
+
+
+def paired_bootstrap(
+    differences: Mapping[str, Sequence[float]], *, samples: int, confidence: float, seed: int
+) -> tuple[Interval, dict[str, Interval]]:
+    """Percentile bootstrap of how far two candidates lie apart: of the mean, and per category.
+
+    Tests are drawn with replacement within their category, each with what both make of it.
+
+    Args:
+        differences: 1, 0 or -1 for each test of each category: only the first passes it, both or
+            neither do, only the second passes it. No category is empty.
+        samples: Bootstrap samples.
+        confidence: Level of the intervals, e.g. 0.95.
+        seed: Of the random draws.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = {}
+    for name, values in differences.items():
+        given = np.asarray(values)
+        shares = [np.mean(given == 1), np.mean(given == -1), np.mean(given == 0)]
+        counts = rng.multinomial(len(given), shares, samples)
+        drawn[name] = (counts[:, 0] - counts[:, 1]) / len(given)
+    return _intervals(drawn, confidence)
+
+
+def _intervals(
+    drawn: Mapping[str, np.ndarray], confidence: float
+) -> tuple[Interval, dict[str, Interval]]:
+    """Of the mean over categories, and of each category; drawn: [samples] of each."""
     tail = (1 - confidence) / 2
 
     def interval(values: np.ndarray) -> Interval:
@@ -43,6 +74,16 @@ def bootstrap(
 
     overall = np.mean(list(drawn.values()), axis=0)
     return interval(overall), {name: interval(values) for name, values in drawn.items()}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests at once, adjusted by Holm's step-down method."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
 
 
 def permutation_p_value(

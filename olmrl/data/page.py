@@ -8,14 +8,14 @@ Scanning reads names and JSON lines only. Pages are opened later, one at a time,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from olmrl import storage
 from olmrl.data.render import BadPage, UnreadPage, render_page
-from olmrl.types import Page, RenderedPage
+from olmrl.types import REJECTED, Page, RenderedPage
 
 REFERENCE_FOLDER = "claude_original"
 """Folder of reference transcriptions inside a bench folder."""
@@ -52,34 +52,33 @@ class PairScan(NamedTuple):
     """.pdf files without a .md beside them; they are not pages either."""
 
 
-def scan_bench(folder: str, file_pattern: str | None = None) -> list[PageSource]:
+def scan_bench(
+    folder: str, file_pattern: str | None = None, *, with_rejected: bool = False
+) -> list[PageSource]:
     """Find the pages of an olmOCR-bench folder, sorted by page id.
 
-    A page gets its tests from every JSONL file that names it. A PDF that is named but missing
-    counts as a bad page when it is loaded.
+    A page gets its tests from every JSONL file that names it, without those that a person rejected
+    (`checked`). A PDF that is named but missing counts as a bad page when it is loaded.
 
     Args:
         folder: Folder with `pdfs/` and `*.jsonl`.
         file_pattern: Case-insensitive regular expression that JSONL file names must match
             (searched anywhere in the name).
+        with_rejected: Keep tests that a person rejected.
 
     Raises:
         ValueError: not a bench folder, no file matches, or a malformed row (names file and line).
     """
     if not storage.exists(storage.join(folder, "pdfs")):
         raise ValueError(f"{folder}: not a bench folder, it has no pdfs/ folder")
+    found = list(_rows(folder, file_pattern))
     rows: dict[tuple[str, int], list[tuple[dict[str, Any], str]]] = {}
-    for path in _bench_files(folder, file_pattern):
-        name = PurePosixPath(path).name
-        seen: set[str] = set()
-        for line, row in storage.read_jsonl(path):
-            page_key, test_id = _check_row(row, f"{path}, line {line}")
-            if test_id in seen:
-                raise ValueError(f"{path}, line {line}: id {test_id!r} occurs twice in the file")
-            seen.add(test_id)
+    for page_key, row, name in found:
+        if with_rejected or row.get("checked") != REJECTED:
             rows.setdefault(page_key, []).append((row, name))
     if not rows:
-        raise ValueError(f"{folder}: its *.jsonl files hold no tests")
+        held = "only tests that a person rejected" if found else "no tests"
+        raise ValueError(f"{folder}: its *.jsonl files hold {held}")
     references = _references(folder)
     sources = [
         PageSource(
@@ -87,15 +86,34 @@ def scan_bench(folder: str, file_pattern: str | None = None) -> list[PageSource]
             pdf_path=storage.join(folder, "pdfs", pdf),
             page_number=page,
             reference_path=_reference_of(references, pdf, page),
-            tests=tuple(row for row, _ in found),
-            test_files=tuple(name for _, name in found),
+            tests=tuple(row for row, _ in tests),
+            test_files=tuple(name for _, name in tests),
         )
-        for (pdf, page), found in rows.items()
+        for (pdf, page), tests in rows.items()
     ]
     return sorted(sources, key=lambda source: source.page_id)
 
 
-def _bench_files(folder: str, file_pattern: str | None) -> list[str]:
+def _rows(
+    folder: str, file_pattern: str | None
+) -> Iterator[tuple[tuple[str, int], dict[str, Any], str]]:
+    """((PDF, page), test, file name) of each row."""
+    for path in bench_files(folder, file_pattern):
+        seen: set[str] = set()
+        for line, row in storage.read_jsonl(path):
+            page_key, test_id = _check_row(row, f"{path}, line {line}")
+            if test_id in seen:
+                raise ValueError(f"{path}, line {line}: id {test_id!r} occurs twice in the file")
+            seen.add(test_id)
+            yield page_key, row, PurePosixPath(path).name
+
+
+def bench_files(folder: str, file_pattern: str | None = None) -> list[str]:
+    """Full paths of the test files of a bench folder, sorted.
+
+    Raises:
+        ValueError: there are none, or none matches.
+    """
     root = _full_path(folder)
     files = [p for p in storage.list_files(folder, ".jsonl") if p.rpartition("/")[0] == root]
     if not files:

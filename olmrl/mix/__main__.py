@@ -25,6 +25,8 @@ VERBS = {
     "decontaminate": "find pages that also occur in a bench folder and set them aside",
     "stats": "counts, histograms and a contact sheet of page pairs",
     "review": "judge sampled pages in the browser",
+    "review-tests": "judge the tests of a bench folder in the browser",
+    "rotate": "bench folder with a share of its pages turned, tests kept",
     "filter": "page pairs minus those that review or decontaminate rejected",
 }
 

@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import io
 import random
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +84,25 @@ def single_page_image(path: str, side: int) -> PageImage:
     return page_image(path, 1, side)
 
 
+def anchored_page(path: str, side: int, limit: int | None) -> tuple[PageImage, str]:
+    """The only page of a one-page PDF, and its anchor text.
+
+    Args:
+        path: The PDF.
+        side: Pixels of the longer side.
+        limit: Most characters of anchor text; None: none.
+
+    Raises:
+        BadPage: it is unreadable, or has more than one page.
+    """
+    image = single_page_image(path, side)
+    if limit is None:
+        return image, ""
+    from olmrl.data.anchor import anchor_text  # noqa: PLC0415  (pypdf: half a second of CPU)
+
+    return image, anchor_text(path, 1, limit)
+
+
 def count_pages(path: str) -> int:
     """Number of pages."""
     with open_pdf(path) as document:
@@ -122,6 +142,32 @@ def _without_stamp(data: bytes) -> bytes:
         body = hashlib.md5(data[:mark], usedforsecurity=False).hexdigest().upper().encode("ascii")
         data = data[:mark] + b"/ID[<" + body + b"><" + body + b">]" + data[mark + 73 :]
     return data
+
+
+_IDS_AT_END = re.compile(rb"/ID\[<[0-9A-Fa-f]*><([0-9A-Fa-f]{32})>\]")
+
+
+def turned(path: str, degrees: int) -> bytes:
+    """The PDF with all its pages turned clockwise; repeating gives the same bytes.
+
+    Args:
+        path: The PDF.
+        degrees: 90, 180 or 270.
+    """
+    with open_pdf(path) as document:
+        for number in range(len(document)):
+            page = load_page_of(document, path, number + 1)
+            page.set_rotation((page.get_rotation() + degrees) % 360)
+        out = io.BytesIO()
+        document.save(out)
+    data = out.getvalue()
+    found = list(_IDS_AT_END.finditer(data, max(0, len(data) - 1024)))
+    if not found:
+        return data
+    # PDFium draws the second id at random; the first one may be part of an encryption key
+    start, end = found[-1].span(1)
+    digest = hashlib.md5(data[:start], usedforsecurity=False).hexdigest().upper().encode("ascii")
+    return data[:start] + digest + data[end:]
 
 
 def page_text(path: str, page: int) -> str:

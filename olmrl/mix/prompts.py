@@ -2,8 +2,8 @@
 
 See docs/formats.md#prompts.
 
-The texts are olmrl's own. The public silver prompt can be used instead: it is read from the
-installed olmocr package or from a file, and its sha256 is verified.
+The texts are olmrl's own. The public silver prompts can be used instead: they are read from the
+installed olmocr package or from a file, and their sha256 is verified.
 """
 
 from __future__ import annotations
@@ -13,13 +13,22 @@ import base64
 import hashlib
 import importlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from olmrl import storage
 from olmrl.markup.front_matter import ROTATIONS
 
-SILVER_NAMES = "olmrl-silver-v1, olmocr-silver-v3, olmocr-silver-v3:PATH, file:PATH"
+SILVER_NAMES = (
+    "olmrl-silver-v1, olmrl-silver-anchor-v1, olmocr-silver-v1[:PATH], olmocr-silver-v3[:PATH], "
+    "file:PATH"
+)
 """What `silver_prompt` accepts, for help texts."""
+
+ANCHOR = "{anchor_text}"
+"""Where a template has the text that the PDF itself holds."""
+
+ANCHOR_CHARS = 4000
+"""Most characters of it, as in the public silver data."""
 
 _SILVER_V1 = """\
 You transcribe document pages. The attached image shows one page of a longer document; it is \
@@ -38,8 +47,47 @@ formulas in the cells, no line-break tags, no markdown tables.
 - Figures: ![what can be seen](page_x_y_width_height.png) at the place where the figure stands.
 - Add nothing that is not on the page. When there is nothing to read, natural_text is null."""
 
-_SILVER_V3_SHA256 = "e14a3e1169ab39eb0d737a1a0b11609e23ba42172e4ad30a8460e419f751120c"
-"""sha256 of the public mix-1025 prompt with its two numbers replaced by {width} and {height}."""
+_SILVER_ANCHOR_V1 = f"""\
+{_SILVER_V1}
+Below is what the PDF itself holds, each piece of text and each image with its place in points \
+from the lower left corner. It helps with small print, names and numbers, but it may be cut, out \
+of order, wrongly encoded or not visible at all: the image decides what the page says, and in \
+which order.
+
+{ANCHOR}"""
+
+
+class _Public(NamedTuple):
+    """A public prompt, which is not olmrl's to ship."""
+
+    builder: str
+    """The function of the olmocr package that makes it."""
+    arguments: tuple[int | str, ...]
+    """Stand-ins for what it is filled with."""
+    places: tuple[str, ...]
+    """Places of a template that take their places."""
+    sha256: str
+    """Of the template."""
+    data: str
+    """What was labelled with it."""
+
+
+_PUBLIC = {
+    "olmocr-silver-v1": _Public(
+        "build_openai_silver_data_prompt",
+        (ANCHOR,),
+        (ANCHOR,),
+        "05d0b34af1768ad0b2ffd9a348c3fd9aa57513ef2b936c1b391e0f63ffc37a94",
+        "mix-0225",
+    ),
+    "olmocr-silver-v3": _Public(
+        "build_openai_silver_data_prompt_v3_simple",
+        (1234567, 7654321),
+        ("{width}", "{height}"),
+        "e14a3e1169ab39eb0d737a1a0b11609e23ba42172e4ad30a8460e419f751120c",
+        "mix-1025",
+    ),
+}
 
 CLEAN_VERSION = "olmrl-clean-v1"
 """Version of `CLEAN_PROMPT`; part of a run's settings."""
@@ -64,28 +112,33 @@ Transcription:
 
 
 def silver_prompt(name: str) -> str:
-    """The template of a labelling prompt, with {width} and {height} for `fill`.
+    """The template of a labelling prompt, with {width}, {height} and {anchor_text} for `fill`.
 
     Args:
-        name: `olmrl-silver-v1` (olmrl's own), `olmocr-silver-v3` (mix-1025's, from the installed
-            olmocr package), `olmocr-silver-v3:PATH` (the same in a file), `file:PATH` (any).
+        name: `olmrl-silver-v1` (olmrl's own), `olmrl-silver-anchor-v1` (the same with anchor text),
+            `olmocr-silver-v1` and `olmocr-silver-v3` (those of mix-0225, with anchor text, and of
+            mix-1025, from the installed olmocr package), `olmocr-silver-v3:PATH` (the same in a
+            file), `file:PATH` (any).
 
     Raises:
         ValueError: unknown name, unreadable file, olmocr not installed, or a wrong sha256.
     """
+    own = {"olmrl-silver-v1": _SILVER_V1, "olmrl-silver-anchor-v1": _SILVER_ANCHOR_V1}
+    if name in own:
+        return own[name]
     kind, _, path = name.partition(":")
-    if name == "olmrl-silver-v1":
-        return _SILVER_V1
     if kind == "file" and path:
         return _read(path)
-    if kind == "olmocr-silver-v3":
-        return _checked(_read(path) if path else _from_olmocr(), name)
+    if kind in _PUBLIC:
+        public = _PUBLIC[kind]
+        return _checked(_read(path) if path else _from_olmocr(kind, public), name, public)
     raise ValueError(f"prompt {name!r}: unknown; allowed: {SILVER_NAMES}")
 
 
-def fill(template: str, width: int, height: int) -> str:
-    """Write the page size (pixels) into a prompt; other braces stay."""
-    return template.replace("{width}", str(width)).replace("{height}", str(height))
+def fill(template: str, width: int, height: int, anchor_text: str = "") -> str:
+    """Write the page size (pixels) and its anchor text into a prompt; other braces stay."""
+    sized = template.replace("{width}", str(width)).replace("{height}", str(height))
+    return sized.replace(ANCHOR, anchor_text)  # last: what a page says is no template
 
 
 def _read(path: str) -> str:
@@ -95,24 +148,29 @@ def _read(path: str) -> str:
         raise ValueError(f"prompt file {path}: cannot be read ({error.strerror})") from error
 
 
-def _from_olmocr() -> str:
+def _from_olmocr(kind: str, public: _Public) -> str:
     try:
         module = importlib.import_module("olmocr.prompts.prompts")
     except ImportError as error:
         raise ValueError(
-            "prompt olmocr-silver-v3 is read from the olmocr package, which is not installed; "
-            "install olmocr, or name a file: olmocr-silver-v3:PATH"
+            f"prompt {kind} is read from the olmocr package, which is not installed; "
+            f"install olmocr, or name a file: {kind}:PATH"
         ) from error
-    text = str(module.build_openai_silver_data_prompt_v3_simple(1234567, 7654321))
-    return text.replace("1234567", "{width}").replace("7654321", "{height}")
+    builder = getattr(module, public.builder, None)
+    if builder is None:
+        raise ValueError(f"the installed olmocr package has no prompt {kind!r}; name a file")
+    text = str(builder(*public.arguments))
+    for argument, place in zip(public.arguments, public.places, strict=True):
+        text = text.replace(str(argument), place)
+    return text
 
 
-def _checked(text: str, name: str) -> str:
+def _checked(text: str, name: str, public: _Public) -> str:
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
-    if digest != _SILVER_V3_SHA256:
+    if digest != public.sha256:
         raise ValueError(
-            f"prompt {name!r}: sha256 is {digest[:12]}, the public mix-1025 prompt has "
-            f"{_SILVER_V3_SHA256[:12]} (with {{width}} and {{height}} for its page sizes)"
+            f"prompt {name!r}: sha256 is {digest[:12]}, the public {public.data} prompt has "
+            f"{public.sha256[:12]} (with {' and '.join(public.places)} for what is filled in)"
         )
     return text
 

@@ -18,13 +18,22 @@ class Mark(NamedTuple):
     """One verdict."""
 
     verdict: str
-    """`good` or `bad`."""
+    """`good`, `bad`, or `none`: a mark was taken back."""
     reason: str
     """Why it is bad; free text."""
 
 
 def read_marks(path: str) -> dict[str, Mark]:
-    """The latest mark of every page.
+    """The latest mark of every page, without those that were taken back.
+
+    Raises:
+        ValueError: a row is not a mark.
+    """
+    return {name: mark for name, mark in last_marks(path).items() if mark.verdict != "none"}
+
+
+def last_marks(path: str) -> dict[str, Mark]:
+    """The latest mark of every id, oldest first; `none` took an earlier one back.
 
     Raises:
         ValueError: a row is not a mark.
@@ -32,12 +41,11 @@ def read_marks(path: str) -> dict[str, Mark]:
     marks: dict[str, Mark] = {}
     for number, row in storage.read_jsonl(path):
         try:
-            page_id, mark = parse_mark(row)
+            name, mark = parse_mark(row)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
-        marks.pop(page_id, None)
-        if mark.verdict != "none":
-            marks[page_id] = mark
+        marks.pop(name, None)
+        marks[name] = mark
     return marks
 
 

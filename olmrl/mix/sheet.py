@@ -21,6 +21,7 @@ from typing import Any, Literal
 import jinja2
 
 from olmrl import storage
+from olmrl.mix.review_marks import Mark
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ENVIRONMENT = jinja2.Environment(
@@ -61,7 +62,11 @@ class SheetPage:
 
 
 def write_sheet(
-    pages: Iterable[SheetPage], out: Path, heading: str, judged: Literal["pages", "tests"] = "pages"
+    pages: Iterable[SheetPage],
+    out: Path,
+    heading: str,
+    judged: Literal["pages", "tests"] = "pages",
+    marks: Mapping[str, Mark] | None = None,
 ) -> None:
     """Write a sheet; the pictures are written as the pages come, and index.html last.
 
@@ -70,30 +75,27 @@ def write_sheet(
         out: Folder to write.
         heading: What these pages are, in a few words.
         judged: What a mark is about.
+        marks: Those that the sheet opens with, by id.
 
     Raises:
         ValueError: a picture is neither JPEG nor PNG nor WebP.
     """
     cards = [_card(number, page, out, judged) for number, page in enumerate(pages, 1)]
     ids = [name for card in cards for name in card["ids"]]
+    given = [{"id": name, **mark._asdict()} for name, mark in (marks or {}).items()]
     script, style = ((_TEMPLATES / f"sheet.{kind}").read_text("utf-8") for kind in ("js", "css"))
     text = _ENVIRONMENT.get_template("sheet.html").render(
         heading=heading,
         judged=judged,
         cards=cards,
         # JSON, not attributes: HTML turns some characters of an id into others
-        ids=json.dumps(ids).replace("<", "\\u003c"),
+        data=json.dumps({"ids": ids, "marks": given}).replace("<", "\\u003c"),
         script=script,
         style=style,
         policy=f"default-src 'none'; img-src 'self'; base-uri 'none'; form-action 'none'; "
         f"style-src {_hash(style)}; script-src {_hash(script)}",
     )
-    storage.write_bytes(out / "index.html", html_bytes(text))
-
-
-def html_bytes(text: str) -> bytes:
-    """HTML in UTF-8; what UTF-8 cannot hold (a lone surrogate) shows as U+FFFD."""
-    return text.encode("utf-8", "xmlcharrefreplace")
+    storage.write_html(out / "index.html", text)
 
 
 def mark_id(file: str, test_id: str) -> str:

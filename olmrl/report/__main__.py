@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
 
     try:
         if arguments.compare:
-            storage.write_text(arguments.output, compare(directories))
+            storage.write_html(arguments.output, compare(directories))
             print(arguments.output)
         else:
             for directory in directories:

@@ -45,7 +45,7 @@ def write(directory: RunDirectory) -> Path:
     sections.append(PageCard("Configuration", None, None, (Transcription("config.yaml", config),)))
     steps = rows[-1]["step"] if rows else 0
     html = page(f"olmrl run {directory.path.name}", f"{steps} steps, {directory.path}", sections)
-    storage.write_text(directory.report, html)
+    storage.write_html(directory.report, html)
     return directory.report
 
 

@@ -1,8 +1,8 @@
 "use strict";
 const $ = (name) => document.getElementById(name);
-const ids = JSON.parse($("ids").textContent);
+const data = JSON.parse($("data").textContent), ids = data.ids;
 const units = [...document.querySelectorAll(".unit")];
-const known = new Set(ids), store = "olmrl-sheet:" + location.pathname;
+const known = new Set(ids), given = new Set(data.marks.map((mark) => mark.id)), store = "olmrl-sheet:" + location.pathname;
 let at = 0, marks = new Map();
 
 function parse(row) {
@@ -13,7 +13,8 @@ function parse(row) {
 }
 function put(mark) {
   marks.delete(mark.id);
-  if (mark.verdict !== "none") marks.set(mark.id, mark);
+  // a mark that the page came with is taken back by a row of its own
+  if (mark.verdict !== "none" || given.has(mark.id)) marks.set(mark.id, mark);
 }
 function keep() {
   try { localStorage.setItem(store, JSON.stringify([...marks.values()])); } catch (error) { /* no storage here */ }
@@ -27,7 +28,10 @@ function paint(place) {
 }
 function count() {
   let good = 0, bad = 0;
-  for (const mark of marks.values()) mark.verdict === "good" ? good++ : bad++;
+  for (const { verdict } of marks.values()) {
+    good += verdict === "good";
+    bad += verdict === "bad";
+  }
   $("count").textContent = `${good} accepted, ${bad} rejected, ${ids.length} in all`;
 }
 function go(place) {
@@ -48,7 +52,8 @@ function judge(verdict, reason = "") {
 function unmarked() {
   for (let step = 1; step <= ids.length; step++) {
     const place = (at + step) % ids.length;
-    if (!marks.has(ids[place])) return go(place);
+    const mark = marks.get(ids[place]);
+    if (!mark || mark.verdict === "none") return go(place);
   }
 }
 function ask() {
@@ -108,11 +113,17 @@ $("load").addEventListener("change", async () => {
   count();
 });
 
-try {
-  for (const row of JSON.parse(localStorage.getItem(store)) || []) {
+function recall(rows) {
+  marks = new Map();
+  for (const row of rows) {
     const mark = parse(row);
     if (known.has(mark.id)) put(mark);
   }
-} catch (error) { marks = new Map(); }
+}
+recall(data.marks);
+try {
+  const kept = localStorage.getItem(store);
+  if (kept) recall(JSON.parse(kept));
+} catch (error) { recall(data.marks); }
 ids.forEach((_, place) => paint(place));
 count();

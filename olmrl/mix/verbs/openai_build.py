@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from olmrl import storage
 from olmrl.data.render import BadPage
@@ -35,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="folder for the request files")
     parser.add_argument("--model", default="gpt-4.1", help="default %(default)s")
     parser.add_argument("--prompt", default="olmrl-silver-v1", help=prompts.SILVER_NAMES)
+    parser.add_argument(
+        "--anchor-chars",
+        type=positive,
+        help="most characters of the PDF's own text, for a prompt that has it (default 4000)",
+    )
     parser.add_argument("--side", type=positive, default=2048, help="pixels of the longer side")
     parser.add_argument("--temperature", type=float, default=0.1)
     parser.add_argument("--max-tokens", type=positive, default=12000)
@@ -61,10 +67,10 @@ def custom_id(relative_pdf: str) -> str:
 
 
 def request_line(
-    request_id: str, image: PageImage, template: str, options: argparse.Namespace
+    request_id: str, image: PageImage, anchor: str, template: str, options: argparse.Namespace
 ) -> bytes:
     """One line of a batch file, newline included."""
-    text = prompts.fill(template, image.width, image.height)
+    text = prompts.fill(template, image.width, image.height, anchor)
     body = prompts.chat_body(options, text, [image.data], prompts.page_schema())
     if options.logprobs:
         body |= {"logprobs": True, "top_logprobs": 5}
@@ -74,13 +80,14 @@ def request_line(
 
 def run(options: argparse.Namespace) -> int:
     """Build the request files; see the module."""
-    template = prompts.silver_prompt(options.prompt)
+    prompt = _prompt(options)
     settings = {
         "input": options.input,
         "prompt": options.prompt,
-        "prompt_sha256": prompts.digest(template),
+        "prompt_sha256": prompts.digest(prompt.template),
         **{k: getattr(options, k) for k in ("model", "side", "temperature", "max_tokens")},
         **{k: getattr(options, k) for k in ("logprobs", "max_bytes", "max_pdfs", "only")},
+        "anchor_chars": prompt.anchor_chars,
     }
     pdfs = _selected(options)
     if not pdfs:
@@ -91,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         rows = (row for name in parts for _, row in storage.read_jsonl(storage.join(index, name)))
         built = {row["pdf"] for row in rows}
         todo = [pdf for pdf in pdfs if pdf not in built and not verb.finished(pdf)]
-        lines = _requests(verb, todo, template, options)
+        lines = _requests(verb, todo, prompt, options)
         for number, group in enumerate(_parts(lines, options), start=len(parts)):
             _write_part(verb, f"batch_requests_{number:04d}.jsonl", group)
         pages, parts_done = int(verb.facts["pages"]), verb.counts["done"]
@@ -108,19 +115,40 @@ def _selected(options: argparse.Namespace) -> list[str]:
     return list(islice(found, options.max_pdfs))
 
 
+class Prompt(NamedTuple):
+    """What is asked about each page."""
+
+    template: str
+    """For `prompts.fill`."""
+    anchor_chars: int | None
+    """Most characters of anchor text; None: it has none."""
+
+
+def _prompt(options: argparse.Namespace) -> Prompt:
+    template = prompts.silver_prompt(options.prompt)
+    if prompts.ANCHOR in template:
+        return Prompt(template, options.anchor_chars or prompts.ANCHOR_CHARS)
+    if options.anchor_chars:
+        raise ValueError(
+            f"--anchor-chars: prompt {options.prompt!r} has no place {prompts.ANCHOR}; take "
+            "olmrl-silver-anchor-v1, olmocr-silver-v1 or a file with that place"
+        )
+    return Prompt(template, None)
+
+
 def _requests(
-    verb: Run, pdfs: list[str], template: str, options: argparse.Namespace
+    verb: Run, pdfs: list[str], prompt: Prompt, options: argparse.Namespace
 ) -> Iterator[tuple[str, str, bytes]]:
     """(relative PDF, custom id, request line) in order; bad PDFs are recorded and left out."""
-    calls = (
-        Call("single_page_image", storage.join(options.input, pdf), (options.side,)) for pdf in pdfs
-    )
+    wanted = (options.side, prompt.anchor_chars)
+    calls = (Call("anchored_page", storage.join(options.input, pdf), wanted) for pdf in pdfs)
     results = map_pdfs(calls, workers=options.workers, ray_address=options.ray)
     for pdf, result in zip(pdfs, results, strict=True):
         if isinstance(result, BadPage):
             verb.record(pdf, Outcome("skipped", result.reason))
             continue
-        line = request_line(custom_id(pdf), result, template, options)
+        image, anchor = result
+        line = request_line(custom_id(pdf), image, anchor, prompt.template, options)
         if len(line) > options.max_bytes:
             reason = f"its request has {len(line)} bytes, --max-bytes is {options.max_bytes}"
             verb.record(pdf, Outcome("skipped", reason))

@@ -44,6 +44,11 @@ def run(options: argparse.Namespace) -> int:
     """Serve the review, or report; see the module."""
     if storage.is_remote(options.output):
         raise ValueError(f"{options.output}: marks need a local folder")
+    if storage.exists(storage.join(options.pairs, "pdfs")):
+        raise ValueError(
+            f"{options.pairs}: has a folder pdfs/, as bench folders have; `mix review-tests` "
+            "judges their tests"
+        )
     chosen = choose(options.pairs, options.sample, options.seed)
     marks = MarkFile(os.path.join(options.output, "marks.jsonl"))
     summary = report(options, chosen, marks)

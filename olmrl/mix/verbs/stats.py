@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         cards = [card(key, found[key], pool) for key in sheet]
         bad = verb.summary()["problems"][:200]
         html = page(counts, plots(pages, unit), cards, bad)
-        files.write_text(storage.join(options.output, "stats.html"), html)
+        storage.write_html(storage.join(options.output, "stats.html"), html)
     return 0
 
 

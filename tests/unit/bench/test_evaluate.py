@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pypdfium2
 import pytest
 
@@ -10,7 +11,7 @@ from olmrl.bench import CaseError, load_folder
 from olmrl.bench.__main__ import main
 from olmrl.bench.evaluate import TestResult as Result
 from olmrl.bench.evaluate import compare, evaluate, find_outputs, summarize
-from olmrl.bench.statistics import bootstrap, permutation_p_value
+from olmrl.bench.statistics import bootstrap, holm, paired_bootstrap, permutation_p_value
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
@@ -162,6 +163,29 @@ def test_p_value_agrees_with_all_permutations(differences):
     assert estimate == pytest.approx(exact_p_value(differences), abs=0.015)
 
 
+def test_intervals_of_differences_are_those_of_drawing_tests_one_by_one():
+    differences = {"a": [1] * 9 + [-1] * 4 + [0] * 27, "b": [1, 0, 0, -1, 1], "c": [0] * 3}
+    overall, each = paired_bootstrap(differences, samples=20_000, confidence=0.9, seed=3)
+    rng = np.random.default_rng(9)
+    means = {
+        name: rng.choice(values, (20_000, len(values))).mean(axis=1)
+        for name, values in differences.items()
+    }
+    for name, drawn in means.items():
+        assert each[name] == pytest.approx(np.quantile(drawn, [0.05, 0.95]), abs=0.026), name
+    total = np.mean(list(means.values()), axis=0)
+    assert overall == pytest.approx(np.quantile(total, [0.05, 0.95]), abs=0.01)
+    assert each["c"] == (0.0, 0.0)
+    again = paired_bootstrap(differences, samples=20_000, confidence=0.9, seed=3)
+    assert again == (overall, each)
+
+
+def test_p_values_of_several_comparisons_are_adjusted():
+    # worked example of Holm's method: 4 * .005, 3 * .01, 2 * .03, and .04 raised to the one before
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.7, 0.6]) == [1.0, 1.0] and holm([0.2]) == [0.2] and holm([]) == []
+
+
 def result_of(name, passed):
     tests = [Result(str(i), "present", "a", "x.pdf", 1, float(p), "") for i, p in enumerate(passed)]
     return summarize(name, tests)
@@ -175,7 +199,11 @@ def test_compare():
     assert comparison.p_value < 0.01
     assert len(comparison.only_first) == 20
     assert comparison.only_second == ("a:39",)
-    assert compare(first, first).p_value == 1.0
+    # Normal approximation of a paired difference: 1.96 * sqrt((21 / 40 - (19 / 40)^2) / 40)
+    assert comparison.interval == pytest.approx((0.475 - 0.170, 0.475 + 0.170), abs=0.03)
+    assert comparison.intervals == {"a": comparison.interval}
+    same = compare(first, first)
+    assert (same.p_value, same.interval) == (1.0, (0.0, 0.0))
     with pytest.raises(CaseError, match="different tests"):
         compare(first, result_of("short", [True]))
 
@@ -223,3 +251,69 @@ def test_a_page_without_a_test_is_not_passed_over_in_silence(bench, capsys):
     said = capsys.readouterr().err
     assert "4 pages have no test" in said and "broken.pdf" in said and "--force" in said
     assert main(["score", str(bench), "--candidate", "good", "--force"]) == 0
+
+
+def test_several_candidates_are_compared_in_one_table(bench, tmp_path, capsys):
+    for page in ("a_pg1", "a_pg2", "sub/b_pg1"):
+        write(bench, "[red]x", f"{page}_repeat1.md", "alpha beta")
+    out = tmp_path / "out"
+    words = ["compare", str(bench), "--candidate", "good", "--against", "poor", "[red]x"]
+    assert main([*words, "--json", str(out / "c.json"), "--html", str(out / "c.html")]) == 0
+    said = capsys.readouterr().out
+    lines = [line.split("\u2502")[1:-1] for line in said.splitlines() if "\u2502" in line]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    assert cells[:3] == [
+        ["baseline", "good", "100.0%", "", ""],
+        ["", "poor", "100.0%", "+0.0%", "+0.0% to +0.0%"],
+        ["", "[red]x", "100.0%", "+0.0%", "+0.0% to +0.0%"],
+    ]
+    assert cells[4][:4] == ["", "poor", "50.0%", "+50.0%"]
+    assert cells[-1][:4] == ["", "[red]x", "88.9%", "+11.1%"]
+    assert "by Holm, for 2 comparisons" in " ".join(said.split())
+    saved = json.loads((out / "c.json").read_text())
+    assert [row["candidate"] for row in saved["candidates"]] == ["good", "poor", "[red]x"]
+    second = saved["comparisons"][1]
+    assert second["second"] == "[red]x" and second["difference"] == pytest.approx(1 / 9)
+    assert second["intervals"]["two.jsonl"][0] <= second["categories"]["two.jsonl"]
+    page = (out / "c.html").read_text()
+    assert "[red]x" in page and "<script" not in page
+
+
+def test_a_comparison_says_what_is_missing(bench, capsys):
+    (bench / "poor" / "sub" / "b_pg1_repeat1.md").unlink()
+    words = ["compare", str(bench), "--candidate", "good", "--against"]
+    assert main([*words, "poor"]) == 1
+    assert "poor has no output for sub/b.pdf page 1" in " ".join(capsys.readouterr().out.split())
+    for others, said in (
+        (["poor", "poor"], "'poor' is named twice"),
+        (["good"], "'good' is named twice"),
+        (["gone"], "gone is not a candidate folder"),
+    ):
+        assert main([*words, *others]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_a_byte_order_mark_is_no_text(bench, compat):
+    """The public benchmark reads it as text, and so finds no front matter."""
+    marked = "\ufeff" + HEAD + "alpha and gamma <script>"
+    write(bench, "good", "a_pg1_repeat1.md", marked)
+    (bench / "one.jsonl").write_text(
+        json.dumps({"type": "absent", "pdf": "a.pdf", "page": 1, "id": "head", "text": "False"})
+        + "\n"
+    )
+    tests = evaluate(load_folder(bench, compat=compat), "good", compat=compat).tests
+    assert {t.id: t.passed for t in tests if t.id == "head"} == {"head": not compat}
+
+
+def test_what_utf8_cannot_hold_is_shown_as_a_sign_in_the_report(bench, tmp_path, capsys):
+    row = {"type": "present", "pdf": "a.pdf", "page": 1, "id": "\ud800", "text": "lone \udfff"}
+    (bench / "one.jsonl").write_text(json.dumps(row) + "\n")
+    words = ["score", str(bench), "--candidate", "poor", "--force"]
+    reports = ["--html", str(tmp_path / "r.html"), "--json", str(tmp_path / "r.json")]
+    assert main([*words, *reports]) == 0
+    page = (tmp_path / "r.html").read_bytes().decode("utf-8")
+    assert "&#55296;" in page or "\\ud800" in page
+    saved = json.loads((tmp_path / "r.json").read_text())
+    assert "\ud800" in {test["id"] for test in saved["tests"]}

@@ -1,6 +1,7 @@
 """openai-build and openai-collect: what is sent, what comes back, what is refused."""
 
 import base64
+import hashlib
 import io
 import json
 import shutil
@@ -11,7 +12,10 @@ from openai_server import completion, page_answer
 from PIL import Image
 
 from olmrl.markup import front_matter
+from olmrl.mix import prompts
 from olmrl.mix.verbs.openai_build import custom_id
+
+SHA = hashlib.sha256(b"Transcribe {anchor_text}").hexdigest()
 
 
 def sent(folder):
@@ -195,3 +199,68 @@ def test_killed_collect_goes_on_to_the_same_pairs(tmp_path, mix, pdfs):
         assert killed_at(moment, "before", *command)
         assert mix(*command) == 0
         assert tree(tmp_path / f"k{moment}") == tree(tmp_path / "pairs")
+
+
+def texts(folder):
+    return {r["custom_id"]: r["body"]["messages"][0]["content"][0]["text"] for r in sent(folder)}
+
+
+def test_a_prompt_with_anchor_text_shows_what_the_pdf_holds(tmp_path, mix):
+    page = "{width} of {anchor_text}\nno [template]\n" + "\n".join(f"line {n}" for n in range(400))
+    make_pdf(tmp_path / "in/a.pdf", [page], size=(300, 6000))
+    make_pdf(tmp_path / "in/b.pdf", [""])
+    command = ("openai-build", tmp_path / "in")
+    few = ("--side", 100, "--workers", 1)
+    assert mix(*command, tmp_path / "plain", *few) == 0
+    assert "line 7" not in texts(tmp_path / "plain")["a"]
+    more = (*few, "--prompt", "olmrl-silver-anchor-v1")
+    assert mix(*command, tmp_path / "out", *more) == 0
+    found = texts(tmp_path / "out")
+    own = texts(tmp_path / "plain")
+    assert all(found[name].startswith(own[name]) for name in "ab")
+    head, _, anchor = found["a"].partition("Page dimensions: 300.0x6000.0\n")
+    assert "5 pixels wide and 100 pixels high" in head and 3500 < len(anchor) < 4000
+    assert "[20x5970]{width} of {anchor_text}\n" in anchor  # the outermost line always stays
+    assert found["b"].endswith("Page dimensions: 300.0x400.0\n")
+    assert mix(*command, tmp_path / "short", *more, "--anchor-chars", 300) == 0
+    assert len(texts(tmp_path / "short")["a"]) < len(head) + 300
+    (tmp_path / "own.txt").write_text("Read this: {anchor_text} at {width}")
+    assert mix(*command, tmp_path / "file", *few, "--prompt", f"file:{tmp_path / 'own.txt'}") == 0
+    assert texts(tmp_path / "file")["b"] == "Read this: Page dimensions: 300.0x400.0\n at 75"
+
+
+def test_the_public_prompt_with_anchor_text_is_read_and_checked(tmp_path, mix, capsys, monkeypatch):
+    make_pdf(tmp_path / "in/a.pdf", ["words"])
+    words = ("openai-build", tmp_path / "in", tmp_path / "out", "--side", 50, "--workers", 1)
+    (tmp_path / "p.txt").write_text("Transcribe {anchor_text}")
+    for prompt, said in (
+        (f"olmocr-silver-v1:{tmp_path / 'p.txt'}", "the public mix-0225 prompt has 05d0b34af176"),
+        ("olmocr-silver-v1", "read from the olmocr package, which is not installed"),
+        ("olmocr-silver-v2", "unknown; allowed: olmrl-silver-v1, olmrl-silver-anchor-v1"),
+    ):
+        assert mix(*words, "--prompt", prompt) == 1
+        assert said in capsys.readouterr().err
+    package = tmp_path / "package/olmocr/prompts"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "prompts.py").write_text(
+        "def build_openai_silver_data_prompt(text):\n    return f'Transcribe {text}'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "package")
+    assert mix(*words, "--prompt", "olmocr-silver-v1") == 1
+    assert "sha256 is" in capsys.readouterr().err
+    assert mix(*words, "--prompt", "olmocr-silver-v3") == 1
+    assert "has no prompt 'olmocr-silver-v3'" in capsys.readouterr().err
+    monkeypatch.setattr(
+        "olmrl.mix.prompts._PUBLIC",
+        {"olmocr-silver-v1": prompts._PUBLIC["olmocr-silver-v1"]._replace(sha256=SHA)},
+    )
+    assert mix(*words, "--prompt", "olmocr-silver-v1") == 0
+    assert texts(tmp_path / "out")["a"].startswith("Transcribe Page dimensions: 300.0x400.0\n[20x")
+
+
+def test_anchor_text_needs_a_place_in_the_prompt(tmp_path, mix, pdfs, capsys):
+    assert mix("openai-build", pdfs, tmp_path / "out", "--anchor-chars", 500) == 1
+    error = capsys.readouterr().err
+    assert "'olmrl-silver-v1' has no place {anchor_text}" in error and error.count("\n") == 1

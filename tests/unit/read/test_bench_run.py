@@ -1,10 +1,16 @@
 """What `bench run` writes before it scores: ladder, turned pages, files of an earlier call."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
+from reading_server import ReadingServer, whole
 
+from olmrl.bench.__main__ import main
 from olmrl.bench.engine_commands import (
     Transcribed,
+    candidate_name,
     missing_pages,
     target_path,
     write_outcomes,
@@ -142,12 +148,6 @@ def test_a_page_that_cannot_be_drawn_is_listed(encoder, tiny_pages, tmp_path):
 
 
 def test_the_whole_command_reads_through_a_server_and_scores(tiny_pages, tmp_path, capsys):
-    import shutil
-
-    from reading_server import ReadingServer, whole
-
-    from olmrl.bench.__main__ import main
-
     folder = tmp_path / "bench"
     shutil.copytree(tiny_pages / "heldout", folder)
     pages = len(scan_bench(str(folder)))
@@ -163,3 +163,66 @@ def test_the_whole_command_reads_through_a_server_and_scores(tiny_pages, tmp_pat
     assert "mean of categories" in said.out
     texts = {path.read_text() for path in (folder / "reader").rglob("*.md")}
     assert texts == {"a few words"}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A bench folder of one PDF of two pages, of which only the second has a test."""
+    import pypdfium2
+
+    (tmp_path / "pdfs").mkdir()
+    document = pypdfium2.PdfDocument.new()
+    for _ in range(2):
+        document.new_page(100, 140)
+    document.save(str(tmp_path / "pdfs" / "a.pdf"))
+    row = {"type": "absent", "pdf": "a.pdf", "page": 2, "id": "1", "text": "footer"}
+    (tmp_path / "absent.jsonl").write_text(json.dumps(row) + "\n")
+    return tmp_path
+
+
+def test_a_page_with_an_added_baseline_test_is_read_too(small, capsys):
+    with ReadingServer(lambda size, attempt: whole("words")) as server:
+        words = ["run", str(small), "--base-url", server.url, "--longest-side", "60"]
+        assert main([*words, "--model", "org/both"]) == 0
+        assert {p.name for p in (small / "both").glob("*.md")} == {
+            "a_pg1_repeat1.md", "a_pg2_repeat1.md",
+        }  # fmt: skip
+        assert main([*words, "--model", "one", "--skip-baseline", "--force"]) == 0
+        assert {p.name for p in (small / "one").glob("*.md")} == {"a_pg2_repeat1.md"}
+    out = capsys.readouterr().out
+    assert "mean of categories" in out and "FAILED" not in out
+
+
+def test_pages_of_one_candidate_are_read_in_one_way(small, capsys):
+    with ReadingServer(lambda size, attempt: whole("words")) as server:
+        words = ["run", str(small), "--base-url", server.url, "--model", "m"]
+        assert main([*words, "--longest-side", "60"]) == 0
+        (small / "m" / "a_pg1_repeat1.md").unlink()
+        assert main([*words, "--longest-side", "80"]) == 2
+        assert "read with longest_side 60, but now it is 80" in capsys.readouterr().err
+        asked = len(server.asked)
+        assert main([*words, "--longest-side", "60"]) == 0
+        assert len(server.asked) == asked + 1
+
+
+def test_a_server_that_is_down_is_said_in_a_sentence(small, capsys):
+    words = ["run", str(small), "--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
+    assert main([*words, "--tries", "1"]) == 2
+    (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error:")]
+    assert "--base-url" in line and "the same call goes on from here" in line
+    assert not list((small / "m").glob("*.md"))
+
+
+@pytest.mark.parametrize("name", ["pdfs", "claude_original", ".."])
+def test_a_candidate_is_no_folder_of_the_bench(small, capsys, name):
+    words = ["run", str(small), "--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
+    assert main([*words, "--candidate", name]) == 2
+    assert f"--candidate {name!r}: a folder of the bench itself" in capsys.readouterr().err
+    assert not list(small.rglob("*.md"))
+
+
+def test_a_candidate_is_named_after_its_model(tmp_path, monkeypatch):
+    assert candidate_name(None, "org/model-7B") == "model-7B"
+    assert candidate_name("mine", "org/model-7B") == "mine"
+    monkeypatch.chdir(tmp_path)
+    assert candidate_name(None, ".") == tmp_path.name
