@@ -22,7 +22,8 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_raw
 from PIL import Image
 
-from olmrl.data.render import open_pdf, render_page
+from olmrl.data import fence
+from olmrl.data.render import load_page_of, open_pdf, render_page
 from olmrl.markup import front_matter
 from olmrl.synth.reading import words
 
@@ -92,22 +93,9 @@ class TextLayer:
         Raises:
             BadPage: it cannot be read.
         """
-        letters: list[str] = []
-        boxes: list[Box] = []
-        faces: list[Face] = []
-        with open_pdf(pdf_path) as document:
-            page = document[0]
-            width, height = page.get_size()
-            layer = page.get_textpage()
-            text = layer.get_text_range()
-            for index in range(layer.count_chars()):
-                for letter in key(layer.get_text_range(index, 1)):
-                    letters.append(letter)
-                    boxes.append(Box(*layer.get_charbox(index)))
-                    faces.append(_face(layer, index))
+        read = fence.call(_read_layer, pdf_path, 1)
         picture = Image.fromarray(render_page(pdf_path, 1, SIDE))
-        grey = np.asarray(picture.convert("L"))
-        return cls("".join(letters), tuple(boxes), tuple(faces), text, width, height, grey)
+        return cls(*read, np.asarray(picture.convert("L")))
 
     def places(self, needle: str) -> Iterator[range]:
         """Where a text stands, as ranges of letters."""
@@ -145,6 +133,26 @@ class TextLayer:
         found = np.array([self.boxes[i] for i in place])
         low, high = found.min(axis=0), found.max(axis=0)
         return Box(float(low[0]), float(low[1]), float(high[2]), float(high[3]))
+
+
+def _read_layer(
+    pdf_path: str, page_number: int
+) -> tuple[str, tuple[Box, ...], tuple[Face, ...], str, float, float]:
+    """Letters, their boxes and faces, all of the text, width and height of a page."""
+    letters: list[str] = []
+    boxes: list[Box] = []
+    faces: list[Face] = []
+    with open_pdf(pdf_path, page_number) as document:
+        page = load_page_of(document, pdf_path, page_number)
+        width, height = page.get_size()
+        layer = page.get_textpage()
+        text = layer.get_text_range()
+        for index in range(layer.count_chars()):
+            for letter in key(layer.get_text_range(index, 1)):
+                letters.append(letter)
+                boxes.append(Box(*layer.get_charbox(index)))
+                faces.append(_face(layer, index))
+    return "".join(letters), tuple(boxes), tuple(faces), text, width, height
 
 
 def _face(layer: pdfium.PdfTextPage, index: int) -> Face:
