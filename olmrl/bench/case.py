@@ -94,8 +94,9 @@ class Case:
 
     def required_text(self, field_name: str) -> str:
         """The normalised value of a text field that must not be blank."""
-        text = normalize(getattr(self, field_name))
-        if not text.strip():
+        text = normalize(getattr(self, field_name), compat=self.compat)
+        # marks around nothing are no text in either mode
+        if not text.strip() or not normalize(text, compat=True).strip():
             raise self.error(field_name, f"is {getattr(self, field_name)!r}, must not be blank")
         return text
 

@@ -41,7 +41,7 @@ class ParsedPage:
     @cached_property
     def normal_text(self) -> str:
         """The text as the bench compares it."""
-        return normalize(self.text)
+        return normalize(self.text, compat=self.compat)
 
     @cached_property
     def lower_text(self) -> str:
@@ -77,7 +77,7 @@ class ParsedPage:
             WorkLimitError: there are more than `MAX_FORMULAS`.
         """
         if dollars not in self._formulas:
-            found = extract_formulas(self.text, dollars=dollars)
+            found = extract_formulas(self.text, dollars=dollars, compat=self.compat)
             self._formulas[dollars] = tuple(dict.fromkeys(found))
         formulas = self._formulas[dollars]
         if len(formulas) > MAX_FORMULAS:
@@ -88,5 +88,6 @@ class ParsedPage:
         """The normalised pieces set as heading, bold or italic, without duplicates."""
         if kind not in self._formatted:
             pieces = find_formatted(self.text, kind, compat=self.compat)
-            self._formatted[kind] = tuple(dict.fromkeys(normalize(piece) for piece in pieces))
+            normal = (normalize(piece, compat=self.compat) for piece in pieces)
+            self._formatted[kind] = tuple(dict.fromkeys(normal))
         return self._formatted[kind]

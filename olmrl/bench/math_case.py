@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from olmrl.bench.case import Case, Verdict
 from olmrl.bench.document import ParsedPage
 from olmrl.markup.equations import equivalent, render
+from olmrl.markup.latex import readable
 from olmrl.markup.text import WorkLimitError
 
 
@@ -24,7 +25,10 @@ class MathCase(Case):
         if not self.math.strip():
             raise self.error("math", f"is {self.math!r}, must not be blank")
         if not self.compat:
-            problem = render(self.math).error
+            shown = readable(self.math)
+            if not shown.strip():
+                raise self.error("math", f"is {self.math[:80]!r}, shows nothing of a formula")
+            problem = render(shown).error
             if problem:
                 raise self.error("math", f"is {self.math[:80]!r}, cannot be rendered: {problem}")
 

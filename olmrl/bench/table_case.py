@@ -48,7 +48,7 @@ class TableCase(Case):
         return {name: relation for name, relation in wanted.items() if relation[0]}
 
     def _with_threshold(self, text: str) -> tuple[str, float]:
-        text = normalize(text)
+        text = normalize(text, compat=self.compat)
         return text, max(0.5, 1.0 - self.max_diffs / max(len(text), 1))
 
     def _judge(self, page: ParsedPage) -> Verdict:

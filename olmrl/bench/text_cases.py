@@ -229,10 +229,10 @@ class FootnoteCase(Case):
         return Verdict(True, "")
 
     def _is_near(self, words: str, contexts: list[str], *, at_end: bool) -> bool:
-        threshold = _threshold(self.max_diffs, normalize(words), self.compat)
-        target = _letters(words)
+        threshold = _threshold(self.max_diffs, normalize(words, compat=self.compat), self.compat)
+        target = _letters(words, self.compat)
         for context in contexts:
-            letters = _letters(context)
+            letters = _letters(context, self.compat)
             window = letters[-2 * len(target) :] if at_end else letters[: 2 * len(target)]
             if not window or (not self.compat and len(window) < len(target)):
                 continue
@@ -241,9 +241,9 @@ class FootnoteCase(Case):
         return False
 
 
-def _letters(text: str) -> str:
+def _letters(text: str, compat: bool) -> str:
     """The letters and digits of a text in lower case; any script."""
-    return "".join(char for char in normalize(text) if char.isalnum()).lower()
+    return "".join(char for char in normalize(text, compat=compat) if char.isalnum()).lower()
 
 
 _DISALLOWED = re.compile(

@@ -22,6 +22,7 @@ from olmrl.markup.chromium import render_in_chromium
 from olmrl.markup.equation_cache import EquationCache, default_folder
 from olmrl.markup.formulas import extract_formulas
 from olmrl.markup.katex_engine import Fonts, engine_version, render_formula
+from olmrl.markup.latex import readable
 from olmrl.markup.symbol_match import Arrangement, Symbol, contains
 from olmrl.markup.text import WorkLimitError
 
@@ -80,13 +81,14 @@ def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool
     """Whether a formula shows a reference formula, as a whole or as a part.
 
     Either the reference's MathML is part of the hypothesis's, or its symbols occur in the
-    hypothesis in the same arrangement.
+    hypothesis in the same arrangement. Both are read by the rules of `olmrl.markup.latex` first.
 
     Args:
         reference: LaTeX of what should be there.
         hypothesis: LaTeX of what is there.
-        compat: Measure in the public benchmark's font, and let a reference that cannot be rendered
-            match any formula, as it does.
+        compat: Measure in the public benchmark's font, take the LaTeX as it is (otherwise
+            `olmrl.markup.latex` reads it first), and let a reference that cannot be rendered match
+            any formula, as the benchmark does.
 
     Raises:
         WorkLimitError: The comparison needs too many steps.
@@ -104,6 +106,8 @@ def _compare(reference: str, hypothesis: str, compat: bool) -> bool | None:
     renderer = configured_renderer()
     # a browser measures in the machine's serif font: it never loads KaTeX's own fonts
     fonts: Fonts = "serif" if compat or renderer == "chromium" else "katex"
+    if not compat:
+        reference, hypothesis = readable(reference), readable(hypothesis)
     wanted = render(reference, fonts=fonts, renderer=renderer)
     if wanted.error:
         return compat

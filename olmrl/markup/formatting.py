@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Literal, get_args
 
+from olmrl.markup.emphasis import find_emphasis
+
 Kind = Literal["heading", "bold", "italic"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -29,7 +31,8 @@ def find_formatted(text: str, kind: Kind, *, compat: bool = False) -> list[str]:
     Args:
         text: The transcription.
         kind: heading, bold or italic.
-        compat: Also accept tags that merely start with the name, such as ``<br>`` for bold.
+        compat: Any two marks are a pair, and tags that merely start with the name count too, such
+            as ``<br>`` for bold.
     """
     return [text[start:end] for start, end in formatted_spans(text, kind, compat=compat)]
 
@@ -38,6 +41,10 @@ def formatted_spans(text: str, kind: Kind, *, compat: bool = False) -> list[tupl
     """Start and end of each piece that `find_formatted` returns."""
     if kind == "heading":
         spans = [match.span(1) for match in _HEADING_LINE.finditer(text)]
+    elif not compat:
+        width = 2 if kind == "bold" else 1
+        pieces = (piece for piece in find_emphasis(text) if piece.width == width)
+        spans = [(piece.start, piece.end) for piece in pieces]
     elif kind == "bold":
         spans = [*_between_doubles(text, "**"), *_between_doubles(text, "__")]
     else:

@@ -1,8 +1,9 @@
 """A small HTML tree in document order, on the standard tokenizer, with bounded work.
 
-The public bench reads tables from a tree without implied end tags; `implied_ends=False` does the
-same (``<td>a<td>b`` nests), while the default closes cells, rows and sections as browsers do. The
-tree is one flat list, so nesting of any depth needs no recursion.
+The public bench reads tables from a tree without implied tags; `implied_ends=False` does the same
+(``<td>a<td>b`` nests), while the default closes cells, rows, sections and tables, and opens the row
+that a cell lacks, as browsers do. The tree is one flat list, so nesting of any depth needs no
+recursion.
 """
 
 import html.entities
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
+from olmrl.markup.letters import raised
 from olmrl.markup.text import WorkLimitError
 
 MAX_RESCANS = 20_000_000
@@ -28,14 +30,13 @@ _VOID = frozenset(
 )
 _HIDDEN = frozenset({"script", "style", "template", "rt", "rp"})
 _CELLS = frozenset({"td", "th"})
-_SECTIONS = frozenset({"thead", "tbody", "tfoot"})
-_CLOSED_BY = {
-    **dict.fromkeys(_CELLS, _CELLS),
-    "tr": _CELLS | {"tr"},
-    **dict.fromkeys(_SECTIONS, _CELLS | {"tr"} | _SECTIONS),
+SECTIONS = frozenset({"thead", "tbody", "tfoot"})
+_INTO = {
+    **dict.fromkeys(_CELLS, ("tr",)),
+    "tr": tuple(SECTIONS),
+    **dict.fromkeys((*SECTIONS, "caption", "colgroup"), ()),
 }
-"""Start tags that close open elements of the same table."""
-
+"""Parts of a table, and into which element of it they go, else into the table itself."""
 
 _MAX_DIGITS = 9
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
@@ -80,12 +81,24 @@ class Document:
             else:
                 index += 1
 
-    def text(self, element: Element) -> str:
-        """All text inside an element, with ``<br>`` as a newline; without comments and scripts."""
-        return "".join(
-            node if isinstance(node, str) else "\n" if node.name == "br" else ""
-            for node in self.nodes[element.index + 1 : element.end]
-        )
+    def text(self, element: Element, *, raise_sup: bool = False) -> str:
+        """All text inside an element, with ``<br>`` as a newline; without comments and scripts.
+
+        Args:
+            element: The element.
+            raise_sup: Digits and signs in ``<sup>`` become raised characters.
+        """
+        kept: list[str] = []
+        raised_until = 0
+        for index in range(element.index + 1, element.end):
+            node = self.nodes[index]
+            if isinstance(node, str):
+                kept.append(raised(node) if index < raised_until else node)
+            elif node.name == "br":
+                kept.append("\n")
+            elif raise_sup and node.name == "sup":
+                raised_until = max(raised_until, node.end)
+        return "".join(kept)
 
 
 def parse_tree(text: str, *, implied_ends: bool = True) -> Document:
@@ -154,10 +167,13 @@ class _TreeParser(HTMLParser):
     # Tree building.
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._implied_ends and tag in _CLOSED_BY:
-            self._close_implied(_CLOSED_BY[tag])
+        if self._implied_ends and (tag in _INTO or tag == "table"):
+            self._make_way(tag)
+        self._add(tag, dict(attrs))
+
+    def _add(self, tag: str, attributes: dict[str, str | None]) -> None:
         nodes = self._document.nodes
-        element = Element(tag, dict(attrs), self._open[-1] if self._open else None, len(nodes))
+        element = Element(tag, attributes, self._open[-1] if self._open else None, len(nodes))
         nodes.append(element)
         if tag in _VOID:
             element.end = len(nodes)
@@ -174,7 +190,7 @@ class _TreeParser(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         barrier: frozenset[str] = frozenset()
         if self._implied_ends and tag != "table":
-            is_table_part = tag in _CLOSED_BY
+            is_table_part = tag in _INTO
             barrier = frozenset({"table"}) if is_table_part else _CELLS | {"table"}
         if not self._open_names[tag]:
             return
@@ -207,16 +223,29 @@ class _TreeParser(HTMLParser):
                 raise WorkLimitError("HTML is nested too deeply")
             yield depth
 
-    def _close_implied(self, names: frozenset[str]) -> None:
-        """Closes the outermost open element with one of these names in the current table."""
-        outermost = None
-        for depth in self._climb():
-            if self._open[depth].name == "table":
+    def _make_way(self, tag: str) -> None:
+        """Closes what a part of a table cannot stand in, and opens a row for a cell without one."""
+        if not self._open_names["table"]:
+            return
+        inside = []  # depths of the elements of the innermost open table, innermost first
+        table = 0
+        for table in self._climb():
+            if self._open[table].name == "table":
                 break
-            if self._open[depth].name in names:
-                outermost = depth
-        if outermost is not None:
-            self._close_down_to(outermost)
+            inside.append(table)
+        names = [self._open[depth].name for depth in reversed(inside)]
+        if tag == "table":
+            if not any(name in _CELLS or name == "caption" for name in names):
+                self._close_down_to(table)  # "<table>" where "</table>" was meant
+            return
+        into = _INTO[tag]
+        wanted = next((at for at, name in enumerate(names) if name in into), None)
+        if wanted is None and tag in _CELLS:
+            section = next((at for at, name in enumerate(names) if name in SECTIONS), -1)
+            self._close_down_to(table + section + 2)
+            self._add("tr", {})
+        else:
+            self._close_down_to(table + (0 if wanted is None else wanted + 1) + 1)
 
     def _close_down_to(self, depth: int) -> None:
         while len(self._open) > depth:

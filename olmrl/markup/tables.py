@@ -16,13 +16,17 @@ from functools import cached_property
 from itertools import groupby, product
 from typing import Literal, NamedTuple
 
-from olmrl.markup.html_tree import Document, Element, parse_tree
+from olmrl.markup.html_tree import SECTIONS, Document, Element, parse_tree
 from olmrl.markup.text import WorkLimitError, normalize
 
 _TABLE_TAG = re.compile(r"<table", re.IGNORECASE)
-_SPAN = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
+_SPAN_COMPAT = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
+_SPAN = re.compile(r"[ \t\n\f\r]*\+?0*(\d+)", re.ASCII)
 _FORMATTING = re.compile(r"[-:|\s]*")
 _PIPE = re.compile(r"(?<!\\)\|")
+
+MAX_SPAN = {"rowspan": 65_534, "colspan": 1_000}
+"""HTML's own bounds; a larger number means the bound."""
 
 Direction = Literal["up", "down", "left", "right"]
 
@@ -46,11 +50,12 @@ class Cell:
     is_heading: bool = False
     row_span: int = 1
     col_span: int = 1
+    compat: bool = False
 
     @cached_property
     def normal_text(self) -> str:
         """The text as the bench compares it."""
-        return normalize(self.text)
+        return normalize(self.text, compat=self.compat)
 
 
 class Table:
@@ -148,6 +153,15 @@ class Table:
         return tuple(headings or ends)
 
 
+class _Entry(NamedTuple):
+    """A cell before it is placed; a row span of 0 reaches to the last row."""
+
+    text: str
+    is_heading: bool
+    row_span: int = 1
+    col_span: int = 1
+
+
 @dataclass
 class _Budget:
     """What the tables of one document have used so far."""
@@ -169,8 +183,9 @@ def parse_html_tables(text: str, *, compat: bool = False) -> list[Table]:
 
     Args:
         text: Any markup.
-        compat: Missing end tags are not implied (``<td>a<td>b`` is one cell), and the rows of a
-            nested table also count as rows of the outer one.
+        compat: Missing tags are not implied (``<td>a<td>b`` is one cell), the rows of a nested
+            table also count as rows of the outer one, spans are what Python reads as a number and
+            reach as far as they say, and raised text is like any other.
 
     Raises:
         WorkLimitError: More than `MAX_SLOTS`, `MAX_CELL_CHARS`, `MAX_VISITS` or the parser allow.
@@ -181,7 +196,7 @@ def parse_html_tables(text: str, *, compat: bool = False) -> list[Table]:
     document = parse_tree(text, implied_ends=not compat)
     budget = _Budget()
     tables = (
-        _build_html_table(document, node, budget, with_inner_rows=compat)
+        _build_html_table(document, node, budget, compat)
         for node in document.nodes
         if isinstance(node, Element) and node.name == "table"
     )
@@ -189,52 +204,70 @@ def parse_html_tables(text: str, *, compat: bool = False) -> list[Table]:
 
 
 def _build_html_table(
-    document: Document, table: Element, budget: _Budget, *, with_inner_rows: bool
+    document: Document, table: Element, budget: _Budget, compat: bool
 ) -> Table | None:
     budget.spend(visits=table.end - table.index)
     rows: list[list[_Entry]] = []
-    inner_end = head_end = 0
+    sections: list[int] = []
+    inner_end = head_end = section = section_end = 0
     for element in document.descendants(table):
-        if element.name == "table" and not with_inner_rows:
+        if element.name == "table" and not compat:
             inner_end = max(inner_end, element.end)
         if element.index < inner_end:
             continue
-        if element.name == "thead":
-            head_end = max(head_end, element.end)
-        if element.name != "tr":
-            continue
-        rows.append([])
-        for child in document.children(element):
-            if child.name in ("td", "th"):
-                budget.spend(visits=child.end - child.index)
-                entry = _Entry(
-                    document.text(child).strip(),
-                    child.name == "th" or element.index < head_end,
-                    _span(child.attributes.get("rowspan"), least=0),
-                    _span(child.attributes.get("colspan"), least=1),
-                )
-                rows[-1].append(entry)
-    return _fill_grid(rows, budget) if any(rows) else None
+        if element.name in SECTIONS:
+            section, section_end = element.index, element.end
+            head_end = element.end if element.name == "thead" else head_end
+        if element.name == "tr":
+            sections.append(section if element.index < section_end else 0)
+            is_head = element.index < head_end
+            rows.append(_entries(document, element, is_head, budget, compat))
+    if not any(rows):
+        return None
+    if not compat:
+        rows = _within_sections(rows, sections)
+    return _fill_grid(rows, budget, compat)
 
 
-def _span(value: str | None, *, least: int) -> int:
+def _entries(
+    document: Document, row: Element, is_head: bool, budget: _Budget, compat: bool
+) -> list[_Entry]:
+    entries = []
+    for child in document.children(row):
+        if child.name in ("td", "th"):
+            budget.spend(visits=child.end - child.index)
+            text = document.text(child, raise_sup=not compat).strip()
+            spans = (_span(child, "rowspan", 0, compat), _span(child, "colspan", 1, compat))
+            entries.append(_Entry(text, child.name == "th" or is_head, *spans))
+    return entries
+
+
+def _span(cell: Element, name: str, least: int, compat: bool) -> int:
     """A span attribute; anything invalid or smaller than `least` means 1."""
-    if value is None or not _SPAN.fullmatch(value):
+    value = cell.attributes.get(name)
+    if value is None:
         return 1
-    span = int(value)
+    if compat:
+        span = int(value) if _SPAN_COMPAT.fullmatch(value) else 1
+    else:
+        found = _SPAN.match(value)  # "2px" and "2.0" are 2
+        span = min(int(found[1][:6]), MAX_SPAN[name]) if found else 1
     return span if span >= least else 1
 
 
-class _Entry(NamedTuple):
-    """A cell before it is placed; a row span of 0 reaches to the last row."""
+def _within_sections(rows: list[list[_Entry]], sections: list[int]) -> list[list[_Entry]]:
+    """Rows whose cells reach no further than the section (thead, tbody, tfoot) of their row."""
+    last = {section: row for row, section in enumerate(sections)}
+    return [
+        [
+            entry._replace(row_span=min(entry.row_span or MAX_SLOTS, last[sections[row]] - row + 1))
+            for entry in entries
+        ]
+        for row, entries in enumerate(rows)
+    ]
 
-    text: str
-    is_heading: bool
-    row_span: int = 1
-    col_span: int = 1
 
-
-def _fill_grid(rows: list[list[_Entry]], budget: _Budget) -> Table:
+def _fill_grid(rows: list[list[_Entry]], budget: _Budget, compat: bool) -> Table:
     """Places cells as HTML does: each takes the next slot of its row that no span covers."""
     cells: list[Cell] = []
     taken: set[tuple[int, int]] = set()
@@ -246,7 +279,7 @@ def _fill_grid(rows: list[list[_Entry]], budget: _Budget) -> Table:
                 col += 1
             row_span = row_span or len(rows) - row
             budget.spend(slots=row_span * col_span, chars=len(text))
-            cells.append(Cell(row, col, text, is_heading, row_span, col_span))
+            cells.append(Cell(row, col, text, is_heading, row_span, col_span, compat))
             taken.update(product(range(row, row + row_span), range(col, col + col_span)))
             n_rows = max(n_rows, row + row_span)
             col += col_span
@@ -277,7 +310,7 @@ def parse_markdown_tables(text: str, *, compat: bool = False) -> list[Table]:
         if has_pipe and len(lines) >= 2:
             rows = split([line for line in lines if not _FORMATTING.fullmatch(line)])
             if any(rows):
-                tables.append(_fill_grid(_with_headings(rows), budget))
+                tables.append(_fill_grid(_with_headings(rows), budget, compat))
     return tables
 
 

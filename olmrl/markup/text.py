@@ -3,11 +3,16 @@
 See docs/formats.md#normalised-text and docs/formats.md#pass-rules.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 from rapidfuzz import fuzz, process
+
+from olmrl.markup.emphasis import without_emphasis
+from olmrl.markup.letters import LOOKALIKES, fold, raised
+from olmrl.markup.visible import strip_glyphless
 
 MAX_TEXT_CHARS = 1_000_000
 """Longest transcription to test, in characters; a page of 8,000 tokens has about 40,000."""
@@ -18,36 +23,68 @@ _BOLD_BARS = re.compile(r"__(.*?)__")
 _TAGS = re.compile(r"</?[bi]>")
 _STARS = re.compile(r"\*(.*?)\*")
 _BARS = re.compile(r"_(.*?)_")
-_LOOKALIKES = str.maketrans(
-    {
-        "\u2018": "'",
-        "\u2019": "'",
-        "\u201a": "'",
-        "\u201c": '"',
-        "\u201d": '"',
-        "\u201e": '"',
-        "\uff3f": "_",
-        "\u2013": "-",
-        "\u2014": "-",
-        "\u2011": "-",
-        "\u2012": "-",
-        "\u2212": "-",
-        "\u00b5": "\u03bc",
-    }
+
+_ANY_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_NAME = r"(?:b|i|strong|em|u|s|strike|del|ins|mark|small|big|font|span|sup|sub)"
+_ATTRIBUTE = r"""\s+[a-z-]{1,20}\s*=\s*(?:"[^"<>]{0,200}"|'[^'<>]{0,200}')"""
+_FORMATTING = re.compile(rf"</?{_NAME}(?:{_ATTRIBUTE}){{0,5}}\s*>", re.IGNORECASE)
+_SCRIPTS = re.compile(
+    rf"<(su[bp])(?:{_ATTRIBUTE}){{0,5}}\s*>([^<>]{{0,60}})</\1\s*>", re.IGNORECASE
 )
+_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~$&%])")
+_REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_SOFT_BREAK = re.compile("\u00ad[ \t]*\n[ \t]*")
+_TYPED_DASH = re.compile("(?<!-)-{2,3}(?!-)")
+_HELD = 0xE000
+"""Escaped characters wait in the private use area, which has no glyphs, until marks are paired."""
 
 
 class WorkLimitError(RuntimeError):
     """A bounded search or comparison gave up; its answer is unknown."""
 
 
-def normalize(text: str) -> str:
-    """Returns the form in which the bench compares text (docs/formats.md#normalised-text).
+def normalize(text: str, *, compat: bool = False) -> str:
+    r"""Returns the form in which the bench compares text (docs/formats.md#normalised-text).
 
     Line-break tags become spaces, bold and italic marks are removed, runs of white space become one
     space, the text is NFC, and typographic quotes and dashes become ASCII. The ends are not
-    stripped, and any pair of ``_`` or ``*`` on a line is a mark (``snake_case_name`` loses both).
+    stripped.
+
+    Args:
+        text: Markdown, or a needle.
+        compat: Nothing else, and any pair of ``_`` or ``*`` on a line is a mark, so that
+            ``snake_case_name`` loses both. Otherwise marks are paired as they render, tags of
+            formatting, escapes and character references are read, characters without a glyph go,
+            and characters that are others in another shape are these (`olmrl.markup.letters`).
     """
+    return _normalize_compat(text) if compat else _normalize_read(text)
+
+
+def _normalize_read(text: str) -> str:
+    if "\u00ad" in text:
+        text = _SOFT_BREAK.sub("", text)
+    text = strip_glyphless(text)
+    if "<" in text:
+        text = _FORMATTING.sub("", _SCRIPTS.sub(_script, _ANY_BREAK.sub(" ", text)))
+    if "\\" in text:
+        text = _ESCAPE.sub(lambda found: chr(_HELD + ord(found[1])), text)
+    if "*" in text or "_" in text:
+        text = without_emphasis(text)
+    if "&" in text:
+        text = _REFERENCE.sub(lambda found: html.unescape(found[0]), text)
+    if not text.isascii():
+        text = fold(text)
+    if "--" in text:
+        text = _TYPED_DASH.sub("-", text)
+    return collapse_spaces(text)
+
+
+def _script(found: re.Match[str]) -> str:
+    """Raised and lowered text; what is raised and has characters for it becomes these."""
+    return raised(found[2]) if found[1].lower() == "sup" else found[2]
+
+
+def _normalize_compat(text: str) -> str:
     text = _strip_bold(_BREAK.sub(" ", text))
     text = _strip_bold(_TAGS.sub("", text))
     if "*" in text:
@@ -57,7 +94,7 @@ def normalize(text: str) -> str:
     text = collapse_spaces(text)
     if text.isascii():
         return text
-    return unicodedata.normalize("NFC", text).translate(_LOOKALIKES)
+    return unicodedata.normalize("NFC", text).translate(LOOKALIKES)
 
 
 def collapse_spaces(text: str) -> str:

@@ -33,6 +33,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
+from olmrl.markup.code import code_ends
 from olmrl.markup.styles import declarations, has_background, hides, is_white
 
 _GLYPHLESS = re.compile(
@@ -132,7 +133,6 @@ _DEFINITION = re.compile(
     rf"""^ {{0,3}}\[(?!\^)([^\]\n]{{1,200}})\]:[ \t]*{_ADDRESS}({_TITLE}?)[ \t]*$""",
     re.MULTILINE | re.IGNORECASE,
 )
-_CODE = re.compile(r"^[ \t>]{0,20}(`{3,}|~{3,})([^`\n]*)$|`+|^[ \t>]*$", re.MULTILINE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _MARKS = frozenset("<>|*_#`$\\[]&!()")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
@@ -254,28 +254,7 @@ class _Scan:
 
     @cached_property
     def _code(self) -> dict[int, int]:
-        """Where code that begins at a place ends: a fenced block, or a span in a paragraph."""
-        ends: dict[int, int] = {}
-        opened: dict[int, int] = {}
-        fence: re.Match[str] | None = None
-        for found in _CODE.finditer(self.text):
-            marks = found[1]
-            if fence is not None:
-                if marks and marks.startswith(fence[1]) and not found[2].strip():
-                    ends[fence.start()] = ends[fence.start(1)] = found.end()
-                    fence = None
-            elif marks:
-                fence = found
-                ends[fence.start()] = ends[fence.start(1)] = len(self.text)
-                opened = {}
-            elif found[0].startswith("`"):
-                size = len(found[0])
-                if size in opened:
-                    ends[opened[size]] = found.end()
-                opened[size] = found.start()
-            else:
-                opened = {}
-        return ends
+        return code_ends(self.text)
 
     # -- HTML
 

@@ -131,7 +131,7 @@ def table(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
     from_html = [t for source in page.tables for t in parse_html_tables(source)]
     grids = from_html or parse_markdown_tables(body)
     for grid in grids:
-        texts = [cell.normal_text.strip() for cell in grid.cells]
+        texts = [_text(cell) for cell in grid.cells]
         cells = [
             cell
             for cell, text in zip(grid.cells, texts, strict=True)
@@ -142,8 +142,8 @@ def table(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
             related = _relations(grid, cell)
             chosen = rng.sample(sorted(related), min(2, len(related)))
             if chosen:
-                test: dict[str, Any] = {"type": "table", "cell": cell.normal_text.strip()}
-                test |= {name: related[name].normal_text.strip() for name in chosen}
+                test: dict[str, Any] = {"type": "table", "cell": _text(cell)}
+                test |= {name: _text(related[name]) for name in chosen}
                 test["ignore_markdown_tables"] = bool(from_html)
                 damaged = related[rng.choice(chosen)].text
                 whole = rf"(?<=[>|\s]){re.escape(damaged)}(?=[<|\s])"
@@ -158,6 +158,11 @@ _HEADINGS: tuple[tuple[str, Literal["up", "left"]], ...] = (
 )
 
 
+def _text(cell: Cell) -> str:
+    """As both modes of the bench can find it."""
+    return normalize(cell.text, compat=True).strip()
+
+
 def _relations(grid: Table, cell: Cell) -> dict[str, Cell]:
     """For each relation with exactly one related cell, that cell if its text can be tested."""
     found = {name: grid.neighbors(cell, name) for name in _DIRECTIONS}
@@ -169,7 +174,7 @@ def _relations(grid: Table, cell: Cell) -> dict[str, Cell]:
     return {
         name: other
         for name, other in related.items()
-        if plain(other.normal_text) and "\n" not in other.text
+        if plain(_text(other)) and "\n" not in other.text
     }
 
 
@@ -253,7 +258,7 @@ def footnote(body: str, rng: random.Random) -> Iterator[Candidate]:
 
 def _context(text: str, *, last: bool) -> str:
     """Three words (eight characters if spaceless) next to a mark; empty if markup is near."""
-    text = normalize(text).strip()
+    text = normalize(text, compat=True).strip()
     if spaceless(text):
         piece = text[-8:] if last else text[:8]
     else:

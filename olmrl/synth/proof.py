@@ -21,7 +21,8 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_raw
 from PIL import Image
 
-from olmrl.data.render import open_pdf, render_page
+from olmrl.data import fence
+from olmrl.data.render import load_page_of, open_pdf, render_page
 from olmrl.markup import front_matter
 from olmrl.synth.letters import is_right_to_left, key, letters_of
 from olmrl.synth.reading import words
@@ -92,26 +93,16 @@ class TextLayer:
         Raises:
             BadPage: it cannot be read.
         """
-        with open_pdf(pdf_path) as document:
-            page = document[0]
-            width, height = page.get_size()
-            layer = page.get_textpage()
-            count = layer.count_chars()
-            text = "".join(chr(pdfium_raw.FPDFText_GetUnicode(layer, i)) for i in range(count))
-            placed = letters_of(text)
-            boxes = tuple(Box(*layer.get_charbox(index)) for _, index in placed)
+        letters, boxes, indices, text, width, height = fence.call(_read_layer, pdf_path, 1)
         picture = Image.fromarray(render_page(pdf_path, 1, SIDE))
         grey = np.asarray(picture.convert("L"))
-        letters = "".join(letter for letter, _ in placed)
-        indices = tuple(index for _, index in placed)
         return cls(letters, boxes, indices, text, width, height, grey, pdf_path)
 
     @cached_property
     def faces(self) -> tuple[Face, ...]:
         """Of each of `letters`; read when first asked for, as few pages need them."""
-        with open_pdf(self.path) as document:
-            layer = document[0].get_textpage()
-            return tuple(_face(layer, index) for index in self.indices)
+        found: tuple[Face, ...] = fence.call(_read_faces, self.path, 1, self.indices)
+        return found
 
     def places(self, needle: str) -> Iterator[range]:
         """Where a text stands, as ranges of letters."""
@@ -154,6 +145,29 @@ class TextLayer:
         found = np.array([self.boxes[i] for i in place])
         low, high = found.min(axis=0), found.max(axis=0)
         return Box(float(low[0]), float(low[1]), float(high[2]), float(high[3]))
+
+
+def _read_layer(
+    pdf_path: str, page_number: int
+) -> tuple[str, tuple[Box, ...], tuple[int, ...], str, float, float]:
+    """Letters, their boxes and indices, all of the text, width and height of a page."""
+    with open_pdf(pdf_path, page_number) as document:
+        page = load_page_of(document, pdf_path, page_number)
+        width, height = page.get_size()
+        layer = page.get_textpage()
+        count = layer.count_chars()
+        text = "".join(chr(pdfium_raw.FPDFText_GetUnicode(layer, i)) for i in range(count))
+        placed = letters_of(text)
+        boxes = tuple(Box(*layer.get_charbox(index)) for _, index in placed)
+    letters = "".join(letter for letter, _ in placed)
+    return letters, boxes, tuple(index for _, index in placed), text, width, height
+
+
+def _read_faces(pdf_path: str, page_number: int, indices: tuple[int, ...]) -> tuple[Face, ...]:
+    """How the letters with these indices in a page's text layer are set."""
+    with open_pdf(pdf_path, page_number) as document:
+        layer = load_page_of(document, pdf_path, page_number).get_textpage()
+        return tuple(_face(layer, index) for index in indices)
 
 
 def _face(layer: pdfium.PdfTextPage, index: int) -> Face:

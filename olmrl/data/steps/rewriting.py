@@ -9,12 +9,12 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from olmrl.data.steps.sample import STRICT, Dropped, Sample, Step, StepContext, dropped
+from olmrl.markup.formulas import formula_spans
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.tables import Table, parse_html_tables
 from olmrl.markup.text import WorkLimitError
 
-_DOUBLE_DOLLARS = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
-_SINGLE_DOLLARS = re.compile(r"\$(.+?)\$", re.DOTALL)
+_BRACKETS = {"$$": ("\\[", "\\]"), "$": ("\\(", "\\)")}
 
 MATH = re.compile(r"\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
 r"""Formulas in the delimiters that training text uses: `$$`, `\( \)`, `\[ \]`."""
@@ -38,9 +38,9 @@ def text_of(sample: Sample) -> str | None:
 
 @dataclass(frozen=True, config=STRICT)
 class LatexBracketNormalizer(Step):
-    r"""Writes `$$x$$` as `\[x\]`, then `$x$` as `\(x\)`.
+    r"""Writes `$$x$$` as `\[x\]` and `$x$` as `\(x\)`.
 
-    Every pair of dollars counts, two prices on a page included, as in the public step.
+    What is a formula is decided as the bench does (docs/formats.md#formulas): prices are none.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("truth",)
@@ -50,8 +50,15 @@ class LatexBracketNormalizer(Step):
         text = text_of(sample)
         if text is None:
             return sample
-        text = _DOUBLE_DOLLARS.sub(lambda m: f"\\[{m[1]}\\]", text)
-        return with_text(sample, _SINGLE_DOLLARS.sub(lambda m: f"\\({m[1]}\\)", text))
+        kept: list[str] = []
+        at = 0
+        for span in formula_spans(text):
+            brackets = _BRACKETS.get(text[span.start : span.inside_start])
+            if brackets is not None:
+                inside = text[span.inside_start : span.inside_end]
+                kept += (text[at : span.start], brackets[0], inside, brackets[1])
+                at = span.end
+        return with_text(sample, "".join(kept) + text[at:])
 
 
 @dataclass(frozen=True, config=STRICT)

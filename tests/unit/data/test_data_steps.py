@@ -268,7 +268,8 @@ def test_wrong_steps_are_explained(config: dict, message: str):
         ("a $$x\ny$$ b $z$ c", "a \\[x\ny\\] b \\(z\\) c"),
         ("no math", "no math"),
         ("one $ sign", "one $ sign"),
-        ("$5 and $6", "\\(5 and \\)6"),
+        ("$5 and $6, $z$", "$5 and $6, \\(z\\)"),
+        ("\\$5 and `$HOME` $$z$$", "\\$5 and `$HOME` \\[z\\]"),
         ("\\(k\\) stays", "\\(k\\) stays"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from olmrl.markup.equation_cache import EquationCache
 from olmrl.markup.equations import equivalent, extract_formulas, render
 from olmrl.markup.katex_engine import render_formula
+from olmrl.markup.latex import readable
 from olmrl.markup.symbol_match import Arrangement, Symbol, contains
 from olmrl.markup.text import WorkLimitError
 
@@ -32,6 +33,46 @@ def own_cache(tmp_path_factory):
         ("", []),
     ],
 )
+def test_extract_formulas_in_compat(text, formulas):
+    assert extract_formulas(text, compat=True) == formulas
+
+
+@pytest.mark.parametrize(
+    ("text", "formulas"),
+    [
+        (r"a \(x\) b \[ y \] c $$z$$ d $w$ e", ["x", "y", "z", "w"]),
+        (r"$a$ then \(b\)", ["a", "b"]),
+        (r"\(a\(b\) c\)", [r"a\(b"]),
+        (r"\( never closed, $x$", ["x"]),
+        (r"$$ a \\[2pt] b $$ \[c\]", [r"a \\[2pt] b", "c"]),
+        ("$$ x\n\ny $$", ["x\n\ny"]),
+        ("cash $$ is\n\nking $$ and $x$", ["x"]),
+        ("$x$$y$ $$x$", ["x", "y", "x"]),
+        # escapes, code
+        ("It costs \\$5.\n\nThe area is $x^2$.", ["x^2"]),
+        ("`$HOME` and $x$ `$5`", ["x"]),
+        ("```\n$HOME\n```\n$x$", ["x"]),
+        ("```markdown\n$x$\n```", ["x"]),
+        # money
+        ("$5 and $x^2$", ["x^2"]),
+        ("$ 5 and $x$", ["x"]),
+        ("$HOME is set. $x^2$", ["x^2"]),
+        ("a lone $ and $x$", ["x"]),
+        ("costs 5$ and $x^2$", ["x^2"]),
+        ("costs 5$ ($x$)", ["x"]),
+        ("US$5 and A$6, $x$", ["x"]),
+        ("$5-$10, $5/$6, **$5** or **$6** and $x$", ["x"]),
+        ("$100 million in 2020, 50% of $200 million, $x$", ["x"]),
+        ("$3.50 + $4.25 = $7.75, $x$", ["x"]),
+        ("$5\n\n$x$", ["x"]),
+        ("|$5|$6|$x$|", ["x"]),
+        ("<td>$HOME</td><td>$5</td><td>$x$</td>", ["x"]),
+        # and what only looks like it
+        (r"5 $\times$10 $\alpha$2 $2$nd $n$th", [r"\times", r"\alpha", "2", "n"]),
+        ("$ x^2 $ and $y $ and $ z$", ["x^2", "y", "z"]),
+        ("$5$ apples, $2x + 3$, $10 < x$, $\\$5$", ["5", "2x + 3", "10 < x", "\\$5"]),
+    ],
+)
 def test_extract_formulas(text, formulas):
     assert extract_formulas(text) == formulas
 
@@ -41,8 +82,66 @@ def test_dollars_are_optional():
 
 
 def test_extraction_is_linear():
-    for unit in (r"\(", r"\[", "$$", "$ ", r"\)"):
-        extract_formulas(unit * 300_000)
+    for unit in (r"\(", r"\[", "$$", "$ ", r"\)", "$a ", "`$", "$$\n\n", "<td>$"):
+        extract_formulas(unit * 100_000)
+        extract_formulas(unit * 300_000, compat=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (r"E = mc^2 \label{eq:e} \eqno(3)", "E = mc^2"),
+        (r"x \leqno{(2)}", "x"),
+        (r"x = y \tag{4} \nonumber", "x = y"),
+        (r"x = y \tag*{$\star$}", "x = y"),
+        (r"\mbox{if } x \hfill y", r"\text{if } x \quad y"),
+        (
+            r"\begin{eqnarray} a&=&b \label{a}\\ c&=&d \end{eqnarray}",
+            r"\begin{align}a&=b\\c&=d\end{align}",
+        ),
+        (r"\begin{multline*}a+b\\c\end{multline*}", r"\begin{gather}a+b\\c\end{gather}"),
+        (r"\mathbbm{1}_A \nicefrac{1}{2}", r"\mathbb{1}_A 1/2"),
+        (r"20\,^\circ C", r"20\,{}^\circ C"),
+        # chemistry
+        (r"\ce{H2O}", "H_2O"),
+        (r"\ce{SO4^2-}", r"\mathrm{SO_4^{2-}}"),
+        (r"\ce{Na+ + Cl- -> NaCl}", r"\mathrm{Na^+ + Cl^- \rightarrow NaCl}"),
+        (r"\ce{1/2 O2 <=> O}", r"\frac{1}{2} O_2 \rightleftharpoons O"),
+        (r"\ce{A ->[heat] B}", r"A \xrightarrow{heat} B"),
+        (r"\ce{^{227}_{90}Th+}", r"{}^{227}_{90}Th^+"),
+        (r"\ce{[Ag(NH3)2]+}", "[Ag(NH_3)_2]^+"),
+        (r"\ce{CuSO4.5H2O}", r"CuSO_4 \cdot 5 H_2O"),
+        (r"\ce{HC#C-CH=CH2}", r"HC\equiv C-CH=CH_2"),
+        (r"\ce{OH-(aq)}, \ce{Fe^{III}}", r"OH^-(aq), Fe^{III}"),
+        # units
+        (r"\SI{9.81}{\metre\per\second\squared}", r"9.81\,\mathrm{m\,s^{-2}}"),
+        (r"\qty[per-mode=power]{9.81}{\metre\per\square\second}", r"9.81\,\mathrm{m\,s^{-2}}"),
+        (r"\SI{5}{kg.m/s}", r"5\,\mathrm{kg\,m/s}"),
+        (r"\num{1.5e-3}, \ang{30;15}", r"1.5\times 10^{-3}, 30^\circ 15'"),
+        (r"\SI{20}{\celsius}, \SI{4}{\kilo\ohm}", r"20\,{}^\circ C, 4\,k\Omega"),
+        (r"\unit{\um}, \pu{5 kg m-2}", r"\mu m, 5\,kg\,m^{-2}"),
+        (r"\SIrange{1}{2}{\metre}", r"1\,m\text{ to }2\,m"),
+    ],
+)
+def test_latex_that_katex_does_not_know_is_read_by_rule(written, shown):
+    assert not render(shown).error
+    assert equivalent(shown, written)
+    assert equivalent(written, shown)
+
+
+def test_rules_neither_hide_a_difference_nor_repair_what_is_broken():
+    assert not equivalent(r"\ce{H2O}", r"\ce{H3O}")
+    assert not equivalent(r"\SI{5}{kg}", r"\SI{6}{kg}")
+    assert not equivalent(r"\ce{SO4^2-}", r"\ce{SO4}")
+    for broken in (r"\mbox{x", r"\ce{H2O", r"\SI{5}", r"}\tag{1}{", r"\unknowncommand{\label{a}}"):
+        assert render(readable(broken)).error, broken
+    assert readable(r"a \\tag{x}") == r"a \\tag{x}"
+    assert readable("\\mbox{" * 1000 + "}" * 1000)
+
+
+def test_compat_takes_latex_as_it_is():
+    assert not equivalent("x", r"x \label{a}", compat=True)
+    assert equivalent("x", r"x \label{a}")
 
 
 def test_a_fraction_is_laid_out():

@@ -66,9 +66,10 @@ def test_holes_are_skipped_and_rectangular_is_false():
 
 
 def test_row_spans_beyond_the_last_row_and_to_the_end():
-    (table,) = parse_html_tables(
-        '<table><tr><td rowspan="3">tall</td><td>r1</td></tr><tr><td>r2</td></tr></table>'
-    )
+    html = '<table><tr><td rowspan="3">tall</td><td>r1</td></tr><tr><td>r2</td></tr></table>'
+    (table,) = parse_html_tables(html)
+    assert grid(table) == [["tall", "r1"], ["tall", "r2"]]
+    (table,) = parse_html_tables(html, compat=True)
     assert grid(table) == [["tall", "r1"], ["tall", "r2"], ["tall", None]]
     (table,) = parse_html_tables(
         '<table><tr><td rowspan="0">all</td><td>1</td></tr><tr><td>2</td></tr></table>'
@@ -76,10 +77,56 @@ def test_row_spans_beyond_the_last_row_and_to_the_end():
     assert grid(table) == [["all", "1"], ["all", "2"]]
 
 
-@pytest.mark.parametrize("span", ["x", "-1", "", "2.5", "99999999999999999999"])
-def test_unreadable_spans_are_one(span):
-    (table,) = parse_html_tables(f'<table><tr><td colspan="{span}">a</td><td>b</td></tr></table>')
-    assert grid(table) == [["a", "b"]]
+def test_row_spans_end_with_their_section():
+    (table,) = parse_html_tables(
+        '<table><thead><tr><th rowspan="5">h</th><th>g</th></tr></thead>'
+        '<tr><td rowspan="0">a</td><td>b</td></tr><tr><td>c</td></tr>'
+        "<tfoot><tr><td>d</td><td>e</td></tr></tfoot></table>"
+    )
+    assert grid(table) == [["h", "g"], ["a", "b"], ["a", "c"], ["d", "e"]]
+
+
+SPAN_VALUES = ["x", "-1", "", "2.5", "99999999999999999999", "0", "2px", " +2 ", "1e3"]
+
+
+@pytest.mark.parametrize(
+    ("span", "columns"), zip(SPAN_VALUES, [1, 1, 1, 2, 1000, 1, 2, 2, 1], strict=True)
+)
+def test_spans_are_numbers_as_browsers_read_them(span, columns):
+    html = f'<table><tr><td colspan="{span}">a</td><td>b</td></tr></table>'
+    (table,) = parse_html_tables(html)
+    assert table.cells[0].col_span == columns
+    (table,) = parse_html_tables(html, compat=True)
+    assert table.cells[0].col_span == (2 if span == " +2 " else 1)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<table><td>a</td><td>b</td><tr><td>c</td><td>d</td></table>",
+        "<table><tbody><td>a<td>b<tr><td>c<td>d</table>",
+        "<table><caption>t<tr><td>a</td><td>b</td><tr><td>c</td><td>d</td></table>",
+        "<table><tr><b><td>a</td><td>b</td></b></tr><tr><i><td>c</td></i><td>d</td></table>",
+        "<table><colgroup><col><tr><td>a<td>b<tbody><td>c<td>d</table>",
+        "<table><tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr><table>",
+        "<TABLE><TR><TD><p>a<TD>b</TR><TR><TD>c<TD>d",
+    ],
+)
+def test_missing_and_stray_tags_as_browsers_mend_them(html):
+    assert grid(parse_html_tables(html)[0]) == [["a", "b"], ["c", "d"]]
+
+
+def test_a_table_that_never_ended_is_not_a_part_of_the_next():
+    one, two = parse_html_tables("<table><tr><td>a</td></tr><table><tr><td>b</td></tr></table>")
+    assert (grid(one), grid(two)) == ([["a"]], [["b"]])
+
+
+def test_raised_digits_in_a_cell_stay_raised():
+    html = "<table><tr><td>10<sup>2</sup></td><td>1<sup>st</sup> H<sub>2</sub>O</td></tr></table>"
+    (table,) = parse_html_tables(html)
+    assert table.normal_texts == ["10\xb2", "1st H2O"]
+    (table,) = parse_html_tables(html, compat=True)
+    assert table.normal_texts == ["102", "1st H2O"]
 
 
 def test_missing_end_tags():

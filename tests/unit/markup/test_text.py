@@ -27,8 +27,48 @@ from olmrl.markup.text import best_ratio, find_similar, normalize
         ("", ""),
     ],
 )
+def test_normalize_in_compat(text, normal):
+    assert normalize(text, compat=True) == normal
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("a<br>b<br />c<BR\n/>d", "a b c d"),
+        ("**b** __c__ *i* _j_ ***k*** <b>x</b><I>y</I>", "b c i j k xy"),
+        ("<strong>x</strong> <em>y</em> <u>z</u> <span style='color: red'>w</span>", "x y z w"),
+        ("if a <b and c> d, <strong case> stays", "if a <b and c> d, <strong case> stays"),
+        ("**a *b* c** *a\nb* **a\n\nb**", "a b c a b **a b**"),
+        ("snake_case_name 2*3*4 5 * 3 * 2 p < 0.05* and 0.1**", None),
+        ("Smith*, Jones* and *x*, **W**ord, un__even__", "Smith*, Jones* and x, Word, un__even__"),
+        (
+            "\u4e2d\u6587**\u5f3a\u8c03\u3002**\u4e2d\u6587",
+            "\u4e2d\u6587\u5f3a\u8c03\u3002\u4e2d\u6587",
+        ),
+        (r"2\*3\*4 \_a\_ \$5 \[1\] 1\. \#3 \\ \d", r"2*3*4 _a_ $5 [1] 1. #3 \ \d"),
+        (
+            "AT&amp;T &lt;b&gt; caf&eacute; &#42;a&#x2a; &nbsp;x &copy 1",
+            "AT&T <b> caf\xe9 *a* x &copy 1",
+        ),
+        ("10<sup>2</sup> 10<sup>-3</sup> 10\xb2 1<sup>st</sup>", "10\xb2 10\u207b\xb3 10\xb2 1st"),
+        ("H<sub>2</sub>O H\u2082O x<sub>i</sub>", "H2O H2O xi"),
+        (
+            "\ufb01ne o\ufb00er \u017fo \u2163 \uff21\uff11 \uff76\uff9e \u33a1",
+            "fine offer so IV A1 \u30ac m2",
+        ),
+        ("co\xadop co\xad\n  op a\u200bb \ufeffc", "coop coop ab c"),
+        ("a\u2010b\u2011c\u2012d\u2013e\u2014f\u2015g\u2212h\ufe63i\uff0dj", "a-b-c-d-e-f-g-h-i-j"),
+        ("1890--95, so --- or so ---- x", "1890-95, so - or so ---- x"),
+        ("\u2018a\u2019 \u201cb\u201d 5\u2032 6\u2033 \u201fc", '\'a\' "b" 5\' 6" "c'),
+        ("1\xbd \xbd \u2153 1\u20442 \u2026", "1 1/2 1/2 1/3 1/2 ..."),
+        ("10\xb2 \u2460 \xaa \u2122 \xb4 \xa8", None),
+        ("cafe\u0301 \u1112\u1161\u11ab 10 \xb5m", "caf\xe9 \ud55c 10 \u03bcm"),
+        ("  a \t\r\n b\u00a0\u3000c ", " a b c "),
+        ("", ""),
+    ],
+)
 def test_normalize(text, normal):
-    assert normalize(text) == normal
+    assert normalize(text) == (text if normal is None else normal)
 
 
 def slow_normalize(text):
@@ -59,12 +99,19 @@ def test_normalize_agrees_with_the_slow_restatement():
         text = "".join(rng.choice(pieces) for _ in range(rng.randrange(1, 25)))
         if "<b" in text and re.search(r"<(b|/b|i)?<", text):
             continue  # tags made by removing tags: both orders are arbitrary
-        assert normalize(text) == slow_normalize(text), text
+        assert normalize(text, compat=True) == slow_normalize(text), text
 
 
 @pytest.mark.parametrize("unit", ["*", "**a", "_", "__", "<b>", "*_", "<", " \n", "\u0301"])
 def test_normalize_finishes_on_a_million_marks(unit):
-    assert len(normalize(unit * 1_000_000)) <= len(unit) * 1_000_000
+    assert len(normalize(unit * 1_000_000, compat=True)) <= len(unit) * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "unit", ["*", "**a", "*_", "*a ", "<b>", "<sup>", "<b a='", " \n", "\u0301", "&", "\\", "\xbd"]
+)
+def test_the_default_form_finishes_on_a_page_of_marks(unit):
+    assert len(normalize(unit * 100_000)) <= 4 * len(unit) * 100_000
 
 
 def test_ratios():
