@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from olmrl.metric_catalogue import unknown
 from olmrl.metrics import read_rows
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,16 @@ def run(module, *overrides, flags=(), head=None):
         capture_output=True, text=True, timeout=900, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    check_metrics(overrides)
     return done.stdout
+
+
+def check_metrics(overrides):
+    """A run writes no metric that the catalogue does not have."""
+    (out,) = [str(word)[8:] for word in overrides if str(word).startswith("run.dir=")][-1:] or [""]
+    path = Path(out) / "metrics.jsonl"
+    names = {name for row in read_rows(path) for name in row} if path.exists() else set()
+    assert unknown(names) == set()
 
 
 def here(module, *arguments):

@@ -17,6 +17,7 @@ ALLOWED = {
     "errors": set(),
     "storage": set(),
     "metrics": set(),
+    "metric_catalogue": set(),
     "hardware": set(),
     "shipped": set(),
     "config": {"shipped"},
