@@ -36,6 +36,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.learning import arms
 from benchmarks.learning.compare import Estimate, over_pages, over_seeds, summary
+from olmrl.models.registry import FAMILIES
 
 RESULTS = arms.ROOT / "benchmarks" / "results"
 MODES = ("greedy", "T=1")
@@ -56,13 +57,14 @@ def main() -> None:
     for name in ("labels", "train", "heldout", "clean", "silver-steps", "grpo-steps"):
         default = getattr(arms.Settings, name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--family", default=arms.Settings.family, choices=tuple(FAMILIES))
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO arms")
     options = parser.parse_intermixed_args()
     sizes = {
         name: getattr(options, name)
         for name in ("labels", "train", "heldout", "clean", "silver_steps", "grpo_steps")
     }
-    settings = arms.Settings(**sizes, grpo=tuple(options.overrides))
+    settings = arms.Settings(**sizes, family=options.family, grpo=tuple(options.overrides))
     seeds: dict[int, Scores] = {}
     seconds: dict[int, dict[str, float]] = {}
     for number in options.seeds:
@@ -71,7 +73,7 @@ def main() -> None:
         seeds[number] = {name: arms.scored(seed, name, model) for name, model in models.items()}
         seconds[number] = seed.seconds
         result = report(seeds) | {
-            "settings": sizes | {"overrides": options.overrides},
+            "settings": sizes | {"family": options.family, "overrides": options.overrides},
             "seconds": seconds,
             "hardware": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
             "date": time.strftime("%Y-%m-%d"),

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from olmrl.data.page import REFERENCE_FOLDER
 from olmrl.metrics import read_rows
+from olmrl.quickstart.__main__ import pipeline_of, scaled
 
 ROOT = Path(__file__).parents[2]
 TESTS_ONLY = "rewards=[{name: bench}, {name: front_matter, weight: 0.5}, {name: eos, weight: 0.5}]"
@@ -27,6 +29,8 @@ NOISE = "rewards=[{name: 'benchmarks.learning.rewards:noise'}]"
 class Settings:
     """Sizes of the experiment; everything else is the quick start's configuration."""
 
+    family: str = "qwen3_vl"
+    """Of the tiny model: this one reads nearly every page once it has learnt to."""
     clean: int = 3000
     """True pages that the base learns to read from, in place of pretraining."""
     labels: int = 256
@@ -65,6 +69,11 @@ class Seed:
         """The model that all arms start from."""
         return self.folder / "silver" / "model"
 
+    @property
+    def side(self) -> int:
+        """Pixels of a page's longest side."""
+        return scaled(168, self.settings.family)
+
     def once(self, name: str, *command: Any) -> None:
         """Run a stage unless it is done; what a killed one left is removed."""
         marker = self.folder / f"{name}.done"
@@ -87,7 +96,8 @@ def prepare(seed: Seed) -> None:
     words = [word for name, count in counts.items() for word in (f"--{name}", count)]
     seed.once("pages", "olmrl.synth", "pages", seed.pages, *words, *number)
     texts = ["--texts", seed.pages, "configs/prompts/tiny.txt"]
-    seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *number)
+    family = ["--family", s.family]
+    seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *family, *number)
     sft(seed, "base", "tiny_cpu.yaml", seed.folder / "random", seed.pages / "sft_clean")
     base = seed.folder / "base" / "model"
     steps = [f"run.steps={s.silver_steps}"]
@@ -100,7 +110,8 @@ def sft(seed: Seed, name: str, config: str, start: Path, pairs: Path, *overrides
     seed.once(
         name, "olmrl.sft", "--config", f"configs/sft/{config}", f"run.dir={seed.folder / name}",
         f"run.seed={seed.number}", f"model.path={start}", f"data.train=[{{root: {pairs}}}]",
-        f"data.evaluation=[{{root: {held}, limit: 32}}]", "logging.wandb=off", *overrides,
+        f"data.evaluation=[{{root: {held}, limit: 32}}]", "logging.wandb=off",
+        pipeline_of(f"configs/sft/{config}", seed.settings.family), *overrides,
     )  # fmt: skip
 
 
@@ -110,8 +121,9 @@ def grpo(seed: Seed, name: str, *overrides: str, pages: Path | None = None) -> N
     seed.once(
         name, "olmrl.grpo", "--config", "configs/grpo/tiny_cpu.yaml",
         f"run.dir={seed.folder / name}", f"run.seed={seed.number}", f"run.steps={s.grpo_steps}",
-        f"model.path={seed.silver}", f"data.train={pages or seed.pages / 'train'}",
+        f"model.path={seed.silver}", f"data.train={pages or tests_alone(seed)}",
         f"data.heldout={seed.pages / 'heldout'}", f"rollout.group_size={s.samples}",
+        f"data.longest_side={seed.side}",
         "evaluation={every: 0, max_pages: 1, skip_start: true}", "logging.wandb=off",
         *s.grpo, *overrides,
     )  # fmt: skip
@@ -130,9 +142,20 @@ def as_many_steps(seed: Seed) -> str:
     return f"run.steps={math.ceil(spent / per_step)}"
 
 
+def tests_alone(seed: Seed) -> Path:
+    """The training folder without the true text, which the rewards would compare with."""
+    target = seed.folder / "tests"
+    if not target.exists():
+        part = target.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(seed.pages / "train", part, ignore=shutil.ignore_patterns(REFERENCE_FOLDER))
+        part.rename(target)
+    return target
+
+
 def shuffled_tests(seed: Seed) -> Path:
     """The training folder with each page's tests given to another page."""
-    source, target = seed.pages / "train", seed.folder / "shuffled"
+    source, target = tests_alone(seed), seed.folder / "shuffled"
     if target.exists():
         return target
     part = target.with_suffix(".part")
@@ -156,7 +179,7 @@ def true_labels(seed: Seed) -> Path:
         part = target.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        for text in (seed.pages / "train" / "claude_original").glob("**/*.md"):
+        for text in (seed.pages / "train" / REFERENCE_FOLDER).glob("**/*.md"):
             name = text.name.split("_page1_")[0]
             shutil.copy(text, part / f"{name}.md")
         for pdf in (seed.pages / "train" / "pdfs").glob("**/*.pdf"):
@@ -174,7 +197,8 @@ def run(seed: Seed) -> dict[str, Path]:
     sft(seed, "b-sft", "tiny_cpu_silver.yaml", silver, seed.pages / "sft", steps)
     best = folder / "best"
     sampled = ["--best-of", seed.settings.samples, "--limit", seed.settings.train]
-    seed.once("best", "benchmarks.learning.read", silver, seed.pages / "train", best, *sampled)
+    sampled += ["--side", seed.side]
+    seed.once("best", "benchmarks.learning.read", silver, tests_alone(seed), best, *sampled)
     sft(seed, "c-rejection", "tiny_cpu_silver.yaml", silver, best, steps)
     grpo(seed, "d-shuffled", TESTS_ONLY, pages=shuffled_tests(seed))
     grpo(seed, "e-random", NOISE)
@@ -194,7 +218,7 @@ def scored(seed: Seed, name: str, model: Path) -> dict[str, Any]:
     extra = ["--samples", s.scored_samples]
     if name == "silver":
         extra = ["--samples", 8, "--temperatures", 1.0, 0.3, 0.6, 0.8, 1.2]
-    words = [model, seed.pages / "heldout", out, "--limit", s.heldout, *extra]
+    words = [model, seed.pages / "heldout", out, "--limit", s.heldout, "--side", seed.side, *extra]
     seed.once(f"scores-{name}", "benchmarks.learning.read", *words)
     found: dict[str, Any] = json.loads(out.read_text("utf-8"))
     return found

@@ -28,14 +28,15 @@ from olmrl.types import Completion, Page, RewardResult, SamplingSpec
 
 BENCH = RewardConfig(name="bench", options={"integrity": False})
 TRAINING = RewardConfig(name="bench")
-MAX_TOKENS, SIDE = 96, 168
+MAX_TOKENS = 96
 PROMPT = "file:configs/prompts/tiny.txt"
 
 
 class Reader:
     """One engine."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, side: int) -> None:
+        self._side = side
         self._encoder = EncoderSpec(model, PROMPT).build()
         config = RolloutConfig(
             dtype="float32", max_model_len=256, max_num_seqs=64, enforce_eager=True, kv_cache_gb=0.5
@@ -49,7 +50,7 @@ class Reader:
         sampling = SamplingSpec(temperature or 1.0, 1.0, MAX_TOKENS, greedy=temperature == 0)
         pages: dict[str, Page] = {}
         for source in sources:
-            rendered = load_page(source, SIDE)
+            rendered = load_page(source, self._side)
             pages[source.page_id] = rendered.page
             first = zlib.crc32(f"{seed}/{source.page_id}".encode())
             seeds = tuple(first + number for number in range(samples))
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("pages", type=str)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--side", type=int, default=168, help="pixels of a page's longest side")
     parser.add_argument("--limit", type=int, default=128)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--temperatures", type=float, nargs="+", default=[1.0])
@@ -149,7 +151,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     sources = scan_bench(options.pages)[: options.limit]
-    reader = Reader(options.model)
+    reader = Reader(options.model, options.side)
     (keep_best if options.best_of else score)(reader, sources, options)
     reader.close()
 
