@@ -121,7 +121,7 @@ def grpo(seed: Seed, name: str, *overrides: str, pages: Path | None = None) -> N
     seed.once(
         name, "olmrl.grpo", "--config", "configs/grpo/tiny_cpu.yaml",
         f"run.dir={seed.folder / name}", f"run.seed={seed.number}", f"run.steps={s.grpo_steps}",
-        f"model.path={seed.silver}", f"data.train={pages or tests_alone(seed)}",
+        f"model.path={seed.silver}", f"data.train={pages or without_truth(seed)}",
         f"data.heldout={seed.pages / 'heldout'}", f"rollout.group_size={s.samples}",
         f"data.longest_side={seed.side}",
         "evaluation={every: 0, max_pages: 1, skip_start: true}", "logging.wandb=off",
@@ -142,7 +142,7 @@ def as_many_steps(seed: Seed) -> str:
     return f"run.steps={math.ceil(spent / per_step)}"
 
 
-def tests_alone(seed: Seed) -> Path:
+def without_truth(seed: Seed) -> Path:
     """The training folder without the true text, which the rewards would compare with."""
     target = seed.folder / "tests"
     if not target.exists():
@@ -155,7 +155,7 @@ def tests_alone(seed: Seed) -> Path:
 
 def shuffled_tests(seed: Seed) -> Path:
     """The training folder with each page's tests given to another page."""
-    source, target = tests_alone(seed), seed.folder / "shuffled"
+    source, target = without_truth(seed), seed.folder / "shuffled"
     if target.exists():
         return target
     part = target.with_suffix(".part")
@@ -198,7 +198,7 @@ def run(seed: Seed) -> dict[str, Path]:
     best = folder / "best"
     sampled = ["--best-of", seed.settings.samples, "--limit", seed.settings.train]
     sampled += ["--side", seed.side]
-    seed.once("best", "benchmarks.learning.read", silver, tests_alone(seed), best, *sampled)
+    seed.once("best", "benchmarks.learning.read", silver, without_truth(seed), best, *sampled)
     sft(seed, "c-rejection", "tiny_cpu_silver.yaml", silver, best, steps)
     grpo(seed, "d-shuffled", TESTS_ONLY, pages=shuffled_tests(seed))
     grpo(seed, "e-random", NOISE)

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from benchmarks.learning.ablations import report
-from benchmarks.learning.arms import Seed, Settings, shuffled_tests, tests_alone, true_labels
+from benchmarks.learning.arms import Seed, Settings, shuffled_tests, true_labels, without_truth
 from benchmarks.learning.compare import best, over_pages, over_seeds, summary
 from benchmarks.learning.rewards import noise
 from olmrl.data.page import scan_bench
@@ -80,11 +80,11 @@ def test_noise_says_nothing_about_the_text():
     assert noise(page, [Text("text 7")]) == [values[7]]
 
 
-def test_rewards_of_tests_alone_cannot_see_the_truth(tmp_path):
+def test_rewards_of_without_truth_cannot_see_the_truth(tmp_path):
     seed = Seed(1, tmp_path, Settings())
     write_bench(seed.pages, "train", 3, seed=1, difficulty=1)
     assert all(page.reference_path for page in scan_bench(str(seed.pages / "train")))
-    pages = scan_bench(str(tests_alone(seed)))
+    pages = scan_bench(str(without_truth(seed)))
     assert len(pages) == 3
     assert not any(page.reference_path for page in pages)
     assert not any(page.reference_path for page in scan_bench(str(shuffled_tests(seed))))
