@@ -40,6 +40,7 @@ from olmrl.models.registry import FAMILIES
 
 RESULTS = arms.ROOT / "benchmarks" / "results"
 MODES = ("greedy", "T=1")
+SIZES = ("labels", "train", "heldout", "clean", "base_steps", "silver_steps", "grpo_steps")
 PAIRS = [("a-grpo", other) for other in ("silver", "b-sft", "c-rejection", "f-truth")]
 PAIRS += [("d-shuffled", "silver"), ("e-random", "silver"), ("b-sft", "silver")]
 PAIRS += [("h-distil-reward", "a-grpo"), ("i-distil-loss", "a-grpo")]
@@ -54,23 +55,21 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--work", type=Path, default=Path("/tmp/olmrl-learning"))
-    for name in ("labels", "train", "heldout", "clean", "silver-steps", "grpo-steps"):
-        default = getattr(arms.Settings, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=int, default=default)
+    for name in SIZES:
+        default = getattr(arms.Settings, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--family", default=arms.Settings.family, choices=tuple(FAMILIES))
+    parser.add_argument("--no-distil", action="store_true", help="leave h and i out")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO arms")
     options = parser.parse_intermixed_args()
-    sizes = {
-        name: getattr(options, name)
-        for name in ("labels", "train", "heldout", "clean", "silver_steps", "grpo_steps")
-    }
+    sizes = {name: getattr(options, name) for name in SIZES}
     settings = arms.Settings(**sizes, family=options.family, grpo=tuple(options.overrides))
     seeds: dict[int, Scores] = {}
     seconds: dict[int, dict[str, float]] = {}
     for number in options.seeds:
         seed = arms.Seed(number, options.work, settings)
-        models = arms.run(seed)
-        seeds[number] = {name: arms.scored(seed, name, model) for name, model in models.items()}
+        models = arms.run(seed, distil=not options.no_distil)
+        seeds[number] = arms.scored(seed, models)
         seconds[number] = seed.seconds
         result = report(seeds) | {
             "settings": sizes | {"family": options.family, "overrides": options.overrides},
@@ -97,6 +96,7 @@ def report(seeds: Mapping[int, Scores]) -> dict[str, Any]:
     differences = {
         f"{one} - {other}": {mode: difference(seeds, found, one, other, mode) for mode in MODES}
         for one, other in PAIRS
+        if all(one in scores and other in scores for scores in seeds.values())
     }
     return {"arms": found, "differences": differences}
 

@@ -62,11 +62,12 @@ def main() -> None:
     for number in options.seeds:
         seed = arms.Seed(number, options.work, arms.Settings())
         arms.prepare(seed)
-        for row in (DEFAULTS, *options.rows):
-            name = DEFAULTS if row == DEFAULTS else folder_of(row)
+        names = {DEFAULTS: DEFAULTS} | {row: folder_of(row) for row in options.rows}
+        for row, name in names.items():
             arms.grpo(seed, name, arms.TESTS_ONLY, *ROWS.get(row, ()))
-            scores = arms.scored(seed, name, seed.folder / name / "model")
-            means = {mode: summary(scores[mode]) for mode in MODES}
+        scores = arms.scored(seed, {name: seed.folder / name / "model" for name in names.values()})
+        for row, name in names.items():
+            means = {mode: summary(scores[name][mode]) for mode in MODES}
             spent = {"seconds": seed.seconds[name], **spending(seed.folder / name)}
             found.setdefault(row, {})[number] = means | spent
         result = report(found) | {

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ class Settings:
     """True pages that the base learns to read from, in place of pretraining."""
     labels: int = 256
     """Pages with silver labels."""
-    train: int = 480
+    train: int = 320
     """Pages with unit tests only."""
     heldout: int = 128
-    silver_steps: int = 300
-    grpo_steps: int = 60
+    base_steps: int = 600
+    silver_steps: int = 200
+    grpo_steps: int = 40
     samples: int = 8
     """Completions a page, in GRPO and in rejection sampling."""
     scored_samples: int = 4
@@ -82,10 +84,13 @@ class Seed:
             if out.is_dir():
                 shutil.rmtree(out)
             started = time.monotonic()
-            words = [sys.executable, "-m", *map(str, command)]
-            subprocess.run(words, check=True, cwd=ROOT)
+            self.run(*command)
             marker.write_text(json.dumps(time.monotonic() - started))
         self.seconds[name] = json.loads(marker.read_text())
+
+    def run(self, *command: Any) -> None:
+        """Run one command of olmrl or of these benchmarks."""
+        subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=ROOT)
 
 
 def prepare(seed: Seed) -> None:
@@ -98,10 +103,11 @@ def prepare(seed: Seed) -> None:
     texts = ["--texts", seed.pages, "configs/prompts/tiny.txt"]
     family = ["--family", s.family]
     seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *family, *number)
-    sft(seed, "base", "tiny_cpu.yaml", seed.folder / "random", seed.pages / "sft_clean")
+    steps = f"run.steps={s.base_steps}"
+    sft(seed, "base", "tiny_cpu.yaml", seed.folder / "random", seed.pages / "sft_clean", steps)
     base = seed.folder / "base" / "model"
-    steps = [f"run.steps={s.silver_steps}"]
-    sft(seed, "silver", "tiny_cpu_silver.yaml", base, seed.pages / "sft", *steps)
+    steps = f"run.steps={s.silver_steps}"
+    sft(seed, "silver", "tiny_cpu_silver.yaml", base, seed.pages / "sft", steps)
 
 
 def sft(seed: Seed, name: str, config: str, start: Path, pairs: Path, *overrides: str) -> None:
@@ -188,8 +194,8 @@ def true_labels(seed: Seed) -> Path:
     return target
 
 
-def run(seed: Seed) -> dict[str, Path]:
-    """All arms; returns their models by name."""
+def run(seed: Seed, distil: bool = True) -> dict[str, Path]:
+    """All arms, those of distillation if asked for; returns their models by name."""
     prepare(seed)
     silver, folder = seed.silver, seed.folder
     grpo(seed, "a-grpo", TESTS_ONLY)
@@ -198,27 +204,34 @@ def run(seed: Seed) -> dict[str, Path]:
     best = folder / "best"
     sampled = ["--best-of", seed.settings.samples, "--limit", seed.settings.train]
     sampled += ["--side", seed.side]
-    seed.once("best", "benchmarks.learning.read", silver, without_truth(seed), best, *sampled)
+    seed.once("best", "benchmarks.learning.read", without_truth(seed), best, silver, *sampled)
     sft(seed, "c-rejection", "tiny_cpu_silver.yaml", silver, best, steps)
     grpo(seed, "d-shuffled", TESTS_ONLY, pages=shuffled_tests(seed))
     grpo(seed, "e-random", NOISE)
     sft(seed, "f-truth", "tiny_cpu_silver.yaml", silver, true_labels(seed), steps)
-    teacher = f"algorithm.teacher={{path: {folder / 'f-truth' / 'model'}, alone: true"
-    grpo(seed, "h-distil-reward", TESTS_ONLY, teacher + ", use: reward}")
-    grpo(seed, "i-distil-loss", TESTS_ONLY, teacher + ", use: loss}")
     names = ["silver", "a-grpo", "b-sft", "c-rejection", "d-shuffled", "e-random", "f-truth"]
-    names += ["h-distil-reward", "i-distil-loss"]
+    if distil:
+        teacher = f"algorithm.teacher={{path: {folder / 'f-truth' / 'model'}, alone: true"
+        grpo(seed, "h-distil-reward", TESTS_ONLY, teacher + ", use: reward}")
+        grpo(seed, "i-distil-loss", TESTS_ONLY, teacher + ", use: loss}")
+        names += ["h-distil-reward", "i-distil-loss"]
     return {"base": folder / "base" / "model"} | {n: folder / n / "model" for n in names}
 
 
-def scored(seed: Seed, name: str, model: Path) -> dict[str, Any]:
-    """Held-out pages by a model; the model at step 0 also at other temperatures, best of 8."""
-    out = seed.folder / "scores" / f"{name}.json"
-    s = seed.settings
-    extra = ["--samples", s.scored_samples]
-    if name == "silver":
-        extra = ["--samples", 8, "--temperatures", 1.0, 0.3, 0.6, 0.8, 1.2]
-    words = [model, seed.pages / "heldout", out, "--limit", s.heldout, "--side", seed.side, *extra]
-    seed.once(f"scores-{name}", "benchmarks.learning.read", *words)
-    found: dict[str, Any] = json.loads(out.read_text("utf-8"))
-    return found
+def scored(seed: Seed, models: Mapping[str, Path]) -> dict[str, Any]:
+    """Scores of the held-out pages by model; those of the silver model at all temperatures."""
+    s, folder = seed.settings, seed.folder / "scores"
+    common = ["--limit", s.heldout, "--side", seed.side]
+    done = {name: folder / f"{name}.json" for name in models}
+    missing = [path for name, path in models.items() if not done[name].exists()]
+    if missing:
+        words = [seed.pages / "heldout", folder, *missing, "--samples", s.scored_samples]
+        seed.run("benchmarks.learning.read", *words, *common)
+    sweep = ["--samples", 8, "--temperatures", 1.0, 0.3, 0.6, 0.8, 1.2, *common]
+    if not (folder / "sweep" / "silver.json").exists():
+        words = [seed.pages / "heldout", folder / "sweep", seed.silver]
+        seed.run("benchmarks.learning.read", *words, *sweep)
+    found = {name: json.loads(path.read_text("utf-8")) for name, path in done.items()}
+    return found | {
+        "g-temperatures": json.loads((folder / "sweep" / "silver.json").read_text("utf-8"))
+    }
