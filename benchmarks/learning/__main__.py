@@ -36,9 +36,11 @@ from matplotlib.figure import Figure
 
 from benchmarks.learning import arms
 from benchmarks.learning.compare import Estimate, over_pages, over_seeds, summary
+from olmrl.models.registry import FAMILIES
 
 RESULTS = arms.ROOT / "benchmarks" / "results"
 MODES = ("greedy", "T=1")
+SIZES = ("labels", "train", "heldout", "clean", "base_steps", "silver_steps", "grpo_steps")
 PAIRS = [("a-grpo", other) for other in ("silver", "b-sft", "c-rejection", "f-truth")]
 PAIRS += [("d-shuffled", "silver"), ("e-random", "silver"), ("b-sft", "silver")]
 PAIRS += [("h-distil-reward", "a-grpo"), ("i-distil-loss", "a-grpo")]
@@ -53,25 +55,24 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--work", type=Path, default=Path("/tmp/olmrl-learning"))
-    for name in ("labels", "train", "heldout", "clean", "silver-steps", "grpo-steps"):
-        default = getattr(arms.Settings, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=int, default=default)
+    for name in SIZES:
+        default = getattr(arms.Settings, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    parser.add_argument("--family", default=arms.Settings.family, choices=tuple(FAMILIES))
+    parser.add_argument("--no-distil", action="store_true", help="leave h and i out")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO arms")
     options = parser.parse_intermixed_args()
-    sizes = {
-        name: getattr(options, name)
-        for name in ("labels", "train", "heldout", "clean", "silver_steps", "grpo_steps")
-    }
-    settings = arms.Settings(**sizes, grpo=tuple(options.overrides))
+    sizes = {name: getattr(options, name) for name in SIZES}
+    settings = arms.Settings(**sizes, family=options.family, grpo=tuple(options.overrides))
     seeds: dict[int, Scores] = {}
     seconds: dict[int, dict[str, float]] = {}
     for number in options.seeds:
         seed = arms.Seed(number, options.work, settings)
-        models = arms.run(seed)
-        seeds[number] = {name: arms.scored(seed, name, model) for name, model in models.items()}
+        models = arms.run(seed, distil=not options.no_distil)
+        seeds[number] = arms.scored(seed, models)
         seconds[number] = seed.seconds
         result = report(seeds) | {
-            "settings": sizes | {"overrides": options.overrides},
+            "settings": sizes | {"family": options.family, "overrides": options.overrides},
             "seconds": seconds,
             "hardware": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
             "date": time.strftime("%Y-%m-%d"),
@@ -95,6 +96,7 @@ def report(seeds: Mapping[int, Scores]) -> dict[str, Any]:
     differences = {
         f"{one} - {other}": {mode: difference(seeds, found, one, other, mode) for mode in MODES}
         for one, other in PAIRS
+        if all(one in scores and other in scores for scores in seeds.values())
     }
     return {"arms": found, "differences": differences}
 

@@ -12,11 +12,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from olmrl.data.page import REFERENCE_FOLDER
 from olmrl.metrics import read_rows
+from olmrl.quickstart.__main__ import pipeline_of, scaled
 
 ROOT = Path(__file__).parents[2]
 TESTS_ONLY = "rewards=[{name: bench}, {name: front_matter, weight: 0.5}, {name: eos, weight: 0.5}]"
@@ -27,15 +30,18 @@ NOISE = "rewards=[{name: 'benchmarks.learning.rewards:noise'}]"
 class Settings:
     """Sizes of the experiment; everything else is the quick start's configuration."""
 
+    family: str = "qwen3_vl"
+    """Of the tiny model: this one reads nearly every page once it has learnt to."""
     clean: int = 3000
     """True pages that the base learns to read from, in place of pretraining."""
     labels: int = 256
     """Pages with silver labels."""
-    train: int = 480
+    train: int = 320
     """Pages with unit tests only."""
     heldout: int = 128
-    silver_steps: int = 300
-    grpo_steps: int = 60
+    base_steps: int = 600
+    silver_steps: int = 200
+    grpo_steps: int = 40
     samples: int = 8
     """Completions a page, in GRPO and in rejection sampling."""
     scored_samples: int = 4
@@ -65,6 +71,11 @@ class Seed:
         """The model that all arms start from."""
         return self.folder / "silver" / "model"
 
+    @property
+    def side(self) -> int:
+        """Pixels of a page's longest side."""
+        return scaled(168, self.settings.family)
+
     def once(self, name: str, *command: Any) -> None:
         """Run a stage unless it is done; what a killed one left is removed."""
         marker = self.folder / f"{name}.done"
@@ -73,10 +84,13 @@ class Seed:
             if out.is_dir():
                 shutil.rmtree(out)
             started = time.monotonic()
-            words = [sys.executable, "-m", *map(str, command)]
-            subprocess.run(words, check=True, cwd=ROOT)
+            self.run(*command)
             marker.write_text(json.dumps(time.monotonic() - started))
         self.seconds[name] = json.loads(marker.read_text())
+
+    def run(self, *command: Any) -> None:
+        """Run one command of olmrl or of these benchmarks."""
+        subprocess.run([sys.executable, "-m", *map(str, command)], check=True, cwd=ROOT)
 
 
 def prepare(seed: Seed) -> None:
@@ -87,11 +101,13 @@ def prepare(seed: Seed) -> None:
     words = [word for name, count in counts.items() for word in (f"--{name}", count)]
     seed.once("pages", "olmrl.synth", "pages", seed.pages, *words, *number)
     texts = ["--texts", seed.pages, "configs/prompts/tiny.txt"]
-    seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *number)
-    sft(seed, "base", "tiny_cpu.yaml", seed.folder / "random", seed.pages / "sft_clean")
+    family = ["--family", s.family]
+    seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *family, *number)
+    steps = f"run.steps={s.base_steps}"
+    sft(seed, "base", "tiny_cpu.yaml", seed.folder / "random", seed.pages / "sft_clean", steps)
     base = seed.folder / "base" / "model"
-    steps = [f"run.steps={s.silver_steps}"]
-    sft(seed, "silver", "tiny_cpu_silver.yaml", base, seed.pages / "sft", *steps)
+    steps = f"run.steps={s.silver_steps}"
+    sft(seed, "silver", "tiny_cpu_silver.yaml", base, seed.pages / "sft", steps)
 
 
 def sft(seed: Seed, name: str, config: str, start: Path, pairs: Path, *overrides: str) -> None:
@@ -100,7 +116,8 @@ def sft(seed: Seed, name: str, config: str, start: Path, pairs: Path, *overrides
     seed.once(
         name, "olmrl.sft", "--config", f"configs/sft/{config}", f"run.dir={seed.folder / name}",
         f"run.seed={seed.number}", f"model.path={start}", f"data.train=[{{root: {pairs}}}]",
-        f"data.evaluation=[{{root: {held}, limit: 32}}]", "logging.wandb=off", *overrides,
+        f"data.evaluation=[{{root: {held}, limit: 32}}]", "logging.wandb=off",
+        pipeline_of(f"configs/sft/{config}", seed.settings.family), *overrides,
     )  # fmt: skip
 
 
@@ -110,8 +127,9 @@ def grpo(seed: Seed, name: str, *overrides: str, pages: Path | None = None) -> N
     seed.once(
         name, "olmrl.grpo", "--config", "configs/grpo/tiny_cpu.yaml",
         f"run.dir={seed.folder / name}", f"run.seed={seed.number}", f"run.steps={s.grpo_steps}",
-        f"model.path={seed.silver}", f"data.train={pages or seed.pages / 'train'}",
+        f"model.path={seed.silver}", f"data.train={pages or without_truth(seed)}",
         f"data.heldout={seed.pages / 'heldout'}", f"rollout.group_size={s.samples}",
+        f"data.longest_side={seed.side}",
         "evaluation={every: 0, max_pages: 1, skip_start: true}", "logging.wandb=off",
         *s.grpo, *overrides,
     )  # fmt: skip
@@ -130,9 +148,20 @@ def as_many_steps(seed: Seed) -> str:
     return f"run.steps={math.ceil(spent / per_step)}"
 
 
+def without_truth(seed: Seed) -> Path:
+    """The training folder without the true text, which the rewards would compare with."""
+    target = seed.folder / "tests"
+    if not target.exists():
+        part = target.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(seed.pages / "train", part, ignore=shutil.ignore_patterns(REFERENCE_FOLDER))
+        part.rename(target)
+    return target
+
+
 def shuffled_tests(seed: Seed) -> Path:
     """The training folder with each page's tests given to another page."""
-    source, target = seed.pages / "train", seed.folder / "shuffled"
+    source, target = without_truth(seed), seed.folder / "shuffled"
     if target.exists():
         return target
     part = target.with_suffix(".part")
@@ -156,7 +185,7 @@ def true_labels(seed: Seed) -> Path:
         part = target.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        for text in (seed.pages / "train" / "claude_original").glob("**/*.md"):
+        for text in (seed.pages / "train" / REFERENCE_FOLDER).glob("**/*.md"):
             name = text.name.split("_page1_")[0]
             shutil.copy(text, part / f"{name}.md")
         for pdf in (seed.pages / "train" / "pdfs").glob("**/*.pdf"):
@@ -165,8 +194,8 @@ def true_labels(seed: Seed) -> Path:
     return target
 
 
-def run(seed: Seed) -> dict[str, Path]:
-    """All arms; returns their models by name."""
+def run(seed: Seed, distil: bool = True) -> dict[str, Path]:
+    """All arms, those of distillation if asked for; returns their models by name."""
     prepare(seed)
     silver, folder = seed.silver, seed.folder
     grpo(seed, "a-grpo", TESTS_ONLY)
@@ -174,27 +203,35 @@ def run(seed: Seed) -> dict[str, Path]:
     sft(seed, "b-sft", "tiny_cpu_silver.yaml", silver, seed.pages / "sft", steps)
     best = folder / "best"
     sampled = ["--best-of", seed.settings.samples, "--limit", seed.settings.train]
-    seed.once("best", "benchmarks.learning.read", silver, seed.pages / "train", best, *sampled)
+    sampled += ["--side", seed.side]
+    seed.once("best", "benchmarks.learning.read", without_truth(seed), best, silver, *sampled)
     sft(seed, "c-rejection", "tiny_cpu_silver.yaml", silver, best, steps)
     grpo(seed, "d-shuffled", TESTS_ONLY, pages=shuffled_tests(seed))
     grpo(seed, "e-random", NOISE)
     sft(seed, "f-truth", "tiny_cpu_silver.yaml", silver, true_labels(seed), steps)
-    teacher = f"algorithm.teacher={{path: {folder / 'f-truth' / 'model'}, alone: true"
-    grpo(seed, "h-distil-reward", TESTS_ONLY, teacher + ", use: reward}")
-    grpo(seed, "i-distil-loss", TESTS_ONLY, teacher + ", use: loss}")
     names = ["silver", "a-grpo", "b-sft", "c-rejection", "d-shuffled", "e-random", "f-truth"]
-    names += ["h-distil-reward", "i-distil-loss"]
+    if distil:
+        teacher = f"algorithm.teacher={{path: {folder / 'f-truth' / 'model'}, alone: true"
+        grpo(seed, "h-distil-reward", TESTS_ONLY, teacher + ", use: reward}")
+        grpo(seed, "i-distil-loss", TESTS_ONLY, teacher + ", use: loss}")
+        names += ["h-distil-reward", "i-distil-loss"]
     return {"base": folder / "base" / "model"} | {n: folder / n / "model" for n in names}
 
 
-def scored(seed: Seed, name: str, model: Path) -> dict[str, Any]:
-    """Held-out pages by a model; the model at step 0 also at other temperatures, best of 8."""
-    out = seed.folder / "scores" / f"{name}.json"
-    s = seed.settings
-    extra = ["--samples", s.scored_samples]
-    if name == "silver":
-        extra = ["--samples", 8, "--temperatures", 1.0, 0.3, 0.6, 0.8, 1.2]
-    words = [model, seed.pages / "heldout", out, "--limit", s.heldout, *extra]
-    seed.once(f"scores-{name}", "benchmarks.learning.read", *words)
-    found: dict[str, Any] = json.loads(out.read_text("utf-8"))
-    return found
+def scored(seed: Seed, models: Mapping[str, Path]) -> dict[str, Any]:
+    """Scores of the held-out pages by model; those of the silver model at all temperatures."""
+    s, folder = seed.settings, seed.folder / "scores"
+    common = ["--limit", s.heldout, "--side", seed.side]
+    done = {name: folder / f"{name}.json" for name in models}
+    missing = [path for name, path in models.items() if not done[name].exists()]
+    if missing:
+        words = [seed.pages / "heldout", folder, *missing, "--samples", s.scored_samples]
+        seed.run("benchmarks.learning.read", *words, *common)
+    sweep = ["--samples", 8, "--temperatures", 1.0, 0.3, 0.6, 0.8, 1.2, *common]
+    if not (folder / "sweep" / "silver.json").exists():
+        words = [seed.pages / "heldout", folder / "sweep", seed.silver]
+        seed.run("benchmarks.learning.read", *words, *sweep)
+    found = {name: json.loads(path.read_text("utf-8")) for name, path in done.items()}
+    return found | {
+        "g-temperatures": json.loads((folder / "sweep" / "silver.json").read_text("utf-8"))
+    }

@@ -1,10 +1,11 @@
 """Texts of a model on a bench folder's pages, and what they are worth.
 
-    python -m benchmarks.learning.read MODEL PAGES OUT.json --samples 4     score held-out pages
-    python -m benchmarks.learning.read MODEL PAGES OUT/ --best-of 8         its own best samples
+    python -m benchmarks.learning.read PAGES OUT MODEL... --samples 4   scores of held-out pages
+    python -m benchmarks.learning.read PAGES OUT MODEL --best-of 8      its own best samples
 
-Scores are those of `olmrl.bench`, by which nothing is trained; the best samples are chosen by the
-tests as training rewards see them. One vLLM engine in this process, no Ray.
+The first writes OUT/RUN.json for each RUN/model. Scores are those of `olmrl.bench`, by which
+nothing is trained; the best samples are chosen by the tests as training rewards see them. One
+engine in this process, no Ray: transformers' own, which draws vLLM's tokens and loads sooner.
 """
 
 from __future__ import annotations
@@ -22,25 +23,24 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import PageSource, load_page, scan_bench
 from olmrl.evaluation.figures import reading
 from olmrl.rewards.registry import build_all
-from olmrl.rollout.engine_vllm import VllmEngine
+from olmrl.rollout.engine_hf import HfEngine
 from olmrl.rollout.requests import GenerationRequest
 from olmrl.types import Completion, Page, RewardResult, SamplingSpec
 
 BENCH = RewardConfig(name="bench", options={"integrity": False})
 TRAINING = RewardConfig(name="bench")
-MAX_TOKENS, SIDE = 96, 168
+MAX_TOKENS = 96
 PROMPT = "file:configs/prompts/tiny.txt"
 
 
 class Reader:
     """One engine."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, side: int) -> None:
+        self._side = side
         self._encoder = EncoderSpec(model, PROMPT).build()
-        config = RolloutConfig(
-            dtype="float32", max_model_len=256, max_num_seqs=64, enforce_eager=True, kv_cache_gb=0.5
-        )
-        self._engine = VllmEngine(self._encoder, config)
+        config = RolloutConfig(engine="hf", dtype="float32", max_model_len=256, max_num_seqs=128)
+        self._engine = HfEngine(self._encoder, config)
 
     def read(
         self, sources: Sequence[PageSource], temperature: float, samples: int, seed: int
@@ -49,7 +49,7 @@ class Reader:
         sampling = SamplingSpec(temperature or 1.0, 1.0, MAX_TOKENS, greedy=temperature == 0)
         pages: dict[str, Page] = {}
         for source in sources:
-            rendered = load_page(source, SIDE)
+            rendered = load_page(source, self._side)
             pages[source.page_id] = rendered.page
             first = zlib.crc32(f"{seed}/{source.page_id}".encode())
             seeds = tuple(first + number for number in range(samples))
@@ -89,7 +89,9 @@ def figures(page: Page, completion: Completion, result: RewardResult) -> dict[st
     }
 
 
-def score(reader: Reader, sources: Sequence[PageSource], options: argparse.Namespace) -> None:
+def score(
+    reader: Reader, sources: Sequence[PageSource], out: Path, options: argparse.Namespace
+) -> None:
     """Write {"greedy": {page: [figures]}, "T=...": {page: [figures of each sample]}}."""
     modes: dict[str, Any] = {}
     for temperature in (0.0, *options.temperatures):
@@ -104,7 +106,7 @@ def score(reader: Reader, sources: Sequence[PageSource], options: argparse.Names
             ]
             for page, completions in reader.read(sources, temperature, samples, options.seed)
         }
-    write(options.out, modes)
+    write(out, modes)
 
 
 def keep_best(reader: Reader, sources: Sequence[PageSource], options: argparse.Namespace) -> None:
@@ -139,9 +141,10 @@ def write(path: Path, values: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
     parser.add_argument("pages", type=str)
     parser.add_argument("out", type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--side", type=int, default=168, help="pixels of a page's longest side")
     parser.add_argument("--limit", type=int, default=128)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--temperatures", type=float, nargs="+", default=[1.0])
@@ -149,9 +152,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     sources = scan_bench(options.pages)[: options.limit]
-    reader = Reader(options.model)
-    (keep_best if options.best_of else score)(reader, sources, options)
-    reader.close()
+    for model in options.models:
+        reader = Reader(str(model), options.side)
+        if options.best_of:
+            keep_best(reader, sources, options)
+        else:
+            score(reader, sources, options.out / f"{model.parent.name}.json", options)
+        reader.close()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from benchmarks.learning.arms import Seed, Settings, shuffled_tests
+from benchmarks.learning.ablations import report
+from benchmarks.learning.arms import Seed, Settings, shuffled_tests, true_labels, without_truth
 from benchmarks.learning.compare import best, over_pages, over_seeds, summary
 from benchmarks.learning.rewards import noise
+from olmrl.data.page import scan_bench
+from olmrl.synth.pages import write_bench
 from olmrl.types import Page
 
 
@@ -75,3 +78,31 @@ def test_noise_says_nothing_about_the_text():
     values = noise(page, [Text(f"text {n}") for n in range(2000)])
     assert sum(values) / 2000 == pytest.approx(0.5, abs=0.03)
     assert noise(page, [Text("text 7")]) == [values[7]]
+
+
+def test_rewards_of_without_truth_cannot_see_the_truth(tmp_path):
+    seed = Seed(1, tmp_path, Settings())
+    write_bench(seed.pages, "train", 3, seed=1, difficulty=1)
+    assert all(page.reference_path for page in scan_bench(str(seed.pages / "train")))
+    pages = scan_bench(str(without_truth(seed)))
+    assert len(pages) == 3
+    assert not any(page.reference_path for page in pages)
+    assert not any(page.reference_path for page in scan_bench(str(shuffled_tests(seed))))
+    truths = sorted(path.stem for path in true_labels(seed).glob("*.md"))
+    assert truths == sorted(path.stem for path in true_labels(seed).glob("*.pdf"))
+    assert len(truths) == 3
+
+
+def test_an_ablation_is_compared_with_the_defaults_of_its_own_seeds():
+    def run(tests):
+        figures = {"tests": tests, "reading": 1.0, "exact": 0.0, "tokens": 9.0}
+        return {"greedy": figures, "T=1": figures, "seconds": 1.0}
+
+    found = {
+        "a-grpo": {1: run(0.9), 2: run(0.5), 3: run(0.1)},
+        "loss=grpo": {1: run(0.8), 2: run(0.5)},
+    }
+    gap = report(found)["rows"]["loss=grpo"]["minus_defaults"]["greedy"]["tests"]
+    # -0.1 and 0: mean -0.05, standard deviation 0.0707, t = 12.706 at one degree of freedom
+    assert gap.mean == pytest.approx(-0.05)
+    assert gap.high - gap.mean == pytest.approx(12.706 * 0.0707 / math.sqrt(2), rel=1e-3)
