@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from olmrl.run.stop import StopRequest
 _LINE_EVERY_S = 0.5
 _PLAIN_LINE_EVERY_S = 10.0
 """Shortest time between two lines of steps on a terminal, and in a file or log."""
+_REASONS = 3
+"""Reasons for bad pages shown at the end."""
 _MODES = ("greedy", "sampled")
 _SHOWN_SCORES = ("pass_rate", "reading", "page_exact", "ended")
 
@@ -104,8 +107,17 @@ class Console:
             chosen = best_choice(evaluations)
             if chosen is not None:
                 self.say(chosen)
+        self._say_bad_pages(directory)
         self.say(f"model: {directory.path / 'model'}")
         self.say(f"report: {report}")
+
+    def _say_bad_pages(self, directory: RunDirectory) -> None:
+        reasons = Counter(str(row["reason"]) for row in directory.bad_pages())
+        if not reasons:
+            return
+        self.say(f"{reasons.total()} bad pages left out; all: {directory.path / 'bad_pages.jsonl'}")
+        for reason, count in reasons.most_common(_REASONS):
+            self.say(f"  {count} x {reason}")
 
     def close(self) -> None:
         """Stop the bar and close the sinks."""
