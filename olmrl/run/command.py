@@ -128,9 +128,9 @@ def _dry_run(
         PlanError: the run does not fit.
     """
     facts = gather(config.run.dir)
-    wrong = checks.troubles(checks.ANYWHERE, config, facts)
-    here = checks.troubles(checks.HERE, config, facts)
-    plan = planner(config)
+    wrong: list[str] = checks.troubles(checks.ANYWHERE, config, facts)
+    here: list[str] = checks.troubles(checks.HERE, config, facts)
+    plan: cluster.Plan = planner(config)
     judged = verdict(plan, *available(config, plan, spec, facts))
     sys.stdout.write(judged.text + "\n")
     if describe_data is not None:
