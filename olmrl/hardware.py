@@ -22,18 +22,21 @@ class Gpu:
     """Bytes per second between its memory and its cores."""
     link_bandwidth: float
     """Bytes per second to its neighbours on the node, one direction (NVLink, else PCIe)."""
+    memory: int
+    """GB as its name has them, of the version that most people have."""
 
 
 GPUS = {
-    "A100": Gpu(312e12, 2.0e12, 300e9),
-    "A10G": Gpu(70e12, 0.6e12, 32e9),
-    "H100 PCIe": Gpu(756e12, 2.0e12, 64e9),
-    "H100": Gpu(989e12, 3.35e12, 450e9),
-    "H200": Gpu(989e12, 4.8e12, 450e9),
-    "B200": Gpu(2250e12, 8.0e12, 900e9),
-    "L40S": Gpu(362e12, 0.86e12, 32e9),
-    "L4": Gpu(121e12, 0.3e12, 32e9),
-    "4090": Gpu(165e12, 1.0e12, 32e9),
+    "A100": Gpu(312e12, 2.0e12, 300e9, 80),
+    "A10G": Gpu(70e12, 0.6e12, 32e9, 24),
+    "H100 PCIe": Gpu(756e12, 2.0e12, 64e9, 80),
+    "H100": Gpu(989e12, 3.35e12, 450e9, 80),
+    "H200": Gpu(989e12, 4.8e12, 450e9, 141),
+    "B200": Gpu(2250e12, 8.0e12, 900e9, 180),
+    "L40S": Gpu(362e12, 0.86e12, 32e9, 48),
+    "L4": Gpu(121e12, 0.3e12, 32e9, 24),
+    "4090": Gpu(165e12, 1.0e12, 32e9, 24),
+    "5090": Gpu(209e12, 1.79e12, 64e9, 32),
 }
 
 

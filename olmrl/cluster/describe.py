@@ -13,7 +13,6 @@ from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.shape import model_shape
 from olmrl.cluster.simulation.loop import Forecast
-from olmrl.cluster.simulation.speeds import Speeds
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
 from olmrl.hardware import GIB
@@ -140,7 +139,7 @@ def _seats(plan: Plan, resources: Resources) -> list[str]:
 
 
 def _time(plan: Plan, resources: Resources | None) -> list[str]:
-    """Expected step time and, if another split is faster, that split."""
+    """Expected step time."""
     if not isinstance(plan.config, GrpoConfig) or plan.shape is None:
         return []
     speeds = speeds_for(plan.config, resources)
@@ -148,10 +147,7 @@ def _time(plan: Plan, resources: Resources | None) -> list[str]:
         return ["step time: not planned without --cluster and a known GPU"]
     outcome = predict(plan, speeds)
     assert outcome is not None
-    lines = ["", *_outcome(outcome), f"  speeds: {speeds.source}"]
-    if resources is not None:
-        lines += _suggestion(plan, resources, speeds)
-    return lines
+    return ["", *_outcome(outcome), f"  speeds: {speeds.source}"]
 
 
 def _outcome(outcome: Forecast) -> list[str]:
@@ -163,7 +159,14 @@ def _outcome(outcome: Forecast) -> list[str]:
     ]
 
 
-def _suggestion(plan: Plan, resources: Resources, speeds: Speeds) -> list[str]:
+def improvements(plan: Plan, resources: Resources) -> list[str]:
+    """A faster split of the GPUs, and a higher staleness if that is faster."""
+    plan = plan if plan.config is None else make_plan(plan.config, resources)
+    if not isinstance(plan.config, GrpoConfig) or plan.shape is None:
+        return []
+    speeds = speeds_for(plan.config, resources)
+    if speeds is None:
+        return []
     lines = []
     found = better_split(plan, resources, speeds)
     if found is not None:
@@ -179,6 +182,18 @@ def _suggestion(plan: Plan, resources: Resources, speeds: Speeds) -> list[str]:
             f"  algorithm.max_staleness={bound}, simulated: {outcome.step_s:.1f} s per step"
         )
     return lines
+
+
+def unused(plan: Plan, resources: Resources) -> list[str]:
+    """A line on GPUs that the run leaves idle."""
+    left = int(resources.gpus - plan.gpus)
+    if plan.config is None or not plan.gpus or left < 1:
+        return []
+    more = plan.config.learner.workers + left
+    use = f"learner.workers={more} uses them all"
+    if isinstance(plan.config, GrpoConfig) and not plan.config.rollout.colocate:
+        use += ", or give some to rollout.workers"
+    return [f"  {left} of {resources.gpus:g} GPUs stay unused: {use}"]
 
 
 def _gib(size: float) -> float:

@@ -16,6 +16,8 @@ from olmrl.cluster.resources import PlanError, from_ray
 
 _TIMEOUT_S = 60.0
 """Shortest wait for the GPUs of a plan, and longest for their memory, in seconds."""
+_SILENT_S = 5.0
+"""Wait for the GPUs of which nothing is said, in seconds."""
 _AGAIN_S = 5.0
 """Between two looks, in seconds."""
 
@@ -42,6 +44,8 @@ def check_gpus(
     group = placement_group([role.bundle for role in wanted], strategy="PACK")
     try:
         seconds = max(_TIMEOUT_S, wait_s)
+        if not group.wait(_SILENT_S):
+            say(f"waiting for {plan.gpus:g} GPUs, which other jobs may be using")
         if not group.wait(seconds):
             raise PlanError(
                 f"the run needs {plan.gpus:g} GPUs, and Ray could not give them within "

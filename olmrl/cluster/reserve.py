@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from olmrl.cluster.placement import engine_bundles, split_gpus
 from olmrl.cluster.plan import Plan
-from olmrl.cluster.resources import PlanError, from_ray
+from olmrl.cluster.resources import PlanError, Resources, from_ray
 from olmrl.config.schema import GrpoConfig
 
 _RESERVE_TIMEOUT_S = 60.0
@@ -120,6 +120,15 @@ def wait_for_nodes(plan: Plan, seconds: float, say: Callable[[str], None]) -> No
                     f"cluster.wait_s: the run needs {needs}; after {waited:.0f} s the cluster has "
                     f"{has}; other jobs may be using part of it"
                 )
-            say(f"waiting for nodes: needs {needs}, has {has} ({waited:.0f} of {seconds:.0f} s)")
+            say(f"waiting for {missing(plan, has)} ({waited:.0f} of {seconds:.0f} s)")
     finally:
         remove_placement_group(group)
+
+
+def missing(plan: Plan, has: Resources) -> str:
+    """What a cluster still lacks for a plan, as `GPU nodes: has 0 of 8 GPUs`."""
+    if has.gpus < plan.gpus:
+        return f"GPU nodes: has {has.gpus:g} of {plan.gpus:g} GPUs"
+    if has.cpus < plan.cpus:
+        return f"CPU nodes: has {has.cpus:g} of {plan.cpus:g} CPUs"
+    return f"room on {has}, which other jobs may be using"

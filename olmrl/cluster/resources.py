@@ -11,9 +11,14 @@ from olmrl.hardware import GIB, GPUS, Gpu
 
 _CPUS_PER_GPU = 16
 """Assumed for a GPU node for which only GPUs are given."""
-_GPU_NODES = re.compile(r"(\d+)x(\d+)x([A-Za-z0-9]+)-(\d+)G")
-_CPU_NODES = re.compile(r"(\d+)x(\d+)cpu")
-_EXAMPLE = "2x8xH100-80G (nodes x GPUs x type-memory) or 1x8xH100-80G+2x64cpu (plus 2 CPU nodes)"
+_GB = r"(\d+)gi?b?"
+_GPU_NODES = re.compile(rf"(?:(\d+)x)?(\d+)x([a-z0-9_]+)(?:-{_GB})?(?:/{_GB})?", re.I)
+_CPU_NODES = re.compile(rf"(?:(\d+)x)?(\d+)cpus?(?:/{_GB})?", re.I)
+_BRANDS = ("NVIDIA", "GEFORCE", "RTX")
+_EXAMPLE = (
+    "2x8xH100-80G (nodes x GPUs x type-memory), 8xH100, 1x8xH100-80G/512G (with its host memory) "
+    "or 1x8xH100-80G+2x64cpu (plus 2 CPU nodes)"
+)
 
 
 class PlanError(ValueError):
@@ -75,9 +80,10 @@ class Resources:
 
 
 def parse_cluster(text: str) -> Resources:
-    """Parse a description such as `2x8xH100-80G` or `1x8xH100-80G+2x64cpu`.
+    """Parse a description such as `2x8xH100-80G`, `8xh100` or `1x8xH100-80G/512G+2x64cpu`.
 
-    A GPU node is assumed to have 16 CPUs per GPU.
+    A GPU node is assumed to have 16 CPUs per GPU, a GPU the memory of its usual version; host
+    memory behind a slash is compared with the plan where it is given.
 
     Raises:
         PlanError: not of that form, without any resources, or with an unknown GPU.
@@ -85,22 +91,35 @@ def parse_cluster(text: str) -> Resources:
     nodes: list[Node] = []
     for part in text.replace(" ", "").split("+"):
         gpu_nodes, cpu_nodes = _GPU_NODES.fullmatch(part), _CPU_NODES.fullmatch(part)
-        if gpu_nodes:
-            count, gpus, memory = (int(gpu_nodes.group(k)) for k in (1, 2, 4))
-            kind = gpu_nodes.group(3)
-            if kind not in GPUS:
+        if cpu_nodes:
+            count, cpus, host = cpu_nodes.groups()
+            node = Node(float(cpus), memory=_bytes(host))
+        elif gpu_nodes:
+            count, gpus, name, memory, host = gpu_nodes.groups()
+            kind = _kind(name)
+            if kind is None:
                 known = ", ".join(sorted(k for k in GPUS if " " not in k))
-                raise PlanError(f"--cluster {text}: GPU {kind} is unknown; allowed: {known}")
-            node = Node(float(_CPUS_PER_GPU * gpus), gpus, kind, memory * GIB)
-        elif cpu_nodes:
-            count = int(cpu_nodes.group(1))
-            node = Node(float(cpu_nodes.group(2)))
+                raise PlanError(f"--cluster {text}: GPU {name} is unknown; allowed: {known}")
+            size = _bytes(memory or str(GPUS[kind].memory))
+            node = Node(float(_CPUS_PER_GPU * int(gpus)), int(gpus), kind, size, _bytes(host))
         else:
             raise PlanError(f"--cluster {text}: {part!r} is not valid; write {_EXAMPLE}")
-        if count < 1 or node.cpus < 1:
+        if int(count or 1) < 1 or node.cpus < 1 or 0 in (node.gpu_memory, node.memory):
             raise PlanError(f"--cluster {text}: {part!r} has no nodes or nothing in them")
-        nodes += [node] * count
+        nodes += [node] * int(count or 1)
     return Resources(tuple(nodes))
+
+
+def _bytes(gibibytes: str | None) -> float | None:
+    return None if gibibytes is None else int(gibibytes) * GIB
+
+
+def _kind(name: str) -> str | None:
+    """Key of `GPUS` for a name as people write it: h100, RTX_4090."""
+    short = name.upper().replace("_", "")
+    for brand in _BRANDS:
+        short = short.removeprefix(brand)
+    return next((key for key in GPUS if key.upper().replace(" ", "") == short), None)
 
 
 def from_ray(rows: Iterable[Mapping[str, Any]]) -> Resources:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from olmrl import shipped
+from olmrl.config.schema import GrpoConfig, SftConfig
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -122,9 +123,24 @@ def load(
                 f"{path}: this is an olmocr training configuration; convert it with "
                 f"`python -m olmrl.config convert {path} -o OUT` and pass --config OUT"
             )
+        _check_command(schema, values, source)
     for text in overrides:
         _override(schema, values, text)
     return validate(schema, values, source)
+
+
+def _check_command(schema: type[BaseModel], values: Mapping[str, Any], source: str) -> None:
+    """Refuse the configuration of the other command, of which most keys would be unknown.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    data = values.get("data")
+    pairs = isinstance(data, Mapping) and isinstance(data.get("train"), list)
+    if schema is GrpoConfig and (pairs or "training" in values):
+        raise ConfigError(f"{source}: this is a configuration of `olmrl sft`, not of `olmrl grpo`")
+    if schema is SftConfig and not pairs and {"rewards", "rollout", "algorithm"} & set(values):
+        raise ConfigError(f"{source}: this is a configuration of `olmrl grpo`, not of `olmrl sft`")
 
 
 def _override(schema: type[BaseModel], values: dict[str, Any], text: str) -> None:

@@ -458,6 +458,21 @@ class LrMultipliers(Section):
     """Norms and biases."""
 
 
+ScheduleName = Literal[
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    "cosine_with_min_lr",
+    "cosine_warmup_with_min_lr",
+    "warmup_stable_decay",
+]
+"""Schedules of transformers whose rate is a function of the step alone."""
+
+
 class OptimizerConfig(Section):
     """AdamW, or Muon for matrices with AdamW for the rest."""
 
@@ -477,7 +492,7 @@ class OptimizerConfig(Section):
     """Momentum of Muon."""
     lr_multipliers: LrMultipliers = LrMultipliers()
     """Learning rates of everything but hidden matrices, relative to lr."""
-    schedule: str = "linear"
+    schedule: ScheduleName = "linear"
     """transformers.get_scheduler name."""
     warmup_steps: StepNumber = 0
     """Linear warm-up in optimizer steps."""
@@ -487,6 +502,16 @@ class OptimizerConfig(Section):
     """Extra arguments of the schedule, e.g. num_decay_steps."""
     max_grad_norm: Positive = 1.0
     """Gradient clipping."""
+
+    @model_validator(mode="after")
+    def _warms_up(self) -> OptimizerConfig:
+        if self.schedule == "constant" and (self.warmup_steps or self.warmup_ratio):
+            raise ValueError(
+                "learner.optimizer.schedule: constant has no warm-up, but warmup_steps="
+                f"{self.warmup_steps} and warmup_ratio={self.warmup_ratio:g}; use "
+                "constant_with_warmup, or leave the warm-up out"
+            )
+        return self
 
 
 class LearnerConfig(Section):

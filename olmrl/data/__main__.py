@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from olmrl.config import SftConfig, load
 from olmrl.errors import sentence
-from olmrl.run.command import require_folders
+from olmrl.preflight.checks import folders, require
 from olmrl.run.quiet import quiet_libraries
 
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
     quiet_libraries()
     try:
         config = load(SftConfig, arguments.config, arguments.overrides)
-        require_folders(config)
+        require(list(folders(config)))
         # Deferred: tokenizers and Ray take seconds, which a misspelt key need not wait for.
         from olmrl.data.commands import show
 

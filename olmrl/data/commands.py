@@ -137,6 +137,11 @@ def _show_histogram(
             lost.append(_lost_row(note))
     ray.shutdown()
     print(tally.summary())
+    reasons = Counter(row["rule"] for row in lost if not row["step"])
+    for reason, count in reasons.most_common(3):
+        print(f"  {count} {reason}")
+    if lost and not dropped:
+        print("  --dropped FILE lists them all")
     print(f"\ntokens per page (longest {longest}, data.max_tokens {config.data.max_tokens})")
     scale = max(bins.values(), default=1) / _WIDEST_BAR
     for number in range(min(bins, default=0), max(bins, default=-1) + 1):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from olmrl.config.schema import DatasetConfig, SftDataConfig
+from olmrl.config.schema import DatasetConfig, SftConfig, SftDataConfig
 from olmrl.data.draw import draw_pages
 from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.steps import Pipeline, build_pipeline
@@ -153,6 +153,17 @@ def pipelines_of(config: SftDataConfig) -> list[Pipeline]:
             pipeline.check(f"set {entry.title}, {where}", ["example"])
             built.append(pipeline)
     return built
+
+
+def asking_pipeline(config: SftConfig) -> Pipeline:
+    """The steps that pages of `evaluation.generate.bench` go through.
+
+    Raises:
+        ValueError: they lack an image, an instruction or their order, or a prompt.
+    """
+    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
+    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
+    return asking
 
 
 def _page_set(

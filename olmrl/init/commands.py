@@ -9,10 +9,10 @@ from olmrl import storage
 from olmrl.config.explain import SCHEMAS
 from olmrl.doctor.facts import gather
 from olmrl.init.data import look_at
-from olmrl.init.machine import machine_of
 from olmrl.init.propose import next_steps, propose
 from olmrl.init.text import commented
 from olmrl.models.registry import FAMILIES
+from olmrl.preflight.machine import machine_of
 from olmrl.read.model import Taught, find_model
 
 CONFIG = "config.yaml"

@@ -12,8 +12,8 @@ from olmrl.cluster.advise import Change, better_split, changed, fits, remedy, sp
 from olmrl.config.load import validate
 from olmrl.config.schema import GrpoConfig, SftConfig
 from olmrl.init.data import PagesFound
-from olmrl.init.machine import Machine
 from olmrl.models.registry import FAMILIES, described
+from olmrl.preflight.machine import Machine
 from olmrl.read.model import Taught
 
 _SMALL_SET = 2000

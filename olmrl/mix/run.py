@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,8 +25,12 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from olmrl import storage
 from olmrl.mix import files
 from olmrl.mix.journal import Journal
-from olmrl.mix.progress import ProgressDisplay
+from olmrl.mix.progress import ProgressDisplay, describe
 
+_REASONS = 3
+"""Reasons shown at the end."""
+_FIGURES = re.compile(r"'[^']*'|\S*[/\d]\S*")
+"""What differs between items with the same problem: figures, quoted words, paths."""
 T = TypeVar("T")
 R = TypeVar("R")
 Status = Literal["done", "skipped", "failed"]
@@ -110,6 +115,17 @@ class Run:
             text = json.dumps(self.summary(kind), indent=2) + "\n"
             files.write_text(storage.join(self.state, "summary.json"), text)
             self.journal.close()
+            if kind is None:
+                self._tell()
+
+    def _tell(self) -> None:
+        """Say what became of the items, why some were left out, and where all of it stands."""
+        self.progress.say(describe(self.counts, self.facts))
+        grouped = alike(reason for _, reason, _ in self.problems.values())
+        for reason, count in grouped[:_REASONS]:
+            self.progress.say(f"  {count} x {reason}")
+        if self.problems:
+            self.progress.say(f"all reasons: {storage.join(self.state, 'summary.json')}")
 
     def finished(self, key: str) -> bool:
         """Whether an item needs no more work (done or skipped)."""
@@ -172,6 +188,20 @@ class Run:
             ],
             "seconds_this_start": round(time.monotonic() - self._started, 1),
         }
+
+
+def alike(reasons: Iterable[str]) -> list[tuple[str, int]]:
+    """Reasons and how often they occur, the most frequent first.
+
+    Those that differ in figures or names only are counted together, under the first of them.
+    """
+    first: dict[str, str] = {}
+    counts: collections.Counter[str] = collections.Counter()
+    for reason in reasons:
+        kind = _FIGURES.sub("#", reason)
+        first.setdefault(kind, reason)
+        counts[kind] += 1
+    return [(first[kind], count) for kind, count in counts.most_common()]
 
 
 def _tidy(value: float) -> float:

@@ -20,7 +20,10 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
     directories = [RunDirectory(run) for run in arguments.runs]
     for directory in directories:
         if not directory.started:
-            print(f"{directory.path}: not a run directory (no config.yaml)", file=sys.stderr)
+            print(
+                f"olmrl.report: {directory.path}: not a run directory (no config.yaml)",
+                file=sys.stderr,
+            )
             return 2
     # Deferred: drawing takes two seconds of CPU to load.
     from olmrl.report.run import compare, write

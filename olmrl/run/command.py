@@ -21,9 +21,11 @@ from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.changes import config_changes, keep_former_defaults
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
+from olmrl.doctor.facts import gather
 from olmrl.errors import RunStopped, sentence
-from olmrl.models.files import model_config
-from olmrl.models.weight_files import check_loadable, check_trainable
+from olmrl.models.weight_files import check_loadable
+from olmrl.preflight import checks
+from olmrl.preflight.verdict import available, verdict
 from olmrl.run.directory import RunDirectory
 from olmrl.run.lock import RunLock
 from olmrl.run.quiet import quiet_libraries
@@ -89,16 +91,10 @@ def run_command(
         config = _absolute(load(schema, arguments.config, arguments.overrides))
         os.environ["OLMRL_EQUATIONS_RENDERER"] = config.markup.equations.renderer
         if arguments.dry_run:
-            refusal = _show_plan(planner(config), arguments.cluster)
-            if describe_data is not None:
-                sys.stdout.write("\n" + describe_data(config) + "\n")
-            if refusal is not None:
-                raise refusal
+            _dry_run(config, arguments.cluster, planner, describe_data)
             return 0
-        require_folders(config)
-        for key, path in _models(config):
-            _check_model(key, path)
-        plan = planner(config)
+        plan = _preflight(config, planner)
+        _say_prefixes(config)
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
             config = _prepare(config, directory, arguments)
@@ -119,61 +115,62 @@ def complain(name: str, error: Exception, code: int) -> int:
     return code
 
 
-def _show_plan(plan: cluster.Plan, spec: str | None) -> cluster.PlanError | None:
-    """Print the plan; returns why the named cluster cannot hold it, if it cannot."""
-    resources = cluster.parse_cluster(spec) if spec else None
-    sys.stdout.write(cluster.describe(plan, resources) + "\n")
-    return None if resources is None else cluster.refusal(plan, resources)
-
-
-def require_folders(config: GrpoConfig | SftConfig) -> None:
-    """Check that the folders a run reads exist, before anything is loaded or written.
+def _dry_run(
+    config: ConfigType,
+    spec: str | None,
+    planner: Callable[[ConfigType], cluster.Plan],
+    describe_data: Callable[[ConfigType], str] | None,
+) -> None:
+    """Print the plan, its verdict first, and what is known of the pages.
 
     Raises:
-        ConfigError: one is missing.
+        ConfigError: something is wrong that the start would refuse.
+        PlanError: the run does not fit.
     """
-    for key, path in _folders(config):
-        if path is not None and not storage.is_remote(path) and not os.path.exists(path):
-            raise ConfigError(f"{key}: {path}: no such folder")
+    facts = gather(config.run.dir)
+    wrong: list[str] = checks.troubles(checks.ANYWHERE, config, facts)
+    here: list[str] = checks.troubles(checks.HERE, config, facts)
+    plan: cluster.Plan = planner(config)
+    judged = verdict(plan, *available(config, plan, spec, facts))
+    sys.stdout.write(judged.text + "\n")
+    if describe_data is not None:
+        try:
+            sys.stdout.write("\n" + describe_data(config) + "\n")
+        except ValueError as error:  # one of the problems below
+            sys.stdout.write(f"\npages: {error}\n")
+    if spec and here:
+        sys.stdout.write(f"\nnot on this machine; {spec} needs it\n")
+        sys.stdout.writelines(f"  - {text}\n" for text in here)
+    problems = wrong if spec else [*wrong, *here, *checks.disk(config, plan)]
+    if judged.refusal is not None and not problems:
+        raise judged.refusal
+    checks.require(([] if judged.refusal is None else [str(judged.refusal)]) + problems)
 
 
-def _models(config: GrpoConfig | SftConfig) -> list[tuple[str, str]]:
-    """Configuration keys of models that the learner loads, and their paths."""
-    models = [("model.path", config.model.path)]
-    if isinstance(config, GrpoConfig) and config.algorithm.teacher is not None:
-        models.append(("algorithm.teacher.path", config.algorithm.teacher.path))
-    return models
-
-
-def _check_model(key: str, path: str) -> None:
-    """Check a local model's files by their headers, before anything is loaded.
+def _preflight(config: ConfigType, planner: Callable[[ConfigType], cluster.Plan]) -> cluster.Plan:
+    """The plan of a run that can start here.
 
     Raises:
-        ConfigError: weights are missing, damaged, quantised or an adapter's (names the file).
+        ConfigError: something is wrong.
+        PlanError: it does not fit on this machine.
     """
-    if not os.path.isdir(path):
-        return
-    try:
-        prefix = check_loadable(path)
-        check_trainable(path, model_config(path))
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
-    if prefix:
-        sys.stdout.write(f"{key}: names of tensors are read without their {prefix!r}\n")
+    facts = gather(config.run.dir)
+    checks.require(checks.troubles((*checks.ANYWHERE, *checks.HERE), config, facts))
+    plan = planner(config)
+    resources, _ = available(config, plan, None, facts)
+    refused = None if resources is None else cluster.refusal(plan, resources)
+    if refused is not None:
+        raise refused
+    checks.require(checks.disk(config, plan))
+    return plan
 
 
-def _folders(config: GrpoConfig | SftConfig) -> list[tuple[str, str | None]]:
-    """Configuration keys and their folders; a model may also be a name on the Hub."""
-    found: list[tuple[str, str | None]] = [
-        (key, path) for key, path in _models(config) if path.startswith(("/", ".", "~"))
-    ]
-    if isinstance(config, GrpoConfig):
-        return [*found, ("data.train", config.data.train), ("data.heldout", config.data.heldout)]
-    for key, sets in (("train", config.data.train), ("evaluation", config.data.evaluation)):
-        found += [(f"data.{key}[{number}].root", each.root) for number, each in enumerate(sets)]
-    if config.evaluation.generate is not None:
-        found.append(("evaluation.generate.bench", config.evaluation.generate.bench))
-    return found
+def _say_prefixes(config: GrpoConfig | SftConfig) -> None:
+    """Say how tensors of local models are named, where it is not as usual."""
+    for key, path in checks.models_of(config):
+        prefix = check_loadable(path) if os.path.isdir(path) else ""
+        if prefix:
+            sys.stdout.write(f"{key}: names of tensors are read without their {prefix!r}\n")
 
 
 def _prepare(

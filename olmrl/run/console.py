@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from olmrl.run.stop import StopRequest
 _LINE_EVERY_S = 0.5
 _PLAIN_LINE_EVERY_S = 10.0
 """Shortest time between two lines of steps on a terminal, and in a file or log."""
+_REASONS = 3
+"""Reasons for bad pages shown at the end."""
 _MODES = ("greedy", "sampled")
 _SHOWN_SCORES = ("pass_rate", "reading", "page_exact", "ended")
 
@@ -32,6 +36,7 @@ class Console:
         self._out = RichConsole(highlight=False, soft_wrap=True)
         self._directory = directory
         self._sinks: list[Sink] = []
+        self._begun = threading.Event()
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -70,9 +75,12 @@ class Console:
         pause = _LINE_EVERY_S if self._out.is_terminal else _PLAIN_LINE_EVERY_S
         started = time.monotonic()
         printed = -math.inf
+        if not self._out.is_terminal:
+            threading.Thread(target=self._wait, args=(started,), daemon=True).start()
 
         def show(step: int, row: Mapping[str, float]) -> None:
             nonlocal printed
+            self._begun.set()
             self._progress.update(task, completed=step)
             now = time.monotonic()
             if now - printed < pause and step != total:
@@ -86,6 +94,11 @@ class Console:
             self.say(f"step {step:>4}/{total}  {figures}  [{now - started:.0f} s]")
 
         return show
+
+    def _wait(self, started: float) -> None:
+        """Say that the run is alive until its first step is done."""
+        while not self._begun.wait(_PLAIN_LINE_EVERY_S):
+            self.say(f"waiting for the first step  [{time.monotonic() - started:.0f} s]")
 
     def summary(self, directory: RunDirectory, report: Path) -> None:
         """Say what improved, from what to what, and where the report is."""
@@ -104,11 +117,21 @@ class Console:
             chosen = best_choice(evaluations)
             if chosen is not None:
                 self.say(chosen)
+        self._say_bad_pages(directory)
         self.say(f"model: {directory.path / 'model'}")
         self.say(f"report: {report}")
 
+    def _say_bad_pages(self, directory: RunDirectory) -> None:
+        reasons = Counter(str(row["reason"]) for row in directory.bad_pages())
+        if not reasons:
+            return
+        self.say(f"{reasons.total()} bad pages left out; all: {directory.path / 'bad_pages.jsonl'}")
+        for reason, count in reasons.most_common(_REASONS):
+            self.say(f"  {count} x {reason}")
+
     def close(self) -> None:
         """Stop the bar and close the sinks."""
+        self._begun.set()
         self._progress.stop()
         for sink in self._sinks:
             sink.close()

@@ -10,6 +10,7 @@ from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.cluster.connect import connect
 from olmrl.cluster.plan import Plan
 from olmrl.cluster.preflight import check_gpus
+from olmrl.cluster.remarks import divert_remarks
 from olmrl.config import GrpoConfig, SftConfig
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
@@ -42,6 +43,7 @@ def run_session(
     console = Console(directory, stop)
     address = config.cluster.address or os.environ.get("RAY_ADDRESS")
     console.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
+    divert_remarks(directory.path / "logs" / "ray.log", console.say)
     connect(
         config.cluster.address,
         config.cluster.local_cpus,

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from olmrl.config import SftConfig
-from olmrl.data.sets import count_sets
-from olmrl.data.steps import Pipeline, build_pipeline
+from olmrl.data.sets import asking_pipeline, count_sets
 from olmrl.data.text_rules import kept_pages
 
 
@@ -53,14 +52,3 @@ def total_steps(config: SftConfig, kept: Sequence[bool]) -> int:
     """
     pages = kept_pages(kept, config.run.epochs, config.training.seed(config.run))
     return config.run.total_steps(pages, config.training.pages_per_step)
-
-
-def asking_pipeline(config: SftConfig) -> Pipeline:
-    """The steps that pages of `evaluation.generate.bench` go through.
-
-    Raises:
-        ValueError: they lack an image, an instruction or their order, or a prompt.
-    """
-    asking = build_pipeline(config.data.pipeline, "data.pipeline").for_asking()
-    asking.check("evaluation.generate.bench, data.pipeline", ["image", "instruction", "order"])
-    return asking

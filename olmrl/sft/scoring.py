@@ -20,14 +20,13 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.page import read_reference, scan_bench
 from olmrl.data.payload import pack_block, unpack_block
 from olmrl.data.render import BadPage
-from olmrl.data.sets import PageItem, PageSet
+from olmrl.data.sets import PageItem, PageSet, asking_pipeline
 from olmrl.data.steps import Dropped, StepContext
 from olmrl.evaluation import figures
 from olmrl.evaluation.judging import Judge, Judged
 from olmrl.evaluation.reading import PageReading
 from olmrl.rewards.pool import ScorerPool
 from olmrl.run.directory import RunDirectory
-from olmrl.sft.forecast import asking_pipeline
 from olmrl.types import Page, Rollout, UInt8Array
 
 _SHOWN_PAGES = 4

@@ -150,8 +150,12 @@ def _tests(options: argparse.Namespace) -> str:
     )
     kinds = ", ".join(f"{count} {kind}" for kind, count in report["per_type"].items())
     lines = [f"{options.out}: {report['tests']} tests on {report['pages']} pages ({kinds})"]
-    barren = islice(report["pages_without_tests"].items(), 10)
-    return "\n".join([*lines, *(f"  no test from {name}: {why}" for name, why in barren)])
+    barren = report["pages_without_tests"]
+    lines += [f"  no test from {name}: {why}" for name, why in _first(barren, 5)]
+    if barren:
+        reasons = f"{options.out}/derive_report.json"
+        lines.append(f"  {len(barren)} pages without tests in all; every reason: {reasons}")
+    return "\n".join(lines)
 
 
 def _from_html(options: argparse.Namespace) -> str:

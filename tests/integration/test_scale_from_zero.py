@@ -100,4 +100,4 @@ def test_nodes_come_when_a_run_asks_and_go_when_it_does_not(address):
     ray.shutdown()
     with pytest.raises(PlanError, match=r"cluster.wait_s: .* 13 GPUs .* after \d+ s"):
         connect(address, None, plan(9), False, 20, lines.append)
-    assert any("waiting for nodes: needs 13 GPUs and 11 CPUs" in line for line in lines)
+    assert any("waiting for GPU nodes: has " in line and " of 13 GPUs (" in line for line in lines)

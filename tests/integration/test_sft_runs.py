@@ -142,9 +142,10 @@ def test_a_directory_that_holds_a_run_is_left_alone(sft_run, tiny_pages, tiny_mo
     assert {path: path.stat().st_mtime_ns for path in sft_run.rglob("*.json*")} == before
 
 
-def dry(*overrides):
+def dry(*overrides, wrong=""):
     code, output, errors = here("olmrl.sft", *words_of(overrides, flags=["--dry-run"]))
-    assert code == 0, errors
+    assert code == (2 if wrong else 0), errors
+    assert wrong in errors
     return output
 
 
@@ -160,7 +161,7 @@ def test_a_dry_run_counts_pages_without_starting_anything(
     known = dry(*arguments)
     assert "training    sft                  24 (1 bad pages left out)\n" in known
     assert "24 training pages an epoch, 10 steps" in known
-    limited = dry(*arguments, more, f"run.dir={tmp_path / 'x'}")
+    limited = dry(*arguments, more, f"run.dir={tmp_path / 'x'}", wrong="no page pair X.pdf")
     assert "sft                  18" in limited and "no page pair" in limited
     new = dry(*arguments, f"data.cache_dir={tmp_path}")
     assert "25 (25 pairs not validated yet)" in new

@@ -34,7 +34,10 @@ ALLOWED = {
     "checkpoint": GROUND,
     "export": GROUND | {"config", "models", "data", "checkpoint"},
     "cluster": GROUND | {"config", "models"},
-    "run": GROUND | {"config", "models", "data", "checkpoint", "export", "cluster", "learner"},
+    "preflight": GROUND | {"config", "models", "data", "rewards", "rollout", "cluster", "doctor"},
+    "run": GROUND
+    | {"config", "models", "data", "checkpoint", "export", "cluster", "learner"}
+    | {"preflight", "doctor"},
     "report": GROUND | {"run"},
     "evaluation": GROUND
     | {"config", "markup", "data", "bench", "rewards", "weight_sync", "rollout", "export", "run"},
@@ -47,7 +50,7 @@ ALLOWED = {
     "read": GROUND
     | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
     | {"export", "cluster", "evaluation"},
-    "init": GROUND | {"config", "data", "models", "cluster", "doctor", "read"},
+    "init": GROUND | {"config", "data", "models", "cluster", "doctor", "preflight", "read"},
     "doctor": GROUND | {"markup", "rollout"},
     "quickstart": {"shipped"},
 }

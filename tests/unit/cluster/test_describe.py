@@ -22,6 +22,8 @@ def test_a_fitting_run_is_laid_out(capsys):
         capsys, "--cluster", "1x8xH100-80G+2x64cpu", *RECIPE, "scorer.workers=16"
     )
     assert code == 0
+    assert out.startswith("FITS on 1x8xH100-80G+2x64cpu\n")
+    assert "not on this machine; 1x8xH100-80G+2x64cpu needs it\n  - data.train: d: no such" in out
     for text in (
         "node 0: 1 RolloutWorker, 7 LearnerWorker\n",
         "node 1: 9 Scorer",
@@ -40,15 +42,17 @@ def test_a_run_that_does_not_fit_ends_with_keys_to_change(capsys):
     )
     assert code == 2
     assert "GPU left, GiB, computed: -" in out
+    assert out.startswith("DOES NOT FIT on 1x8xH100-80G: LearnerWorker needs")
     assert error.startswith("olmrl.grpo: LearnerWorker needs")
     assert "it fits with learner.token_budget=65536" in error
 
 
 def test_every_figure_says_how_it_came_about(capsys):
     _, out, _ = dry_run(capsys, "--cluster", "1x8xH100-80G", *RECIPE)
-    heading, rest = out.split("counts are the configuration's; GiB are computed")
+    verdict, _, plan = out.partition("\n\n")
+    heading, rest = plan.split("counts are the configuration's; GiB are computed")
     assert heading.splitlines()[0].endswith("GiB per GPU  GiB of host memory")
-    figures = [line for line in rest.splitlines() if re.search(r"\d\.\d|\d%", line)]
+    figures = [line for line in (verdict + rest).splitlines() if re.search(r"\d\.\d|\d%", line)]
     assert len(figures) > 8
     ways = re.compile("computed|simulated|measured|assumed")
     assert [line for line in figures if not ways.search(line)] == []
@@ -56,15 +60,18 @@ def test_every_figure_says_how_it_came_about(capsys):
 
 def test_without_a_cluster_nothing_is_placed_or_contacted(capsys, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:1")
-    code, out, _ = dry_run(capsys, *RECIPE)
-    assert code == 0
+    code, out, error = dry_run(capsys, *RECIPE)
+    assert out.startswith("NOT COMPARED with the cluster at 10.0.0.1:1: the start does\n")
     assert "node 0" not in out
     assert "not planned without --cluster" in out
+    assert code == 2 and "data.train: d: no such folder" in error
 
 
 def test_an_unknown_model_is_planned_without_memory(capsys):
-    code, out, _ = dry_run(capsys, "model.path=nobody/knows", "data.train=d")
+    words = ["model.path=nobody/knows", "data.train=d", "--cluster", "1x8xH100-80G"]
+    code, out, _ = dry_run(capsys, *words)
     assert code == 0
+    assert out.startswith("FITS on 1x8xH100-80G by CPUs and GPUs; memory is not planned")
     assert "shape unknown offline" in out
 
 

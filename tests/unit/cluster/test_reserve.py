@@ -4,9 +4,9 @@ import pytest
 import ray
 from shared_ray import CPUS
 
-from olmrl.cluster import PlanError, plan_grpo, reserve
-from olmrl.cluster.reserve import reserve_engines
-from olmrl.cluster.resources import from_ray
+from olmrl.cluster import PlanError, parse_cluster, plan_grpo, remarks, reserve
+from olmrl.cluster.reserve import missing, reserve_engines
+from olmrl.cluster.resources import Resources, from_ray
 from olmrl.config import GrpoConfig, load
 from olmrl.data.items import Made
 from olmrl.data.streams import OrderedStream
@@ -141,3 +141,31 @@ def test_a_cluster_that_cannot_give_them_is_reported(nodes, monkeypatch):
     monkeypatch.setattr(reserve, "_RESERVE_TIMEOUT_S", 1.0)
     with pytest.raises(PlanError, match=r"rollout.workers: Ray could not reserve 3 x .*GPU.* 4"):
         reserve_engines(config("rollout.workers=3", "rollout.tensor_parallel_size=4"))
+
+
+@pytest.mark.parametrize(
+    ("has", "told"),
+    [
+        (Resources(()), "GPU nodes: has 0 of 8 GPUs"),
+        (parse_cluster("1x4xH100-80G"), "GPU nodes: has 4 of 8 GPUs"),
+        (parse_cluster("1x8xH100-80G"), "room on 1 node(s) of 8 x H100-80G, 128 CPUs, which other"),
+    ],
+)
+def test_waiting_says_what_is_missing(has, told):
+    plan = plan_grpo(config("learner.workers=7", "rollout.workers=1"))
+    assert missing(plan, has).startswith(told)
+
+
+def test_remarks_of_ray_go_to_a_file_that_is_named_once(tmp_path, monkeypatch):
+    # the name under which Ray prints them stays ours to replace
+    monkeypatch.setattr(remarks.ray_worker, "print_to_stdstream", print)
+    said, file = [], tmp_path / "logs" / "ray.log"
+    remarks.divert_remarks(file, said.append)
+    for text in ("WARNING: 8 PYTHON worker processes have been started\n", "another"):
+        data = {"lines": [text], "pid": "raylet", "is_err": False}
+        remarks.ray_worker.print_to_stdstream(data, ignore_prefix=False)
+    assert said == [f"Ray's own remarks: {file}"]
+    assert file.read_text().splitlines() == [
+        "raylet: WARNING: 8 PYTHON worker processes have been started",
+        "raylet: another",
+    ]

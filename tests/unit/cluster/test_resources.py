@@ -20,6 +20,26 @@ def test_nodes_of_cpus_only_join_with_a_plus():
     assert str(resources) == "1 node(s) of 8 x H100-80G, 128 CPUs; 2 node(s) of 64 CPUs"
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("8xH100", "1x8xH100-80G"),
+        ("2x8xh100-80gb", "2x8xH100-80G"),
+        ("1x2xRTX4090", "1x2x4090-24G"),
+        ("1xrtx_5090", "1x1x5090-32G"),
+        ("1x8xH200-141GiB+64cpu", "1x8xH200-141G+1x64cpu"),
+    ],
+)
+def test_names_may_be_written_as_people_write_them(text, same):
+    assert parse_cluster(text) == parse_cluster(same)
+
+
+def test_host_memory_can_be_said():
+    gpus, cpus = parse_cluster("1x8xH100-80G/512G + 1x64cpu/256G").nodes
+    assert (gpus.memory, cpus.memory) == (512 * GIB, 256 * GIB)
+    assert parse_cluster("1x8xH100-80G").nodes[0].memory is None
+
+
 def test_the_smallest_gpu_counts():
     resources = parse_cluster("1x8xH100-80G+1x4xA10G-24G")
     assert resources.gpu_memory == 24 * GIB
@@ -30,10 +50,12 @@ def test_the_smallest_gpu_counts():
     ("text", "message"),
     [
         ("two nodes", "2x8xH100-80G"),
-        ("8xH100", "'8xH100' is not valid"),
-        ("1x8xH100-80G+64cpu", "'64cpu' is not valid"),
+        ("8xH100-80", "'8xH100-80' is not valid"),
+        ("1x8xH100-80G+64", "'64' is not valid"),
+        ("1x8xH100-0G", "nothing in them"),
+        ("1x8xH100-80G/0G", "nothing in them"),
         ("", "is not valid"),
-        ("1x8xK80-12G", "K80 is unknown; allowed: 4090, A100"),
+        ("1x8xK80-12G", "K80 is unknown; allowed: 4090, 5090, A100"),
         ("0x8xH100-80G", "no nodes"),
         ("1x0cpu", "no nodes or nothing"),
     ],

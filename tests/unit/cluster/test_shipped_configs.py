@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import hardware_table
 import pytest
 
 from olmrl import cluster
@@ -66,3 +67,7 @@ def test_every_size_of_the_newer_families_has_a_configuration(command, size):
         if name == command and load(SCHEMAS[name], ROOT / file, overrides).model.path == size
     }
     assert any(spec.endswith("-24G" if size in SMALLEST else "-80G") for spec in places), places
+
+
+def test_the_hardware_table_is_what_the_plans_say():
+    assert hardware_table.documented() == hardware_table.table()

@@ -11,8 +11,8 @@ from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.doctor.facts import Facts, parse_gpus
 from olmrl.hardware import GIB
 from olmrl.init.data import look_at
-from olmrl.init.machine import machine_of
 from olmrl.init.propose import models_of
+from olmrl.preflight.machine import machine_of
 
 SCHEMAS = {"sft": SftConfig, "grpo": GrpoConfig}
 

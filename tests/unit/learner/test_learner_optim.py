@@ -1,13 +1,15 @@
 """Parameter groups, schedules, clipping."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from learner_tiny import make_model
 from torch import nn
+from transformers import SchedulerType
 
-from olmrl.config.schema import OptimizerConfig
+from olmrl.config.schema import OptimizerConfig, ScheduleName
 from olmrl.learner.optim import (
     NonFiniteStep,
     all_finite,
@@ -137,14 +139,21 @@ def test_warmup_stable_decay_takes_its_options():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"schedule": "linaer"}, r"schedule: 'linaer' is unknown; allowed: .*linear"),
-        ({"schedule": "reduce_lr_on_plateau"}, "is unknown"),
+        ({"schedule": "linaer"}, r"schedule\n  Input should be 'linear', 'cosine'"),
+        ({"schedule": "reduce_lr_on_plateau"}, "Input should be"),
+        ({"schedule": "constant", "warmup_steps": 3}, "constant has no warm-up.*warmup_steps=3"),
+        ({"schedule": "constant", "warmup_ratio": 0.1}, "use constant_with_warmup"),
         ({"schedule": "linear", "schedule_options": {"foo": 1}}, "schedule_options: linear rej"),
     ],
 )
 def test_wrong_schedules_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
         _rates(OptimizerConfig(**config), 10, 1)
+
+
+def test_every_schedule_of_transformers_is_allowed_that_depends_on_the_step_alone():
+    known = {each.value for each in SchedulerType}
+    assert set(get_args(ScheduleName)) == known - {"reduce_lr_on_plateau", "greedy"}
 
 
 def test_a_restored_schedule_goes_on_where_it_was():

@@ -15,12 +15,17 @@ from olmrl.errors import RunStopped
 from olmrl.run.command import run_command, run_parser
 from olmrl.run.directory import RunDirectory
 
+TEST = {"pdf": "a.pdf", "page": 1, "id": "1", "type": "present", "text": "A page."}
+
 
 @pytest.fixture
 def call(tmp_path, capsys):
     """Gives a function that starts a run which does nothing: exit code, and what was printed."""
-    for name in ("model", "train", "heldout"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "model").mkdir()
+    for name in ("train", "heldout"):
+        (tmp_path / name / "pdfs").mkdir(parents=True)
+        (tmp_path / name / "pdfs/a.pdf").touch()
+        (tmp_path / name / "tests.jsonl").write_text(json.dumps(TEST))
     described = {"model_type": "qwen2_5_vl", "vision_config": {"depth": 1}}
     (tmp_path / "model/config.json").write_text(json.dumps(described))
     save_file({"norm": np.ones(2, np.float32)}, tmp_path / "model/model.safetensors")

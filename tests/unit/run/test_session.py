@@ -19,6 +19,7 @@ def test_gpus_that_cannot_be_used_end_a_run_before_it_begins(monkeypatch, tmp_pa
 
     monkeypatch.setattr(session, "connect", lambda *_: done.append("connected"))
     monkeypatch.setattr(session, "check_gpus", refuse)
+    monkeypatch.setattr(session, "divert_remarks", lambda *_: None)
     monkeypatch.setattr(session, "Console", lambda *_: SimpleNamespace(say=lambda line: None))
     keys = ["model.path=m", "data.train=[{root: d}]", "learner.workers=2", "cluster.wait_s=90"]
     config = load(SftConfig, None, keys)

@@ -1,0 +1,290 @@
+"""The one list of what must hold before a run starts.
+
+Each check looks at one subject and yields a sentence per problem, which names the key. Those of
+`ANYWHERE` are about the configuration alone, those of `HERE` about files and packages that have to
+be where the run starts, which is another machine than this one when `--cluster` names it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from olmrl import storage
+from olmrl.cluster.memory import BYTES
+from olmrl.cluster.plan import Plan
+from olmrl.config import ConfigError
+from olmrl.config.registered import LOSSES, REWARDS, TRANSPORTS
+from olmrl.config.registry import Registry
+from olmrl.config.schema import GrpoConfig, SftConfig
+from olmrl.data.page import PageSource, scan_bench, scan_pairs
+from olmrl.data.prompts import load_prompt
+from olmrl.data.sets import asking_pipeline, pipelines_of
+from olmrl.data.tally import excess_bad
+from olmrl.doctor.checks import Level, judge
+from olmrl.doctor.facts import Facts
+from olmrl.errors import sentence
+from olmrl.hardware import GIB
+from olmrl.models.files import model_config
+from olmrl.models.weight_files import check_loadable, check_trainable
+from olmrl.rewards.registry import build
+from olmrl.rollout.environment import check_vllm
+
+Config = GrpoConfig | SftConfig
+Check = Callable[[Config, Facts], Iterator[str]]
+_RANKS_PER_CORE = 2
+"""More ranks than this on a CPU core wait for each other without end."""
+_ADAM_BYTES = 8
+"""Optimizer state of a trained parameter."""
+
+
+def troubles(checks: Sequence[Check], config: Config, facts: Facts) -> list[str]:
+    """Every problem that the checks find, each said once."""
+    return list(dict.fromkeys(text for check in checks for text in check(config, facts)))
+
+
+def require(problems: Sequence[str]) -> None:
+    """Refuse a run.
+
+    Raises:
+        ConfigError: there is a problem; names all of them.
+    """
+    if len(problems) == 1:
+        raise ConfigError(problems[0])
+    if problems:
+        listed = "".join(f"\n  - {text}" for text in problems)
+        raise ConfigError(f"{len(problems)} things are wrong:{listed}")
+
+
+# -- about the configuration alone
+
+
+def own_rewards(config: Config, facts: Facts) -> Iterator[str]:
+    """Options, weights and curricula of rewards that come with olmrl."""
+    yield from _rewards(config, registered=True)
+
+
+# -- about the place where the run starts
+
+
+def modules(config: Config, facts: Facts) -> Iterator[str]:
+    """Modules of the user's own parts can be found; those of rewards can be imported."""
+    yield from _rewards(config, registered=False)
+    if isinstance(config, SftConfig):
+        return
+    for registry, key, name in (
+        (LOSSES, "algorithm.loss", config.algorithm.loss),
+        (TRANSPORTS, "weight_sync.transport", config.weight_sync.transport),
+    ):
+        if not _registered(registry, name) and not _found(name.partition(":")[0]):
+            yield (
+                f"{key}: {name}: no module {name.partition(':')[0]}; it must be importable "
+                "(PYTHONPATH)"
+            )
+
+
+def folders(config: Config, facts: Facts | None = None) -> Iterator[str]:
+    """Local folders exist."""
+    for key, path in folders_of(config):
+        if path is not None and not storage.is_remote(path) and not os.path.exists(path):
+            yield f"{key}: {path}: no such folder"
+
+
+def prompts(config: Config, facts: Facts) -> Iterator[str]:
+    """Prompts can be read, and SFT's steps make examples."""
+    try:
+        if isinstance(config, GrpoConfig):
+            load_prompt(config.data.prompt)
+            return
+        pipelines_of(config.data)
+        if config.evaluation.generate is not None and config.evaluation.generate.bench is not None:
+            asking_pipeline(config)
+    except ValueError as error:
+        yield f"data.prompt: {error}" if isinstance(config, GrpoConfig) else str(error)
+
+
+def pages(config: Config, facts: Facts) -> Iterator[str]:
+    """Local folders have pages; those of GRPO have tests, and their PDFs are there."""
+    yield from _bench_pages(config) if isinstance(config, GrpoConfig) else _pairs(config)
+
+
+def model(config: Config, facts: Facts) -> Iterator[str]:
+    """Files of local models are whole and can be trained, by their headers."""
+    for key, path in models_of(config):
+        if not os.path.isdir(path):
+            continue
+        try:
+            check_loadable(path)
+            check_trainable(path, model_config(path))
+        except ValueError as error:
+            yield f"{key}: {error}"
+
+
+def versions(config: Config, facts: Facts) -> Iterator[str]:
+    """Packages are in the range that olmrl works with."""
+    if facts.requirements is not None:
+        yield from _failures(facts, ("packages",))
+    if isinstance(config, GrpoConfig) and config.rollout.engine == "vllm":
+        try:
+            check_vllm()
+        except ValueError as error:
+            yield str(error)
+
+
+def processor(config: Config, facts: Facts) -> Iterator[str]:
+    """Ranks on CPUs have cores to run on, and a driver fits torch's CUDA."""
+    if _joins(config):
+        return
+    if config.learner.use_gpu:
+        yield from _failures(facts, ("GPU", "MIG", "driver", "NCCL"))
+        return
+    cores, ranks = max(1, int(facts.usable_cores)), config.learner.workers
+    if ranks > _RANKS_PER_CORE * cores:
+        yield (
+            f"learner.workers: {ranks} ranks would take turns on this machine's {cores} cores; "
+            f"set learner.workers={cores}, or cluster.address to a larger cluster"
+        )
+
+
+ANYWHERE: tuple[Check, ...] = (own_rewards,)
+HERE: tuple[Check, ...] = (folders, modules, prompts, pages, model, versions, processor)
+
+
+def disk(config: Config, plan: Plan) -> list[str]:
+    """See that the disk of run.dir has room for one checkpoint and the model."""
+    if plan.shape is None:
+        return []
+    trained = plan.shape.trained(config.model)
+    need = trained * (BYTES[config.model.master_dtype] + _ADAM_BYTES)
+    need += plan.shape.parameters * BYTES[config.model.dtype]
+    there = Path(config.run.dir).absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if free >= need:
+        return []
+    return [
+        f"run.dir: {there} has {free / GIB:.1f} GiB free, a checkpoint and the model need "
+        f"{need / GIB:.1f}; free space, or choose another folder"
+    ]
+
+
+def models_of(config: Config) -> list[tuple[str, str]]:
+    """Configuration keys of models that the learner loads, and their paths."""
+    found = [("model.path", config.model.path)]
+    if isinstance(config, GrpoConfig) and config.algorithm.teacher is not None:
+        found.append(("algorithm.teacher.path", config.algorithm.teacher.path))
+    return found
+
+
+def folders_of(config: Config) -> list[tuple[str, str | None]]:
+    """Configuration keys and their folders; a model may also be a name on the Hub."""
+    found: list[tuple[str, str | None]] = [
+        (key, path)
+        for key, path in models_of(config)
+        if path.startswith(("/", ".", "~")) or path.count("/") > 1
+    ]
+    if isinstance(config, GrpoConfig):
+        return [*found, ("data.train", config.data.train), ("data.heldout", config.data.heldout)]
+    for key, sets in (("train", config.data.train), ("evaluation", config.data.evaluation)):
+        found += [(f"data.{key}[{number}].root", each.root) for number, each in enumerate(sets)]
+    if config.evaluation.generate is not None:
+        found.append(("evaluation.generate.bench", config.evaluation.generate.bench))
+    return found
+
+
+def _rewards(config: Config, *, registered: bool) -> Iterator[str]:
+    if isinstance(config, SftConfig):
+        return
+    for number, reward in enumerate(config.rewards):
+        if _registered(REWARDS, reward.name) != registered:
+            continue
+        try:
+            build(reward)
+        except ValueError as error:
+            yield f"rewards[{number}]: {error}"
+
+
+def _registered(registry: Registry, name: str) -> bool:
+    return name in registry.names
+
+
+def _found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _bench_pages(config: GrpoConfig) -> Iterator[str]:
+    data = config.data
+    for key, folder, pattern in (
+        ("data.train", data.train, data.file_pattern),
+        ("data.heldout", data.heldout, None),
+    ):
+        if folder is None or storage.is_remote(folder) or not os.path.exists(folder):
+            continue
+        try:
+            found = scan_bench(folder, pattern)
+        except (ValueError, OSError) as error:
+            yield f"{key}: {sentence(error)}{_pairs_hint(folder)}"
+            continue
+        yield from _missing(key, found, data.max_bad_fraction)
+        if key == "data.train":
+            yield from _curricula(config, found)
+
+
+def _pairs_hint(folder: str) -> str:
+    """For whoever gives page pairs to GRPO."""
+    if os.path.isdir(folder) and any(Path(folder).rglob("*.md")):
+        return f"; it holds page pairs: `olmrl synth tests {folder} OUT` makes tests of them"
+    return ""
+
+
+def _missing(key: str, found: Sequence[PageSource], most: float) -> Iterator[str]:
+    """PDFs that are not there, if there are more than a run allows."""
+    local = {page.pdf_path for page in found if not storage.is_remote(page.pdf_path)}
+    lost = {path for path in local if not os.path.exists(path)}
+    bad = sum(page.pdf_path in lost for page in found)
+    problem = excess_bad(bad, len(found), most) if lost else ""
+    if problem:
+        yield f"{key}: {problem}; {min(lost)} and {len(lost) - 1} other PDFs do not exist"
+
+
+def _curricula(config: GrpoConfig, found: Sequence[PageSource]) -> Iterator[str]:
+    names = {name for page in found for name in page.test_files}
+    for reward in config.rewards:
+        if reward.curriculum and _registered(REWARDS, reward.name):
+            try:
+                curriculum = build(reward).curriculum
+                if curriculum is not None:
+                    curriculum.check_files(names)
+            except ValueError as error:
+                yield f"rewards: {error}"
+
+
+def _pairs(config: SftConfig) -> Iterator[str]:
+    for key, entries in (("train", config.data.train), ("evaluation", config.data.evaluation)):
+        for number, entry in enumerate(entries):
+            if storage.is_remote(entry.root) or not os.path.exists(entry.root):
+                continue
+            try:
+                scan_pairs(entry.root)
+            except (ValueError, OSError) as error:
+                yield f"data.{key}[{number}].root: {sentence(error)}"
+
+
+def _failures(facts: Facts, subjects: Sequence[str]) -> Iterator[str]:
+    """What `olmrl doctor` says of these subjects where they fail."""
+    for line in judge(facts):
+        if line.level is Level.FAIL and line.subject in subjects:
+            yield f"{line.subject}: {line.text}; {line.remedy}"
+
+
+def _joins(config: Config) -> bool:
+    """Whether the run joins a cluster instead of starting one on this machine."""
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    return bool(address) and address != "local"

@@ -1,0 +1,176 @@
+"""Forty mistakes that people make on their first day: what is said, and that nothing is loaded.
+
+All command lines run in one process that loads neither Ray nor torch: whoever mistypes a key need
+not wait for them. Each ends with olmrl's own sentence, which names the key or file and what to do.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reportlab.pdfgen.canvas import Canvas
+from safetensors.numpy import save_file
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "transformers", "ray", "pandas", "wandb", "matplotlib", "vllm")
+GRPO = ["grpo", "--config", "grpo.yaml"]
+SFT = ["sft", "--config", "sft.yaml"]
+DRY = [*GRPO, "--dry-run"]
+PROMPT = "{name: Prompt, prompt: 'file:none.txt'}"
+ALL = (
+    "{name: FrontMatterParser}, {name: PDFRenderer}, {name: Prompt}, "
+    "{name: FrontMatterOutputFormat}, {name: InstructUserMessages}, {name: Tokenizer}"
+)
+STEPS = "{name: FrontMatterParser}, {name: PDFRenderer}, {name: Prompt}"
+
+MISTAKES = {
+    "a misspelt command": (["grpoo"], 2, "did you mean 'grpo'?"),
+    "a misspelt verb": (["mix", "rendr"], 2, "did you mean 'render'?"),
+    "no configuration file": (["grpo", "--config", "no.yaml"], 2, "no.yaml: cannot be read"),
+    "a key of another name": ([*GRPO, "data.trian=x"], 2, "did you mean 'train'?"),
+    "a key after a flag": ([*GRPO, "--resume", "auto", "lerner.lr=1"], 2, "did you mean 'learner'"),
+    "a word for a number": ([*GRPO, "run.steps=many"], 2, "run.steps: "),
+    "a number out of range": ([*GRPO, "rollout.group_size=0"], 2, "rollout.group_size: "),
+    "an override without =": ([*GRPO, "run.steps"], 2, "have the form section.key=value"),
+    "an SFT configuration for GRPO": (["grpo", "--config", "sft.yaml"], 2, "of `olmrl sft`, not"),
+    "a GRPO configuration for SFT": (["sft", "--config", "rl.yaml"], 2, "of `olmrl grpo`, not"),
+    "a configuration of olmocr": (["sft", "--config", "olmocr.yaml"], 2, "olmrl.config convert"),
+    "broken YAML": (["sft", "--config", "broken.yaml"], 2, "broken.yaml, line 3"),
+    "no training pages": ([*GRPO, "data.train=/no"], 2, "data.train: /no: no such folder"),
+    "no held-out pages": ([*GRPO, "data.heldout=/no"], 2, "data.heldout: /no: no such folder"),
+    "no SFT pages": ([*SFT, "data.train=[{root: no}]"], 2, "data.train[0].root: no: no such fold"),
+    "page pairs for GRPO": ([*GRPO, "data.train=pairs"], 2, "`olmrl synth tests"),
+    "a bench without tests": ([*GRPO, "data.train=untested"], 2, "untested"),
+    "a folder without pairs": ([*SFT, "data.train=[{root: bench}]"], 2, "no page pair X.pdf + X.m"),
+    "tests of lost PDFs": ([*GRPO, "data.train=lost"], 2, "1 of 1 pages cannot be used"),
+    "a broken row of tests": ([*GRPO, "data.train=bad_row"], 2, "tests.jsonl, line 1"),
+    "no model folder": ([*GRPO, "model.path=./no"], 2, "model.path: ./no: no such folder"),
+    "a path for a Hub name": ([*GRPO, "model.path=a/b/c"], 2, "model.path: a/b/c: no such folder"),
+    "a folder without a model": ([*GRPO, "model.path=./pairs"], 2, "has neither model.safetensors"),
+    "an adapter for a model": ([*GRPO, "model.path=./adapter"], 2, "holds an adapter"),
+    "weights in Git LFS": ([*GRPO, "model.path=./pointer"], 2, "Git LFS pointer"),
+    "a model of another family": ([*GRPO, "model.path=./other"], 2, "'llama'"),
+    "an unknown reward": ([*GRPO, "rewards=[{name: bnech}]"], 2, "did you mean 'bench'?"),
+    "an unknown option of a reward": (
+        [*GRPO, "rewards=[{name: bench, options: {avrage: macro}}]"], 2, "did you mean 'average'?",
+    ),
+    "a reward that is nowhere": ([*GRPO, "rewards=[{name: 'mine:f'}]"], 2, "cannot import 'mine'"),
+    "a loss that is nowhere": ([*GRPO, "algorithm.loss=mine:F"], 2, "mine:F: no module mine"),
+    "an unknown prompt": ([*GRPO, "data.prompt=v9"], 2, "allowed: olmrl-v1, olmocr-v4"),
+    "no prompt file": ([*SFT, f"data.pipeline=[{PROMPT}]"], 2, "none.txt: cannot read it"),
+    "a step that lacks another": ([*SFT, f"data.pipeline=[{STEPS}]"], 2, "no step sets the exam"),
+    "an unknown schedule": ([*GRPO, "learner.optimizer.schedule=cosin"], 2, "'cosine', 'cosine_wi"),
+    "a warm-up that does not happen": (
+        [*GRPO, "learner.optimizer={schedule: constant, warmup_steps: 3}"], 2, "constant_with_warm",
+    ),
+    "more ranks than cores": ([*GRPO, "learner.workers=4096"], 2, "learner.workers: 4096 ranks"),
+    "GPUs where there are none": ([*DRY, "learner.use_gpu=true"], 2, "the run needs 2 GPUs"),
+    "an unknown GPU": ([*DRY, "--cluster", "1x8xH900-80G"], 2, "GPU H900 is unknown; allowed"),
+    "a model that is too large": (
+        [*DRY, "--cluster", "1x1x4090-24G", "learner.use_gpu=true", "rollout.colocate=true",
+         "model.path=Qwen/Qwen2.5-VL-7B-Instruct"], 2, "it fits with learner.cpu_offload",
+    ),
+    "a cluster that is too small": (
+        [*DRY, "--cluster", "1x1x4090-24G", "learner.use_gpu=true",
+         "model.path=Qwen/Qwen2.5-VL-7B-Instruct"], 2, "configs/grpo/qwen3_1gpu_24gb_colocated",
+    ),
+    "a run that is no run": (["report", "pairs"], 2, "pairs: not a run directory"),
+    "a replay of nothing": (["grpo", "--replay", "no", "--step", "1"], 1, "not a run directory"),
+    "a checkpoint of nothing": (["checkpoint", "hf", "no", "out"], 2, "no: not a run directory"),
+    "a PDF that is not there": (["read", "no.pdf", "--model", "m", "-o", "o"], 2, "no such file"),
+    "no bench folder": (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
+    "no list to sample": (["mix", "sample", "no", "o", "--docs", "1"], 1, "no such"),
+    "tests from no pairs": (["synth", "tests", "no", "o"], 2, "no: "),
+    "a key to explain that is none": (["config", "explain", "run.sed"], 1, "run.seed"),
+}  # fmt: skip
+"""What was typed, the exit code, and a part of what is said."""
+
+SCRIPT = """
+import contextlib, io, json, sys
+
+heavy, lines = json.loads(sys.argv[1])
+from olmrl.__main__ import main
+
+answers = {}
+for name, words in lines.items():
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = ended.code
+    answers[name] = [code, out.getvalue(), err.getvalue(), sorted(set(heavy) & set(sys.modules))]
+print(json.dumps(answers))
+"""
+
+CONFIG = """
+model: {path: Qwen/Qwen3.5-0.8B}
+learner: {use_gpu: false}
+run: {dir: runs/first}
+"""
+
+
+def draw(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas = Canvas(str(path))
+    canvas.drawString(72, 720, "A page.")
+    canvas.save()
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+TEST = {"pdf": "a.pdf", "page": 1, "id": "1", "type": "present", "text": "A page."}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Code, output, errors and heavy modules of every mistake, from a folder of a first user."""
+    home = tmp_path_factory.mktemp("home")
+    draw(home / "bench/pdfs/a.pdf")
+    write(home / "bench/tests.jsonl", json.dumps(TEST))
+    draw(home / "untested/pdfs/a.pdf")
+    (home / "lost/pdfs").mkdir(parents=True)
+    write(home / "lost/tests.jsonl", json.dumps(TEST))
+    draw(home / "bad_row/pdfs/a.pdf")
+    write(home / "bad_row/tests.jsonl", '{"pdf": "a.pdf"')
+    draw(home / "pairs/a.pdf")
+    write(home / "pairs/a.md", "A page.\n")
+    write(home / "adapter/config.json", '{"model_type": "qwen2_5_vl", "vision_config": {}}')
+    write(home / "adapter/adapter_config.json", "{}")
+    write(home / "pointer/config.json", '{"model_type": "qwen2_5_vl", "vision_config": {}}')
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    write(home / "pointer/model.safetensors", pointer)
+    write(home / "other/config.json", '{"model_type": "llama"}')
+    save_file({"norm": np.ones(2, np.float32)}, home / "other/model.safetensors")
+    write(home / "grpo.yaml", CONFIG + "data: {train: bench, heldout: bench}\n")
+    write(home / "sft.yaml", CONFIG + f"data: {{train: [{{root: pairs}}], pipeline: [{ALL}]}}\n")
+    write(home / "rl.yaml", CONFIG + "data: {train: bench}\nrewards: [{name: bench}]\n")
+    write(home / "olmocr.yaml", "model: {name: m}\ndataset: {train: [{root_dir: d}]}\n")
+    write(home / "broken.yaml", "run:\n  dir: [a\n")
+    lines = {name: words for name, (words, _, _) in MISTAKES.items()}
+    command = [sys.executable, "-c", SCRIPT, json.dumps([HEAVY, lines])]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (home / "runs").exists()
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_typical_mistake_is_answered_at_once_by_our_own_sentence(answers, name):
+    _, code, message = MISTAKES[name]
+    found, out, error, heavy = answers[name]
+    assert message in error + out, error
+    assert found == code
+    assert "Traceback" not in error
+    assert error.strip().splitlines()[-1].startswith(("olmrl", "error:", "  - "))
+    assert heavy == []
+
+
+def test_there_are_forty():
+    assert len(MISTAKES) >= 40
