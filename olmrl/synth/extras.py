@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from olmrl.mix.api import OPENAI
@@ -76,14 +77,19 @@ class Extras:
         return told
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of a command that makes pages."""
+def add_arguments(parser: argparse.ArgumentParser, kinds: Sequence[str] = PICTURED + SET) -> None:
+    """Options of a command that makes pages.
+
+    Args:
+        parser: Of the command.
+        kinds: Variants that it can make.
+    """
     parser.add_argument(
         "--variants",
-        type=parse_variants,
+        type=partial(_variants, kinds=kinds),
         default={},
         metavar="KIND[=SHARE],...",
-        help=f"further pages: {', '.join(sorted(PICTURED + SET))}; "
+        help=f"further pages: {', '.join(sorted(kinds))}; "
         "e.g. scan=0.5,rotate=0.1 (default share: all pages)",
     )
     parser.add_argument(
@@ -100,6 +106,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bench folders: pages that overlap with one of theirs are dropped",
     )
     _add_reader_arguments(parser)
+
+
+def _variants(text: str, kinds: Sequence[str]) -> dict[str, float]:
+    try:
+        return parse_variants(text, kinds)
+    except ValueError as error:  # argparse would hide what it says
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _add_reader_arguments(parser: argparse.ArgumentParser) -> None:

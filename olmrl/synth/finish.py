@@ -8,7 +8,7 @@ finish.write(out)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -181,13 +181,35 @@ class Finish:
             reader_verdict=row.get("reader_told"),
         )
 
-    def write(self, out: str) -> None:
-        """Write OUT/manifest.jsonl."""
-        rows = (row for _, row in sorted(self.rows.items()))
-        shown = [{k: v for k, v in row.items() if k not in _SHEET_ONLY} for row in rows]
-        storage.write_jsonl(storage.join(out, "manifest.jsonl"), shown)
+    def source_of(self, name: str) -> str:
+        """The page that a page is a variant of; itself if it is none."""
+        return str(self.rows.get(name, {}).get("of", name))
+
+    def write(
+        self,
+        out: str,
+        others: Iterable[str] = (),
+        base: Callable[[str], Mapping[str, Any]] = lambda name: {},
+    ) -> None:
+        """Write OUT/manifest.jsonl.
+
+        Args:
+            out: Folder.
+            others: Names of further pages, which were not finished.
+            base: What else is known of a page that is no variant; a variant's row has it too.
+        """
+        rows = []
+        for name in sorted({*self.rows, *others}):
+            source = self.source_of(name)
+            known = {k: v for k, v in base(source).items() if name == source or k not in _OWN}
+            row = {**known, **self.rows.get(name, {})}
+            rows.append({k: v for k, v in row.items() if k not in _SHEET_ONLY})
+        storage.write_jsonl(storage.join(out, "manifest.jsonl"), rows)
 
 
 _SHEET_ONLY = ("reader_told", "reader_failed")
-_OWN = ("tests", "typo_tests", "pdf", "seconds", "cost_usd")
+_OWN = (
+    *("tests", "typo_tests", "pdf", "seconds", "cost_usd"),
+    *("calls_made", "prompt_tokens", "completion_tokens"),
+)
 """Keys of a manifest row that are of one page, and not of its variants."""

@@ -243,7 +243,7 @@ def test_a_share_is_a_share_of_the_pages():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("scann", "'scann' is unknown, allowed: density"),
+        ("scann", "'scann' is unknown here, allowed: density"),
         ("scan=2", "(0, 1]"),
         ("scan=x", "KIND=SHARE"),
     ],
