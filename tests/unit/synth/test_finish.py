@@ -262,7 +262,7 @@ def test_what_models_put_around_a_transcription_goes(answer, text):
         ('<link rel="license" href="https://x.org/by/4.0/">', "https://x.org/by/4.0/"),
         ('<meta name="DCTERMS.license" content="CC BY 4.0">', "CC BY 4.0"),
         ('<meta name="copyright" content="(c)  Somebody">', "(c) Somebody"),
-        ('<meta property="og:license" content="MIT"><meta name="copyright" content="x">', "x"),
+        ('<meta name="copyright" content="x"><meta property="og:license" content="MIT">', "MIT"),
         ('<link rel="stylesheet" href="a.css">', None),
         ("", None),
     ],
