@@ -21,15 +21,16 @@ pytestmark = pytest.mark.skipif(
 WORDS = """
 harbour lantern meadow orchard pebble quarry river saddle timber umbrella valley willow anchor
 basket candle daisy ember feather garden hollow island jacket kettle ladder mirror needle oyster
-""".split()
+"""
 
 
 def paragraph(number):
-    words = " ".join(WORDS[(number + step * 5) % len(WORDS)] for step in range(11))
-    return f"<p>In chapter {number} the {words} of {1000 + number} was <b>measured</b> twice.</p>"
+    words = WORDS.split()
+    some = " ".join(words[(number + step * 5) % len(words)] for step in range(11))
+    return f"<p>In chapter {number} the {some} of {1000 + number} was <b>measured</b> twice.</p>"
 
 
-PAGE = f"""<html lang="en"><head><title>Report of mary@example.org</title>
+PAGE = f"""<html lang="en"><head><title>Report of zelda@example.org</title>
 <meta name="dcterms.license" content="CC BY 4.0"></head><body><h1>On harbours</h1>
 <p>Write to <i>john</i>.doe@example.com or call +49 30 1234567 about card 4111 1111 1111 1111.</p>
 <table><tr><th>Name</th><th>Price</th></tr><tr><td>Apple</td><td>12.50</td></tr>
@@ -106,5 +107,5 @@ def test_nothing_personal_is_left_anywhere(made):
     ]
     assert len(texts) > 12
     for text in texts:
-        for known in ("mary", "john", "doe@", "1234567", "4111"):
+        for known in ("zelda", "john", "doe@", "1234567", "4111"):
             assert known not in text, known
