@@ -22,6 +22,8 @@ from olmrl.mix.run import positive
 RETRY_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 """Status codes of transient errors."""
 
+OPENAI = "https://api.openai.com/v1"
+
 _PERMANENT = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
 
 
@@ -214,11 +216,26 @@ def key_from_environment(variable: str) -> str:
     return key
 
 
+def key_for(base_url: str, variable: str) -> str:
+    """The API key for a server; one of the user's own needs none.
+
+    Raises:
+        ValueError: the address is no URL, or OpenAI's API without a key.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"--base-url {base_url!r}: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"--base-url {base_url!r} must be like http://host:8000/v1")
+    if url.host == httpx.URL(OPENAI).host:
+        return key_from_environment(variable)
+    return os.environ.get(variable, "").strip() or "none"
+
+
 def add_api_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verbs that talk to an OpenAI-compatible API."""
-    parser.add_argument(
-        "--base-url", default="https://api.openai.com/v1", help="any OpenAI-compatible API"
-    )
+    parser.add_argument("--base-url", default=OPENAI, help="any OpenAI-compatible API")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key")
     parser.add_argument("--price", help="IN,OUT dollars per million tokens (default: list price)")
     parser.add_argument("--tries", type=positive, default=6, help="tries per HTTP request")

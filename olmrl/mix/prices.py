@@ -51,13 +51,14 @@ def facts(usage: Any, model: str, price: Price | None, share: float) -> dict[str
         return {}
     tokens_in, tokens_out = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
     found = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
-    known = price or _lookup(model)
+    known = price or lookup(model)
     if known is not None:
         cost = (tokens_in * known.prompt + tokens_out * known.completion) / 1e6
         found["cost_usd"] = cost * share
     return found
 
 
-def _lookup(model: str) -> Price | None:
+def lookup(model: str) -> Price | None:
+    """The list price of a model, if it is known."""
     names = [name for name in PRICES if model == name or model.startswith(name + "-20")]
     return PRICES[max(names, key=len)] if names else None

@@ -12,6 +12,7 @@ import argparse
 import base64
 import hashlib
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 from olmrl import storage
@@ -117,18 +118,19 @@ def _checked(text: str, name: str) -> str:
 
 
 def chat_body(
-    options: argparse.Namespace, text: str, png: bytes, response_format: dict[str, Any]
+    options: argparse.Namespace, text: str, pngs: Sequence[bytes], response_format: dict[str, Any]
 ) -> dict[str, Any]:
-    """The chat request about a page image.
+    """The chat request about page images.
 
     Args:
         options: model, temperature and max_tokens.
         text: The prompt.
-        png: The image.
+        pngs: The images.
         response_format: A schema of this module.
     """
-    url = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": url}}]
+    urls = ["data:image/png;base64," + base64.b64encode(png).decode("ascii") for png in pngs]
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    content += [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     return {
         "model": options.model,
         "messages": [{"role": "user", "content": content}],
@@ -149,22 +151,22 @@ def page_schema() -> dict[str, Any]:
     `rotation_correction` is asked for clockwise, as in the public schema; `responses.from_answer`
     turns it into olmrl's counter-clockwise value.
     """
-    return _strict(
+    return strict_format(
         "page_response",
         {
-            "primary_language": _field(
+            "primary_language": field(
                 ["string", "null"], "Two-letter code of the main language, null without any text."
             ),
-            "is_rotation_valid": _field(
+            "is_rotation_valid": field(
                 "boolean", "Whether the text stands upright; figures and charts do not count."
             ),
             "rotation_correction": {
-                **_field("integer", "Degrees clockwise by which to turn the page upright."),
+                **field("integer", "Degrees clockwise by which to turn the page upright."),
                 "enum": list(ROTATIONS),
             },
-            "is_table": _field("boolean", "Whether most of the page is a table."),
-            "is_diagram": _field("boolean", "Whether most of the page is a figure."),
-            "natural_text": _field(
+            "is_table": field("boolean", "Whether most of the page is a table."),
+            "is_diagram": field("boolean", "Whether most of the page is a figure."),
+            "natural_text": field(
                 ["string", "null"], "The page as markdown, null when there is nothing to read."
             ),
         },
@@ -175,27 +177,29 @@ def clean_schema() -> dict[str, Any]:
     """The `response_format` of a cleaning request."""
     page = page_schema()["json_schema"]["schema"]["properties"]
     head = {name: page[name] for name in page if name != "natural_text"}
-    return _strict(
+    return strict_format(
         "cleaned_page",
         {
-            "is_page_all_blank": _field("boolean", "Whether the page shows nothing to read."),
+            "is_page_all_blank": field("boolean", "Whether the page shows nothing to read."),
             **head,
             "corrections_made": {
                 "type": "array",
                 "items": {"type": "string"},
                 "description": "Every change of wording, a few words each.",
             },
-            "cleaned_text": _field("string", "The page as markdown."),
-            "confidence_score": _field("number", "0 to 1: complete and right."),
+            "cleaned_text": field("string", "The page as markdown."),
+            "confidence_score": field("number", "0 to 1: complete and right."),
         },
     )
 
 
-def _field(kind: str | list[str], description: str) -> dict[str, Any]:
+def field(kind: str | list[str], description: str) -> dict[str, Any]:
+    """A property of `strict_format`."""
     return {"type": kind, "description": description}
 
 
-def _strict(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+def strict_format(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """The `response_format` of a JSON object that has exactly these properties, in this order."""
     return {
         "type": "json_schema",
         "json_schema": {

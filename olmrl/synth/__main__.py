@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from olmrl.errors import sentence
 from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
+from olmrl.synth import extras
 
 if TYPE_CHECKING:
     from olmrl.synth.from_html import Kind
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog, description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     pages = verbs.add_parser("pages", help="PDF pages with markdown truth and unit tests")
@@ -64,6 +65,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     docs.add_argument("source", help="folder with documents, searched recursively")
     _add_page_options(docs)
+    pdfs = verbs.add_parser(
+        "from-pdfs",
+        help="pages and proven tests like those of your PDFs, written by a vision model",
+    )
+    if verb == "from-pdfs":
+        _add_pdf_arguments(pdfs)
+    templates = verbs.add_parser("templates", help="what from-pdfs asks, to be edited")
+    templates.add_argument("out", help="folder for orientation.md, layout.md, html.md, ...")
     return parser
 
 
@@ -80,10 +89,21 @@ def _add_page_options(verb: argparse.ArgumentParser) -> None:
         help="of documents in Latin letters that name no language (default en)",
     )
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="browsers")
+    extras.add_arguments(verb)
 
 
 # The imports of the heavy halves are deferred: drawing and reading pages takes a second of CPU, a
 # model's code ten.
+
+
+def _add_pdf_arguments(parser: argparse.ArgumentParser) -> None:
+    try:
+        from olmrl.synth.pdf_options import add_arguments
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"needs the package {error.name}: pip install 'olmrl[mix,chromium]'"
+        ) from error
+    add_arguments(parser)
 
 
 def _rates(settings: Sequence[str]) -> dict[str, float]:
@@ -173,11 +193,12 @@ def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
         documents=options.documents,
         most_tests=options.max_tests,
         language=options.language,
+        extras=extras.from_options(options),
     )
     report = from_html(options.source, options.out, settings, options.workers, kind)
     told, kinds = report["documents"], report["per_type"].items()
     lines = [
-        f"{options.out}: {report['tests']} tests on {report['pages']} of {told['pages_set']} pages "
+        f"{options.out}: {report['tests']} tests on {report['pages']} of {_attempts(report)} pages "
         f"({', '.join(f'{count} {kind}' for kind, count in kinds)})",
         f"  {told['found']} documents, {told['copies']} of them copies of others; {told['taken']} "
         f"taken: {told['with_pages']} gave pages, {len(told['without_pages'])} did not",
@@ -191,22 +212,44 @@ def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
     return "\n".join(lines)
 
 
+def _attempts(report: dict[str, Any]) -> int:
+    """How many pages there might have been."""
+    pictured = sum(counts.get("pages", 0) for counts in report.get("variants", {}).values())
+    pages_set: int = report["documents"]["pages_set"]
+    return pages_set + int(pictured)
+
+
+def _from_pdfs(options: argparse.Namespace) -> str:
+    from olmrl.synth.pdf_commands import run
+
+    return run(options)
+
+
+def _templates(options: argparse.Namespace) -> str:
+    from olmrl.synth.pdf_templates import write_templates
+
+    return "\n".join(write_templates(options.out))
+
+
 def _first(told: dict[str, Any], count: int) -> Iterator[tuple[str, Any]]:
     return islice(told.items(), count)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.synth") -> int:
     """Run one verb; a user error ends in one sentence and exit code 2."""
-    options = _parser(prog).parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    verb = given[0] if given else ""
     quiet_libraries()
     try:
+        options = _parser(prog, verb).parse_args(given)
         verbs = {
             **{"pages": _pages, "model": _model, "tests": _tests},
             **{"from-html": _from_html, "from-docs": _from_docs},
+            **{"from-pdfs": _from_pdfs, "templates": _templates},
         }
         print(verbs[options.verb](options))
     except (ValueError, OSError) as error:
-        print(f"olmrl.synth {options.verb}: {sentence(error)}", file=sys.stderr)
+        print(f"olmrl.synth {verb}: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
 

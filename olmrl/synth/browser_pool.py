@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from typing import TypeVar
@@ -15,6 +16,37 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _browser: Browser | None = None
+
+
+class BrowserPool:
+    """Processes that set pages, started when the first is needed.
+
+    Args:
+        workers: Most processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _start)
+
+    def __enter__(self) -> BrowserPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def call(self, job: Callable[[Browser, T], R], item: T) -> R:
+        """`job(browser, item)`; may be called by many threads.
+
+        Raises:
+            ValueError: no browser, or a process was killed.
+        """
+        with _told():
+            return self._pool.submit(_with_browser, job, item).result()
+
+    def map(self, job: Callable[[Browser, T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield `job(browser, item)` of every item, in order; raises as `call` does."""
+        with _told():
+            yield from self._pool.map(partial(_with_browser, job), items)
 
 
 def map_with_browsers(
@@ -32,15 +64,19 @@ def map_with_browsers(
     """
     if not items:
         return
-    workers = min(workers, len(items))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start) as pool:
-        try:
-            yield from pool.map(partial(_with_browser, job), items)
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a process that sets pages was killed (out of memory?); the same command goes on "
-                "from there, --workers 1 needs least"
-            ) from error
+    with BrowserPool(min(workers, len(items))) as pool:
+        yield from pool.map(job, items)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "a process that sets pages was killed (out of memory?); the same command goes on "
+            "from there, --workers 1 needs least"
+        ) from error
 
 
 def _start() -> None:

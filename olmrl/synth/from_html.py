@@ -4,7 +4,7 @@
 
     OUT/bench     bench folder: pdfs/, truth, one test file per type; `olmrl.grpo` trains on it
     OUT/pairs     the same pages as X.pdf + X.md; `olmrl.sft` trains on them
-    OUT/sheet.html   pages to look at, with their truth and tests
+    OUT/sheet     pages to look at, with their truth and tests
     OUT/report.json  what was made, and why the rest was not
     OUT/work      one record per document: a call that was killed goes on where it was
 
@@ -22,7 +22,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,9 +34,13 @@ from olmrl import storage
 from olmrl.synth import web_fonts
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.browser_pool import map_with_browsers
+from olmrl.synth.extras import Extras
+from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
 from olmrl.synth.proven import write_proven
+from olmrl.synth.set_variants import versions
 from olmrl.synth.web_pages import (
+    Height,
     WebPage,
     displayed,
     fill,
@@ -78,6 +82,7 @@ class Settings:
     """Most tests of a page."""
     language: str = "en"
     """Two letters, of documents in Latin letters that name no language."""
+    extras: Extras = field(default_factory=Extras)
 
 
 def from_html(
@@ -112,9 +117,12 @@ def from_html(
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
     rendered = time.monotonic()
     names = [page["name"] for record in records for page in record["pages"]]
+    finish = Finish(settings.extras, _facts(records), settings.seed, workers)
     report = write_proven(
-        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers
-    )
+        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers,
+        told=finish.told, finish=finish.bench,
+    )  # fmt: skip
+    finish.write(out)
     report["documents"] = counts | _told(records)
     report["seconds"] = {
         "render": round(rendered - started, 1),
@@ -159,7 +167,7 @@ def _documents(
 def _same_settings(work: Path, settings: Settings) -> None:
     path = work / "settings.json"
     now = asdict(settings) | {"documents": None, "most_tests": None}  # these change no page
-    now["fonts"] = sorted(_families())
+    now |= {"fonts": sorted(_families()), "extras": None, **settings.extras.shaping()}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         for key, value in now.items():
@@ -217,7 +225,9 @@ def _render_document(
     name, path = pair
     record: dict[str, Any] = {"name": name, "source": path, "pages": [], "left": {}, "reason": ""}
     try:
-        document = read_document(read(path), settings.language)
+        data = read(path)
+        document = read_document(data, settings.language)
+        record |= settings.extras.read(document, data)
         record["pages"] = list(_render_pages(browser, document, name, work, settings))
         record["left"] = document.left
         if not record["pages"]:
@@ -253,18 +263,28 @@ def _render_pages(
     if len(pages) > settings.pages_per_document:
         chosen = rng.sample(range(len(pages)), settings.pages_per_document)
         pages = [pages[number] for number in sorted(chosen)]
-    for page in pages:
-        made = _render_page(browser, document, page, look)
+
+    def measure(shown: Sequence[str], with_look: Look) -> list[Height]:
+        return browser.heights(measuring_html(document, shown, with_look))
+
+    started = time.monotonic()
+    for version in versions(
+        pages, blocks, look, measure,
+        shares=settings.extras.variants, seed=settings.seed, name=name,
+    ):  # fmt: skip
+        page, made = version.page, _render_page(browser, document, version.page, version.look)
         if made is None:
             document.leave("page that does not fit")
             continue
-        stem = f"{name}-p{page.number}"
+        stem = f"{name}-p{page.number}{version.suffix}"
         truth = truth_html(document, page)
         folder = Path(work) / "pages"
         storage.write_bytes(folder / f"{stem}.pdf", made)
         storage.write_text(folder / f"{stem}.md", read_html(truth).markdown)
         storage.write_text(folder / f"{stem}.html", truth)
-        yield {"name": stem, "page": page.number, "look": asdict(look)}
+        seconds, started = round(time.monotonic() - started, 2), time.monotonic()
+        told = {"seconds": seconds, **version.facts}
+        yield {"name": stem, "page": page.number, "look": asdict(version.look), **told}
 
 
 def _renders(block: str, document: Document) -> bool:
@@ -293,6 +313,20 @@ def _render_page(browser: Browser, document: Document, page: WebPage, look: Look
         if made is not None:
             return made
     return None
+
+
+def _facts(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the manifest tells of each page."""
+    return {
+        page["name"]: {
+            "source": record["source"],
+            "source_page": page["page"],
+            **{key: record[key] for key in ("licence", "redacted") if record.get(key) is not None},
+            **{key: value for key, value in page.items() if key not in ("name", "page", "look")},
+        }
+        for record in records
+        for page in record["pages"]
+    }
 
 
 def _told(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

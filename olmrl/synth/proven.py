@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from olmrl.mix.sheet import SheetPage
 from olmrl.synth.derive import derive_folder
-from olmrl.synth.sheet_html import PageNote, write_sheet
+from olmrl.synth.sheet_html import write_derived
 
 SUFFIXES = (".pdf", ".md", ".html")
 
@@ -26,7 +27,8 @@ def write_proven(
     seed: int,
     most_tests: int,
     workers: int,
-    notes: Mapping[str, PageNote] | None = None,
+    told: Callable[[SheetPage], SheetPage] = lambda page: page,
+    finish: Callable[[Path, Path, dict[str, Any]], None] = lambda bench, pages, report: None,
 ) -> dict[str, Any]:
     """Write OUT/bench, OUT/pairs and OUT/sheet, each of which appears once it is whole.
 
@@ -37,7 +39,8 @@ def write_proven(
         seed: Decides which tests are tried.
         most_tests: Most tests of a page.
         workers: Processes.
-        notes: What the sheet tells of a page besides its picture, truth and tests, by name.
+        told: Adds to the sheet what else is known of a page.
+        finish: Changes the derived bench folder, its pages and the report (`finish.Finish`).
 
     Returns:
         The report of `derive_folder`.
@@ -56,6 +59,7 @@ def write_proven(
     report = derive_folder(
         str(chosen), str(part), seed=seed, most=most_tests, workers=workers, prove=True
     )
+    finish(part, chosen, report)
     pairs = work / "pairs"
     shutil.rmtree(pairs, ignore_errors=True)
     pairs.mkdir()
@@ -64,7 +68,7 @@ def write_proven(
             _link(chosen / f"{name}{suffix}", pairs)
     sheet = work / "sheet"
     shutil.rmtree(sheet, ignore_errors=True)
-    write_sheet(part, chosen, report, sheet, notes or {})
+    write_derived(part, chosen, report, sheet, told)
     for made, name in ((part, "bench"), (pairs, "pairs"), (sheet, "sheet")):
         target = Path(out) / name
         shutil.rmtree(target, ignore_errors=True)

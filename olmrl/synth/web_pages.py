@@ -108,7 +108,7 @@ def shown_html(document: Document, page: WebPage, look: Look, scale: float = 1.0
 def truth_html(document: Document, page: WebPage) -> str:
     """The same page for `html_truth`: formulas between delimiters, nothing of the looks."""
     head, foot = furniture(document, page)
-    read = "".join(_readable(block) for block in page.blocks)
+    read = "".join(readable(block) for block in page.blocks)
     return _whole(document, "", f"{head}{read}{foot}")
 
 
@@ -149,7 +149,9 @@ def displayed(block: str) -> tuple[str, list[str]]:
     return _TEX.sub(replace, block), failed
 
 
-def _readable(block: str) -> str:
+def readable(block: str) -> str:
+    """A block with its formulas between delimiters."""
+
     def replace(match: re.Match[str]) -> str:
         left, right = ("\\[", "\\]") if match[1] == "div" else ("\\(", "\\)")
         return f"<{match[1]}>{left}{match[2]}{right}</{match[1]}>"

@@ -167,7 +167,8 @@ def _content(root: HtmlElement) -> HtmlElement:
     return root if body is None else body
 
 
-def _is_hidden(element: HtmlElement) -> bool:
+def is_hidden(element: HtmlElement) -> bool:
+    """Whether an element says of itself that it is not shown."""
     classes = set((element.get("class") or "").split())
     return (
         element.get("hidden") is not None
@@ -178,7 +179,7 @@ def _is_hidden(element: HtmlElement) -> bool:
 
 
 def _is_dropped(element: HtmlElement) -> bool:
-    if not isinstance(element.tag, str) or element.tag in _DROPPED or _is_hidden(element):
+    if not isinstance(element.tag, str) or element.tag in _DROPPED or is_hidden(element):
         return True
     role = element.get("role") or ""
     return role in ("navigation", "search", "banner", "contentinfo", "complementary")
@@ -192,7 +193,7 @@ def _blocks(element: HtmlElement, document: Document, depth: int) -> Iterator[st
     for child in element:
         inline = False
         if isinstance(child.tag, str) and not _is_dropped(child):
-            formula = _formula(child)
+            formula = formula_of(child)
             inline = formula is None or not formula.startswith("<div")
             inline = inline and not any(_is_block(part) for part in child.iter())
             if inline:
@@ -260,7 +261,7 @@ def _inside(element: HtmlElement, document: Document, depth: int) -> str:
 
 def _inline(element: HtmlElement, document: Document, depth: int) -> str:
     """HTML of an element inside a block, reduced to tags that a page needs."""
-    formula = _formula(element)
+    formula = formula_of(element)
     if formula is not None:
         return formula
     tag = element.tag
@@ -297,7 +298,7 @@ def _pre(element: HtmlElement) -> str:
     return html.escape(element.text_content().strip("\n").expandtabs(4), quote=False)
 
 
-def _formula(element: HtmlElement) -> str | None:
+def formula_of(element: HtmlElement) -> str | None:
     """LaTeX of MathML with an annotation, and of the spans that pandoc and KaTeX write."""
     classes = set((element.get("class") or "").split())
     display = element.get("display") == "block" or bool(classes & {"display", "katex-display"})

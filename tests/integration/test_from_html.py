@@ -164,24 +164,22 @@ def test_a_folder_without_html_is_one_sentence(tmp_path):
     assert done.returncode == 2 and "no HTML file (.html, .htm, .xhtml)" in done.stderr
 
 
-def test_the_sheet_takes_verdicts_from_the_keyboard(made):
-    from playwright.sync_api import sync_playwright
+def test_the_marks_of_the_sheet_choose_pairs(made, tmp_path):
+    from sheet_browser import launched, opened, saved_marks
+
+    from olmrl.mix.__main__ import main as mix
 
     out, _ = made
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=shutil.which("chromium"), chromium_sandbox=False
-        )
-        page = browser.new_page()
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"file://{out / 'sheet' / 'index.html'}")
+    with launched() as browser, opened(browser, out / "sheet" / "index.html") as page:
         for key in ("a", "r", "a", "k"):
             page.keyboard.press(key)
         assert page.inner_text("#count").startswith("2 accepted, 1 rejected")
-        with page.expect_download() as download:
-            page.click("#save")
-        lines = Path(download.value.path()).read_text().splitlines()
-        browser.close()
-    assert errors == []
-    assert [json.loads(line)["verdict"] for line in lines] == ["accept", "reject", "accept"]
+        marks = saved_marks(page)
+    assert [mark["verdict"] for mark in marks] == ["good", "bad", "good"]
+    (tmp_path / "marks.jsonl").write_text("".join(json.dumps(mark) + "\n" for mark in marks))
+    words = ["--marks", str(tmp_path / "marks.jsonl")]
+    assert mix(["filter", str(out / "pairs"), str(tmp_path / "kept"), *words]) == 0
+    gone = {p.stem for p in (out / "pairs").glob("*.md")} - {
+        p.stem for p in (tmp_path / "kept").glob("*.md")
+    }
+    assert gone == {marks[1]["id"]}

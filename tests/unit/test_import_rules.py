@@ -25,7 +25,7 @@ ALLOWED = {
     "bench": GROUND | {"markup", "data"},
     "rewards": GROUND | {"config", "markup", "bench"},
     "mix": GROUND | {"markup", "data"},
-    "synth": GROUND | {"models", "markup", "data", "bench"},
+    "synth": GROUND | {"models", "markup", "data", "bench", "mix"},
     "weight_sync": GROUND | {"config", "models"},
     "rollout": GROUND | {"config", "models", "data", "weight_sync"},
     "learner": GROUND | {"config", "models", "data", "weight_sync"},

@@ -143,7 +143,7 @@ class Cleaner:
         except (BadPage, ValueError) as error:
             raise Skip(str(error)) from error
         text = prompts.CLEAN_PROMPT.replace("{transcription}", transcript)
-        return prompts.chat_body(self.options, text, image.data, prompts.clean_schema())
+        return prompts.chat_body(self.options, text, [image.data], prompts.clean_schema())
 
     def write(
         self,

@@ -65,7 +65,7 @@ def request_line(
 ) -> bytes:
     """One line of a batch file, newline included."""
     text = prompts.fill(template, image.width, image.height)
-    body = prompts.chat_body(options, text, image.data, prompts.page_schema())
+    body = prompts.chat_body(options, text, [image.data], prompts.page_schema())
     if options.logprobs:
         body |= {"logprobs": True, "top_logprobs": 5}
     row = {"custom_id": request_id, "method": "POST", "url": "/v1/chat/completions", "body": body}

@@ -45,22 +45,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the batches; see the module."""
-    output = options.output or options.input.rstrip("/") + "_done"
-    price = prices.parse(options.price) if options.price else None
     key = key_from_environment(options.api_key_env)
     wait = min(60.0, max(options.poll, 0.05))
     with Api(options.base_url, key, attempts=options.tries, longest_wait_s=wait) as api:
-        account = Account(api, pause_s=min(2.0, options.poll))
-        try:
-            if options.clear_files:
-                account.forget(*account.our_files())
-                return 0
-            settings = {"input": options.input, "base_url": options.base_url}
-            with Run("openai-run", output, settings, state=options.state) as verb:
-                BatchRun(verb, account, options, price).until_done()
-                return 1 if verb.counts["failed"] else 0
-        except ApiError as error:
-            raise ValueError(f"{options.base_url}: {error}") from error
+        return run_with(api, options)
+
+
+def run_with(api: Api, options: argparse.Namespace) -> int:
+    """Run the batches on a server; the exit code is 1 if requests have no answer.
+
+    Raises:
+        ValueError: the server refuses or cannot be reached.
+    """
+    output = options.output or options.input.rstrip("/") + "_done"
+    price = prices.parse(options.price) if options.price else None
+    account = Account(api, pause_s=min(2.0, options.poll))
+    try:
+        if options.clear_files:
+            account.forget(*account.our_files())
+            return 0
+        settings = {"input": options.input, "base_url": options.base_url}
+        with Run("openai-run", output, settings, state=options.state) as verb:
+            BatchRun(verb, account, options, price).until_done()
+            return 1 if verb.counts["failed"] else 0
+    except ApiError as error:
+        raise ValueError(f"{options.base_url}: {error}") from error
 
 
 class BatchRun:

@@ -35,12 +35,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first-pages", type=int, default=0, help="leading pages to always take")
     parser.add_argument("--max-pages", type=positive, default=3, help="pages per PDF (silver: 15)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-filter", action="store_true", help="keep every readable PDF")
-    parser.add_argument("--languages", default="en", help="comma-separated codes, or `any`")
-    parser.add_argument("--keep-forms", action="store_true", help="keep PDFs with form fields")
-    parser.add_argument("--spam-share", type=float, default=0.004, help="largest share allowed")
+    add_filter_arguments(parser, languages="en")
     add_run_arguments(parser, workers=4)
     add_ray_argument(parser)
+
+
+def add_filter_arguments(parser: argparse.ArgumentParser, *, languages: str) -> None:
+    """Options of `rules_of`."""
+    parser.add_argument("--no-filter", action="store_true", help="keep every readable PDF")
+    parser.add_argument(
+        "--languages",
+        default=languages,
+        help="comma-separated codes, or `any` (default: %(default)s)",
+    )
+    parser.add_argument("--keep-forms", action="store_true", help="keep PDFs with form fields")
+    parser.add_argument("--spam-share", type=float, default=0.004, help="largest share allowed")
 
 
 def run(options: argparse.Namespace) -> int:
