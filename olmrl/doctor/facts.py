@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from olmrl.markup.browser import find_chromium
 from olmrl.rollout.environment import check_vllm
 
 _QUERY = "name,memory.total,memory.used,driver_version,mig.mode.current,compute_cap"
@@ -251,7 +253,9 @@ def _shared_memory() -> tuple[int, int] | None:
 def _browser() -> str:
     folder = os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or "~/.cache/ms-playwright"
     own = sorted(Path(folder).expanduser().glob("chromium*"))
-    return shutil.which("chromium") or (str(own[-1]) if own else "")
+    with suppress(ValueError):  # OLMRL_CHROMIUM names none
+        return find_chromium() or (str(own[-1]) if own else "")
+    return ""
 
 
 def _has_key(name: str) -> bool:

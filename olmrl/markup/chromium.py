@@ -1,15 +1,14 @@
 """Renders formulas in a real browser: a slow, optional cross-check of the embedded layout.
 
-Needs the package playwright and a Chromium, either playwright's own or one on the PATH. KaTeX's
-fonts are not loaded (nor does the public benchmark load them), so symbols are measured in the
-machine's serif font.
+Needs the package playwright and a Chromium (`browser`). KaTeX's fonts are not loaded (nor does the
+public benchmark load them), so symbols are measured in the machine's serif font.
 """
 
 import atexit
-import shutil
 import threading
 from typing import Any
 
+from olmrl.markup.browser import Chromium
 from olmrl.markup.katex_engine import MAX_FORMULA_CHARS, katex_asset
 
 MAX_MILLISECONDS = 20_000
@@ -57,25 +56,9 @@ def render_in_chromium(latex: str, fonts: str) -> dict[str, Any]:
 
 
 def _open_page() -> Any:
-    try:
-        from playwright.sync_api import Error, sync_playwright  # noqa: PLC0415  (optional extra)
-    except ImportError as error:
-        raise ValueError(
-            "markup.equations.renderer is chromium, which needs the package playwright: "
-            "install it or use renderer katex"
-        ) from error
-    driver = sync_playwright().start()
-    try:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"))
-    except Error as error:
-        driver.stop()
-        raise ValueError(
-            "markup.equations.renderer is chromium, but no browser could be started: put chromium "
-            f"on the PATH or run 'playwright install chromium' ({str(error).splitlines()[0]})"
-        ) from error
-    atexit.register(driver.stop)
-    atexit.register(browser.close)  # runs before driver.stop
-    page = browser.new_page(viewport={"width": 800, "height": 400})
+    chromium = Chromium("markup.equations.renderer=chromium")
+    atexit.register(chromium.close)
+    page = chromium.new_page(viewport={"width": 800, "height": 400})
     page.set_default_timeout(MAX_MILLISECONDS)
     page.set_content(
         f"<!DOCTYPE html><style>{katex_asset('katex.min.css')}</style>"

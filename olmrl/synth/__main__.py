@@ -12,6 +12,7 @@ from typing import Any
 from olmrl.errors import sentence
 from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
+from olmrl.synth import extras
 
 
 def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
@@ -61,6 +62,7 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     web.add_argument("--documents", type=int, help="most files, drawn by seed (default: all)")
     web.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
     web.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="browsers")
+    extras.add_arguments(web)
     pdfs = verbs.add_parser(
         "from-pdfs",
         help="pages and proven tests like those of your PDFs, written by a vision model",
@@ -160,11 +162,12 @@ def _from_html(options: argparse.Namespace) -> str:
         pages_per_document=options.pages_per_document,
         documents=options.documents,
         most_tests=options.max_tests,
+        extras=extras.from_options(options),
     )
     report = from_html(options.source, options.out, settings, options.workers)
     told, kinds = report["documents"], report["per_type"].items()
     lines = [
-        f"{options.out}: {report['tests']} tests on {report['pages']} of {told['pages_set']} pages "
+        f"{options.out}: {report['tests']} tests on {report['pages']} of {_attempts(report)} pages "
         f"({', '.join(f'{count} {kind}' for kind, count in kinds)})",
         f"  {told['found']} documents, {told['copies']} of them copies of others; {told['taken']} "
         f"taken: {told['with_pages']} gave pages, {len(told['without_pages'])} did not",
@@ -176,6 +179,13 @@ def _from_html(options: argparse.Namespace) -> str:
     ]
     lines.append(f"  look at {options.out}/sheet/index.html; all reasons are in report.json")
     return "\n".join(lines)
+
+
+def _attempts(report: dict[str, Any]) -> int:
+    """How many pages there might have been."""
+    pictured = sum(counts.get("pages", 0) for counts in report.get("variants", {}).values())
+    pages_set: int = report["documents"]["pages_set"]
+    return pages_set + int(pictured)
 
 
 def _from_pdfs(options: argparse.Namespace) -> str:

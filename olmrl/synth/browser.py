@@ -7,23 +7,17 @@ time; a browser that hangs or dies is replaced, and its page is the failure.
 
 from __future__ import annotations
 
-import shutil
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
+
+from olmrl.markup.browser import MEMORY_BYTES, Chromium
 
 TIMEOUT_S = 20.0
 """Seconds that one call may take."""
 MAX_HTML_CHARS = 4_000_000
 """Longest page that is handed over."""
-_ARGUMENTS = (
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-extensions",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--renderer-process-limit=1",
-    "--js-flags=--max-old-space-size=256",
-)
+MAX_PDF_BYTES = 50_000_000
+"""Largest PDF of a page."""
 _OVERFLOWS = """
 () => {
   const text = document.querySelector(".text");
@@ -49,44 +43,22 @@ class BrowserFailed(ValueError):
 class Browser:
     """One warm Chromium.
 
+    Args:
+        timeout_s: Seconds that one call may take.
+        memory_bytes: Memory of one process of the browser.
+
     Raises:
         ValueError: playwright or Chromium is missing (says how to get them).
     """
 
-    def __init__(self) -> None:
-        try:
-            from playwright.sync_api import sync_playwright  # noqa: PLC0415  (optional extra)
-        except ImportError as error:
-            raise ValueError(
-                "rendering HTML needs the package playwright: pip install 'olmrl[chromium]'"
-            ) from error
-        self._driver = sync_playwright().start()
-        self._chromium: Any = None
-        self._page: Any = None
-        try:
-            self._open()
-        except ValueError:
-            self._driver.stop()
-            raise
+    def __init__(self, timeout_s: float = TIMEOUT_S, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._timeout_s = timeout_s
+        self._chromium = Chromium("rendering HTML", memory_bytes)
+        self._open()
 
     def _open(self) -> None:
-        from playwright.sync_api import Error  # noqa: PLC0415
-
-        path = shutil.which("chromium") or shutil.which("google-chrome")
-        try:
-            self._chromium = self._driver.chromium.launch(
-                executable_path=path, args=list(_ARGUMENTS), chromium_sandbox=False
-            )
-        except Error as error:
-            raise ValueError(
-                "rendering HTML needs Chromium, and none could be started: install it (Debian: "
-                "apt-get install chromium) or run 'playwright install chromium' "
-                f"({str(error).splitlines()[0]})"
-            ) from error
-        context = self._chromium.new_context(java_script_enabled=False, offline=True)
-        context.route("**/*", lambda route: route.abort())
-        self._page = context.new_page()
-        self._page.set_default_timeout(TIMEOUT_S * 1000)
+        self._page = self._chromium.new_page(java_script_enabled=False)
+        self._page.set_default_timeout(1000 * self._timeout_s)
 
     def heights(self, html: str) -> list[tuple[float, float, float, float]]:
         """Height, margins above and below, and overflow in width of each child of `.measure`.
@@ -113,34 +85,30 @@ class Browser:
             )
             return data
 
-        return self._ask(html, work)  # type: ignore[no-any-return]
+        made: bytes | None = self._ask(html, work)
+        if made is not None and len(made) > MAX_PDF_BYTES:
+            raise BrowserFailed(f"the page's PDF is larger than {MAX_PDF_BYTES / 1e6:g} MB")
+        return made
 
-    def _ask(self, html: str, question: Any) -> Any:
-        from playwright.sync_api import Error  # noqa: PLC0415
+    def _ask(self, html: str, question: Callable[[Any], Any]) -> Any:
+        from playwright.sync_api import Error  # noqa: PLC0415  (optional extra)
 
         if len(html) > MAX_HTML_CHARS:
             raise BrowserFailed(f"the page has more than {MAX_HTML_CHARS / 1e6:g} M characters")
-        try:
-            self._page.set_content(html, wait_until="load")
-            return question(self._page)
-        except Error as error:
-            self._replace()
-            raise BrowserFailed(f"Chromium gave up: {str(error).splitlines()[0]}") from error
-
-    def _replace(self) -> None:
-        from playwright.sync_api import Error  # noqa: PLC0415
-
-        with suppress(Error):  # it may have died already
-            self._chromium.close()
+        with self._chromium.deadline(self._timeout_s) as late:
+            try:
+                self._page.set_content(html, wait_until="load", timeout=0)
+                return question(self._page)
+            except Error as error:
+                told = str(error).splitlines()[0]
+        self._chromium.start()
         self._open()
+        late_reason = f"Chromium took longer than {self._timeout_s:g} s for a page"
+        raise BrowserFailed(late_reason if late.is_set() else f"Chromium gave up: {told}")
 
     def close(self) -> None:
         """End the browser."""
-        from playwright.sync_api import Error  # noqa: PLC0415
-
-        with suppress(Error):
-            self._chromium.close()
-        self._driver.stop()
+        self._chromium.close()
 
     def __enter__(self) -> Browser:
         return self

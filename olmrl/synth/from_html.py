@@ -21,8 +21,8 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,11 +31,16 @@ from rich.console import Console
 from rich.progress import track
 
 from olmrl import storage
+from olmrl.synth import web_fonts
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.browser_pool import map_with_browsers
+from olmrl.synth.extras import Extras
+from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
 from olmrl.synth.proven import write_proven
+from olmrl.synth.set_variants import versions
 from olmrl.synth.web_pages import (
+    Height,
     WebPage,
     displayed,
     fill,
@@ -45,11 +50,23 @@ from olmrl.synth.web_pages import (
     truth_html,
 )
 from olmrl.synth.web_source import Document, read_document
-from olmrl.synth.web_style import Look, draw_look
+from olmrl.synth.web_style import FAMILIES, Look, draw_look
 
-SUFFIXES = (".html", ".htm", ".xhtml")
 _SCALES = (1.0, 0.96, 0.92, 0.88)
 """Font sizes that are tried until a page fits."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of documents that can be had as HTML."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[str], bytes]
+    """HTML of a document, by its path. Raises ValueError with the reason that it has none."""
+
+
+HTML = Kind("HTML file", (".html", ".htm", ".xhtml"), storage.read_bytes)
 
 
 @dataclass(frozen=True)
@@ -63,40 +80,49 @@ class Settings:
     """Most documents, drawn by seed; None: all."""
     most_tests: int = 40
     """Most tests of a page."""
+    language: str = "en"
+    """Two letters, of documents in Latin letters that name no language."""
+    extras: Extras = field(default_factory=Extras)
 
 
-def from_html(source: str, out: str, settings: Settings, workers: int) -> dict[str, Any]:
+def from_html(
+    source: str, out: str, settings: Settings, workers: int, kind: Kind = HTML
+) -> dict[str, Any]:
     """Make the folders; see the module.
 
     Args:
-        source: Folder with HTML files, in any sub-folders.
+        source: Folder with documents, in any sub-folders.
         out: Folder to write, local.
         settings: What decides the pages.
         workers: Processes, each with a browser of its own.
+        kind: Of the documents.
 
     Returns:
         The report, as written to report.json.
 
     Raises:
-        ValueError: no HTML below `source`, OUT was made with other settings, no browser, or no
+        ValueError: no document below `source`, OUT was made with other settings, no browser, or no
             document gave a page.
     """
     _check(out, settings, workers)
-    found, counts = _documents(source, settings)
+    found, counts = _documents(source, settings, kind)
     work = Path(out) / "work"
     _same_settings(work, settings)
     Browser().close()  # a missing browser is one sentence, before any process starts
     (work / "pages").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    records = list(_render_all(found, str(work), settings, workers))
+    records = list(_render_all(found, str(work), settings, workers, kind))
     if not any(record["pages"] for record in records):
         reasons = "; ".join(f"{r['source']}: {r['reason']}" for r in records[:3])
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
     rendered = time.monotonic()
     names = [page["name"] for record in records for page in record["pages"]]
+    finish = Finish(settings.extras, _facts(records), settings.seed, workers)
     report = write_proven(
-        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers
-    )
+        out, work, names, seed=settings.seed, most_tests=settings.most_tests, workers=workers,
+        told=finish.told, finish=finish.bench,
+    )  # fmt: skip
+    finish.write(out)
     report["documents"] = counts | _told(records)
     report["seconds"] = {
         "render": round(rendered - started, 1),
@@ -117,11 +143,13 @@ def _check(out: str, settings: Settings, workers: int) -> None:
             raise ValueError(f"{name} {count} must be at least 1")
 
 
-def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], dict[str, int]]:
+def _documents(
+    source: str, settings: Settings, kind: Kind
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
     """(name, path) of each document, and how many there were."""
-    paths = [p for p in storage.list_files(source) if p.lower().endswith(SUFFIXES)]
+    paths = [p for p in storage.list_files(source) if p.lower().endswith(kind.suffixes)]
     if not paths:
-        raise ValueError(f"{source}: no HTML file ({', '.join(SUFFIXES)}) in it")
+        raise ValueError(f"{source}: no {kind.name} ({', '.join(kind.suffixes)}) in it")
     named: dict[str, tuple[str, str]] = {}
     for path in paths:
         digest = hashlib.sha256(storage.read_bytes(path)).hexdigest()[:12]
@@ -137,6 +165,7 @@ def _documents(source: str, settings: Settings) -> tuple[list[tuple[str, str]], 
 def _same_settings(work: Path, settings: Settings) -> None:
     path = work / "settings.json"
     now = asdict(settings) | {"documents": None, "most_tests": None}  # these change no page
+    now |= {"fonts": sorted(_families()), "extras": None, **settings.extras.shaping()}
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
         for key, value in now.items():
@@ -150,11 +179,17 @@ def _same_settings(work: Path, settings: Settings) -> None:
     storage.write_json(path, now)
 
 
+def _families() -> frozenset[str]:
+    """The fonts that looks are drawn from."""
+    fonts = web_fonts.installed()
+    return FAMILIES if fonts is None else FAMILIES & fonts.families
+
+
 # -- documents to PDFs
 
 
 def _render_all(
-    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int
+    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int, kind: Kind
 ) -> Iterator[dict[str, Any]]:
     """The record of every document, in order; those of an earlier call are taken over."""
     records: dict[str, dict[str, Any]] = {}
@@ -163,7 +198,7 @@ def _render_all(
         if path.exists():
             records[name] = json.loads(path.read_text("utf-8"))
     missing = [pair for pair in found if pair[0] not in records]
-    job = partial(_render_document, work=work, settings=settings)
+    job = partial(_render_document, work=work, settings=settings, read=kind.read)
     shown = track(
         map_with_browsers(job, missing, workers),
         total=len(missing),
@@ -178,13 +213,19 @@ def _render_all(
 
 
 def _render_document(
-    browser: Browser, pair: tuple[str, str], work: str, settings: Settings
+    browser: Browser,
+    pair: tuple[str, str],
+    work: str,
+    settings: Settings,
+    read: Callable[[str], bytes],
 ) -> dict[str, Any]:
     """Set the pages of one document and write them, then its record."""
     name, path = pair
     record: dict[str, Any] = {"name": name, "source": path, "pages": [], "left": {}, "reason": ""}
     try:
-        document = read_document(storage.read_bytes(path))
+        data = read(path)
+        document = read_document(data, settings.language)
+        record |= settings.extras.read(document, data)
         record["pages"] = list(_render_pages(browser, document, name, work, settings))
         record["left"] = document.left
         if not record["pages"]:
@@ -209,7 +250,9 @@ def _render_pages(
     browser: Browser, document: Document, name: str, work: str, settings: Settings
 ) -> Iterator[dict[str, Any]]:
     rng = random.Random(f"{settings.seed}/{name}")
-    look = draw_look(rng)
+    look = draw_look(rng, document.language, _families())
+    if web_fonts.missing(document.title, web_fonts.installed()):
+        document.title = ""
     blocks = [block for block in pieces(document.blocks) if _renders(block, document)]
     if not blocks:
         return
@@ -218,25 +261,44 @@ def _render_pages(
     if len(pages) > settings.pages_per_document:
         chosen = rng.sample(range(len(pages)), settings.pages_per_document)
         pages = [pages[number] for number in sorted(chosen)]
-    for page in pages:
-        made = _render_page(browser, document, page, look)
+
+    def measure(shown: Sequence[str], with_look: Look) -> list[Height]:
+        return browser.heights(measuring_html(document, shown, with_look))
+
+    lost: set[str] = set()
+    started = time.monotonic()
+    for version in versions(
+        pages, blocks, look, measure,
+        shares=settings.extras.variants, seed=settings.seed, name=name,
+    ):  # fmt: skip
+        page, stem = version.page, f"{name}-p{version.page.number}{version.suffix}"
+        if version.facts.get("of") in lost:
+            continue
+        made = _render_page(browser, document, page, version.look)
         if made is None:
             document.leave("page that does not fit")
+            lost.add(stem)
             continue
-        stem = f"{name}-p{page.number}"
         truth = truth_html(document, page)
         folder = Path(work) / "pages"
         storage.write_bytes(folder / f"{stem}.pdf", made)
         storage.write_text(folder / f"{stem}.md", read_html(truth).markdown)
         storage.write_text(folder / f"{stem}.html", truth)
-        yield {"name": stem, "page": page.number, "look": asdict(look)}
+        seconds, started = round(time.monotonic() - started, 2), time.monotonic()
+        told = {"seconds": seconds, **version.facts}
+        yield {"name": stem, "page": page.number, "look": asdict(version.look), **told}
 
 
 def _renders(block: str, document: Document) -> bool:
-    """Whether all formulas of a block render, and none was lost."""
+    """Whether all formulas of a block render, none was lost, and fonts have all its letters."""
     _, failed = displayed(block)
     if failed or "\ufffc" in block:
         document.leave("block with a formula that cannot be set")
+        return False
+    letters = web_fonts.missing(block, web_fonts.installed())
+    if letters:
+        package = web_fonts.advice(letters)
+        document.leave(f"block with a letter that no font has (Debian's package: {package})")
         return False
     return True
 
@@ -253,6 +315,20 @@ def _render_page(browser: Browser, document: Document, page: WebPage, look: Look
         if made is not None:
             return made
     return None
+
+
+def _facts(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the manifest tells of each page."""
+    return {
+        page["name"]: {
+            "source": record["source"],
+            "source_page": page["page"],
+            **{key: record[key] for key in ("licence", "redacted") if record.get(key) is not None},
+            **{key: value for key, value in page.items() if key not in ("name", "page", "look")},
+        }
+        for record in records
+        for page in record["pages"]
+    }
 
 
 def _told(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

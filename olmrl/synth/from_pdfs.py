@@ -39,6 +39,8 @@ from olmrl.synth.asking import Asker, Ledger, NotNow, Question, Terms, Unanswere
 from olmrl.synth.batch_asking import BatchAsker
 from olmrl.synth.browser import Browser
 from olmrl.synth.browser_pool import BrowserPool
+from olmrl.synth.extras import Extras
+from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
 from olmrl.synth.model_html import read_model_html, truth_html
 from olmrl.synth.model_pages import (
@@ -80,6 +82,7 @@ class Settings:
     max_tokens: int = 16_384
     """Most tokens of an answer."""
     choice: Choice = field(default_factory=Choice)
+    extras: Extras = field(default_factory=Extras)
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ def from_pdfs(
             settings.side,
             settings.densify,
             str(work / "prints"),
+            settings.extras.redact,
         )
         browsers = stack.enter_context(BrowserPool(workers))
         book = Book(work, _mark(settings, templates), chosen.pages, ledger, progress)
@@ -232,6 +236,7 @@ def _mark(settings: Settings, templates: Mapping[str, Template]) -> str:
     """What a page that was made depends on, besides its source."""
     used = (*STAGES, "densify") if settings.densify else STAGES
     told = [_MADE_BY, settings.model, settings.side, [templates[stage].digest for stage in used]]
+    told += ["redacted"] if settings.extras.redact else []
     return hashlib.sha256(json.dumps(told).encode("utf-8")).hexdigest()[:16]
 
 
@@ -422,6 +427,7 @@ def _finish(
         reasons = Counter((book.postponed | book.dropped).values()).most_common(3)
         told = "; ".join(f"{count} x {reason}" for reason, count in reasons)
         raise ValueError(f"none of {len(book.pages)} pages was made ({told})")
+    finish = Finish(settings.extras, {}, settings.choice.seed, workers)
     report = write_proven(
         out,
         work,
@@ -429,12 +435,10 @@ def _finish(
         seed=settings.choice.seed,
         most_tests=settings.most_tests,
         workers=workers,
-        told=partial(_known, book),
+        told=lambda page: finish.told(_known(book, finish, page)),
+        finish=finish.bench,
     )
-    rows = (_row(name, book, settings, templates, report) for name in sorted(book.pages))
-    files.write_lines(
-        storage.join(out, "manifest.jsonl"), (json.dumps(row, ensure_ascii=True) for row in rows)
-    )
+    finish.write(out, book.pages, lambda name: _row(name, book, settings, templates, report))
     ledger = book.ledger
     totals = sum(ledger.by_page.values(), Counter[str]())
     report["made"] = len(book.made)
@@ -449,16 +453,19 @@ def _finish(
     return report
 
 
-def _known(book: Book, page: SheetPage) -> SheetPage:
+def _known(book: Book, finish: Finish, page: SheetPage) -> SheetPage:
     """What the sheet tells of a page besides the render, truth and tests."""
-    record = book.made[page.name]
+    name = finish.source_of(page.name)
+    record = book.made[name]
     left = tuple(
         f"left out of the HTML: {count} x {what}" for what, count in record["left"].items()
     )
     cost = float(book.ledger.by_page[page.name]["cost_usd"])
+    picture = book.work / "pages" / f"{name}.jpg"
     return replace(
         page,
-        source_picture=(book.work / "pages" / f"{page.name}.jpg").read_bytes(),
+        # the source page shows what the redacted one must not
+        source_picture=None if finish.extras.redact else picture.read_bytes(),
         notes=(record["likeness_told"], *left),
         cost=cost if cost else None,
     )
@@ -489,6 +496,7 @@ def _row(
             stage: {"version": template.version, "sha256": template.digest}
             for stage, template in templates.items()
         },
+        **({"licence": settings.extras.licence} if settings.extras.licence else {}),
         "price_per_million_tokens": list(price) if price else None,
         **record,
         **{key: round(value, 6) for key, value in sorted(spent.items())},

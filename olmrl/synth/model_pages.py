@@ -27,6 +27,7 @@ from olmrl.synth.likeness import Likeness, likeness
 from olmrl.synth.model_html import read_model_html, shown_html, truth_html
 from olmrl.synth.pdf_templates import Template
 from olmrl.synth.proof import TextLayer, page_objection
+from olmrl.synth.redact import Redactor
 from olmrl.synth.stages import Asked, Layout
 
 SCALES = (1.0, 0.94, 0.88, 0.82, 0.76, 0.7, 0.64, 0.58, 0.5)
@@ -181,6 +182,8 @@ class Studio:
     densify: bool
     prints: str
     """Folder for prints."""
+    redact: bool = False
+    """Mask personal data in HTML before it is printed."""
 
     def picture(self, pdf: str, turn: int = 0) -> bytes:
         """A page as PNG, turned clockwise."""
@@ -245,10 +248,19 @@ def _asked(page: SourcePage, studio: Studio, turn: int) -> Asked:
 
 
 def _print(asked: Asked, html: str, studio: Studio, stage: str) -> Generator[Need, Any, Version]:
+    if studio.redact:
+        html = _redacted(html)
     pdf = str(Path(studio.prints) / f"{asked.page}.{stage}.pdf")
     job = PrintJob(html, asked.width, asked.height, pdf)
     printed = yield job
     return Version(html, job, printed)
+
+
+def _redacted(html: str) -> str:
+    try:
+        return Redactor().html(html)
+    except ValueError as error:
+        raise Dropped(str(error)) from error
 
 
 def _to_mend(version: Version, layout: Layout) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from olmrl.mix import prices
 from olmrl.mix.api import key_for
+from olmrl.synth import extras
 from olmrl.synth.from_pdfs import Endpoint, Settings, dry_run, from_pdfs
 from olmrl.synth.source_pages import Choice
 
@@ -59,6 +60,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             spam_share=options.spam_share,
             ray=options.ray,
         ),
+        extras=extras.from_options(options),
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import html
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from PIL import Image
 
 from olmrl.data.render import open_pdf, render_page
 from olmrl.markup import front_matter
+from olmrl.synth.letters import is_right_to_left, key, letters_of
 from olmrl.synth.reading import words
 
 SIDE = 1600
@@ -41,7 +41,6 @@ _ITALIC = 1 << 6
 """Bit of a font descriptor's flags (PDF 32000-1, table 123)."""
 _BOLD = 600
 
-_NOT_TEXT = re.compile(r"[\W_]+")
 _TAGS = re.compile(r"<[^>]*>")
 _MARKUP = re.compile(
     r"^```$|\\\(.+?\\\)|\\\[.+?\\\]|!\[[^\]]*\]\([^)]*\)|^#+ |^\s*(?:[-*+]|\d{1,3}[.)])\s",
@@ -72,11 +71,11 @@ class TextLayer:
     """The letters of a one-page PDF in the order of its text layer, and its picture."""
 
     letters: str
-    """Letters and digits alone, compatibility forms resolved, in lower case."""
+    """As `key` has them."""
     boxes: tuple[Box, ...]
     """Of each of `letters`."""
-    faces: tuple[Face, ...]
-    """Likewise."""
+    indices: tuple[int, ...]
+    """Of each of `letters` in `text`."""
     text: str
     """All of the layer."""
     width: float
@@ -84,6 +83,7 @@ class TextLayer:
     height: float
     grey: np.ndarray
     """[H, W] uint8."""
+    path: str
 
     @classmethod
     def of(cls, pdf_path: str) -> TextLayer:
@@ -92,22 +92,26 @@ class TextLayer:
         Raises:
             BadPage: it cannot be read.
         """
-        letters: list[str] = []
-        boxes: list[Box] = []
-        faces: list[Face] = []
         with open_pdf(pdf_path) as document:
             page = document[0]
             width, height = page.get_size()
             layer = page.get_textpage()
-            text = layer.get_text_range()
-            for index in range(layer.count_chars()):
-                for letter in key(layer.get_text_range(index, 1)):
-                    letters.append(letter)
-                    boxes.append(Box(*layer.get_charbox(index)))
-                    faces.append(_face(layer, index))
+            count = layer.count_chars()
+            text = "".join(chr(pdfium_raw.FPDFText_GetUnicode(layer, i)) for i in range(count))
+            placed = letters_of(text)
+            boxes = tuple(Box(*layer.get_charbox(index)) for _, index in placed)
         picture = Image.fromarray(render_page(pdf_path, 1, SIDE))
         grey = np.asarray(picture.convert("L"))
-        return cls("".join(letters), tuple(boxes), tuple(faces), text, width, height, grey)
+        letters = "".join(letter for letter, _ in placed)
+        indices = tuple(index for _, index in placed)
+        return cls(letters, boxes, indices, text, width, height, grey, pdf_path)
+
+    @cached_property
+    def faces(self) -> tuple[Face, ...]:
+        """Of each of `letters`; read when first asked for, as few pages need them."""
+        with open_pdf(self.path) as document:
+            layer = document[0].get_textpage()
+            return tuple(_face(layer, index) for index in self.indices)
 
     def places(self, needle: str) -> Iterator[range]:
         """Where a text stands, as ranges of letters."""
@@ -140,6 +144,11 @@ class TextLayer:
         part = self.grey[max(0, top) : bottom, max(0, left) : right]
         return bool(part.size) and int(part.max()) - int(part.min()) >= LEAST_CONTRAST
 
+    @cached_property
+    def right_to_left(self) -> bool:
+        """Whether most of it is read from the right."""
+        return is_right_to_left(self.text)
+
     def box(self, place: range) -> Box:
         """The box around some letters."""
         found = np.array([self.boxes[i] for i in place])
@@ -156,11 +165,6 @@ def _face(layer: pdfium.PdfTextPage, index: int) -> Face:
     slanted = "italic" in style or "oblique" in style or bool(flags.value & _ITALIC)
     size = pdfium_raw.FPDFText_GetFontSize(layer.raw, index)
     return Face(float(size), "bold" in style or weight >= _BOLD, slanted)
-
-
-def key(text: str) -> str:
-    """Letters and digits in lower case, compatibility forms (ligatures, widths) resolved."""
-    return _NOT_TEXT.sub("", unicodedata.normalize("NFKC", text).lower())
 
 
 def page_objection(layer: TextLayer, truth: str, furniture: tuple[str, ...]) -> str:
@@ -198,7 +202,9 @@ def test_objection(layer: TextLayer, test: Mapping[str, Any]) -> str:
         return _table(layer, test)
     if kind == "format":
         return _format(layer, test)
-    needle = str(test.get("text") or test.get("marker") or "")
+    if kind == "footnote":
+        return _footnote(layer, test)
+    needle = str(test["text"])
     if not key(needle):
         return ""
     return "" if _seen_places(layer, needle) else f"{kind}: its text cannot be seen on the page"
@@ -233,7 +239,33 @@ def _format(layer: TextLayer, test: Mapping[str, Any]) -> str:
     return f"format: its text is not {kind}" if places else "format: its text cannot be seen"
 
 
+def _footnote(layer: TextLayer, test: Mapping[str, Any]) -> str:
+    """The mark stands between its words, smaller than they are or raised."""
+    before, after = (str(test.get(f"appears_{side}_marker") or "") for side in ("before", "after"))
+    mark = str(test["marker"])
+    places = _seen_places(layer, before + mark + after)
+    first = len(key(before))
+    for place in places:
+        marks = place[first : first + len(key(mark))]
+        others = [*place[:first], *place[first + len(marks) :]]
+        if not marks or not others or _is_raised(layer, marks, others):
+            return ""
+    why = "is set as plain text" if places else "cannot be seen between its words"
+    return f"footnote: its mark {why}"
+
+
+def _is_raised(layer: TextLayer, marks: range, others: list[int]) -> bool:
+    size = float(np.median([layer.faces[i].size for i in others]))
+    foot = float(np.median([layer.boxes[i].bottom for i in others]))
+    return all(
+        layer.faces[i].size < 0.92 * size or layer.boxes[i].bottom > foot + 0.15 * size
+        for i in marks
+    )
+
+
 _SIDES = ("up", "down", "left", "right")
+_MIRRORED = {"left": "right", "right": "left"}
+"""Where a cell's left neighbour lies in a table that is read from the right."""
 
 
 def _table(layer: TextLayer, test: Mapping[str, Any]) -> str:
@@ -246,6 +278,7 @@ def _table(layer: TextLayer, test: Mapping[str, Any]) -> str:
         if not key(wanted):
             continue
         side = {"top_heading": "up", "left_heading": "left"}.get(name, name)
+        side = _MIRRORED.get(side, side) if layer.right_to_left else side
         others = [layer.box(place) for place in _seen_places(layer, wanted)]
         if not any(_lies(side, other, cell) for cell in cells for other in others):
             return f"table: {name} does not stand where the test says"

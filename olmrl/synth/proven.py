@@ -28,6 +28,7 @@ def write_proven(
     most_tests: int,
     workers: int,
     told: Callable[[SheetPage], SheetPage] = lambda page: page,
+    finish: Callable[[Path, Path, dict[str, Any]], None] = lambda bench, pages, report: None,
 ) -> dict[str, Any]:
     """Write OUT/bench, OUT/pairs and OUT/sheet, each of which appears once it is whole.
 
@@ -39,6 +40,7 @@ def write_proven(
         most_tests: Most tests of a page.
         workers: Processes.
         told: Adds to the sheet what else is known of a page.
+        finish: Changes the derived bench folder, its pages and the report (`finish.Finish`).
 
     Returns:
         The report of `derive_folder`.
@@ -57,6 +59,7 @@ def write_proven(
     report = derive_folder(
         str(chosen), str(part), seed=seed, most=most_tests, workers=workers, prove=True
     )
+    finish(part, chosen, report)
     pairs = work / "pairs"
     shutil.rmtree(pairs, ignore_errors=True)
     pairs.mkdir()

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, document_fromstring, fragment_fromstring, tostring
 
+from olmrl.synth.web_language import RIGHT_TO_LEFT, language_of
+
 MAX_BYTES = 8_000_000
 """Largest document that is read."""
 MAX_BLOCKS = 3_000
@@ -55,10 +57,20 @@ _HIDDEN_STYLE = re.compile(
     r"|font-size\s*:\s*0",
     re.IGNORECASE,
 )
-_HIDDEN_CLASSES = {"sr-only", "visually-hidden", "screen-reader-text", "headerlink", "noprint"}
+_HIDDEN_CLASSES = {
+    "sr-only",
+    "visually-hidden",
+    "screen-reader-text",
+    "headerlink",
+    "noprint",
+    "footnote-back",
+}
 _TEX_TYPES = {"application/x-tex", "latex", "tex"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _ENDS = re.compile(rb"</(?:body|html)\s*>", re.IGNORECASE)
+_WIDE = r"[\u2e80-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60]"
+_BROKEN_RUN = re.compile(rf"(?<={_WIDE})[ \t]*\n\s*(?={_WIDE})")
+"""A line break of the source inside Chinese or Japanese, which is no space (CSS Text 4.1.3)."""
 _DELIMITED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
 
 
@@ -80,8 +92,12 @@ class Document:
         self.left[reason] = self.left.get(reason, 0) + 1
 
 
-def read_document(data: bytes) -> Document:
+def read_document(data: bytes, language: str = "en") -> Document:
     """Read an HTML file.
+
+    Args:
+        data: The file.
+        language: Two letters, of a document that names none and whose letters tell none.
 
     Raises:
         ValueError: too large, not HTML, nested too deep, or without any text.
@@ -97,9 +113,10 @@ def read_document(data: bytes) -> Document:
     except (etree.ParserError, etree.XMLSyntaxError, ValueError, AssertionError) as error:
         raise ValueError(f"not an HTML page ({error})") from error
     title = " ".join((root.findtext(".//title") or "").split())
-    language = root.get("lang") or root.get("{http://www.w3.org/XML/1998/namespace}lang") or "en"
-    document = Document(title, language.split("-")[0].lower()[:2], root.get("dir") == "rtl")
     start = _content(root)
+    spoken = language_of(_named(root, "lang"), start.text_content(), language)
+    direction = _named(root, "dir") or ("rtl" if spoken in RIGHT_TO_LEFT else "ltr")
+    document = Document(title, spoken, direction.lower() == "rtl")
     for block in _blocks(start, document, 0):
         if len(document.blocks) == MAX_BLOCKS:
             document.leave(f"beyond {MAX_BLOCKS} blocks")
@@ -111,6 +128,13 @@ def read_document(data: bytes) -> Document:
         headings = [block for block in document.blocks if re.match(r"<h[1-3]>", block)]
         document.title = " ".join(text_of(headings[0]).split()) if headings else ""
     return document
+
+
+def _named(root: HtmlElement, attribute: str) -> str | None:
+    """An attribute of the document as a whole."""
+    body = root.find("body")
+    xml = root.get(f"{{http://www.w3.org/XML/1998/namespace}}{attribute}")
+    return root.get(attribute) or xml or (body.get(attribute) if body is not None else None)
 
 
 def text_of(block: str) -> str:
@@ -305,7 +329,8 @@ def _without_delimiters(text: str) -> str:
 
 def _text(text: str | None) -> str:
     """Escaped text, with formulas between delimiters as spans."""
-    escaped = html.escape(re.sub(r"\s+", " ", text or ""), quote=False)
+    joined = _BROKEN_RUN.sub("", text or "")
+    escaped = html.escape(re.sub(r"\s+", " ", joined), quote=False)
 
     def replace(match: re.Match[str]) -> str:
         tex = html.unescape(next(g for g in match.groups() if g)).strip()

@@ -46,7 +46,7 @@ ALLOWED = {
     | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
     | {"export", "cluster", "evaluation"},
     "init": GROUND | {"config", "data", "models", "cluster", "doctor", "read"},
-    "doctor": GROUND | {"rollout"},
+    "doctor": GROUND | {"markup", "rollout"},
     "quickstart": set(),
 }
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]

@@ -10,7 +10,14 @@ from olmrl.synth.web_pages import WebPage, displayed, fill, pieces, shown_html, 
 from olmrl.synth.web_source import Document
 from olmrl.synth.web_style import draw_look
 
-LOOK = replace(draw_look(random.Random(0)), width=800, height=1100, margin=50, columns=1)
+FAMILIES = ("Liberation Serif", "DejaVu Serif", "Liberation Sans", "Noto Serif CJK KR")
+
+
+def look_of(seed, language="en", families=FAMILIES):
+    return draw_look(random.Random(seed), language, families)
+
+
+LOOK = replace(look_of(0), width=800, height=1100, margin=50, columns=1)
 TEXT = "words " * 40  # enough for a page
 
 
@@ -85,7 +92,19 @@ def test_a_formula_that_does_not_render_is_named():
 
 
 def test_a_look_follows_its_seed_and_leaves_room():
-    looks = [draw_look(random.Random(seed)) for seed in range(200)]
-    assert looks == [draw_look(random.Random(seed)) for seed in range(200)]
-    assert {look.columns for look in looks} == {1, 2} and len({look.font for look in looks}) > 3
+    looks = [look_of(seed) for seed in range(200)]
+    assert looks == [look_of(seed) for seed in range(200)]
+    assert {look.columns for look in looks} == {1, 2, 3} and len({look.font for look in looks}) > 2
     assert min(look.column_width for look in looks) > 200
+
+
+@pytest.mark.parametrize(
+    ("language", "families", "fonts"),
+    [
+        ("ko", FAMILIES, {"'Noto Serif CJK KR', serif"}),
+        ("ja", FAMILIES, {"sans-serif"}),  # none of its own: whatever the system has
+        ("de", ("Liberation Sans",), {"'Liberation Sans', sans-serif"}),
+    ],
+)
+def test_fonts_are_those_of_the_language_that_are_installed(language, families, fonts):
+    assert {look_of(seed, language, families).font for seed in range(50)} == fonts
