@@ -5,6 +5,7 @@
     OUT/bench     bench folder: pdfs/, truth, one test file per type; `olmrl.grpo` trains on it
     OUT/pairs     the same pages as X.pdf + X.md; `olmrl.sft` trains on them
     OUT/sheet     pages to look at, with their truth and tests
+    OUT/manifest.jsonl  what is known of each page (docs/formats.md#manifest-of-pages)
     OUT/report.json  what was made, and why the rest was not
     OUT/work      one record per document: a call that was killed goes on where it was
 
