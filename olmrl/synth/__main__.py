@@ -78,7 +78,9 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
 
 
 def _add_page_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("out", help="folder to write: bench/, pairs/, sheet/, report.json")
+    verb.add_argument(
+        "out", help="folder to write: bench/, pairs/, sheet/, manifest.jsonl, report.json"
+    )
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--pages-per-document", type=int, default=4, help="most pages of one file")
     verb.add_argument("--documents", type=int, help="most files, drawn by seed (default: all)")

@@ -184,7 +184,8 @@ def _damaged_cell(body: str, cell: Cell, other: Cell | None, rng: random.Random)
     if theirs is not None:
         instead[theirs] = mine
     if mine not in body:  # markdown, or an author's own way of writing a sign
-        return re.sub(_whole([cell.text]), _garble(cell.text, rng), body)
+        garbled = _garble(cell.text, rng)
+        return re.sub(_whole([cell.text]), lambda match: garbled, body)
     return re.sub(_whole(list(instead)), lambda match: instead[match[0]], body)
 
 

@@ -276,16 +276,20 @@ def _render_pages(
     def measure(shown: Sequence[str], with_look: Look) -> list[Height]:
         return browser.heights(measuring_html(document, shown, with_look))
 
+    lost: set[str] = set()
     started = time.monotonic()
     for version in versions(
         pages, blocks, look, measure,
         shares=settings.extras.variants, seed=settings.seed, name=name,
     ):  # fmt: skip
-        page, made = version.page, _render_page(browser, document, version.page, version.look)
+        page, stem = version.page, f"{name}-p{version.page.number}{version.suffix}"
+        if version.facts.get("of") in lost:
+            continue
+        made = _render_page(browser, document, page, version.look)
         if made is None:
             document.leave("page that does not fit")
+            lost.add(stem)
             continue
-        stem = f"{name}-p{page.number}{version.suffix}"
         truth = truth_html(document, page)
         folder = Path(work) / "pages"
         storage.write_bytes(folder / f"{stem}.pdf", made)

@@ -227,7 +227,7 @@ def test_pages_that_occur_in_a_bench_are_dropped_and_listed(derived, tmp_path):
     assert set(report["in_benches"]) == {"poor"}
     assert set(report["tests_per_page"]) == {"good", "hopeless", "good-rotate", "hopeless-rotate"}
     assert "shares 100% of its text with pages/copy" in manifest(done, tmp_path)["poor"]["dropped"]
-    with pytest.raises(ValueError, match="not a bench folder"):
+    with pytest.raises(ValueError, match="pdfs: no such folder"):
         finish(derived, None, against=(str(pages),))
 
 
@@ -262,7 +262,7 @@ def test_what_models_put_around_a_transcription_goes(answer, text):
         ('<link rel="license" href="https://x.org/by/4.0/">', "https://x.org/by/4.0/"),
         ('<meta name="DCTERMS.license" content="CC BY 4.0">', "CC BY 4.0"),
         ('<meta name="copyright" content="(c)  Somebody">', "(c) Somebody"),
-        ('<meta property="og:license" content="MIT"><meta name="copyright" content="x">', "x"),
+        ('<meta name="copyright" content="x"><meta property="og:license" content="MIT">', "MIT"),
         ('<link rel="stylesheet" href="a.css">', None),
         ("", None),
     ],

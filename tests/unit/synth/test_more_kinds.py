@@ -42,7 +42,7 @@ def draw(tmp_path):
     return make
 
 
-def test(row):
+def case(row):
     return load_case({"pdf": "a.pdf", "page": 1, "id": "x", **row})
 
 
@@ -65,9 +65,9 @@ def test_order_across_columns_catches_reading_across(draw):
     assert (LEFT[2], RIGHT[0]) in pairs and (LEFT[0], RIGHT[2]) not in pairs
     assert all(before in LEFT and after in RIGHT for before, after in pairs)
     for row in found:
-        assert test(row).run(body).passed and objection(layer, row) == ""
+        assert case(row).run(body).passed and objection(layer, row) == ""
         assert file_of(row, layer) == "multi_column.jsonl"
-    assert any(not test(row).run(across).passed for row in found)
+    assert any(not case(row).run(across).passed for row in found)
     plain = {"type": "order", "before": LEFT[0], "after": LEFT[1]}
     assert file_of(plain, layer) == "reading_order.jsonl" == file_of(found[0], None)
 
@@ -115,15 +115,17 @@ def test_a_table_stands_as_the_truth_tells_it(draw):
 
 
 @pytest.mark.parametrize(
-    ("moved", "words"),
+    "moved",
     [
-        ({"88": (2, 2), "29": (2, 1)}, "does not stand beside"),
-        ({"Upper": (2, 0), "Lower": (1, 0)}, "does not stand below"),
-        ({"17": (1, 1)}, "does not stand beside"),
+        {"88": (2, 2), "29": (2, 1)},
+        {"Upper": (2, 0), "Lower": (1, 0)},
+        {"17": (1, 1)},
+        {"29": (0, 2)},
+        {"Lower": (3.5, 0), "88": (1, 1), "41": (2, 1)},
     ],
 )
-def test_cells_in_other_places_are_noticed(draw, moved, words):
-    assert words in table_objection(draw(grid(moved)), TABLE)
+def test_cells_in_other_places_are_noticed(draw, moved):
+    assert "stand" in table_objection(draw(grid(moved)), TABLE)
 
 
 def test_ragged_and_missing_tables_are_noticed(draw):
@@ -167,8 +169,8 @@ def test_headings_of_several_levels_make_tests_that_catch_a_slipped_column(tmp_p
     assert any(set(c.test) & {"up", "down", "left", "right"} == set() for c in headed)
     swapped = 0
     for candidate in found:
-        assert test(candidate.test).run(body).passed
-        assert not test(candidate.test).run(candidate.corrupted).passed, candidate
+        assert case(candidate.test).run(body).passed
+        assert not case(candidate.test).run(candidate.corrupted).passed, candidate
         swapped += sorted(candidate.corrupted) == sorted(body)
     assert swapped > 2
 
@@ -201,8 +203,8 @@ def test_formulas_of_commands_are_changed_into_others_that_look_otherwise(formul
         other = changed(formula, Random(seed))
         assert other != formula
         row = {"type": "math", "math": formula}
-        assert test(row).run(body).passed
-        assert not test(row).run(body.replace(formula, other)).passed, other
+        assert case(row).run(body).passed
+        assert not case(row).run(body.replace(formula, other)).passed, other
 
 
 @pytest.mark.parametrize("formula", [r"\quad \dots", r"\| \|", r"\alpha1", "x"])
