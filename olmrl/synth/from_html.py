@@ -141,6 +141,8 @@ def _check(out: str, settings: Settings, workers: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} {count} must be at least 1")
+    if not re.fullmatch("[a-z]{2}", settings.language):
+        raise ValueError(f"--language {settings.language!r} must be two small letters, e.g. de")
 
 
 def _documents(

@@ -227,7 +227,7 @@ def test_pages_that_occur_in_a_bench_are_dropped_and_listed(derived, tmp_path):
     assert set(report["in_benches"]) == {"poor"}
     assert set(report["tests_per_page"]) == {"good", "hopeless", "good-rotate", "hopeless-rotate"}
     assert "shares 100% of its text with pages/copy" in manifest(done, tmp_path)["poor"]["dropped"]
-    with pytest.raises(ValueError, match="not a bench folder"):
+    with pytest.raises(ValueError, match="pdfs: no such folder"):
         finish(derived, None, against=(str(pages),))
 
 

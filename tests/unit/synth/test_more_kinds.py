@@ -115,15 +115,17 @@ def test_a_table_stands_as_the_truth_tells_it(draw):
 
 
 @pytest.mark.parametrize(
-    ("moved", "words"),
+    "moved",
     [
-        ({"88": (2, 2), "29": (2, 1)}, "does not stand beside"),
-        ({"Upper": (2, 0), "Lower": (1, 0)}, "does not stand below"),
-        ({"17": (1, 1)}, "does not stand beside"),
+        {"88": (2, 2), "29": (2, 1)},
+        {"Upper": (2, 0), "Lower": (1, 0)},
+        {"17": (1, 1)},
+        {"29": (0, 2)},
+        {"Lower": (3.5, 0), "88": (1, 1), "41": (2, 1)},
     ],
 )
-def test_cells_in_other_places_are_noticed(draw, moved, words):
-    assert words in table_objection(draw(grid(moved)), TABLE)
+def test_cells_in_other_places_are_noticed(draw, moved):
+    assert "stand" in table_objection(draw(grid(moved)), TABLE)
 
 
 def test_ragged_and_missing_tables_are_noticed(draw):
