@@ -20,6 +20,7 @@ from PIL import Image
 
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
+from olmrl.synth import web_fonts
 from olmrl.synth.asking import Question, Unanswered
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.html_truth import read_html
@@ -89,6 +90,9 @@ def print_model_page(browser: Browser, job: PrintJob) -> Printed:
     """Print a page and look at it; runs in a process with a browser."""
     page = read_model_html(job.html)
     faults = list(page.faults)
+    if letters := web_fonts.missing(page.body, web_fonts.installed()):
+        package = web_fonts.advice(letters)
+        faults.append(f"no font here has {letters[:8]!r} (Debian's package: {package})")
     made, scale = None, SCALES[-1]
     try:
         for scale in SCALES:

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> str:
 def _settings(options: argparse.Namespace) -> Settings:
     for name in ("max_usd", "timeout", "poll"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # nor NaN
             raise ValueError(f"--{name.replace('_', '-')} {value:g} must be more than 0")
     return Settings(
         model=options.model,
@@ -68,8 +68,8 @@ def _lines(options: argparse.Namespace, report: Mapping[str, Any]) -> Iterator[s
     kinds = ", ".join(f"{count} {kind}" for kind, count in report["per_type"].items())
     chosen, asked = report["chosen"], report["asked"]
     yield (
-        f"{options.out}: {report['tests']} tests on {report['pages']} of {chosen['pages']} pages "
-        f"({kinds})"
+        f"{options.out}: {report['tests']} tests on {report['pages']} pages ({kinds}); "
+        f"{chosen['pages']} pages of {chosen['documents']} PDFs were chosen, {report['made']} made"
     )
     tokens = f"{asked.get('prompt_tokens', 0):,.0f} tokens in, "
     tokens += f"{asked.get('completion_tokens', 0):,.0f} out"

@@ -16,6 +16,7 @@ from page_server import PageServer, document, looks, picture_key, upright
 from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
+from olmrl.mix.api import key_for
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.prices import Price
 from olmrl.synth import asking
@@ -245,6 +246,18 @@ def test_an_endpoint_that_always_fails_stops_the_run(tmp_path, pool, sources, pi
         with pytest.raises(ValueError, match=r"5 requests in a row failed.*busy"):
             make(tmp_path, pages, server.url, pool=pool)
         assert sum(server.asked.values()) <= 2 * 7
+
+
+def test_only_openais_own_api_needs_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert key_for("http://localhost:8000/v1", "OPENAI_API_KEY") == "none"
+    with pytest.raises(ValueError, match="no API key"):
+        key_for("https://api.openai.com/v1", "OPENAI_API_KEY")
+    for bad in ("localhost:8000", "ftp://host/v1", "http://"):
+        with pytest.raises(ValueError, match="--base-url"):
+            key_for(bad, "OPENAI_API_KEY")
+    monkeypatch.setenv("OPENAI_API_KEY", "mine")
+    assert key_for("http://localhost:8000/v1", "OPENAI_API_KEY") == "mine"
 
 
 def test_a_wrong_key_stops_the_run(tmp_path, pool, sources, pictures):
