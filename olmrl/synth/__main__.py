@@ -219,6 +219,7 @@ def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
     ]
     if not is_sandboxed():
         lines.append("  Chromium ran without its own sandbox: it has none for root")
+    lines += extras.told(report)
     lines.append(f"  look at {options.out}/sheet/index.html; all reasons are in report.json")
     return "\n".join(lines)
 

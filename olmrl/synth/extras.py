@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -168,3 +168,19 @@ def _reader(options: argparse.Namespace) -> Reader | None:
         strict=options.strict,
         prompt=options.reader_prompt,
     )
+
+
+def told(report: Mapping[str, Any]) -> Iterator[str]:
+    """Lines for the console on what came of the extras."""
+    for kind, counts in report.get("variants", {}).items():
+        rest = "; ".join(f"{count} x {why}" for why, count in counts.items() if why != "pages")
+        yield f"  {kind}: {counts.get('pages', 0)} pages" + (f" ({rest})" if rest else "")
+    known = report.get("in_benches", {})
+    if known:
+        name, reason = next(iter(known.items()))
+        yield f"  {len(known)} pages occur in a bench and are dropped, e.g. {name} {reason}"
+    read = report.get("reader")
+    if read:
+        dropped = f"{len(read['pages_dropped'])} pages dropped"
+        failed = f"{read['tests_failed']} tests failed, {read['tests_dropped']} dropped"
+        yield f"  {read['model']} read {read['pages_read']} pages: {dropped}; {failed}"

@@ -84,6 +84,7 @@ def _lines(options: argparse.Namespace, report: Mapping[str, Any]) -> Iterator[s
         yield f"  not this time, the same command goes on: {name}: {why}"
     for name, why in _first(report["pages_without_tests"]):
         yield f"  no test from {name}: {why}"
+    yield from extras.told(report)
     yield f"  look at {options.out}/sheet/index.html; all reasons are in report.json"
 
 

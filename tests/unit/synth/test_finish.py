@@ -18,6 +18,7 @@ from olmrl.data.render import render_page
 from olmrl.markup import front_matter
 from olmrl.mix.prices import Price
 from olmrl.mix.sheet import SheetPage
+from olmrl.synth import extras
 from olmrl.synth.__main__ import main
 from olmrl.synth.derive import derive_folder
 from olmrl.synth.extras import Extras, Reader
@@ -92,10 +93,10 @@ class Answers:
         return completion(text, model="reader-2026", tokens=(1000, 200))
 
 
-def finish(derived, reader, **extras):
+def finish(derived, reader, **chosen):
     bench, pages, report = derived
     facts = {name: {"source": f"/docs/{name}.html", "licence": None} for name in ("good", "poor")}
-    done = Finish(Extras(reader=reader, **extras), facts, seed=0, workers=1)
+    done = Finish(Extras(reader=reader, **chosen), facts, seed=0, workers=1)
     done.bench(bench, pages, report)
     return done, report
 
@@ -151,6 +152,8 @@ def test_strict_drops_the_tests_that_it_fails_also_from_turned_pages(derived, tm
     turned = {i.replace("pages_poor_", "pages_poor-rotate_") for i in failed}
     assert not left & turned
     assert report["reader"]["tests_dropped"] > 2 * len(failed)
+    told = list(extras.told(report))
+    assert told[0] == "  rotate: 3 pages" and told[1].startswith("  reader read 3 pages: 2 pages ")
     assert rows["poor-rotate"]["tests"] == rows["poor"]["tests"]
     assert "its source page" in rows["hopeless-rotate"]["dropped"]
     assert sorted(answers.asked) == ["good", "hopeless", "poor"]  # turned pages are not asked about
