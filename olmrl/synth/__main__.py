@@ -262,6 +262,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
     except (ValueError, OSError) as error:
         print(f"olmrl.synth {verb}: {sentence(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"olmrl.synth {verb}: stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

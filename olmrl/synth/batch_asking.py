@@ -44,6 +44,8 @@ class BatchAsker:
     folder: str
     base_url: str
     poll_s: float = 30.0
+    _stopped: str = ""
+    """Why not everything was asked."""
     _unreadable: dict[str, BadPage] = field(default_factory=dict)
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
@@ -69,7 +71,8 @@ class BatchAsker:
             answer = self.asker.known(question)
         except Unanswered as error:
             return error
-        return NotNow(f"{question.stage}: not answered this time") if answer is None else answer
+        reason = self._stopped or f"{question.stage}: not answered this time"
+        return NotNow(reason) if answer is None else answer
 
     def _missing(self, questions: Sequence[Question]) -> list[Question]:
         """Questions to be asked now, as far as the money goes."""
@@ -82,7 +85,8 @@ class BatchAsker:
                     found.append(question)
             except Unanswered:
                 continue
-            except NotNow:
+            except NotNow as error:
+                self._stopped = str(error)
                 break
         return found
 

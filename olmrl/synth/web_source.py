@@ -356,6 +356,8 @@ def formula_of(element: HtmlElement) -> str | None:
 def formula(tex: str, display: bool) -> str:
     """A formula as this module writes it."""
     tag = "div" if display else "span"
+    # in markdown `<b` begins a tag, which would swallow what follows, tables too
+    tex = re.sub(r"<(?=[A-Za-z/!?])", "< ", tex)
     return f'<{tag} class="tex">{html.escape(tex, quote=False)}</{tag}>'
 
 

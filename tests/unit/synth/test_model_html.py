@@ -154,7 +154,7 @@ def test_the_truth_says_what_the_page_shows():
         "<div class='footnote'>1 A note.</div><footer><span class='page-number'>7</span></footer>"
     )
     assert markdown(html) == (
-        "# Title\n\nIf \\(a<b\\) and **bold**:\n\n\\[x = 1\\]\n\nPrices\n\n<table>\n"
+        "# Title\n\nIf \\(a< b\\) and **bold**:\n\n\\[x = 1\\]\n\nPrices\n\n<table>\n"
         "<tr><th>A</th><th>B</th></tr>\n<tr><td>1</td><td>2</td></tr>\n</table>\n\nSee\n\n"
         "![a cat](page.png)\n\nhere.\n\n1 A note."
     )
