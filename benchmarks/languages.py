@@ -29,7 +29,8 @@ def main() -> None:
         (work / "source" / f"{language}.html").write_text(document(language), "utf-8")
     command = [sys.executable, "-m", "olmrl.synth", "from-html", work / "source", work / "out"]
     subprocess.run(command, check=True, cwd=ROOT)
-    join(sorted((work / "out" / "sheet").glob("*.jpg")), ROOT / "docs" / "languages.png")
+    pictures = sorted((work / "out" / "sheet" / "pictures").glob("*-render.jpg"))
+    join(pictures, ROOT / "docs" / "languages.png")
 
 
 def join(pages: list[Path], target: Path) -> None:

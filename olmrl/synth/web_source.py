@@ -71,6 +71,7 @@ _ENDS = re.compile(rb"</(?:body|html)\s*>", re.IGNORECASE)
 _WIDE = r"[\u2e80-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60]"
 _BROKEN_RUN = re.compile(rf"(?<={_WIDE})[ \t]*\n\s*(?={_WIDE})")
 """A line break of the source inside Chinese or Japanese, which is no space (CSS Text 4.1.3)."""
+_LABEL = re.compile(r"\\label\s*\{[^{}]*\}")
 _DELIMITED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
 
 
@@ -354,7 +355,8 @@ def formula_of(element: HtmlElement) -> str | None:
 
 
 def formula(tex: str, display: bool) -> str:
-    """A formula as this module writes it."""
+    """A formula as this module writes it, without its name, which nobody sees."""
+    tex = _LABEL.sub("", tex).strip()
     tag = "div" if display else "span"
     # in markdown `<b` begins a tag, which would swallow what follows, tables too
     tex = re.sub(r"<(?=[A-Za-z/!?])", "< ", tex)

@@ -17,7 +17,12 @@ from olmrl.synth import from_docs
 from olmrl.synth.from_docs import find_pandoc, to_html
 
 needs_pandoc = pytest.mark.skipif(shutil.which("pandoc") is None, reason="needs pandoc")
-TEXT = " ".join(f"Sentence number {n} tells of the quiet harbour and its rope." for n in range(8))
+TEXT = (
+    "The keeper of the old lantern climbs 214 steps before dusk. Ropes and sails dry along the "
+    "northern quay. Nobody remembers who planted the willow beside the chapel. In winter the "
+    "baker sells candles instead of cakes. A ferry crosses the bay every second morning. Children "
+    "gather pebbles and amber below the cliffs."
+)
 MARKDOWN = f"""---
 title: On harbours
 lang: fr

@@ -174,6 +174,10 @@ def test_what_cannot_be_read_is_one_sentence(data, told):
             ['<p><b>Then <span class="tex">a</span> and</b> so on.</p>'],
         ),
         (
+            '<p><span class="math display">\\[\\label{eq:1} a\\]</span></p>',
+            ['<div class="tex">a</div>'],
+        ),
+        (
             '<ul><li>Then <span class="math display">\\[a\\]</span></li></ul>',
             ['<ul><li>Then <div class="tex">a</div></li></ul>'],
         ),
