@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from olmrl.errors import sentence
+from olmrl.markup.browser import is_sandboxed
 from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
 from olmrl.synth import extras
@@ -91,6 +92,12 @@ def _add_page_options(verb: argparse.ArgumentParser) -> None:
         help="of documents in Latin letters that name no language (default en)",
     )
     verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="browsers")
+    verb.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="set pages on Ray: `local` starts Ray here, else a cluster's address (auto, "
+        "ray://...), whose nodes must all see SOURCE and OUT and have Chromium",
+    )
     extras.add_arguments(verb)
 
 
@@ -197,7 +204,7 @@ def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
         language=options.language,
         extras=extras.from_options(options),
     )
-    report = from_html(options.source, options.out, settings, options.workers, kind)
+    report = from_html(options.source, options.out, settings, options.workers, kind, options.ray)
     told, kinds = report["documents"], report["per_type"].items()
     lines = [
         f"{options.out}: {report['tests']} tests on {report['pages']} of {_attempts(report)} pages "
@@ -210,6 +217,8 @@ def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
     lines += [
         f"  no test from {name}: {why}" for name, why in _first(report["pages_without_tests"], 5)
     ]
+    if not is_sandboxed():
+        lines.append("  Chromium ran without its own sandbox: it has none for root")
     lines.append(f"  look at {options.out}/sheet/index.html; all reasons are in report.json")
     return "\n".join(lines)
 

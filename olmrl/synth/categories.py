@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from olmrl.synth.column_order import has_columns, letter_height
+from olmrl.synth.column_order import has_columns
+from olmrl.synth.ink import letter_height
 from olmrl.synth.proof import TextLayer
 from olmrl.synth.truth import FILES
 

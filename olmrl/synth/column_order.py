@@ -6,8 +6,6 @@ import random
 from collections.abc import Iterator
 from itertools import pairwise, product
 
-import numpy as np
-
 from olmrl.synth.candidates import Candidate, beginnings, in_order
 from olmrl.synth.proof import Box, TextLayer
 from olmrl.synth.reading import Reading
@@ -66,9 +64,3 @@ def has_columns(layer: TextLayer, before: str, after: str) -> bool:
 
 def _height(box: Box) -> float:
     return max(1.0, box.top - box.bottom)
-
-
-def letter_height(layer: TextLayer) -> float:
-    """Points of the middle one of a page's letters."""
-    heights = [box.top - box.bottom for box in layer.boxes]
-    return float(np.median(heights)) if heights else 0.0

@@ -8,6 +8,7 @@ What a LaTeX file includes from beside it is put in its place beforehand.
 from __future__ import annotations
 
 import functools
+import math
 import re
 import shutil
 import subprocess
@@ -109,7 +110,7 @@ def _with_title_block(made: bytes) -> bytes:
 
 
 def _run(folder: str, name: str, reader: str) -> bytes:
-    limits = (2 * MAX_HTML_BYTES // 512, int(TIMEOUT_S), MEMORY_BYTES >> 10)
+    limits = (2 * MAX_HTML_BYTES // 512, math.ceil(TIMEOUT_S), MEMORY_BYTES >> 10)
     command = (
         *(
             find_pandoc(),

@@ -52,12 +52,13 @@ from olmrl.synth.model_pages import (
     print_model_page,
     write_page,
 )
+from olmrl.synth.model_variants import printed_html, typo_pages
 from olmrl.synth.pdf_templates import Template, load_templates
 from olmrl.synth.proven import write_proven
 from olmrl.synth.source_pages import Choice, Chosen, choose_pages, told
 from olmrl.synth.stages import STAGES, expected_tokens
 
-_MADE_BY = 1
+_MADE_BY = 2
 """Rises when pages that were made before have to be made anew."""
 
 
@@ -216,7 +217,11 @@ def from_pdfs(
             maker.by_batches(BatchAsker(asker, folder, endpoint.base_url, endpoint.poll_s))
         else:
             maker.page_by_page(endpoint.concurrency)
-        report = _finish(out, work, book, settings, templates, workers)
+        papers = {name: record["paper"] for name, record in book.made.items()}
+        typos = typo_pages(
+            work / "pages", papers, settings.extras.variants, settings.choice.seed, browsers
+        )
+        report = _finish(out, work, book, settings, templates, workers, typos)
     report |= {"chosen": told(chosen), "seconds": round(time.monotonic() - started, 1)}
     storage.write_json(storage.join(out, "report.json"), report)
     return report
@@ -316,6 +321,7 @@ class Book:
         files.write_text(str(self._path(page.name, ".md")), read_html(truth).markdown)
         files.write_text(str(self._path(page.name, ".html")), truth)
         files.write(str(self._path(page.name, ".jpg")), made.source_picture)
+        files.write_text(str(printed_html(self.work / "pages", page.name)), made.html)
         record = {
             "mark": self.mark,
             "turned": made.turn,
@@ -421,17 +427,18 @@ def _finish(
     settings: Settings,
     templates: Mapping[str, Template],
     workers: int,
+    typos: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Bench folder, pairs, sheet and manifest of the pages that bear their tests out."""
     if not book.made:
         reasons = Counter((book.postponed | book.dropped).values()).most_common(3)
         told = "; ".join(f"{count} x {reason}" for reason, count in reasons)
         raise ValueError(f"none of {len(book.pages)} pages was made ({told})")
-    finish = Finish(settings.extras, {}, settings.choice.seed, workers)
+    finish = Finish(settings.extras, typos, settings.choice.seed, workers)
     report = write_proven(
         out,
         work,
-        sorted(book.made),
+        sorted({*book.made, *typos}),
         seed=settings.choice.seed,
         most_tests=settings.most_tests,
         workers=workers,

@@ -228,7 +228,10 @@ def write_page(page: SourcePage, studio: Studio) -> Generator[Need, Any, Made]:
     stages = ["html"]
     first = version
     question = asked.refine(
-        turn, html, _to_mend(version, layout), lambda: [source(), _look(studio, first, source)]
+        turn,
+        version.html,
+        _to_mend(version, layout),
+        lambda: [source(), _look(studio, first, source)],
     )
     version = yield from _again(question, asked, studio, version)
     if version is not first:

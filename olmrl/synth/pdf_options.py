@@ -46,4 +46,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive, default=os.cpu_count() or 1, help="browsers and PDF readers"
     )
     add_ray_argument(parser)
-    extras.add_arguments(parser, PICTURED)
+    extras.add_arguments(parser, (*PICTURED, "typos"))

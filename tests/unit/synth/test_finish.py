@@ -231,6 +231,20 @@ def test_pages_that_occur_in_a_bench_are_dropped_and_listed(derived, tmp_path):
         finish(derived, None, against=(str(pages),))
 
 
+def test_a_manifest_has_all_pages_and_variants_cost_nothing_again(derived, tmp_path):
+    done, _ = finish(derived, None, variants={"rotate": 1.0})
+
+    def known(name):
+        return {"model": "m", "cost_usd": 0.5, "source": f"{name}.pdf"}
+
+    done.write(str(tmp_path), ["good", "lost"], known)
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    rows = {row["page"]: row for row in map(json.loads, lines) if "page" in row}
+    assert rows["good"]["cost_usd"] == 0.5 and rows["good-rotate"]["model"] == "m"
+    assert "cost_usd" not in rows["good-rotate"] and rows["good-rotate"]["of"] == "good"
+    assert sum("page" not in json.loads(line) for line in lines) == 1  # `lost`, told by `known`
+
+
 def test_without_extras_the_folder_stays_as_it_was(derived, tmp_path):
     bench, _, report = derived
     before = {path.name: path.read_bytes() for path in bench.glob("*.jsonl")}
