@@ -146,6 +146,7 @@ def test_bad_answers_are_asked_for_again_within_limits_and_then_listed(run, said
         f"```json\n{json.dumps({'html': BETTER})}\n```",
         f"Here is the page.\n```html\n{BETTER}\n```\nI hope it helps!",
         BETTER,
+        "<think>{Is it <p>?} ```html</think>\n" + json.dumps({"html": BETTER}),
         "The answer: " + json.dumps({"html": BETTER, "more": 1}) + " Done.",
     ],
 )
