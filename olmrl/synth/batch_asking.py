@@ -21,7 +21,7 @@ from olmrl.data.bad_page import BadPage
 from olmrl.mix import files
 from olmrl.mix.openai_results import index_answers, read_answer
 from olmrl.mix.verbs import openai_run
-from olmrl.synth.asking import Asker, NotNow, Question, Request, Unanswered
+from olmrl.synth.asking import Asker, NotNow, Question, Request, Unanswered, is_refusal
 from olmrl.synth.stages import PARSERS
 
 MAX_BYTES = 150_000_000
@@ -157,10 +157,8 @@ class BatchAsker:
             body = response.get("body") or {}
             if answer.good:
                 self.asker.settle(request, body, 0.0)
-            elif not answer.again:
-                error = body.get("error") or {}
-                code, reason = str(error.get("code") or ""), str(error.get("message") or "refused")
-                self.asker.refuse(request, code, f"HTTP {response.get('status_code')}: {reason}")
+            elif is_refusal(code := str((body.get("error") or {}).get("code") or "")):
+                self.asker.refuse(request, f"HTTP {response.get('status_code')}: {code}")
 
     def _folder(self, name: str) -> Path:
         return Path(self.folder) / name

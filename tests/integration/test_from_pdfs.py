@@ -13,6 +13,7 @@ from PIL import Image
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from running import grpo_overrides, here, run, words_of
+from sheet_browser import launched, opened
 
 from olmrl.bench import load_case
 from olmrl.data.page import scan_bench
@@ -224,6 +225,13 @@ def test_the_sheet_shows_source_render_likeness_and_cost(made):
     sheet = (made[0] / "sheet/index.html").read_text()
     assert sheet.count('alt="source page"') == 5 and "$0.0112" in sheet
     assert "likeness: overlap" in sheet and sheet.count("columns 2 in the source, 2 here") == 1
+
+
+def test_the_sheet_takes_verdicts_in_a_browser(made):
+    with launched() as browser, opened(browser, made[0] / "sheet/index.html") as page:
+        assert page.locator("img").count() == 10
+        page.keyboard.press("a")
+        assert page.inner_text("#count").startswith("1 accepted")
 
 
 def test_the_same_call_again_asks_nothing_and_gives_the_same(made, library, endpoint):
