@@ -235,9 +235,7 @@ def key_for(base_url: str, variable: str) -> str:
 
 def add_api_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verbs that talk to an OpenAI-compatible API."""
-    parser.add_argument(
-        "--base-url", default=OPENAI, help="any OpenAI-compatible API"
-    )
+    parser.add_argument("--base-url", default=OPENAI, help="any OpenAI-compatible API")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="variable with the key")
     parser.add_argument("--price", help="IN,OUT dollars per million tokens (default: list price)")
     parser.add_argument("--tries", type=positive, default=6, help="tries per HTTP request")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from olmrl.data.fence import DEADLINE_S
@@ -27,9 +28,11 @@ def map_pdfs(
         The result of each call, or the `BadPage` it raised.
     """
     if ray_address is not None:
-        from olmrl.mix.ray_map import map_on_ray  # noqa: PLC0415  Ray takes seconds to import
+        # Ray takes seconds to import
+        from olmrl.mix.ray_map import PdfReader, map_on_ray  # noqa: PLC0415
 
-        yield from map_on_ray(calls, workers, ray_address, deadline_s)
+        make = partial(PdfReader, deadline_s)
+        yield from map_on_ray(calls, make, workers=workers, address=ray_address)
         return
     with PdfPool(workers, deadline_s) as pool:
         yield from in_order(lambda call: outcome_of(pool, call), calls, workers=workers)

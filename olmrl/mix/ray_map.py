@@ -1,9 +1,9 @@
-"""`map_pdfs` on Ray Data: an actor pool of PDF readers, streaming, results in order."""
+"""Work over many items on Ray Data: a pool of actors, streaming, results in order."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,51 @@ import ray.data
 from olmrl.mix.pdf_child import Call, PdfPool, outcome_of
 
 BATCH = 8
-"""Calls per Ray Data batch; results are a megabyte or so each."""
+"""PDF calls per Ray Data batch; results are a megabyte or so each."""
+
+Work = Callable[[Any], Any]
+"""What is done to an item; item and result can be pickled."""
 
 
-class _Reader:
-    """One reader: a pool of one child, so that a crashing PDF never takes the Ray worker along."""
+class _Actor:
+    """One actor: makes its work once, and does it to every item of its batches."""
 
-    def __init__(self, deadline_s: float) -> None:
-        self.pool = PdfPool(1, deadline_s)
+    def __init__(self, make: Callable[[], Work]) -> None:
+        self.work = make()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
-        calls = (pickle.loads(data) for data in batch["call"])
-        return {"value": [pickle.dumps(outcome_of(self.pool, call)) for call in calls]}
+        items = (pickle.loads(data) for data in batch["item"])
+        return {"value": [pickle.dumps(self.work(item)) for item in items]}
+
+
+class PdfReader:
+    """A pool of one child, so that a crashing PDF never takes the Ray worker along."""
+
+    def __init__(self, deadline_s: float) -> None:
+        self._pool = PdfPool(1, deadline_s)
+
+    def __call__(self, call: Call) -> Any:
+        """The outcome of a call."""
+        return outcome_of(self._pool, call)
 
 
 def map_on_ray(
-    calls: Iterable[Call], workers: int, address: str, deadline_s: float
+    items: Iterable[Any],
+    make: Callable[[], Work],
+    *,
+    workers: int,
+    address: str,
+    batch: int = BATCH,
 ) -> Iterator[Any]:
-    """See `pdf_map.map_pdfs`."""
+    """Yield `make()(item)` of every item, in order.
+
+    Args:
+        items: What to do.
+        make: Called once by each actor, can be pickled.
+        workers: Actors.
+        address: `local` starts a Ray for this call; else that of a running cluster.
+        batch: Items that an actor takes at once.
+    """
     started = not ray.is_initialized()
     if started and address == "local":
         ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
@@ -40,15 +67,15 @@ def map_on_ray(
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
-        rows = [{"call": pickle.dumps(call)} for call in calls]
+        rows = [{"item": pickle.dumps(item)} for item in items]
         if not rows:
             return
-        blocks = max(1, len(rows) // BATCH)
+        blocks = max(1, len(rows) // batch)
         results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
-            _Reader,
-            batch_size=BATCH,
+            _Actor,
+            batch_size=batch,
             compute=ray.data.ActorPoolStrategy(size=workers),
-            fn_constructor_args=(deadline_s,),
+            fn_constructor_args=(make,),
         )
         for row in results.iter_rows():
             yield pickle.loads(row["value"])

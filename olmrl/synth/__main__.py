@@ -7,12 +7,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from olmrl.errors import sentence
+from olmrl.markup.browser import is_sandboxed
 from olmrl.models.registry import FAMILIES
 from olmrl.run.quiet import quiet_libraries
 from olmrl.synth import extras
+
+if TYPE_CHECKING:
+    from olmrl.synth.from_html import Kind
 
 
 def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
@@ -56,13 +60,12 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     tests.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     web = verbs.add_parser("from-html", help="pages and proven tests from your own HTML")
     web.add_argument("source", help="folder with .html files, searched recursively")
-    web.add_argument("out", help="folder to write: bench/, pairs/, sheet/, report.json")
-    web.add_argument("--seed", type=int, default=0)
-    web.add_argument("--pages-per-document", type=int, default=4, help="most pages of one file")
-    web.add_argument("--documents", type=int, help="most files, drawn by seed (default: all)")
-    web.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
-    web.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="browsers")
-    extras.add_arguments(web)
+    _add_page_options(web)
+    docs = verbs.add_parser(
+        "from-docs", help="the same from DOCX, LaTeX, Markdown, EPUB, reST and Org (pandoc)"
+    )
+    docs.add_argument("source", help="folder with documents, searched recursively")
+    _add_page_options(docs)
     pdfs = verbs.add_parser(
         "from-pdfs",
         help="pages and proven tests like those of your PDFs, written by a vision model",
@@ -72,6 +75,30 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     templates = verbs.add_parser("templates", help="what from-pdfs asks, to be edited")
     templates.add_argument("out", help="folder for orientation.md, layout.md, html.md, ...")
     return parser
+
+
+def _add_page_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "out", help="folder to write: bench/, pairs/, sheet/, manifest.jsonl, report.json"
+    )
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--pages-per-document", type=int, default=4, help="most pages of one file")
+    verb.add_argument("--documents", type=int, help="most files, drawn by seed (default: all)")
+    verb.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
+    verb.add_argument(
+        "--language",
+        default="en",
+        metavar="XX",
+        help="of documents in Latin letters that name no language (default en)",
+    )
+    verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="browsers")
+    verb.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="set pages on Ray: `local` starts Ray here, else a cluster's address (auto, "
+        "ray://...), whose nodes must all see SOURCE and OUT and have Chromium",
+    )
+    extras.add_arguments(verb)
 
 
 # The imports of the heavy halves are deferred: drawing and reading pages takes a second of CPU, a
@@ -159,6 +186,18 @@ def _tests(options: argparse.Namespace) -> str:
 
 
 def _from_html(options: argparse.Namespace) -> str:
+    from olmrl.synth.from_html import HTML
+
+    return _make_pages(options, HTML)
+
+
+def _from_docs(options: argparse.Namespace) -> str:
+    from olmrl.synth.from_docs import docs
+
+    return _make_pages(options, docs())
+
+
+def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
     from olmrl.synth.from_html import Settings, from_html
 
     settings = Settings(
@@ -166,9 +205,10 @@ def _from_html(options: argparse.Namespace) -> str:
         pages_per_document=options.pages_per_document,
         documents=options.documents,
         most_tests=options.max_tests,
+        language=options.language,
         extras=extras.from_options(options),
     )
-    report = from_html(options.source, options.out, settings, options.workers)
+    report = from_html(options.source, options.out, settings, options.workers, kind, options.ray)
     told, kinds = report["documents"], report["per_type"].items()
     lines = [
         f"{options.out}: {report['tests']} tests on {report['pages']} of {_attempts(report)} pages "
@@ -181,6 +221,9 @@ def _from_html(options: argparse.Namespace) -> str:
     lines += [
         f"  no test from {name}: {why}" for name, why in _first(report["pages_without_tests"], 5)
     ]
+    if not is_sandboxed():
+        lines.append("  Chromium ran without its own sandbox: it has none for root")
+    lines += extras.told(report)
     lines.append(f"  look at {options.out}/sheet/index.html; all reasons are in report.json")
     return "\n".join(lines)
 
@@ -216,17 +259,17 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
     try:
         options = _parser(prog, verb).parse_args(given)
         verbs = {
-            "pages": _pages,
-            "model": _model,
-            "tests": _tests,
-            "from-html": _from_html,
-            "from-pdfs": _from_pdfs,
-            "templates": _templates,
+            **{"pages": _pages, "model": _model, "tests": _tests},
+            **{"from-html": _from_html, "from-docs": _from_docs},
+            **{"from-pdfs": _from_pdfs, "templates": _templates},
         }
         print(verbs[options.verb](options))
     except (ValueError, OSError) as error:
         print(f"olmrl.synth {verb}: {sentence(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"olmrl.synth {verb}: stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

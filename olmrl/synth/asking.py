@@ -27,7 +27,7 @@ from olmrl.mix.journal import Journal
 from olmrl.mix.responses import BadAnswer, answer_text, is_unicode
 from olmrl.synth.pdf_templates import Template
 
-MOST_BAD = {"refused": 2, "truncated": 2, "http": 1}
+MOST_BAD = {"refused": 2, "truncated": 2}
 """Bad answers of one kind after which a question is given up; `_MOST_BAD` of the others."""
 _MOST_BAD = 3
 _MOST_FAILURES = 5
@@ -336,27 +336,26 @@ class Asker:
                     raise
 
     def _failed(self, request: Request, error: ApiError) -> None:
-        place = str(self.api.http.base_url)
+        place = "" if error.status == 0 else f"{self.api.http.base_url}: "
         broke = error.status == 429 and not error.transient
         if error.status in _STOPS or _is_down(error) or broke:
-            raise ValueError(f"{place}: {error}; the same command goes on from here") from error
-        if not error.transient:  # this very question is refused
-            self.refuse(request, error.code, str(error))
+            raise ValueError(f"{place}{error}; the same command goes on from here") from error
+        if is_refusal(error.code):
+            self.refuse(request, str(error))
             return
         with self._lock:
             self._failures += 1
             failures = self._failures
         if failures >= _MOST_FAILURES:
             raise ValueError(
-                f"{place}: {failures} requests in a row failed, the last one with: {error}; the "
+                f"{place}{failures} requests in a row failed, the last one with: {error}; the "
                 "same command goes on from here"
             ) from error
         raise NotNow(f"{request.stage}: {error}") from error
 
-    def refuse(self, request: Request, code: str, reason: str) -> None:
-        """Write down that the endpoint will not answer this request."""
-        kind = "refused" if "content" in code else "http"
-        self._write(request, {"outcome": kind, "reason": reason}, {})
+    def refuse(self, request: Request, reason: str) -> None:
+        """Write down that the endpoint will not answer this very question."""
+        self._write(request, {"outcome": "refused", "reason": reason}, {})
 
     def settle(self, request: Request, answer: dict[str, Any], seconds: float) -> None:
         """Judge an answer and write it down with what it cost."""
@@ -390,6 +389,11 @@ class Asker:
         names = ("id", "key", "stage", "page")
         base = {name: getattr(request, name) for name in names}
         self.ledger.add({**base, **told, "facts": dict(facts)})
+
+
+def is_refusal(code: str) -> bool:
+    """Whether an API's error code is about what was asked, and not about how or when."""
+    return code.startswith("content_")
 
 
 def _is_down(error: ApiError) -> bool:

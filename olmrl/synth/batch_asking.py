@@ -21,7 +21,7 @@ from olmrl.data.bad_page import BadPage
 from olmrl.mix import files
 from olmrl.mix.openai_results import index_answers, read_answer
 from olmrl.mix.verbs import openai_run
-from olmrl.synth.asking import Asker, NotNow, Question, Request, Unanswered
+from olmrl.synth.asking import Asker, NotNow, Question, Request, Unanswered, is_refusal
 from olmrl.synth.stages import PARSERS
 
 MAX_BYTES = 150_000_000
@@ -44,6 +44,8 @@ class BatchAsker:
     folder: str
     base_url: str
     poll_s: float = 30.0
+    _stopped: str = ""
+    """Why not everything was asked."""
     _unreadable: dict[str, BadPage] = field(default_factory=dict)
 
     def ask_all(self, questions: Sequence[Question]) -> list[Any]:
@@ -69,7 +71,8 @@ class BatchAsker:
             answer = self.asker.known(question)
         except Unanswered as error:
             return error
-        return NotNow(f"{question.stage}: not answered this time") if answer is None else answer
+        reason = self._stopped or f"{question.stage}: not answered this time"
+        return NotNow(reason) if answer is None else answer
 
     def _missing(self, questions: Sequence[Question]) -> list[Question]:
         """Questions to be asked now, as far as the money goes."""
@@ -82,7 +85,8 @@ class BatchAsker:
                     found.append(question)
             except Unanswered:
                 continue
-            except NotNow:
+            except NotNow as error:
+                self._stopped = str(error)
                 break
         return found
 
@@ -153,10 +157,8 @@ class BatchAsker:
             body = response.get("body") or {}
             if answer.good:
                 self.asker.settle(request, body, 0.0)
-            elif not answer.again:
-                error = body.get("error") or {}
-                code, reason = str(error.get("code") or ""), str(error.get("message") or "refused")
-                self.asker.refuse(request, code, f"HTTP {response.get('status_code')}: {reason}")
+            elif is_refusal(code := str((body.get("error") or {}).get("code") or "")):
+                self.asker.refuse(request, f"HTTP {response.get('status_code')}: {code}")
 
     def _folder(self, name: str) -> Path:
         return Path(self.folder) / name

@@ -98,5 +98,10 @@ def truth_of(folder: Path, page: PageRows) -> Path:
     return folder / "claude_original" / f"{page.pdf.removesuffix('.pdf')}_page1_pg1_repeat1.md"
 
 
+def told_apart(row: Row) -> str:
+    """What of a test's id stays the same in the variants of its page."""
+    return str(row["id"]).removeprefix(_id_of(row["pdf"]))
+
+
 def _id_of(pdf: str) -> str:
     return pdf.removesuffix(".pdf").replace("/", "_")

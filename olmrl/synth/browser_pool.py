@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from olmrl.markup.browser import VARIABLE
 from olmrl.synth.browser import Browser
 
 T = TypeVar("T")
@@ -50,7 +53,10 @@ class BrowserPool:
 
 
 def map_with_browsers(
-    job: Callable[[Browser, T], R], items: Sequence[T], workers: int
+    job: Callable[[Browser, T], R],
+    items: Sequence[T],
+    workers: int,
+    ray_address: str | None = None,
 ) -> Iterator[R]:
     """Yield `job(browser, item)` of every item, in order.
 
@@ -58,11 +64,23 @@ def map_with_browsers(
         job: Can be pickled, as can items and results.
         items: What to do; none starts no browser.
         workers: Most processes.
+        ray_address: None: processes of this machine. Else actors of that Ray, see `mix.ray_map`;
+            what a job writes must lie where all its nodes look.
 
     Raises:
         ValueError: no browser, or a process was killed.
     """
     if not items:
+        return
+    if ray_address is not None:
+        # Ray takes seconds to import
+        from olmrl.mix.ray_map import map_on_ray  # noqa: PLC0415
+
+        make = partial(_OnRay, job, os.environ.get(VARIABLE))
+        for answer in map_on_ray(items, make, workers=workers, address=ray_address, batch=1):
+            if isinstance(answer, _NoBrowser):
+                raise ValueError(f"a node of the Ray cluster: {answer.reason}")
+            yield answer
         return
     with BrowserPool(min(workers, len(items))) as pool:
         yield from pool.map(job, items)
@@ -87,3 +105,25 @@ def _start() -> None:
 def _with_browser(job: Callable[[Browser, T], R], item: T) -> R:
     assert _browser is not None
     return job(_browser, item)
+
+
+class _OnRay:
+    """What an actor does, with a browser of its own, started when the first item comes."""
+
+    def __init__(self, job: Callable[[Browser, Any], Any], chromium: str | None) -> None:
+        self._job = job
+        self._browser: Browser | None = None
+        if chromium:
+            os.environ[VARIABLE] = chromium
+
+    def __call__(self, item: Any) -> Any:
+        try:
+            self._browser = self._browser or Browser()
+        except ValueError as error:
+            return _NoBrowser(str(error))
+        return self._job(self._browser, item)
+
+
+@dataclass(frozen=True)
+class _NoBrowser:
+    reason: str

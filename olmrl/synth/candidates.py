@@ -6,14 +6,17 @@ fail on the corrupted truth. A candidate is only a guess until it is verified th
 
 from __future__ import annotations
 
+import html
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from olmrl.markup.formatting import Kind, formatted_spans
 from olmrl.markup.tables import Cell, Table, parse_html_tables, parse_markdown_tables
 from olmrl.markup.text import normalize
+from olmrl.synth.formula_damage import changed
 from olmrl.synth.reading import Reading, plain, spaceless, words
 
 BLANK_MAX_LENGTH = 50
@@ -24,13 +27,7 @@ _MARKER = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d[\d.,:/%\-]*\d")
-_COMMAND = re.compile(r"\\[a-zA-Z]+|\\.")
 _SUBSTITUTES = "xkqzwvj7395"
-_NAMED = (
-    *("alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "pi", "rho"),
-    *("sigma", "tau", "phi", "psi", "omega", "Gamma", "Delta", "Sigma", "Phi", "Omega"),
-)
-"""Letters that are commands."""
 
 
 @dataclass(frozen=True)
@@ -103,20 +100,30 @@ def absent(body: str, furniture: Sequence[str]) -> Iterator[Candidate]:
 
 def order(page: Reading, rng: random.Random) -> Iterator[Candidate]:
     """Two sentences in reading order; the corruption swaps them."""
-    needles = [_beginning(s) for s in page.sentences if len(s) >= (5 if spaceless(s) else 10)]
-    needles = [needle for needle in needles if page.text.count(needle) == 1]
+    needles = beginnings(page)
     places = list(range(len(needles)))
     rng.shuffle(places)
     for first, second in zip(places[::2], places[1::2], strict=False):
         before, after = needles[min(first, second)], needles[max(first, second)]
-        i, j = page.text.find(before), page.text.find(after)
-        if i < 0 or j < i + len(before):
-            continue
-        allowed = min(max(len(before), len(after)) // 50, len(before) // 4, len(after) // 4)
-        between = page.text[i + len(before) : j]
-        swapped = page.text[:i] + after + between + before + page.text[j + len(after) :]
-        test = {"type": "order", "before": before, "after": after, "max_diffs": allowed}
-        yield Candidate(test, swapped)
+        yield from in_order(page, before, after)
+
+
+def in_order(page: Reading, before: str, after: str) -> Iterator[Candidate]:
+    """The test of two texts, each of which stands once on the page, if they stand in this order."""
+    i, j = page.text.find(before), page.text.find(after)
+    if i < 0 or j < i + len(before):
+        return
+    allowed = min(max(len(before), len(after)) // 50, len(before) // 4, len(after) // 4)
+    between = page.text[i + len(before) : j]
+    swapped = page.text[:i] + after + between + before + page.text[j + len(after) :]
+    test = {"type": "order", "before": before, "after": after, "max_diffs": allowed}
+    yield Candidate(test, swapped)
+
+
+def beginnings(page: Reading) -> list[str]:
+    """Beginnings of sentences that stand once on the page, in order."""
+    needles = [_beginning(s) for s in page.sentences if len(s) >= (5 if spaceless(s) else 10)]
+    return [needle for needle in needles if page.text.count(needle) == 1]
 
 
 def _beginning(sentence: str, longest: int = 100) -> str:
@@ -127,7 +134,11 @@ def _beginning(sentence: str, longest: int = 100) -> str:
 
 
 def table(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
-    """Neighbours and headings of cells; the corruption damages one of the related cells."""
+    """Neighbours and headings of cells; the corruption damages one of the related cells.
+
+    Every other test of a cell with headings is about headings alone; there the corruption swaps a
+    heading with another one of its row or column, as a reader does that slips by a column.
+    """
     from_html = [t for source in page.tables for t in parse_html_tables(source)]
     grids = from_html or parse_markdown_tables(body)
     for grid in grids:
@@ -138,17 +149,49 @@ def table(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
             if texts.count(text) == 1 and plain(text) and "\n" not in cell.text
         ]
         rng.shuffle(cells)
-        for cell in cells if grid.n_rows >= 2 and grid.n_cols >= 2 else ():
-            related = _relations(grid, cell)
-            chosen = rng.sample(sorted(related), min(2, len(related)))
+        for number, cell in enumerate(cells if grid.n_rows >= 2 and grid.n_cols >= 2 else ()):
+            related = _relations(grid, cell, rng)
+            headings = sorted(name for name, _ in _HEADINGS if name in related)
+            by_heading = bool(headings) and number % 2 == 0
+            chosen = headings if by_heading else rng.sample(sorted(related), min(2, len(related)))
             if chosen:
                 test: dict[str, Any] = {"type": "table", "cell": _text(cell)}
                 test |= {name: _text(related[name]) for name in chosen}
                 test["ignore_markdown_tables"] = bool(from_html)
-                damaged = related[rng.choice(chosen)].text
-                whole = rf"(?<=[>|\s]){re.escape(damaged)}(?=[<|\s])"
-                garbled = _garble(damaged, rng)
-                yield Candidate(test, re.sub(whole, garbled, body))
+                name = rng.choice(chosen)
+                other = _other_heading(grid, related[name], name, rng) if by_heading else None
+                yield Candidate(test, _damaged_cell(body, related[name], other, rng))
+
+
+def _other_heading(grid: Table, cell: Cell, name: str, rng: random.Random) -> Cell | None:
+    """Another heading of the same row (of headings above) or column (to the left)."""
+    line = "row" if name == "top_heading" else "col"
+    others = [
+        other
+        for other in grid.cells
+        if other.is_heading
+        and getattr(other, line) == getattr(cell, line)
+        and other.normal_text.strip() not in ("", cell.normal_text.strip())
+    ]
+    return rng.choice(others) if others else None
+
+
+def _damaged_cell(body: str, cell: Cell, other: Cell | None, rng: random.Random) -> str:
+    """The body with a cell's text garbled, or swapped with that of another cell."""
+    mine = html.escape(cell.text, quote=False)
+    theirs = html.escape(other.text, quote=False) if other is not None else None
+    instead = {mine: _garble(mine, rng) if theirs is None else theirs}
+    if theirs is not None:
+        instead[theirs] = mine
+    if mine not in body:  # markdown, or an author's own way of writing a sign
+        garbled = _garble(cell.text, rng)
+        return re.sub(_whole([cell.text]), lambda match: garbled, body)
+    return re.sub(_whole(list(instead)), lambda match: instead[match[0]], body)
+
+
+def _whole(texts: list[str]) -> str:
+    options = "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))
+    return rf"(?<=[>|\s])(?:{options})(?=[<|\s])"
 
 
 _DIRECTIONS: tuple[Literal["up", "down", "left", "right"], ...] = ("up", "down", "left", "right")
@@ -163,23 +206,26 @@ def _text(cell: Cell) -> str:
     return normalize(cell.text, compat=True).strip()
 
 
-def _relations(grid: Table, cell: Cell) -> dict[str, Cell]:
-    """For each relation with exactly one related cell, that cell if its text can be tested."""
-    found = {name: grid.neighbors(cell, name) for name in _DIRECTIONS}
-    related: dict[str, Cell] = {name: cells[0] for name, cells in found.items() if len(cells) == 1}
-    for name, direction in _HEADINGS:
-        headings = grid.headings(cell, direction)
-        if len(headings) == 1 and headings[0].is_heading:
-            related[name] = headings[0]
-    return {
-        name: other
-        for name, other in related.items()
-        if plain(_text(other)) and "\n" not in other.text
+def _relations(grid: Table, cell: Cell, rng: random.Random) -> dict[str, Cell]:
+    """For each relation, one of the related cells whose text can be tested.
+
+    A cell beside several (one that spans columns has several below it) passes with any of them, so
+    each of them makes a test; of headings, too, which may stand above each other.
+    """
+    found: dict[str, tuple[Cell, ...]] = {
+        direction: grid.neighbors(cell, direction) for direction in _DIRECTIONS
     }
+    for name, direction in _HEADINGS:
+        found[name] = tuple(h for h in grid.headings(cell, direction) if h.is_heading)
+    testable = {
+        name: [c for c in cells if plain(_text(c)) and "\n" not in c.text]
+        for name, cells in found.items()
+    }
+    return {name: rng.choice(cells) for name, cells in testable.items() if cells}
 
 
 def math(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
-    """Each formula; the corruption changes one letter or digit of it, or else a named letter.
+    """Each formula; the corruption changes one letter or digit of it, or else a command.
 
     A formula with nothing to change is proposed too, so that it is counted among the rejected.
     """
@@ -191,42 +237,17 @@ def math(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
             "math": formula,
             "ignore_dollar_delimited": not page.dollar_math,
         }
-        yield Candidate(test, body.replace(formula, _changed(formula, rng)))
-
-
-def _changed(formula: str, rng: random.Random) -> str:
-    """The formula with another letter or digit, or another named letter; itself without any."""
-    spots = _changeable(formula)
-    if spots:
-        spot = rng.choice(spots)
-        other = rng.choice([c for c in _SUBSTITUTES if c not in formula] or ["z"])
-        return formula[:spot] + other + formula[spot + 1 :]
-    named = [m for m in _COMMAND.finditer(formula) if m[0][1:] in _NAMED]
-    others = [name for name in _NAMED if f"\\{name}" not in formula]
-    if not named or not others:
-        return formula
-    letter = rng.choice(named)
-    return f"{formula[: letter.start()]}\\{rng.choice(others)}{formula[letter.end() :]}"
-
-
-def _changeable(formula: str) -> list[int]:
-    """Positions of letters and digits outside the names of commands and environments."""
-    hidden = re.sub(r"\\(?:begin|end)\{[^}]*\}(?:\{[^}]*\})?", lambda m: "\\" * len(m[0]), formula)
-    hidden = _COMMAND.sub(lambda m: "\\" * len(m[0]), hidden)
-    return [i for i, char in enumerate(hidden) if char.isascii() and char.isalnum()]
+        yield Candidate(test, body.replace(formula, changed(formula, rng)))
 
 
 def format_(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]:
-    """Headings, then bold, then italic text; the corruption removes the marks."""
-    bare_headings = re.sub(r"^#{1,6}\s+", "", body, flags=re.MULTILINE)
-    bare_bold = re.sub(r"\*\*|</?(?:b|strong)>", "", body, flags=re.IGNORECASE)
-    bare_italic = re.sub(r"\*|</?(?:i|em)>", "", body, flags=re.IGNORECASE)
-    kinds = (
-        ("heading", page.headings, bare_headings),
-        ("bold", page.bold, bare_bold),
-        ("italic", page.italic, bare_italic),
+    """Headings, then bold, then italic text; the corruption takes the marks from this text only."""
+    kinds: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+        ("heading", page.headings),
+        ("bold", page.bold),
+        ("italic", page.italic),
     )
-    for kind, texts, corrupted in kinds:
+    for kind, texts in kinds:
         for text in rng.sample(texts, len(texts)):
             if len(text) >= 3 or (spaceless(text) and len(text) >= 2):
                 test = {
@@ -235,7 +256,21 @@ def format_(body: str, page: Reading, rng: random.Random) -> Iterator[Candidate]
                     "format": kind,
                     "max_diffs": len(text) // 20,
                 }
-                yield Candidate(test, corrupted)
+                yield Candidate(test, _unmarked(body, kind, text))
+
+
+_OPENING = re.compile(r"(?:^#{1,6}\s+|\*\*|__|\*|_|<(?:b|strong|i|em)>)\Z", re.I | re.M)
+_CLOSING = re.compile(r"(?:\*\*|__|\*|_|</(?:b|strong|i|em)>)", re.I)
+
+
+def _unmarked(body: str, kind: Kind, text: str) -> str:
+    """The body in which a text is not marked any more, wherever it stands."""
+    for start, end in sorted(formatted_spans(body, kind), reverse=True):
+        if text in normalize(body[start:end]):
+            before = _OPENING.sub("", body[:start])
+            after = body[end:] if kind == "heading" else _CLOSING.sub("", body[end:], count=1)
+            body = before + body[start:end] + after
+    return body
 
 
 def footnote(body: str, rng: random.Random) -> Iterator[Candidate]:

@@ -35,14 +35,13 @@ from olmrl.data.render import BadPage, page_count
 from olmrl.markup import front_matter
 from olmrl.synth import candidates
 from olmrl.synth.candidates import Candidate
+from olmrl.synth.categories import file_of
+from olmrl.synth.column_order import across_columns
 from olmrl.synth.furniture import count_repeats, furniture, margin_lines
 from olmrl.synth.html_truth import read_html
 from olmrl.synth.proof import TextLayer, page_objection, test_objection
 from olmrl.synth.reading import Reading, read, words
-from olmrl.synth.truth import FILES
-
-TEST_FILES = {**FILES, "math": "math_tests.jsonl"}
-"""The test file (scoring category) of each type."""
+from olmrl.synth.table_proof import table_objection
 
 MOST_PER_PAGE = {
     "present": 10,
@@ -56,6 +55,8 @@ MOST_PER_PAGE = {
 }
 """Maximum tests of one type on one page."""
 
+_ACROSS = 3
+"""Most order candidates of a page that go from one column to the next."""
 _TRIED_PER_TEST = 4
 """Candidates tried for each test that may be kept."""
 
@@ -82,6 +83,8 @@ class Derived:
 
     name: str
     tests: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    """The test file of each test, by its id."""
     rejected: Counter[str] = field(default_factory=Counter)
     """How many candidates were rejected, by `type: reason`."""
 
@@ -171,15 +174,18 @@ def derive_page(
     rng = random.Random(f"{seed}/{page.name}")
     derived = Derived(page.name)
     layer = TextLayer.of(page.pdf_path) if prove else None
-    if layer is not None and (reason := page_objection(layer, page.truth, page.furniture)):
-        derived.rejected[f"page: {reason}"] += 1
-        return derived
+    if layer is not None:
+        reason = page_objection(layer, page.truth, page.furniture)
+        if reason := reason or table_objection(layer, page.body):
+            derived.rejected[f"page: {reason}"] += 1
+            return derived
     kept: dict[str, list[dict[str, Any]]] = {}
-    for kind, proposals in _propose(page, rng, pages_with, repeats).items():
+    for kind, proposals in _propose(page, rng, pages_with, repeats, layer).items():
         kept[kind] = list(_verified(kind, proposals, page, derived, layer))
     rounds = max(map(len, kept.values()), default=0)
     spread = [kept[kind][i] for i in range(rounds) for kind in kept if i < len(kept[kind])]
     derived.tests = spread[:most]
+    derived.files = {test["id"]: file_of(test, layer) for test in derived.tests}
     if len(spread) > most:
         derived.rejected["all: over the limit of tests per page"] += len(spread) - most
     return derived
@@ -190,6 +196,7 @@ def _propose(
     rng: random.Random,
     pages_with: Mapping[str, int],
     repeats: Mapping[str, int],
+    layer: TextLayer | None,
 ) -> dict[str, Iterator[Candidate]]:
     body = page.body
     reading: Reading = read(body)
@@ -199,7 +206,10 @@ def _propose(
         "baseline": candidates.baseline(body),
         "present": candidates.present(reading, stream(), pages_with),
         "absent": candidates.absent(body, lines),
-        "order": candidates.order(reading, stream()),
+        "order": chain(
+            islice(across_columns(reading, layer, stream()) if layer else (), _ACROSS),
+            candidates.order(reading, stream()),
+        ),
         "table": candidates.table(body, reading, stream()),
         "math": candidates.math(body, reading, stream()),
         "format": candidates.format_(body, reading, stream()),
@@ -335,11 +345,12 @@ def _write(out: str, pages: Sequence[TruePage], derived: Sequence[Derived]) -> N
             storage.join(out, "pdfs", f"{name}.pdf"), storage.read_bytes(page.pdf_path)
         )
         storage.write_text(reference, page.truth)
-    tests = list(chain.from_iterable(d.tests for d in derived))
-    for kind, file in TEST_FILES.items():
-        rows = [test for test in tests if test["type"] == kind]
-        if rows:
-            storage.write_jsonl(storage.join(out, file), rows)
+    files: dict[str, list[dict[str, Any]]] = {}
+    for found in derived:
+        for test in found.tests:
+            files.setdefault(found.files[test["id"]], []).append(test)
+    for file, rows in files.items():
+        storage.write_jsonl(storage.join(out, file), rows)
 
 
 def _report(derived: Sequence[Derived], skipped: Mapping[str, str]) -> dict[str, Any]:

@@ -8,16 +8,17 @@ finish.write(out)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from olmrl import storage
-from olmrl.mix.sheet import SheetPage
+from olmrl.mix.sheet import SheetPage, sentence
 from olmrl.synth.against import overlapping
-from olmrl.synth.bench_rows import BenchRows, pdf_of
-from olmrl.synth.extras import Extras
+from olmrl.synth.bench_rows import BenchRows, Row, pdf_of, told_apart
+from olmrl.synth.extras import Extras, Reader
+from olmrl.synth.reader import read_pages
 from olmrl.synth.typo_tests import typo_tests
 from olmrl.synth.variants import add_variants
 
@@ -59,6 +60,8 @@ class Finish:
         self._drop_known(bench, pages, report)
         self._add_typo_tests(bench, pages, report)
         self._add_variants(bench, pages, report)
+        if self.extras.reader is not None:
+            self._ask_reader(bench, self.extras.reader, report)
         bench.write()
         self._count(bench, report)
 
@@ -115,6 +118,48 @@ class Finish:
         if told:
             report["variants"] = {kind: dict(counts) for kind, counts in told.items()}
 
+    def _ask_reader(self, bench: BenchRows, reader: Reader, report: dict[str, Any]) -> None:
+        """Drop the pages that the second reader cannot read, and list the tests that it fails.
+
+        Raises:
+            ValueError: no page is left.
+        """
+        asked = [p for p in bench.pages() if self.rows[p.name].get("variant") != "rotate"]
+        answers = bench.folder.parent / "reader"
+        verdicts = read_pages(bench.folder, asked, reader, answers)
+        failed: dict[str, set[str]] = {}
+        for page in asked:
+            verdict = verdicts[page.name]
+            self.rows[page.name] |= verdict.row | {"reader_told": verdict.sentence}
+            rows = [row for _, row in page.tests if row["id"] in verdict.failed]
+            self.rows[page.name]["reader_failed"] = [sentence(row) for row in rows]
+            failed[page.name] = {told_apart(row) for row in rows}
+        refused = {name: v.refused for name, v in verdicts.items() if v.refused}
+        for name, row in self.rows.items():
+            if row.get("of") in refused:
+                refused.setdefault(name, "the second reader drops its source page")
+            if name in refused:
+                row.setdefault("dropped", refused[name])
+
+        def stays(row: Row) -> bool:
+            name = Path(row["pdf"]).stem
+            judged = name if name in failed else str(self.rows[name]["of"])
+            known_bad = reader.strict and told_apart(row) in failed.get(judged, ())
+            return name not in refused and not known_bad
+
+        before = sum(map(len, bench.files.values()))
+        bench.keep(stays)
+        report["reader"] = {
+            "model": reader.model,
+            "pages_read": sum(bool(verdict.tests) for verdict in verdicts.values()),
+            "pages_dropped": refused,
+            "tests_failed": sum(map(len, failed.values())),
+            "tests_dropped": before - sum(map(len, bench.files.values())),
+        }
+        if not bench.pages():
+            first = next(iter(refused.values()), "it fails every test")
+            raise ValueError(f"--reader {reader.model}: no page is left; e.g. {first}")
+
     def _count(self, bench: BenchRows, report: dict[str, Any]) -> None:
         left = bench.pages()
         report["tests_per_page"] = {page.name: len(page.tests) for page in left}
@@ -128,14 +173,43 @@ class Finish:
         """Add to the sheet what is known of a page."""
         row = self.rows[page.name]
         checks = [f"test dropped: {n} x {why}" for why, n in row.get("tests_dropped", {}).items()]
-        cost = row.get("cost_usd")
-        return replace(page, failed_checks=(*page.failed_checks, *checks), cost=cost or page.cost)
+        fails = [f"the second reader fails: {test}" for test in row.get("reader_failed", ())]
+        return replace(
+            page,
+            failed_checks=(*page.failed_checks, *checks),
+            notes=(*page.notes, *fails),
+            reader_verdict=row.get("reader_told"),
+        )
 
-    def write(self, out: str) -> None:
-        """Write OUT/manifest.jsonl."""
-        rows = [row for _, row in sorted(self.rows.items())]
+    def source_of(self, name: str) -> str:
+        """The page that a page is a variant of; itself if it is none."""
+        return str(self.rows.get(name, {}).get("of", name))
+
+    def write(
+        self,
+        out: str,
+        others: Iterable[str] = (),
+        base: Callable[[str], Mapping[str, Any]] = lambda name: {},
+    ) -> None:
+        """Write OUT/manifest.jsonl.
+
+        Args:
+            out: Folder.
+            others: Names of further pages, which were not finished.
+            base: What else is known of a page that is no variant; a variant's row has it too.
+        """
+        rows = []
+        for name in sorted({*self.rows, *others}):
+            source = self.source_of(name)
+            known = {k: v for k, v in base(source).items() if name == source or k not in _OWN}
+            row = {**known, **self.rows.get(name, {})}
+            rows.append({k: v for k, v in row.items() if k not in _SHEET_ONLY})
         storage.write_jsonl(storage.join(out, "manifest.jsonl"), rows)
 
 
-_OWN = ("tests", "typo_tests", "pdf", "seconds", "cost_usd")
+_SHEET_ONLY = ("reader_told", "reader_failed")
+_OWN = (
+    *("tests", "typo_tests", "pdf", "seconds", "cost_usd"),
+    *("calls_made", "prompt_tokens", "completion_tokens"),
+)
 """Keys of a manifest row that are of one page, and not of its variants."""

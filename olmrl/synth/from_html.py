@@ -5,6 +5,7 @@
     OUT/bench     bench folder: pdfs/, truth, one test file per type; `olmrl.grpo` trains on it
     OUT/pairs     the same pages as X.pdf + X.md; `olmrl.sft` trains on them
     OUT/sheet     pages to look at, with their truth and tests
+    OUT/manifest.jsonl  what is known of each page (docs/formats.md#manifest-of-pages)
     OUT/report.json  what was made, and why the rest was not
     OUT/work      one record per document: a call that was killed goes on where it was
 
@@ -86,7 +87,12 @@ class Settings:
 
 
 def from_html(
-    source: str, out: str, settings: Settings, workers: int, kind: Kind = HTML
+    source: str,
+    out: str,
+    settings: Settings,
+    workers: int,
+    kind: Kind = HTML,
+    ray_address: str | None = None,
 ) -> dict[str, Any]:
     """Make the folders; see the module.
 
@@ -96,6 +102,7 @@ def from_html(
         settings: What decides the pages.
         workers: Processes, each with a browser of its own.
         kind: Of the documents.
+        ray_address: Set the pages on Ray (`map_with_browsers`), whose nodes all see `out`.
 
     Returns:
         The report, as written to report.json.
@@ -111,7 +118,9 @@ def from_html(
     Browser().close()  # a missing browser is one sentence, before any process starts
     (work / "pages").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    records = list(_render_all(found, str(work), settings, workers, kind))
+    job = partial(_render_document, work=str(work.resolve()), settings=settings, read=kind.read)
+    mapped = partial(map_with_browsers, job, workers=workers, ray_address=ray_address)
+    records = list(_render_all(found, work, mapped))
     if not any(record["pages"] for record in records):
         reasons = "; ".join(f"{r['source']}: {r['reason']}" for r in records[:3])
         raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
@@ -141,6 +150,8 @@ def _check(out: str, settings: Settings, workers: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise ValueError(f"{name} {count} must be at least 1")
+    if not re.fullmatch("[a-z]{2}", settings.language):
+        raise ValueError(f"--language {settings.language!r} must be two small letters, e.g. de")
 
 
 def _documents(
@@ -189,18 +200,19 @@ def _families() -> frozenset[str]:
 
 
 def _render_all(
-    found: Sequence[tuple[str, str]], work: str, settings: Settings, workers: int, kind: Kind
+    found: Sequence[tuple[str, str]],
+    work: Path,
+    mapped: Callable[[Sequence[tuple[str, str]]], Iterator[dict[str, Any]]],
 ) -> Iterator[dict[str, Any]]:
     """The record of every document, in order; those of an earlier call are taken over."""
     records: dict[str, dict[str, Any]] = {}
     for name, _ in found:
-        path = Path(work) / "documents" / f"{name}.json"
+        path = work / "documents" / f"{name}.json"
         if path.exists():
             records[name] = json.loads(path.read_text("utf-8"))
     missing = [pair for pair in found if pair[0] not in records]
-    job = partial(_render_document, work=work, settings=settings, read=kind.read)
     shown = track(
-        map_with_browsers(job, missing, workers),
+        mapped(missing),
         total=len(missing),
         description="setting pages",
         console=Console(stderr=True),
@@ -265,16 +277,20 @@ def _render_pages(
     def measure(shown: Sequence[str], with_look: Look) -> list[Height]:
         return browser.heights(measuring_html(document, shown, with_look))
 
+    lost: set[str] = set()
     started = time.monotonic()
     for version in versions(
         pages, blocks, look, measure,
         shares=settings.extras.variants, seed=settings.seed, name=name,
     ):  # fmt: skip
-        page, made = version.page, _render_page(browser, document, version.page, version.look)
+        page, stem = version.page, f"{name}-p{version.page.number}{version.suffix}"
+        if version.facts.get("of") in lost:
+            continue
+        made = _render_page(browser, document, page, version.look)
         if made is None:
             document.leave("page that does not fit")
+            lost.add(stem)
             continue
-        stem = f"{name}-p{page.number}{version.suffix}"
         truth = truth_html(document, page)
         folder = Path(work) / "pages"
         storage.write_bytes(folder / f"{stem}.pdf", made)

@@ -39,6 +39,8 @@ from olmrl.synth.asking import Asker, Ledger, NotNow, Question, Terms, Unanswere
 from olmrl.synth.batch_asking import BatchAsker
 from olmrl.synth.browser import Browser
 from olmrl.synth.browser_pool import BrowserPool
+from olmrl.synth.extras import Extras
+from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
 from olmrl.synth.model_html import read_model_html, truth_html
 from olmrl.synth.model_pages import (
@@ -50,12 +52,13 @@ from olmrl.synth.model_pages import (
     print_model_page,
     write_page,
 )
+from olmrl.synth.model_variants import printed_html, typo_pages
 from olmrl.synth.pdf_templates import Template, load_templates
 from olmrl.synth.proven import write_proven
 from olmrl.synth.source_pages import Choice, Chosen, choose_pages, told
 from olmrl.synth.stages import STAGES, expected_tokens
 
-_MADE_BY = 1
+_MADE_BY = 2
 """Rises when pages that were made before have to be made anew."""
 
 
@@ -80,6 +83,7 @@ class Settings:
     max_tokens: int = 16_384
     """Most tokens of an answer."""
     choice: Choice = field(default_factory=Choice)
+    extras: Extras = field(default_factory=Extras)
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ def from_pdfs(
             settings.side,
             settings.densify,
             str(work / "prints"),
+            settings.extras.redact,
         )
         browsers = stack.enter_context(BrowserPool(workers))
         book = Book(work, _mark(settings, templates), chosen.pages, ledger, progress)
@@ -212,7 +217,11 @@ def from_pdfs(
             maker.by_batches(BatchAsker(asker, folder, endpoint.base_url, endpoint.poll_s))
         else:
             maker.page_by_page(endpoint.concurrency)
-        report = _finish(out, work, book, settings, templates, workers)
+        papers = {name: record["paper"] for name, record in book.made.items()}
+        typos = typo_pages(
+            work / "pages", papers, settings.extras.variants, settings.choice.seed, browsers
+        )
+        report = _finish(out, work, book, settings, templates, workers, typos)
     report |= {"chosen": told(chosen), "seconds": round(time.monotonic() - started, 1)}
     storage.write_json(storage.join(out, "report.json"), report)
     return report
@@ -232,6 +241,7 @@ def _mark(settings: Settings, templates: Mapping[str, Template]) -> str:
     """What a page that was made depends on, besides its source."""
     used = (*STAGES, "densify") if settings.densify else STAGES
     told = [_MADE_BY, settings.model, settings.side, [templates[stage].digest for stage in used]]
+    told += ["redacted"] if settings.extras.redact else []
     return hashlib.sha256(json.dumps(told).encode("utf-8")).hexdigest()[:16]
 
 
@@ -311,6 +321,7 @@ class Book:
         files.write_text(str(self._path(page.name, ".md")), read_html(truth).markdown)
         files.write_text(str(self._path(page.name, ".html")), truth)
         files.write(str(self._path(page.name, ".jpg")), made.source_picture)
+        files.write_text(str(printed_html(self.work / "pages", page.name)), made.html)
         record = {
             "mark": self.mark,
             "turned": made.turn,
@@ -416,25 +427,25 @@ def _finish(
     settings: Settings,
     templates: Mapping[str, Template],
     workers: int,
+    typos: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Bench folder, pairs, sheet and manifest of the pages that bear their tests out."""
     if not book.made:
         reasons = Counter((book.postponed | book.dropped).values()).most_common(3)
         told = "; ".join(f"{count} x {reason}" for reason, count in reasons)
         raise ValueError(f"none of {len(book.pages)} pages was made ({told})")
+    finish = Finish(settings.extras, typos, settings.choice.seed, workers)
     report = write_proven(
         out,
         work,
-        sorted(book.made),
+        sorted({*book.made, *typos}),
         seed=settings.choice.seed,
         most_tests=settings.most_tests,
         workers=workers,
-        told=partial(_known, book),
+        told=lambda page: finish.told(_known(book, finish, page)),
+        finish=finish.bench,
     )
-    rows = (_row(name, book, settings, templates, report) for name in sorted(book.pages))
-    files.write_lines(
-        storage.join(out, "manifest.jsonl"), (json.dumps(row, ensure_ascii=True) for row in rows)
-    )
+    finish.write(out, book.pages, lambda name: _row(name, book, settings, templates, report))
     ledger = book.ledger
     totals = sum(ledger.by_page.values(), Counter[str]())
     report["made"] = len(book.made)
@@ -449,16 +460,19 @@ def _finish(
     return report
 
 
-def _known(book: Book, page: SheetPage) -> SheetPage:
+def _known(book: Book, finish: Finish, page: SheetPage) -> SheetPage:
     """What the sheet tells of a page besides the render, truth and tests."""
-    record = book.made[page.name]
+    name = finish.source_of(page.name)
+    record = book.made[name]
     left = tuple(
         f"left out of the HTML: {count} x {what}" for what, count in record["left"].items()
     )
     cost = float(book.ledger.by_page[page.name]["cost_usd"])
+    picture = book.work / "pages" / f"{name}.jpg"
     return replace(
         page,
-        source_picture=(book.work / "pages" / f"{page.name}.jpg").read_bytes(),
+        # the source page shows what the redacted one must not
+        source_picture=None if finish.extras.redact else picture.read_bytes(),
         notes=(record["likeness_told"], *left),
         cost=cost if cost else None,
     )
@@ -489,6 +503,7 @@ def _row(
             stage: {"version": template.version, "sha256": template.digest}
             for stage, template in templates.items()
         },
+        **({"licence": settings.extras.licence} if settings.extras.licence else {}),
         "price_per_million_tokens": list(price) if price else None,
         **record,
         **{key: round(value, 6) for key, value in sorted(spent.items())},

@@ -125,7 +125,7 @@ def _softened(image: UInt8Array) -> np.ndarray:
     return np.asarray(soft, np.float64)
 
 
-def letter_pixels(layer: TextLayer, height: int) -> float:
-    """Height of the middle one of a page's letters in a picture of `height` pixels."""
+def letter_height(layer: TextLayer) -> float:
+    """Points of the middle one of a page's letters, about half of its font size."""
     heights = [box.top - box.bottom for box in layer.boxes]
-    return float(np.median(heights)) / layer.height * height if heights else 0.0
+    return float(np.median(heights)) if heights else 0.0

@@ -8,8 +8,8 @@ from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
 
 _NAMES = (
-    *("license", "licence", "dcterms.license", "dc.license", "dcterms.rights", "dc.rights"),
-    *("rights", "copyright", "og:license", "citation_license"),
+    *("license", "licence", "dcterms.license", "dc.license", "og:license", "citation_license"),
+    *("dcterms.rights", "dc.rights", "rights", "copyright"),
 )
 """Names of `<meta>` that state a licence, the clearest first."""
 _MOST = 300

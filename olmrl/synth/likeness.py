@@ -113,19 +113,10 @@ def _columns(ink: np.ndarray) -> int:
     lines = ink[ink.any(axis=1)]
     if not len(lines):
         return 0
-    white = lines.mean(axis=0) == 0
-    crossed = lines.mean(axis=0)
-    white = crossed <= _CROSSED * float(np.max(crossed))
+    share = lines.mean(axis=0)
+    inked = np.nonzero(share > _CROSSED * share.max())[0]
     width = ink.shape[1]
-    columns, start, gap = 0, None, 0
-    for x in range(width + 1):
-        if x < width and not white[x]:
-            if start is None:
-                start = x
-            gap = 0
-            continue
-        gap += 1
-        if start is not None and (gap >= max(2, _GUTTER * width) or x == width):
-            columns += (x - gap + 1 - start) >= _COLUMN * width
-            start = None
-    return max(1, columns)
+    gaps = np.nonzero(np.diff(inked) > max(2, _GUTTER * width))[0]
+    starts = inked[np.concatenate([[0], gaps + 1])]
+    ends = inked[np.concatenate([gaps, [len(inked) - 1]])]
+    return max(1, int((ends - starts + 1 >= _COLUMN * width).sum()))

@@ -246,7 +246,7 @@ def _is_image(element: HtmlElement) -> bool:
 
 def _new_tag(element: HtmlElement) -> str:
     tag = str(element.tag)
-    if tag == "header" and any(element.iter("h1", "h2")):
+    if tag == "header" and next(element.iter("h1", "h2"), None) is not None:
         return "div"  # a title, which the public code reads as content
     if tag == "p" and (_DISPLAY.search(element.text_content()) or any(map(_is_image, element))):
         return "div"  # a box or a formula on a line of its own may not stand in a paragraph

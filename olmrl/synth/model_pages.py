@@ -20,6 +20,7 @@ from PIL import Image
 
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
+from olmrl.synth import web_fonts
 from olmrl.synth.asking import Question, Unanswered
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.html_truth import read_html
@@ -27,6 +28,7 @@ from olmrl.synth.likeness import Likeness, likeness
 from olmrl.synth.model_html import read_model_html, shown_html, truth_html
 from olmrl.synth.pdf_templates import Template
 from olmrl.synth.proof import TextLayer, page_objection
+from olmrl.synth.redact import Redactor
 from olmrl.synth.stages import Asked, Layout
 
 SCALES = (1.0, 0.94, 0.88, 0.82, 0.76, 0.7, 0.64, 0.58, 0.5)
@@ -88,6 +90,9 @@ def print_model_page(browser: Browser, job: PrintJob) -> Printed:
     """Print a page and look at it; runs in a process with a browser."""
     page = read_model_html(job.html)
     faults = list(page.faults)
+    if letters := web_fonts.missing(page.body, web_fonts.installed()):
+        package = web_fonts.advice(letters)
+        faults.append(f"no font here has {letters[:8]!r} (Debian's package: {package})")
     made, scale = None, SCALES[-1]
     try:
         for scale in SCALES:
@@ -181,6 +186,8 @@ class Studio:
     densify: bool
     prints: str
     """Folder for prints."""
+    redact: bool = False
+    """Mask personal data in HTML before it is printed."""
 
     def picture(self, pdf: str, turn: int = 0) -> bytes:
         """A page as PNG, turned clockwise."""
@@ -221,7 +228,10 @@ def write_page(page: SourcePage, studio: Studio) -> Generator[Need, Any, Made]:
     stages = ["html"]
     first = version
     question = asked.refine(
-        turn, html, _to_mend(version, layout), lambda: [source(), _look(studio, first, source)]
+        turn,
+        version.html,
+        _to_mend(version, layout),
+        lambda: [source(), _look(studio, first, source)],
     )
     version = yield from _again(question, asked, studio, version)
     if version is not first:
@@ -245,10 +255,19 @@ def _asked(page: SourcePage, studio: Studio, turn: int) -> Asked:
 
 
 def _print(asked: Asked, html: str, studio: Studio, stage: str) -> Generator[Need, Any, Version]:
+    if studio.redact:
+        html = _redacted(html)
     pdf = str(Path(studio.prints) / f"{asked.page}.{stage}.pdf")
     job = PrintJob(html, asked.width, asked.height, pdf)
     printed = yield job
     return Version(html, job, printed)
+
+
+def _redacted(html: str) -> str:
+    try:
+        return Redactor().html(html)
+    except ValueError as error:
+        raise Dropped(str(error)) from error
 
 
 def _to_mend(version: Version, layout: Layout) -> list[str]:

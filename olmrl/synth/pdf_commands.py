@@ -10,6 +10,7 @@ from typing import Any
 
 from olmrl.mix import prices
 from olmrl.mix.api import key_for
+from olmrl.synth import extras
 from olmrl.synth.from_pdfs import Endpoint, Settings, dry_run, from_pdfs
 from olmrl.synth.source_pages import Choice
 
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> str:
 def _settings(options: argparse.Namespace) -> Settings:
     for name in ("max_usd", "timeout", "poll"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # nor NaN
             raise ValueError(f"--{name.replace('_', '-')} {value:g} must be more than 0")
     return Settings(
         model=options.model,
@@ -59,6 +60,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             spam_share=options.spam_share,
             ray=options.ray,
         ),
+        extras=extras.from_options(options),
     )
 
 
@@ -66,8 +68,8 @@ def _lines(options: argparse.Namespace, report: Mapping[str, Any]) -> Iterator[s
     kinds = ", ".join(f"{count} {kind}" for kind, count in report["per_type"].items())
     chosen, asked = report["chosen"], report["asked"]
     yield (
-        f"{options.out}: {report['tests']} tests on {report['pages']} of {chosen['pages']} pages "
-        f"({kinds})"
+        f"{options.out}: {report['tests']} tests on {report['pages']} pages ({kinds}); "
+        f"{chosen['pages']} pages of {chosen['documents']} PDFs were chosen, {report['made']} made"
     )
     tokens = f"{asked.get('prompt_tokens', 0):,.0f} tokens in, "
     tokens += f"{asked.get('completion_tokens', 0):,.0f} out"
@@ -82,6 +84,7 @@ def _lines(options: argparse.Namespace, report: Mapping[str, Any]) -> Iterator[s
         yield f"  not this time, the same command goes on: {name}: {why}"
     for name, why in _first(report["pages_without_tests"]):
         yield f"  no test from {name}: {why}"
+    yield from extras.told(report)
     yield f"  look at {options.out}/sheet/index.html; all reasons are in report.json"
 
 

@@ -9,6 +9,8 @@ from olmrl.mix.api import add_api_arguments
 from olmrl.mix.pdf_map import add_ray_argument
 from olmrl.mix.run import positive
 from olmrl.mix.verbs.sample import add_filter_arguments
+from olmrl.synth import extras
+from olmrl.synth.variant_kinds import PICTURED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,3 +46,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=positive, default=os.cpu_count() or 1, help="browsers and PDF readers"
     )
     add_ray_argument(parser)
+    extras.add_arguments(parser, (*PICTURED, "typos"))

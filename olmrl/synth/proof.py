@@ -216,7 +216,9 @@ def test_objection(layer: TextLayer, test: Mapping[str, Any]) -> str:
         return _table(layer, test)
     if kind == "format":
         return _format(layer, test)
-    needle = str(test.get("text") or test.get("marker") or "")
+    if kind == "footnote":
+        return _footnote(layer, test)
+    needle = str(test["text"])
     if not key(needle):
         return ""
     return "" if _seen_places(layer, needle) else f"{kind}: its text cannot be seen on the page"
@@ -249,6 +251,30 @@ def _format(layer: TextLayer, test: Mapping[str, Any]) -> str:
         if sum(shows[kind](layer.faces[i]) for i in place) > len(place) / 2:
             return ""
     return f"format: its text is not {kind}" if places else "format: its text cannot be seen"
+
+
+def _footnote(layer: TextLayer, test: Mapping[str, Any]) -> str:
+    """The mark stands between its words, smaller than they are or raised."""
+    before, after = (str(test.get(f"appears_{side}_marker") or "") for side in ("before", "after"))
+    mark = str(test["marker"])
+    places = _seen_places(layer, before + mark + after)
+    first = len(key(before))
+    for place in places:
+        marks = place[first : first + len(key(mark))]
+        others = [*place[:first], *place[first + len(marks) :]]
+        if not marks or not others or _is_raised(layer, marks, others):
+            return ""
+    why = "is set as plain text" if places else "cannot be seen between its words"
+    return f"footnote: its mark {why}"
+
+
+def _is_raised(layer: TextLayer, marks: range, others: list[int]) -> bool:
+    size = float(np.median([layer.faces[i].size for i in others]))
+    foot = float(np.median([layer.boxes[i].bottom for i in others]))
+    return all(
+        layer.faces[i].size < 0.92 * size or layer.boxes[i].bottom > foot + 0.15 * size
+        for i in marks
+    )
 
 
 _SIDES = ("up", "down", "left", "right")

@@ -12,14 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from olmrl.synth.typos import with_typos
+from olmrl.synth.typos import MOST_TYPOS, with_typos
 from olmrl.synth.variant_kinds import gets
 from olmrl.synth.web_pages import Height, WebPage, fill
 from olmrl.synth.web_source import text_of
 from olmrl.synth.web_style import Look
 
-TYPOS = 5
-"""Most typing errors of a page."""
 LEAST_GAIN = 1.3
 """Times the text of the source page that a dense page must hold."""
 _LEAST_PX = 8.5
@@ -74,7 +72,9 @@ def versions(
             if fuller is not None:
                 yield Version("-density", fuller, smaller, {"variant": "density", "of": own})
         if gets(shares, "typos", own, seed):
-            changed, typos = with_typos(page.blocks, random.Random(f"{seed}/{own}/typos"), TYPOS)
+            changed, typos = with_typos(
+                page.blocks, random.Random(f"{seed}/{own}/typos"), MOST_TYPOS
+            )
             if typos:
                 facts = {"variant": "typos", "of": own, "typos": [list(typo) for typo in typos]}
                 yield Version("-typos", replace(page, blocks=tuple(changed)), look, facts)

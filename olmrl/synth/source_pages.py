@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -63,9 +64,10 @@ def choose_pages(source: str, folder: str, choice: Choice, workers: int) -> Chos
         workers: Child processes.
 
     Raises:
-        ValueError: no PDF there, or the folder holds pages of another choice.
+        ValueError: no PDF there.
     """
-    paths = [source] if source.lower().endswith(".pdf") else sample.list_pdfs(source)
+    is_pdf = source.lower().endswith(".pdf") and storage.exists(source)
+    paths = [source] if is_pdf else sample.list_pdfs(source)
     drawn = sorted(set(paths), key=lambda path: _place(choice.seed, path))
     if not drawn:
         raise ValueError(f"{source}: no PDF in it")
@@ -73,6 +75,9 @@ def choose_pages(source: str, folder: str, choice: Choice, workers: int) -> Chos
     options = _options(choice, folder, workers, most)
     names = ("seed", "max_pages", "no_filter", "languages", "keep_forms", "spam_share")
     settings = {name: getattr(options, name) for name in names}
+    # each choice in a folder of its own: another one is no reason to begin anew
+    mark = hashlib.sha256(json.dumps(settings).encode("utf-8")).hexdigest()[:8]
+    folder = options.output = storage.join(folder, mark)
     chosen = Chosen(documents=len(drawn))
     with Run("choose", folder, settings) as verb:
         if verb.counts["done"] < most:

@@ -175,6 +175,7 @@ def layout_of(text: str) -> Layout:
 
 def html_of(text: str) -> str:
     """The HTML in an answer: a JSON object's, a fenced block's, or the answer itself."""
+    text = _said(text)
     try:
         found = _object(text).get("html")
     except BadAnswer:
@@ -193,8 +194,14 @@ def html_of(text: str) -> str:
     return found
 
 
+def _said(text: str) -> str:
+    """An answer without what a model thought aloud before it."""
+    return text.rpartition("</think>")[2]
+
+
 def _object(text: str) -> dict[str, Any]:
     """The JSON object in an answer; models wrap it in words and fences where nothing forbids it."""
+    text = _said(text)
     fenced = [body for _, body in _FENCED.findall(text)]
     between = text[text.find("{") : text.rfind("}") + 1]
     for candidate in (text, *reversed(fenced), between):

@@ -12,11 +12,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lxml.html import HtmlElement, fragment_fromstring
+from lxml.html import HtmlElement, document_fromstring, fragment_fromstring
 
 from olmrl.synth.reading import spaceless
 from olmrl.synth.web_source import serialise
 
+MOST_TYPOS = 5
+"""Errors of a page."""
 LEAST_LETTERS = 5
 """Shorter words stay: with an error in it, a short word is often another word."""
 
@@ -59,6 +61,19 @@ def with_typos(
         The changed blocks, and the errors in reading order.
     """
     root = fragment_fromstring(f"<div>{''.join(blocks)}</div>")
+    typos = _mistype(root, rng, count)
+    return [serialise(child) for child in root], typos
+
+
+def page_with_typos(source: str, rng: random.Random, count: int) -> tuple[str, list[Typo]]:
+    """The same for the HTML of a whole page."""
+    root = document_fromstring(source)
+    typos = _mistype(root, rng, count)
+    return f"<!DOCTYPE html>{serialise(root)}", typos
+
+
+def _mistype(root: HtmlElement, rng: random.Random, count: int) -> list[Typo]:
+    """Make errors in place; returns them in reading order."""
     known = {word.lower() for word in re.findall(r"[^\W\d_]+", str(root.text_content()))}
     places = list(_places(root))
     chosen: dict[tuple[int, str], list[tuple[_Place, str]]] = {}
@@ -73,8 +88,7 @@ def with_typos(
         if len(used) == count:
             break
     ordered = sorted(chosen.values(), key=lambda group: places.index(group[0][0]))
-    typos = [typo for group in ordered for typo in _apply(group)]
-    return [serialise(child) for child in root], typos
+    return [typo for group in ordered for typo in _apply(group)]
 
 
 def _places(root: HtmlElement) -> Iterator[_Place]:

@@ -28,7 +28,7 @@ from olmrl.bench import load_case
 from olmrl.data.render import render_page
 from olmrl.markup import front_matter
 from olmrl.synth.bench_rows import BenchRows, PageRows, pdf_of, renamed, truth_of
-from olmrl.synth.ink import LEAST_PIXELS, MOST_LOST, DamagedLayer, letter_pixels
+from olmrl.synth.ink import LEAST_PIXELS, MOST_LOST, DamagedLayer, letter_height
 from olmrl.synth.picture_pdf import picture_pdf, turned_pdf
 from olmrl.synth.proof import TextLayer, test_objection
 from olmrl.synth.scan import jpeg_of, scan
@@ -182,7 +182,7 @@ def _coarse(pdf: str, rng: np.random.Generator) -> _Picture | None:
         page = _pixels(pdf, layer, dpi)
         jpeg = jpeg_of(page, 90)
         damaged = DamagedLayer.over(layer, _decoded(jpeg))
-        if letter_pixels(layer, page.shape[0]) >= LEAST_PIXELS and damaged.lost <= MOST_LOST:
+        if letter_height(layer) * dpi / 72 >= LEAST_PIXELS and damaged.lost <= MOST_LOST:
             return _Picture(picture_pdf(jpeg, layer.width, layer.height), damaged, {"dpi": dpi})
     return None
 

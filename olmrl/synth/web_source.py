@@ -71,6 +71,7 @@ _ENDS = re.compile(rb"</(?:body|html)\s*>", re.IGNORECASE)
 _WIDE = r"[\u2e80-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60]"
 _BROKEN_RUN = re.compile(rf"(?<={_WIDE})[ \t]*\n\s*(?={_WIDE})")
 """A line break of the source inside Chinese or Japanese, which is no space (CSS Text 4.1.3)."""
+_LABEL = re.compile(r"\\label\s*\{[^{}]*\}")
 _DELIMITED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
 
 
@@ -228,9 +229,39 @@ def _block(element: HtmlElement, document: Document, depth: int) -> Iterator[str
     else:
         yield from _blocks(element, document, depth)
         return
-    if _says_something(inner):
-        name = "p" if tag == "li" else _RENAMED.get(tag, tag)
+    name = "p" if tag == "li" else _RENAMED.get(tag, tag)
+    if name not in ("ul", "ol", "table", "pre"):
+        yield from _text_blocks(name, inner)
+    elif _says_something(inner):
         yield f"<{name}>{inner}</{name}>"
+
+
+_FORMULA_TAG = '<div class="tex">'
+
+
+def _around_formulas(inner: str) -> list[str]:
+    """What a block of text holds, cut where formulas stand on lines of their own.
+
+    HTML has no such formula inside a paragraph; where a mark of the text reaches over one (bold,
+    say), it is set within the line.
+    """
+    pieces = [part.strip() for part in re.split(rf"({_FORMULA_TAG}.*?</div>)", inner, flags=re.S)]
+    marks = [re.findall(r"<(/?)([a-z]+\d?)", piece.replace("<br>", "")) for piece in pieces]
+    whole = all(
+        sum(1 if not end else -1 for end, name in found if name == tag) == 0
+        for found in marks
+        for _, tag in found
+    )
+    if whole:
+        return pieces
+    return [
+        "".join(
+            f'<span class="tex">{part[len(_FORMULA_TAG) : -len("</div>")]}</span>'
+            if part.startswith(_FORMULA_TAG)
+            else part
+            for part in re.split(rf"({_FORMULA_TAG}.*?</div>)", inner, flags=re.S)
+        )
+    ]
 
 
 def _says_something(inner: str) -> bool:
@@ -242,8 +273,15 @@ def _paragraph(pieces: list[str]) -> Iterator[str]:
     text = "".join(pieces).strip()
     while text.startswith("<br>"):
         text = text[4:].lstrip()
-    if _says_something(text):
-        yield f"<p>{text}</p>"
+    yield from _text_blocks("p", text)
+
+
+def _text_blocks(name: str, inner: str) -> Iterator[str]:
+    for piece in _around_formulas(inner):
+        if piece.startswith(_FORMULA_TAG):
+            yield piece
+        elif _says_something(piece):
+            yield f"<{name}>{piece}</{name}>"
 
 
 def _inside(element: HtmlElement, document: Document, depth: int) -> str:
@@ -317,8 +355,11 @@ def formula_of(element: HtmlElement) -> str | None:
 
 
 def formula(tex: str, display: bool) -> str:
-    """A formula as this module writes it."""
+    """A formula as this module writes it, without its name, which nobody sees."""
+    tex = _LABEL.sub("", tex).strip()
     tag = "div" if display else "span"
+    # in markdown `<b` begins a tag, which would swallow what follows, tables too
+    tex = re.sub(r"<(?=[A-Za-z/!?])", "< ", tex)
     return f'<{tag} class="tex">{html.escape(tex, quote=False)}</{tag}>'
 
 

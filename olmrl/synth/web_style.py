@@ -48,7 +48,11 @@ _TABLES = (
 
 
 _INDENTED = "p{text-indent:1.5em;margin-bottom:0}h1+p,h2+p,h3+p,li p{text-indent:0}"
-_RULED = "header{border-bottom:1px solid #555}footer{border-top:1px solid #555}"
+_RULED = (
+    "header{border-bottom:1px solid #555;height:24px;margin-bottom:10px}"
+    "footer{border-top:1px solid #555;height:24px;margin-top:10px}"
+)
+"""Together as high as `FURNITURE_PX`."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import base64
 import io
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from local_server import LocalServer
 from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
@@ -20,7 +20,7 @@ def whole(text, turn=0):
     return HEAD.format(upright=turn == 0, turn=turn) + text
 
 
-class ReadingServer:
+class ReadingServer(LocalServer):
     """Answers each page by `answer(size, attempt)`, where size is of its image.
 
     An answer is a text, (text, finish reason), or an HTTP status. `before` is called ahead of each
@@ -34,35 +34,13 @@ class ReadingServer:
         """(size, body without the image, headers) of each request."""
         self._lock = threading.Lock()
 
-    def __enter__(self):
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *arguments):
-                pass
-
-            def do_POST(self):
-                server._answer(self)
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        return self
-
-    def __exit__(self, *error):
-        self.http.shutdown()
-        self.http.server_close()
-
     @property
     def sizes(self):
         """Of the images, in order."""
         return [size for size, _, _ in self.asked]
 
-    def _answer(self, handler):
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+    def handle(self, http, method, body):
+        body = json.loads(body)
         parts = body.pop("messages")[0]["content"]
         (image,) = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
         (body["prompt"],) = [part["text"] for part in parts if part["type"] == "text"]
@@ -71,7 +49,7 @@ class ReadingServer:
         size = Image.open(io.BytesIO(png)).size
         with self._lock:
             attempt = sum(known in (size, size[::-1]) for known in self.sizes)
-            self.asked.append((size, body, dict(handler.headers)))
+            self.asked.append((size, body, dict(http.headers)))
             number = len(self.asked)
         self.before(number)
         said = self.answer(size, attempt)
@@ -84,11 +62,7 @@ class ReadingServer:
                 "choices": [{"message": {"content": text}, "finish_reason": reason}],
                 "usage": {"prompt_tokens": 100, "completion_tokens": len(text)},
             }
-        data = json.dumps(value).encode()
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        self.send(http, status, {}, value)
 
 
 def write_pages(path, widths):

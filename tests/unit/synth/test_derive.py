@@ -262,7 +262,12 @@ def test_a_title_in_a_header_is_no_furniture(title):
 
 @pytest.mark.parametrize(
     ("formula", "gives"),
-    [(r"\alpha + \beta = \gamma", True), (r"\Omega \to \infty", True), (r"\leq \infty", False)],
+    [
+        (r"\alpha + \beta = \gamma", True),
+        (r"\Omega \to \infty", True),
+        (r"\leq \infty", True),
+        (r"\quad \dots", False),
+    ],
 )
 def test_formulas_of_commands_alone_give_tests_or_are_counted(formula, gives):
     body = f"Some words of prose \\( {formula} \\) and more of them."

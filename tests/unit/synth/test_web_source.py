@@ -160,3 +160,28 @@ def test_what_cannot_be_read_is_one_sentence(data, told):
     with pytest.raises(ValueError, match=told) as refusal:
         read_document(data)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            '<p>Then <span class="math display">\\[a\\]</span> and <i>so</i> on.</p>',
+            ["<p>Then</p>", '<div class="tex">a</div>', "<p>and <i>so</i> on.</p>"],
+        ),
+        (
+            '<p><b>Then <span class="math display">\\[a\\]</span> and</b> so on.</p>',
+            ['<p><b>Then <span class="tex">a</span> and</b> so on.</p>'],
+        ),
+        (
+            '<p><span class="math display">\\[\\label{eq:1} a\\]</span></p>',
+            ['<div class="tex">a</div>'],
+        ),
+        (
+            '<ul><li>Then <span class="math display">\\[a\\]</span></li></ul>',
+            ['<ul><li>Then <div class="tex">a</div></li></ul>'],
+        ),
+    ],
+)
+def test_a_formula_on_its_own_line_cuts_its_paragraph(body, expected):
+    assert blocks(body) == expected

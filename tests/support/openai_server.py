@@ -8,11 +8,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from local_server import LocalServer
 
-class OpenAIServer:
+
+class OpenAIServer(LocalServer):
     """State of one account.
 
     `plan[custom_id]` lists what becomes of a request at its successive submissions: "ok", an HTTP
@@ -21,6 +22,8 @@ class OpenAIServer:
     "drop" (handled, then the connection dies), "refuse" (dies unhandled), "kill" (handled, then
     `victim` dies), "kill-before", or a (status, headers, body) tuple.
     """
+
+    key = "test-key"
 
     def __init__(self, answer, plan=None, faults=None, polls=2, page_size=2):
         self.answer = answer
@@ -39,37 +42,7 @@ class OpenAIServer:
         self.most_in_flight = 0
         self.lock = threading.Lock()
 
-    def __enter__(self):
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *arguments):
-                pass
-
-            def do_GET(self):
-                server.handle(self, "GET")
-
-            def do_POST(self):
-                server.handle(self, "POST")
-
-            def do_DELETE(self):
-                server.handle(self, "DELETE")
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        return self
-
-    def __exit__(self, *error):
-        self.http.shutdown()
-        self.http.server_close()
-
-    def handle(self, http, method):
-        body = http.rfile.read(int(http.headers.get("Content-Length", 0)))
+    def handle(self, http, method, body):
         with self.lock:
             number = len(self.requests)
             name = f"{method} {urlsplit(http.path).path}"
@@ -81,7 +54,7 @@ class OpenAIServer:
             return self.hang_up(http)
         if isinstance(fault, tuple):
             return self.send(http, *fault)
-        if http.headers.get("Authorization") != "Bearer test-key":
+        if http.headers.get("Authorization") != f"Bearer {self.key}":
             return self.send(http, *error(401, "invalid_api_key", "wrong key"))
         with self.lock:
             status, headers, answer = self.route(http, method, body)
@@ -98,21 +71,6 @@ class OpenAIServer:
             time.sleep(0.01)
         os.kill(self.victim.pid, signal.SIGKILL)
         self.victim.wait()
-
-    @staticmethod
-    def hang_up(http):
-        http.close_connection = True
-        http.connection.close()
-
-    @staticmethod
-    def send(http, status, headers, body):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        http.send_response(status)
-        for key, value in headers.items():
-            http.send_header(key, value)
-        http.send_header("Content-Length", str(len(data)))
-        http.end_headers()
-        http.wfile.write(data)
 
     def route(self, http, method, body):
         url = urlsplit(http.path)
