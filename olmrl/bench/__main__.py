@@ -1,7 +1,7 @@
 """Score a folder of markdown, compare several, transcribe pages and score them, or import tests.
 
 %(prog)s score FOLDER --candidate NAME [--json FILE] [--html FILE]
-%(prog)s compare FOLDER --candidate NAME --against OTHER ...
+%(prog)s compare FOLDER --candidate NAME --against OTHER [--against THIRD]
 %(prog)s run FOLDER --model RUN_OR_MODEL [--candidate NAME] [--ladder] [--rotate]
 %(prog)s run FOLDER --model NAME --base-url http://host:8000/v1
 %(prog)s import-omni DATASET FOLDER
@@ -72,7 +72,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     score.add_argument("--max-pages", type=int, default=100, help="limit on failed pages shown")
     versus = commands.add_parser("compare", help="compare a candidate with others, test by test")
     versus.add_argument(
-        "--against", required=True, nargs="+", metavar="OTHER", help="names of others' folders"
+        "--against",
+        required=True,
+        action="append",
+        metavar="OTHER",
+        help="name of another's folder; repeat it for several",
     )
     versus.add_argument("--html", type=Path, help="write the table as a page")
     versus.add_argument("--permutations", type=int, default=10_000)

@@ -50,6 +50,8 @@ class BenchFolder:
     """Its pages, sorted by PDF and page number."""
     rejected: tuple[str, ...] = ()
     """Why each test that was left out was, with file and line."""
+    judged: frozenset[tuple[str, int]] = frozenset()
+    """(PDF, page) of the tests that a person rejected: pages that are not forgotten."""
 
     @property
     def cases(self) -> list[Case]:
@@ -75,6 +77,7 @@ def load_folder(
     root = Path(path)
     folder = root.parent if root.suffix == ".jsonl" else root
     rejected: list[str] = []
+    judged: set[tuple[str, int]] = set()
     pages: dict[tuple[str, int], list[tuple[Case, str]]] = defaultdict(list)
     for file in _jsonl_files(root, files):
         lines_of_ids: dict[str, int] = {}
@@ -95,6 +98,7 @@ def load_folder(
             lines_of_ids[case.id] = number
             if case.checked == REJECTED and not compat:
                 rejected.append(f"{file}:{number}: test {case.id!r} was rejected by a person")
+                judged.add((case.pdf, case.page))
                 continue
             pages[case.pdf, case.page].append((case, file.name))
     if not pages:
@@ -112,11 +116,12 @@ def load_folder(
             for (pdf, number), found in sorted(pages.items(), key=lambda item: str(item[0]))
         ),
         tuple(rejected),
+        frozenset(judged),
     )
 
 
 def untested_pages(folder: BenchFolder, baselines: bool) -> list[str]:
-    """Pages of the PDFs below `pdfs/` that have no test, as `name.pdf page 2`.
+    """Pages of the PDFs below `pdfs/` that never had a test, as `name.pdf page 2`.
 
     Args:
         folder: The loaded tests.
@@ -125,6 +130,8 @@ def untested_pages(folder: BenchFolder, baselines: bool) -> list[str]:
     tested: dict[str, set[int]] = defaultdict(set)
     for page in folder.pages:
         tested[page.pdf].add(page.page)
+    for pdf, number in folder.judged:
+        tested[pdf].add(number)
     root = folder.path / PDF_DIR
     missing = []
     for path in sorted(p for p in root.rglob("*") if p.suffix.lower() == ".pdf"):

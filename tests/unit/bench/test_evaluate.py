@@ -257,7 +257,8 @@ def test_several_candidates_are_compared_in_one_table(bench, tmp_path, capsys):
     for page in ("a_pg1", "a_pg2", "sub/b_pg1"):
         write(bench, "[red]x", f"{page}_repeat1.md", "alpha beta")
     out = tmp_path / "out"
-    words = ["compare", str(bench), "--candidate", "good", "--against", "poor", "[red]x"]
+    words = ["compare", "--candidate", "good", "--against", "poor", "--against", "[red]x"]
+    words.append(str(bench))
     assert main([*words, "--json", str(out / "c.json"), "--html", str(out / "c.html")]) == 0
     said = capsys.readouterr().out
     lines = [line.split("\u2502")[1:-1] for line in said.splitlines() if "\u2502" in line]
@@ -281,15 +282,15 @@ def test_several_candidates_are_compared_in_one_table(bench, tmp_path, capsys):
 
 def test_a_comparison_says_what_is_missing(bench, capsys):
     (bench / "poor" / "sub" / "b_pg1_repeat1.md").unlink()
-    words = ["compare", str(bench), "--candidate", "good", "--against"]
-    assert main([*words, "poor"]) == 1
+    words = ["compare", str(bench), "--candidate", "good"]
+    assert main([*words, "--against", "poor"]) == 1
     assert "poor has no output for sub/b.pdf page 1" in " ".join(capsys.readouterr().out.split())
     for others, said in (
         (["poor", "poor"], "'poor' is named twice"),
         (["good"], "'good' is named twice"),
         (["gone"], "gone is not a candidate folder"),
     ):
-        assert main([*words, *others]) == 2
+        assert main([*words, *(f"--against={other}" for other in others)]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
 

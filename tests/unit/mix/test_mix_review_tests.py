@@ -7,6 +7,7 @@ from mix_support import make_pdf, tree
 from sheet_browser import launched, opened, saved_marks
 
 from olmrl.bench import load_folder
+from olmrl.bench.folder import untested_pages
 from olmrl.data.page import scan_bench
 from olmrl.mix.sheet import mark_id
 
@@ -110,6 +111,7 @@ def test_rejected_tests_do_not_count(mix, bench, marked):
     assert [why.rpartition(": ")[2] for why in folder.rejected] == [
         "test '1' was rejected by a person"
     ] * 2
+    assert untested_pages(folder, baselines=False) == []  # judged, not forgotten
     assert len(load_folder(bench, compat=True).cases) == 4
     assert mix("review-tests", bench, "--marks", marked(("sub/a", "bad"))) == 0
     with pytest.raises(ValueError, match="only tests that a person rejected"):

@@ -1,7 +1,9 @@
 """Reports: whole, without any outside reference, and deaf to what models write."""
 
 import re
+from html import unescape
 
+from olmrl import storage
 from olmrl.report import Curves, PageCard, Table, Text, page
 from olmrl.report.html import Transcription
 
@@ -29,3 +31,16 @@ def test_nothing_is_fetched_from_outside():
 def test_numbers_are_rounded_and_words_kept():
     html = page("t", "s", [Table("x", ("a",), ((0.123456, "word", 7),))])
     assert "0.123<" in html and "0.12345" not in html and ">7<" in html
+
+
+def test_text_that_utf8_cannot_hold_is_shown_as_a_sign(tmp_path):
+    text = "half a pair \ud83d, end"
+    transcript = Transcription(text, text, facts=((text, text),), checks=((True, text, text),))
+    sections = [
+        Text(text, (text,)),
+        Table(text, (text,), ((text,),)),
+        PageCard(text, None, text, (transcript,)),
+    ]
+    storage.write_html(tmp_path / "page.html", page(text, text, sections))
+    shown = unescape((tmp_path / "page.html").read_text("utf-8"))
+    assert shown.count("half a pair \ufffd, end") >= 10 and "\ud83d" not in shown
