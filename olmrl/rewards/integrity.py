@@ -126,7 +126,7 @@ def has_read(claims: Claims) -> bool:
 
 def runs_on(claims: Claims, hidden: int) -> bool:
     """Whether a completion adds much to the page, hidden letters included."""
-    return claims.foreign + hidden > _MOST_FOREIGN * len(claims.truth.key) + _FOREIGN_SLACK
+    return claims.added + hidden > _MOST_FOREIGN * len(claims.truth.key) + _FOREIGN_SLACK
 
 
 def foreign_has(needle: str, claims: Claims) -> bool:
