@@ -19,7 +19,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -361,12 +361,13 @@ class Claims:
 
 def untagged(text: str) -> str:
     """A text with `UNEARNED` for every letter inside a tag: `<center>` is not the word."""
+    return TAG.sub(lambda match: _blotted_tag(match[0]), text)
 
-    def blot(match: re.Match[str]) -> str:
-        name = match[0].strip("</>").partition(" ")[0]
-        return match[0] if name in _READ_TAGS else _ALNUM.sub(UNEARNED, match[0])
 
-    return TAG.sub(blot, text)
+@lru_cache(maxsize=4096)
+def _blotted_tag(tag: str) -> str:
+    name = tag.strip("</>").partition(" ")[0]
+    return tag if name in _READ_TAGS else _ALNUM.sub(UNEARNED, tag)
 
 
 def _is_formula(text: str, start: int, end: int) -> bool:
@@ -914,8 +915,14 @@ def _resembled(chunk: str, truth: str) -> tuple[int, int] | None:
 
 def _runs(flags: Bools) -> list[tuple[int, int]]:
     """Start and end of each run of true flags."""
-    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    if not len(flags):
+        return []
+    edges = (np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist()
+    if flags[0]:
+        edges.insert(0, 0)
+    if flags[-1]:
+        edges.append(len(flags))
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _is_word(lettered: Lettered, start: int, end: int) -> bool:

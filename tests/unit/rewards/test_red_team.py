@@ -27,6 +27,11 @@ def test_no_strategy_beats_an_honest_transcription(attacked):
     assert {kind: result.winners for kind, result in results.items() if result.winners} == {}
 
 
+def test_without_a_reference_no_strategy_is_ahead_on_average(attacked):
+    _, results = attacked[1]
+    assert {kind: result.ahead for kind, result in results.items() if result.ahead} == {}
+
+
 def test_the_table_in_the_documentation_is_what_the_attacks_reach(attacked):
     assert red_team.documented() == red_team.table(*attacked)
 
