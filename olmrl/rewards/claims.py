@@ -424,6 +424,10 @@ def _text(codes: NDArray[np.uint32]) -> str:
 
 def claims(said: Lettered, truth: Lettered) -> Claims:
     """Align a text (as seen, without front matter) with a reference."""
+    if said.key == truth.key:
+        nothing = np.zeros(len(truth.key), np.bool_)
+        every = np.arange(len(truth.key), dtype=np.int64)
+        return Claims(said, truth, every, ~nothing, nothing, nothing, nothing)
     source = np.full(len(said.key), -1, np.int64)
     covered = np.zeros(len(truth.key), np.bool_)
     if len(said.key) > _MOST_LETTERS * len(truth.key) + _MOST_LETTERS_SLACK:
@@ -785,6 +789,8 @@ class _Aligner:
         claimed = np.zeros(len(self.r) + 1, np.bool_)
         claimed[self.source[self.source >= 0]] = True
         for start, end in _runs(self.source < 0):
+            if standing[start:end].all():
+                continue
             for first, last in self.said.paragraphs_between(start, end):
                 before = self._place_beside(first, first - 1) if first == start else None
                 after = self._place_beside(last, last) if last == end else None

@@ -141,7 +141,9 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
     if isinstance(case, OrderCase):
         return reading.said.repeats or hedges.says_again(case, page)
     if isinstance(case, PresentCase):
-        return hedges.several_readings(case.text, page, truth.needles)
+        return hedges.several_readings(case.text, page, truth.needles) or hedges.only_glued(
+            case.text, page.normal_text
+        )
     if isinstance(case, FormatCase):
         pieces = page.formatted(cast("Kind", case.format))
         most = integrity.MOST_MARKED[case.format == "heading"]

@@ -38,8 +38,9 @@ _CONTEXT = 12
 _PLACE = 48
 """Letters of a short needle with the text around it that make a place of a page."""
 _SAME_PLACE = 80.0
-_EDGE = 60.0
+_EDGE = 70.0
 """Similarity of a word beside a needle that makes it a reading of the needle's first or last."""
+_CELL = 60.0
 _STYLED = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
     r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad)(?![a-zA-Z])|\\[,;:! ]"
@@ -140,10 +141,7 @@ def _edges_have_readings(needle: str, page: ParsedPage) -> bool:
     if not words:
         return False
     text, wanted = page.lower_text, normalize(needle).lower().strip()
-    starts = [match.start() for match in re.finditer(re.escape(wanted), text)]
-    if starts and all(_is_glued(text, at, at + len(wanted)) for at in starts):
-        return True
-    for at in starts:
+    for at in _starts(wanted, text):
         before = _WORD.findall(text[max(0, at - 2 * _CONTEXT) : at])[-2:]
         after = _WORD.findall(text[at + len(wanted) :][: 2 * _CONTEXT])[:2]
         if _is_reading_of(words[0], before) or _is_reading_of(words[-1], after):
@@ -151,10 +149,17 @@ def _edges_have_readings(needle: str, page: ParsedPage) -> bool:
     return False
 
 
-def _is_glued(text: str, start: int, end: int) -> bool:
-    """Whether a letter or two stand directly before or after a text: it is a part of a word."""
-    return bool(
-        _GLUED_BEFORE.search(text, max(0, start - 3), start) or _GLUED_AFTER.match(text, end)
+def _starts(wanted: str, text: str) -> list[int]:
+    return [match.start() for match in re.finditer(re.escape(wanted), text)] if wanted else []
+
+
+def only_glued(needle: str, text: str) -> bool:
+    """Whether a letter or two stand directly beside a needle, wherever a text has it."""
+    wanted = normalize(needle).lower().strip()
+    starts = _starts(wanted, text.lower())
+    return bool(starts) and all(
+        _GLUED_BEFORE.search(text, max(0, at - 3), at) or _GLUED_AFTER.match(text, at + len(wanted))
+        for at in starts
     )
 
 
@@ -245,7 +250,7 @@ def _row_is_paired(table: Table, cell: Cell) -> bool:
     """Whether a row has each cell twice, in the same or another reading."""
     row = [c.normal_text.strip() for c in table.cells if c.row == cell.row]
     pairs = list(zip(row[::2], row[1::2], strict=False))
-    return len(pairs) > 1 and all(a == b or fuzz.ratio(a, b) >= _EDGE for a, b in pairs)
+    return len(pairs) > 1 and all(a == b or fuzz.ratio(a, b) >= _CELL for a, b in pairs)
 
 
 def _are_readings(mine: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -253,7 +258,7 @@ def _are_readings(mine: Sequence[str], theirs: Sequence[str]) -> bool:
     shared = sum(len(a) for a, b in zip(mine, theirs, strict=True) if a == b)
     if not 0 < 2 * len(differ) <= len(mine) or shared < _LEAST_SHARED:
         return False
-    return all(len(a) > 2 and fuzz.ratio(a, b) >= _EDGE and not _is_series(a, b) for a, b in differ)
+    return all(len(a) > 2 and fuzz.ratio(a, b) >= _CELL and not _is_series(a, b) for a, b in differ)
 
 
 def _is_series(one: str, other: str) -> bool:
@@ -336,9 +341,10 @@ def repeats_mark(case: FormatCase, page: ParsedPage) -> bool:
     if len(wanted) >= _LONG_NEEDLE and _letters(page.normal_text).count(wanted) > 1:
         return True
     most = _LONGEST_MARK * len(wanted) + _MARK_SLACK
-    pieces = map(_letters, page.formatted(cast("Kind", case.format)))
-    lengths = [len(piece) for piece in pieces if wanted in piece]
-    return bool(lengths) and min(lengths) > most
+    pieces = [p for p in page.formatted(cast("Kind", case.format)) if wanted in _letters(p)]
+    return bool(pieces) and all(
+        len(_letters(piece)) > most or only_glued(case.text, piece) for piece in pieces
+    )
 
 
 def near_end(case: AbsentCase, page: ParsedPage, needles: Sequence[str]) -> AbsentCase:
