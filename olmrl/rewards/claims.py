@@ -599,7 +599,7 @@ class _Aligner:
 
         A reader of few words is paid for them in this way. Prose of its own has them elsewhere.
         """
-        if end - start > _LONGER * (stop - origin) + _DRIFT:
+        if not 1 < end - start <= _LONGER * (stop - origin) + _DRIFT:
             return False
         mine = self.said.words_between(start, end)
         theirs = self.truth.words_between(origin, stop)
@@ -875,9 +875,12 @@ class _Aligner:
         Unless they are in a paragraph of their own which is about something else: a running head
         may have a word of the title below it.
         """
-        near = self._words_near(start, end)
-        for first, last in self.said.paragraphs_between(start, end) if near else ():
+        near: list[Span] | None = None
+        for first, last in self.said.paragraphs_between(start, end):
             words = self.said.pieces(first, last)
+            if not words:
+                continue
+            near = self._words_near(start, end) if near is None else near
             if len(words) > 2 * _WORDS_AT_END:
                 words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
             found = [(word, other) for word in words for other in near if self._reads(word, other)]

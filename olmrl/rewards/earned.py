@@ -106,17 +106,16 @@ def _positive(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
 
 def _table(truth: PageTruth, page: ParsedPage, case: TableCase) -> Verdict:
     """A cell passes if it has no more to choose its neighbours and headings from than the truth."""
-    try:
-        found = case.breadths(page)
-    except (WorkLimitError, MarkupError):
-        found = []
-    if not found:
-        return case.run_parsed(page)
     allowed = truth.breadth(case)
-    fits = any(
-        all(mine <= most for mine, most in zip(sizes, allowed, strict=True)) for sizes in found
-    )
-    return Verdict(True, "") if fits else _HEDGED
+    passed = False
+    try:
+        for sizes in case.breadths(page):
+            passed = True
+            if all(mine <= most for mine, most in zip(sizes, allowed, strict=True)):
+                return Verdict(True, "")
+    except (WorkLimitError, MarkupError):
+        passed = False
+    return _HEDGED if passed else case.run_parsed(page)
 
 
 def _overdone(truth: PageTruth, reading: Reading, case: Case) -> bool:

@@ -148,6 +148,8 @@ def foreign_has(needle: str, claims: Claims) -> bool:
 
 
 def _has_pieces(wanted: str, there: str) -> bool:
+    if len(there) < _NEEDLE_SHARE * len(wanted):
+        return False
     pieces = list(grams((wanted,), _NEEDLE_GRAM))
     return sum(piece in there for piece in pieces) >= _NEEDLE_SHARE * len(pieces)
 
