@@ -3,9 +3,11 @@
     .venv/bin/python benchmarks/rewards.py [--pages 18] [--variants 28] [--env /tmp/bench_olmocr]
 
 Makes an environment with olmocr (uv or venv+pip), then feeds both implementations page by page in
-turn, so that both run under the same load. olmocr gets its formulas already rendered (its browser
-time is NOT counted there, ours are rendered cold); formulas that it has to render itself are
-measured separately (`math_uncached`; needs chromium on the PATH, e.g. apt-get install -y chromium).
+turn, so that both run under the same load. Ours are timed twice: as the public verdicts, test by
+test, and as the reward of a training run with the pages' truth as reference. olmocr gets its
+formulas already rendered (its browser time is NOT counted there, ours are rendered cold); formulas
+that it has to render itself are measured separately (`math_uncached`; needs chromium on the PATH,
+e.g. apt-get install -y chromium).
 Ratios are of CPU seconds, except `math_uncached`, which compares wall time, as half of olmocr's is
 spent waiting. Results: benchmarks/results/rewards.json and a row in benchmarks/README.md.
 """
@@ -65,6 +67,30 @@ def serve_ours():
         for text in job["variants"]:
             page = clock.time("setup", 0, ParsedPage, text, compat=True)
             verdicts.append([clock.time(c.type, 1, c.run_parsed, page).passed for c in cases])
+        print(json.dumps({"verdicts": verdicts, **clock.report()}), flush=True)
+
+
+def serve_training():
+    """The reward of a training run: the page's truth as reference, passes must be earned."""
+    import numpy as np
+
+    from olmrl.config.schema import RewardConfig
+    from olmrl.rewards import build_all
+    from olmrl.rewards.scoring import score_completions
+    from olmrl.types import Completion, Page
+
+    rewards = build_all([RewardConfig(name="bench")])
+    ids = np.zeros(1, np.int32)
+    for line in sys.stdin:
+        job = json.loads(line)
+        rows, clock = tuple(job["tests"]), Clock()
+        page = Page("p", "", 1, job["truth"], rows, ("tests.jsonl",) * len(rows))
+        group = [
+            Completion("g", k, ids, np.zeros(1, np.float32), (), "stop", text, ids)
+            for k, text in enumerate(job["variants"])
+        ]
+        results = clock.time("all", len(rows), score_completions, rewards, page, group)
+        verdicts = [[v.passed for v in mine["bench"].verdicts] for mine in results]
         print(json.dumps({"verdicts": verdicts, **clock.report()}), flush=True)
 
 
@@ -137,6 +163,7 @@ def render_ours():
 
 ROLES = {
     "ours": serve_ours,
+    "training": serve_training,
     "theirs": serve_theirs,
     "render-ours": render_ours,
     "render-theirs": render_theirs,
@@ -203,6 +230,7 @@ def run_pages(pages, python):
     with tempfile.TemporaryDirectory() as cache:
         sides = {
             "ours": Side(sys.executable, "ours", our_environment(cache)),
+            "training": Side(sys.executable, "training", our_environment(cache + "/training")),
             "theirs": Side(python, "theirs", dict(os.environ)),
         }
         for page in pages:
@@ -215,7 +243,8 @@ def run_pages(pages, python):
             rendered = {latex: render_formula(latex, "serif") for latex in formulas}
             answers = {}
             for name, side in sides.items():
-                side.send({"tests": shared, "variants": page.variants, "rendered": rendered})
+                job = {"tests": shared, "variants": page.variants, "rendered": rendered}
+                side.send({**job, "truth": page.truth})
                 answers[name] = side.receive()
                 for measure, values in totals[name].items():
                     for kind, value in answers[name][measure].items():
@@ -233,7 +262,7 @@ def run_pages(pages, python):
     return totals, {k: f"{same}/{all_}" for k, (same, all_) in agreement.items() if all_}
 
 
-SIDES = ("ours", "theirs")
+SIDES = ("ours", "training", "theirs")
 PUBLIC_KINDS = ("present", "absent", "order", "table", "math", "baseline")
 """Types of test in the released package; format and footnote are newer."""
 
@@ -325,11 +354,15 @@ def summarize(options, pages, totals, agreement, scaling, load):
     return {
         "ratios": {
             "overall": all_cpu["theirs"] / all_cpu["ours"],
+            "overall, in training": all_cpu["theirs"] / all_cpu["training"],
             **{kind: cpu["theirs"][kind] / cpu["ours"][kind] for kind in kinds},
         },
         "completions_per_cpu_second": {side: completions / all_cpu[side] for side in SIDES},
         "milliseconds_per_test": {
-            kind: {side: 1e3 * cpu[side][kind] / totals[side]["count"][kind] for side in SIDES}
+            kind: {
+                side: 1e3 * cpu[side][kind] / totals[side]["count"][kind]
+                for side in ("ours", "theirs")
+            }
             for kind in kinds
         },
         "same_verdicts": agreement,

@@ -80,13 +80,11 @@ class TableCase(Case):
         """Whether a candidate has all given neighbours and headings."""
         return not self._unmet(table, cell)
 
-    def breadths(self, page: ParsedPage) -> list[tuple[int, ...]]:
+    def breadths(self, page: ParsedPage) -> Iterator[tuple[int, ...]]:
         """For each cell that passes: how many cells each relation could choose from."""
-        return [
-            tuple(len(self._related(table, cell, name)) for name in self._relations)
-            for table, cell in self.candidates(page)
-            if self.has_all(table, cell)
-        ]
+        for table, cell in self.candidates(page):
+            if self.has_all(table, cell):
+                yield tuple(len(self._related(table, cell, name)) for name in self._relations)
 
     def _related(self, table: Table, cell: Cell, name: str) -> tuple[Cell, ...]:
         if name in _HEADINGS:

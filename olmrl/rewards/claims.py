@@ -19,7 +19,7 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -54,6 +54,8 @@ _WORD_COPY = 60.0
 _DIGITS = 2
 """Most edits that make one number another reading of a number."""
 _SHORTEST_WORD = 3
+_DRIFT = 4
+"""Letters by which a word may be nearer to or farther from an edge of its gap than in the truth."""
 _WORDS_AT_END = 6
 _SAME_PARAGRAPH = 0.6
 """Share of a foreign paragraph's letters in words that resemble those nearby."""
@@ -63,6 +65,7 @@ _LONGEST_FORMULA = 2000
 """Characters from which a formula is no formula."""
 _LONGEST_MARKUP = 96
 """Characters between two letters of the page that may be markup."""
+_MOST_ROOM = 20_000
 _MOST_LETTERS = 8
 _MOST_LETTERS_SLACK = 10_000
 """Letters that are aligned: so many times those of the reference, and some."""
@@ -84,6 +87,8 @@ _STYLE = re.compile(
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+Span = tuple[int, int]
+"""Start and end."""
 
 
 _SIGNS = "+\u2030\u2031\u2020\u2021\u00a7\u00b6"
@@ -229,6 +234,8 @@ class Claims:
     """[letters of the truth] given in more than one reading."""
     copied: Bools
     """[letters of the truth] contested, or given again in the same reading."""
+    standing: Bools
+    """[letters said] foreign, in the place of letters that are missing: a misreading of them."""
     too_long: bool = False
     """The text was too long to be aligned; all of it is foreign."""
 
@@ -238,9 +245,19 @@ class Claims:
         return float(self.covered.mean()) if len(self.covered) else 1.0
 
     @property
-    def foreign(self) -> int:
-        """Number of foreign letters."""
-        return int((self.source == -1).sum())
+    def added(self) -> int:
+        """Number of foreign letters that stand for none of the page."""
+        return int(((self.source == -1) & ~self.standing).sum())
+
+    @property
+    def added_chars(self) -> float:
+        """Number of characters from the first to the last letter of each passage that is added;
+        of one of which a part stands for something missing, so much less."""
+        added, places = (self.source == -1) & ~self.standing, self.said.places
+        return sum(
+            float(added[start:end].mean()) * int(places[end - 1] - places[start] + 1)
+            for start, end in _runs(self.source == -1)
+        )
 
     @cached_property
     def foreign_text(self) -> str:
@@ -320,15 +337,17 @@ class Claims:
 
     @cached_property
     def native(self) -> str:
-        """The text with `UNEARNED` for all that stands between letters of the page, if it has
-        foreign letters or is longer than markup can be."""
+        """The text with `UNEARNED` from the first to the last foreign letter of each passage, and
+        for what is between letters and longer than markup can be."""
         codes = _codes(self.said.text).copy()
-        here = np.flatnonzero(~self.foreign_letters)
-        if len(here) == len(self.source) and len(codes) <= _LONGEST_MARKUP:
+        foreign = self.foreign_letters
+        if not foreign.any() and len(codes) <= _LONGEST_MARKUP:
             return self.said.text
-        edges = np.concatenate(([-1], self.said.places[here], [len(codes)]))
-        skipped = np.diff(np.concatenate(([-1], here, [len(self.source)]))) > 1
-        for at in np.flatnonzero(skipped | (np.diff(edges) > _LONGEST_MARKUP)):
+        places = self.said.places
+        for start, end in _runs(foreign):
+            codes[places[start] : places[end - 1] + 1] = ord(UNEARNED)
+        edges = np.concatenate(([-1], places, [len(codes)]))
+        for at in np.flatnonzero(np.diff(edges) > _LONGEST_MARKUP):
             codes[edges[at] + 1 : edges[at + 1]] = ord(UNEARNED)
         return _text(codes)
 
@@ -342,12 +361,13 @@ class Claims:
 
 def untagged(text: str) -> str:
     """A text with `UNEARNED` for every letter inside a tag: `<center>` is not the word."""
+    return TAG.sub(lambda match: _blotted_tag(match[0]), text)
 
-    def blot(match: re.Match[str]) -> str:
-        name = match[0].strip("</>").partition(" ")[0]
-        return match[0] if name in _READ_TAGS else _ALNUM.sub(UNEARNED, match[0])
 
-    return TAG.sub(blot, text)
+@lru_cache(maxsize=4096)
+def _blotted_tag(tag: str) -> str:
+    name = tag.strip("</>").partition(" ")[0]
+    return tag if name in _READ_TAGS else _ALNUM.sub(UNEARNED, tag)
 
 
 def _is_formula(text: str, start: int, end: int) -> bool:
@@ -404,15 +424,21 @@ def _text(codes: NDArray[np.uint32]) -> str:
 
 def claims(said: Lettered, truth: Lettered) -> Claims:
     """Align a text (as seen, without front matter) with a reference."""
+    if said.key == truth.key:
+        nothing = np.zeros(len(truth.key), np.bool_)
+        every = np.arange(len(truth.key), dtype=np.int64)
+        return Claims(said, truth, every, ~nothing, nothing, nothing, nothing)
     source = np.full(len(said.key), -1, np.int64)
     covered = np.zeros(len(truth.key), np.bool_)
     if len(said.key) > _MOST_LETTERS * len(truth.key) + _MOST_LETTERS_SLACK:
-        return Claims(said, truth, source, covered, covered.copy(), covered.copy(), too_long=True)
+        none = source >= 0
+        return Claims(said, truth, source, covered, covered, covered, none, too_long=True)
     aligner = _Aligner(said, truth, source, covered)
     aligner.seed()
     aligner.read_gaps()
-    contested, copied = aligner.contested()
-    return Claims(said, truth, source, covered, contested, copied | contested)
+    standing = aligner.standing()
+    contested, copied = aligner.contested(standing)
+    return Claims(said, truth, source, covered, contested, copied | contested, standing)
 
 
 class _Aligner:
@@ -550,11 +576,72 @@ class _Aligner:
         return bool(free) and self.c[at] == self.r[origin]
 
     def read_gaps(self) -> None:
-        """Take the text between two claims as a reading of what lies between their sources."""
+        """Take the text between two claims as a reading of what lies between their sources.
+
+        As a whole, or else word by word: then between the words that stand where they should.
+        """
         for start, end in _runs(self.source == -1):
             for origin, stop in self._openings(start, end):
                 if self._misread(start, end, origin, stop):
                     break
+                if self._claim_words(start, end, origin, stop):
+                    self._read_between(start, end)
+                    break
+
+    def _read_between(self, start: int, end: int) -> None:
+        for first, last in _runs(self.source[start:end] == -1):
+            for origin, stop in self._openings(start + first, start + last):
+                if self._misread(start + first, start + last, origin, stop):
+                    break
+
+    def _claim_words(self, start: int, end: int, origin: int, stop: int) -> bool:
+        """Claim the words of a gap that stand where they should: so far from its start or end.
+
+        A reader of few words is paid for them in this way. Prose of its own has them elsewhere.
+        """
+        if not 1 < end - start <= _LONGER * (stop - origin) + _DRIFT:
+            return False
+        mine = self.said.words_between(start, end)
+        theirs = self.truth.words_between(origin, stop)
+        found = False
+        if self._source_before(start) == origin:
+            found = self._words_from(mine, theirs, start, origin, 1)
+        if self._source_after(end) == stop:
+            found |= self._words_from(mine, theirs, end, stop, -1)
+        return found
+
+    def _words_from(
+        self, mine: list[Span], theirs: list[Span], at: int, place: int, step: int
+    ) -> bool:
+        """Claim words from an edge of a gap on; each that is claimed is the next edge."""
+        side = 0 if step > 0 else 1
+        edges = [word[side] for word in theirs]
+        found = False
+        for word in mine[::step]:
+            if self.source[word[0]] != -1:
+                continue
+            expected = place + word[side] - at
+            drift = _DRIFT if word[1] - word[0] > _SHORT_RUN else 1
+            least, most = (place, len(self.r)) if step > 0 else (0, place)
+            first = bisect_left(edges, max(expected - drift, least))
+            last = bisect_right(edges, min(expected + drift, most))
+            there = self._word_there(word, theirs[first:last])
+            if there is not None:
+                at, place, found = word[1 - side], there[1 - side], True
+        return found
+
+    def _word_there(self, word: Span, near: list[Span]) -> Span | None:
+        """Claim a word as one of those that are where it should be; the most similar one."""
+        text = self.c[slice(*word)]
+        free = [other for other in near if not self.covered[slice(*other)].any()]
+        best = max(free, key=lambda other: fuzz.ratio(text, self.r[slice(*other)]), default=None)
+        if best is None or fuzz.ratio(text, self.r[slice(*best)]) < _WORD_COPY:
+            return None
+        if text == self.r[slice(*best)]:
+            self._claim(word[0], best[0], len(text))
+        elif len(text) <= _SHORT_RUN or not self._misread(*word, *best):
+            return None
+        return best
 
     def _openings(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         """Unclaimed parts of the truth next to what was claimed beside a foreign run."""
@@ -608,21 +695,49 @@ class _Aligner:
         if fuzz.ratio(mine, theirs) < 100 * least:
             return False
         self.source[start:end] = -2
-        for at, place, size in Indel.opcodes(mine, theirs).as_matching_blocks():
+        for at, place, size in Levenshtein.opcodes(mine, theirs).as_matching_blocks():
             self.source[start + at : start + at + size] = np.arange(size) + origin + place
         self.covered[origin:stop] = True
         return True
 
+    # -- what is missing, and what stands there
+
+    def standing(self) -> Bools:
+        """Which foreign letters are in the place of missing ones, as many as a misreading has."""
+        flags = np.zeros(len(self.source), np.bool_)
+        for start, end in _runs(self.source == -1):
+            room = self._room(start, end)
+            most = int(_LONGER * room) + 1 if room else 0
+            flags[start : min(end, start + most)] = True
+        return flags
+
+    def _room(self, start: int, end: int) -> int:
+        """Number of letters of the truth that nobody reads where a run of foreign letters is."""
+        before, after = self._source_before(start), self._source_after(end)
+        ahead = behind = 0
+        if before >= 0:
+            taken = self.covered[before : before + _MOST_ROOM]
+            ahead = int(taken.argmax()) if taken.any() else len(taken)
+        if after >= 0 and not before <= after <= before + ahead:
+            taken = self.covered[max(0, after - _MOST_ROOM) : after][::-1]
+            behind = int(taken.argmax()) if taken.any() else len(taken)
+        return ahead + behind
+
     # -- other readings
 
-    def contested(self) -> tuple[Bools, Bools]:
-        """Which letters of the truth are given in another reading as well, or in the same."""
+    def contested(self, standing: Bools) -> tuple[Bools, Bools]:
+        """Which letters of the truth are given in another reading as well, or in the same.
+
+        What stands for something missing is a reading of that: it contests what it resembles only
+        if it resembles what is missing less.
+        """
         contested, copied = np.zeros((2, len(self.r)), np.bool_)
         known: dict[str, tuple[int, int] | None] = {}
-        self._contest_formulas(contested)
-        self._contest_places(contested)
+        self._contest_formulas(contested, standing)
+        self._contest_places(contested, standing)
         for start, end in _runs(self.source == -1):
-            self._contest_words(start, end, contested)
+            if not standing[start:end].all():
+                self._contest_words(start, end, contested)
             for at in range(start, end - SEED + 1, _STRIDE):
                 chunk = self.c[at : min(at + _CHUNK, end)]
                 if chunk not in known:
@@ -648,10 +763,13 @@ class _Aligner:
         places = self.said.places
         return self.said.text[places[start] : places[end - 1] + 1].split()
 
-    def _contest_formulas(self, contested: Bools) -> None:
+    def _contest_formulas(self, contested: Bools, standing: Bools) -> None:
         """A foreign formula contests the most similar one of the truth."""
         for _, _, start, end in self.said.formulas:
-            if end == start or (self.source[start:end] == -1).mean() < _FORMULA_FOREIGN:
+            foreign = (self.source == -1)[start:end]
+            if end == start or foreign.mean() < _FORMULA_FOREIGN:
+                continue
+            if standing[start:end][foreign].all():
                 continue
             others = {
                 (first, last): self.r[first:last] for _, _, first, last in self.truth.formulas
@@ -662,7 +780,7 @@ class _Aligner:
             if found:
                 contested[slice(*found[2])] = True
 
-    def _contest_places(self, contested: Bools) -> None:
+    def _contest_places(self, contested: Bools, standing: Bools) -> None:
         """What is added between two words contests both, whatever it says.
 
         Unless it is a paragraph of its own, or stands for letters that are missing there, or is a
@@ -671,6 +789,8 @@ class _Aligner:
         claimed = np.zeros(len(self.r) + 1, np.bool_)
         claimed[self.source[self.source >= 0]] = True
         for start, end in _runs(self.source < 0):
+            if standing[start:end].all():
+                continue
             for first, last in self.said.paragraphs_between(start, end):
                 before = self._place_beside(first, first - 1) if first == start else None
                 after = self._place_beside(last, last) if last == end else None
@@ -678,8 +798,24 @@ class _Aligner:
                     continue
                 if self._is_misplaced(self.c[first:last], claimed):
                     continue
-                if not self._has_room(first, last, before, after, claimed):
-                    self._contest_beside(first, last, before, after, contested)
+                if standing[first:last].all():
+                    continue
+                if self._has_room(first, last, before, after, claimed):
+                    continue
+                before, after = self._own_side(first, last, before, after)
+                self._contest_beside(first, last, before, after, contested)
+
+    def _own_side(
+        self, start: int, end: int, before: int | None, after: int | None
+    ) -> tuple[int | None, int | None]:
+        """A letter or two at one end of a word are no reading of a longer word beside it."""
+        left, right = self.said.glued(start, end)
+        if end - start > _SLIP or left == right or before is None or after is None:
+            return before, after
+        first, last = self.truth.words_around(after if left else before, 0, 0)
+        if last - first <= 2 * (end - start) + 1:
+            return before, after
+        return (before, None) if left else (None, after)
 
     def _is_misplaced(self, text: str, claimed: Bools) -> bool:
         """Whether the truth has a text somewhere else, where it is not all claimed."""
@@ -739,9 +875,12 @@ class _Aligner:
         Unless they are in a paragraph of their own which is about something else: a running head
         may have a word of the title below it.
         """
-        near = self._words_near(start, end)
-        for first, last in self.said.paragraphs_between(start, end) if near else ():
+        near: list[Span] | None = None
+        for first, last in self.said.paragraphs_between(start, end):
             words = self.said.pieces(first, last)
+            if not words:
+                continue
+            near = self._words_near(start, end) if near is None else near
             if len(words) > 2 * _WORDS_AT_END:
                 words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
             found = [(word, other) for word in words for other in near if self._reads(word, other)]
@@ -785,8 +924,14 @@ def _resembled(chunk: str, truth: str) -> tuple[int, int] | None:
 
 def _runs(flags: Bools) -> list[tuple[int, int]]:
     """Start and end of each run of true flags."""
-    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+    if not len(flags):
+        return []
+    edges = (np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist()
+    if flags[0]:
+        edges.insert(0, 0)
+    if flags[-1]:
+        edges.append(len(flags))
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _is_word(lettered: Lettered, start: int, end: int) -> bool:

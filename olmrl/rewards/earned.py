@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from olmrl.bench.cases import Case, Verdict
+from olmrl.bench.document import ParsedPage
 from olmrl.bench.math_case import MathCase
 from olmrl.bench.table_case import TableCase
 from olmrl.bench.text_cases import (
@@ -18,6 +19,8 @@ from olmrl.bench.text_cases import (
     PresentCase,
 )
 from olmrl.markup.formatting import Kind
+from olmrl.markup.html_tree import MarkupError
+from olmrl.markup.text import WorkLimitError
 from olmrl.rewards import hedges, integrity
 from olmrl.rewards.parsed import PageTruth, Reading
 
@@ -47,6 +50,9 @@ def earned(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
 def _baseline(truth: PageTruth, reading: Reading, case: BaselineCase) -> Verdict:
     if case.max_length is not None:
         return case.run_parsed(reading.body)
+    if truth.is_blank:
+        said = any(map(str.isalnum, reading.seen.text))
+        return Verdict(not said, "the page is blank" if said else "")
     verdict = case.run_parsed(reading.page)
     if not verdict.passed:
         return verdict
@@ -66,7 +72,7 @@ def _absent(truth: PageTruth, reading: Reading, case: AbsentCase) -> Verdict:
     if truth.reading is None:
         if not integrity.has_read_some(reading.said, truth.known):
             return _UNREAD
-        if hedges.spells_out(case, reading.page):
+        if not truth.may_have(case.text) and integrity.spells_out(case.text, reading.folded):
             return Verdict(False, f"{case.text[:80]!r} is present but should not be")
         return hedges.near_end(case, reading.page, truth.needles).run_parsed(reading.page)
     if not integrity.has_read(reading.claims):
@@ -92,12 +98,28 @@ def _positive(truth: PageTruth, reading: Reading, case: Case) -> Verdict:
         page = reading.earned_formulas
     else:
         page = reading.said_once
+    if isinstance(case, TableCase):
+        return _table(truth, page, case)
     verdict = case.run_parsed(page)
     return _HEDGED if verdict.passed and _overdone(truth, reading, case) else verdict
 
 
+def _table(truth: PageTruth, page: ParsedPage, case: TableCase) -> Verdict:
+    """A cell passes if it has no more to choose its neighbours and headings from than the truth."""
+    allowed = truth.breadth(case)
+    passed = False
+    try:
+        for sizes in case.breadths(page):
+            passed = True
+            if all(mine <= most for mine, most in zip(sizes, allowed, strict=True)):
+                return Verdict(True, "")
+    except (WorkLimitError, MarkupError):
+        passed = False
+    return _HEDGED if passed else case.run_parsed(page)
+
+
 def _overdone(truth: PageTruth, reading: Reading, case: Case) -> bool:
-    """Whether a pass rests on more marks or neighbours than the reference has."""
+    """Whether a pass rests on more marks than the reference has."""
     reference = truth.reading
     assert reference is not None
     if isinstance(case, FormatCase):
@@ -109,12 +131,6 @@ def _overdone(truth: PageTruth, reading: Reading, case: Case) -> bool:
             len(_TWO_MARKS.findall(reading.seen.text))
             > len(_TWO_MARKS.findall(reference.seen.text))
         )
-    if isinstance(case, TableCase):
-        allowed = truth.breadth(case)
-        return all(
-            any(mine > most for mine, most in zip(sizes, allowed, strict=True))
-            for sizes in case.breadths(reading.said_once)
-        )
     return False
 
 
@@ -124,12 +140,24 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
     if isinstance(case, OrderCase):
         return reading.said.repeats or hedges.says_again(case, page)
     if isinstance(case, PresentCase):
-        return hedges.several_readings(case.text, page)
+        return hedges.several_readings(case.text, page, truth.needles) or hedges.only_glued(
+            case.text, page.normal_text
+        )
     if isinstance(case, FormatCase):
         pieces = page.formatted(cast("Kind", case.format))
-        return integrity.marks_most(pieces, reading.said) or hedges.repeats_mark(case, page)
+        most = integrity.MOST_MARKED[case.format == "heading"]
+        return (
+            integrity.marks_most(pieces, reading.said, most)
+            or hedges.repeats_mark(case, page)
+            or hedges.several_readings(case.text, page, truth.needles)
+        )
     if isinstance(case, FootnoteCase):
-        return hedges.many_marks(case, page)
+        words = [case.appears_before_marker, case.appears_after_marker]
+        return (
+            hedges.many_marks(case, page)
+            or hedges.marks_a_copy(case, page)
+            or any(hedges.several_readings(w, page, truth.needles) for w in words if w)
+        )
     if isinstance(case, TableCase):
         return hedges.repeats_tables(case, page)
     return isinstance(case, MathCase) and hedges.several_formulas(case, page, truth.formulas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rapidfuzz import fuzz
@@ -13,15 +14,22 @@ from olmrl.rewards.reward import AgainstReference
 from olmrl.types import Page, RewardResult
 
 _MARKS = "#*_"
+_SPACES = re.compile(r"[ \t]{2,}")
+_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
 class EditDistance(AgainstReference):
-    """1 - (insertions + deletions) / (characters of both texts); two empty texts score 1.
+    """Characters of the reference that are read / (its characters + those added); 0..1.
 
-    In the default mode letters that are not on the page match nothing: else any prose in place of
-    a lost paragraph would share half of its letters. Marks of headings and emphasis match nothing
-    if there are too many of them, and what is not seen counts as inserted.
+    Read are those of the longest common subsequence in which letters that are not on the page
+    match nothing: else any prose in place of a lost paragraph would share half of its letters.
+    Added are passages and signs that stand for nothing, and what is not seen. A misread passage is
+    not added, up to the length of what is missing in its place, and a moved one is not, so that
+    neither is worth less than silence. Marks of headings and emphasis match
+    nothing if there are too many of them.
+
+    `compat`: 1 - (insertions + deletions) / (characters of both texts).
     """
 
     def compare(self, page: Page, text: str, reference: str) -> RewardResult:
@@ -38,14 +46,21 @@ class EditDistance(AgainstReference):
             if mine.count(mark) > theirs.count(mark):
                 mine = mine.replace(mark, UNEARNED)
         unseen = max(0, _unseen(reading) - _unseen(truth.reading))
-        both = len(mine) + unseen + len(theirs)
-        return RewardResult(2 * LCSseq.similarity(mine, theirs) / both if both else 1.0)
+        marks = max(0, _signs(reading) - _signs(truth.reading))
+        total = len(theirs) + reading.claims.added_chars + unseen + marks
+        return RewardResult(LCSseq.similarity(mine, theirs) / total if total else 1.0)
 
 
 def _whole(reading: Reading, body: str | None = None) -> str:
     body = reading.seen.text if body is None else body
+    body = _SPACES.sub(" ", body)
     return f"{reading.head.strip()}\n{body}" if reading.head else body
 
 
 def _unseen(reading: Reading) -> int:
-    return len(reading.body.text) - len(reading.seen.text)
+    return max(0, len(reading.body.text) - len(reading.seen.text))
+
+
+def _signs(reading: Reading) -> int:
+    """Number of characters that are neither letters nor white space."""
+    return len(_SPACE.sub("", reading.seen.text)) - len(reading.lettered.key)

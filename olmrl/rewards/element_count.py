@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -19,12 +20,17 @@ _RECOGNISABLE = 3
 _MATH = ((r"$$", r"$$"), (r"\(", r"\)"), (r"\[", r"\]"))
 
 
+Kind = Literal["table", "formula"]
+KINDS: tuple[Kind, ...] = ("table", "formula")
+
+
 @dataclass(frozen=True)
 class ElementCount(AgainstReference):
     """0.5 for the reference's number of HTML tables, 0.5 for its number of formulas.
 
-    In the default mode only what is seen counts, and there must be text of the page in as many as
-    have text to claim: an invented table does not make up for a lost one.
+    In the default mode only what is seen counts, and each element of the reference that has text
+    must have some of it in an element of its own: neither an invented table nor half of another
+    one makes up for a lost one.
     """
 
     def compare(self, page: Page, text: str, reference: str) -> RewardResult:
@@ -36,32 +42,51 @@ class ElementCount(AgainstReference):
         else:
             truth = truth_of(page)
             assert truth.reading is not None
-            pairs = zip(_counted(truth.read(text)), _counted(truth.reading), strict=True)
-            equal = [mine[0] == wanted[0] and mine[1] >= wanted[1] for mine, wanted in pairs]
+            mine, wanted = truth.read(text), truth.reading
+            equal = [
+                len(elements_of(mine, kind)) == len(elements_of(wanted, kind))
+                and recognised(mine, wanted, kind) >= recognised(wanted, wanted, kind)
+                for kind in KINDS
+            ]
         parts = {"tables": float(equal[0]), "formulas": float(equal[1])}
         return RewardResult(sum(parts.values()) / 2, parts)
 
 
-def _counted(reading: Reading) -> list[tuple[int, int]]:
-    """For tables and formulas: how many there are, and how many have text of the page.
+def elements_of(reading: Reading, kind: Kind) -> list[tuple[int, int]]:
+    """Start and end of each table or formula in what is seen."""
+    text = reading.seen.text
+    return _table_spans(text) if kind == "table" else _formula_spans(text)
+
+
+def recognised(mine: Reading, wanted: Reading, kind: Kind) -> int:
+    """How many elements of a reference have text in elements of their own in a transcription.
 
     For the reference itself: how many have enough letters to be recognised.
     """
-    text = reading.seen.text
-    claims = reading.claims
-    earned = claims.said.places[~claims.unearned]
-    counts = []
-    for spans in (_table_spans(text), [s for marks in _MATH for s in _spans(text, *marks)]):
-        ends = np.searchsorted(earned, np.array(spans, np.int64).reshape(-1, 2))
-        least = _RECOGNISABLE if reading.claims.said is reading.claims.truth else 1
-        counts.append((len(spans), int((ends[:, 1] - ends[:, 0] >= least).sum())))
-    return counts
+    claims = mine.claims
+    ends = np.searchsorted(
+        wanted.lettered.places, np.array(elements_of(wanted, kind), np.int64).reshape(-1, 2)
+    )
+    if mine is wanted:
+        return int((ends[:, 1] - ends[:, 0] >= _RECOGNISABLE).sum())
+    owner = np.full(len(wanted.lettered.key), -1, np.int64)
+    for number, (start, end) in enumerate(ends):
+        owner[start:end] = number
+    source = np.where(claims.unearned | (claims.source < 0), -1, claims.source)
+    found: set[int] = set()
+    spans = np.array(elements_of(mine, kind), np.int64).reshape(-1, 2)
+    for start, end in np.searchsorted(mine.lettered.places, spans):
+        letters = source[start:end]
+        owners = owner[letters[letters >= 0]]
+        if (owners >= 0).any():
+            found.add(int(np.bincount(owners[owners >= 0]).argmax()))
+    return len(found)
 
 
 @lru_cache(maxsize=256)
 def count_elements(text: str) -> tuple[int, int]:
     """Count `<table>...</table>` pairs and `$$ $$`, `\\( \\)`, `\\[ \\]` spans in linear time."""
-    return len(_table_spans(text)), sum(len(_spans(text, *marks)) for marks in _MATH)
+    return len(_table_spans(text)), len(_formula_spans(text))
 
 
 def _table_spans(text: str) -> list[tuple[int, int]]:
@@ -74,6 +99,10 @@ def _table_spans(text: str) -> list[tuple[int, int]]:
         spans.append((start.start(), end.end()))
         start = _TABLE_OPEN.search(text, end.end())
     return spans
+
+
+def _formula_spans(text: str) -> list[tuple[int, int]]:
+    return [span for marks in _MATH for span in _spans(text, *marks)]
 
 
 def _spans(text: str, opening: str, closing: str) -> list[tuple[int, int]]:

@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from olmrl.markup.lookalike import fold
 from olmrl.markup.visible import TAG
 from olmrl.rewards.claims import Bools, Claims, Lettered
 
@@ -50,7 +51,8 @@ _LONG_GRAM = 12
 _MOST_REPEATED = 0.3
 _MOST_FOREIGN = 0.6
 _FOREIGN_SLACK = 50
-_MOST_MARKED = 0.5
+MOST_MARKED = (0.2, 0.5)
+"""Share of a text that is bold or italic, and that is headings, without a reference."""
 _LOOP_REPEATS = 30
 _LOOP_PERIOD = 100
 
@@ -61,6 +63,9 @@ _MOST_WRONGLY_MARKED = 100
 _NEEDLE_GRAM = 4
 _LEAST_NEEDLE = 8
 _NEEDLE_SHARE = 0.6
+_LONG_NEEDLE = 12
+_SPREAD = 3
+"""Letters that a needle may be spread over, in its own length."""
 
 _NEEDLES = ("text", "before", "after", "cell")
 
@@ -68,6 +73,11 @@ _NEEDLES = ("text", "before", "after", "cell")
 def key(text: str) -> str:
     """Letters and digits in lower case, without tags: what is comparable across markup."""
     return _NOT_TEXT.sub("", TAG.sub(" ", text).lower())
+
+
+def letters(text: str) -> str:
+    """`key` without accents, look-alike letters as Latin ones: for what should not be there."""
+    return key(fold(text))
 
 
 @dataclass(frozen=True)
@@ -126,16 +136,37 @@ def has_read(claims: Claims) -> bool:
 
 def runs_on(claims: Claims, hidden: int) -> bool:
     """Whether a completion adds much to the page, hidden letters included."""
-    return claims.foreign + hidden > _MOST_FOREIGN * len(claims.truth.key) + _FOREIGN_SLACK
+    return claims.added + hidden > _MOST_FOREIGN * len(claims.truth.key) + _FOREIGN_SLACK
 
 
 def foreign_has(needle: str, claims: Claims) -> bool:
-    """Whether foreign text has most of a needle, in one piece or several."""
-    wanted, there = key(needle), key(claims.foreign_text)
-    if len(wanted) < _LEAST_NEEDLE:
+    """Whether foreign text has most of a needle, in one piece or several, or reversed."""
+    wanted, there = letters(needle), letters(claims.foreign_text)
+    return len(wanted) >= _LEAST_NEEDLE and (
+        _has_pieces(wanted, there) or _has_pieces(wanted[::-1], there)
+    )
+
+
+def _has_pieces(wanted: str, there: str) -> bool:
+    if len(there) < _NEEDLE_SHARE * len(wanted):
         return False
     pieces = list(grams((wanted,), _NEEDLE_GRAM))
     return sum(piece in there for piece in pieces) >= _NEEDLE_SHARE * len(pieces)
+
+
+def spells_out(needle: str, there: str) -> bool:
+    """Whether `letters` of a text have most of a long needle within few words, or reversed."""
+    wanted = letters(needle)
+    if len(wanted) < _LONG_NEEDLE:
+        return False
+    width = _SPREAD * len(wanted)
+    for word in (wanted, wanted[::-1]):
+        starts = range(0, max(1, len(there) - width // 2), width // 2)
+        if _has_pieces(word, there) and any(
+            _has_pieces(word, there[at : at + width]) for at in starts
+        ):
+            return True
+    return False
 
 
 def loops(text: str) -> bool:
@@ -211,6 +242,6 @@ def has_read_some(said: Said, known: Said) -> bool:
     return len(said.grams & known.grams) >= LEAST_SHARE * len(known.grams)
 
 
-def marks_most(pieces: Iterable[str], said: Said) -> bool:
-    """Whether more than half of a text is inside the given (heading, bold or italic) pieces."""
-    return sum(len(key(piece)) for piece in pieces) > _MOST_MARKED * max(1, said.length)
+def marks_most(pieces: Iterable[str], said: Said, most: float) -> bool:
+    """Whether more than a share of a text is inside the given (heading, bold or italic) pieces."""
+    return sum(len(key(piece)) for piece in pieces) > most * max(1, said.length)

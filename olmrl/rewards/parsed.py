@@ -18,7 +18,7 @@ from olmrl.markup.formatting import Kind, formatted_spans
 from olmrl.markup.text import normalize
 from olmrl.markup.visible import Seen, see, unhidden
 from olmrl.rewards.claims import Claims, Lettered, claims, untagged
-from olmrl.rewards.integrity import Marks, Said
+from olmrl.rewards.integrity import Marks, Said, letters
 from olmrl.rewards.reward import UnscorablePage
 from olmrl.types import Page
 
@@ -51,9 +51,10 @@ def parsed(text: str, compat: bool = False) -> ParsedText:
 class Reading:
     """One transcription as training judges it: what is seen, and what of it is on the page."""
 
-    def __init__(self, text: str, truth: Lettered | None) -> None:
+    def __init__(self, text: str, truth: Lettered | None, hidden: int = 0) -> None:
         self.text = text
         self._truth = truth
+        self._hidden_in_truth = hidden
         self._marks: dict[Kind, Marks] = {}
 
     @cached_property
@@ -76,8 +77,9 @@ class Reading:
 
     @cached_property
     def hidden(self) -> int:
-        """Letters that are written and not seen."""
-        return self.seen.hidden + max(0, len(self.head) - _USUAL_HEAD)
+        """Letters that are written and not seen, more than in the reference."""
+        more = max(0, self.seen.hidden - self._hidden_in_truth)
+        return more + max(0, len(self.head) - _USUAL_HEAD)
 
     @cached_property
     def page(self) -> ParsedPage:
@@ -88,6 +90,11 @@ class Reading:
     def said(self) -> Said:
         """How much of it is said."""
         return Said.of_body(self.seen.text)
+
+    @cached_property
+    def folded(self) -> str:
+        """Its letters, look-alike ones as one."""
+        return letters(self.seen.text)
 
     @cached_property
     def lettered(self) -> Lettered:
@@ -119,7 +126,8 @@ class Reading:
     @cached_property
     def said_once_text(self) -> ParsedPage:
         """`said_once` without what stands inside tags; parsed."""
-        return self._untagged(self.said_once)
+        same = self.said_once is self.earned
+        return self.earned_text if same else self._untagged(self.said_once)
 
     @staticmethod
     def _untagged(page: ParsedPage) -> ParsedPage:
@@ -189,6 +197,11 @@ class PageTruth:
         reading._truth = reading.lettered
         return reading
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is a reference, without text."""
+        return self.reading is not None and not self.reading.lettered.key
+
     def meets(self, case: Case) -> bool:
         """Whether the reference passes a test of `seen_cases`; False if there is none."""
         if self.reading is None:
@@ -218,8 +231,12 @@ class PageTruth:
         """Read a transcription against the reference, if there is one; cached."""
         reading = self._readings.get(text)
         if reading is None:
-            lettered = None if self.reading is None else self.reading.lettered
-            reading = self._readings[text] = Reading(text, lettered)
+            true = self.reading
+            reading = self._readings[text] = (
+                Reading(text, None)
+                if true is None
+                else Reading(text, true.lettered, true.seen.hidden)
+            )
             if len(self._readings) > _KEPT_TEXTS:
                 self._readings.popitem(last=False)
         return reading
@@ -235,6 +252,14 @@ class PageTruth:
         rows = [row for row in self.page.tests if row.get("type") in ("present", "order")]
         names = ("text", "before", "after")
         return tuple(normalize(str(row[n])) for row in rows for n in names if row.get(n))
+
+    def may_have(self, text: str) -> bool:
+        """Whether a positive test looks for what contains a text: then it is on the page."""
+        return any(letters(text) in other for other in self._known_letters)
+
+    @cached_property
+    def _known_letters(self) -> tuple[str, ...]:
+        return tuple(map(letters, self.known.texts))
 
     @cached_property
     def formulas(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from olmrl.bench import ParsedPage
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.tables import Table
 from olmrl.markup.text import WorkLimitError
+from olmrl.rewards.element_count import recognised
 from olmrl.rewards.parsed import parsed, truth_of
 from olmrl.types import Completion, Page, RewardResult
 
@@ -19,7 +20,8 @@ class RectTables:
     """Share of the HTML tables that are rectangular; 1 if there are none (markdown is ignored).
 
     In the default mode, where the page has a reference, tables with text of the page count, out of
-    as many as there are or should be: neither an invented table nor leaving one out pays.
+    as many as there are or should be: neither an invented table nor leaving one out pays, and
+    parts of one are one.
     """
 
     needs_group: ClassVar[bool] = False
@@ -39,15 +41,18 @@ class RectTables:
         if truth.reading is None:
             return [_score(truth.read(c.text).page, 0) for c in completions]
         wanted = len(truth.reading.page.html_tables)
-        return [_score(truth.read(c.text).earned, wanted) for c in completions]
+        readings = [truth.read(c.text) for c in completions]
+        return [_score(r.earned, wanted, recognised(r, truth.reading, "table")) for r in readings]
 
 
-def _score(page: ParsedPage, wanted: int) -> RewardResult:
+def _score(page: ParsedPage, wanted: int, most: int = 0) -> RewardResult:
+    """Score a page of `wanted` tables, if there are any, of which at most so many are there."""
     try:
         tables = page.html_tables
     except (WorkLimitError, MarkupError):  # markup that no reader can parse
         return RewardResult(0.0, {"unreadable": 1.0})
     good = sum(table.is_rectangular and (not wanted or _has_text(table)) for table in tables)
+    good = min(good, most) if wanted else good
     count = max(len(tables), wanted)
     return RewardResult(good / count if count else 1.0, {"tables": float(len(tables))})
 

@@ -210,6 +210,31 @@ def honest(sheet: Sheet, rng: random.Random, *, whole: bool = True) -> str:
     return HEAD + "\n\n".join(out) + "\n"
 
 
+def misreading(sheet: Sheet, rng: random.Random) -> str:
+    """A transcription of a poor reader: words and numbers as others, none left out."""
+    rate, kind = rng.choice((0.1, 0.3, 0.6)), rng.choice(("near", "unlike", "mixed"))
+
+    def word(match: re.Match[str]) -> str:
+        there = match[0]
+        if rng.random() >= rate:
+            return there
+        if there.isdigit():
+            return "".join(rng.choice("0123456789") if rng.random() < 0.5 else c for c in there)
+        how = kind if kind != "mixed" else rng.choice(("near", "unlike"))
+        return misread(there, rng, 0.4) if how == "near" else rng.choice(WORDS)[: len(there)]
+
+    words = re.compile(r"(?<![\\<\w/&])[A-Za-z0-9]{2,}(?![\w>])")
+    return HEAD + "\n\n".join(words.sub(word, block) for block in sheet.blocks()) + "\n"
+
+
+def misread_words(sheet: Sheet, text: str) -> list[tuple[int, int]]:
+    """Start and end, in the body, of each word of a `misreading` that is wrong."""
+    words = re.compile(r"[A-Za-z0-9]+")
+    true = words.findall(true_body(sheet))
+    pairs = zip(words.finditer(body(text)), true, strict=True)
+    return [match.span() for match, right in pairs if match[0] != right]
+
+
 def without_some(text: str, rng: random.Random) -> str:
     """A transcription that leaves out a paragraph, a line, a sentence, some words or an end."""
     there = body(text)

@@ -49,8 +49,18 @@ class Result:
     strategies: set[str] = field(default_factory=set)
     best: list[float] = field(default_factory=list)
     """Per page, the best total of any strategy."""
-    winners: set[str] = field(default_factory=set)
-    """Strategies that beat the honest transcription on some page."""
+    gains: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of each strategy, by page: its total less that of the honest transcription."""
+
+    @property
+    def winners(self) -> set[str]:
+        """Strategies that beat the honest transcription on some page."""
+        return {name for name, gains in self.gains.items() if max(gains) > 1e-9}
+
+    @property
+    def ahead(self) -> set[str]:
+        """Strategies that beat the honest transcriptions on average."""
+        return {name for name, gains in self.gains.items() if sum(gains) > 1e-9}
 
 
 Outcome = tuple[float, dict[str, Result]]
@@ -78,11 +88,10 @@ def attack_all(*, reference: bool, pages: int = PAGES) -> Outcome:
             result = results[kind]
             result.strategies |= set(group)
             result.best.append(max(totals, default=rollout.total))
-            result.winners |= {
-                name
-                for name, total in zip(changed, totals, strict=True)
-                if total > rollout.total + 1e-9
-            }
+            for name in group:
+                result.gains[name].append(0.0)
+            for name, total in zip(changed, totals, strict=True):
+                result.gains[name][-1] = total - rollout.total
     return float(np.mean(honest_totals)), dict(results)
 
 
@@ -90,21 +99,24 @@ def table(by_reference: Outcome, by_tests: Outcome) -> str:
     """The table of docs/rewards.md."""
     (known, with_reference), (unknown, with_tests) = by_reference, by_tests
     lines = [
-        "| kind | strategies | reference: best attack | that beat honest | "
-        "tests alone: best attack | that beat honest |",
-        "|---|---|---|---|---|---|",
+        "| kind | strategies | reference: best attack | that beat honest on some page | "
+        "tests alone: best attack | that beat honest on average | on some page |",
+        "|---|---|---|---|---|---|---|",
     ]
     for kind, result in with_reference.items():
         other = with_tests[kind]
         lines.append(
             f"| {kind} | {len(result.strategies)} | {np.mean(result.best):.2f} | "
-            f"{len(result.winners)} | {np.mean(other.best):.2f} | {len(other.winners)} |"
+            f"{len(result.winners)} | {np.mean(other.best):.2f} | {len(other.ahead)} | "
+            f"{len(other.winners)} |"
         )
     count = sum(len(r.strategies) for r in with_reference.values())
     beaten = sum(len(r.winners) for r in with_reference.values())
+    ahead = sum(len(r.ahead) for r in with_tests.values())
+    lucky = sum(len(r.winners) for r in with_tests.values())
     lines.append(
         f"| **honest** | {count} | **{known:.2f}** | {beaten} | **{unknown:.2f}** | "
-        f"{sum(len(r.winners) for r in with_tests.values())} |"
+        f"{ahead} | {lucky} |"
     )
     return "\n".join(lines)
 

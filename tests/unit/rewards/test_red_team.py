@@ -3,6 +3,7 @@
 import random
 
 import attacked_pages
+import numpy as np
 import pytest
 import red_team
 from hypothesis import given, settings
@@ -24,6 +25,11 @@ def test_no_strategy_beats_an_honest_transcription(attacked):
     assert len(results) >= 8
     assert sum(len(result.strategies) for result in results.values()) >= 60
     assert {kind: result.winners for kind, result in results.items() if result.winners} == {}
+
+
+def test_without_a_reference_no_strategy_is_ahead_on_average(attacked):
+    _, results = attacked[1]
+    assert {kind: result.ahead for kind, result in results.items() if result.ahead} == {}
 
 
 def test_the_table_in_the_documentation_is_what_the_attacks_reach(attacked):
@@ -76,3 +82,45 @@ def test_the_truth_earns_everything(seed):
     assert {name: result.value for name, result in rollout.rewards.items()} == dict.fromkeys(
         names, pytest.approx(1.0)
     )
+
+
+def test_silence_pays_less_than_a_misreading():
+    """Leaving out what is misread, one word or all of it: rarely does a reward rise, or by much.
+
+    Two readings of a page can always be so chosen that an alignment errs, hence the bounds.
+    """
+    rises = {"bench": [], "edit_distance": []}
+    for seed in range(40):
+        rng = random.Random(seed)
+        sheet = attacked_pages.invent(rng)
+        text = attacked_pages.misreading(sheet, rng)
+        wrong = attacked_pages.misread_words(sheet, text)
+        shorter = []
+        for count in (1, 1, 2, 5, len(wrong)):
+            there = attacked_pages.body(text)
+            for start, end in sorted(rng.sample(wrong, min(count, len(wrong))), reverse=True):
+                there = there[:start] + there[end:]
+            shorter.append(attacked_pages.HEAD + there)
+        page = red_team.make_page(sheet, reference=True)
+        before, *after = red_team.score(page, [text, *shorter], tuple(rises))
+        for name, changes in rises.items():
+            changes += [r.rewards[name].value - before.rewards[name].value for r in after]
+    for name, changes in rises.items():
+        assert np.mean(changes) < 0, name
+        assert np.mean(np.array(changes) > 1e-9) < 0.1, name
+        assert max(changes) < 0.1, name
+
+
+@SETTINGS
+@given(st.integers(1000, 1_000_000), st.sampled_from(STRATEGIES), st.booleans())
+def test_edit_distance_pays_neither_for_added_text_nor_for_silence(seed, chosen, less):
+    sheet, honest, rng = pages(seed)
+    honest = honest.replace(sheet.header, "")
+    kind, name = chosen
+    if less:
+        text = attacked_pages.without_some(honest, rng)
+    else:
+        text = attacked_pages.ATTACKS[kind][name](sheet, honest, rng)
+    page = red_team.make_page(sheet, reference=True)
+    before, after = red_team.score(page, [honest, text], ("edit_distance",))
+    assert after.total <= before.total + 0.02

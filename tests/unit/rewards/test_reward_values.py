@@ -20,13 +20,14 @@ def value_of(name, the_page, completions, **options):
     return [r.rewards[name] for r in score_rollouts((entry,), the_page, completions)]
 
 
-def test_edit_distance_is_indel_over_both_lengths():
+def test_edit_distance_by_hand():
     # "kitten" -> "sitting": delete k e, insert s i g = 5 edits of 13 characters
-    assert score("edit_distance", ["sitting", "kitten", ""], references=["kitten"] * 3) == [
-        pytest.approx(1 - 5 / 13),
-        1.0,
-        0.0,
-    ]
+    kitten = page("kitten")
+    plain = value_of("edit_distance", kitten, group("sitting", "kitten", ""), compat=True)
+    assert [r.value for r in plain] == [pytest.approx(1 - 5 / 13), 1.0, 0.0]
+    # strict: "i", "tt" and "n" of six letters are read, and seven letters stand for those six
+    texts = ["sitting", "kitten", ""]
+    assert score("edit_distance", texts, references=["kitten"] * 3) == [4 / 6, 1.0, 0.0]
     assert score("edit_distance", [""], references=[""]) == [1.0]
 
 
