@@ -93,9 +93,10 @@ class TextLayer:
         Raises:
             BadPage: it cannot be read.
         """
-        read = fence.call(_read_layer, pdf_path, 1)
+        letters, boxes, faces, text, width, height = fence.call(_read_layer, pdf_path, 1)
         picture = Image.fromarray(render_page(pdf_path, 1, SIDE))
-        return cls(*read, np.asarray(picture.convert("L")))
+        grey = np.asarray(picture.convert("L"))
+        return cls(letters, boxes, faces, text, width, height, grey)
 
     def places(self, needle: str) -> Iterator[range]:
         """Where a text stands, as ranges of letters."""
