@@ -1,5 +1,5 @@
 # Short names for the commands of launch/local.sh, which sets the environment up where there is none.
-.PHONY: check format test slow vllm-range
+.PHONY: check format test slow audit vllm-range
 
 check:  # before a commit: lint, format, types, and the tests of single modules
 	bash launch/local.sh check
@@ -13,6 +13,9 @@ test:  # what CI runs after the checks
 
 slow:  # whole runs of minutes each
 	bash launch/local.sh test -q -m slow
+
+audit:  # known vulnerabilities of the installed packages; needs the network and uv
+	bash launch/local.sh audit
 
 vllm-range:  # both ends of the range of vLLM versions that pyproject.toml allows
 	.ci/vllm_range

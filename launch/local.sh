@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up everything on a fresh Linux machine with Python 3.11 or newer, then runs
 #   bash launch/local.sh            the quick start: pages, SFT warm-up, GRPO, report
+#   bash launch/local.sh audit      known vulnerabilities of what is installed (needs the network)
 #   bash launch/local.sh test       the test suite (extra arguments go to pytest)
 #   bash launch/local.sh check      lint, format and types; changes nothing
 #   bash launch/local.sh format     format the code and fix what the linter can
@@ -82,6 +83,10 @@ case ${1:-run} in
     # waiting for one other process. `-n 0` runs all in one, for a debugger or short of memory.
     exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
       --max-worker-restart 0 "$@" ;;
+  audit)
+    # Asks the advisories of the Python Packaging Authority about every installed version.
+    "$VENV/bin/python" -m pip freeze --exclude-editable | grep -v ' @ ' >"$VENV/audited.txt"
+    exec uvx pip-audit --no-deps --disable-pip --requirement "$VENV/audited.txt" "${@:2}" ;;
   run)   exec python -m olmrl.quickstart "${@:2}" ;;
-  *)     fail "unknown command '$1'; allowed: run, test, check, format, setup" ;;
+  *)     fail "unknown command '$1'; allowed: run, test, check, format, audit, setup" ;;
 esac

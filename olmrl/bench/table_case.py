@@ -8,7 +8,7 @@ from typing import Literal
 from olmrl.bench.case import Case, Verdict
 from olmrl.bench.document import ParsedPage
 from olmrl.markup.tables import Cell, Direction, Table
-from olmrl.markup.text import find_similar, normalize
+from olmrl.markup.text import MAX_TEXT_CHARS, find_similar, normalize
 
 _NEIGHBORS: dict[str, Direction] = {"up": "up", "down": "down", "left": "left", "right": "right"}
 _HEADINGS: dict[str, Literal["up", "left"]] = {"top_heading": "up", "left_heading": "left"}
@@ -49,7 +49,7 @@ class TableCase(Case):
 
     def _with_threshold(self, text: str) -> tuple[str, float]:
         text = normalize(text, compat=self.compat)
-        return text, max(0.5, 1.0 - self.max_diffs / max(len(text), 1))
+        return text, max(0.5, 1.0 - min(self.max_diffs, MAX_TEXT_CHARS) / max(len(text), 1))
 
     def _judge(self, page: ParsedPage) -> Verdict:
         tables = self._tables(page)

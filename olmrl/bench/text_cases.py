@@ -11,14 +11,14 @@ from olmrl.bench.case import Case, Verdict
 from olmrl.bench.document import ParsedPage
 from olmrl.markup.formatting import KINDS, Kind
 from olmrl.markup.near import near_range
-from olmrl.markup.text import best_ratio, collapse_spaces, normalize
+from olmrl.markup.text import MAX_TEXT_CHARS, best_ratio, collapse_spaces, normalize
 
 LEAST_RATIO = 0.5
 """In the default mode, lower bound of a similarity threshold for any `max_diffs`."""
 
 
 def _threshold(max_diffs: int, text: str, compat: bool) -> float:
-    threshold = 1.0 - max_diffs / len(text)
+    threshold = 1.0 - min(max_diffs, MAX_TEXT_CHARS) / len(text)
     return threshold if compat else max(threshold, LEAST_RATIO)
 
 
@@ -294,6 +294,8 @@ class BaselineCase(Case):
         """Length of the string that the page repeats too often at its end; 0 if none."""
         text = collapse_spaces(page.text)
         longest = LONGEST_PERIOD if self.compat else LONGEST_PERIOD_DEFAULT
+        if self.max_repeats >= len(text):
+            return 0  # so many copies of anything are longer than the page
         for period in range(1, min(longest, len(text)) + 1):
             # the text ends in more than max_repeats copies of its last `period` characters
             if self.max_repeats < 1 or text.endswith(text[-period:] * (self.max_repeats + 1)):

@@ -119,9 +119,15 @@ class _MetadataUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if is_dtype or module in self._ALLOWED_MODULES or (module, name) in self._ALLOWED:
-            return super().find_class(module, name)
+        # a dotted name is looked up step by step: `os.system` of any module that imports os
+        if "." not in name:
+            is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+            if is_dtype or (module, name) in self._ALLOWED:
+                return super().find_class(module, name)
+            if module in self._ALLOWED_MODULES:
+                found = super().find_class(module, name)
+                if isinstance(found, type) and found.__module__ == module:
+                    return found
         raise pickle.UnpicklingError(f"{module}.{name} is not allowed in checkpoint metadata")
 
 

@@ -54,7 +54,9 @@ def connect(
         RunStopped: this machine is too loaded to start Ray, or nothing answers at the address.
     """
     joins = address or os.environ.get("RAY_ADDRESS")
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    if not joins or joins == "local":
+        # only this machine can reach it; a cluster that is joined has decided for itself
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     # By default Ray gives workers the lowest priority, but ours are not background work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     settings: dict[str, Any] = {

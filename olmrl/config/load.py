@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +42,11 @@ class _Loader(yaml.SafeLoader):
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a list or mapping cannot be a key", key_node.start_mark
+            )
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"key {key!r} occurs twice", key_node.start_mark
@@ -66,6 +70,10 @@ _Loader.add_implicit_resolver(
 )
 
 
+MAX_VALUES = 100_000
+"""Most values of one configuration."""
+
+
 def parse_yaml(text: str, source: str) -> dict[str, Any]:
     """Parse YAML into a mapping.
 
@@ -78,11 +86,35 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{source}{where}: {getattr(error, 'problem', error)}") from error
+    except (ValueError, LookupError, RecursionError) as error:  # an impossible date, a long number
+        reason = str(error).partition(";")[0]
+        raise ConfigError(f"{source}: a value cannot be read ({reason})") from error
+    _check_size(value, source)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise ConfigError(f"{source}: expected keys and values, found {type(value).__name__}")
     return value
+
+
+def _check_size(value: Any, source: str) -> None:
+    """Refuse aliases that repeat without end, and values too large to be a configuration.
+
+    Raises:
+        ConfigError: there are more than `MAX_VALUES`, repeated ones counted each time.
+    """
+    waiting, count = [value], 0
+    while waiting:
+        inner = waiting.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise ConfigError(
+                f"{source}: more than {MAX_VALUES} values, or an alias (*name) inside itself"
+            )
+        if isinstance(inner, dict):
+            waiting += inner.values()
+        elif isinstance(inner, list):
+            waiting += inner
 
 
 def looks_like_olmocr(values: Mapping[str, Any]) -> bool:
@@ -202,11 +234,40 @@ def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> C
     Raises:
         ConfigError: one sentence per problem.
     """
+    _refuse_secrets(values, source)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
         problems = [_explain(schema, problem) for problem in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(problems)) from None
+
+
+_SECRET = re.compile(
+    r"^[a-z][a-z0-9+.-]*://(?:[^/?#\s]*@|\S*[?&](?:[\w-]*signature|sig|(?:access_)?token|(?:api_?)?key|"
+    r"password|secret)=)",
+    re.IGNORECASE,
+)
+"""An address with a password before its host, or a signature or key behind it."""
+
+
+def _refuse_secrets(value: Any, source: str, key: str = "") -> None:
+    """Refuse addresses that hold a secret, without repeating it.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_secrets(inner, source, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _refuse_secrets(inner, source, f"{key}.{number}")
+    elif isinstance(value, str) and _SECRET.match(value):
+        raise ConfigError(
+            f"{source}: {key} is an address with a password or key in it, and the configuration is "
+            "written to run.dir, logs and W&B; give credentials in the environment or in the "
+            "storage's own files"
+        )
 
 
 _UNION_PARTS = ("WorkerRange", "int", "constrained-int")

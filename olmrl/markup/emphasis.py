@@ -54,7 +54,7 @@ def find_emphasis(text: str) -> list[Emphasis]:
 
 def without_emphasis(text: str) -> str:
     """The text without the marks of its bold and italic pieces."""
-    cuts = []
+    cuts: list[tuple[int, int]] = []
     for piece in find_emphasis(text):
         cuts += ((piece.start - piece.width, piece.start), (piece.end, piece.end + piece.width))
     kept: list[str] = []

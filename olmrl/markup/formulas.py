@@ -12,9 +12,8 @@ from olmrl.markup.code import code_ends
 
 _CLOSING = {"\\(": "\\)", "\\[": "\\]"}
 _TOKEN = re.compile(
-    r"\\[\\()\[\]$]|\$\$?|`+|^[ \t>]{0,20}~~~|\n[ \t>]*(?=\n)"
-    r"|</?(?:td|th|tr|table|p|li|h[1-6]|div)(?:\s[^<>]{0,200})?/?>",
-    re.IGNORECASE | re.MULTILINE,
+    r"\\[\\()\[\]$]|\$\$?|`+|~{3,}|\n[ \t>]*(?=\n)"
+    r"|</?(?i:td|th|tr|table|p|li|h[1-6]|div)(?:\s[^<>]{0,200})?/?>"
 )
 _TEXT_FENCE = re.compile(r"[`~ \t>]+(?:markdown|md|latex|tex|math)[ \t]*\n", re.IGNORECASE)
 """A block that is said to hold what we read, not code."""
@@ -66,7 +65,7 @@ def _marks(text: str, dollars: bool) -> Iterator[_Mark]:
     while (found := _TOKEN.search(text, at)) is not None:
         at = found.end()
         mark = found[0]
-        if mark[0] in "`~" or mark[-1] == "~":
+        if mark[0] in "`~":
             code = code_ends(text) if code is None else code
             block = _TEXT_FENCE.match(text, found.start())
             at = block.end() - 1 if block else max(at, code.get(found.start(), at))
@@ -81,6 +80,8 @@ def _marks(text: str, dollars: bool) -> Iterator[_Mark]:
 
 def formula_spans(text: str, dollars: bool = True) -> Iterator[FormulaSpan]:
     """Yields the formulas that `extract_formulas` finds."""
+    if not ("$" in text or "\\(" in text or "\\[" in text):
+        return
     marks = list(_marks(text, dollars))
     following = _Following(marks)
     at, index = 0, 0

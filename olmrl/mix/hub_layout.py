@@ -152,7 +152,7 @@ def unpack(tarball: str, folder: str) -> Iterator[tuple[str, str | None]]:
             for member in archive:
                 if not member.isdir():
                     yield member.name, _unpack_one(archive, member, folder)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except Exception as error:  # of tarfile and what it unpacks with: no list is complete
         if isinstance(error, OSError) and error.errno in files.FATAL:
             raise
         raise ValueError(f"{tarball}: broken tarball ({error})") from error

@@ -60,7 +60,13 @@ def map_on_ray(
     """
     started = not ray.is_initialized()
     if started and address == "local":
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
     elif started:
         ray.init(address=address, log_to_driver=False)
     try:

@@ -69,3 +69,20 @@ def test_a_page_beyond_the_limit_fails_even_what_an_empty_page_passes(compat):
     verdict = case.run("word " * 2_000_000)
     assert not verdict.passed
     assert "1000000 characters" in verdict.explanation
+
+
+@pytest.mark.parametrize("compat", [False, True])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"type": "present", "text": "x", "max_diffs": 10**400},
+        {"type": "table", "cell": "x", "max_diffs": 10**400},
+        {"type": "footnote", "marker": "1", "appears_before_marker": "x", "max_diffs": 10**400},
+        {"type": "baseline", "max_repeats": 10**400},
+        {"type": "present", "text": "x", "first_n": 10**400, "last_n": 10**400},
+    ],
+    ids=lambda row: row["type"],
+)
+def test_numbers_without_bound_are_numbers(row, compat):
+    case = load_case({"pdf": "a.pdf", "page": 1, "id": "t", **row}, compat=compat)
+    assert isinstance(case.run("x[^1] | x | y |\n| x | z |").passed, bool)

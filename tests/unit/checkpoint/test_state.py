@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import re
 import resource
 import signal
 
@@ -263,17 +264,41 @@ class Evil:
         return os.system, ("touch /tmp/olmrl-must-not-exist",)
 
 
-def test_a_checkpoint_cannot_run_code(tmp_path):
+def _short(text):
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+def _call(module, name):
+    """A pickle that calls something with a command."""
+    asked = _short(module) + _short(name) + b"\x93"
+    return b"\x80\x04" + asked + _short("touch /tmp/olmrl-must-not-exist") + b"\x85R."
+
+
+_DCP = "torch.distributed.checkpoint.metadata"
+
+
+@pytest.mark.parametrize(
+    ("evil", "named"),
+    [
+        (pickle.dumps(Evil()), "posix.system"),
+        (_call(_DCP, "os.system"), f"{_DCP}.os.system"),
+        (_call(_DCP, "torch.serialization.os.system"), f"{_DCP}.torch.serialization.os.system"),
+        (_call(_DCP, "os"), f"{_DCP}.os"),
+        (_call("torch", "float32.__class__"), "torch.float32.__class__"),
+        (_call("builtins", "eval"), "builtins.eval"),
+    ],
+)
+def test_a_checkpoint_cannot_run_code(tmp_path, evil, named):
     store = saved(tmp_path, 1)
     metadata = tmp_path / "step-1" / ".metadata"
-    evil = pickle.dumps(Evil())
     marker = tmp_path / "step-1" / "COMPLETE"
     metadata.write_bytes(evil)
     listing = json.loads(marker.read_text())
     listing["files"][".metadata"] = len(evil)
     marker.write_text(json.dumps(listing))
-    with pytest.raises(CheckpointError, match=r"posix.system is not allowed"):
+    with pytest.raises(CheckpointError, match=f"{re.escape(named)} is not allowed"):
         store.load(store.newest(), Trainee().state())
+    assert not os.path.exists("/tmp/olmrl-must-not-exist")
 
 
 def test_remote_folders_work_alike():

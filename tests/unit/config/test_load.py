@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
-from olmrl.config.load import types_in
+from olmrl.config.load import parse_yaml, types_in
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 MINIMAL = ["model.path=m", "data.train=d"]
@@ -237,3 +237,27 @@ def numeric_keys(schema, prefix=()):
 def test_no_key_takes_numbers_that_cannot_be_meant(key, value):
     with pytest.raises(ConfigError, match=key.split(".")[-1]):
         load(GrpoConfig, None, [*MINIMAL, f"{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("run: {dir: !!timestamp 2024-99-99}", "a value cannot be read"),
+        ("run: {steps: " + "9" * 5000 + "}", "a value cannot be read"),
+        ("a: " + "[" * 5000, "cannot be read"),
+        ("? [a]\n: b", "line 1: a list or mapping cannot be a key"),
+        ("a: &a [*a]", "recursive"),
+        (
+            "a: &a [x]\n"
+            + "".join(
+                f"{n}: &{n} [{(f'*{o}, ' * 9)[:-2]}]\n"
+                for o, n in zip("abcdef", "bcdefg", strict=True)
+            ),
+            "more than 100000 values",
+        ),
+    ],
+    ids=["date", "number", "depth", "key", "circle", "bomb"],
+)
+def test_yaml_that_means_harm_is_a_sentence(text, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_yaml(text, "c.yaml")

@@ -63,7 +63,7 @@ def test_nodes_install_this_folder_on_the_ray_of_their_image(
     assert "gpu" in extras
     assert set(extras) <= set(project["optional-dependencies"])
     folder = re.match(r"cd ~/(\S+) ", install)[1]
-    assert cloud["file_mounts"] == {f"/home/ray/{folder}": "."}
+    assert cloud["file_mounts"][f"/home/ray/{folder}"] == "."
 
 
 def test_what_the_nodes_run_from_launch_exists(cloud, launch):

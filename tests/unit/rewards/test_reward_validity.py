@@ -98,5 +98,6 @@ def test_faults_of_the_reference_are_not_held_against_a_reading():
 
 
 def test_markup_too_large_to_read_scores_nothing():
-    assert validity("<table><tr><td rowspan=900000000></table>").value == 0.0
+    # one huge span is what browsers make of it; these are more slots than any table has
+    assert validity("<table><tr>" + "<td colspan=900000000>" * 600 + "</table>").value == 0.0
     assert validity(r"\(x\)" * 2001).value == 0.0

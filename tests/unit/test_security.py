@@ -1,0 +1,237 @@
+"""A test for each promise of docs/security.md that has none elsewhere."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import olmrl.cluster.connect
+import olmrl.mix.ray_map
+from olmrl.cluster import Plan
+from olmrl.cluster.connect import connect, worker_environment
+from olmrl.config import ConfigError, GrpoConfig, SftConfig
+from olmrl.config.load import dump, is_model, validate
+from olmrl.mix.verbs import stats
+from olmrl.report import Text, page
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "olmrl").rglob("*.py"))
+LAUNCH = [p for p in (ROOT / "launch").rglob("*") if p.suffix in {".yaml", ".sbatch", ".md"}]
+SECRETS = {
+    "HF_TOKEN": "hf_SECRET",
+    "WANDB_API_KEY": "w_SECRET",
+    "OPENAI_API_KEY": "sk_SECRET",
+    "AWS_SECRET_ACCESS_KEY": "a_SECRET",
+    "RAY_AUTH_TOKEN": "r_SECRET",
+}
+
+
+# -- code and data
+
+
+def calls(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}, node
+
+
+OWN_PICKLES = {
+    "olmrl/data/payload.py",  # blocks of Ray's object store
+    "olmrl/mix/ray_map.py",  # rows of its own Ray Data job
+    "olmrl/checkpoint/shards.py",  # an unpickler that knows a few classes
+}
+
+
+def test_nothing_of_others_is_unpickled_or_run():
+    found = set()
+    for path in MODULES:
+        name = str(path.relative_to(ROOT))
+        for called, named, node in calls(path):
+            if re.fullmatch(r"(?:cloud)?pickle\.loads?|.*Unpickler|joblib\.load", called):
+                found.add(name)
+            if called == "torch.load":
+                assert named.get("weights_only") == "True", name
+            if called in ("np.load", "numpy.load"):
+                assert named.get("allow_pickle") == "False", name
+            if called == "yaml.load":
+                assert "Loader" in named and "Unsafe" not in named["Loader"], name
+            assert called not in ("eval", "exec", "os.system", "os.popen"), name
+            assert named.get("shell") != "True", (name, node.lineno)
+    assert found == OWN_PICKLES
+
+
+def test_yaml_loaders_make_plain_values_only():
+    from olmrl.config.load import parse_yaml
+
+    for text in ("a: !!python/object/apply:os.system [true]", "a: !!python/name:os.system"):
+        with pytest.raises(ConfigError):
+            parse_yaml(text, "x.yaml")
+
+
+@pytest.mark.parametrize("schema", [GrpoConfig, SftConfig])
+def test_code_of_a_model_only_runs_when_asked_for(schema):
+    assert (
+        schema.model_fields["model"].annotation.model_fields["trust_remote_code"].default is False
+    )
+
+
+# -- pages for people
+
+HOSTILE = "<script>alert(1)</script><img src=http://evil/x onerror=alert(2)>"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        page(HOSTILE, HOSTILE, [Text(HOSTILE, (HOSTILE,))]),
+        stats.page(
+            {
+                "subsets": {HOSTILE: {"pages": 1, "published": 2}},
+                "unit": HOSTILE,
+                "size": {HOSTILE: 3},
+                "shares": {HOSTILE: 0.5},
+                "pages": 1,
+            },
+            ["data:,x"],
+            [{"name": HOSTILE, "text": HOSTILE, "image": ""}],
+            [{"key": HOSTILE, "reason": HOSTILE}],
+        ),
+    ],
+    ids=["report", "mix stats"],
+)
+def test_reports_escape_everything_and_forbid_scripts(html):
+    assert "<script" not in html and "<img src=http" not in html
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)[1]
+    assert "default-src 'none'" in policy and "script-src" not in policy
+
+
+# -- Ray
+
+
+def test_a_cluster_that_is_started_here_listens_on_loopback(monkeypatch):
+    started = []
+
+    def init(**settings):
+        started.append(settings)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(olmrl.cluster.connect.ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match="far enough"):
+        connect(None, 1, Plan((), None), dashboard=True)
+    monkeypatch.setattr(olmrl.mix.ray_map.ray, "is_initialized", lambda: False)
+    with pytest.raises(ValueError, match="far enough"):
+        list(olmrl.mix.ray_map.map_on_ray([], 1, "local", 1.0))
+    assert [s["_node_ip_address"] for s in started] == ["127.0.0.1", "127.0.0.1"]
+    assert started[0]["dashboard_host"] == "127.0.0.1" and not started[1]["include_dashboard"]
+
+
+def test_a_joined_cluster_decides_about_tokens(monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    with pytest.raises(Exception, match="no Ray answers"):
+        connect("127.0.0.1:1", None, Plan((), None), dashboard=False)
+    assert "RAY_AUTH_MODE" not in olmrl.cluster.connect.os.environ
+
+
+def test_every_launch_file_asks_for_a_token():
+    for path in [*LAUNCH, ROOT / "README.md"]:
+        assert not re.search(r"RAY_AUTH_MODE\W+(?:value: *)?disabled", path.read_text("utf-8")), (
+            path
+        )
+    for cloud in ("aws", "gcp"):
+        values = yaml.safe_load((ROOT / f"launch/{cloud}.yaml").read_text("utf-8"))
+        assert "-e RAY_AUTH_MODE=token" in values["docker"]["run_options"]
+        assert values["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+    for name in ("raycluster", "rayjob"):
+        spec = yaml.safe_load((ROOT / f"launch/kuberay/{name}.yaml").read_text("utf-8"))["spec"]
+        assert spec.get("rayClusterSpec", spec)["authOptions"] == {"mode": "token"}
+    assert "export RAY_AUTH_MODE=token" in (ROOT / "launch/slurm.sbatch").read_text("utf-8")
+
+
+# -- secrets
+
+
+def test_workers_are_given_no_secret(monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    passed = worker_environment()
+    assert not set(passed) & set(SECRETS)
+    assert "SECRET" not in " ".join(passed.values())
+
+
+def keys_of(section):
+    for name, field in section.model_fields.items():
+        yield name
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for kind in kinds:
+            if is_model(kind):
+                yield from keys_of(kind)
+
+
+@pytest.mark.parametrize("schema", [GrpoConfig, SftConfig])
+def test_no_key_of_a_configuration_holds_a_secret(schema):
+    names = set(keys_of(schema))
+    assert len(names) > 60
+    assert [
+        n for n in names if re.search("password|secret|credential|api_key|(^|_)token$", n)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://me:SECRET@host/pages",
+        "https://SECRET@host/pages",
+        "https://b.s3.amazonaws.com/x?X-Amz-Date=1&X-Amz-Signature=SECRET",
+        "https://h/x?sv=2&sig=SECRET",
+        "https://h/x?access_token=SECRET",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(address):
+    with pytest.raises(ConfigError, match=r"c.yaml: data.train.* password or key") as caught:
+        validate(GrpoConfig, {"data": {"train": address}}, "c.yaml")
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"data\.train\.0\.root "):
+        validate(SftConfig, {"data": {"train": [{"root": address}]}}, "c.yaml")
+
+
+def test_usual_addresses_are_no_secrets(monkeypatch):
+    from olmrl.config.load import _refuse_secrets
+
+    for address in ("s3://bucket/a@b/c", "hf://me/data", "/data/me@home", "gs://b/x?y", "a@b"):
+        _refuse_secrets({"data": {"train": address}}, "c.yaml")
+
+
+def test_the_environment_is_not_in_a_dumped_configuration(monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    config = validate(GrpoConfig, yaml.safe_load(TINY.read_text("utf-8")), "tiny")
+    assert "SECRET" not in dump(config)
+
+
+TINY = ROOT / "configs/grpo/tiny_cpu.yaml"
+
+
+def test_no_option_takes_a_secret_itself():
+    options = {
+        node.args[0].value
+        for path in MODULES
+        for called, _, node in calls(path)
+        if called.endswith("add_argument") and node.args and isinstance(node.args[0], ast.Constant)
+    }
+    assert "--api-key-env" in options
+    flags = [option for option in options if str(option).startswith("-")]
+    assert [o for o in flags if re.search(r"password|secret|(key|token)$", o)] == []
+
+
+def test_the_audit_has_one_command():
+    assert "launch/local.sh audit" in (ROOT / "Makefile").read_text("utf-8")
+    assert "pip-audit" in (ROOT / "launch/local.sh").read_text("utf-8")
+
+
+def test_what_runs_as_code_is_said():
+    text = (ROOT / "docs/security.md").read_text("utf-8")
+    for named in ("rewards", "trust_remote_code", "package.module:callable", "launch files"):
+        assert named in text
