@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from pymdownx.slugs import slugify
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from reference import filled
+from reference import filled, spaced
 
 
 def on_config(config: Any) -> None:
@@ -19,23 +18,6 @@ def on_config(config: Any) -> None:
     config["mdx_configs"].setdefault("toc", {})["slugify"] = slugify(case="lower")
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Fill in what a page leaves to be generated, and give lists the empty line that they need.
-
-    GitHub begins a list right below a line of text; Python-Markdown wants an empty line between.
-    """
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in what a page leaves to be generated."""
     return spaced(filled(markdown))
-
-
-def spaced(markdown: str) -> str:
-    """A page with an empty line ahead of every list, outside of code."""
-    lines: list[str] = []
-    fenced = False
-    for line in markdown.split("\n"):
-        item = re.match(r"(?:[-*+]|\d+\.) ", line)
-        before = lines[-1] if lines else ""
-        if item and not fenced and re.match(r"[^\s\-*+\d|#<]", before):
-            lines.append("")
-        fenced ^= line.startswith("```")
-        lines.append(line)
-    return "\n".join(lines)

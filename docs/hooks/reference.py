@@ -23,8 +23,8 @@ from olmrl.metric_catalogue import CATALOGUE
 from olmrl.mix.__main__ import VERBS
 
 ROOT = Path(__file__).parents[2]
-_NO_BOUND = 1_000_000_000
-"""A bound that only keeps nonsense out."""
+_NO_BOUND = re.compile(r"(?: and)? [<>]= -?1000000000\b")
+"""Bounds that only keep nonsense out."""
 REGION = re.compile(r"<!-- generated: (\S+)(?: (\S+))? -->.*?<!-- end -->", re.DOTALL)
 
 
@@ -44,11 +44,29 @@ def filled(markdown: str) -> str:
     return REGION.sub(part, markdown)
 
 
+def spaced(markdown: str) -> str:
+    """A page with an empty line ahead of every list, outside of code.
+
+    GitHub begins a list right below a line of text; Python-Markdown wants an empty line between.
+    """
+    lines: list[str] = []
+    fenced = False
+    for line in markdown.split("\n"):
+        item = re.match(r"(?:[-*+]|\d+\.) ", line)
+        before = lines[-1] if lines else ""
+        if item and not fenced and re.match(r"[^\s\-*+\d|#<]", before):
+            lines.append("")
+        fenced ^= line.startswith("```")
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A markdown table; line ends in cells become spaces."""
+    """A markdown table whose first column holds long names; line ends in cells become spaces."""
     lines = [head, ["---"] * len(head), *rows]
     cells = [[" ".join(cell.split()) for cell in row] for row in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n"
+    body = "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return f'<div class="names" markdown>\n\n{body}\n\n</div>\n'
 
 
 # -- configuration
@@ -77,7 +95,7 @@ def config_keys() -> str:
 def _key_row(key: Key, known: list[Key]) -> tuple[str, str, str]:
     allowed = allowed_text(key.schema)
     default = "must be given" if key.required else f"`{value_text(key.schema.get('default'))}`"
-    kind = type_text(key.schema).replace(f" and <= {_NO_BOUND}", "").replace(f" <= {_NO_BOUND}", "")
+    kind = _NO_BOUND.sub("", type_text(key.schema))
     value = [kind, *([f"one of {allowed}"] if allowed else [])]
     readers = ", ".join(f"`{path}`" for path in used_by(key, known))
     meaning = _plain(key.description) + (f" Read by {readers}." if readers else "")
@@ -204,14 +222,13 @@ def metrics() -> str:
     for question, entries in CATALOGUE.items():
         rows = [
             (
-                f"`{m.name}`" + ("" if m.runs == "both" else f"<br>{m.runs}"),
-                m.unit,
+                f"`{m.name}`<br>{_plain(m.unit)}" + ("" if m.runs == "both" else f"; {m.runs}"),
                 _plain(m.meaning),
                 _plain(m.healthy),
             )
             for m in entries
         ]
-        parts.append(f"## {question}\n\n" + table(("metric", "unit", "meaning", "expect"), rows))
+        parts.append(f"## {question}\n\n" + table(("metric, unit, run", "meaning", "expect"), rows))
     return "\n".join(parts)
 
 
