@@ -77,7 +77,9 @@ case ${1:-run} in
   setup) ;;
   check) ruff check . && ruff format --check . && exec mypy ;;
   format) ruff check --fix . && exec ruff format . ;;
-  docs) NO_MKDOCS_2_WARNING=1 exec python -m mkdocs build --strict --quiet "${@:2}" ;;
+  docs)
+    NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet "${@:2}"
+    printf 'site/index.html\n' ;;
   test)
     shift
     # Two processes, each with whole modules in the order they stand in: much of a test's time is

@@ -54,7 +54,7 @@ def spaced(markdown: str) -> str:
     for line in markdown.split("\n"):
         item = re.match(r"(?:[-*+]|\d+\.) ", line)
         before = lines[-1] if lines else ""
-        if item and not fenced and re.match(r"[^\s\-*+\d|#<]", before):
+        if item and not fenced and re.match(r"(?![-*+] |\d+\. |[|#<])\S", before):
             lines.append("")
         fenced ^= line.startswith("```")
         lines.append(line)

@@ -88,6 +88,7 @@ def test_what_stands_between_the_marks_is_replaced():
 def test_a_list_gets_the_empty_line_that_python_markdown_wants():
     page = "Text:\n- a\n- b\n  more\n- c\n\n```\nx\n- code\n```\n| t |\n- d\n1. e"
     assert reference.spaced(page) == page.replace("Text:\n", "Text:\n\n")
+    assert reference.spaced("**Bold.** 3 things\n- a") == "**Bold.** 3 things\n\n- a"
 
 
 def test_links_of_an_included_file_lead_where_they_led():
