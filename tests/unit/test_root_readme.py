@@ -37,8 +37,9 @@ SCHEMAS = {
 
 def code(text: str) -> list[str]:
     """Lines of shell blocks, fenced or indented, continued lines joined; spans in backticks."""
+    text = re.sub(r"\\\n\s*", "", text)
     shell = "\n".join(re.findall(r"^ *```sh\n(.*?)```", text, flags=re.S | re.M))
-    joined = re.sub(r"```.*?```|\\\n\s*", "", text, flags=re.S)
+    joined = re.sub(r"```.*?```", "", text, flags=re.S)
     blocks = [line.strip() for line in joined.splitlines() if line.startswith("    ")]
     blocks += [line.strip() for line in shell.splitlines()]
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", joined)]

@@ -14,6 +14,7 @@ from test_import_rules import MODULES, imports, outside
 SHELLS = {
     "cluster.connect",
     "cluster.preflight",
+    "cluster.remarks",
     "cluster.reserve",
     "data.commands",
     "data.streams",
