@@ -6,7 +6,7 @@ Downloads packages with `apt-get download`, unpacks them, and makes pages: from 
 from LaTeX and EPUB sources with pandoc. The result says how many documents gave pages, tests per
 page and type, what each check dropped, and seconds per page, of the clock and of all processes
 together. Then poppler, which had no part in the proof, reads every page anew: how many tests
-contradict its text.
+contradict its text. Documents come in parts; a call that was stopped goes on with the next one.
 
 Needs Chromium, pandoc, poppler-utils and psutil, and 250 MB for the packages.
 """
@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -55,37 +57,74 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("/tmp/olmrl-from-html"))
     parser.add_argument("--html", type=int, default=520, help="HTML documents")
-    parser.add_argument("--docs", type=int, default=120, help="LaTeX and EPUB documents")
+    parser.add_argument("--docs", type=int, default=100, help="LaTeX and EPUB documents")
+    parser.add_argument("--part", type=int, default=104, help="documents of one part")
     parser.add_argument("--pages-per-document", type=int, default=2)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--most-parts", type=int, default=1000, help="stop after so many new ones")
     options = parser.parse_args()
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {
+        "packages": PACKAGES,
+        "hardware": f"{os.cpu_count()} cores, {processor()}",
+        "date": time.strftime("%Y-%m-%d"),
+        "command": " ".join(["python", *sys.argv]),
+    }
+    left = options.most_parts
     for verb, count in (("from-html", options.html), ("from-docs", options.docs)):
-        source = options.work / "source" / verb
-        fetch(PACKAGES[verb], options.work / "packages", source)
-        if verb == "from-docs":
-            source = gather(source, options.work / "documents")
-        result[verb] = measure(verb, source, options.work / verb, count, options)
-        result |= {
-            "packages": PACKAGES,
-            "hardware": f"{os.cpu_count()} cores, {processor()}",
-            "date": time.strftime("%Y-%m-%d"),
-            "command": " ".join(["python", *sys.argv]),
-        }
-        OUT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        parts = []
+        for number, source in enumerate(documents(verb, count, options)):
+            path = options.work / f"{verb}-{number}.json"
+            if not path.exists():
+                if not left:
+                    return
+                left -= 1
+                told = measure(verb, source, options.work / f"{verb}-{number}", options)
+                path.write_text(json.dumps(told))
+            parts.append(json.loads(path.read_text()))
+        result[verb] = present(parts) | {"workers": options.workers}
         print(json.dumps(result[verb], indent=1))
+    OUT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
-def measure(
-    verb: str, source: Path, out: Path, count: int, options: argparse.Namespace
-) -> dict[str, Any]:
+def documents(verb: str, count: int, options: argparse.Namespace) -> list[Path]:
+    """Folders of documents drawn by seed, no two of them alike."""
+    folders = [options.work / "parts" / f"{verb}-{n}" for n in range(-(-count // options.part))]
+    if folders[-1].exists():
+        return folders
+    source = options.work / "source" / verb
+    fetch(PACKAGES[verb], options.work / "packages", source)
+    suffixes = (".html", ".htm", ".xhtml") if verb == "from-html" else SOURCES
+    if verb == "from-docs":
+        source = gather(source, options.work / "documents")
+    found = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path
+        for path in sorted(source.rglob("*"))
+        if path.is_file() and path.name.lower().endswith(suffixes) and is_whole(path)
+    }
+    chosen = random.Random(0).sample(sorted(found), min(count, len(found)))
+    for at, folder in enumerate(folders):
+        for digest in chosen[at * options.part : (at + 1) * options.part]:
+            path = found[digest]
+            place = folder / digest[:8] / path.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+    return folders
+
+
+def is_whole(path: Path) -> bool:
+    """Whether it is a document, not a part that another LaTeX file includes."""
+    return path.suffix != ".tex" or b"\\begin{document}" in path.read_bytes()
+
+
+def measure(verb: str, source: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """What became of one part, as counts that can be added."""
     shutil.rmtree(out, ignore_errors=True)
     load = os.getloadavg()[0]
     started = time.monotonic()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "olmrl.synth", verb, source, out),
-            *("--documents", str(count), "--workers", str(options.workers)),
+            *("--workers", str(options.workers)),
             *("--pages-per-document", str(options.pages_per_document)),
         ],
         cwd=ROOT,
@@ -96,36 +135,52 @@ def measure(
     seconds, cpu = time.monotonic() - started, clock.stop()
     report = json.loads((out / "report.json").read_text("utf-8"))
     told = report["documents"]
-    rejected = report["rejected_candidates"]
-    candidates = report["tests"] + sum(rejected.values())
     checked, contradictions = contradicted(out / "bench")
     return {
         "documents": told["taken"],
         "documents_with_pages": told["with_pages"],
-        "share_with_pages": round(told["with_pages"] / told["taken"], 3),
         "by_suffix": by_suffix(out / "work" / "documents"),
         "pages_set": told["pages_set"],
         "pages_with_tests": report["pages"],
         "tests": report["tests"],
-        "tests_per_page": round(report["tests"] / report["pages"], 1),
-        "tests_per_page_by_type": {
-            kind: round(n / report["pages"], 2) for kind, n in report["per_type"].items()
-        },
+        "per_type": report["per_type"],
+        "rejected": report["rejected_candidates"],
+        "pages_without_tests": Counter(report["pages_without_tests"].values()),
+        "left_out": told["left_out"],
+        "documents_without_pages": Counter(told["without_pages"].values()),
+        "checked_with_poppler": checked,
+        "contradicted": len(contradictions),
+        "contradictions": contradictions,
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "load_before": [round(load, 1)],
+    }
+
+
+def present(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """All parts as one result."""
+    total: dict[str, Any] = {}
+    for key_ in parts[0]:
+        values = [part[key_] for part in parts]
+        if isinstance(values[0], dict):
+            total[key_] = dict(sum(map(Counter, values), Counter()).most_common())
+        else:
+            total[key_] = sum(values, start=type(values[0])())
+    pages, rejected = total["pages_with_tests"], total.pop("rejected")
+    candidates = total["tests"] + sum(rejected.values())
+    for reasons in ("pages_without_tests", "left_out", "documents_without_pages"):
+        total[reasons] = summed(total[reasons])
+    return total | {
+        "share_with_pages": round(total["documents_with_pages"] / total["documents"], 3),
+        "tests_per_page": round(total["tests"] / pages, 1),
+        "tests_per_page_by_type": {k: round(n / pages, 2) for k, n in total["per_type"].items()},
         "share_of_candidates_dropped": {
             why: round(n / candidates, 5) for why, n in summed(rejected).items()
         },
-        "pages_without_tests": summed(Counter(report["pages_without_tests"].values())),
-        "left_out": told["left_out"],
-        "documents_without_pages": summed(Counter(told["without_pages"].values())),
-        "checked_with_poppler": checked,
-        "contradicted": len(contradictions),
-        "contradictions": contradictions[:10],
-        "seconds": {"all": round(seconds, 1), **report["seconds"]},
-        "pages_per_second": round(told["pages_set"] / seconds, 2),
-        "cpu_seconds": round(cpu, 1),
-        "cpu_seconds_per_page": round(cpu / told["pages_set"], 3),
-        "workers": options.workers,
-        "load_before": round(load, 1),
+        "seconds": round(total["seconds"], 1),
+        "pages_per_second": round(total["pages_set"] / total["seconds"], 2),
+        "cpu_seconds": round(total["cpu_seconds"], 1),
+        "cpu_seconds_per_page": round(total["cpu_seconds"] / total["pages_set"], 3),
     }
 
 
@@ -137,13 +192,15 @@ def summed(counts: dict[str, int]) -> dict[str, int]:
     return dict(total.most_common(20))
 
 
-def by_suffix(records: Path) -> dict[str, str]:
-    """'with pages / all' of each kind of document."""
-    found: dict[str, list[int]] = {}
+def by_suffix(records: Path) -> Counter[str]:
+    """Documents of each kind, and those of them that gave pages."""
+    found: Counter[str] = Counter()
     for path in records.glob("*.json"):
         record = json.loads(path.read_text("utf-8"))
-        found.setdefault(Path(record["source"]).suffix, []).append(bool(record["pages"]))
-    return {suffix: f"{sum(pages)} / {len(pages)}" for suffix, pages in sorted(found.items())}
+        suffix = Path(record["source"]).suffix
+        found[suffix] += 1
+        found[f"{suffix} with pages"] += bool(record["pages"])
+    return found
 
 
 class CpuClock:
