@@ -875,7 +875,7 @@ class _Aligner:
         Unless they are in a paragraph of their own which is about something else: a running head
         may have a word of the title below it.
         """
-        near: list[Span] | None = None
+        near: list[tuple[int, int, str]] | None = None
         for first, last in self.said.paragraphs_between(start, end):
             words = self.said.pieces(first, last)
             if not words:
@@ -883,26 +883,28 @@ class _Aligner:
             near = self._words_near(start, end) if near is None else near
             if len(words) > 2 * _WORDS_AT_END:
                 words = [*words[:_WORDS_AT_END], *words[-_WORDS_AT_END:]]
-            found = [(word, other) for word in words for other in near if self._reads(word, other)]
+            found = [
+                (word, other)
+                for word in words
+                for other in near
+                if _is_reading(self.c[slice(*word)], other[2])
+            ]
             resembling = sum(stop - begin for begin, stop in {word for word, _ in found})
             of_its_own = self.said.is_paragraph(first, last)
             if of_its_own and resembling < _SAME_PARAGRAPH * (last - first):
                 continue
-            for _, (origin, stop) in found:
+            for _, (origin, stop, _) in found:
                 contested[origin:stop] = True
 
-    def _reads(self, word: tuple[int, int], other: tuple[int, int]) -> bool:
-        return _is_reading(self.c[slice(*word)], self.r[slice(*other)])
-
-    def _words_near(self, start: int, end: int) -> list[tuple[int, int]]:
+    def _words_near(self, start: int, end: int) -> list[tuple[int, int, str]]:
         """Words of the truth around the sources of what is claimed on both sides of a run."""
         reach = min(end - start, 4 * _CHUNK) + SEED
-        near: list[tuple[int, int]] = []
+        near: set[Span] = set()
         for beside in (start - 1, end):
             if 0 <= beside < len(self.source) and self.source[beside] >= 0:
                 center = int(self.source[beside])
-                near += self.truth.words_between(center - reach, center + reach + 1)
-        return near
+                near.update(self.truth.words_between(center - reach, center + reach + 1))
+        return [(*word, self.r[slice(*word)]) for word in near]
 
 
 def _is_reading(mine: str, theirs: str) -> bool:

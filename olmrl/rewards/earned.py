@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import cast
 
 from olmrl.bench.cases import Case, Verdict
@@ -68,7 +67,6 @@ def _baseline(truth: PageTruth, reading: Reading, case: BaselineCase) -> Verdict
 
 
 def _absent(truth: PageTruth, reading: Reading, case: AbsentCase) -> Verdict:
-    anywhere = replace(case, first_n=None, last_n=None)
     if truth.reading is None:
         if not integrity.has_read_some(reading.said, truth.known):
             return _UNREAD
@@ -79,7 +77,7 @@ def _absent(truth: PageTruth, reading: Reading, case: AbsentCase) -> Verdict:
         return _UNREAD
     if not truth.meets(case):
         return case.run_parsed(reading.page)
-    foreign = reading.foreign
+    anywhere, foreign = truth.anywhere(case), reading.foreign
     if not anywhere.run_parsed(foreign).passed or integrity.foreign_has(case.text, reading.claims):
         return Verdict(False, f"{case.text[:80]!r} is present but should not be")
     return anywhere.run_parsed(reading.page) if truth.meets_anywhere(case) else Verdict(True, "")

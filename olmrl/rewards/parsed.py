@@ -161,7 +161,8 @@ class PageTruth:
         self._cases: dict[str, tuple[Case, ...]] = {}
         self._readings: OrderedDict[str, Reading] = OrderedDict()
         self._meets: dict[int, bool] = {}
-        self._anywhere: dict[int, bool] = {}
+        self._anywhere: dict[int, AbsentCase] = {}
+        self._meets_anywhere: dict[int, bool] = {}
         self._breadths: dict[int, list[int]] = {}
 
     def cases(self, compat: bool) -> tuple[Case, ...]:
@@ -218,14 +219,20 @@ class PageTruth:
             self._breadths[id(case)] = [max(sizes) for sizes in found]
         return self._breadths[id(case)]
 
+    def anywhere(self, case: AbsentCase) -> AbsentCase:
+        """An `absent` test of the whole page."""
+        if id(case) not in self._anywhere:
+            self._anywhere[id(case)] = replace(case, first_n=None, last_n=None)
+        return self._anywhere[id(case)]
+
     def meets_anywhere(self, case: AbsentCase) -> bool:
         """Whether the reference has the text of an `absent` test nowhere, in its window or not."""
         if self.reading is None:
             return False
-        if id(case) not in self._anywhere:
-            whole = replace(case, first_n=None, last_n=None)
-            self._anywhere[id(case)] = whole.run_parsed(self.reading.page).passed
-        return self._anywhere[id(case)]
+        if id(case) not in self._meets_anywhere:
+            verdict = self.anywhere(case).run_parsed(self.reading.page)
+            self._meets_anywhere[id(case)] = verdict.passed
+        return self._meets_anywhere[id(case)]
 
     def read(self, text: str) -> Reading:
         """Read a transcription against the reference, if there is one; cached."""
