@@ -37,7 +37,7 @@ class PdfPart(Part):
         super().__init__(seed, folder)
         self._seeds = pdf_seeds(corpus)
         self._pool = PdfPool(1)
-        self._path = folder / "current.pdf"
+        self._path = folder / "input-0.pdf"
         self._path.parent.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
@@ -53,6 +53,9 @@ class PdfPart(Part):
 
     def targets(self, data: bytes) -> Iterator[str]:
         """Run all targets on one mutant; yields the name of each before it runs."""
+        self._path.unlink(missing_ok=True)
+        # a file that killed a reader is not read again, so each input has a name of its own
+        self._path = self._path.with_name(f"input-{self.inputs}.pdf")
         self._path.write_bytes(data)
         path = str(self._path)
         yield "page_count"

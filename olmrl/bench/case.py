@@ -96,7 +96,8 @@ class Case:
         """The normalised value of a text field that must not be blank."""
         text = normalize(getattr(self, field_name), compat=self.compat)
         # marks around nothing are no text in either mode
-        if not text.strip() or not normalize(text, compat=True).strip():
+        marks = not any(map(str.isalnum, text)) and not normalize(text, compat=True).strip()
+        if marks or not text.strip():
             raise self.error(field_name, f"is {getattr(self, field_name)!r}, must not be blank")
         return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _RUN = re.compile(r"\\.|(\*+|_+)|\n[ \t]*(?=\n)", re.DOTALL)
@@ -22,7 +23,8 @@ class _Run(NamedTuple):
     length: int
 
 
-def find_emphasis(text: str) -> list[Emphasis]:
+@lru_cache(maxsize=8)
+def find_emphasis(text: str) -> tuple[Emphasis, ...]:
     r"""The bold and italic pieces of a text, in linear time.
 
     A mark opens before what is no space and closes after what is none; `_` does neither inside a
@@ -49,7 +51,7 @@ def find_emphasis(text: str) -> list[Emphasis]:
             start, rest = start + width, rest - width
         if opens and rest:
             stack.append(_Run(start, rest))
-    return found
+    return tuple(found)
 
 
 def without_emphasis(text: str) -> str:

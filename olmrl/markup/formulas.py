@@ -11,13 +11,11 @@ from typing import NamedTuple
 from olmrl.markup.code import code_ends
 
 _CLOSING = {"\\(": "\\)", "\\[": "\\]"}
-_TOKEN = re.compile(
-    r"\\[\\()\[\]$]|\$\$?|`+|~{3,}|\n[ \t>]*(?=\n)"
-    r"|</?(?i:td|th|tr|table|p|li|h[1-6]|div)(?:\s[^<>]{0,200})?/?>"
-)
+_TOKEN = re.compile(r"\\[\\()\[\]$]|\$\$?|`+|~{3,}")
 _TEXT_FENCE = re.compile(r"[`~ \t>]+(?:markdown|md|latex|tex|math)[ \t]*\n", re.IGNORECASE)
 """A block that is said to hold what we read, not code."""
-_BREAK = "break"
+_BREAK = re.compile(r"\n[ \t>]*\n|</?(?i:td|th|tr|table|p|li|h[1-6]|div)(?:\s[^<>]{0,200})?/?>")
+"""The end of a paragraph or of a cell."""
 _LATEX = re.compile(r"[\\^_{}]")
 _WORD = re.compile(r"(?<!\S)[A-Za-z]{2,}(?=[\s.,;:]|$)")
 _NO_BEGINNING = frozenset("),.;:!?")
@@ -52,7 +50,7 @@ class FormulaSpan(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """A delimiter, or the end of a paragraph or a cell (`_BREAK`)."""
+    """A delimiter."""
 
     start: int
     end: int
@@ -69,8 +67,6 @@ def _marks(text: str, dollars: bool) -> Iterator[_Mark]:
             code = code_ends(text) if code is None else code
             block = _TEXT_FENCE.match(text, found.start())
             at = block.end() - 1 if block else max(at, code.get(found.start(), at))
-        elif mark[0] in "\n<":
-            yield _Mark(found.start(), at, _BREAK)
         elif mark[0] == "\\":
             if mark[1] not in "\\$":
                 yield _Mark(found.start(), at, mark)
@@ -87,7 +83,7 @@ def formula_spans(text: str, dollars: bool = True) -> Iterator[FormulaSpan]:
     at, index = 0, 0
     while index < len(marks):
         mark = marks[index]
-        if mark.start < at or mark.kind == _BREAK or mark.kind in _CLOSING.values():
+        if mark.start < at or mark.kind in _CLOSING.values():
             index += 1
             continue
         closing, size = _closing(text, marks, following, index)
@@ -107,13 +103,13 @@ def formula_spans(text: str, dollars: bool = True) -> Iterator[FormulaSpan]:
 
 
 class _Following:
-    """Which mark of a kind comes next; `$` also finds `$$`, and a break."""
+    """Which mark of a kind comes next; `$` also finds `$$`."""
 
     def __init__(self, marks: list[_Mark]) -> None:
         self._places: dict[str, list[int]] = defaultdict(list)
         for index, mark in enumerate(marks):
             self._places[mark.kind].append(index)
-            if mark.kind in ("$$", _BREAK):
+            if mark.kind == "$$":
                 self._places["$"].append(index)
 
     def after(self, index: int, kind: str) -> int:
@@ -129,12 +125,14 @@ def _closing(
     """Index of the mark that closes another one, and how many of its characters do."""
     mark = marks[index]
     found = following.after(index, _CLOSING.get(mark.kind, mark.kind))
-    if found < 0 or marks[found].kind == _BREAK:
+    if found < 0:
         return None, 0
+    end = marks[found].start
     if mark.kind == "$":
-        is_formula = _is_inline(text, mark.start, mark.end, marks[found].start)
+        is_formula = _is_inline(text, mark.start, mark.end, end)
+        is_formula = is_formula and not _BREAK.search(text, mark.end, end)
         return (found, 1) if is_formula else (None, 0)
-    if mark.kind == "$$" and 0 <= following.after(index, _BREAK) < found:
+    if mark.kind == "$$" and _BREAK.search(text, mark.end, end):
         line = text[text.rfind("\n", 0, mark.start) + 1 : mark.start]
         if line.strip(" \t>"):
             return None, 0

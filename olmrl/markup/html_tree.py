@@ -88,6 +88,11 @@ class Document:
             element: The element.
             raise_sup: Digits and signs in ``<sup>`` become raised characters.
         """
+        if not raise_sup:
+            return "".join(
+                node if isinstance(node, str) else "\n" if node.name == "br" else ""
+                for node in self.nodes[element.index + 1 : element.end]
+            )
         kept: list[str] = []
         raised_until = 0
         for index in range(element.index + 1, element.end):
@@ -96,7 +101,7 @@ class Document:
                 kept.append(raised(node) if index < raised_until else node)
             elif node.name == "br":
                 kept.append("\n")
-            elif raise_sup and node.name == "sup":
+            elif node.name == "sup":
                 raised_until = max(raised_until, node.end)
         return "".join(kept)
 
@@ -225,7 +230,7 @@ class _TreeParser(HTMLParser):
 
     def _make_way(self, tag: str) -> None:
         """Closes what a part of a table cannot stand in, and opens a row for a cell without one."""
-        if not self._open_names["table"]:
+        if not self._open_names["table"] or self._is_in_place(tag):
             return
         inside = []  # depths of the elements of the innermost open table, innermost first
         table = 0
@@ -246,6 +251,14 @@ class _TreeParser(HTMLParser):
             self._add("tr", {})
         else:
             self._close_down_to(table + (0 if wanted is None else wanted + 1) + 1)
+
+    def _is_in_place(self, tag: str) -> bool:
+        """Whether a cell or row stands where it should; closes a cell before a cell."""
+        names = [element.name for element in self._open[-2:]]
+        if tag in _CELLS and names[-1] in _CELLS and names[0] == "tr":
+            self._close_down_to(len(self._open) - 1)
+            return True
+        return names[-1] == "tr" if tag in _CELLS else tag == "tr" and names[-1] in SECTIONS
 
     def _close_down_to(self, depth: int) -> None:
         while len(self._open) > depth:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from olmrl.markup.visible import strip_glyphless
+
 LOOKALIKES = str.maketrans(
     {
         "\u2018": "'",
@@ -41,13 +43,15 @@ _MORE = {
     "\u2044": "/",
     "\u2215": "/",
 }
-_FRACTION = re.compile(r"(\d?)([\u00bc-\u00be\u2150-\u215e\u2189])")
+_APART = "\ufdd0"
+"""Stands before a fraction until it is known whether a digit does."""
 _RAISED = str.maketrans(
     "0123456789+-\u2212=()n",
     "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207b\u207c\u207d\u207e\u207f",
 )
 _CAN_BE_RAISED = re.compile("[0-9+\u2212=()n,. -]+")
-_HELD = re.compile("[\ue000-\ue07f]")
+HELD = 0x10FF00
+"""An escaped sign, added to this number, waits where no page has characters."""
 
 
 class _Fold(dict[int, str]):
@@ -59,9 +63,14 @@ class _Fold(dict[int, str]):
 
 
 def fold(text: str) -> str:
-    """The plain form of a text, NFC; escaped characters held in the private use area come back."""
-    text = _FRACTION.sub(_fraction, unicodedata.normalize("NFC", text))
-    return unicodedata.normalize("NFC", text.translate(_PLAIN))
+    """The plain form of a text: NFC, without characters that show nothing, held signs back."""
+    if "\u200c" in text or "\u200d" in text:
+        text = strip_glyphless(text)
+    text = unicodedata.normalize("NFC", text).translate(_PLAIN)
+    if _APART in text:
+        # 1\u00bd is "1 1/2", so that it does not become eleven halves
+        text = re.sub(rf"(?<=\d){_APART}", " ", text).replace(_APART, "")
+    return unicodedata.normalize("NFC", text)
 
 
 def raised(text: str) -> str:
@@ -69,20 +78,18 @@ def raised(text: str) -> str:
     return text.translate(_RAISED) if _CAN_BE_RAISED.fullmatch(text) else text
 
 
-def _fraction(found: re.Match[str]) -> str:
-    """1\u00bd is "1 1/2", so that it does not become eleven halves."""
-    return (found[1] + " " if found[1] else "") + unicodedata.normalize("NFKC", found[2])
-
-
 def _plain(char: str) -> str:
-    if _HELD.match(char):
-        return chr(ord(char) - 0xE000)
+    if HELD <= ord(char) < HELD + 128:
+        return chr(ord(char) - HELD)
+    if char == _APART or (not strip_glyphless(char) and char not in "\u200c\u200d"):
+        return ""
     kind = unicodedata.decomposition(char).split(" ")[0]
     folds = kind in _FOLDED and char not in _MORE
-    plain = unicodedata.normalize("NFKC", char) if folds else char
+    plain = unicodedata.normalize("NFKC", char) if folds or kind == "<fraction>" else char
     if plain[0].isspace() and not char.isspace():
         return char  # an accent alone would become a space and a combining accent
-    return "".join(_MORE.get(c, c) for c in plain).translate(LOOKALIKES)
+    apart = _APART if kind == "<fraction>" else ""
+    return apart + "".join(_MORE.get(c, c) for c in plain).translate(LOOKALIKES)
 
 
 _PLAIN = _Fold()

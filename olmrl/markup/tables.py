@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from olmrl.markup.html_tree import SECTIONS, Document, Element, parse_tree
 from olmrl.markup.text import WorkLimitError, normalize
 
+_SUP_TAG = re.compile(r"<sup", re.IGNORECASE)
 _TABLE_TAG = re.compile(r"<table", re.IGNORECASE)
 _SPAN_COMPAT = re.compile(r"\s*[+-]?\d{1,9}\s*", re.ASCII)
 _SPAN = re.compile(r"[ \t\n\f\r]*\+?0*(\d+)", re.ASCII)
@@ -194,9 +195,10 @@ def parse_html_tables(text: str, *, compat: bool = False) -> list[Table]:
     if not _TABLE_TAG.search(text):
         return []
     document = parse_tree(text, implied_ends=not compat)
+    raise_sup = not compat and _SUP_TAG.search(text) is not None
     budget = _Budget()
     tables = (
-        _build_html_table(document, node, budget, compat)
+        _build_html_table(document, node, budget, compat, raise_sup)
         for node in document.nodes
         if isinstance(node, Element) and node.name == "table"
     )
@@ -204,7 +206,7 @@ def parse_html_tables(text: str, *, compat: bool = False) -> list[Table]:
 
 
 def _build_html_table(
-    document: Document, table: Element, budget: _Budget, compat: bool
+    document: Document, table: Element, budget: _Budget, compat: bool, raise_sup: bool
 ) -> Table | None:
     budget.spend(visits=table.end - table.index)
     rows: list[list[_Entry]] = []
@@ -221,7 +223,8 @@ def _build_html_table(
         if element.name == "tr":
             sections.append(section if element.index < section_end else 0)
             is_head = element.index < head_end
-            rows.append(_entries(document, element, is_head, budget, compat))
+            budget.spend(visits=element.end - element.index)
+            rows.append(_entries(document, element, is_head, compat, raise_sup))
     if not any(rows):
         return None
     if not compat:
@@ -230,13 +233,12 @@ def _build_html_table(
 
 
 def _entries(
-    document: Document, row: Element, is_head: bool, budget: _Budget, compat: bool
+    document: Document, row: Element, is_head: bool, compat: bool, raise_sup: bool
 ) -> list[_Entry]:
     entries = []
     for child in document.children(row):
         if child.name in ("td", "th"):
-            budget.spend(visits=child.end - child.index)
-            text = document.text(child, raise_sup=not compat).strip()
+            text = document.text(child, raise_sup=raise_sup).strip()
             spans = (_span(child, "rowspan", 0, compat), _span(child, "colspan", 1, compat))
             entries.append(_Entry(text, child.name == "th" or is_head, *spans))
     return entries

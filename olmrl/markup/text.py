@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from rapidfuzz import fuzz, process
 
 from olmrl.markup.emphasis import without_emphasis
-from olmrl.markup.letters import LOOKALIKES, fold, raised
-from olmrl.markup.visible import strip_glyphless
+from olmrl.markup.letters import HELD, LOOKALIKES, fold, raised
 
 MAX_TEXT_CHARS = 1_000_000
 """Longest transcription to test, in characters; a page of 8,000 tokens has about 40,000."""
@@ -24,6 +23,8 @@ _TAGS = re.compile(r"</?[bi]>")
 _STARS = re.compile(r"\*(.*?)\*")
 _BARS = re.compile(r"_(.*?)_")
 
+_TO_READ = re.compile(r"[\x00-\x08\x0e-\x1f\x7f<\\*_&]|--")
+"""What the default form changes in ASCII, besides white space."""
 _ANY_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _NAME = r"(?:b|i|strong|em|u|s|strike|del|ins|mark|small|big|font|span|sup|sub)"
 _ATTRIBUTE = r"""\s+[a-z-]{1,20}\s*=\s*(?:"[^"<>]{0,200}"|'[^'<>]{0,200}')"""
@@ -35,8 +36,8 @@ _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~$&%])")
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _SOFT_BREAK = re.compile("\u00ad[ \t]*\n[ \t]*")
 _TYPED_DASH = re.compile("(?<!-)-{2,3}(?!-)")
-_HELD = 0xE000
-"""Escaped characters wait in the private use area, which has no glyphs, until marks are paired."""
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
+_HELD = re.compile(f"[{chr(HELD)}-{chr(HELD + 127)}]")
 
 
 class WorkLimitError(RuntimeError):
@@ -61,13 +62,16 @@ def normalize(text: str, *, compat: bool = False) -> str:
 
 
 def _normalize_read(text: str) -> str:
+    if text.isascii() and not _TO_READ.search(text):
+        return collapse_spaces(text)
     if "\u00ad" in text:
         text = _SOFT_BREAK.sub("", text)
-    text = strip_glyphless(text)
+    if _CONTROLS.search(text):
+        text = _CONTROLS.sub("", text)
     if "<" in text:
-        text = _FORMATTING.sub("", _SCRIPTS.sub(_script, _ANY_BREAK.sub(" ", text)))
+        text = _without_tags(text)
     if "\\" in text:
-        text = _ESCAPE.sub(lambda found: chr(_HELD + ord(found[1])), text)
+        text = _ESCAPE.sub(lambda found: chr(HELD + ord(found[1])), _HELD.sub("", text))
     if "*" in text or "_" in text:
         text = without_emphasis(text)
     if "&" in text:
@@ -77,6 +81,13 @@ def _normalize_read(text: str) -> str:
     if "--" in text:
         text = _TYPED_DASH.sub("-", text)
     return collapse_spaces(text)
+
+
+def _without_tags(text: str) -> str:
+    text = _ANY_BREAK.sub(" ", text)
+    if "<s" in text or "<S" in text:
+        text = _SCRIPTS.sub(_script, text)
+    return _FORMATTING.sub("", text)
 
 
 def _script(found: re.Match[str]) -> str:
