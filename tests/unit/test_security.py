@@ -110,7 +110,7 @@ def test_reports_escape_everything_and_forbid_scripts(html):
 # -- Ray
 
 
-def test_a_cluster_that_is_started_here_listens_on_loopback(monkeypatch):
+def test_a_cluster_that_is_started_here_has_an_address_on_loopback(monkeypatch):
     started = []
 
     def init(**settings):
