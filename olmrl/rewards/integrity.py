@@ -37,7 +37,8 @@ import numpy as np
 
 from olmrl.markup.lookalike import fold
 from olmrl.markup.visible import TAG
-from olmrl.rewards.claims import Bools, Claims, Lettered
+from olmrl.rewards.claims import Claims
+from olmrl.rewards.lettered import Bools, Lettered
 
 _NOT_TEXT = re.compile(r"[\W_]+")
 

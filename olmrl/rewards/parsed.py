@@ -17,8 +17,9 @@ from olmrl.bench.text_cases import AbsentCase
 from olmrl.markup.formatting import Kind, formatted_spans
 from olmrl.markup.text import normalize
 from olmrl.markup.visible import Seen, see, unhidden
-from olmrl.rewards.claims import Claims, Lettered, claims, untagged
+from olmrl.rewards.claims import Claims, claims, untagged
 from olmrl.rewards.integrity import Marks, Said, letters
+from olmrl.rewards.lettered import Lettered
 from olmrl.rewards.reward import UnscorablePage
 from olmrl.types import Page
 
