@@ -21,6 +21,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from olmrl.markup.text import FORMATTING_TAGS
 from olmrl.markup.visible import TAG
 from olmrl.rewards import contests, misreadings
 from olmrl.rewards.alignment import Alignment
@@ -37,7 +38,7 @@ _MOST_LETTERS_SLACK = 10_000
 UNEARNED = "\ufffc"
 """Stands for a letter that counts for nothing."""
 
-_READ_TAGS = ("b", "i", "br")
+_READ_TAGS = frozenset({*FORMATTING_TAGS, "br"})
 """Tags that the tests do not take for text."""
 _ALNUM = re.compile(r"[^\W_]")
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")

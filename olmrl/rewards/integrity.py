@@ -220,7 +220,7 @@ def marks_too_much(said: Marks, truth: Marks, needle: str, claims: Claims) -> bo
         return True
     shown = claims.covered & ~wrong & ~claims.contested
     places = np.flatnonzero(plain)
-    wanted = key(needle)
+    wanted = Lettered.of(needle).key
     for start, end in truth.spans:
         if wanted and wanted not in truth.lettered.key[start:end]:
             continue

@@ -1,10 +1,13 @@
 """A text and its letters: what two transcriptions are compared by.
 
-Letters are compared without case, white space, punctuation and tags.
+Letters are compared without case, white space, punctuation and tags, and in their plain form: what
+the tests take for the same must be the same here. So a ligature is its letters, and a raised digit
+a digit.
 """
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
@@ -15,7 +18,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from olmrl.markup.visible import TAG
+from olmrl.markup.formulas import formula_spans
+from olmrl.markup.letters import fold
+from olmrl.markup.visible import ENTITY, TAG
 
 SLIP = 2
 """Most letters inside a word that are a typing error."""
@@ -26,7 +31,7 @@ _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
 _PRICE = re.compile(r"(?<!\$)\$(?= ?[\d\u00a3\u20ac\u00a5])")
 _STYLE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
-    r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|dfrac|tfrac|tag)(?![a-zA-Z])"
+    r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|tag)(?![a-zA-Z])"
 )
 
 Bools = NDArray[np.bool_]
@@ -45,6 +50,19 @@ def _is_letter(char: str) -> bool:
     return char > "\x7f" and unicodedata.category(char)[0] in "MS"
 
 
+class _Plain(dict[str, str]):
+    """The letters of a character in their plain form, found when they are first asked for."""
+
+    def __missing__(self, char: str) -> str:
+        letters = char
+        if not char.isascii():
+            plain = fold(unicodedata.normalize("NFKC", char))
+            letters = "".join(c for c in plain if _is_letter(c))
+        self[char] = letters = letters.lower()
+        return letters
+
+
+_PLAIN = _Plain()
 _IS_LETTER = np.array([_is_letter(chr(code)) for code in range(0x10000)])
 
 
@@ -55,7 +73,7 @@ class Lettered:
     text: str
     key: str
     places: Ints
-    """Index in `text` of each character of `key`."""
+    """Index in `text` of each character of `key`; the letters of a ligature have the same."""
 
     @classmethod
     def of(cls, text: str) -> Lettered:
@@ -68,14 +86,21 @@ class Lettered:
             if mark in text:
                 for match in pattern.finditer(text):
                     is_letter[match.start() : match.end()] = False
-        for match in _PRICE.finditer(text) if "$" in text else ():
-            is_letter[match.start()] = True
+        for match in ENTITY.finditer(text) if "&" in text else ():
+            if len(html.unescape(match[0])) == 1:  # of "&ltword;" the word is text
+                is_letter[match.start() : match.end()] = False
+        is_letter[_prices(text)] = True
         places = np.flatnonzero(is_letter)
         key = text_of(codes[places])
-        lower = key.lower()
-        if len(lower) != len(key):
-            lower = "".join(char.lower() if len(char.lower()) == 1 else char for char in key)
-        return cls(text, lower, places)
+        if text.isascii():
+            return cls(text, key.lower(), places)
+        plain = [_PLAIN[char] for char in key]
+        return cls(text, "".join(plain), np.repeat(places, list(map(len, plain))))
+
+    @property
+    def n_written(self) -> int:
+        """Number of characters that have letters: a ligature is one."""
+        return int(np.count_nonzero(np.diff(self.places))) + bool(len(self.places))
 
     @cached_property
     def _words(self) -> list[tuple[int, int]]:
@@ -105,7 +130,7 @@ class Lettered:
         """Whether a letter and the next stand side by side."""
         if not 0 <= at < len(self.places) - 1:
             return False
-        return int(self.places[at + 1] - self.places[at]) == 1
+        return int(self.places[at + 1] - self.places[at]) <= 1
 
     @cached_property
     def _cuts(self) -> frozenset[int]:
@@ -186,6 +211,14 @@ def _formula_spans(text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def _prices(text: str) -> list[int]:
+    """Where dollar signs are of amounts of money, not of formulas."""
+    prices = {match.start() for match in _PRICE.finditer(text)} if "$" in text else set()
+    for span in formula_spans(text) if prices else ():
+        prices -= {span.start, span.inside_start - 1, span.inside_end, span.end - 1}
+    return sorted(prices)
+
+
 def codes_of(text: str) -> NDArray[np.uint32]:
     """The code points of a text."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -212,6 +245,6 @@ def is_word(lettered: Lettered, start: int, end: int) -> bool:
     """Whether letters are whole words: none is beside them in the text."""
     places, text = lettered.places, lettered.text
     first, last = int(places[start]), int(places[end - 1])
-    before = first > 0 and _is_letter(text[first - 1])
-    after = last + 1 < len(text) and _is_letter(text[last + 1])
+    before = first > 0 and _is_letter(text[first - 1]) and _PLAIN[text[first - 1]]
+    after = last + 1 < len(text) and _is_letter(text[last + 1]) and _PLAIN[text[last + 1]]
     return not before and not after
