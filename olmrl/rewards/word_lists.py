@@ -58,6 +58,7 @@ def is_listed(needle: str, text: str, known: Sequence[str]) -> bool:
     )
 
 
+@lru_cache(maxsize=64)
 def is_list(text: str) -> bool:
     """Whether a text is mostly short lines that share words, or has a line of guesses."""
     short, longer = _lines(text)
@@ -68,6 +69,7 @@ def is_list(text: str) -> bool:
     return alike >= _LEAST_LIST and 2 * alike > len(short) + len(longer)
 
 
+@lru_cache(maxsize=4096)
 def _is_run(line: Words) -> bool:
     """Whether half of the words of a line stand in it again nearby."""
     again = [
@@ -80,7 +82,11 @@ def _is_run(line: Words) -> bool:
 
 def _holds(line: Words, wanted: Words) -> bool:
     size = len(wanted)
-    return size > 0 and any(line[at : at + size] == wanted for at in range(len(line) - size + 1))
+    return (
+        size > 0
+        and wanted[0] in line
+        and any(line[at : at + size] == wanted for at in range(len(line) - size + 1))
+    )
 
 
 @lru_cache(maxsize=64)
