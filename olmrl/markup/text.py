@@ -12,6 +12,7 @@ from rapidfuzz import fuzz, process
 
 from olmrl.markup.emphasis import without_emphasis
 from olmrl.markup.letters import HELD, LOOKALIKES, fold, raised
+from olmrl.markup.visible import SOFT_BREAK
 
 MAX_TEXT_CHARS = 1_000_000
 """Longest transcription to test, in characters; a page of 8,000 tokens has about 40,000."""
@@ -26,7 +27,12 @@ _BARS = re.compile(r"_(.*?)_")
 _TO_READ = re.compile(r"[\x00-\x08\x0e-\x1f\x7f<\\*_&]|--")
 """What the default form changes in ASCII, besides white space."""
 _ANY_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_NAME = r"(?:b|i|strong|em|u|s|strike|del|ins|mark|small|big|font|span|sup|sub)"
+FORMATTING_TAGS = (
+    *("b", "i", "strong", "em", "u", "s", "strike", "del", "ins", "mark", "small", "big", "font"),
+    *("span", "sup", "sub"),
+)
+"""Tags that are none of the text."""
+_NAME = rf"(?:{'|'.join(FORMATTING_TAGS)})"
 _ATTRIBUTE = r"""\s+[a-z-]{1,20}\s*=\s*(?:"[^"<>]{0,200}"|'[^'<>]{0,200}')"""
 _FORMATTING = re.compile(rf"</?{_NAME}(?:{_ATTRIBUTE}){{0,5}}\s*>", re.IGNORECASE)
 _SCRIPTS = re.compile(
@@ -34,7 +40,6 @@ _SCRIPTS = re.compile(
 )
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~$&%])")
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_SOFT_BREAK = re.compile("\u00ad[ \t]*\n[ \t]*")
 _TYPED_DASH = re.compile("(?<!-)-{2,3}(?!-)")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _HELD = re.compile(f"[{chr(HELD)}-{chr(HELD + 127)}]")
@@ -65,7 +70,7 @@ def _normalize_read(text: str) -> str:
     if text.isascii() and not _TO_READ.search(text):
         return collapse_spaces(text)
     if "\u00ad" in text:
-        text = _SOFT_BREAK.sub("", text)
+        text = SOFT_BREAK.sub("", text)
     if _CONTROLS.search(text):
         text = _CONTROLS.sub("", text)
     if "<" in text:

@@ -42,6 +42,8 @@ _GLYPHLESS = re.compile(
     "\ue000-\uf8ff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\U000f0000-\U0010ffff]"
 )
+SOFT_BREAK = re.compile("\u00ad[ \t]*\n[ \t]*")
+"""A word that is divided at the end of a line."""
 _JOINERS = re.compile("[\u200c\u200d]")
 _NEEDS_JOINERS = frozenset(
     (
@@ -133,7 +135,7 @@ _DEFINITION = re.compile(
     rf"""^ {{0,3}}\[(?!\^)([^\]\n]{{1,200}})\]:[ \t]*{_ADDRESS}({_TITLE}?)[ \t]*$""",
     re.MULTILINE | re.IGNORECASE,
 )
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _MARKS = frozenset("<>|*_#`$\\[]&!()")
 _COMMENT = re.compile(r"(?<!\\)%[^\n]*")
 _COMMAND = re.compile(
@@ -174,7 +176,7 @@ def _glyphless(text: str) -> int:
     """Number of characters without a glyph, character references included."""
     count = len(text) - len(strip_glyphless(text))
     if "&" in text:
-        count += sum(not unhidden(match[0]) for match in _ENTITY.finditer(text))
+        count += sum(not unhidden(match[0]) for match in ENTITY.finditer(text))
     return count
 
 
@@ -182,14 +184,19 @@ def unhidden(text: str) -> str:
     """A text without glyphless characters, character references read, NFC: also of a needle."""
     shown = strip_glyphless(text)
     if "&" in shown:
-        shown = strip_glyphless(_ENTITY.sub(_decoded, shown))
+        shown = strip_glyphless(ENTITY.sub(_decoded, shown))
     return shown if shown.isascii() else unicodedata.normalize("NFC", shown)
 
 
 def strip_glyphless(text: str) -> str:
-    """Remove characters that show nothing; joiners stay in scripts that need them."""
+    """Remove characters that show nothing; joiners stay in scripts that need them.
+
+    A soft hyphen at the end of a line goes with the line break.
+    """
     if text.isascii() and text.isprintable():
         return text
+    if "\u00ad" in text:
+        text = SOFT_BREAK.sub("", text)
     text = _GLYPHLESS.sub("", text)
     return _JOINERS.sub(_joiner, text) if "\u200c" in text or "\u200d" in text else text
 

@@ -22,6 +22,7 @@ from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.text import WorkLimitError
 from olmrl.rewards import hedges, integrity
 from olmrl.rewards.parsed import PageTruth, Reading
+from olmrl.rewards.word_lists import is_list, is_listed
 
 _MARK = (
     r"(?:\[\^[^\]\s]{1,20}\](?!:)|<sup>[^<>]{1,20}</sup>|[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)"
@@ -68,7 +69,7 @@ def _baseline(truth: PageTruth, reading: Reading, case: BaselineCase) -> Verdict
 
 def _absent(truth: PageTruth, reading: Reading, case: AbsentCase) -> Verdict:
     if truth.reading is None:
-        if not integrity.has_read_some(reading.said, truth.known):
+        if not integrity.has_read_some(reading.said, truth.known) or is_list(reading.page.text):
             return _UNREAD
         if not truth.may_have(case.text) and integrity.spells_out(case.text, reading.folded):
             return Verdict(False, f"{case.text[:80]!r} is present but should not be")
@@ -136,10 +137,16 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
     """Whether a pass without a reference looks like one of several readings."""
     page = reading.page
     if isinstance(case, OrderCase):
-        return reading.said.repeats or hedges.says_again(case, page)
+        return (
+            reading.said.repeats
+            or hedges.says_again(case, page)
+            or any(is_listed(n, page.text, truth.needles) for n in (case.before, case.after))
+        )
     if isinstance(case, PresentCase):
-        return hedges.several_readings(case.text, page, truth.needles) or hedges.only_glued(
-            case.text, page.normal_text
+        return (
+            is_listed(case.text, page.text, truth.needles)
+            or hedges.several_readings(case.text, page, truth.needles)
+            or hedges.only_glued(case.text, page.normal_text)
         )
     if isinstance(case, FormatCase):
         pieces = page.formatted(cast("Kind", case.format))
@@ -147,6 +154,7 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
         return (
             integrity.marks_most(pieces, reading.said, most)
             or hedges.repeats_mark(case, page)
+            or is_listed(case.text, page.text, truth.needles)
             or hedges.several_readings(case.text, page, truth.needles)
         )
     if isinstance(case, FootnoteCase):

@@ -63,4 +63,4 @@ def _unseen(reading: Reading) -> int:
 
 def _signs(reading: Reading) -> int:
     """Number of characters that are neither letters nor white space."""
-    return len(_SPACE.sub("", reading.seen.text)) - len(reading.lettered.key)
+    return len(_SPACE.sub("", reading.seen.text)) - reading.lettered.n_written

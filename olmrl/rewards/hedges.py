@@ -155,8 +155,8 @@ def _starts(wanted: str, text: str) -> list[int]:
 
 def only_glued(needle: str, text: str) -> bool:
     """Whether a letter or two stand directly beside a needle, wherever a text has it."""
-    wanted = normalize(needle).lower().strip()
-    starts = _starts(wanted, text.lower())
+    wanted, text = normalize(needle).lower().strip(), text.lower()
+    starts = _starts(wanted, text)
     return bool(starts) and all(
         _GLUED_BEFORE.search(text, max(0, at - 3), at) or _GLUED_AFTER.match(text, at + len(wanted))
         for at in starts

@@ -37,7 +37,8 @@ import numpy as np
 
 from olmrl.markup.lookalike import fold
 from olmrl.markup.visible import TAG
-from olmrl.rewards.claims import Bools, Claims, Lettered
+from olmrl.rewards.claims import Claims
+from olmrl.rewards.lettered import Bools, Lettered
 
 _NOT_TEXT = re.compile(r"[\W_]+")
 
@@ -219,7 +220,7 @@ def marks_too_much(said: Marks, truth: Marks, needle: str, claims: Claims) -> bo
         return True
     shown = claims.covered & ~wrong & ~claims.contested
     places = np.flatnonzero(plain)
-    wanted = key(needle)
+    wanted = Lettered.of(needle).key
     for start, end in truth.spans:
         if wanted and wanted not in truth.lettered.key[start:end]:
             continue

@@ -15,10 +15,13 @@ from olmrl.bench import Case, ParsedPage, load_case
 from olmrl.bench.table_case import TableCase
 from olmrl.bench.text_cases import AbsentCase
 from olmrl.markup.formatting import Kind, formatted_spans
+from olmrl.markup.formulas import extract_formulas
 from olmrl.markup.text import normalize
 from olmrl.markup.visible import Seen, see, unhidden
-from olmrl.rewards.claims import Claims, Lettered, claims, untagged
+from olmrl.rewards.claims import Claims, claims, untagged
 from olmrl.rewards.integrity import Marks, Said, letters
+from olmrl.rewards.lettered import Lettered
+from olmrl.rewards.respelling import respelled
 from olmrl.rewards.reward import UnscorablePage
 from olmrl.types import Page
 
@@ -51,10 +54,9 @@ def parsed(text: str, compat: bool = False) -> ParsedText:
 class Reading:
     """One transcription as training judges it: what is seen, and what of it is on the page."""
 
-    def __init__(self, text: str, truth: Lettered | None, hidden: int = 0) -> None:
+    def __init__(self, text: str, true: Reading | None = None) -> None:
         self.text = text
-        self._truth = truth
-        self._hidden_in_truth = hidden
+        self._true = true
         self._marks: dict[Kind, Marks] = {}
 
     @cached_property
@@ -64,8 +66,16 @@ class Reading:
 
     @cached_property
     def seen(self) -> Seen:
-        """What a reader of the rendered page sees."""
-        return see(self.body.text)
+        """What a reader of the rendered page sees, formulas in the reference's spelling."""
+        seen = see(self.body.text)
+        if self._true is None or self._true is self:
+            return seen
+        return replace(seen, text=respelled(seen.text, self._true.spellings))
+
+    @cached_property
+    def spellings(self) -> tuple[str, ...]:
+        """Its formulas, as they are written."""
+        return tuple(dict.fromkeys(extract_formulas(self.seen.text)))
 
     @property
     def head(self) -> str:
@@ -78,7 +88,7 @@ class Reading:
     @cached_property
     def hidden(self) -> int:
         """Letters that are written and not seen, more than in the reference."""
-        more = max(0, self.seen.hidden - self._hidden_in_truth)
+        more = max(0, self.seen.hidden - (self._true.seen.hidden if self._true else 0))
         return more + max(0, len(self.head) - _USUAL_HEAD)
 
     @cached_property
@@ -104,8 +114,8 @@ class Reading:
     @cached_property
     def claims(self) -> Claims:
         """What it says of the page's reference."""
-        assert self._truth is not None, "the page has no reference"
-        return claims(self.lettered, self._truth)
+        assert self._true is not None, "the page has no reference"
+        return claims(self.lettered, self._true.lettered)
 
     @cached_property
     def earned(self) -> ParsedPage:
@@ -194,8 +204,8 @@ class PageTruth:
         """The reference, read as a transcription of itself; None if there is none."""
         if self.page.reference is None:
             return None
-        reading = Reading(self.page.reference, None)
-        reading._truth = reading.lettered
+        reading = Reading(self.page.reference)
+        reading._true = reading
         return reading
 
     @property
@@ -238,12 +248,7 @@ class PageTruth:
         """Read a transcription against the reference, if there is one; cached."""
         reading = self._readings.get(text)
         if reading is None:
-            true = self.reading
-            reading = self._readings[text] = (
-                Reading(text, None)
-                if true is None
-                else Reading(text, true.lettered, true.seen.hidden)
-            )
+            reading = self._readings[text] = Reading(text, self.reading)
             if len(self._readings) > _KEPT_TEXTS:
                 self._readings.popitem(last=False)
         return reading

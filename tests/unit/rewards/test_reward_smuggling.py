@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from olmrl.markup.visible import TAG, see
-from olmrl.rewards.claims import Lettered
+from olmrl.rewards.lettered import Lettered
 from olmrl.types import Page
 
 FIRST = (
