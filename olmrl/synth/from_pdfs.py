@@ -39,6 +39,7 @@ from olmrl.synth.asking import Asker, Ledger, NotNow, Question, Terms, Unanswere
 from olmrl.synth.batch_asking import BatchAsker
 from olmrl.synth.browser import Browser
 from olmrl.synth.browser_pool import BrowserPool
+from olmrl.synth.claim import claim
 from olmrl.synth.extras import Extras
 from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
@@ -179,8 +180,8 @@ def from_pdfs(
     terms = _terms(settings, share)
     Browser().close()  # a missing browser is one sentence, before anything is paid
     started = time.monotonic()
-    work = Path(out) / "work"
     with ExitStack() as stack:
+        work = stack.enter_context(claim(out, "from-pdfs"))
         ledger = stack.enter_context(Ledger(str(work / "answers")))
         chosen = choose_pages(source, str(work / "source"), settings.choice, workers)
         if not chosen.pages:
