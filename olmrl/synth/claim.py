@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +45,20 @@ def claim(out: str, verb: str) -> Iterator[Path]:
         if own is None:
             storage.write_json(mark, {"verb": verb})
         yield mark.parent
+
+
+def outside(out: str, paths: Sequence[str]) -> list[str]:
+    """The paths that do not lie in OUT: what an earlier call made there is no source."""
+    own = os.path.realpath(out) + os.sep
+    folders: dict[str, str] = {}
+
+    def real(path: str) -> str:
+        folder = os.path.dirname(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder) + os.sep
+        return folders[folder]
+
+    return [path for path in paths if storage.is_remote(path) or not real(path).startswith(own)]
 
 
 def _verb_of(mark: Path) -> str | None:

@@ -38,7 +38,7 @@ from olmrl.errors import sentence
 from olmrl.synth import web_fonts
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.browser_pool import map_with_browsers
-from olmrl.synth.claim import claim
+from olmrl.synth.claim import claim, outside
 from olmrl.synth.extras import Extras
 from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
@@ -118,7 +118,7 @@ def from_html(
             else (`claim`), no browser, or no document gave a page.
     """
     _check(out, settings, workers)
-    found, counts, unread = _documents(source, settings, kind)
+    found, counts, unread = _documents(source, out, settings, kind)
     Browser().close()  # a missing browser is one sentence, before any process starts
     with claim(out, kind.verb) as work:
         _same_settings(work, settings)
@@ -179,10 +179,11 @@ def _check(out: str, settings: Settings, workers: int) -> None:
 
 
 def _documents(
-    source: str, settings: Settings, kind: Kind
+    source: str, out: str, settings: Settings, kind: Kind
 ) -> tuple[list[tuple[str, str]], dict[str, int], dict[str, str]]:
     """(name, path) of each document, how many there were, and why some cannot be read."""
-    paths = [p for p in storage.list_files(source) if p.lower().endswith(kind.suffixes)]
+    paths = outside(out, storage.list_files(source))
+    paths = [path for path in paths if path.lower().endswith(kind.suffixes)]
     if not paths:
         raise ValueError(f"{source}: no {kind.name} ({', '.join(kind.suffixes)}) in it")
     named: dict[str, tuple[str, str]] = {}

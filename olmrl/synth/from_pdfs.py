@@ -136,11 +136,13 @@ def estimate(
     return Estimate(pages, pages * len(stages), asked, said, usd)
 
 
-def dry_run(source: str, settings: Settings, batch: bool, folder: str, workers: int) -> str:
+def dry_run(
+    source: str, out: str, settings: Settings, batch: bool, folder: str, workers: int
+) -> str:
     """Choose pages (into a folder that is thrown away) and say what they would cost."""
     templates = load_templates(settings.templates)
     _terms(settings, BATCH_SHARE if batch else 1.0)
-    chosen = choose_pages(source, folder, settings.choice, workers)
+    chosen = choose_pages(source, folder, settings.choice, workers, out)
     share = BATCH_SHARE if batch else 1.0
     lines = [str(estimate(len(chosen.pages), settings, templates, share))]
     lines += _left_lines(chosen)
@@ -183,7 +185,7 @@ def from_pdfs(
     with ExitStack() as stack:
         work = stack.enter_context(claim(out, "from-pdfs"))
         ledger = stack.enter_context(Ledger(str(work / "answers")))
-        chosen = choose_pages(source, str(work / "source"), settings.choice, workers)
+        chosen = choose_pages(source, str(work / "source"), settings.choice, workers, out)
         if not chosen.pages:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(chosen.left.items())[:3])
             raise ValueError(

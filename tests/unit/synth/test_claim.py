@@ -2,7 +2,7 @@
 
 import pytest
 
-from olmrl.synth.claim import MADE, claim
+from olmrl.synth.claim import MADE, claim, outside
 
 
 def test_a_folder_goes_on_with_the_same_command(tmp_path):
@@ -57,3 +57,13 @@ def test_a_damaged_mark_says_what_to_delete(tmp_path):
     (tmp_path / "work" / "made_by.json").write_text("[1")
     with pytest.raises(ValueError, match=r"made_by\.json: damaged; delete"):
         claim(str(tmp_path), "from-html").__enter__()
+
+
+def test_what_a_call_made_is_no_source(tmp_path, monkeypatch):
+    inside = ["out/a.html", "out/work/pages/b.html", "link/c.html"]
+    outer = ["a.html", "out2/b.html", "s3://out/c.html"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    monkeypatch.chdir(tmp_path)
+    assert outside("out", inside + outer) == outer
+    assert outside(f"{tmp_path}/out/", [f"{tmp_path}/{p}" for p in inside]) == []
