@@ -60,7 +60,7 @@ def test_a_damaged_mark_says_what_to_delete(tmp_path):
 
 
 def test_what_a_call_made_is_no_source(tmp_path, monkeypatch):
-    inside = ["out/a.html", "out/work/pages/b.html", "link/c.html"]
+    inside = ["out/a.html", "out/bench/deep/b.html", "link/c.html"]
     outer = ["a.html", "out2/b.html", "s3://out/c.html"]
     (tmp_path / "out").mkdir()
     (tmp_path / "link").symlink_to("out")
