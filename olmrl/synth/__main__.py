@@ -214,7 +214,8 @@ def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
         f"{options.out}: {report['tests']} tests on {report['pages']} of {_attempts(report)} pages "
         f"({', '.join(f'{count} {kind}' for kind, count in kinds)})",
         f"  {told['found']} documents, {told['copies']} of them copies of others; {told['taken']} "
-        f"taken: {told['with_pages']} gave pages, {len(told['without_pages'])} did not",
+        f"taken: {told['with_pages']} gave pages, {told['taken'] - told['with_pages']} did not"
+        + (f"; {told['unreadable']} could not be read" if told["unreadable"] else ""),
     ]
     lines += [f"  left out: {count} x {what}" for what, count in _first(told["left_out"], 5)]
     lines += [f"  no page from {name}: {why}" for name, why in _first(told["without_pages"], 5)]

@@ -78,7 +78,7 @@ def docs() -> Kind:
         ValueError: see `find_pandoc`.
     """
     find_pandoc()
-    return Kind("document", tuple(FORMATS), to_html)
+    return Kind("document", "from-docs", tuple(FORMATS), to_html)
 
 
 def to_html(path: str) -> bytes:

@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import re
+import stat
 import sys
 import time
 from collections import Counter
@@ -32,9 +34,11 @@ from rich.console import Console
 from rich.progress import track
 
 from olmrl import storage
+from olmrl.errors import sentence
 from olmrl.synth import web_fonts
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.browser_pool import map_with_browsers
+from olmrl.synth.claim import claim, outside
 from olmrl.synth.extras import Extras
 from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
@@ -62,12 +66,14 @@ class Kind:
     """A kind of documents that can be had as HTML."""
 
     name: str
+    verb: str
+    """Of the command."""
     suffixes: tuple[str, ...]
     read: Callable[[str], bytes]
     """HTML of a document, by its path. Raises ValueError with the reason that it has none."""
 
 
-HTML = Kind("HTML file", (".html", ".htm", ".xhtml"), storage.read_bytes)
+HTML = Kind("HTML file", "from-html", (".html", ".htm", ".xhtml"), storage.read_bytes)
 
 
 @dataclass(frozen=True)
@@ -108,22 +114,41 @@ def from_html(
         The report, as written to report.json.
 
     Raises:
-        ValueError: no document below `source`, OUT was made with other settings, no browser, or no
-            document gave a page.
+        ValueError: no document below `source`, OUT was made with other settings or holds something
+            else (`claim`), no browser, or no document gave a page.
     """
     _check(out, settings, workers)
-    found, counts = _documents(source, settings, kind)
-    work = Path(out) / "work"
-    _same_settings(work, settings)
+    found, counts, unread = _documents(source, out, settings, kind)
     Browser().close()  # a missing browser is one sentence, before any process starts
+    with claim(out, kind.verb) as work:
+        _same_settings(work, settings)
+        report = _make(out, work, source, found, unread, settings, workers, kind, ray_address)
+        report["documents"] = counts | report["documents"]
+        storage.write_json(storage.join(out, "report.json"), report)
+    return report
+
+
+def _make(
+    out: str,
+    work: Path,
+    source: str,
+    found: Sequence[tuple[str, str]],
+    unread: dict[str, str],
+    settings: Settings,
+    workers: int,
+    kind: Kind,
+    ray_address: str | None,
+) -> dict[str, Any]:
+    """Set the pages, prove their tests, and write everything but the report."""
     (work / "pages").mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     job = partial(_render_document, work=str(work.resolve()), settings=settings, read=kind.read)
     mapped = partial(map_with_browsers, job, workers=workers, ray_address=ray_address)
     records = list(_render_all(found, work, mapped))
     if not any(record["pages"] for record in records):
-        reasons = "; ".join(f"{r['source']}: {r['reason']}" for r in records[:3])
-        raise ValueError(f"{source}: none of its {len(found)} documents gave a page ({reasons})")
+        reasons = [*unread.items(), *((r["source"], r["reason"]) for r in records)]
+        few = "; ".join(f"{path}: {why}" for path, why in reasons[:3])
+        raise ValueError(f"{source}: none of its {len(reasons)} documents gave a page ({few})")
     rendered = time.monotonic()
     names = [page["name"] for record in records for page in record["pages"]]
     finish = Finish(settings.extras, _facts(records), settings.seed, workers)
@@ -132,12 +157,11 @@ def from_html(
         told=finish.told, finish=finish.bench,
     )  # fmt: skip
     finish.write(out)
-    report["documents"] = counts | _told(records)
+    report["documents"] = _told(records, unread)
     report["seconds"] = {
         "render": round(rendered - started, 1),
         "derive": round(time.monotonic() - rendered, 1),
     }
-    storage.write_json(storage.join(out, "report.json"), report)
     return report
 
 
@@ -155,22 +179,41 @@ def _check(out: str, settings: Settings, workers: int) -> None:
 
 
 def _documents(
-    source: str, settings: Settings, kind: Kind
-) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """(name, path) of each document, and how many there were."""
-    paths = [p for p in storage.list_files(source) if p.lower().endswith(kind.suffixes)]
+    source: str, out: str, settings: Settings, kind: Kind
+) -> tuple[list[tuple[str, str]], dict[str, int], dict[str, str]]:
+    """(name, path) of each document, how many there were, and why some cannot be read."""
+    paths = outside(out, storage.list_files(source))
+    paths = [path for path in paths if path.lower().endswith(kind.suffixes)]
     if not paths:
         raise ValueError(f"{source}: no {kind.name} ({', '.join(kind.suffixes)}) in it")
     named: dict[str, tuple[str, str]] = {}
+    unread: dict[str, str] = {}
     for path in paths:
-        digest = hashlib.sha256(storage.read_bytes(path)).hexdigest()[:12]
+        try:
+            digest = _digest(path)
+        except (OSError, ValueError) as error:
+            unread[path] = sentence(error)
+            continue
         stem = re.sub(r"[^A-Za-z0-9]+", "-", PurePosixPath(path).stem)[:40].strip("-") or "page"
         named.setdefault(digest, (f"{stem}-{digest}", path))
     chosen = sorted(named.values())
     if settings.documents is not None and settings.documents < len(chosen):
         chosen = sorted(random.Random(settings.seed).sample(chosen, settings.documents))
-    copies = len(paths) - len(named)
-    return chosen, {"found": len(paths), "copies": copies, "taken": len(chosen)}
+    copies = len(paths) - len(named) - len(unread)
+    counts = {"found": len(paths), "copies": copies, "unreadable": len(unread)}
+    return chosen, counts | {"taken": len(chosen)}, unread
+
+
+def _digest(path: str) -> str:
+    """Of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is a pipe or a device, which may never end.
+    """
+    if not storage.is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path}: not a regular file")
+    return hashlib.sha256(storage.read_bytes(path)).hexdigest()[:12]
 
 
 def _same_settings(work: Path, settings: Settings) -> None:
@@ -186,7 +229,6 @@ def _same_settings(work: Path, settings: Settings) -> None:
                     f"is {value}; give the old value or another folder"
                 )
         return
-    work.mkdir(parents=True, exist_ok=True)
     storage.write_json(path, now)
 
 
@@ -206,10 +248,11 @@ def _render_all(
 ) -> Iterator[dict[str, Any]]:
     """The record of every document, in order; those of an earlier call are taken over."""
     records: dict[str, dict[str, Any]] = {}
-    for name, _ in found:
+    for name, source in found:
         path = work / "documents" / f"{name}.json"
         if path.exists():
-            records[name] = json.loads(path.read_text("utf-8"))
+            # the same content may lie elsewhere by now
+            records[name] = json.loads(path.read_text("utf-8")) | {"source": source}
     missing = [pair for pair in found if pair[0] not in records]
     shown = track(
         mapped(missing),
@@ -343,11 +386,11 @@ def _facts(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _told(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _told(records: Sequence[dict[str, Any]], unread: dict[str, str]) -> dict[str, Any]:
     left: Counter[str] = sum((Counter(r["left"]) for r in records), Counter())
     return {
         "with_pages": sum(bool(r["pages"]) for r in records),
-        "without_pages": {r["source"]: r["reason"] for r in records if not r["pages"]},
+        "without_pages": unread | {r["source"]: r["reason"] for r in records if not r["pages"]},
         "pages_set": sum(len(r["pages"]) for r in records),
         "left_out": dict(left.most_common()),
     }

@@ -39,6 +39,7 @@ from olmrl.synth.asking import Asker, Ledger, NotNow, Question, Terms, Unanswere
 from olmrl.synth.batch_asking import BatchAsker
 from olmrl.synth.browser import Browser
 from olmrl.synth.browser_pool import BrowserPool
+from olmrl.synth.claim import claim
 from olmrl.synth.extras import Extras
 from olmrl.synth.finish import Finish
 from olmrl.synth.html_truth import read_html
@@ -135,11 +136,13 @@ def estimate(
     return Estimate(pages, pages * len(stages), asked, said, usd)
 
 
-def dry_run(source: str, settings: Settings, batch: bool, folder: str, workers: int) -> str:
+def dry_run(
+    source: str, out: str, settings: Settings, batch: bool, folder: str, workers: int
+) -> str:
     """Choose pages (into a folder that is thrown away) and say what they would cost."""
     templates = load_templates(settings.templates)
     _terms(settings, BATCH_SHARE if batch else 1.0)
-    chosen = choose_pages(source, folder, settings.choice, workers)
+    chosen = choose_pages(source, folder, settings.choice, workers, out)
     share = BATCH_SHARE if batch else 1.0
     lines = [str(estimate(len(chosen.pages), settings, templates, share))]
     lines += _left_lines(chosen)
@@ -179,10 +182,10 @@ def from_pdfs(
     terms = _terms(settings, share)
     Browser().close()  # a missing browser is one sentence, before anything is paid
     started = time.monotonic()
-    work = Path(out) / "work"
     with ExitStack() as stack:
+        work = stack.enter_context(claim(out, "from-pdfs"))
         ledger = stack.enter_context(Ledger(str(work / "answers")))
-        chosen = choose_pages(source, str(work / "source"), settings.choice, workers)
+        chosen = choose_pages(source, str(work / "source"), settings.choice, workers, out)
         if not chosen.pages:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(chosen.left.items())[:3])
             raise ValueError(

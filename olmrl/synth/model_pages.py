@@ -39,6 +39,8 @@ MAX_PAPER = 1600
 """CSS pixels of the longer side of the paper; larger pages are set smaller."""
 _MOST_CROSSED = 0.02
 """Share of the letters that may lie on others (accents, parts of formulas)."""
+_TOUCH = 0.15
+"""Share of the smaller of two letters' boxes that the other may cover, as in lines set tight."""
 _NEAR = 3
 """Letters so near in the text may touch."""
 
@@ -127,17 +129,18 @@ def _seen_faults(pdf: str, truth: str) -> Iterator[str]:
 
 
 def crossed_letters(layer: TextLayer) -> int:
-    """How many letters have their middle in the box of a letter elsewhere in the text."""
-    boxes = np.array(layer.boxes, dtype=np.float32).reshape(-1, 4)
-    x, y = (boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2
+    """How many letters share more than a touch of their box with a letter elsewhere in the text."""
+    left, bottom, right, top = np.array(layer.boxes, dtype=np.float32).reshape(-1, 4).T
+    area = (right - left) * (top - bottom)
     crossed = 0
-    for start in range(0, len(boxes), 256):
-        rows = slice(start, start + 256)
-        inside = (x[rows, None] > boxes[:, 0]) & (x[rows, None] < boxes[:, 2])
-        inside &= (y[rows, None] > boxes[:, 1]) & (y[rows, None] < boxes[:, 3])
-        at = np.arange(start, start + len(inside))
-        inside &= np.abs(at[:, None] - np.arange(len(boxes))) > _NEAR
-        crossed += int(inside.any(axis=1).sum())
+    for start in range(0, len(area), 256):
+        rows = np.arange(start, min(start + 256, len(area)))[:, None]
+        wide = np.minimum(right[rows], right) - np.maximum(left[rows], left)
+        high = np.minimum(top[rows], top) - np.maximum(bottom[rows], bottom)
+        shared = wide.clip(min=0) * high.clip(min=0)
+        over = (shared > 0) & (shared > _TOUCH * np.minimum(area[rows], area))
+        over &= np.abs(rows - np.arange(len(area))) > _NEAR
+        crossed += int(over.any(axis=1).sum())
     return crossed
 
 

@@ -22,7 +22,9 @@ def run(options: argparse.Namespace) -> str:
     settings = _settings(options)
     if options.dry_run:
         with tempfile.TemporaryDirectory(prefix="olmrl-from-pdfs-") as folder:
-            return dry_run(options.source, settings, options.batch, folder, options.workers)
+            return dry_run(
+                options.source, options.out, settings, options.batch, folder, options.workers
+            )
     endpoint = Endpoint(
         options.base_url,
         key_for(options.base_url, options.api_key_env),

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,8 +32,14 @@ SIDE = 1600
 """Pixels of the longer side of the picture that is looked at."""
 LEAST_CONTRAST = 60
 """Grey levels (of 255) between the darkest and the lightest pixel of a letter that can be seen."""
+LEAST_PIXELS = 4
+"""Height in that picture of the tallest of the letters before (or after) one that can be read."""
+_AROUND = 6
+"""Letters on a side that tell how large a letter is set; some are small by themselves."""
 MOST_UNSEEN = 0.1
 """Share of a text's letters that may lack ink (thin marks, letters in ligatures)."""
+MOST_UNSEEN_IN_A_ROW = 12
+"""Letters in a row that may lack ink; more is text that nobody sees."""
 MOST_MISSING = 0.01
 """Share of the truth's words that the page may lack."""
 MOST_EXTRA = 0.03
@@ -118,7 +125,26 @@ class TextLayer:
 
     @cached_property
     def _seen(self) -> list[bool]:
-        return [self._has_ink(box) for box in self.boxes]
+        large = self._is_large()
+        return [bool(large[i]) and self._has_ink(box) for i, box in enumerate(self.boxes)]
+
+    def _is_large(self) -> np.ndarray:
+        """Whether each letter is set large enough to be read, [letters] bool."""
+        heights = np.array([box.top - box.bottom for box in self.boxes])
+        around = np.pad(heights, _AROUND, constant_values=np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(around, _AROUND + 1).max(axis=1)
+        tallest = np.minimum(windows[: len(heights)], windows[_AROUND:])
+        return np.asarray(tallest * SIDE >= LEAST_PIXELS * max(self.width, self.height))
+
+    def unseen_run(self) -> str:
+        """The longest run of letters that cannot be seen."""
+        longest, at = range(0), 0
+        for is_seen, run in groupby(self._seen):
+            end = at + sum(1 for _ in run)
+            if not is_seen and end - at > len(longest):
+                longest = range(at, end)
+            at = end
+        return self.letters[longest.start : longest.stop]
 
     def _has_ink(self, box: Box) -> bool:
         if box.left < -1 or box.bottom < -1:
@@ -198,6 +224,8 @@ def page_objection(layer: TextLayer, truth: str, furniture: tuple[str, ...]) -> 
     unseen = sum(not seen for seen in layer._seen)
     if unseen > MOST_UNSEEN * max(1, len(layer.boxes)):
         return f"{unseen} of {len(layer.boxes)} letters cannot be seen"
+    if len(run := layer.unseen_run()) > MOST_UNSEEN_IN_A_ROW:
+        return f"{len(run)} letters in a row cannot be seen: {run[:40]!r}"
     all_told = key(truth) + "".join(key(line) for line in furniture)
     extra = [word for word in words(layer.text) if len(key(word)) > 2 and key(word) not in all_told]
     if len(extra) > MOST_EXTRA * max(1, len(words(layer.text))):

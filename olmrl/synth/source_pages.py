@@ -21,6 +21,7 @@ from olmrl.data.bad_page import BadPage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.run import Run, in_order
 from olmrl.mix.verbs import sample
+from olmrl.synth.claim import outside
 from olmrl.synth.model_pages import SourcePage
 from olmrl.synth.near_copies import Print, near_copies, print_of
 
@@ -54,7 +55,9 @@ class Chosen:
     """Why a PDF or a page was left out, by its path or name."""
 
 
-def choose_pages(source: str, folder: str, choice: Choice, workers: int) -> Chosen:
+def choose_pages(
+    source: str, folder: str, choice: Choice, workers: int, out: str | None = None
+) -> Chosen:
     """Cut the chosen pages out of their PDFs.
 
     Args:
@@ -62,12 +65,15 @@ def choose_pages(source: str, folder: str, choice: Choice, workers: int) -> Chos
         folder: Where the pages are written; an earlier choice there is completed.
         choice: See there.
         workers: Child processes.
+        out: The call's own folder, whose PDFs are no source.
 
     Raises:
         ValueError: no PDF there.
     """
     is_pdf = source.lower().endswith(".pdf") and storage.exists(source)
-    paths = [source] if is_pdf else sample.list_pdfs(source)
+    paths = [source] if is_pdf else list(sample.list_pdfs(source))
+    if out is not None:
+        paths = outside(out, paths)
     drawn = sorted(set(paths), key=lambda path: _place(choice.seed, path))
     if not drawn:
         raise ValueError(f"{source}: no PDF in it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -53,8 +54,8 @@ _KEPT = {
 _RENAMED = {"dt": "p", "dd": "p", "figcaption": "p", "summary": "p", "menu": "ul", "dir": "ul"}
 _SPANS = ("colspan", "rowspan")
 _HIDDEN_STYLE = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|opacity\s*:\s*0(?:\.0*)?\s*(?:;|$)"
-    r"|font-size\s*:\s*0",
+    r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)"
+    r"|(?:opacity|font-size)\s*:\s*0*(?:\.0*)?(?:[a-z]+|%)?\s*(?:;|!|$)",
     re.IGNORECASE,
 )
 _HIDDEN_CLASSES = {
@@ -246,13 +247,7 @@ def _around_formulas(inner: str) -> list[str]:
     say), it is set within the line.
     """
     pieces = [part.strip() for part in re.split(rf"({_FORMULA_TAG}.*?</div>)", inner, flags=re.S)]
-    marks = [re.findall(r"<(/?)([a-z]+\d?)", piece.replace("<br>", "")) for piece in pieces]
-    whole = all(
-        sum(1 if not end else -1 for end, name in found if name == tag) == 0
-        for found in marks
-        for _, tag in found
-    )
-    if whole:
+    if all(map(_closes_what_it_opens, pieces)):
         return pieces
     return [
         "".join(
@@ -262,6 +257,14 @@ def _around_formulas(inner: str) -> list[str]:
             for part in re.split(rf"({_FORMULA_TAG}.*?</div>)", inner, flags=re.S)
         )
     ]
+
+
+def _closes_what_it_opens(piece: str) -> bool:
+    marks = re.findall(r"<(/?)([a-z]+\d?)", piece.replace("<br>", ""))
+    opened, closed = (
+        Counter(tag for end, tag in marks if bool(end) == is_end) for is_end in (False, True)
+    )
+    return opened == closed
 
 
 def _says_something(inner: str) -> bool:

@@ -63,6 +63,8 @@ def source(tmp_path_factory):
     (folder / "sub" / "copy.HTM").write_text(article(0))
     for name, text in HOSTILE.items():
         (folder / name).write_bytes(text.encode())
+    (folder / "broken.html").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.html")
     return folder
 
 
@@ -119,12 +121,16 @@ def test_what_was_hostile_or_useless_is_counted_with_its_reason(made):
     out, told = made
     report = json.loads((out / "report.json").read_text())["documents"]
     reasons = {Path(path).name: why for path, why in report["without_pages"].items()}
-    assert set(reasons) == {"deep.html", "large.html", "binary.html", "empty.html"}
+    unreadable = {"broken.html", "pipe.html"}
+    assert set(reasons) == {"deep.html", "large.html", "binary.html", "empty.html"} | unreadable
+    assert reasons["pipe.html"].endswith("pipe.html: not a regular file")
+    assert reasons["broken.html"].endswith("No such file or directory")
     assert "nested" in reasons["deep.html"] and "larger than" in reasons["large.html"]
     assert report["copies"] == 1
     assert report["left_out"]["block with a formula that cannot be set"] == 1
-    assert report["found"] == 13 and report["taken"] == 12
-    assert "13 documents, 1 of them copies of others; 12 taken: 8 gave pages, 4 did not" in told
+    assert report["found"] == 15 and report["taken"] == 12
+    assert "15 documents, 1 of them copies of others; 12 taken: 8 gave pages, 4 did not" in told
+    assert "; 2 could not be read" in told
     assert not any("passwd" in text.decode() for text in files(out).values())
 
 
@@ -154,6 +160,15 @@ def test_other_settings_are_refused(made, source):
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"olmrl.synth from-html: {out}: its pages were")
     assert "seed=0" in done.stderr
+
+
+def test_what_lies_in_a_folder_of_others_stays(source, tmp_path):
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs" / "mine.md").write_text("mine")
+    done = subprocess.run(command(source, tmp_path), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert f"{tmp_path / 'pairs'}: is there already and would be replaced" in done.stderr
+    assert files(tmp_path) == {"pairs/mine.md": b"mine"}
 
 
 def test_a_folder_without_html_is_one_sentence(tmp_path):

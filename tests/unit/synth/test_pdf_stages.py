@@ -313,8 +313,9 @@ def test_the_limit_on_money_stops_asking_and_a_higher_one_goes_on(run):
 
 
 def test_a_limit_needs_a_price(run, tmp_path):
+    limited = replace(SETTINGS, model="qwen", max_usd=1.0)
     with pytest.raises(ValueError, match="--price IN,OUT"):
-        dry_run("/nowhere", replace(SETTINGS, model="qwen", max_usd=1.0), False, str(tmp_path), 1)
+        dry_run("/nowhere", "out", limited, False, str(tmp_path), 1)
     assert run(settings=replace(SETTINGS, model="qwen", max_usd=1, price=Price(1, 1))).book.made
 
 

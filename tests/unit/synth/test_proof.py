@@ -7,6 +7,7 @@ from reportlab.lib.colors import Color
 from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.synth import proof
+from olmrl.synth.model_pages import crossed_letters
 from olmrl.synth.proof import TextLayer, page_objection
 
 objection = proof.test_objection
@@ -75,6 +76,11 @@ def invisible(canvas):
     canvas.drawText(text)
 
 
+def tiny(canvas):
+    canvas.setFont("Helvetica", 1.5)
+    plain(canvas)
+
+
 def on_black(canvas):
     canvas.rect(40, 390, 300, 30, stroke=0, fill=1)
     canvas.setFillColorRGB(0.1, 0.1, 0.1)
@@ -87,7 +93,7 @@ def test_a_text_that_can_be_seen_is_borne_out(draw):
 
 
 @pytest.mark.parametrize(
-    "hide", [covered, white, faint, transparent, outside, clipped, invisible, on_black]
+    "hide", [tiny, covered, white, faint, transparent, outside, clipped, invisible, on_black]
 )
 def test_a_text_that_cannot_be_seen_is_not(draw, hide):
     assert "cannot be seen" in objection(draw(hide), PRESENT)
@@ -172,6 +178,37 @@ def test_a_page_shows_all_of_its_truth_and_nothing_else(draw):
     assert page_objection(layer, f"# {LONG}", head) == ""
     assert "the page lacks 2" in page_objection(layer, f"{LONG} invented sentences", head)
     assert "the truth lacks 2 words of the page" in page_objection(layer, LONG, ())
+
+
+def paragraph(canvas, size, pitch, top=560):
+    canvas.setFont("Helvetica", size)
+    for number, at in enumerate(range(0, len(LONG.split()), 7)):
+        canvas.drawString(50, top - pitch * number, " ".join(LONG.split()[at : at + 7]))
+
+
+def test_a_page_in_tiny_letters_is_none(draw):
+    assert page_objection(draw(lambda canvas: paragraph(canvas, 6, 8)), LONG, ()) == ""
+    told = page_objection(draw(lambda canvas: paragraph(canvas, 1.5, 2)), LONG, ())
+    assert "letters cannot be seen" in told
+
+
+@pytest.mark.parametrize("hide", [white, tiny, faint])
+def test_one_sentence_that_nobody_sees_is_too_much(draw, hide):
+    def page(canvas):
+        for number in range(4):
+            paragraph(canvas, 12, 16, 560 - 100 * number)
+        hide(canvas)
+
+    told = page_objection(draw(page), f"{LONG} " * 4 + "Secret words here", ())
+    assert told == "15 letters in a row cannot be seen: 'secretwordshere'"
+
+
+@pytest.mark.parametrize(
+    ("pitch", "stand_on_others"), [(1, True), (6, True), (12, False), (16, False)]
+)
+def test_lines_that_stand_on_others_are_counted(draw, pitch, stand_on_others):
+    layer = draw(lambda canvas: paragraph(canvas, 12, pitch))
+    assert (crossed_letters(layer) > 0.02 * len(layer.boxes)) == stand_on_others
 
 
 def test_ligatures_and_widths_are_the_same_text(draw):

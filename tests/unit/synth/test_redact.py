@@ -29,6 +29,8 @@ EMAILS = [
     "jöhn@bücher.example",
     "john<!-- no -->.doe@example.com",
     "(john+tag@mail.example.co.uk)",
+    "john.doe @ example.com",
+    "john.doe&nbsp;@<i> example.com</i>",
 ]
 PHONES = [
     "+49 (0)30 123456-78",
@@ -51,6 +53,11 @@ PHONES = [
     "Telefon 123 45",
     "Fax no. 4 56 78 90",
     "电话：13812345678",
+    "13812345678",
+    "138 1234 5678",
+    "07700900123",
+    "0301234567",
+    "٠١٠١٢٣٤٥٦٧٨",
 ]
 CARDS = [
     "4111 1111 1111 1111",
@@ -73,6 +80,7 @@ LEFT = [
     "ISBN 978-3-16-148410-0 and 0-306-40615-2",
     "pages 100-200, 10 000 000 items, version 1.2.3.4567",
     "3.14159265358979323846 and 2147483647 and 18446744073709551615",
+    "1700000000 and 1700000000000 and 10.1000/01234567890 and 0.01234567890",
     "4111 1111 1111 1112",
     "DE89 3704 0044 0532 0130 01",
     "root@localhost, user@host:~/dir, pkg@1.2.3, @decorator.name",

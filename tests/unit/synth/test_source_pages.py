@@ -53,6 +53,14 @@ def test_one_more_pdf_moves_no_other(books, tmp_path):
     assert {page.name for page in few.pages} < {page.name for page in both.pages}
 
 
+def test_pdfs_of_an_earlier_call_are_no_source(books, tmp_path):
+    shutil.copy(books / "a.pdf", tmp_path)
+    (tmp_path / "out" / "bench").mkdir(parents=True)
+    write(tmp_path / "out" / "bench" / "made.pdf", 1)
+    out = str(tmp_path / "out")
+    assert choose_pages(str(tmp_path), f"{out}/work", Choice(), 1, out).documents == 1
+
+
 def test_a_place_without_pdfs_is_one_sentence(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="none: no PDF in it"):

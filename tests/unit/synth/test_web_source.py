@@ -32,6 +32,9 @@ def test_blocks_in_reading_order_without_attributes():
         "<p hidden>gone</p>",
         "<p style='display : none'>gone</p>",
         "<p style='opacity:0'>gone</p>",
+        "<p style='opacity: 0.00 !important'>gone</p>",
+        "<p style='color:red; font-size: 0px'>gone</p>",
+        "<p style='font-size:.0em;color:red'>gone</p>",
         "<span aria-hidden='true'>gone</span>",
         "<p><a class='headerlink'>gone</a></p>",
         "<nav>gone</nav><div role='navigation'>gone</div>",
@@ -44,6 +47,19 @@ def test_blocks_in_reading_order_without_attributes():
 def test_what_runs_fetches_or_hides_is_left(hostile):
     found = blocks(f"<p>kept</p>{hostile}<p>also kept</p>")
     assert found == ["<p>kept</p>", "<p>also kept</p>"]
+
+
+@pytest.mark.parametrize(
+    "style", ["font-size:0.9em", "font-size: 0.75rem;", "font-size:.8em", "opacity:0.87"]
+)
+def test_small_and_pale_is_not_hidden(style):
+    assert blocks(f"<p style='{style}'>a <b style='{style}'>b</b></p>") == ["<p>a <b>b</b></p>"]
+
+
+def test_many_marks_in_one_paragraph_are_read_at_once():
+    many = "<b>x</b> " * 60_000  # minutes, were each mark held against all others
+    (block,) = read_document(f"<p>{many}</p>".encode()).blocks
+    assert block.count("<b>") == 60_000
 
 
 def test_what_stands_behind_the_end_belongs_to_the_page():
