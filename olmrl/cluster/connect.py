@@ -39,7 +39,7 @@ def connect(
     """Join the job's Ray cluster, or start one on this machine with the CPUs the plan needs.
 
     CPUs of a local cluster are logical, so that a small machine can run all roles side by side.
-    All its ports listen on loopback.
+    Its address is on loopback (docs/security.md).
 
     Args:
         address: of the cluster to join; None uses RAY_ADDRESS or, without it, starts a cluster.

@@ -110,7 +110,7 @@ def test_reports_escape_everything_and_forbid_scripts(html):
 # -- Ray
 
 
-def test_a_cluster_that_is_started_here_listens_on_loopback(monkeypatch):
+def test_a_cluster_that_is_started_here_has_an_address_on_loopback(monkeypatch):
     started = []
 
     def init(**settings):
@@ -123,7 +123,7 @@ def test_a_cluster_that_is_started_here_listens_on_loopback(monkeypatch):
         connect(None, 1, Plan((), None), dashboard=True)
     monkeypatch.setattr(olmrl.mix.ray_map.ray, "is_initialized", lambda: False)
     with pytest.raises(ValueError, match="far enough"):
-        list(olmrl.mix.ray_map.map_on_ray([], 1, "local", 1.0))
+        list(olmrl.mix.ray_map.map_on_ray([], str, workers=1, address="local"))
     assert [s["_node_ip_address"] for s in started] == ["127.0.0.1", "127.0.0.1"]
     assert started[0]["dashboard_host"] == "127.0.0.1" and not started[1]["include_dashboard"]
 

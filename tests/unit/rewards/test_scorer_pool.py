@@ -96,7 +96,7 @@ def test_groups_come_back_whole_and_in_order(all_rewards):
     assert found["one"].page_id == "a.pdf::1"
     assert found["one"].page == ref
     values = found["one"].rollouts[1].rewards
-    assert values["edit_distance"].value == pytest.approx(1 - 10 / (19 + 9))
+    assert values["edit_distance"].value == pytest.approx(9 / 19)  # read / the reference
     assert values["medoid"].value == 1.0
     assert found["one"].rollouts[0].rewards["medoid"].value == 0.0
     assert "bench" not in values  # the page has no unit tests
