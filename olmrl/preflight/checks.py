@@ -97,9 +97,9 @@ def run_folder(config: Config, facts: Facts) -> Iterator[str]:
     """The folder of the run can be made, and written."""
     there = _existing(config.run.dir)
     if not there.is_dir():
-        yield f"run.dir: {there}: is a file, not a folder"
+        yield f"run.dir: {config.run.dir}: {there} is a file, not a folder"
     elif not os.access(there, os.W_OK | os.X_OK):
-        yield f"run.dir: {there}: this user may not write there; choose another folder"
+        yield f"run.dir: {config.run.dir}: {there} cannot be written by this user; choose another"
 
 
 def prompts(config: Config, facts: Facts) -> Iterator[str]:
