@@ -79,7 +79,8 @@ case ${1:-run} in
   check) ruff check . && ruff format --check . && exec mypy ;;
   format) ruff check --fix . && exec ruff format . ;;
   docs)
-    NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet "${@:2}"
+    # Not --quiet: it drops the warnings that --strict counts.
+    NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict "${@:2}"
     printf 'site/index.html\n' ;;
   test)
     shift

@@ -7,6 +7,7 @@ import errno
 _REMEDIES = {
     errno.ENOSPC: "free space, or choose another folder",
     errno.EDQUOT: "free space within your quota, or choose another folder",
+    errno.EEXIST: "choose another name",
     errno.EROFS: "choose a folder that can be written",
     errno.EACCES: "choose a folder that this user may use",
     errno.EPERM: "choose a folder that this user may use",

@@ -149,7 +149,7 @@ def evaluate(
     """
     outputs = folder.path / candidate
     if candidate == PDF_DIR or not outputs.is_dir():
-        names = candidates(folder.path)
+        names = candidates(folder.path) or "none"
         raise CaseError(f"{outputs} is not a candidate folder; {folder.path} has {names}")
     errors: list[str] = []
     tests: list[TestResult] = []

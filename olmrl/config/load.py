@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -178,7 +178,8 @@ def _check_command(schema: type[BaseModel], values: Mapping[str, Any], source: s
 def _override(schema: type[BaseModel], values: dict[str, Any], text: str) -> None:
     key, equals, raw = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{text!r}: overrides have the form section.key=value")
+        hint = f"; a file is given as --config {text}" if text.endswith((".yaml", ".yml")) else ""
+        raise ConfigError(f"{text!r}: overrides have the form section.key=value{hint}")
     *parents, last = key.split(".")
     node = values
     for name in parents:
@@ -238,7 +239,14 @@ def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> C
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(schema, problem) for problem in error.errors()]
+        found = error.errors()
+        places = [problem["loc"] for problem in found]
+        problems = [
+            _explain(schema, problem)
+            for problem in found
+            # a list is called too short if an entry of it is refused
+            if problem["type"] != "too_short" or not _inside(places, problem["loc"])
+        ]
         raise ConfigError(f"{source}: " + "; ".join(problems)) from None
 
 
@@ -274,14 +282,15 @@ _UNION_PARTS = ("WorkerRange", "int", "constrained-int")
 """What pydantic adds to the place of a value in a union."""
 
 
+def _inside(places: Sequence[tuple[int | str, ...]], outer: tuple[int | str, ...]) -> bool:
+    return any(len(place) > len(outer) and place[: len(outer)] == outer for place in places)
+
+
 def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(part for part in location if part not in _UNION_PARTS)
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(schema, location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-        return f"unknown key {key!r}; {hint}"
+        return f"unknown key {key!r}; {_hint(schema, location)}"
     if problem["type"] == "missing":
         return f"{key}: needs a value"
     message = problem["msg"].removeprefix("Value error, ")
@@ -289,10 +298,47 @@ def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
         return message
     if problem["type"] == "value_error":  # olmrl's own sentence, which names the value
         return f"{key}: {message}"
+    if problem["type"] in ("model_type", "tuple_type"):
+        section = _section_at(schema, location)
+        entry = "..." if section is None else f"{{{next(iter(section.model_fields))}: ...}}"
+        listed = problem["type"] == "tuple_type"
+        message = f"needs a list, as [{entry}]" if listed else f"needs keys and values, as {entry}"
     return f"{key}: {message}, got {problem['input']!r}"
 
 
-def _keys_at(schema: type[BaseModel], location: Sequence[str]) -> list[str]:
+_MOST_HINTS = 3
+"""Places named where a key stands that was looked for elsewhere."""
+
+
+def _hint(schema: type[BaseModel], location: Sequence[str]) -> str:
+    """What may have been meant by an unknown key."""
+    section = _section_at(schema, location[:-1])
+    known = list(section.model_fields) if section else []
+    elsewhere = list(_places(schema, location[-1]))
+    near = difflib.get_close_matches(location[-1], known, n=1)
+    if 0 < len(elsewhere) <= _MOST_HINTS:
+        near = elsewhere
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known keys: {', '.join(sorted(known))}"
+
+
+def _places(schema: type[BaseModel], name: str, prefix: str = "") -> Iterator[str]:
+    """Dotted keys outside of lists that end in a name."""
+    for key, field in schema.model_fields.items():
+        if key == name:
+            yield prefix + key
+        inner = next((t for t in types_in(field.annotation) if is_model(t)), None)
+        if inner is not None and not _is_list(field.annotation):
+            yield from _places(inner, name, f"{prefix}{key}.")
+
+
+def _is_list(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (tuple, list)
+
+
+def _section_at(schema: type[BaseModel], location: Sequence[str]) -> type[BaseModel] | None:
+    """Class of a section or of the entries of a list."""
     current: Any = schema
     for part in location:
         if part.isdigit():
@@ -301,7 +347,7 @@ def _keys_at(schema: type[BaseModel], location: Sequence[str]) -> list[str]:
         if field is None:
             continue
         current = next((t for t in types_in(field.annotation) if is_model(t)), None)
-    return list(current.model_fields) if is_model(current) else []
+    return current if is_model(current) else None
 
 
 def types_in(annotation: Any) -> list[Any]:

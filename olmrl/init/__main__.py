@@ -10,6 +10,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from olmrl.errors import sentence
+
 _MODEL = "qwen2_5_vl"
 
 
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.init") 
 
         return write(options)
     except (ValueError, OSError) as error:
-        print(f"olmrl.init: {error}", file=sys.stderr)
+        print(f"olmrl.init: {sentence(error)}", file=sys.stderr)
         return 2
     except (EOFError, KeyboardInterrupt):
         print("\nolmrl.init: stopped; nothing was written", file=sys.stderr)

@@ -93,6 +93,15 @@ def folders(config: Config, facts: Facts | None = None) -> Iterator[str]:
             yield f"{key}: {path}: no such folder"
 
 
+def run_folder(config: Config, facts: Facts) -> Iterator[str]:
+    """The folder of the run can be made, and written."""
+    there = _existing(config.run.dir)
+    if not there.is_dir():
+        yield f"run.dir: {config.run.dir}: {there} is a file, not a folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"run.dir: {config.run.dir}: {there} cannot be written by this user; choose another"
+
+
 def prompts(config: Config, facts: Facts) -> Iterator[str]:
     """Prompts can be read, and SFT's steps make examples."""
     try:
@@ -114,6 +123,8 @@ def pages(config: Config, facts: Facts) -> Iterator[str]:
 def model(config: Config, facts: Facts) -> Iterator[str]:
     """Files of local models are whole and can be trained, by their headers."""
     for key, path in models_of(config):
+        if os.path.isfile(path):
+            yield f"{key}: {path}: is a file, not a model's folder or a name on the Hub"
         if not os.path.isdir(path):
             continue
         try:
@@ -150,7 +161,7 @@ def processor(config: Config, facts: Facts) -> Iterator[str]:
 
 
 ANYWHERE: tuple[Check, ...] = (own_rewards,)
-HERE: tuple[Check, ...] = (folders, modules, prompts, pages, model, versions, processor)
+HERE: tuple[Check, ...] = (folders, run_folder, modules, prompts, pages, model, versions, processor)
 
 
 def disk(config: Config, plan: Plan) -> list[str]:
@@ -160,9 +171,7 @@ def disk(config: Config, plan: Plan) -> list[str]:
     trained = plan.shape.trained(config.model)
     need = trained * (BYTES[config.model.master_dtype] + _ADAM_BYTES)
     need += plan.shape.parameters * BYTES[config.model.dtype]
-    there = Path(config.run.dir).absolute()
-    while not there.exists():
-        there = there.parent
+    there = _existing(config.run.dir)
     free = shutil.disk_usage(there).free
     if free >= need:
         return []
@@ -194,6 +203,14 @@ def folders_of(config: Config) -> list[tuple[str, str | None]]:
     if config.evaluation.generate is not None:
         found.append(("evaluation.generate.bench", config.evaluation.generate.bench))
     return found
+
+
+def _existing(path: str) -> Path:
+    """A path, or the nearest folder above it that exists."""
+    there = Path(path).absolute()
+    while not there.exists():
+        there = there.parent
+    return there
 
 
 def _rewards(config: Config, *, registered: bool) -> Iterator[str]:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from olmrl import storage
-from olmrl.errors import RunStopped
+from olmrl.errors import RunStopped, sentence
 from olmrl.read.options import add_reading_arguments
 from olmrl.run.quiet import quiet_libraries
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.read") 
 
         return run(options)
     except (ValueError, OSError, RunStopped) as error:
-        print(f"olmrl.read: {error}", file=sys.stderr)
+        print(f"olmrl.read: {sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("olmrl.read: stopped; the same command goes on from here", file=sys.stderr)

@@ -48,7 +48,9 @@ def run_parser(prog: str, description: str) -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", type=Path, help="YAML file (see configs/)")
     parser.add_argument("--dry-run", action="store_true", help="print the resource plan and exit")
-    parser.add_argument("--cluster", metavar="2x8xH100-80G", help="plan for this cluster")
+    parser.add_argument(
+        "--cluster", metavar="2x8xH100-80G", help="with --dry-run: plan for this cluster"
+    )
     parser.add_argument(
         "--resume",
         choices=("never", "auto"),
@@ -88,6 +90,11 @@ def run_command(
     # A thread that outlives the run would start a Ray of its own.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
+        if arguments.cluster and not arguments.dry_run:
+            raise ConfigError(
+                "--cluster only plans, with --dry-run; to run on a cluster that is up, set "
+                "cluster.address, or start olmrl on it by `ray job submit`"
+            )
         config = _absolute(load(schema, arguments.config, arguments.overrides))
         os.environ["OLMRL_EQUATIONS_RENDERER"] = config.markup.equations.renderer
         if arguments.dry_run:

@@ -1,4 +1,4 @@
-"""Forty mistakes that people make on their first day: what is said, and that nothing is loaded.
+"""Typical mistakes that people make on their first day: what is said, and that nothing is loaded.
 
 All command lines run in one process that loads neither Ray nor torch: whoever mistypes a key need
 not wait for them. Each ends with olmrl's own sentence, which names the key or file and what to do.
@@ -19,6 +19,7 @@ HEAVY = ("torch", "transformers", "ray", "pandas", "wandb", "matplotlib", "vllm"
 GRPO = ["grpo", "--config", "grpo.yaml"]
 SFT = ["sft", "--config", "sft.yaml"]
 DRY = [*GRPO, "--dry-run"]
+INIT = ["--data", "pairs", "--model", "qwen3_vl", "--hardware", "8xH100"]
 PROMPT = "{name: Prompt, prompt: 'file:none.txt'}"
 ALL = (
     "{name: FrontMatterParser}, {name: PDFRenderer}, {name: Prompt}, "
@@ -38,6 +39,19 @@ MISTAKES = {
     "an SFT configuration for GRPO": (["grpo", "--config", "sft.yaml"], 2, "of `olmrl sft`, not"),
     "a GRPO configuration for SFT": (["sft", "--config", "rl.yaml"], 2, "of `olmrl grpo`, not"),
     "a configuration of olmocr": (["sft", "--config", "olmocr.yaml"], 2, "olmrl.config convert"),
+    "a configuration without --config": (["grpo", "grpo.yaml"], 2, "given as --config grpo.yaml"),
+    "a key of another section": (
+        [*GRPO, "learner.lr=1e-5"], 2, "did you mean 'learner.optimizer.lr'?",
+    ),
+    "a key without its sections": ([*GRPO, "group_size=4"], 2, "mean 'rollout.group_size'?"),
+    "a folder for a list of folders": ([*SFT, "data.train=pairs"], 2, "a list, as [{root: ...}],"),
+    "folders for page sets": ([*SFT, "data.train=[pairs]"], 2, "as {root: ...}, got 'pairs'\n"),
+    "a name for a reward": ([*GRPO, "rewards=[bench]"], 2, "as {name: ...}, got 'bench'\n"),
+    "a name for a model": ([*GRPO, "model=Qwen/Qwen3"], 2, "as {path: ...}, got 'Qwen/Qwen3'\n"),
+    "a file for a model": ([*GRPO, "model.path=grpo.yaml"], 2, "grpo.yaml: is a file, not a model"),
+    "a file for the run": ([*GRPO, "run.dir=grpo.yaml"], 2, "grpo.yaml is a file, not a folder"),
+    "a folder below a file": ([*GRPO, "run.dir=grpo.yaml/a"], 2, "grpo.yaml is a file, not a f"),
+    "a plan without --dry-run": ([*GRPO, "--cluster", "8xH100"], 2, "only plans, with --dry-run"),
     "broken YAML": (["sft", "--config", "broken.yaml"], 2, "broken.yaml, line 3"),
     "no training pages": ([*GRPO, "data.train=/no"], 2, "data.train: /no: no such folder"),
     "no held-out pages": ([*GRPO, "data.heldout=/no"], 2, "data.heldout: /no: no such folder"),
@@ -81,6 +95,8 @@ MISTAKES = {
     "a replay of nothing": (["grpo", "--replay", "no", "--step", "1"], 1, "not a run directory"),
     "a checkpoint of nothing": (["checkpoint", "hf", "no", "out"], 2, "no: not a run directory"),
     "a PDF that is not there": (["read", "no.pdf", "--model", "m", "-o", "o"], 2, "no such file"),
+    "no candidate": (["bench", "score", "bench", "--candidate", "a"], 2, "bench has none"),
+    "a file for a first folder": (["init", "grpo.yaml", *INIT], 2, "grpo.yaml: File exists"),
     "no bench folder": (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
     "no list to sample": (["mix", "sample", "no", "o", "--docs", "1"], 1, "no such"),
     "tests from no pairs": (["synth", "tests", "no", "o"], 2, "no: "),
