@@ -29,8 +29,9 @@ def test_a_link_that_leads_nowhere_fails_the_build(index, code, said, tmp_path):
     settings = {"site_name": "t", "theme": "mkdocs", **yaml.safe_load(checks[0])}
     (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(settings))
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs/index.md").write_text(f"# Start\n\n{index}\n")
-    (tmp_path / "docs/there.md").write_text("# There\n\n## A heading\n\nText.\n")
+    pages = tmp_path / "docs"
+    (pages / "index.md").write_text(f"# Start\n\n{index}\n")
+    (pages / "there.md").write_text("# There\n\n## A heading\n\nText.\n")
     command = [sys.executable, *shlex.split(line)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
