@@ -7,6 +7,7 @@ scheme (`s3://bucket/key`). If a back end is missing, the error names the packag
 from __future__ import annotations
 
 import codecs
+import fcntl
 import json
 import os
 import secrets
@@ -158,6 +159,25 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def hold(path: str | os.PathLike[str], place: str | os.PathLike[str] | None = None) -> IO[bytes]:
+    """Open a local file for appending, and lock it for as long as it stays open.
+
+    Args:
+        path: The file.
+        place: What an error names; None: the file.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    stream = open(path, "ab+")  # noqa: SIM115 - its closing is the caller's
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        stream.close()
+        raise ValueError(f"{place or path}: another process is working in this folder") from error
+    return stream
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from olmrl.cluster.gpu_look import check_gpus
 from olmrl.cluster.plan import ENGINE, Plan, Role, check
-from olmrl.cluster.preflight import check_gpus
 from olmrl.cluster.reserve import wait_for_nodes
 from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
 from olmrl.errors import RunStopped

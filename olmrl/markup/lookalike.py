@@ -39,7 +39,7 @@ _ALIKE = {
 _LATIN = {ord(other): letter for letter, others in _ALIKE.items() for other in others}
 
 
-def fold(text: str) -> str:
+def skeleton(text: str) -> str:
     """A text in lower case, without accents, with Latin letters for those that look like them."""
     if text.isascii():
         return text.lower()

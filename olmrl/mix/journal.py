@@ -7,13 +7,12 @@ stores have no lock.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from olmrl import storage
 from olmrl.mix import files
@@ -77,12 +76,7 @@ class _LocalLog:
     def __init__(self, folder: str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.path = os.path.join(folder, "journal.jsonl")
-        self.stream: IO[bytes] = open(self.path, "ab+")  # noqa: SIM115 - open as long as the run
-        try:
-            fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.stream.close()
-            raise ValueError(f"{self.path}: another process is working in this folder") from error
+        self.stream = storage.hold(self.path)
 
     def read(self) -> Iterator[dict[str, Any]]:
         files.cut_torn_line(self.path)

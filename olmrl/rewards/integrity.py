@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from olmrl.markup.lookalike import fold
+from olmrl.markup.lookalike import skeleton
 from olmrl.markup.visible import TAG
 from olmrl.rewards.claims import Claims
 from olmrl.rewards.lettered import Bools, Lettered
@@ -78,7 +78,7 @@ def key(text: str) -> str:
 
 def letters(text: str) -> str:
     """`key` without accents, look-alike letters as Latin ones: for what should not be there."""
-    return key(fold(text))
+    return key(skeleton(text))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.cluster.connect import connect
+from olmrl.cluster.gpu_look import check_gpus
 from olmrl.cluster.plan import Plan
-from olmrl.cluster.preflight import check_gpus
 from olmrl.cluster.remarks import divert_remarks
 from olmrl.config import GrpoConfig, SftConfig
 from olmrl.run.console import Console

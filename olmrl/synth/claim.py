@@ -5,7 +5,6 @@ What a call makes replaces what lies at its place, so a folder that holds someth
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -37,11 +36,7 @@ def claim(out: str, verb: str) -> Iterator[Path]:
     elif own != verb:
         raise ValueError(f"{out}: was begun by {own}; give {verb} another folder")
     mark.parent.mkdir(parents=True, exist_ok=True)
-    with open(mark.parent / "lock", "ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{out}: another process is working in this folder") from error
+    with storage.hold(mark.parent / "lock", out):
         if own is None:
             storage.write_json(mark, {"verb": verb})
         yield mark.parent

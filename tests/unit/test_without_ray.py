@@ -13,7 +13,7 @@ from test_import_rules import MODULES, imports, outside
 
 SHELLS = {
     "cluster.connect",
-    "cluster.preflight",
+    "cluster.gpu_look",
     "cluster.remarks",
     "cluster.reserve",
     "data.commands",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from shared_ray import CPUS
 
-from olmrl.cluster import Plan, PlanError, Role, plan_grpo, plan_sft, preflight
+from olmrl.cluster import Plan, PlanError, Role, gpu_look, plan_grpo, plan_sft
 from olmrl.cluster.gpus import Card, GpuFacts, check_facts, mixed_engines
 from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.hardware import GIB
@@ -116,7 +116,7 @@ def test_what_torch_says_is_found(monkeypatch):
         raise RuntimeError(f"{TOO_OLD}\nfrom the web")
 
     monkeypatch.setattr(torch.cuda, "init", too_old)
-    found = preflight.look("LearnerWorker")
+    found = gpu_look.look("LearnerWorker")
     assert (found.problem, found.cards, found.cuda) == (TOO_OLD, (), "13.0")
     works = types.SimpleNamespace(
         init=lambda: None,
@@ -125,19 +125,19 @@ def test_what_torch_says_is_found(monkeypatch):
         get_device_name=lambda index: f"card {index}",
     )
     monkeypatch.setattr(torch, "cuda", works)
-    found = preflight.look("LearnerWorker")
+    found = gpu_look.look("LearnerWorker")
     assert found.cards == (Card("card 0", 7.0, 5.0), Card("card 1", 7.0, 4.0)) and not found.problem
 
 
 def test_memory_that_a_run_before_still_holds_is_waited_for(monkeypatch):
     busy = facts("LearnerWorker", cards=(dataclasses.replace(H100, free=3 * GIB),))
     plan, answers = grpo(), [[busy], [busy], [LEARNER]]
-    monkeypatch.setattr(preflight, "_AGAIN_S", 0.01)
-    monkeypatch.setattr(preflight.ray, "get", lambda asked: asked)
-    assert preflight._settled(plan, lambda: answers.pop(0)) == [LEARNER] and not answers
-    monkeypatch.setattr(preflight, "_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(gpu_look, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(gpu_look.ray, "get", lambda asked: asked)
+    assert gpu_look._settled(plan, lambda: answers.pop(0)) == [LEARNER] and not answers
+    monkeypatch.setattr(gpu_look, "_TIMEOUT_S", 0.05)
     with pytest.raises(PlanError, match="other processes hold"):
-        preflight._settled(plan, lambda: [busy])
+        gpu_look._settled(plan, lambda: [busy])
 
 
 @pytest.fixture(scope="module")
@@ -156,15 +156,15 @@ def test_torch_for_cpus_is_refused_where_the_gpus_are(gpus_in_name):
         with pytest.raises(
             PlanError, match=r"torch .* on node .* was built without CUDA, and a Le"
         ):
-            preflight.check_gpus(plan_sft(load(SftConfig, None, sft)))
+            gpu_look.check_gpus(plan_sft(load(SftConfig, None, sft)))
 
 
 def test_a_cluster_that_cannot_give_the_gpus_is_reported(gpus_in_name, monkeypatch):
-    monkeypatch.setattr(preflight, "_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(gpu_look, "_TIMEOUT_S", 1.0)
     plan = grpo("learner.workers=2")
     with pytest.raises(PlanError, match="needs 3 GPUs, and Ray could not give them within 1 s"):
-        preflight.check_gpus(plan)
+        gpu_look.check_gpus(plan)
 
 
 def test_runs_without_gpus_are_not_looked_at():
-    preflight.check_gpus(grpo("learner.use_gpu=false"))  # there is no Ray to ask
+    gpu_look.check_gpus(grpo("learner.use_gpu=false"))  # there is no Ray to ask

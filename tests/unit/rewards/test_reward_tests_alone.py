@@ -4,7 +4,7 @@ import attacked_pages
 import pytest
 import red_team
 
-from olmrl.markup.lookalike import fold
+from olmrl.markup.lookalike import skeleton
 from olmrl.types import Page
 
 PAGE = (
@@ -98,8 +98,8 @@ def test_text_that_should_not_be_there_is_found_in_disguise(disguise, reference,
 
 
 def test_lookalikes_are_folded_in_any_script():
-    assert fold("\u0420\u043ert \uff21\u00e9\u0323") == "port ae"
-    assert fold("\u5317\u4eac") == "\u5317\u4eac"
+    assert skeleton("\u0420\u043ert \uff21\u00e9\u0323") == "port ae"
+    assert skeleton("\u5317\u4eac") == "\u5317\u4eac"
 
 
 def test_a_blank_page_earns_its_baseline_by_silence():

@@ -1,6 +1,5 @@
 """Kinds of tests beyond words: columns, whole tables, headings, marks, formulas of commands."""
 
-import io
 import json
 from random import Random
 
@@ -16,7 +15,6 @@ from olmrl.synth.categories import file_of
 from olmrl.synth.column_order import across_columns
 from olmrl.synth.derive import derive_folder
 from olmrl.synth.formula_damage import changed
-from olmrl.synth.proof import TextLayer
 from olmrl.synth.proof import test_objection as objection
 from olmrl.synth.reading import read
 from olmrl.synth.table_proof import table_objection
@@ -25,21 +23,6 @@ HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
     "is_table: False\nis_diagram: False\n---\n"
 )
-
-
-@pytest.fixture
-def draw(tmp_path):
-    def make(function):
-        buffer = io.BytesIO()
-        canvas = Canvas(buffer, pagesize=(420, 595))
-        canvas.setFont("Helvetica", 11)
-        function(canvas)
-        canvas.save()
-        path = tmp_path / "page.pdf"
-        path.write_bytes(buffer.getvalue())
-        return TextLayer.of(str(path))
-
-    return make
 
 
 def case(row):

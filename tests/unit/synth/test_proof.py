@@ -1,33 +1,13 @@
 """The proof on PDFs in which something is hidden, moved or set otherwise."""
 
-import io
-
 import pytest
 from reportlab.lib.colors import Color
-from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.synth import proof
 from olmrl.synth.model_pages import crossed_letters
-from olmrl.synth.proof import TextLayer, page_objection
+from olmrl.synth.proof import page_objection
 
 objection = proof.test_objection
-
-
-@pytest.fixture
-def draw(tmp_path):
-    """A page of A5 size, drawn by a function."""
-
-    def make(function):
-        buffer = io.BytesIO()
-        canvas = Canvas(buffer, pagesize=(420, 595))
-        canvas.setFont("Helvetica", 12)
-        function(canvas)
-        canvas.save()
-        path = tmp_path / "page.pdf"
-        path.write_bytes(buffer.getvalue())
-        return TextLayer.of(str(path))
-
-    return make
 
 
 PRESENT = {"type": "present", "text": "Secret words"}
