@@ -52,13 +52,13 @@ class Stage:
 
 
 STAGES = {
-    "a": Stage("stage_kernels", "the machine; attention kernels against a reference", 80),
-    "b": Stage("stage_families", "page-once equals dense, per family", 45),
-    "c": Stage("stage_learner", "GRPO learner step, 7B width", 150),
+    "a": Stage("stage_kernels", "the machine; attention kernels against a reference", 75),
+    "b": Stage("stage_families", "page-once equals dense, per family", 90),
+    "c": Stage("stage_learner", "GRPO learner step, 7B width", 180),
     "d": Stage("stage_sft", "SFT step, 8k and 16k tokens", 75),
-    "e": Stage("stage_optimizer", "optimizer step", 40),
-    "f": Stage("stage_images", "pixels to features", 20),
-    "g": Stage("stage_sync", "weights to another process", 25),
+    "e": Stage("stage_optimizer", "optimizer step", 45),
+    "f": Stage("stage_images", "pixels to features", 30),
+    "g": Stage("stage_sync", "weights to another process", 30),
     "h": Stage("stage_grpo", "whole GRPO through Ray, killed and resumed", 65, (*CORE, *RUN)),
 }
 
@@ -278,8 +278,9 @@ def end_group(process: Any) -> None:
 def context(rehearse: bool) -> Any:
     """How processes are started.
 
-    On a GPU each is fresh, as CUDA asks for; in a rehearsal they are copies of one process that has
-    imported everything, which saves the imports of all but one.
+    On a GPU each is fresh: importing the learner begins to use CUDA (seen on an H200), and a copy
+    of such a process cannot. In a rehearsal they are copies of one process that has imported
+    everything, which saves the imports of all but one.
     """
     if not rehearse:
         return multiprocessing.get_context("spawn")

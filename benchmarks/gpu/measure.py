@@ -148,7 +148,7 @@ class Parts:
         return {**{k: round(v, 6) for k, v in found.items()}, "all": round(between(start, end), 6)}
 
 
-def kernels(device: str, work: Callable[[], Any], most: int = 12) -> list[dict[str, Any]]:
+def kernels(device: str, work: Callable[[], Any], most: int = 40) -> list[dict[str, Any]]:
     """The device's most expensive kernels (or CPU operators) during some work."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if device == "cuda":

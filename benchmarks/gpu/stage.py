@@ -123,7 +123,10 @@ def _limit(device: str, memory: float | None) -> float:
     """Bytes that the stage may hold, enforced by torch where it allocates them."""
     if device == "cpu":
         if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
+            torch = sys.modules["torch"]
+            torch.set_num_threads(1)
+            # the compiler takes 20 s a block on a CPU, and is not what is rehearsed
+            torch.compiler.set_stance("force_eager")
         return memory if memory is not None else 2.0**30
     import torch
 

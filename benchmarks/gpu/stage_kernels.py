@@ -66,6 +66,11 @@ class Layout:
         )
 
 
+SHORT = Layout(((40, -1), (30, 0), (7, 0)))
+"""Less than a block; with a power of two of query heads to a key head, torch has a kernel of its
+own for so few queries."""
+
+
 def layouts(unit: int) -> dict[str, Layout]:
     """Rows of about 16 units; no boundary is a multiple of a kernel's block."""
     group = ((7 * unit + 3, -1), (unit, 0), (2 * unit + 5, 0), (1, 0), (3 * unit - 2, 0))
@@ -85,6 +90,10 @@ def run(context: Context) -> None:
     unit = 8 if context.rehearsal else 128
     for name, device_kernels in usable(context.device).items():
         context.report(f"kernel {name}", usable=device_kernels == "", why=device_kernels)
+    for dtype in DTYPES:
+        compare_kernels(context, "a short row", SHORT, WIDTHS[0], dtype, heads=(4, 2))
+    speed(context)
+    recompiles(context, unit)
     for width in WIDTHS:
         for dtype in ("bfloat16", "float32") if width == WIDTHS[0] else ("bfloat16",):
             if context.left() < (0.0 if context.rehearsal else LEAST_S):
@@ -93,8 +102,6 @@ def run(context: Context) -> None:
             for layout, made in layouts(unit).items():
                 compare_kernels(context, layout, made, width, dtype)
             compare_windows(context, unit, width, dtype)
-    recompiles(context, unit)
-    speed(context)
 
 
 # -- the machine
@@ -159,14 +166,17 @@ def usable(device: str) -> dict[Kernel, str]:
 # -- against the reference
 
 
-def inputs(tokens: int, width: int, dtype: str, device: str) -> list[Tensor]:
+def inputs(
+    tokens: int, width: int, dtype: str, device: str, heads: tuple[int, int] = (HEADS, KV_HEADS)
+) -> list[Tensor]:
     """Queries, keys, values [1, heads, T, D] and the weight of each output [1, T, heads, D]."""
+    query_heads, key_heads = heads
     generator = torch.Generator(device).manual_seed(tokens + width)
     made = [
-        torch.randn(1, heads, tokens, width, generator=generator, device=device).to(DTYPES[dtype])
-        for heads in (HEADS, KV_HEADS, KV_HEADS)
+        torch.randn(1, count, tokens, width, generator=generator, device=device).to(DTYPES[dtype])
+        for count in (query_heads, key_heads, key_heads)
     ]
-    weight = torch.randn(1, tokens, HEADS, width, generator=generator, device=device)
+    weight = torch.randn(1, tokens, query_heads, width, generator=generator, device=device)
     return [*(x.requires_grad_() for x in made), weight]
 
 
@@ -206,7 +216,14 @@ def worst_of(found: Tensor, expected: Tensor) -> float:
     return worst if worst == worst else float("inf")
 
 
-def compare_kernels(context: Context, name: str, layout: Layout, width: int, dtype: str) -> None:
+def compare_kernels(
+    context: Context,
+    name: str,
+    layout: Layout,
+    width: int,
+    dtype: str,
+    heads: tuple[int, int] = (HEADS, KV_HEADS),
+) -> None:
     """Every usable kernel on one packed row."""
     segment, prefix = layout.ids
     for kernel, why in usable(context.device).items():
@@ -215,7 +232,7 @@ def compare_kernels(context: Context, name: str, layout: Layout, width: int, dty
             continue
         about = {"kernel": kernel, "layout": name, "width": width, "dtype": dtype}
         with context.case(f"{kernel}, {name}, {width}, {dtype}", **about) as row:
-            made = inputs(len(segment), width, dtype, context.device)
+            made = inputs(len(segment), width, dtype, context.device, heads)
             plan = make_plan(find_spans(segment, prefix), kernel, context.device)
             seen = sees(layout, context.device)
             if forward_only:

@@ -3,7 +3,11 @@
 A group of G=28 completions of R tokens on a prompt of P=2000 goes through whole learner steps, at
 the depth that the memory plan allows. Reported are seconds (whole, and by part in one step of its
 own), MFU on unique tokens, peak memory against the plan's, and what the step would take at full
-depth, from two depths.
+depth, from two depths; the first group also with compiled blocks.
+
+The peak is taken in a step of two groups. In a step of one row the gradients are still being made
+while the backward pass holds most, and the plan, which is for the rows behind the first, would be
+judged by a moment that most rows do not have.
 """
 
 from __future__ import annotations
@@ -66,10 +70,16 @@ def run(context: Context) -> None:
         steps = Steps(context, wanted, learner, half)
         half_s = row["step_s"] = statistics.median(steps.seconds(rows[first, True]))
         steps.close()
+    compiled = learner.model_copy(update={"compile": True})
+    with context.case(f"R={first}, page-once, compiled blocks", layers=layers) as row:
+        steps = Steps(context, wanted, compiled, layers)
+        steps.measure(row, rows[first, True], rows[first, True])
+        row["kernels"] = steps.kernels(rows[first, True])
+        steps.close()
     steps = Steps(context, wanted, learner, layers)
     seconds: dict[tuple[int, bool], float] = {}
     linear: dict[tuple[int, bool], float] = {}
-    for (response, once), batches in rows.items():
+    for (response, once), batches in sorted(rows.items(), key=lambda row: not row[0][1]):
         case = f"R={response}, {'page-once' if once else 'dense'}"
         with context.case(case, P=work.prompt, G=work.group, layers=layers) as row:
             seconds[response, once] = steps.measure(row, batches, rows[response, True])
@@ -132,6 +142,9 @@ class Steps:
         forget_peak(device)
         seconds = self.seconds(batches)
         step_s = statistics.median(seconds)
+        if len(batches) == 1:
+            forget_peak(device)
+            self._step(batches * 2)
         peak, predicted = peak_bytes(device), planned(self._shape, MODEL, self._config, batches)
         card, said = peak_flops(device)
         done = step_flops(batches, self._shape, MODEL, trained_passes=1)

@@ -11,7 +11,6 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from measure import forget_peak, peak_bytes, peak_flops, timed
 from shapes import FAMILY, Sizes, build, deepest, make_example, make_page, planned, sizes
 from stage import Context
@@ -44,8 +43,6 @@ TINY = Work((192, 96), 32, (8, 12), 16, 0.0)
 def run(context: Context) -> None:
     """See the module."""
     work, wanted = (TINY if context.rehearsal else FULL), sizes(context)
-    if context.rehearsal:  # the compiler takes 20 s a block on a CPU, and is not what is rehearsed
-        torch.compiler.set_stance("force_eager")
     rows = {budget: pack(wanted, work, budget) for budget in work.budgets}
     every = [batch for batches in rows.values() for batch in batches]
     plain = settings(context, work, compiled=False, checkpointed=False)
@@ -106,6 +103,8 @@ def measure(
             seconds = timed(device, lambda b=batches: trainer.step(b))
             figures(row, strategy.shape, learner, batches, statistics.median(seconds), card)
             row["steps_s"] = [round(s, 4) for s in seconds]
+            forget_peak(device)
+            trainer.step(batches * 2)  # of two rows, as stage c explains
             peak = peak_bytes(device)
             row["peak_bytes"] = peak
             if peak:

@@ -8,6 +8,7 @@ a rehearsal (torch's own sharing does either), every bucket proved by checksum.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -28,6 +29,9 @@ from olmrl.weight_sync.publication import NamedTensor, groups, pack
 
 MODEL = ModelConfig(path="random", dtype="bfloat16", master_dtype="float32")
 ANSWER_S = 60.0
+IN_HOST_MEMORY = "gather, cast, pack in host memory"
+HOST_BUCKETS = 12
+"""Buckets of the way through host memory, which is a hundred times slower than the others."""
 
 
 def run(context: Context) -> None:
@@ -46,23 +50,35 @@ def run(context: Context) -> None:
     forget_peak(device)
     strategy = build(wanted, layers, MODEL, learner, device)
     memcpy = bandwidths(context, bucket)
-    for name, stream in streams(strategy, bucket).items():
+    ways = streams(strategy, bucket)
+    in_host_memory = ways.pop(IN_HOST_MEMORY)
+    for name, stream in ways.items():
         with context.case(name, layers=layers) as row:
             drain(stream())  # the first round allocates
-            synchronize(device)
-            started = perf_counter()
-            size = drain(stream())
-            synchronize(device)
-            seconds = perf_counter() - started
-            rate = size / seconds / 1e9
-            row |= {
-                "bytes": size,
-                "seconds": round(seconds, 5),
-                "gb_per_s": round(rate, 3),
-                "share_of_memcpy": round(rate / memcpy, 4),
-            }
+            measure(context, row, stream(), memcpy)
     with context.case("to a second process") as row:
         send(context, strategy, bucket, memcpy, row)
+    with context.case(IN_HOST_MEMORY, layers=layers) as row:
+        few = 2 if context.rehearsal else HOST_BUCKETS
+        measure(context, row, islice(in_host_memory(), few), memcpy)
+
+
+def measure(
+    context: Context, row: dict[str, Any], stream: Iterator[NamedTensor], memcpy: float
+) -> None:
+    """Put the rate of a way through the weights into a row."""
+    synchronize(context.device)
+    started = perf_counter()
+    size = drain(stream)
+    synchronize(context.device)
+    seconds = perf_counter() - started
+    rate = size / seconds / 1e9
+    row |= {
+        "bytes": size,
+        "seconds": round(seconds, 5),
+        "gb_per_s": round(rate, 3),
+        "share_of_memcpy": round(rate / memcpy, 4),
+    }
 
 
 def bandwidths(context: Context, size: int) -> float:
@@ -100,7 +116,7 @@ def streams(strategy: FsdpStrategy, bucket: int) -> dict[str, Any]:
         "gather": strategy.named_weights,
         "gather, cast": cast,
         "gather, cast, pack on the device": packed,
-        "gather, cast, pack in host memory": published,
+        IN_HOST_MEMORY: published,
     }
 
 

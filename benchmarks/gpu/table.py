@@ -39,6 +39,14 @@ class Way:
     """What the CPU test does not show."""
 
 
+FAMILIES = {
+    "qwen2_vl": "Qwen2-VL",
+    "qwen2_5_vl": "Qwen2.5-VL",
+    "qwen3_vl": "Qwen3-VL",
+    "qwen3_5": "Qwen3.5",
+}
+"""Names of stage b's families."""
+
 WAYS = (
     Way(
         "whole GRPO runs through Ray, engine `hf`",
@@ -54,10 +62,14 @@ WAYS = (
         "vLLM's CPU build",
     ),
     Way("whole SFT runs through Ray", ("tests/integration/test_sft_runs.py",)),
-    Way(
-        "page-once forward and gradients, each family",
-        ("tests/unit/models/test_family_gate.py",),
-        "b",
+    *(
+        Way(
+            f"page-once forward and gradients, {name}",
+            ("tests/unit/models/test_family_gate.py",),
+            "b",
+            f"{family}, page-once",
+        )
+        for family, name in FAMILIES.items()
     ),
     Way("attention by SDPA", ("tests/unit/learner/test_learner_attention.py",), "a", "sdpa"),
     Way(
@@ -97,8 +109,8 @@ WAYS = (
     Way(
         "compiled blocks (`learner.compile`)",
         ("tests/unit/learner/test_learner_strategy.py",),
-        "d",
-        "compile on",
+        "c",
+        "R=1000, page-once, compiled blocks",
         "tiny, float32; two gloo ranks; the real compiler in the slow suite",
     ),
     Way(
@@ -180,7 +192,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
     """A sentence on the cards, and the table, in markdown."""
-    cards = "; ".join(f"{run['card']} on {run['date']}" for run in runs)
+    cards = "; ".join(dict.fromkeys(f"{run['card']} on {run['date']}" for run in runs))
     said = f"GPUs that ran the kit: {cards}." if runs else "No GPU has run any of it yet."
     lines = [said, "", "| path | CPU test | GPU run | read only |", "|---|---|---|---|"]
     for way in WAYS:

@@ -9,7 +9,7 @@ same letters with a v for the vision tower). Every figure is the peak of one ran
     gathered   FSDP2 holds its root unit (embedding, head, merger) and two blocks unsharded
     kept       checkpointed: a block's input, T h c; else all that its backward pass reads
     inside     the block whose backward pass runs, recomputed first where it is checkpointed
-    head       chunk x vocabulary logits in float32, four of them, and the head's float32 gradient
+    head       chunk x vocabulary logits in float32, three of them, and the head's float32 gradient
 
 The peak is at rest + gathered + the largest of three moments of the backward pass (in the head, in
 the last language block, in the last vision block), or the moment when Muon holds the updates of
@@ -228,9 +228,8 @@ def _largest_moment(
 ) -> Memory:
     """Activations, vision features and logits when the backward pass holds most of them."""
     compute = BYTES[model.dtype]
-    gathered_keys = row.keys * 2 * shape.language.keys * compute
     saved = [row.tokens * stack.saved[compute] for stack in shape.stacks]
-    saved[-1] += gathered_keys
+    saved[-1] += 2 * compute * _copied_keys(shape, learner, row)
     vision_block = row.patches * shape.vision.saved[compute]
     kept = 1.0 * row.tokens * shape.layers * shape.hidden * compute
     vision_kept = 1.0 * row.patches * shape.vision.count * shape.vision.width * compute
@@ -261,12 +260,27 @@ def _largest_moment(
     return max(moments, key=total)
 
 
+def _copied_keys(shape: ModelShape, learner: LearnerConfig, row: Row) -> int:
+    """Numbers in the copies of keys that attention makes in a block: of a prompt for each of its
+    completions, or on a GPU, where it is more, of every key for each query head (`FlexPlan`)."""
+    gathered = row.keys * shape.language.keys
+    repeated = row.tokens * shape.language.queries
+    shared = row.keys > row.tokens
+    return max(gathered, repeated) if learner.use_gpu and shared else gathered
+
+
 def _head_bytes(shape: ModelShape, model: ModelConfig, learner: LearnerConfig, row: Row) -> float:
-    """Logits of one chunk, and the float32 sum of the head's gradient."""
+    """Logits of one chunk, and the float32 sum of the head's gradient.
+
+    Either the next chunk's logits are made beside those and the probabilities of the last one, or
+    both lie beside their product with the hidden states, in the compute dtype.
+    """
+    compute = BYTES[model.dtype]
     logits = 4.0 * min(learner.logprob_chunk, row.predicted) * shape.vocabulary
     trained = model.lora is None and not model.freeze.language
     gradient = 4.0 * shape.vocabulary * shape.hidden if trained else 0.0
-    return max(4 * logits + gradient, 3 * logits + 2 * gradient)
+    rounded = logits / 2 if compute == 2 else 0.0
+    return gradient + max(3 * logits, 2 * logits + rounded + gradient * compute / 4)
 
 
 def transcription_memory(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, FlexKernelOptions, flex_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
@@ -40,6 +40,9 @@ TILE_AREA = 1 << 24
 """Most query-key pairs in one SDPA call; bounds its mask and its padding."""
 BLOCK = 128
 """Tokens of a block of FlexAttention's mask."""
+FLEX_OPTIONS: FlexKernelOptions = {"BACKEND": "TRITON"}
+"""Left to itself, torch takes its decoding kernel for rows of less than 128 tokens. That one cannot
+be compiled for float32 with heads of 128 (seen on an H200 with torch 2.11)."""
 MAX_PADDING = 1.5
 """Largest ratio of padded to true query-key pairs in a tile."""
 
@@ -211,11 +214,27 @@ class FlexPlan:
         )
         on_gpu = torch.device(device).type == "cuda"
         self.kernel: Any = _compiled_flex() if on_gpu else flex_attention
+        self.repeats_keys = any(span.prefix_length for span in spans)
+        """Whether every query head gets keys of its own.
+
+        The backward kernel has one block of threads sum the gradient of a block of keys over all
+        that see it, so a prompt that many completions see keeps a few blocks busy and the rest of
+        the GPU waiting; copies give it more of them. Measured in benchmarks/results/gpu_h200_*.
+        """
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `PackedPlan.attend`."""
+        if self.repeats_keys:
+            copies = query.shape[1] // key.shape[1]
+            key, value = (x.repeat_interleave(copies, dim=1) for x in (key, value))
         out: Tensor = self.kernel(
-            query, key, value, block_mask=self.block_mask, scale=scaling, enable_gqa=True
+            query,
+            key,
+            value,
+            block_mask=self.block_mask,
+            scale=scaling,
+            enable_gqa=True,
+            kernel_options=FLEX_OPTIONS,
         )
         return out.transpose(1, 2)
 

@@ -92,15 +92,18 @@ class _ChunkedHead(torch.autograd.Function):
         for part in chunks(len(targets_N), spec.chunk):
             logp_CV = chunk_logits(hidden_NH[part], weight_VH, banned, spec).sub_(lse_N[part, None])
             p_CV = logp_CV.exp()
-            grad_CV = torch.zeros_like(p_CV)
+            # in place: a pass over [C, V] costs more than the arithmetic in it
+            if grad_entropy_N is None:
+                slope = torch.zeros_like(lse_N[part, None])
+            else:
+                slope = logp_CV.add_(entropy_N[part, None]).mul_(-grad_entropy_N[part, None])
             if grad_logprobs_N is not None:
-                grad_C1 = grad_logprobs_N[part, None]
-                grad_CV.addcmul_(p_CV, -grad_C1)
+                slope.sub_(grad_logprobs_N[part, None])
+            grad_CV = p_CV.mul_(slope.div_(spec.temperature))
+            if grad_logprobs_N is not None:
+                grad_C1 = grad_logprobs_N[part, None] / spec.temperature
                 grad_CV.scatter_add_(-1, targets_N[part, None], grad_C1)
-            if grad_entropy_N is not None:
-                surprise_CV = logp_CV.add_(entropy_N[part, None])
-                grad_CV.addcmul_(p_CV.mul_(surprise_CV), -grad_entropy_N[part, None])
-            gradients.add(part, grad_CV.div_(spec.temperature))
+            gradients.add(part, grad_CV)
         return *gradients.found(), None, None, None
 
 

@@ -35,7 +35,7 @@ DECODE_STEP_S = 0.004
 """Assumed: vLLM's own work per step, outputs and sampling included."""
 LEARNER_SHARE = 0.35
 """Assumed: MFU of the learner, without recomputation (best published for this task: 0.19, with
-repeated prompts; text-only RL: 0.36)."""
+repeated prompts; text-only RL: 0.36). Measured on an H200 since: 0.30 to 0.34 (benchmarks/gpu)."""
 LINK_SHARE = 0.5
 """Assumed: share of a link's bandwidth in collectives and weight transfer."""
 NODE_BANDWIDTH = 50e9

@@ -40,6 +40,16 @@ def test_its_tests_exist():
     assert [test for test in sorted(named) if not (ROOT / test).is_file()] == []
 
 
+def test_every_family_has_a_row():
+    from olmrl.models.registry import FAMILIES
+
+    assert table.FAMILIES.keys() == FAMILIES.keys()
+
+
+def test_two_runs_of_a_day_are_named_once():
+    assert table.table([RUN, RUN]).count("on 2026-12-01") == 1
+
+
 def test_without_results_nothing_was_run_on_a_gpu():
     text = table.table([])
     assert "No GPU has run any of it yet." in text

@@ -87,6 +87,28 @@ def test_kernels_agree_with_the_definition(name, kernel):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("row", "key_heads"),
+    [("completions behind a prompt", 4), ("segments alone", 2)],
+)
+def test_flex_repeats_keys_where_a_prompt_is_shared_and_never_decodes(row, key_heads):
+    prefixes = [-1, 0, 0] if key_heads == 4 else [-1, -1, -1]
+    lengths = [40, 30, 7]  # fewer than the 128 for which torch would take its decoding kernel
+    segment = np.repeat(np.arange(3), lengths).astype(np.int32)
+    plan = FlexPlan(find_spans(segment, np.repeat(prefixes, lengths).astype(np.int32)), "cpu")
+    taken = {}
+
+    def kernel(query, key, value, **options):
+        taken.update(options, heads=(query.shape[1], key.shape[1], value.shape[1]))
+        return query
+
+    plan.kernel = kernel
+    query, pair = torch.randn(1, 4, 77, 8), torch.randn(2, 1, 2, 77, 8)
+    plan.attend(query, *pair, 0.3)
+    assert taken["heads"] == (4, key_heads, key_heads)
+    assert taken["kernel_options"] == {"BACKEND": "TRITON"}
+
+
 BLOCKS = {
     "edges inside blocks": [(300, None), (130, 0), (1, 0), (513, 0), (70, None), (200, 4)],
     "edges between blocks": [(256, None), (128, 0), (128, 0), (384, None)],
