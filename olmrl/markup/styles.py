@@ -30,7 +30,7 @@ def declarations(attributes: dict[str, str]) -> dict[str, str]:
     """What a style attribute and its predecessors in HTML declare, lower case."""
     declared = {"color": attributes.get("color", ""), "background": attributes.get("bgcolor", "")}
     style = html.unescape(attributes.get("style", "")[:_LONGEST_STYLE]).lower()
-    style = re.sub(r"/\*.*?\*/", "", style)
+    style = re.sub(r"/\*.*?(?:\*/|\Z)", "", style, flags=re.DOTALL)
     for declaration in style.split(";"):
         name, _, value = declaration.partition(":")
         declared[name.strip()] = value.replace("!important", "").strip()

@@ -11,16 +11,28 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from olmrl.markup.enclosed import Enclosed, Pair
 from olmrl.markup.text import normalize
 
-_CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-_TABLE = re.compile(r"<table\b.*?</table>", re.IGNORECASE | re.DOTALL)
-_DISPLAY_MATH = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]", re.DOTALL)
-_INLINE_MATH = re.compile(r"\\\(.+?\\\)|(?<![\\$\w])\$[^$\n]+?\$(?![\w$])", re.DOTALL)
+_CODE = Enclosed(Pair("^```", ".*?", "^```$"), flags=re.MULTILINE | re.DOTALL)
+_TABLE = Enclosed(Pair(r"<table\b", ".*?", "</table>"), flags=re.IGNORECASE | re.DOTALL)
+_DISPLAY_MATH = Enclosed(
+    Pair(r"\$\$", ".+?", r"\$\$"), Pair(r"\\\[", ".+?", r"\\\]"), flags=re.DOTALL
+)
+_INLINE_MATH = Enclosed(
+    Pair(r"\\\(", ".+?", r"\\\)"),
+    Pair(r"(?<![\\$\w])\$", r"[^$\n]+?", r"\$(?![\w$])"),
+    flags=re.DOTALL,
+)
 _IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_NOTE = re.compile(r"\[\^[^\]\s]+\]:?|<sup\b[^>]*>.*?</sup>|<sub\b[^>]*>.*?</sub>", re.IGNORECASE)
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
+_NOTE = Enclosed(
+    Pair(r"\[\^", r"[^\]\s]{1,200}", r"\]:?"),
+    Pair(r"<sup\b", r"[^>]*>.*?", "</sup>"),
+    Pair(r"<sub\b", r"[^>]*>.*?", "</sub>"),
+    flags=re.IGNORECASE,
+)
+_TAG = Enclosed(Pair("</?[a-zA-Z]", "[^<>]*", ">"), Pair("<!--", ".*?", "-->"), flags=re.DOTALL)
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 _BULLET = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _RULE = re.compile(r"^\s*(?:-{3,}|\*{3,}|_{3,})\s*$", re.MULTILINE)
@@ -102,7 +114,7 @@ def words(text: str) -> list[str]:
 
 def plain(text: str) -> bool:
     """Whether a needle suits a text test: it has text, no markup and no superscript digits."""
-    if _UNICODE_SCRIPT.search(text) or "\\" in text or _TAG.search(text) or "|" in text:
+    if _UNICODE_SCRIPT.search(text) or "\\" in text or any(_TAG.finditer(text)) or "|" in text:
         return False
     return any(c.isalnum() for c in text)
 

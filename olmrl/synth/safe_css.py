@@ -93,7 +93,7 @@ def safe_sheet(source: str) -> str:
 
 def _rules(css: str) -> Iterator[tuple[str, str]]:
     """Plain rules; rules of the kind @name, and whatever stands in them, are left out."""
-    css = re.sub(r"/\*.*?\*/", " ", css, flags=re.DOTALL)
+    css = re.sub(r"/\*.*?(?:\*/|\Z)", " ", css, flags=re.DOTALL)
     at = 0
     while (start := css.find("{", at)) >= 0:
         prelude = css[at:start].rpartition(";")[2].strip()

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from lxml.html import HtmlElement, document_fromstring, fragment_fromstring
 
+from olmrl.markup.enclosed import Enclosed, Pair
 from olmrl.synth.reading import spaceless
 from olmrl.synth.web_source import serialise
 
@@ -27,7 +28,12 @@ _KEPT = {
     *("header", "footer", "script", "style", "head", "title", "kbd", "samp", "tt"),
 }
 _KEPT_CLASSES = {"tex", "image", "page-header", "page-footer", "page-number", "katex"}
-_DELIMITED = re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]|\$[^$]*\$", re.DOTALL)
+_DELIMITED = Enclosed(
+    Pair(r"\\\(", ".*?", r"\\\)"),
+    Pair(r"\\\[", ".*?", r"\\\]"),
+    Pair(r"\$", "[^$]*", r"\$"),
+    flags=re.DOTALL,
+)
 _WORD = re.compile(rf"(?<![\w@./:\\-])[^\W\d_]{{{LEAST_LETTERS},24}}(?![\w@/:\\-]|\.\w)")
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, document_fromstring, fragment_fromstring, tostring
 
+from olmrl.markup.enclosed import Enclosed, Pair
 from olmrl.synth.web_language import RIGHT_TO_LEFT, language_of
 
 MAX_BYTES = 8_000_000
@@ -73,7 +74,12 @@ _WIDE = r"[\u2e80-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uff60]"
 _BROKEN_RUN = re.compile(rf"(?<={_WIDE})[ \t]*\n\s*(?={_WIDE})")
 """A line break of the source inside Chinese or Japanese, which is no space (CSS Text 4.1.3)."""
 _LABEL = re.compile(r"\\label\s*\{[^{}]*\}")
-_DELIMITED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
+_DELIMITED = Enclosed(
+    Pair(r"\\\(", "(.+?)", r"\\\)"),
+    Pair(r"\\\[", "(.+?)", r"\\\]"),
+    Pair(r"\$\$", "(.+?)", r"\$\$"),
+    flags=re.DOTALL,
+)
 
 
 @dataclass
@@ -367,8 +373,9 @@ def formula(tex: str, display: bool) -> str:
 
 
 def _without_delimiters(text: str) -> str:
-    found = _DELIMITED.fullmatch(text.strip())
-    return next(g for g in found.groups() if g) if found else text.strip("$ \n")
+    text = text.strip()
+    found = next(_DELIMITED.finditer(text), None)
+    return found[1] if found and found[0] == text else text.strip("$ \n")
 
 
 def _text(text: str | None) -> str:
@@ -377,7 +384,7 @@ def _text(text: str | None) -> str:
     escaped = html.escape(re.sub(r"\s+", " ", joined), quote=False)
 
     def replace(match: re.Match[str]) -> str:
-        tex = html.unescape(next(g for g in match.groups() if g)).strip()
+        tex = html.unescape(match[1]).strip()
         return formula(tex, display=False)
 
     return _DELIMITED.sub(replace, escaped)

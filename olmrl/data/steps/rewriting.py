@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from olmrl.data.steps.sample import STRICT, Dropped, Sample, Step, StepContext, dropped
+from olmrl.markup.enclosed import Enclosed, Pair
 from olmrl.markup.formulas import formula_spans
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.tables import Table, parse_html_tables
@@ -16,10 +17,15 @@ from olmrl.markup.text import WorkLimitError
 
 _BRACKETS = {"$$": ("\\[", "\\]"), "$": ("\\(", "\\)")}
 
-MATH = re.compile(r"\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]", re.DOTALL)
+MATH = Enclosed(
+    Pair(r"\$\$", ".*?", r"\$\$"),
+    Pair(r"\\\(", ".*?", r"\\\)"),
+    Pair(r"\\\[", ".*?", r"\\\]"),
+    flags=re.DOTALL,
+)
 r"""Formulas in the delimiters that training text uses: `$$`, `\( \)`, `\[ \]`."""
 
-TABLE = re.compile(r"<table\b[^>]*>.*?</table\s*>", re.DOTALL | re.IGNORECASE)
+TABLE = Enclosed(Pair(r"<table\b", "[^>]*>.*?", r"</table\s*>"), flags=re.DOTALL | re.IGNORECASE)
 """HTML tables, up to their first end tag."""
 
 _LONGEST_CELL = 50
@@ -78,36 +84,29 @@ class ReformatLatexBoldItalic(Step):
 
 def _unwrap(text: str, command: str, mark: str) -> str:
     """Replace a command with marks around its argument; unbalanced ones are left alone."""
-    formulas = [match.span() for match in MATH.finditer(text)]
-    out, position, formula = [], 0, 0
-    start = text.find(command)
-    while start >= 0:
-        while formula < len(formulas) and formulas[formula][1] <= start:
-            formula += 1
-        inside = formula < len(formulas) and formulas[formula][0] <= start
-        argument = start + len(command)
-        end = -1 if inside else _closing_brace(text, argument)
-        if end < 0:
-            start = text.find(command, argument)
-            continue
-        out += [text[position:start], mark, _unwrap(text[argument:end], command, mark), mark]
-        position = end + 1
-        start = text.find(command, position)
-    return "".join(out) + text[position:]
-
-
-def _closing_brace(text: str, start: int) -> int:
-    """Index of the brace that closes the one before `start`, or -1."""
-    depth, at = 1, start
-    while at < len(text):
-        if text[at] == "\\":
-            at += 1
-        elif text[at] in "{}":
-            depth += 1 if text[at] == "{" else -1
-            if depth == 0:
-                return at
-        at += 1
-    return -1
+    formulas = MATH.finditer(text)
+    formula = next(formulas, None)
+    marks: list[tuple[int, int]] = []
+    opened: list[tuple[int, int] | None] = []
+    """Braces that are open: what to replace of a command, None for others."""
+    for token in re.finditer(rf"{re.escape(command)}|\\.|[{{}}]", text, re.DOTALL):
+        while formula is not None and formula.end() <= token.start():
+            formula = next(formulas, None)
+        outside = formula is None or token.start() < formula.start()
+        if token[0] == command:
+            opened.append(token.span() if outside else None)
+        elif token[0] == "{":
+            opened.append(None)
+        elif token[0] == "}" and opened:
+            command_span = opened.pop()
+            if command_span is not None:
+                marks += (command_span, token.span())
+    pieces: list[str] = []
+    at = 0
+    for start, end in sorted(marks):
+        pieces += (text[at:start], mark)
+        at = end
+    return "".join(pieces) + text[at:]
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -296,6 +296,12 @@ def test_reformat_latex_bold_italic(before: str, after: str):
     assert rewritten("ReformatLatexBoldItalic", before) == after
 
 
+@pytest.mark.parametrize("end", ["", "}" * 20_000])
+def test_many_nested_commands_take_linear_time_and_no_recursion(end):
+    found = rewritten("ReformatLatexBoldItalic", "\\textbf{" * 20_000 + "x" + end)
+    assert found.count("**") == 2 * len(end)
+
+
 TABLE = "<table><tr><th>A</th><th>B</th></tr><tr><td>1</td><td>2</td></tr></table>"
 
 
