@@ -220,6 +220,8 @@ class HeldoutEvaluator:
         value = figures.record(step, pages, images, ordered)
         value["scores"]["failed"] = float(len(finished.failed))
         value["scores"] |= self._halves(ordered)
+        if self._choosing:
+            figures.add_halves(value["by_page"], _most_read(ordered), self._choosing)
         value["failed"] = finished.failed
         self._directory.write_evaluation(step, value)
         return Evaluated(finished.version, value["scores"])
