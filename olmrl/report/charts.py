@@ -28,7 +28,7 @@ CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "pass rate by category": ("eval/greedy/category/*", "eval/category/*"),
         "reading": ("eval/greedy/reading", "eval/sampled/reading", "eval/reading",
                     "eval/edit_similarity"),
-        "loss on evaluation sets": ("eval/loss",),
+        "loss on evaluation sets": ("eval/loss", "eval/*/loss"),
     },
     "Training": {
         "reward": ("reward/mean",),

@@ -143,19 +143,33 @@ class RunView:
 
     def status(self) -> str:
         """What the run is doing, in a sentence."""
-        total = (self.config.get("run") or {}).get("steps")
-        step = self.metrics.last_step
-        steps = f"step {step} of {total}" if total else f"step {step}"
         live = holder(self.directory.path)
         if live is not None:
-            return f"running: {steps} (process {live['pid']} on {live['host']})"
-        stopped = self.directory.path / "stopped.txt"
-        if stopped.exists():
-            return f"stopped at {steps}: {stopped.read_text('utf-8').strip()}"
-        if not self.metrics.rows:
-            return "no step is finished, and no process works here"
+            return f"running: {self._steps()} (process {live['pid']} on {live['host']})"
+        if self._stopped() or not self.metrics.rows:
+            return f"not running: {self.record()}"
         written = time.time() - self.directory.metrics.stat().st_mtime
-        return f"not running: {steps}, last written {_ago(written)} ago"
+        return f"not running: {self._steps()}, last written {_ago(written)} ago"
+
+    def record(self) -> str:
+        """What the run has done, in words that stay true."""
+        stopped = self._stopped()
+        if stopped:
+            return f"stopped at {self._steps()}: {stopped}"
+        if not self.metrics.rows:
+            return "no step is finished"
+        written = time.gmtime(self.directory.metrics.stat().st_mtime)
+        return f"{self._steps()}, {time.strftime('%Y-%m-%d %H:%M UTC', written)}"
+
+    def _steps(self) -> str:
+        total = (self.config.get("run") or {}).get("steps")
+        step = self.metrics.last_step
+        return f"step {step} of {total}" if total else f"step {step}"
+
+    def _stopped(self) -> str:
+        """Why a guard ended the run; empty if none did."""
+        path = self.directory.path / "stopped.txt"
+        return path.read_text("utf-8").strip() if path.exists() else ""
 
     def _files(
         self, folder: str, reduce: Any, most: int | None = None

@@ -21,9 +21,9 @@ from olmrl.report.groups import (
     GroupFile,
     JudgedTest,
     chosen,
+    judged_tests,
     ranked,
     selected,
-    judged_tests,
 )
 from olmrl.report.html import TEMPLATES, environment
 from olmrl.report.waits import Waits, waits
@@ -91,12 +91,12 @@ class GroupShown:
     left_out: int
 
 
-def run_shown(view: RunView) -> RunShown:
-    """A run as a whole."""
+def run_shown(view: RunView, *, live: bool = True) -> RunShown:
+    """A run as a whole; what it is doing now if `live`, else only what it has done."""
     columns = view.metrics.columns
     return RunShown(
         view.name,
-        view.status(),
+        view.status() if live else view.record(),
         answer(view.evaluations, columns),
         waits(columns, view.config),
         tuple(_lists(view)),
@@ -211,7 +211,7 @@ def document(views: Sequence[RunView], picture: Picture | None) -> str:
         picture: gives pictures to a report that needs no server; None makes the page that a server
             fills.
     """
-    runs = [run_shown(view) for view in views]
+    runs = [run_shown(view, live=picture is None) for view in views]
     style = (TEMPLATES / "run.css").read_text("utf-8")
     values: dict[str, Any] = {
         "live": picture is None,

@@ -101,7 +101,10 @@ class Console:
             self.say(f"waiting for the first step  [{time.monotonic() - started:.0f} s]")
 
     def summary(self, directory: RunDirectory, report: Path) -> None:
-        """Say what improved, from what to what, and where the report is; W&B takes its artifacts."""
+        """Say what improved, from what to what, and where the report is.
+
+        W&B takes its artifacts.
+        """
         self._progress.stop()
         for sink in self._sinks:
             if isinstance(sink, WandbSink):
@@ -139,9 +142,8 @@ class Console:
         for sink in self._sinks:
             sink.close()
             if isinstance(sink, WandbSink) and sink.failures:
-                self.say(
-                    f"W&B missed {sink.failures} rows or artifacts; {self._directory.path} has them all"
-                )
+                missed = f"W&B missed {sink.failures} rows or artifacts"
+                self.say(f"{missed}; {self._directory.path} has them all")
         self._sinks = []
 
 

@@ -73,7 +73,7 @@ def test_what_a_run_writes_appears(tmp_path):
     view = RunView(new_run(tmp_path))
     view.update()
     assert (view.evaluations, view.groups, view.metrics.rows) == ([], [], 0)
-    assert view.status() == "no step is finished, and no process works here"
+    assert view.status() == "not running: no step is finished"
     write_steps(view.directory, 1, 3)
     write_evaluation(view.directory, 0, [1, 1, 1])
     name = write_group(view.directory, 2, [rollout("x", [True])])
@@ -94,7 +94,7 @@ def test_what_a_run_writes_appears(tmp_path):
             f"{os.uname().nodename})"
         )
     (view.directory.path / "stopped.txt").write_text("the gap was 0.5\n")
-    assert view.status() == "stopped at step 3 of 40: the gap was 0.5"
+    assert view.status() == "not running: stopped at step 3 of 40: the gap was 0.5"
 
 
 def test_only_names_that_the_run_wrote_are_opened(tmp_path):

@@ -45,6 +45,7 @@ def test_it_opens_with_the_answer(tmp_path):
     places = [html.index(text) for text in order]
     assert places == sorted(places)
     assert "they take turns" in html
+    assert re.search(r"step 40 of 40, \d{4}-\d\d-\d\d \d\d:\d\d UTC", html), "true for ever"
     assert "5 groups were recorded" in html and "2 of 8 completions" in html
     assert html.count('<div class="panel">') == 2 * 3
 
