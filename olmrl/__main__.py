@@ -21,7 +21,7 @@ COMMANDS = {
     "data": "look at what a page becomes on its way into the model",
     "doctor": "check this machine and its installation",
     "config": "explain a key, print the schema, convert an olmocr configuration",
-    "report": "write a run's HTML report, or compare runs",
+    "report": "write a run's HTML report, follow a run, or compare runs",
     "quickstart": "pages, a tiny model, SFT and GRPO on two CPU cores",
 }
 

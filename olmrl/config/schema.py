@@ -640,6 +640,11 @@ class LoggingConfig(Section):
     """W&B project."""
     wandb_entity: str | None = None
     """W&B entity."""
+    wandb_artifacts: Literal["off", "report", "model"] = "off"
+    """Artifacts that W&B gets when the run ends: report.html, configuration and evaluations; model:
+    the weights in model/ as well."""
+    tensorboard: bool = False
+    """Write events to tensorboard/ of the run; needs the package tensorboard or tensorboardX."""
     rollout_groups: StepNumber = 1
     """Prompt groups written to rollouts/ at each step, before any drop."""
     prometheus: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -214,7 +214,7 @@ def record(
     images: Mapping[str, str],
     modes: Mapping[str, Sequence[tuple[str, Rollout]]],
 ) -> dict[str, Any]:
-    """An evaluation as plain JSON: figures of every mode, and transcriptions of some pages.
+    """An evaluation as plain JSON: figures of all pages, and transcriptions of some.
 
     Args:
         step: steps in the weights.
@@ -239,7 +239,64 @@ def record(
         }
         for page_id, image in images.items()
     ]
-    return {"step": step, "scores": figures, "pages": shown}
+    return {"step": step, "scores": figures, "pages": shown, "by_page": by_page(pages, modes)}
+
+
+def by_page(
+    pages: Mapping[str, Page], modes: Mapping[str, Sequence[tuple[str, Rollout]]]
+) -> dict[str, Any]:
+    """What each page adds to the figures; the error of a change between evaluations follows.
+
+    A figure of `scores` is the sum of its sums over the sum of its counts (that of a category, if
+    each page was read once).
+
+    Returns:
+        `pages`: ids in order; `sums` and `counts`: by `<mode>/<figure>`, a number per page.
+    """
+    order = sorted({page_id for rollouts in modes.values() for page_id, _ in rollouts})
+    place = {page_id: index for index, page_id in enumerate(order)}
+    sums: dict[str, list[float]] = {}
+    counts: dict[str, list[int]] = {}
+    for mode, rollouts in modes.items():
+        for page_id, rollout in rollouts:
+            for figure, value, count in _of_page(rollout, pages[page_id].reference):
+                name, index = f"{mode}/{figure}", place[page_id]
+                total = sums.setdefault(name, [0] * len(order))
+                total[index] = round(total[index] + value, 4)
+                counts.setdefault(name, [0] * len(order))[index] += count
+    return {"pages": order, "sums": sums, "counts": counts}
+
+
+def add_halves(found: dict[str, Any], mode: str, choosing: Container[str]) -> None:
+    """Add the pass rates of `selection` and `reported` pages to what `by_page` found.
+
+    Args:
+        found: extended in place.
+        mode: the mode that both halves are read from.
+        choosing: ids of the pages that choose the best checkpoint.
+    """
+    for part in ("sums", "counts"):
+        whole = found[part].get(f"{mode}/pass_rate")
+        if whole is None:
+            continue
+        chosen = [page_id in choosing for page_id in found["pages"]]
+        for half, wanted in (("selection", True), ("reported", False)):
+            pairs = zip(whole, chosen, strict=True)
+            found[part][f"{half}/pass_rate"] = [n if c is wanted else 0 for n, c in pairs]
+
+
+def _of_page(rollout: Rollout, reference: str | None) -> Iterator[tuple[str, float, int]]:
+    """Figure, what a transcription adds to its sum, and to its count."""
+    verdicts = [v for result in rollout.rewards.values() for v in result.verdicts]
+    own = [verdict.passed for verdict in verdicts if verdict.file != BASELINE]
+    yield "ended", rollout.completion.finish_reason == "stop", 1
+    if own:
+        yield "pass_rate", sum(own), len(own)
+        yield "page_exact", all(own), 1
+    if reference is not None:
+        yield "reading", reading(rollout.completion.text, reference), 1
+    for verdict in verdicts:
+        yield f"category/{verdict.file}", verdict.passed, 1
 
 
 def _mean(values: Sequence[float]) -> float:

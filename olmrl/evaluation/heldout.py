@@ -48,6 +48,8 @@ class Evaluated:
     scores: dict[str, float]
     """Figures by `<mode>/<figure>` (see `figures.scores`), and `failed`: number of transcriptions
     that could not be made or scored."""
+    record: Mapping[str, Any]
+    """As written to `evaluations/`."""
 
     @property
     def score(self) -> float | None:
@@ -220,9 +222,11 @@ class HeldoutEvaluator:
         value = figures.record(step, pages, images, ordered)
         value["scores"]["failed"] = float(len(finished.failed))
         value["scores"] |= self._halves(ordered)
+        if self._choosing:
+            figures.add_halves(value["by_page"], _most_read(ordered), self._choosing)
         value["failed"] = finished.failed
         self._directory.write_evaluation(step, value)
-        return Evaluated(finished.version, value["scores"])
+        return Evaluated(finished.version, value["scores"], value)
 
     def _halves(self, modes: Mapping[str, Sequence[tuple[str, Rollout]]]) -> dict[str, float]:
         """Pass rates with their standard errors: of every mode, of the pages that choose the best

@@ -30,6 +30,7 @@ from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
 from olmrl.data.streams import OrderedStream, PageWork
 from olmrl.evaluation.heldout import Evaluated, HeldoutEvaluator, training_sampling
+from olmrl.evaluation.samples import log_samples
 from olmrl.grpo.buffer import BufferView
 from olmrl.grpo.lengths import expected_tokens, longest_first
 from olmrl.grpo.page_feed import PageFeed
@@ -324,6 +325,7 @@ class GrpoDriver(Driver[BufferView]):
         step = evaluated.version.step
         self._log_file.write("evaluated", step=step, scores=evaluated.scores)
         self._write(step, {f"eval/{name}": figure for name, figure in evaluated.scores.items()})
+        log_samples(self._sinks, step, self._directory, evaluated.record)
         ray.get(self._actor.evaluated.remote(evaluated.version, evaluated.score))
         # `time/step` excludes evaluations; the learner's next row has `time/evaluation`.
         self._step_started = time.time()

@@ -30,6 +30,7 @@ from olmrl.errors import sentence
 from olmrl.hardware import GIB
 from olmrl.models.files import model_config
 from olmrl.models.weight_files import check_loadable, check_trainable
+from olmrl.preflight.trackers import tensorboard_module
 from olmrl.rewards.registry import build
 from olmrl.rollout.environment import check_vllm
 
@@ -145,6 +146,15 @@ def versions(config: Config, facts: Facts) -> Iterator[str]:
             yield str(error)
 
 
+def trackers(config: Config, facts: Facts) -> Iterator[str]:
+    """Packages of the trackers that were asked for are there."""
+    if config.logging.tensorboard:
+        try:
+            tensorboard_module()
+        except ConfigError as error:
+            yield str(error)
+
+
 def processor(config: Config, facts: Facts) -> Iterator[str]:
     """Ranks on CPUs have cores to run on, and a driver fits torch's CUDA."""
     if _joins(config):
@@ -161,7 +171,9 @@ def processor(config: Config, facts: Facts) -> Iterator[str]:
 
 
 ANYWHERE: tuple[Check, ...] = (own_rewards,)
-HERE: tuple[Check, ...] = (folders, run_folder, modules, prompts, pages, model, versions, processor)
+HERE: tuple[Check, ...] = (
+    folders, run_folder, modules, prompts, pages, model, versions, trackers, processor,
+)  # fmt: skip
 
 
 def disk(config: Config, plan: Plan) -> list[str]:

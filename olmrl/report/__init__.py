@@ -1,5 +1,5 @@
 """Self-contained HTML pages: what a run did, what a bench candidate failed, what a mix contains."""
 
-from olmrl.report.html import Curves, PageCard, Table, Text, page
+from olmrl.report.html import PageCard, Table, Text, page
 
-__all__ = ["Curves", "PageCard", "Table", "Text", "page"]
+__all__ = ["PageCard", "Table", "Text", "page"]

@@ -1,44 +1,90 @@
-"""Write RUN/report.html; with --compare, one page of several runs over each other."""
+"""Write RUN/report.html; with --serve, a page on this machine that follows the run.
+
+--compare writes one page of several runs; --serve takes one run, or two to see beside each other.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from olmrl import storage
 from olmrl.errors import sentence
 from olmrl.run.directory import RunDirectory
 
+_PORT = 8321
+_BESIDE = 2
+"""Runs that a page shows beside each other."""
+
 
 def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") -> int:
     """Command line entry."""
-    parser = argparse.ArgumentParser(prog, description=__doc__)
-    parser.add_argument("runs", nargs="+", help="run directories")
+    parser = argparse.ArgumentParser(
+        prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
+    parser.add_argument("--serve", action="store_true", help="a local page that follows the run")
+    parser.add_argument(
+        "--port", type=int, default=_PORT, help=f"of --serve ({_PORT}); 0: a free one"
+    )
     parser.add_argument("--compare", action="store_true", help="one page that overlays all runs")
     parser.add_argument("-o", "--output", default="compare.html", help="output file of --compare")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     directories = [RunDirectory(run) for run in arguments.runs]
-    for directory in directories:
-        if not directory.started:
-            print(
-                f"olmrl.report: {directory.path}: not a run directory (no config.yaml)",
-                file=sys.stderr,
-            )
-            return 2
-    # Deferred: drawing takes two seconds of CPU to load.
-    from olmrl.report.run import compare, write
-
+    wrong = _wrong(arguments, directories)
+    if wrong is not None:
+        print(f"olmrl.report: {wrong}", file=sys.stderr)
+        return 2
     try:
-        if arguments.compare:
-            storage.write_html(arguments.output, compare(directories))
-            print(arguments.output)
+        if arguments.serve:
+            _serve(directories, arguments.port)
         else:
-            for directory in directories:
-                print(write(directory))
+            _write(directories, arguments.output if arguments.compare else None)
     except (ValueError, OSError) as error:
         print(f"olmrl.report: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _wrong(arguments: argparse.Namespace, directories: Sequence[RunDirectory]) -> str | None:
+    """What is wrong with the request, in a sentence."""
+    for directory in directories:
+        if not directory.started:
+            return f"{directory.path}: not a run directory (no config.yaml)"
+    if arguments.serve and arguments.compare:
+        return "--serve shows runs beside each other by itself; leave --compare out"
+    if arguments.serve and len(directories) > _BESIDE:
+        return (
+            f"--serve shows one run or two, not {len(directories)}; --compare overlays any number"
+        )
+    if not 0 <= arguments.port <= 65535:
+        return f"--port {arguments.port}: a port is a number from 0 to 65535"
+    return None
+
+
+def _write(directories: Sequence[RunDirectory], together: str | None) -> None:
+    # Deferred: the templates' engine need not be loaded to refuse a request.
+    from olmrl.report.run import compare, write
+
+    if together is not None:
+        storage.write_html(together, compare(directories))
+        print(together)
+        return
+    for directory in directories:
+        print(write(directory))
+
+
+def _serve(directories: Sequence[RunDirectory], port: int) -> None:
+    # Deferred: likewise.
+    from olmrl.report.serve import Server, Site
+
+    with Server(Site(directories), port) as server:
+        print(f"follow the run at {server.address}\nCtrl-C ends the page, not the run", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
 
 
 if __name__ == "__main__":

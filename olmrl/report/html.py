@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -16,12 +16,14 @@ from typing import TypeAlias
 import jinja2
 from PIL import Image
 
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+TEMPLATES = Path(__file__).parent / "templates"
+environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
 )
+"""Of all templates of this room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +44,6 @@ class Table:
     rows: tuple[tuple[object, ...], ...]
     note: str = ""
     kind: str = "table"
-
-
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """Small line charts side by side: name -> series name -> (x, y) points."""
-
-    title: str
-    charts: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]
-    xlabel: str = "step"
-    kind: str = "curves"
-
-    def images(self) -> list[tuple[str, str]]:
-        """(name, SVG data URL) of each chart."""
-        return [(name, chart(series, name, self.xlabel)) for name, series in self.charts.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +70,13 @@ class PageCard:
     kind: str = "sample"
 
 
-Section: TypeAlias = Text | Table | Curves | PageCard
+Section: TypeAlias = Text | Table | PageCard
 
 
 def page(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     """Render a whole HTML document."""
-    template = _ENVIRONMENT.get_template("page.html")
+    template = environment.get_template("page.html")
     return template.render(title=title, subtitle=subtitle, sections=sections)
-
-
-def chart(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], name: str, xlabel: str
-) -> str:
-    """A line chart as an SVG data URL."""
-    # Deferred: a second of CPU, and many pages have no chart.
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(4.2, 2.6), layout="constrained")
-    axes = figure.subplots()
-    for label, (x, y) in series.items():
-        axes.plot(x, y, label=label, linewidth=1.4, marker="o" if len(x) < 25 else None, ms=3)
-    axes.set_title(name, fontsize=9)
-    axes.set_xlabel(xlabel, fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.3)
-    if len(series) > 1:
-        axes.legend(fontsize=7)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    return data_url(stream.getvalue(), "image/svg+xml")
 
 
 def data_url(data: bytes, media_type: str) -> str:

@@ -52,7 +52,7 @@ class Console:
         self._out.print(text, markup=False)
 
     def sinks(self, logging_config: LoggingConfig) -> list[Sink]:
-        """Open the metric sinks: metrics.jsonl always, W&B and Prometheus when asked."""
+        """Open the metric sinks: metrics.jsonl always, others when asked."""
         self._sinks = open_sinks(self._directory, logging_config)
         return self._sinks
 
@@ -101,8 +101,14 @@ class Console:
             self.say(f"waiting for the first step  [{time.monotonic() - started:.0f} s]")
 
     def summary(self, directory: RunDirectory, report: Path) -> None:
-        """Say what improved, from what to what, and where the report is."""
+        """Say what improved, from what to what, and where the report is.
+
+        W&B takes its artifacts.
+        """
         self._progress.stop()
+        for sink in self._sinks:
+            if isinstance(sink, WandbSink):
+                sink.keep(directory)
         evaluations = directory.evaluations()
         if len(evaluations) > 1:
             first, last = evaluations[0]["scores"], evaluations[-1]["scores"]
@@ -136,7 +142,8 @@ class Console:
         for sink in self._sinks:
             sink.close()
             if isinstance(sink, WandbSink) and sink.failures:
-                self.say(f"W&B missed {sink.failures} rows; metrics.jsonl has them all")
+                missed = f"W&B missed {sink.failures} rows or artifacts"
+                self.say(f"{missed}; {self._directory.path} has them all")
         self._sinks = []
 
 

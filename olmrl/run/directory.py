@@ -192,7 +192,9 @@ class RunDirectory:
 
     def write_evaluation(self, step: int, value: dict[str, Any]) -> None:
         """Write one held-out evaluation."""
-        storage.write_json(self.path / "evaluations" / f"step-{step:06d}.json", value)
+        path = self.path / "evaluations" / f"step-{step:06d}.json"
+        # Not indented, as figures of every page would fill thousands of lines.
+        storage.write_bytes(path, storage.json_bytes(value))
 
     def evaluations(self) -> list[dict[str, Any]]:
         """All evaluations, by step."""

@@ -95,6 +95,16 @@ class RunLock:
             os.utime(self._path)
 
 
+def holder(run_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Host, pid and since of the live run in a directory; None if none is. Takes no lock."""
+    path = Path(run_dir) / "run.lock"
+    try:
+        found = _parse(path.read_text("utf-8"))
+        return None if found is None or _is_stale(found, path) else found
+    except OSError:  # released meanwhile
+        return None
+
+
 @contextmanager
 def _exclusive(path: Path) -> Iterator[Any]:
     """Open the lock file with an OS lock on it, so that only one process decides at a time."""

@@ -38,7 +38,7 @@ ALLOWED = {
     "run": GROUND
     | {"config", "models", "data", "checkpoint", "export", "cluster", "learner"}
     | {"preflight", "doctor"},
-    "report": GROUND | {"run"},
+    "report": GROUND | {"config", "metric_catalogue", "run"},
     "evaluation": GROUND
     | {"config", "markup", "data", "bench", "rewards", "weight_sync", "rollout", "export", "run"},
     "sft": GROUND

@@ -93,6 +93,28 @@ def test_the_error_covers_the_truth_as_often_as_it_should():
     assert 0.86 <= covered / 80 <= 1.0
 
 
+def test_figures_of_pages_add_up_to_those_of_all_pages():
+    pages = {"b": page("b", "moon salt"), "a": page("a", None)}
+    rows = [
+        ("b", rollout("moon", [("present", "f1", True), ("table", "f2", False)])),
+        ("a", rollout("x", [("present", "f1", True), ("baseline", "baseline", True)])),
+        ("a", rollout("y", [("present", "f1", False)], reason="length")),
+    ]
+    found = figures.by_page(pages, {"greedy": rows})
+    assert found["pages"] == ["a", "b"]
+    assert found["sums"]["greedy/pass_rate"] == [1, 1]
+    assert found["counts"]["greedy/pass_rate"] == [2, 2]
+    assert found["sums"]["greedy/category/f2"] == [0, 0]
+    assert found["counts"]["greedy/category/f2"] == [0, 1]
+    whole = figures.scores(pages, rows)
+    for name in ("pass_rate", "page_exact", "reading", "ended"):
+        sums, counts = (sum(found[part][f"greedy/{name}"]) for part in ("sums", "counts"))
+        assert sums / counts == pytest.approx(whole[name]), name
+    figures.add_halves(found, "greedy", {"b"})
+    assert found["sums"]["selection/pass_rate"] == [0, 1]
+    assert found["counts"]["reported/pass_rate"] == [2, 0]
+
+
 def test_a_single_page_has_no_error_and_no_test_no_rate():
     assert figures.rate_and_error([("a", passes())]) is None
     rate, error = figures.rate_and_error([("a", passes(True))])

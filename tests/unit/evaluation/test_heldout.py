@@ -275,6 +275,10 @@ def test_of_enough_pages_one_half_chooses_and_the_other_reports(
     assert done.scores["selection/pass_rate_error"] == 0.0
     assert 0.0 < done.scores["greedy/pass_rate"] < 1.0
     assert done.scores["greedy/pass_rate_error"] > 0.0
+    (record,) = directory.evaluations()
+    for half in ("selection", "reported"):
+        rate = [sum(record["by_page"][part][f"{half}/pass_rate"]) for part in ("sums", "counts")]
+        assert rate[0] / rate[1] == pytest.approx(done.scores[f"{half}/pass_rate"])
     said = best_choice(directory.evaluations())
     assert f"step {version.step}, chosen by a pass rate of 1.000 +- 0.000" in said
     again, _ = evaluator(encoder, directory, many, scorers)

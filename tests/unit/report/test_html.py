@@ -4,8 +4,8 @@ import re
 from html import unescape
 
 from olmrl import storage
-from olmrl.report import Curves, PageCard, Table, Text, page
-from olmrl.report.html import Transcription
+from olmrl.report import PageCard, Table, Text, page
+from olmrl.report.html import Transcription, data_url
 
 HOSTILE = '<script>alert(1)</script><img src="http://evil/x.png" onerror=alert(2)>'
 
@@ -23,8 +23,9 @@ def test_model_output_is_shown_as_text():
 
 
 def test_nothing_is_fetched_from_outside():
-    html = page("t", "s", [Curves("c", {"reward": {"a": ([1, 2], [0.1, 0.2])}})])
-    assert "data:image/svg+xml;base64," in html
+    image = data_url(b"pixels", "image/webp")
+    html = page("t", "s", [PageCard("p", image, None, ())])
+    assert "data:image/webp;base64," in html
     assert not re.search(r"(src|href)\s*=\s*[\"']?(?!data:)\w", html)
 
 
