@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from olmrl import storage
+from olmrl.arguments import ArgumentParser
 from olmrl.config.schema import Dtype
 from olmrl.errors import sentence
 from olmrl.export.recipes import RECIPES
@@ -41,7 +42,7 @@ def _require_folders(options: argparse.Namespace) -> None:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     export = verbs.add_parser("hf", help="a run's checkpoint as a model folder")
     export.add_argument("run_dir", metavar="RUN", help="run directory")

@@ -8,6 +8,7 @@ import importlib
 import sys
 from typing import Any
 
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import sentence
 
 VERBS = {
@@ -36,7 +37,7 @@ def build_parser(
 ) -> tuple[argparse.ArgumentParser, Any]:
     """The argument parser of one verb, and its module."""
     module = importlib.import_module(f"olmrl.mix.verbs.{verb.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=f"{prog} {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

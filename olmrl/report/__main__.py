@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from olmrl import storage
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import sentence
 from olmrl.run.directory import RunDirectory
 
 
 def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") -> int:
     """Command line entry."""
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     parser.add_argument("runs", nargs="+", help="run directories")
     parser.add_argument("--compare", action="store_true", help="one page that overlays all runs")
     parser.add_argument("-o", "--output", default="compare.html", help="output file of --compare")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from olmrl import cluster, storage
+from olmrl.arguments import ArgumentParser
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.changes import config_changes, keep_former_defaults
@@ -44,7 +45,7 @@ def run_parser(prog: str, description: str) -> argparse.ArgumentParser:
 
     Parse with `parse_intermixed_args`.
     """
-    parser = argparse.ArgumentParser(prog, description=description)
+    parser = ArgumentParser(prog, description=description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", type=Path, help="YAML file (see configs/)")
     parser.add_argument("--dry-run", action="store_true", help="print the resource plan and exit")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import sentence
 from olmrl.markup.browser import is_sandboxed
 from olmrl.models.registry import FAMILIES
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     pages = verbs.add_parser("pages", help="PDF pages with markdown truth and unit tests")
     pages.add_argument("out", help="folder to write: train/, heldout/, sft*/")
