@@ -25,6 +25,7 @@ from olmrl.export import weights
 from olmrl.export.card import model_card
 from olmrl.export.weights import ShardWriter
 from olmrl.models import adapters, weight_files
+from olmrl.progress import track
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.yaml"
@@ -197,9 +198,11 @@ def export(
         if name != "lm_head.weight" or not known.shape(description).tied
     )
 
+    count = sum(name.startswith(_MODEL) for name in shards.saved_shapes(checkpoint.path))
+
     def write(folder: str) -> None:
         with ShardWriter(folder, shard_bytes) as writer:
-            for name, tensor in tensors:
+            for name, tensor in track(tensors, "writing tensors", count):
                 writer.add(name, tensor)
         weights.copy_companions(source, folder)
         storage.write_text(storage.join(folder, "README.md"), card)
