@@ -14,4 +14,4 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         """As for `argparse.ArgumentParser`."""
-        super().__init__(*arguments, **settings, allow_abbrev=False)
+        super().__init__(*arguments, **settings | {"allow_abbrev": False})

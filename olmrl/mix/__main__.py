@@ -22,6 +22,7 @@ VERBS = {
     "nara": "National Archives transcripts to page pairs",
     "hub-prepare": "Hugging Face data set to page pairs",
     "hub-package": "page pairs to a Hugging Face data set",
+    "hub-push": "packaged data set with its card to the Hugging Face Hub",
     "workspace": "olmOCR pipeline results to page pairs",
     "decontaminate": "find pages that also occur in a bench folder and set them aside",
     "stats": "counts, histograms and a contact sheet of page pairs",

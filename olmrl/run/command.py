@@ -25,7 +25,7 @@ from olmrl.data.prompts import absolute_prompt
 from olmrl.doctor.facts import gather
 from olmrl.errors import RunStopped, sentence
 from olmrl.models.weight_files import check_loadable
-from olmrl.preflight import checks
+from olmrl.preflight import checks, overlap
 from olmrl.preflight.verdict import available, verdict
 from olmrl.run.directory import RunDirectory
 from olmrl.run.lock import RunLock
@@ -37,7 +37,7 @@ _OLDER = (
     "this run was begun by an older olmrl: from here on its learning rate follows the pages used "
     "up, minibatches are cut by prompt groups, and guards.max_sequence_spread may stop it\n"
 )
-_PATH_KEYS = {"path", "train", "heldout", "dir", "root", "cache_dir"}
+_PATH_KEYS = {"path", "train", "heldout", "bench", "dir", "root", "cache_dir"}
 
 
 def run_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -146,6 +146,7 @@ def _dry_run(
             sys.stdout.write("\n" + describe_data(config) + "\n")
         except ValueError as error:  # one of the problems below
             sys.stdout.write(f"\npages: {error}\n")
+    _warn(config)
     if spec and here:
         sys.stdout.write(f"\nnot on this machine; {spec} needs it\n")
         sys.stdout.writelines(f"  - {text}\n" for text in here)
@@ -170,7 +171,13 @@ def _preflight(config: ConfigType, planner: Callable[[ConfigType], cluster.Plan]
     if refused is not None:
         raise refused
     checks.require(checks.disk(config, plan))
+    _warn(config)
     return plan
+
+
+def _warn(config: GrpoConfig | SftConfig) -> None:
+    """Say what a run may do, and hardly should."""
+    sys.stdout.writelines(f"warning: {text}\n" for text in overlap.remarks(config))
 
 
 def _say_prefixes(config: GrpoConfig | SftConfig) -> None:

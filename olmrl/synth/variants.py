@@ -84,7 +84,7 @@ def add_variants(
     job = partial(_job, folder=bench.folder, seed=seed)
     title = "making variants"
     if workers == 1 or len(jobs) < 2:
-        made = map(job, jobs)
+        made: Iterator[Variant] = map(job, jobs)
         yield from (_added(bench, variant) for variant in track(made, title, len(jobs)))
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
