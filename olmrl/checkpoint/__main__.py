@@ -1,4 +1,4 @@
-"""From a run to a model that can be served."""
+"""From a run to a model that can be served and shared."""
 
 from __future__ import annotations
 
