@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any, Literal, NamedTuple
 
-import httpx
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
@@ -26,6 +25,12 @@ TOKEN = "HF_TOKEN"
 _BLOCK = 2**20
 _LARGE = 2**20
 """Bytes beyond which a file is sent by itself."""
+_BROKEN_OFF: tuple[type[Exception], ...] = (
+    *(k for k in HfHubHTTPError.__mro__ if issubclass(k, Exception) and k is not Exception),
+    OSError,
+    RuntimeError,
+)
+"""Errors of the HTTP library under the Hub's client, which has changed it more than once."""
 _OURS_ALREADY = (".gitattributes",)
 """Files that the Hub puts into a new repository."""
 
@@ -104,7 +109,7 @@ def push(api: HfApi, target: Target, items: Sequence[Item], message: str) -> Cha
         return _push(api, target, items, message)
     except HfHubHTTPError as error:
         raise ValueError(_refusal(target, error)) from error
-    except (httpx.HTTPError, OSError, RuntimeError) as error:
+    except _BROKEN_OFF as error:
         cause = error.__cause__ or error
         if isinstance(cause, HfHubHTTPError):
             raise ValueError(_refusal(target, cause)) from error

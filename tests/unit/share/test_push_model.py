@@ -270,6 +270,14 @@ def test_offline_says_so(run, hub, capsys, monkeypatch):
     assert "HF_HUB_OFFLINE=1 forbids the network" in capsys.readouterr().err
 
 
+def test_a_hub_that_cannot_be_reached_is_one_sentence(run, hub, capsys, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert push(run) == 2
+    error = capsys.readouterr().err
+    assert f"{REPO}: the upload broke off (" in error and error.endswith("command goes on\n")
+    assert len(error.splitlines()) == 1
+
+
 def test_a_token_that_may_not_write_is_told_so(run, hub, capsys):
     hub.may_write = False
     assert push(run) == 2
