@@ -3,7 +3,7 @@
     for page in track(pages, "pages", total=len(pages)): ...
     with waiting("loading the model"): ...
 
-Nothing appears within the first two seconds. All of it goes to stderr: stdout holds results.
+The bar comes after two seconds, lines every ten. All of it goes to stderr: stdout holds results.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 SOON_S = 2.0
-"""Seconds before anything is shown."""
+"""Seconds before a bar is shown."""
 EVERY_S = 10.0
 """Seconds between lines where there is no terminal."""
 _TICK_S = 0.2
@@ -40,7 +40,7 @@ class Progress:
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
         self._started = time.monotonic()
-        self._due = self._started + SOON_S
+        self._due = self._started + (SOON_S if self.live else EVERY_S)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -101,7 +101,7 @@ def model_card(
         sharing: with it, the card is one to share.
     """
     shown = config if sharing is None else without_private(config)
-    data = shown.get("data", {})
+    prompt, side = _asking(shown)
     method = "GRPO" if "algorithm" in config else "SFT"
     base = shown["model"]["path"] if sharing is None else sharing.base or "A new model"
     text = (
@@ -114,8 +114,8 @@ def model_card(
             base=plain(base),
             method=method,
             step=step,
-            prompt=plain(data.get("prompt", "as in the configuration")),
-            longest_side=data.get("longest_side", "the configured"),
+            prompt=plain(prompt),
+            longest_side=plain(side),
             licence=None if sharing is None else plain(sharing.licence_name or sharing.licence),
             base_licence=sharing and sharing.base_licence and plain(sharing.base_licence),
             scores=_scores(run_dir, step),
@@ -125,7 +125,7 @@ def model_card(
             rows=_numbers(run_dir, step),
         )
     )
-    return f"{text}{_CONFIGURATION}{one_line_yaml(shown)}```\n"
+    return f"{text}\n{_CONFIGURATION}{one_line_yaml(shown)}```\n"
 
 
 def card_config(card: str) -> dict[str, Any] | None:
@@ -172,6 +172,18 @@ def _last_part(value: str) -> str:
     return start + (place.split("?")[0].rstrip("/").rsplit("/", 1)[-1] or "folder")
 
 
+def _asking(config: Mapping[str, Any]) -> tuple[object, object]:
+    """Prompt and page size, which SFT has in the steps of its first set."""
+    data = config.get("data", {})
+    sets = data.get("train")
+    first = sets[0] if isinstance(sets, list) and sets and isinstance(sets[0], Mapping) else {}
+    found = {"prompt": data.get("prompt"), "target_longest_image_dim": data.get("longest_side")}
+    for step in first.get("pipeline") or data.get("pipeline") or ():
+        found |= {name: value for name, value in step.items() if name in found}
+    prompt, side = found.values()
+    return prompt or "as in the configuration", side or "the configured"
+
+
 def _head(method: str, base: str, sharing: Sharing | None) -> str:
     return front_matter(
         {
@@ -216,7 +228,7 @@ def _recipe(config: Mapping[str, Any], step: int) -> Iterator[tuple[str, object]
         ("temperature", "rollout.sampling.temperature"),
         ("KL weight", "algorithm.kl_beta"),
         ("most versions behind", "algorithm.max_staleness"),
-        ("pages per step", "data.batch_size"),
+        ("pages per step", "training.pages_per_step"),
         ("epochs", "run.epochs"),
         ("optimizer", "learner.optimizer.name"),
         ("learning rate", "learner.optimizer.lr"),

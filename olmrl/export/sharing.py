@@ -21,8 +21,8 @@ from olmrl.share.upload import Item
 
 NOTHING = "none"
 """What `--base-model` says of a model that was trained from nothing."""
-OWNED = ("*.safetensors", weight_files.INDEX, "*.json", "*.jinja")
-"""Files of an earlier push that would be mixed with this one's."""
+OWNED = ("model*.safetensors", weight_files.INDEX)
+"""Weights of an earlier push, which would be mixed with this one's."""
 _SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/")
 _MOST_BASES = 10
 _TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"tokenizer.model"})

@@ -27,6 +27,7 @@ from olmrl.errors import RunStopped, sentence
 from olmrl.models.weight_files import check_loadable
 from olmrl.preflight import checks, overlap
 from olmrl.preflight.verdict import available, verdict
+from olmrl.progress import waiting
 from olmrl.run.directory import RunDirectory
 from olmrl.run.lock import RunLock
 from olmrl.run.quiet import quiet_libraries
@@ -37,6 +38,7 @@ _OLDER = (
     "this run was begun by an older olmrl: from here on its learning rate follows the pages used "
     "up, minibatches are cut by prompt groups, and guards.max_sequence_spread may stop it\n"
 )
+_LOOKING = "looking at configuration, pages and model"
 _PATH_KEYS = {"path", "train", "heldout", "bench", "dir", "root", "cache_dir"}
 
 
@@ -135,18 +137,15 @@ def _dry_run(
         ConfigError: something is wrong that the start would refuse.
         PlanError: the run does not fit.
     """
-    facts = gather(config.run.dir)
-    wrong: list[str] = checks.troubles(checks.ANYWHERE, config, facts)
-    here: list[str] = checks.troubles(checks.HERE, config, facts)
-    plan: cluster.Plan = planner(config)
-    judged = verdict(plan, *available(config, plan, spec, facts))
-    sys.stdout.write(judged.text + "\n")
-    if describe_data is not None:
-        try:
-            sys.stdout.write("\n" + describe_data(config) + "\n")
-        except ValueError as error:  # one of the problems below
-            sys.stdout.write(f"\npages: {error}\n")
-    _warn(config)
+    with waiting(_LOOKING):
+        facts = gather(config.run.dir)
+        wrong: list[str] = checks.troubles(checks.ANYWHERE, config, facts)
+        here: list[str] = checks.troubles(checks.HERE, config, facts)
+        plan: cluster.Plan = planner(config)
+        judged = verdict(plan, *available(config, plan, spec, facts))
+        pages = "" if describe_data is None else _described(config, describe_data)
+        warned = _warnings(config)
+    sys.stdout.write(f"{judged.text}\n{pages}{warned}")
     if spec and here:
         sys.stdout.write(f"\nnot on this machine; {spec} needs it\n")
         sys.stdout.writelines(f"  - {text}\n" for text in here)
@@ -156,6 +155,14 @@ def _dry_run(
     checks.require(([] if judged.refusal is None else [str(judged.refusal)]) + problems)
 
 
+def _described(config: ConfigType, describe_data: Callable[[ConfigType], str]) -> str:
+    """What is known of the pages."""
+    try:
+        return f"\n{describe_data(config)}\n"
+    except ValueError as error:  # one of the problems that are told
+        return f"\npages: {error}\n"
+
+
 def _preflight(config: ConfigType, planner: Callable[[ConfigType], cluster.Plan]) -> cluster.Plan:
     """The plan of a run that can start here.
 
@@ -163,21 +170,23 @@ def _preflight(config: ConfigType, planner: Callable[[ConfigType], cluster.Plan]
         ConfigError: something is wrong.
         PlanError: it does not fit on this machine.
     """
-    facts = gather(config.run.dir)
-    checks.require(checks.troubles((*checks.ANYWHERE, *checks.HERE), config, facts))
-    plan = planner(config)
-    resources, _ = available(config, plan, None, facts)
-    refused = None if resources is None else cluster.refusal(plan, resources)
-    if refused is not None:
-        raise refused
-    checks.require(checks.disk(config, plan))
-    _warn(config)
+    with waiting(_LOOKING):
+        facts = gather(config.run.dir)
+        checks.require(checks.troubles((*checks.ANYWHERE, *checks.HERE), config, facts))
+        plan = planner(config)
+        resources, _ = available(config, plan, None, facts)
+        refused = None if resources is None else cluster.refusal(plan, resources)
+        if refused is not None:
+            raise refused
+        checks.require(checks.disk(config, plan))
+        warned = _warnings(config)
+    sys.stdout.write(warned)
     return plan
 
 
-def _warn(config: GrpoConfig | SftConfig) -> None:
-    """Say what a run may do, and hardly should."""
-    sys.stdout.writelines(f"warning: {text}\n" for text in overlap.remarks(config))
+def _warnings(config: GrpoConfig | SftConfig) -> str:
+    """What a run may do, and hardly should."""
+    return "".join(f"\nwarning: {text}\n" for text in overlap.remarks(config))
 
 
 def _say_prefixes(config: GrpoConfig | SftConfig) -> None:

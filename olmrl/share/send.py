@@ -54,5 +54,5 @@ def send(
         return
     done = upload.push(api, target, everything, what)
     kept = f", {len(done.same)} were there already" if done.same else ""
-    gone = f", {len(done.removed)} old ones removed" if done.removed else ""
+    gone = f", of an earlier push removed: {', '.join(done.removed)}" if done.removed else ""
     say(f"{len(done.added)} files sent{kept}{gone}: {done.url}")

@@ -69,8 +69,6 @@ class Changes(NamedTuple):
     added: list[Item]
     same: list[Item]
     removed: list[str]
-    created: bool
-    """Whether the repository is new."""
     url: str
 
 
@@ -121,7 +119,6 @@ def push(api: HfApi, target: Target, items: Sequence[Item], message: str) -> Cha
 
 def _push(api: HfApi, target: Target, items: Sequence[Item], message: str) -> Changes:
     info = _look(api, target)
-    created = info is None
     if info is None:
         api.create_repo(target.repo, repo_type=target.kind, private=not target.public)
         info = _look(api, target)
@@ -143,7 +140,7 @@ def _push(api: HfApi, target: Target, items: Sequence[Item], message: str) -> Ch
             repo_type=target.kind,
             parent_commit=info.sha,
         )
-    return Changes(changed, same, gone, created, url)
+    return Changes(changed, same, gone, url)
 
 
 def _look(api: HfApi, target: Target) -> Any:

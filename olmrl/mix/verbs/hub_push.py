@@ -22,8 +22,8 @@ from olmrl.share.send import CARD, send
 from olmrl.share.upload import Item, Target
 
 _STATE = Path(".mix", "hub-package")
-_OWNED = ("*.parquet", "*.tar.gz", "*.jsonl")
-"""Files of an earlier push that would be mixed with this one's."""
+_OWNED = ("*.parquet", "*.tar.gz")
+"""Tables and tarballs of an earlier push, which would be mixed with this one's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
