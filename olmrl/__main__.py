@@ -17,7 +17,7 @@ COMMANDS = {
     "bench": "score markdown by unit tests, compare candidates, transcribe pages",
     "mix": "build data sets of page pairs",
     "synth": "make pages and unit tests of known truth, and a tiny model",
-    "checkpoint": "turn a run into a model to serve: export, average, 8 bit, parity",
+    "checkpoint": "turn a run into a model to serve or share: export, average, 8 bit, parity, push",
     "data": "look at what a page becomes on its way into the model",
     "doctor": "check this machine and its installation",
     "config": "explain a key, print the schema, convert an olmocr configuration",

@@ -231,6 +231,12 @@ _EVALUATION = (
         "similarity of the words alone to the reference",
         "rises; a fall beside a rising pass rate means that marks were learnt, not reading",
     ),
+    Metric(
+        "eval/<mode>/reading_error",
+        "0 to 1",
+        "its standard error, pages being the sample",
+        "a change below twice this is noise",
+    ),
     Metric("eval/<mode>/reward/<reward>", "reward", "mean of a reward on held-out pages", "rises"),
     Metric("eval/<mode>/ended", _SHARE, "transcriptions that ended by themselves", "above 0.98"),
     Metric("eval/<mode>/tokens", _TOKENS, "mean length of a transcription"),

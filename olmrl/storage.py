@@ -50,6 +50,29 @@ def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem,
         ) from error
 
 
+def to_write(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a path that is about to be written, and the path within it.
+
+    Raises:
+        ValueError: as for `filesystem`, or it lies on the Hub.
+    """
+    refuse_hub(path)
+    return filesystem(path)
+
+
+def refuse_hub(path: str | os.PathLike[str]) -> None:
+    """Refuse to write to the Hub, where others may read: only commands named `push` do that.
+
+    Raises:
+        ValueError: the path lies on the Hub.
+    """
+    if os.fspath(path).startswith("hf://"):
+        raise ValueError(
+            f"{path}: nothing is written to the Hub but by `olmrl checkpoint push` and `olmrl mix "
+            "hub-push`; give a local folder"
+        )
+
+
 def join(base: str | os.PathLike[str], *parts: str) -> str:
     """Join path parts, local or remote."""
     return (
@@ -136,7 +159,7 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     Local: temporary file in the same folder, fsync, rename. Remote: a local temporary file,
     uploaded if the block succeeds (object stores only publish complete objects).
     """
-    fs, inner = filesystem(path)
+    fs, inner = to_write(path)
     text = {} if "b" in mode else {"encoding": "utf-8"}
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import RunStopped, sentence
 from olmrl.read.options import add_reading_arguments
 from olmrl.run.quiet import quiet_libraries
@@ -64,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(dest="verb", required=True)
     score = commands.add_parser("score", help="score one candidate")

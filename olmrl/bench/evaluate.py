@@ -20,6 +20,7 @@ from olmrl.bench.folder import PDF_DIR, BenchFolder, BenchPage
 from olmrl.bench.statistics import Interval, bootstrap, paired_bootstrap, permutation_p_value
 from olmrl.bench.text_cases import BaselineCase
 from olmrl.markup import front_matter
+from olmrl.progress import track
 
 BASELINE = "baseline"
 """Category of the added baseline tests."""
@@ -154,7 +155,7 @@ def evaluate(
     errors: list[str] = []
     tests: list[TestResult] = []
     pages = _with_baselines(folder.pages, compat) if add_baselines else folder.pages
-    for page in pages:
+    for page in track(pages, "judging pages", len(pages)):
         texts = []
         for path in find_outputs(outputs, page.pdf, page.page):
             try:

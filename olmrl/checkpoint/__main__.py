@@ -1,4 +1,4 @@
-"""From a run to a model that can be served."""
+"""From a run to a model that can be served and shared."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import get_args
 
 from olmrl import storage
+from olmrl.arguments import ArgumentParser
 from olmrl.config.schema import Dtype
 from olmrl.errors import sentence
 from olmrl.export.recipes import RECIPES
 from olmrl.run.quiet import quiet_libraries
+from olmrl.share.options import add_sharing_arguments
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.checkpoint") -> int:
@@ -22,6 +24,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.ch
     try:
         _require_folders(options)
         # Deferred: a wrong path need not wait for torch and a model's code, ten seconds of CPU.
+        if options.verb == "push":
+            from olmrl.checkpoint.push_commands import check, run_push
+
+            check(options)
+            return run_push(options)
         from olmrl.checkpoint.commands import run
 
         return run(options)
@@ -31,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.ch
 
 
 def _require_folders(options: argparse.Namespace) -> None:
-    if options.verb == "hf":
+    if options.verb in ("hf", "push"):
         if not storage.exists(storage.join(options.run_dir, "config.yaml")):
             raise ValueError(f"{options.run_dir}: not a run directory (no config.yaml)")
         return
@@ -41,7 +48,7 @@ def _require_folders(options: argparse.Namespace) -> None:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     export = verbs.add_parser("hf", help="a run's checkpoint as a model folder")
     export.add_argument("run_dir", metavar="RUN", help="run directory")
@@ -68,12 +75,31 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     rounding.add_argument("--recipe", choices=list(RECIPES), default="w8a8_dynamic")
     _add_page_options(rounding, required=False)
 
+    _add_push(
+        verbs.add_parser("push", help="a run's model, with its card, to the Hugging Face Hub")
+    )
+
     compare = verbs.add_parser("parity", help="transformers against vLLM, token for token")
     compare.add_argument("model", metavar="MODEL", help="model folder")
     _add_page_options(compare, required=True)
     compare.add_argument("--worst", type=int, default=10, help="tokens listed (default 10)")
     compare.add_argument("--max-mean-gap", type=float, help="exit with code 1 above this mean gap")
     return parser
+
+
+def _add_push(push: argparse.ArgumentParser) -> None:
+    push.add_argument("run_dir", metavar="RUN", help="run directory")
+    add_sharing_arguments(push)
+    push.add_argument(
+        "--base-model", metavar="ORG/NAME", help="if the run began with a folder; or `none`"
+    )
+    push.add_argument(
+        "--dataset", action="append", default=[], metavar="ORG/NAME",
+        help="data on the Hub that it learnt from (repeatable)",
+    )  # fmt: skip
+    which = push.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, help="step of the checkpoint; default: the last weights")
+    which.add_argument("--best", action="store_true", help="the best by evaluation")
 
 
 def _add_page_options(parser: argparse.ArgumentParser, required: bool) -> None:

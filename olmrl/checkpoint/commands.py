@@ -16,6 +16,7 @@ from olmrl.export import fp8, hf, parity
 from olmrl.export.emulate import ProbedModel
 from olmrl.export.samples import CalibrationPages, PageTokens, load_pages
 from olmrl.export.soup import soup
+from olmrl.progress import track, waiting
 
 CONSOLE = Console(soft_wrap=True)
 
@@ -88,10 +89,13 @@ def run_parity(options: argparse.Namespace) -> int:
     encoder = Encoder(EncoderSpec(options.model, prompt=options.prompt))
     rendered = load_pages(options.pages, options.limit, options.longest_side)
     pages = [encoder.encode_page(page) for page in rendered]
-    completions = greedy_completions(options.model, pages, options.max_tokens, options.dtype)
-    probe = ProbedModel(options.model, getattr(torch, options.dtype))
+    with waiting("reading pages with vLLM"):
+        completions = greedy_completions(options.model, pages, options.max_tokens, options.dtype)
+    with waiting("loading the model"):
+        probe = ProbedModel(options.model, getattr(torch, options.dtype))
     scored = []
-    for page, completion in zip(pages, completions, strict=True):
+    pairs = zip(pages, completions, strict=True)
+    for page, completion in track(pairs, "scoring pages", len(pages)):
         sample = PageTokens(page, completion.token_ids.astype(np.int64))
         scored.append(probe.score(sample, encoder.banned_ids))
     found = parity.judge(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from olmrl import storage
+from olmrl.arguments import ArgumentParser
 from olmrl.config.convert import Conversion, convert
 from olmrl.config.explain import SCHEMAS, explain, json_schema
 from olmrl.config.load import parse_yaml, validate
@@ -20,7 +20,7 @@ from olmrl.errors import sentence
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
     """Command line entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     commands = parser.add_subparsers(required=True)
     converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
     converting.add_argument("file", help="olmocr training configuration")

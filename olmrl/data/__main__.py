@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from olmrl.arguments import ArgumentParser
 from olmrl.config import SftConfig, load
 from olmrl.errors import sentence
 from olmrl.preflight.checks import folders, require
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, description="Look at the pages of an SFT configuration.")
+    parser = ArgumentParser(prog, description="Look at the pages of an SFT configuration.")
     commands = parser.add_subparsers(required=True)
     show = commands.add_parser(
         "show",

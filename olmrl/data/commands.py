@@ -24,6 +24,7 @@ from olmrl.data.sets import PageSet, scan_sets
 from olmrl.data.steps import Dropped, StepContext
 from olmrl.data.streams import OrderedStream
 from olmrl.data.tally import Tally
+from olmrl.progress import track
 
 _BIN = 100
 """Tokens per line of the histogram."""
@@ -127,7 +128,7 @@ def _show_histogram(
     stream = OrderedStream(work, seed=None, epochs=1, prefetch=256)
     tally, bins, lost = Tally(), Counter[int](), []
     longest = 0
-    for item in stream:
+    for item in track(stream, "reading pages", len(pages.items)):
         note = item.note
         tally.add(note)
         if isinstance(note, ExampleNote):

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from olmrl.arguments import ArgumentParser
 from olmrl.doctor.checks import Line, failed, judge
 from olmrl.doctor.facts import gather
 
@@ -20,7 +21,7 @@ _INDENT = " " * 21
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.doctor") -> int:
     """Command line entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--speed", action="store_true", help="measure matrix products (5 s)")
     parser.add_argument("--folder", default=".", help="where runs will be written (default: here)")

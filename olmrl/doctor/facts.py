@@ -26,7 +26,7 @@ _SMI_TIMEOUT_S = 10.0
 _ELSEWHERE = ("192.0.2.1", 9)
 """An address of RFC 5737 that belongs to nobody; connecting a UDP socket to it sends nothing."""
 KEYS = {
-    "HF_TOKEN": "private models and data sets of the Hub",
+    "HF_TOKEN": "private models and data sets of the Hub; push",
     "WANDB_API_KEY": "logging.wandb=online",
     "OPENAI_API_KEY": "mix openai-run and clean",
     "AWS_ACCESS_KEY_ID": "s3:// paths",

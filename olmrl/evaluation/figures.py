@@ -158,32 +158,58 @@ def scores(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -
 def rate_and_error(rollouts: Sequence[tuple[str, Rollout]]) -> tuple[float, float] | None:
     """Pass rate of the folder's own tests and its standard error, the pages being the sample.
 
-    Transcriptions of a page, and tests of a page, pass and fail together, so they are no samples of
-    their own: with p passes of t tests on each of n pages and r = sum p / sum t, the error is
-    sqrt(n / (n - 1) x sum (p - r t)^2) / sum t (ratio estimator, Cochran 1977, 6.3).
-
     Args:
         rollouts: (page id, rollout) pairs, several of a page or one.
 
     Returns:
         None if no page has a test; the error is NaN for a single page.
     """
-    passed: dict[str, int] = defaultdict(int)
+    passed: dict[str, float] = defaultdict(float)
     tests: dict[str, int] = defaultdict(int)
     for page_id, rollout in rollouts:
         for result in rollout.rewards.values():
             own = [verdict.passed for verdict in result.verdicts if verdict.file != BASELINE]
             passed[page_id] += sum(own)
             tests[page_id] += len(own)
-    counted = [page_id for page_id, count in tests.items() if count]
+    return _mean_and_error(passed, tests)
+
+
+def reading_and_error(
+    pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]
+) -> tuple[float, float] | None:
+    """Mean `reading` and its standard error, the pages being the sample.
+
+    Returns:
+        None if no page has a reference; the error is NaN for a single page.
+    """
+    read: dict[str, float] = defaultdict(float)
+    texts: dict[str, int] = defaultdict(int)
+    for page_id, rollout in rollouts:
+        reference = pages[page_id].reference
+        if reference is not None:
+            read[page_id] += reading(rollout.completion.text, reference)
+            texts[page_id] += 1
+    return _mean_and_error(read, texts)
+
+
+def _mean_and_error(
+    sums: Mapping[str, float], counts: Mapping[str, int]
+) -> tuple[float, float] | None:
+    """Mean of what several values of each page add up to, and its standard error.
+
+    Values of a page rise and fall together, so they are no samples of their own: with sum p of t
+    values on each of n pages and r = sum p / sum t, the error is
+    sqrt(n / (n - 1) x sum (p - r t)^2) / sum t (ratio estimator, Cochran 1977, 6.3).
+    """
+    counted = [page_id for page_id, count in counts.items() if count]
     if not counted:
         return None
-    total = sum(tests[page_id] for page_id in counted)
-    rate = sum(passed[page_id] for page_id in counted) / total
+    total = sum(counts[page_id] for page_id in counted)
+    mean = sum(sums[page_id] for page_id in counted) / total
     if len(counted) == 1:
-        return rate, float("nan")
-    squares = sum((passed[page_id] - rate * tests[page_id]) ** 2 for page_id in counted)
-    return rate, math.sqrt(len(counted) / (len(counted) - 1) * squares) / total
+        return mean, float("nan")
+    squares = sum((sums[page_id] - mean * counts[page_id]) ** 2 for page_id in counted)
+    return mean, math.sqrt(len(counted) / (len(counted) - 1) * squares) / total
 
 
 def _benchmark(
@@ -225,7 +251,7 @@ def record(
     figures = {
         f"{mode}/{name}": value
         for mode, rollouts in modes.items()
-        for name, value in scores(pages, rollouts).items()
+        for name, value in (scores(pages, rollouts) | _errors(pages, rollouts)).items()
     }
     shown = [
         {
@@ -297,6 +323,16 @@ def _of_page(rollout: Rollout, reference: str | None) -> Iterator[tuple[str, flo
         yield "reading", reading(rollout.completion.text, reference), 1
     for verdict in verdicts:
         yield f"category/{verdict.file}", verdict.passed, 1
+
+
+def _errors(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -> dict[str, float]:
+    """Standard errors of figures, the pages being the sample."""
+    found = {
+        "pass_rate_error": rate_and_error(rollouts),
+        "reading_error": reading_and_error(pages, rollouts),
+    }
+    known = {name: both[1] for name, both in found.items() if both is not None}
+    return {name: error for name, error in known.items() if error == error}
 
 
 def _mean(values: Sequence[float]) -> float:

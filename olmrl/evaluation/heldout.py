@@ -229,15 +229,15 @@ class HeldoutEvaluator:
         return Evaluated(finished.version, value["scores"], value)
 
     def _halves(self, modes: Mapping[str, Sequence[tuple[str, Rollout]]]) -> dict[str, float]:
-        """Pass rates with their standard errors: of every mode, of the pages that choose the best
-        checkpoint, and of the others."""
-        found = {mode: figures.rate_and_error(rollouts) for mode, rollouts in modes.items()}
-        if self._choosing:
-            read = modes[_most_read(modes)]
-            found["selection"] = figures.rate_and_error([r for r in read if r[0] in self._choosing])
-            found["reported"] = figures.rate_and_error(
-                [r for r in read if r[0] not in self._choosing]
-            )
+        """Pass rates with their standard errors of the pages that choose the best checkpoint, and
+        of the others."""
+        if not self._choosing:
+            return {}
+        read = modes[_most_read(modes)]
+        found = {
+            "selection": figures.rate_and_error([r for r in read if r[0] in self._choosing]),
+            "reported": figures.rate_and_error([r for r in read if r[0] not in self._choosing]),
+        }
         scores: dict[str, float] = {}
         for name, both in found.items():
             if both is not None:

@@ -6,7 +6,7 @@ Recipes with static scales first run calibration pages through the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +27,11 @@ from olmrl.export.rounding import (
     relative_error,
     static_scale,
 )
-from olmrl.export.samples import CalibrationPages, load_samples
+from olmrl.export.samples import CalibrationPages, PageTokens, load_samples
 from olmrl.export.weights import ModelFolder, ShardWriter
 from olmrl.models import weight_files
 from olmrl.models.family import Family
+from olmrl.progress import track
 
 _SHARD_BYTES = 2**30
 
@@ -92,10 +93,10 @@ def quantise(
     probe = ProbedModel(model, weights.DTYPES[dtype]) if pages else None
     samples = load_samples(pages, model) if pages else []
     ranges = probe.observe(samples) if probe and recipe.needs_pages else None
-    exact = [probe.score(sample) for sample in samples] if probe else []
+    exact = [probe.score(s) for s in _pages(samples, "exact")] if probe else []
     errors: dict[str, float] = {}
     with ShardWriter(out, _SHARD_BYTES) as writer:
-        for name, tensor in folder.tensors():
+        for name, tensor in track(folder.tensors(), "rounding tensors", len(folder.entries)):
             if name in targets:
                 quantised = _codes(tensor, recipe)
                 errors[name] = relative_error(tensor, decode(quantised))
@@ -113,7 +114,7 @@ def quantise(
     gap = None
     if probe:
         probe.become(rounded, recipe, ranges)
-        gap = compare(exact, [probe.score(sample) for sample in samples])
+        gap = compare(exact, [probe.score(s) for s in _pages(samples, "rounded")])
     return Report(recipe_name, folder.num_bytes, rounded.num_bytes, errors, gap)
 
 
@@ -124,6 +125,10 @@ def compare(exact: list[TokenScores], rounded: list[TokenScores]) -> Gap:
     same = np.concatenate([a.top_ids == b.top_ids for a, b in zip(exact, rounded, strict=True)])
     gaps = np.abs(before - after)
     return Gap(len(gaps), float(gaps.mean()), float(gaps.max()), float(same.mean()))
+
+
+def _pages(samples: Sequence[PageTokens], which: str) -> Iterator[PageTokens]:
+    return track(samples, f"reading pages, {which}", len(samples))
 
 
 def _targets(folder: ModelFolder, recipe: Recipe, known: Family) -> set[str]:

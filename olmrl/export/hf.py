@@ -7,28 +7,28 @@ the run started from, byte for byte.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from olmrl import storage
 from olmrl.checkpoint import manifest, shards
-from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
-from olmrl.config.load import parse_yaml
-from olmrl.config.schema import SftEvaluationConfig
 from olmrl.export import weights
-from olmrl.export.card import model_card
+from olmrl.export.card import card_step, model_card
+from olmrl.export.chosen import choose, run_config
 from olmrl.export.weights import ShardWriter
 from olmrl.models import adapters, weight_files
+from olmrl.models.files import readme
+from olmrl.progress import track
 
-CHECKPOINTS = "checkpoints"
-CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
+MODEL = "model"
+"""Folder of a run's last weights."""
 _MODEL = "model/"
 
 
@@ -93,53 +93,6 @@ def check_fits(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
             raise CheckpointError(f"{checkpoint.path}: tensor {name} is not in the base model")
 
 
-def run_config(run_dir: str) -> dict[str, Any]:
-    """Read the resolved configuration of a run directory.
-
-    Raises:
-        CheckpointError: not a run directory.
-    """
-    path = storage.join(run_dir, CONFIG)
-    if not storage.exists(path):
-        raise CheckpointError(f"{run_dir}: not a run directory (no {CONFIG})")
-    config = parse_yaml(storage.read_text(path), path)
-    if not isinstance(config.get("model"), dict) or "path" not in config["model"]:
-        raise CheckpointError(f"{path}: has no model.path")
-    return config
-
-
-def best_mode(config: dict[str, Any]) -> Literal["min", "max"]:
-    """Whether a run's best checkpoint has the smallest or the largest score.
-
-    Args:
-        config: resolved configuration of an SFT run, or of a GRPO run, whose scores are rewards.
-    """
-    evaluation = config.get("evaluation", {})
-    if "best_metric" not in evaluation:
-        return "max"
-    return SftEvaluationConfig(
-        best_metric=evaluation["best_metric"], best_mode=evaluation["best_mode"]
-    ).mode
-
-
-def choose(run_dir: str, step: int | None = None, best: bool = False) -> Checkpoint:
-    """Open the checkpoint of a step, the best one, or the newest.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    store = CheckpointFolder(
-        storage.join(run_dir, CHECKPOINTS), best_mode=best_mode(run_config(run_dir))
-    )
-    if step is not None:
-        return store.at(step)
-    found = store.best() if best else store.newest()
-    if found is None:
-        which = "scored" if best else "complete"
-        raise CheckpointError(f"{run_dir}: no {which} checkpoint below {CHECKPOINTS}/")
-    return found
-
-
 def export(
     run_dir: str,
     out: str,
@@ -184,7 +137,7 @@ def export(
     card = model_card(
         config,
         checkpoint.step,
-        storage.join(run_dir, METRICS),
+        run_dir,
         name=out.rstrip("/").rsplit("/", 1)[-1],
     )
     precision = dtype or config["model"].get("dtype", "bfloat16")
@@ -197,9 +150,11 @@ def export(
         if name != "lm_head.weight" or not known.shape(description).tied
     )
 
+    count = sum(name.startswith(_MODEL) for name in shards.saved_shapes(checkpoint.path))
+
     def write(folder: str) -> None:
         with ShardWriter(folder, shard_bytes) as writer:
-            for name, tensor in tensors:
+            for name, tensor in track(tensors, "writing tensors", count):
                 writer.add(name, tensor)
         weights.copy_companions(source, folder)
         storage.write_text(storage.join(folder, "README.md"), card)
@@ -212,6 +167,26 @@ def export(
     else:
         write(out)
     return checkpoint.step
+
+
+def folder_of(run_dir: str, step: int, here: str, say: Callable[[str], None]) -> str:
+    """The model folder of a run's checkpoint: the run's `model/` if it has that step.
+
+    Args:
+        run_dir: run directory, local or remote.
+        step: of a complete checkpoint.
+        here: local folder that takes the model where it has to be written first.
+        say: prints a line.
+    """
+    final = os.path.join(run_dir, MODEL)
+    if os.path.isdir(final) and card_step(readme(final)) == step:
+        return final
+    out = os.path.join(here, f"step-{step}")
+    if not os.path.exists(os.path.join(out, weight_files.CONFIG)):
+        say(f"writing step {step} of {run_dir} as a model to {out}")
+        os.makedirs(here, exist_ok=True)
+        export(run_dir, out, step=step, replace=True)
+    return out
 
 
 def _replace(target: Path, write: Callable[[str], None]) -> None:

@@ -12,6 +12,7 @@ from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.export import weights
 from olmrl.export.weights import ModelFolder, ShardWriter
 from olmrl.models import weight_files
+from olmrl.progress import track
 
 
 def soup(
@@ -43,7 +44,8 @@ def soup(
     distances = [0.0] * len(folders)
     norm = 0.0
     with ShardWriter(out) as writer:
-        for name, first in folders[0].tensors():
+        count = len(folders[0].entries)
+        for name, first in track(folders[0].tensors(), "averaging tensors", count):
             parts = [first, *(folder.read(name) for folder in folders[1:])]
             if not first.is_floating_point():
                 _check_equal(name, parts, folders)

@@ -42,21 +42,6 @@ _STORED_DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_COMPANIONS = (
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.json",
-    "chat_template.jinja",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +181,7 @@ def _made(folder: str) -> str:
 def _move(staged: Path, out: str, file: str) -> None:
     target = storage.join(out, file)
     if storage.is_remote(out):
-        fs, inner = storage.filesystem(target)
+        fs, inner = storage.to_write(target)
         fs.put_file(str(staged), inner)
         staged.unlink()
     else:
@@ -209,6 +194,7 @@ def refuse_full_folder(out: str) -> None:
     Raises:
         CheckpointError: the folder already has a model.
     """
+    storage.refuse_hub(out)
     for name in (SINGLE, INDEX, CONFIG):
         if storage.exists(storage.join(out, name)):
             raise CheckpointError(f"{out}: already holds a model ({name}); choose an empty folder")
@@ -223,7 +209,7 @@ def local_source(model: str) -> str:
     if storage.exists(storage.join(model, CONFIG)):
         return model
     try:
-        return str(snapshot_download(model, allow_patterns=[CONFIG, *_COMPANIONS]))
+        return str(snapshot_download(model, allow_patterns=[CONFIG, *weight_files.COMPANIONS]))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{model}: neither a model folder nor a model that can be fetched by name ({error})"
@@ -232,7 +218,7 @@ def local_source(model: str) -> str:
 
 def copy_companions(source: str, out: str) -> None:
     """Copy processor, tokenizer, chat template and generation config, but no code."""
-    for name in _COMPANIONS:
+    for name in weight_files.COMPANIONS:
         path = storage.join(source, name)
         if storage.exists(path):
             storage.write_bytes(storage.join(out, name), storage.read_bytes(path))

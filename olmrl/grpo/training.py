@@ -29,7 +29,7 @@ from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.weight_sync.store import start_store
-from olmrl.weight_sync.transport import load_transport, resolve_transport
+from olmrl.weight_sync.transport import check_checksum, load_transport, resolve_transport
 
 COLUMNS = {
     "reward": ("reward/mean", ".3f"),
@@ -167,12 +167,7 @@ def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
         use_gpu=config.learner.use_gpu,
         colocate=config.rollout.colocate,
     )
-    checked = config.weight_sync.checksum and config.rollout.quantization is not None
-    if checked and not load_transport(transport).passes_loader:
-        raise ValueError(
-            f"weight_sync.checksum: cannot compare what engines of rollout.quantization: "
-            f"{config.rollout.quantization} get over {transport}; set false, or use nccl"
-        )
+    check_checksum(config.weight_sync, config.rollout.quantization, transport)
     return WorkerSpec(
         encoder,
         config.rollout,

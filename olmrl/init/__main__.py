@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import sentence
 
 _MODEL = "qwen2_5_vl"
@@ -17,7 +18,7 @@ _MODEL = "qwen2_5_vl"
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.init") -> int:
     """Command line entry; returns the exit code."""
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     parser.add_argument("dir", metavar="DIR", help="new folder for config.yaml and the run")
     parser.add_argument("--method", choices=("sft", "grpo"), help="default: what the pages are for")
     parser.add_argument("--data", help="page pairs (sft) or a bench folder (grpo)")

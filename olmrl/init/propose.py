@@ -26,6 +26,10 @@ _LEAST_EVERY = 10
 """Steps between checkpoints and evaluations, at least."""
 _TINY = 0.3e9
 """Parameters below which a model is trained as the quick start's: float32, one unit."""
+_TRY_TINY = (
+    "; to try olmrl out on a CPU, make a tiny model with `olmrl synth model tiny --texts PAGES` "
+    "and give --model tiny"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def propose(
     Raises:
         PlanError: nothing fits (says what the smallest would need).
     """
-    refused: PlanError | None = None
+    refused: dict[str, PlanError] = {}
     sizes = models_of(model)
     # A CPU is slow with any published model, so that there the smallest is the one to try.
     for name in sizes if machine.on_gpu else sizes[::-1]:
@@ -75,8 +79,10 @@ def propose(
             try:
                 return _fitted(values, found, name, machine, lora)
             except PlanError as error:
-                refused = error
-    raise PlanError(f"{model} on {machine.title}: {refused}")
+                refused[name] = error
+    smallest = sizes[-1]
+    small = "" if machine.on_gpu else _TRY_TINY
+    raise PlanError(f"{smallest} on {machine.title}: {refused[smallest]}{small}")
 
 
 def _fitted(

@@ -8,6 +8,7 @@ import importlib
 import sys
 from typing import Any
 
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import sentence
 
 VERBS = {
@@ -21,6 +22,7 @@ VERBS = {
     "nara": "National Archives transcripts to page pairs",
     "hub-prepare": "Hugging Face data set to page pairs",
     "hub-package": "page pairs to a Hugging Face data set",
+    "hub-push": "packaged data set with its card to the Hugging Face Hub",
     "workspace": "olmOCR pipeline results to page pairs",
     "decontaminate": "find pages that also occur in a bench folder and set them aside",
     "stats": "counts, histograms and a contact sheet of page pairs",
@@ -36,7 +38,7 @@ def build_parser(
 ) -> tuple[argparse.ArgumentParser, Any]:
     """The argument parser of one verb, and its module."""
     module = importlib.import_module(f"olmrl.mix.verbs.{verb.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog=f"{prog} {verb}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

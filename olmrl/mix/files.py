@@ -46,7 +46,7 @@ def write(path: str, data: bytes, *, durable: bool = False) -> None:
         durable: Also survive a power cut (fsync); for data that cost money.
     """
     if storage.is_remote(path):
-        fs, inner = storage.filesystem(path)
+        fs, inner = storage.to_write(path)
         fs.pipe_file(inner, data)
         return
     temporary = part_path(path)
@@ -80,10 +80,10 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
 def staged(path: str) -> Iterator[str]:
     """Give a local path to fill; on success it becomes `path` (rename, or one upload)."""
     if storage.is_remote(path):
+        fs, inner = storage.to_write(path)
         with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
             local = os.path.join(folder, "staged")
             yield local
-            fs, inner = storage.filesystem(path)
             fs.put_file(local, inner)
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)

@@ -80,6 +80,7 @@ class Run:
         state: str | None = None,
         total: int | None = None,
     ) -> None:
+        storage.refuse_hub(output)
         self.verb = verb
         self.output = output
         self.settings = settings

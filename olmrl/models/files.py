@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import huggingface_hub
+from tokenizers import Tokenizer
 
 from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
@@ -119,6 +120,31 @@ def _check_fits(
                 f"{where}: {key} is {found}, and the vision tower in config.json takes {wanted} "
                 f"({of_tower}); the file is of another model"
             )
+
+
+def check_tokenizer(model_path: str) -> None:
+    """See that a model's tokenizer has the tokens that a page is put to the model with.
+
+    Raises:
+        ValueError: no tokenizer.json, one that is damaged, or one of another model.
+    """
+    path = _file(model_path, "tokenizer.json")
+    if path is None:
+        raise ValueError(f"{model_path}: has no tokenizer.json")
+    try:
+        vocabulary = Tokenizer.from_file(path).get_vocab()
+    except Exception as error:  # its only type
+        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    more = (_read(model_path, "tokenizer_config.json") or {}).get("added_tokens_decoder") or {}
+    vocabulary |= {token["content"]: int(number) for number, token in more.items()}
+    known = model_family(model_path)
+    for token in (known.end_token, known.image_token):
+        if token not in vocabulary:
+            raise ValueError(f"{model_path}: its tokenizer lacks the token {token}")
+    if vocabulary[known.image_token] != vision_tokens(model_path).image_token_id:
+        raise ValueError(
+            f"{model_path}: tokenizer and config.json disagree on the id of {known.image_token}"
+        )
 
 
 def left_out(model_path: str) -> tuple[int, int]:

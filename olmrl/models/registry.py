@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+
 from olmrl.models.family import Family
 from olmrl.models.qwen2_5_vl import Qwen25VL
 from olmrl.models.qwen2_vl import Qwen2VL
@@ -26,6 +28,7 @@ _OTHERS = (
     "DeepSeek-OCR", "DeepSeek-VL", "dots.ocr", "PaddleOCR-VL", "LightOnOCR", "HunyuanOCR",
 )  # fmt: skip
 """Names on the Hub that tell of a family olmrl cannot train, so that it is refused unseen."""
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _EXPERTS = re.compile(r"-A\d+B\b")
 """How a mixture of experts gives its active parameters in its name."""
 _UNTRAINED = {"_moe": ", a mixture of experts", "_text": ", a language model without vision"}
@@ -84,7 +87,7 @@ def described(path: str) -> tuple[Family, Mapping[str, Any]] | None:
     """Family and sizes of a model, from its folder or its name alone; nothing is fetched.
 
     Args:
-        path: folder, or name of a repository.
+        path: folder, or name of a repository, whose config.json may have been fetched before.
 
     Returns:
         The family and the config.json, or None for a name that says nothing.
@@ -103,10 +106,24 @@ def described(path: str) -> tuple[Family, Mapping[str, Any]] | None:
         tuned = next((base for part, base in one.fine_tunes.items() if part in path), path)
         if tuned in one.published:
             return one, one.published[tuned]
+    fetched = _fetched(path)
+    if fetched is not None:
+        return family_in(fetched, path), fetched
     reason = None if Path(path).exists() else _untrainable(path)
     if reason is not None:
         raise ValueError(f"{path}: {reason} that olmrl cannot train; it trains {supported()}")
     return None
+
+
+def _fetched(name: str) -> Mapping[str, Any] | None:
+    """The config.json of a model on the Hub, if it has been fetched before."""
+    if Path(name).exists() or not _HUB_NAME.fullmatch(name):
+        return None
+    found = huggingface_hub.try_to_load_from_cache(name, "config.json")
+    if not isinstance(found, str):
+        return None
+    config: Mapping[str, Any] = json.loads(Path(found).read_text("utf-8"))
+    return config
 
 
 def _untrainable(name: str) -> str | None:

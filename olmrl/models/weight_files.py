@@ -21,6 +21,22 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 ADAPTER = "adapter_config.json"
+COMPANIONS = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+"""Files beside the weights that make a model usable: processor, tokenizer, chat template."""
 _MAX_HEADER = 100 * 2**20
 _BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -106,17 +122,20 @@ def check_loadable(folder: str) -> str:
     return wrapping(names)
 
 
-def check_trainable(folder: str, config: Mapping[str, Any]) -> None:
+_TRAINS = "olmrl trains weights in bfloat16, float16 or float32; use the model it was made from"
+
+
+def check_trainable(folder: str, config: Mapping[str, Any], what: str = _TRAINS) -> None:
     """Refuse quantised weights.
 
     Args:
         folder: local model folder.
         config: its config.json.
+        what: to do instead.
 
     Raises:
         WeightsError: the weights are quantised.
     """
-    what = "olmrl trains weights in bfloat16, float16 or float32; use the model it was made from"
     if config.get("quantization_config") or config.get("compression_config"):
         settings = config.get("quantization_config") or config["compression_config"]
         method = settings.get("quant_method") if isinstance(settings, dict) else settings

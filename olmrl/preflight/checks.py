@@ -18,7 +18,7 @@ from olmrl.cluster.memory import BYTES
 from olmrl.cluster.plan import Plan
 from olmrl.config import ConfigError
 from olmrl.config.registered import LOSSES, REWARDS, TRANSPORTS
-from olmrl.config.registry import Registry
+from olmrl.config.registry import Registry, construct
 from olmrl.config.schema import GrpoConfig, SftConfig
 from olmrl.data.page import PageSource, scan_bench, scan_pairs
 from olmrl.data.prompts import load_prompt
@@ -28,16 +28,22 @@ from olmrl.doctor.checks import Level, judge
 from olmrl.doctor.facts import Facts
 from olmrl.errors import sentence
 from olmrl.hardware import GIB
-from olmrl.models.files import model_config
+from olmrl.models.files import check_tokenizer, image_settings, model_config
 from olmrl.models.weight_files import check_loadable, check_trainable
 from olmrl.preflight.trackers import tensorboard_module
 from olmrl.rewards.registry import build
 from olmrl.rollout.environment import check_vllm
+from olmrl.weight_sync.transport import check_checksum, resolve_transport
 
 Config = GrpoConfig | SftConfig
 Check = Callable[[Config, Facts], Iterator[str]]
 _RANKS_PER_CORE = 2
 """More ranks than this on a CPU core wait for each other without end."""
+_WORK_ANYWHERE = ("auto", "object_store")
+"""Weight transports that need nothing; `object_store` is not even imported here, as it brings torch
+along."""
+_POLICY_LOSS = ("olmrl.learner.loss", "PolicyLoss")
+"""Module and name of what a loss is derived from; importing it here would bring torch along."""
 _ADAM_BYTES = 8
 """Optimizer state of a trained parameter."""
 
@@ -68,6 +74,26 @@ def own_rewards(config: Config, facts: Facts) -> Iterator[str]:
     yield from _rewards(config, registered=True)
 
 
+def loss(config: Config, facts: Facts) -> Iterator[str]:
+    """Losses that come with olmrl have no options."""
+    if isinstance(config, SftConfig) or not _registered(LOSSES, config.algorithm.loss):
+        return
+    if config.algorithm.loss_options:
+        names = ", ".join(map(repr, config.algorithm.loss_options))
+        yield (
+            f"algorithm.loss_options: loss {config.algorithm.loss!r} has no options, got {names}; "
+            "only a loss of your own has"
+        )
+
+
+def transport(config: Config, facts: Facts) -> Iterator[str]:
+    """The weight transport works between engines and learner as they are placed."""
+    if isinstance(config, SftConfig) or config.weight_sync.transport in _WORK_ANYWHERE:
+        return
+    if _registered(TRANSPORTS, config.weight_sync.transport):
+        yield from _transport(config)
+
+
 # -- about the place where the run starts
 
 
@@ -85,6 +111,10 @@ def modules(config: Config, facts: Facts) -> Iterator[str]:
                 f"{key}: {name}: no module {name.partition(':')[0]}; it must be importable "
                 "(PYTHONPATH)"
             )
+            return
+    yield from _own_loss(config)
+    if not _registered(TRANSPORTS, config.weight_sync.transport):
+        yield from _transport(config)
 
 
 def folders(config: Config, facts: Facts | None = None) -> Iterator[str]:
@@ -131,6 +161,8 @@ def model(config: Config, facts: Facts) -> Iterator[str]:
         try:
             check_loadable(path)
             check_trainable(path, model_config(path))
+            check_tokenizer(path)
+            image_settings(path)
         except ValueError as error:
             yield f"{key}: {error}"
 
@@ -170,7 +202,7 @@ def processor(config: Config, facts: Facts) -> Iterator[str]:
         )
 
 
-ANYWHERE: tuple[Check, ...] = (own_rewards,)
+ANYWHERE: tuple[Check, ...] = (own_rewards, loss, transport)
 HERE: tuple[Check, ...] = (
     folders, run_folder, modules, prompts, pages, model, versions, trackers, processor,
 )  # fmt: skip
@@ -235,6 +267,35 @@ def _rewards(config: Config, *, registered: bool) -> Iterator[str]:
             build(reward)
         except ValueError as error:
             yield f"rewards[{number}]: {error}"
+
+
+def _own_loss(config: GrpoConfig) -> Iterator[str]:
+    """A loss of the user's own can be made with its options."""
+    name = config.algorithm.loss
+    if _registered(LOSSES, name):
+        return
+    try:
+        target = LOSSES.load(name)
+        bases = getattr(target, "__mro__", ())
+        if not any((base.__module__, base.__name__) == _POLICY_LOSS for base in bases):
+            yield f"algorithm.loss: {name} is not a class derived from {'.'.join(_POLICY_LOSS)}"
+            return
+        construct(f"loss {name!r}", target, config.algorithm.loss_options)
+    except ValueError as error:
+        yield f"algorithm.loss: {error}"
+
+
+def _transport(config: GrpoConfig) -> Iterator[str]:
+    try:
+        name = resolve_transport(
+            config.weight_sync,
+            engine=config.rollout.engine,
+            use_gpu=config.learner.use_gpu,
+            colocate=config.rollout.colocate,
+        )
+        check_checksum(config.weight_sync, config.rollout.quantization, name)
+    except ValueError as error:
+        yield str(error)
 
 
 def _registered(registry: Registry, name: str) -> bool:

@@ -41,13 +41,22 @@ def verdict(plan: Plan, resources: Resources | None, where: str) -> Verdict:
         return Verdict(f"NOT COMPARED with {where}: the start does\n\n{body}", None)
     refused = refusal(plan, resources)
     if refused is None and plan.shape is None:
-        head = [f"FITS on {where} by CPUs and GPUs; memory is not planned: model of unknown shape"]
+        head = [_unknown(plan, where)]
     elif refused is None:
         notes = [*unused(plan, resources), *improvements(plan, resources)]
         head = [f"FITS on {where}", *notes]
     else:
         head = [f"DOES NOT FIT on {where}: {refused}", *_smaller(plan, resources, refused)]
     return Verdict("\n".join(head) + f"\n\n{body}", refused)
+
+
+def _unknown(plan: Plan, where: str) -> str:
+    """What can be said of a model whose sizes nothing here tells."""
+    path = "the model" if plan.config is None else plan.config.model.path
+    return (
+        f"NOT JUDGED on {where}: CPUs and GPUs suffice, but the shape of {path} is not known here, "
+        f"so that memory is not planned; `hf download {path} config.json` makes it known"
+    )
 
 
 def available(

@@ -8,7 +8,6 @@ every call creates a new run directory under runs/.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import shutil
@@ -24,6 +23,7 @@ from typing import Any
 import yaml
 
 from olmrl import shipped, storage
+from olmrl.arguments import ArgumentParser
 from olmrl.models.registry import FAMILIES
 from olmrl.run.directory import RunDirectory
 
@@ -46,7 +46,7 @@ expect them."""
 
 def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart") -> int:
     """Command line entry."""
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make pages and warm-up model again")
     parser.add_argument(
         "--family", choices=tuple(FAMILIES), default=FAMILY, help="of the tiny model (%(default)s)"

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from olmrl import storage
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import RunStopped, sentence
 from olmrl.read.options import add_reading_arguments
 from olmrl.run.quiet import quiet_libraries
@@ -60,7 +61,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("pdfs", nargs="+", metavar="PDF_OR_FOLDER", help="local or remote")
     parser.add_argument("-o", "--out", required=True, help="folder for the texts, local or remote")

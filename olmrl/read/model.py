@@ -23,12 +23,11 @@ from olmrl.data.steps.asking import (
 )
 from olmrl.data.steps.reading import PDFRenderer, StaticLengthDocumentAnchoring
 from olmrl.export.card import card_config, card_step
+from olmrl.export.chosen import CHECKPOINTS, EXPORTED, best_mode, run_config
 from olmrl.mix import files
 from olmrl.models.files import model_config, readme
 
 Which = Literal["best", "last"] | int
-EXPORTED = "exported"
-"""Folder of a run directory for models of its checkpoints."""
 _CACHE = "~/.cache/olmrl/exported"
 WINDOW = 16384
 """Context in which released models are read, in tokens."""
@@ -97,26 +96,21 @@ def _is_place(name: str) -> bool:
 
 
 def _of_run(run: str, which: Which | None, say: Callable[[str], None]) -> Model:
-    # Deferred: torch, which a name on a server does not need.
-    from olmrl.export import hf  # noqa: PLC0415
-
-    config = hf.run_config(run)
-    folder = CheckpointFolder(storage.join(run, hf.CHECKPOINTS), best_mode=hf.best_mode(config))
+    config = run_config(run)
+    folder = CheckpointFolder(storage.join(run, CHECKPOINTS), best_mode=best_mode(config))
     final = os.path.join(run, "model")
     step = _chosen(folder, run, which) if folder.steps() else None
     if step is None and not os.path.exists(os.path.join(final, "config.json")):
         raise ValueError(f"{run}: has no complete checkpoint and no model/ yet")
     if step is None or card_step(readme(final) if os.path.isdir(final) else "") == step:
         return Model(final, taught(config), f"{run}, last weights")
+    # Deferred: torch, which a name on a server does not need.
+    from olmrl.export.hf import folder_of  # noqa: PLC0415
+
     here = storage.join(run, EXPORTED)
     if storage.is_remote(run):  # engines load local folders
         here = os.path.join(os.path.expanduser(_CACHE), files.slug(run))
-    out = os.path.join(here, f"step-{step}")
-    if not os.path.exists(os.path.join(out, "config.json")):
-        say(f"writing step {step} of {run} as a model to {out}")
-        os.makedirs(here, exist_ok=True)
-        hf.export(run, out, step=step, replace=True)
-    return Model(out, taught(config), f"{run}, step {step}")
+    return Model(folder_of(run, step, here, say), taught(config), f"{run}, step {step}")
 
 
 def _chosen(folder: CheckpointFolder, run: str, which: Which | None) -> int:

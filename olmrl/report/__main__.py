@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from olmrl import storage
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import sentence
 from olmrl.run.directory import RunDirectory
 
@@ -20,9 +20,7 @@ _BESIDE = 2
 
 def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") -> int:
     """Command line entry."""
-    parser = argparse.ArgumentParser(
-        prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(prog, description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
     parser.add_argument("--serve", action="store_true", help="a local page that follows the run")
     parser.add_argument(

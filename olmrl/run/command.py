@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from olmrl import cluster, storage
+from olmrl.arguments import ArgumentParser
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
 from olmrl.config.changes import config_changes, keep_former_defaults
@@ -24,8 +25,9 @@ from olmrl.data.prompts import absolute_prompt
 from olmrl.doctor.facts import gather
 from olmrl.errors import RunStopped, sentence
 from olmrl.models.weight_files import check_loadable
-from olmrl.preflight import checks
+from olmrl.preflight import checks, overlap
 from olmrl.preflight.verdict import available, verdict
+from olmrl.progress import waiting
 from olmrl.run.directory import RunDirectory
 from olmrl.run.lock import RunLock
 from olmrl.run.quiet import quiet_libraries
@@ -36,7 +38,8 @@ _OLDER = (
     "this run was begun by an older olmrl: from here on its learning rate follows the pages used "
     "up, minibatches are cut by prompt groups, and guards.max_sequence_spread may stop it\n"
 )
-_PATH_KEYS = {"path", "train", "heldout", "dir", "root", "cache_dir"}
+_LOOKING = "looking at configuration, pages and model"
+_PATH_KEYS = {"path", "train", "heldout", "bench", "dir", "root", "cache_dir"}
 
 
 def run_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -44,7 +47,7 @@ def run_parser(prog: str, description: str) -> argparse.ArgumentParser:
 
     Parse with `parse_intermixed_args`.
     """
-    parser = argparse.ArgumentParser(prog, description=description)
+    parser = ArgumentParser(prog, description=description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--config", type=Path, help="YAML file (see configs/)")
     parser.add_argument("--dry-run", action="store_true", help="print the resource plan and exit")
@@ -134,17 +137,15 @@ def _dry_run(
         ConfigError: something is wrong that the start would refuse.
         PlanError: the run does not fit.
     """
-    facts = gather(config.run.dir)
-    wrong: list[str] = checks.troubles(checks.ANYWHERE, config, facts)
-    here: list[str] = checks.troubles(checks.HERE, config, facts)
-    plan: cluster.Plan = planner(config)
-    judged = verdict(plan, *available(config, plan, spec, facts))
-    sys.stdout.write(judged.text + "\n")
-    if describe_data is not None:
-        try:
-            sys.stdout.write("\n" + describe_data(config) + "\n")
-        except ValueError as error:  # one of the problems below
-            sys.stdout.write(f"\npages: {error}\n")
+    with waiting(_LOOKING):
+        facts = gather(config.run.dir)
+        wrong: list[str] = checks.troubles(checks.ANYWHERE, config, facts)
+        here: list[str] = checks.troubles(checks.HERE, config, facts)
+        plan: cluster.Plan = planner(config)
+        judged = verdict(plan, *available(config, plan, spec, facts))
+        pages = "" if describe_data is None else _described(config, describe_data)
+        warned = _warnings(config)
+    sys.stdout.write(f"{judged.text}\n{pages}{warned}")
     if spec and here:
         sys.stdout.write(f"\nnot on this machine; {spec} needs it\n")
         sys.stdout.writelines(f"  - {text}\n" for text in here)
@@ -154,6 +155,14 @@ def _dry_run(
     checks.require(([] if judged.refusal is None else [str(judged.refusal)]) + problems)
 
 
+def _described(config: ConfigType, describe_data: Callable[[ConfigType], str]) -> str:
+    """What is known of the pages."""
+    try:
+        return f"\n{describe_data(config)}\n"
+    except ValueError as error:  # one of the problems that are told
+        return f"\npages: {error}\n"
+
+
 def _preflight(config: ConfigType, planner: Callable[[ConfigType], cluster.Plan]) -> cluster.Plan:
     """The plan of a run that can start here.
 
@@ -161,15 +170,23 @@ def _preflight(config: ConfigType, planner: Callable[[ConfigType], cluster.Plan]
         ConfigError: something is wrong.
         PlanError: it does not fit on this machine.
     """
-    facts = gather(config.run.dir)
-    checks.require(checks.troubles((*checks.ANYWHERE, *checks.HERE), config, facts))
-    plan = planner(config)
-    resources, _ = available(config, plan, None, facts)
-    refused = None if resources is None else cluster.refusal(plan, resources)
-    if refused is not None:
-        raise refused
-    checks.require(checks.disk(config, plan))
+    with waiting(_LOOKING):
+        facts = gather(config.run.dir)
+        checks.require(checks.troubles((*checks.ANYWHERE, *checks.HERE), config, facts))
+        plan = planner(config)
+        resources, _ = available(config, plan, None, facts)
+        refused = None if resources is None else cluster.refusal(plan, resources)
+        if refused is not None:
+            raise refused
+        checks.require(checks.disk(config, plan))
+        warned = _warnings(config)
+    sys.stdout.write(warned)
     return plan
+
+
+def _warnings(config: GrpoConfig | SftConfig) -> str:
+    """What a run may do, and hardly should."""
+    return "".join(f"\nwarning: {text}\n" for text in overlap.remarks(config))
 
 
 def _say_prefixes(config: GrpoConfig | SftConfig) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from olmrl.arguments import ArgumentParser
 from olmrl.errors import sentence
 from olmrl.markup.browser import is_sandboxed
 from olmrl.models.registry import FAMILIES
+from olmrl.progress import waiting
 from olmrl.run.quiet import quiet_libraries
 from olmrl.synth import extras
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    parser = ArgumentParser(prog, description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     pages = verbs.add_parser("pages", help="PDF pages with markdown truth and unit tests")
     pages.add_argument("out", help="folder to write: train/, heldout/, sft*/")
@@ -148,20 +150,21 @@ def _pages(options: argparse.Namespace) -> str:
 
 
 def _model(options: argparse.Namespace) -> str:
-    # Deferred: torch and transformers take seconds to import, and `pages` needs neither.
-    from transformers.utils.logging import disable_progress_bar
+    with waiting("making the model"):
+        # Deferred: torch and transformers take seconds to import, and `pages` needs neither.
+        from transformers.utils.logging import disable_progress_bar
 
-    from olmrl.synth.model import gather_texts, make_model
+        from olmrl.synth.model import gather_texts, make_model
 
-    disable_progress_bar()
-    folder = make_model(
-        gather_texts(options.texts),
-        options.out,
-        size=options.size,
-        vocab_size=options.vocab_size,
-        seed=options.seed,
-        family=options.family,
-    )
+        disable_progress_bar()
+        folder = make_model(
+            gather_texts(options.texts),
+            options.out,
+            size=options.size,
+            vocab_size=options.vocab_size,
+            seed=options.seed,
+            family=options.family,
+        )
     return f"{folder}: a {options.size} {FAMILIES[options.family].title}"
 
 

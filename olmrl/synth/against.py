@@ -9,6 +9,7 @@ from pathlib import Path
 from olmrl.markup import front_matter
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.verbs.decontaminate import read_bench
+from olmrl.progress import waiting
 
 THRESHOLD = 0.5
 """Share of common 8-word runs, as in `mix decontaminate`."""
@@ -30,7 +31,7 @@ def overlapping(
     Raises:
         ValueError: a folder is not a bench folder.
     """
-    with PdfPool(workers) as pool:
+    with waiting("reading the bench folders"), PdfPool(workers) as pool:
         index, _ = read_bench(argparse.Namespace(bench=list(benches), workers=workers), pool)
     found = {}
     for name, path in truths:

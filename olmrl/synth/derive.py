@@ -15,7 +15,6 @@ import json
 import os
 import random
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,13 +25,11 @@ from multiprocessing import get_context
 from pathlib import PurePosixPath
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from olmrl import storage
 from olmrl.bench import load_case
 from olmrl.data.render import BadPage, page_count
 from olmrl.markup import front_matter
+from olmrl.progress import track
 from olmrl.synth import candidates
 from olmrl.synth.candidates import Candidate
 from olmrl.synth.categories import file_of
@@ -104,7 +101,7 @@ def find_pages(root: str) -> tuple[list[TruePage], dict[str, str]]:
     files = set(storage.list_files(root))
     stems = sorted({_stem(path) for path in files if path.endswith((".md", ".html"))})
     pages, skipped = [], {}
-    for stem in stems:
+    for stem in track(stems, "reading pages", len(stems)):
         name = os.path.relpath(stem, root)
         try:
             pages.append(_read_page(stem, name, files))
@@ -308,15 +305,7 @@ def derive_folder(
     job = partial(
         derive_page, seed=seed, most=most, pages_with=pages_with, repeats=repeats, prove=prove
     )
-    progress = track(
-        _map(job, pages, workers),
-        total=len(pages),
-        description="deriving tests",
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    derived = list(progress)
+    derived = list(track(_map(job, pages, workers), "deriving tests", len(pages)))
     if not any(d.tests for d in derived):
         raise ValueError(f"{pairs}: none of its {len(pages)} pages yielded a test")
     _write(out, pages, derived)

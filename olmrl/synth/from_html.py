@@ -21,7 +21,6 @@ import os
 import random
 import re
 import stat
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +29,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from olmrl import storage
 from olmrl.errors import sentence
+from olmrl.progress import track
 from olmrl.synth import web_fonts
 from olmrl.synth.browser import Browser, BrowserFailed
 from olmrl.synth.browser_pool import map_with_browsers
@@ -254,15 +251,7 @@ def _render_all(
             # the same content may lie elsewhere by now
             records[name] = json.loads(path.read_text("utf-8")) | {"source": source}
     missing = [pair for pair in found if pair[0] not in records]
-    shown = track(
-        mapped(missing),
-        total=len(missing),
-        description="setting pages",
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    for record in shown:
+    for record in track(mapped(missing), "setting pages", len(missing)):
         records[record["name"]] = record
     yield from (records[name] for name, _ in found)
 

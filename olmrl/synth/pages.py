@@ -16,6 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from olmrl.progress import track
 from olmrl.synth.labels import RATES, draw_habits, write_label
 from olmrl.synth.sheet import STYLES, Sheet, Style, draw, invent
 from olmrl.synth.truth import FILES, TestRow, make_tests
@@ -48,7 +49,7 @@ def write_bench(out: Path, split: str, count: int, *, seed: int, difficulty: int
     pdfs.mkdir(parents=True, exist_ok=True)
     references.mkdir(parents=True, exist_ok=True)
     tests: dict[str, list[TestRow]] = {name: [] for name in FILES.values()}
-    for index in range(count):
+    for index in track(range(count), f"pages of {split}", count):
         sheet, pdf, rng = _page(seed, split, index, style)
         name = f"sheet_{index:05d}"
         (pdfs / f"{name}.pdf").write_bytes(pdf)
@@ -91,7 +92,7 @@ def write_pairs(
     folder = out / split
     folder.mkdir(parents=True, exist_ok=True)
     records = []
-    for index in range(count):
+    for index in track(range(count), f"pages of {split}", count):
         sheet, pdf, rng = _page(seed, source or split, index, style)
         habits = draw_habits(rng, rates or {})
         name = f"sheet_{index:05d}"

@@ -27,6 +27,7 @@ from olmrl import storage
 from olmrl.bench import load_case
 from olmrl.data.render import render_page
 from olmrl.markup import front_matter
+from olmrl.progress import track
 from olmrl.synth.bench_rows import BenchRows, PageRows, pdf_of, renamed, truth_of
 from olmrl.synth.ink import LEAST_PIXELS, MOST_LOST, DamagedLayer, letter_height
 from olmrl.synth.picture_pdf import picture_pdf, turned_pdf
@@ -81,11 +82,14 @@ def add_variants(
         if gets(shares, kind, page.name, seed)
     ]
     job = partial(_job, folder=bench.folder, seed=seed)
+    title = "making variants"
     if workers == 1 or len(jobs) < 2:
-        yield from (_added(bench, variant) for variant in map(job, jobs))
+        made: Iterator[Variant] = map(job, jobs)
+        yield from (_added(bench, variant) for variant in track(made, title, len(jobs)))
         return
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool:
-        yield from (_added(bench, variant) for variant in pool.map(job, jobs))
+        made = pool.map(job, jobs)
+        yield from (_added(bench, variant) for variant in track(made, title, len(jobs)))
 
 
 def _added(bench: BenchRows, variant: Variant) -> Variant:

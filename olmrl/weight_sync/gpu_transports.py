@@ -1,15 +1,19 @@
-"""Transports between GPUs: what they need, and how their senders are made."""
+"""Transports between GPUs: what they need, and how their senders are made.
+
+Imports no torch, so that a run's checks may ask what a transport needs.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from olmrl.config.schema import WeightSyncConfig
-from olmrl.weight_sync.direct_sender import DirectSender
-from olmrl.weight_sync.fleet import Fleet
 from olmrl.weight_sync.transport import Placement, Transport, WeightSender
+
+if TYPE_CHECKING:
+    import torch
+
+    from olmrl.weight_sync.fleet import Fleet
 
 _MIB = 2**20
 
@@ -30,6 +34,7 @@ class _Direct(Transport):
     ) -> WeightSender:
         """See `Transport`; sends bucket by bucket over a link."""
         # importing vLLM patches torch, so only learners that need its transports import it
+        from olmrl.weight_sync.direct_sender import DirectSender  # noqa: PLC0415
         from olmrl.weight_sync.gpu_links import make_link  # noqa: PLC0415
 
         bucket_bytes = int(config.bucket_mb * _MIB)

@@ -111,6 +111,26 @@ def load_transport(name: str) -> Transport:
     return transport
 
 
+def check_checksum(config: WeightSyncConfig, quantization: str | None, transport: str) -> None:
+    """Refuse checksums of weights that never pass the engine's loader.
+
+    Args:
+        config: of the run.
+        quantization: `rollout.quantization`.
+        transport: from `resolve_transport`.
+
+    Raises:
+        ValueError: they cannot be compared.
+    """
+    if not config.checksum or quantization is None:
+        return
+    if not load_transport(transport).passes_loader:
+        raise ValueError(
+            f"weight_sync.checksum: cannot compare what engines of rollout.quantization: "
+            f"{quantization} get over {transport}; set false, or use nccl"
+        )
+
+
 def resolve_transport(
     config: WeightSyncConfig, *, engine: str, use_gpu: bool, colocate: bool
 ) -> str:

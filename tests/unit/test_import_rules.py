@@ -11,8 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2] / "olmrl"
 
 # room -> rooms it may import, beside itself; a room stands below every room that names it
-GROUND = {"types", "errors", "storage", "metrics", "hardware", "shipped"}
+GROUND = {"arguments", "progress", "types", "errors", "storage", "metrics", "hardware", "shipped"}
 ALLOWED = {
+    "arguments": set(),
+    "progress": set(),
     "types": set(),
     "errors": set(),
     "storage": set(),
@@ -26,15 +28,17 @@ ALLOWED = {
     "data": GROUND | {"config", "models", "markup"},
     "bench": GROUND | {"markup", "data"},
     "rewards": GROUND | {"config", "markup", "bench"},
-    "mix": GROUND | {"markup", "data"},
+    "mix": GROUND | {"markup", "data", "share"},
     "synth": GROUND | {"models", "markup", "data", "bench", "mix"},
     "weight_sync": GROUND | {"config", "models"},
     "rollout": GROUND | {"config", "models", "data", "weight_sync"},
     "learner": GROUND | {"config", "models", "data", "weight_sync"},
+    "share": GROUND,
     "checkpoint": GROUND,
-    "export": GROUND | {"config", "models", "data", "checkpoint"},
+    "export": GROUND | {"config", "models", "data", "checkpoint", "share"},
     "cluster": GROUND | {"config", "models"},
-    "preflight": GROUND | {"config", "models", "data", "rewards", "rollout", "cluster", "doctor"},
+    "preflight": GROUND
+    | {"config", "models", "data", "rewards", "weight_sync", "rollout", "cluster", "doctor"},
     "run": GROUND
     | {"config", "models", "data", "checkpoint", "export", "cluster", "learner"}
     | {"preflight", "doctor"},

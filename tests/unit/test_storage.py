@@ -3,6 +3,8 @@ import os
 import pytest
 
 from olmrl import storage
+from olmrl.mix import files as mix_files
+from olmrl.mix.run import Run
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -129,3 +131,19 @@ def test_a_lone_surrogate_in_a_row_is_kept_as_an_escape(tmp_path):
     assert [row for _, row in storage.read_jsonl(tmp_path / "a.jsonl")] == rows
     storage.write_json(tmp_path / "a.json", rows[0])
     assert "\\ud800" in (tmp_path / "a.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda place: storage.write_text(place, "a"),
+        lambda place: storage.write_jsonl(place, [{}]),
+        lambda place: mix_files.write(place, b"a"),
+        lambda place: mix_files.write_lines(place, ["a"]),
+        lambda place: Run("stats", place, {}),
+    ],
+)
+def test_nothing_is_written_to_the_hub_without_the_word_push(write):
+    for place in ("hf://datasets/org/name/a.txt", "hf://org/name/a.txt"):
+        with pytest.raises(ValueError, match="nothing is written to the Hub but by `olmrl check"):
+            write(place)

@@ -73,6 +73,16 @@ MISTAKES = {
     ),
     "a reward that is nowhere": ([*GRPO, "rewards=[{name: 'mine:f'}]"], 2, "cannot import 'mine'"),
     "a loss that is nowhere": ([*GRPO, "algorithm.loss=mine:F"], 2, "mine:F: no module mine"),
+    "an option of a loss that has none": (
+        [*GRPO, "algorithm.loss_options={beta: 1}"], 2, "loss 'bnpo' has no options, got 'beta'",
+    ),
+    "a loss that is no loss": ([*GRPO, "algorithm.loss=json:loads"], 2, "loads is not a cl"),
+    "a transport between GPUs on a CPU": ([*GRPO, "weight_sync.transport=nccl"], 2, "on GPUs; use"),
+    "a transport that is nowhere": ([*GRPO, "weight_sync.transport=mine:T"], 2, "T: no module"),
+    "a model without a tokenizer": ([*GRPO, "model.path=./mute"], 2, "mute: has no tokenizer.json"),
+    "a shortened option": ([*GRPO, "--dry"], 2, "unrecognized arguments: --dry"),
+    "a push without a licence": (["checkpoint", "push", "run", "a/b"], 2, "--licence: name"),
+    "a push of nothing": (["checkpoint", "push", "no", "a/b"], 2, "no: not a run directory"),
     "an unknown prompt": ([*GRPO, "data.prompt=v9"], 2, "allowed: olmrl-v1, olmocr-v4"),
     "no prompt file": ([*SFT, f"data.pipeline=[{PROMPT}]"], 2, "none.txt: cannot read it"),
     "a step that lacks another": ([*SFT, f"data.pipeline=[{STEPS}]"], 2, "no step sets the exam"),
@@ -164,6 +174,9 @@ def answers(tmp_path_factory):
     write(home / "pointer/model.safetensors", pointer)
     write(home / "other/config.json", '{"model_type": "llama"}')
     save_file({"norm": np.ones(2, np.float32)}, home / "other/model.safetensors")
+    write(home / "mute/config.json", '{"model_type": "qwen2_5_vl", "vision_config": {"depth": 1}}')
+    save_file({"norm": np.ones(2, np.float32)}, home / "mute/model.safetensors")
+    write(home / "run/config.yaml", "model: {path: a/b}\n")
     write(home / "grpo.yaml", CONFIG + "data: {train: bench, heldout: bench}\n")
     write(home / "sft.yaml", CONFIG + f"data: {{train: [{{root: pairs}}], pipeline: [{ALL}]}}\n")
     write(home / "rl.yaml", CONFIG + "data: {train: bench}\nrewards: [{name: bench}]\n")

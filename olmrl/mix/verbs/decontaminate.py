@@ -128,5 +128,5 @@ def set_aside(root: str, pair_id: str, target: str) -> None:
     for end in (".pdf", ".md"):
         if storage.exists(base + end):
             files.copy(base + end, aside + end)
-            fs, inner = storage.filesystem(base + end)
+            fs, inner = storage.to_write(base + end)
             fs.rm(inner)

@@ -1,7 +1,8 @@
 """Counts, histograms and a contact sheet of page pairs: is this the mix we wanted?
 
 Every ROOT is one subset and split (from its folder name, e.g. processed_00_documents_train). Writes
-OUTPUT/stats.json and OUTPUT/stats.html: counts next to those of the published mix-1025, tokens and
+OUTPUT/stats.json, OUTPUT/card.md (the card of the data set, which `hub-push` completes) and
+OUTPUT/stats.html: counts next to those of the published mix-1025, tokens and
 page sizes, languages, flags, and a contact sheet of sampled pages with their text.
 """
 
@@ -25,6 +26,7 @@ from olmrl import storage
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
+from olmrl.mix.card import data_set_card
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive, process
@@ -97,8 +99,10 @@ def run(options: argparse.Namespace) -> int:
         process(verb, ((key, key) for key in found), measure, workers=options.workers)
         pages = [PageFacts(*verb.noted[key]) for key in found if key in verb.noted]
         unit = "tokens" if tokenizer else "words"
-        counts = summarise(pages, unit)
+        counts = summarise(pages, unit) | {"left_out": len(found) - len(pages)}
         files.write_json(storage.join(options.output, "stats.json"), counts)
+        name = os.path.basename(options.output.rstrip("/"))
+        files.write_text(storage.join(options.output, "card.md"), data_set_card(counts, name=name))
         rng = random.Random(options.seed)
         good = [key for key in found if key in verb.noted]
         sheet = rng.sample(good, min(options.samples, len(good)))

@@ -7,7 +7,7 @@ import figures
 import pytest
 import reference
 
-from olmrl.__main__ import COMMANDS
+from olmrl.__main__ import COMMANDS, main
 from olmrl.config.explain import SCHEMAS, keys
 from olmrl.metric_catalogue import METRICS
 from olmrl.mix.__main__ import VERBS
@@ -127,3 +127,32 @@ def test_the_picture_of_attention_is_the_rule_of_a_packed_batch():
         prompt = {key for key in range(query + 1) if segments[key] == prefix}
         assert seen == own | prompt
     assert figures.packed_row().count("<rect") > len(segments) ** 2
+
+
+def every_parser():
+    """The parsers of all commands and of all their verbs."""
+    doors = {command: [reference.parser_of(command)] for command in COMMANDS if command != "mix"}
+    leaves = {command: parsers for command, _, parsers in reference.parsers()}
+    return {c: [*doors.get(c, []), *leaves[c]] for c in COMMANDS}
+
+
+def test_no_command_takes_a_shortened_option():
+    loose = [p.prog for found in every_parser().values() for p in found if p.allow_abbrev]
+    assert loose == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("grpo", ["--dry", "--config", "x.yaml"]),
+        ("read", ["x.pdf", "-o", "out", "--model", "m", "--base", "u"]),
+        ("checkpoint", ["hf", "run", "out", "--bes"]),
+        ("synth", ["pages", "out", "--tra", "3"]),
+        ("mix", ["stats", "pairs", "--output", "o", "--sam", "3"]),
+    ],
+)
+def test_a_shortened_option_is_refused_by_name(command, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, *words])
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err

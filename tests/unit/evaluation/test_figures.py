@@ -119,3 +119,21 @@ def test_a_single_page_has_no_error_and_no_test_no_rate():
     assert figures.rate_and_error([("a", passes())]) is None
     rate, error = figures.rate_and_error([("a", passes(True))])
     assert rate == 1.0 and math.isnan(error)
+
+
+def test_the_error_of_reading_takes_pages_for_the_sample():
+    """Page a: 1 and 0 (two transcriptions), page b: 1. r = 2/3, deviations -1/3 and 1/3."""
+    pages = {"a": page("a", "one two"), "b": page("b", "three"), "c": page("c", None)}
+    rows = [("a", rollout("one two", [])), ("a", rollout("x y", [])), ("b", rollout("three", [])),
+            ("c", rollout("whatever", []))]  # fmt: skip
+    mean, error = figures.reading_and_error(pages, rows)
+    assert mean == pytest.approx(2 / 3) == figures.scores(pages, rows)["reading"]
+    assert error == pytest.approx(math.sqrt(2 / 1 * (2 / 9)) / 3)
+
+
+def test_an_evaluation_records_its_errors_where_there_are_some():
+    pages = {"a": page("a", "one"), "b": page("b", "two")}
+    rows = [("a", rollout("one", [("present", "f", True)])), ("b", rollout("x", []))]
+    scores = figures.record(3, pages, {}, {"greedy": rows})["scores"]
+    assert scores["greedy/reading_error"] == pytest.approx(0.5)
+    assert "greedy/pass_rate_error" not in scores, "one page with tests has no error"

@@ -7,12 +7,14 @@ import pytest
 import yaml
 
 from olmrl.__main__ import main
+from olmrl.cluster import Node, PlanError, Resources
 from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.doctor.facts import Facts, parse_gpus
 from olmrl.hardware import GIB
 from olmrl.init.data import look_at
-from olmrl.init.propose import models_of
-from olmrl.preflight.machine import machine_of
+from olmrl.init.propose import models_of, propose
+from olmrl.preflight.machine import Machine, machine_of
+from olmrl.read.model import Taught
 
 SCHEMAS = {"sft": SftConfig, "grpo": GrpoConfig}
 
@@ -132,6 +134,16 @@ def test_what_cannot_work_is_refused_in_one_sentence(
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
     assert not (tmp_path / "mine").exists()
+
+
+def test_where_nothing_fits_the_smallest_model_is_named_and_a_tiny_one_offered(tiny_pages):
+    node = Node(16.0, memory=8.0 * GIB)
+    small = Machine(Resources((node,)), False, True, "", "a small CPU")
+    with pytest.raises(PlanError) as refused:
+        propose(look_at(str(tiny_pages)), "qwen2_5_vl", Taught(), small, "runs/x")
+    said = str(refused.value)
+    assert said.startswith("Qwen/Qwen2.5-VL-3B-Instruct on a small CPU: node 0 needs ")
+    assert "olmrl synth model tiny --texts PAGES" in said
 
 
 def test_nothing_is_overwritten(tiny_pages, tiny_model, tmp_path, capsys):
