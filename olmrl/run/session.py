@@ -44,17 +44,19 @@ def run_session(
     address = config.cluster.address or os.environ.get("RAY_ADDRESS")
     console.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
     divert_remarks(directory.path / "logs" / "ray.log", console.say)
-    connect(
-        config.cluster.address,
-        config.cluster.local_cpus,
-        plan,
-        config.cluster.dashboard,
-        config.cluster.wait_s,
-        console.say,
-    )
-    check_gpus(plan, console.say, config.cluster.wait_s)
     stop.install()
     try:
+        connect(
+            config.cluster.address,
+            config.cluster.local_cpus,
+            plan,
+            config.cluster.dashboard,
+            config.cluster.wait_s,
+            console.say,
+        )
+        stop.install()
+        stop.watch_node()
+        check_gpus(plan, console.say, config.cluster.wait_s)
         runner(config, directory, console)
     finally:
         stop.ended()

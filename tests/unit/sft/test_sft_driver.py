@@ -74,9 +74,15 @@ class Run:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def requested(self) -> bool:
+        return self.asked_to_stop
+
+    def begun(self) -> None:
+        """It may be asked to stop at any time."""
+
     def _run(self) -> None:
         try:
-            self.driver.run(lambda: self.learner_error, lambda: self.asked_to_stop)
+            self.driver.run(lambda: self.learner_error, self)
         except BaseException as error:
             self.error = error
 

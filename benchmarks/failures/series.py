@@ -1,0 +1,219 @@
+"""One run that fails several times and is continued until it ends, and the verdict on it."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from . import judge, kinds
+from .kinds import Failure
+from .running import ROOT, Running
+from .tiny import EPOCHS, PAGES, STEPS, Recipe
+
+PATIENCE_S = 900.0
+"""Longest wait for a run to end, or to go on: far more than a loaded machine needs."""
+_LOST_S = 60.0
+"""Longest wait for a process of the role to appear."""
+_FRESH_S = 2.0
+"""Age at which a start counts as going on already, so that `start` has been missed."""
+RECIPES = (
+    Recipe("grpo", 0),
+    Recipe("grpo", 2),
+    Recipe("sft"),
+    Recipe("grpo", 0),
+    Recipe("sft", ranks=2),
+    Recipe("grpo", 2, ranks=2),
+)
+
+
+class Series:
+    """A run, its failures and what became of them.
+
+    Args:
+        seed: of the command.
+        number: of the series; it decides what is trained and how it fails.
+        out: folder of the command.
+        kinds: allowed ways of failing.
+        count: failures of the run.
+    """
+
+    def __init__(
+        self, seed: int, number: int, out: Path, allowed: tuple[str, ...], count: int
+    ) -> None:
+        self._rng = random.Random(f"{seed}/{number}")
+        self.recipe = RECIPES[number % len(RECIPES)]
+        self._seed, self._number = seed, number
+        self._folder = out
+        self._out = out / f"run-{seed}-{number}"
+        self._allowed = allowed
+        self._count = count
+        self.failures: list[dict[str, Any]] = []
+        self.faults: list[str] = []
+        self._wandb_id: str | None = None
+        self._starts = 0
+
+    # -- an undisturbed run
+
+    def reference(self) -> Path:
+        """Directory of a run of the same recipe that nothing happened to, made once."""
+        tree = subprocess.run(
+            ["git", "rev-parse", "HEAD:olmrl"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout[:8]
+        out = self._folder / f"whole-{self.recipe.name}-{tree}"
+        if not (out / "report.html").exists():
+            shutil.rmtree(out, ignore_errors=True)
+            running = Running(self.recipe.command(self._folder / "material", out), out, {})
+            assert running.process.wait(PATIENCE_S) == 0, running.said()[-3000:]
+            found = self._judge(out)
+            assert not found, f"an undisturbed run is wrong: {found}"
+        return out
+
+    # -- a disturbed one
+
+    def run(self, until: float) -> None:
+        """Fail and go on, until the run has ended.
+
+        Args:
+            until: time (monotonic) after which nothing more is done to it.
+        """
+        whole = self.reference() if self.recipe.repeatable else None
+        shutil.rmtree(self._out, ignore_errors=True)
+        self._out.with_name(f"{self._out.name}.log").unlink(missing_ok=True)
+        planned = kinds.draw(self._rng, self.recipe.trainer, self._count, STEPS, self._allowed)
+        running = self._start()
+        for failure in planned:
+            if time.monotonic() > until or self._is_done(running):
+                break
+            if self._fail(running, failure, until):
+                running = self._start()
+        while not self._ends(running):
+            running = self._start()
+        self.faults += self._judge(self._out)
+        if whole is not None and not self.faults:
+            self.faults += self._compare(whole)
+
+    def row(self) -> dict[str, Any]:
+        """For the results file."""
+        return {
+            "seed": self._seed,
+            "series": self._number,
+            "recipe": self.recipe.name,
+            "starts": self._starts,
+            "failures": self.failures,
+            "faults": self.faults,
+        }
+
+    def _start(self) -> Running:
+        self._starts += 1
+        command = self.recipe.command(self._folder / "material", self._out, "--resume", "auto")
+        return Running(command, self._out, {})
+
+    def _is_done(self, running: Running) -> bool:
+        return running.process.poll() == 0
+
+    def _fail(self, running: Running, failure: Failure, until: float) -> bool:
+        """Wait for the moment, strike, see what becomes of it; True if a new start is needed."""
+        if failure.moment == "start" and time.monotonic() - running.began > _FRESH_S:
+            failure = replace(failure, moment="step")
+        victims = self._victims(running, failure)
+        if not running.wait_for(failure.moment, failure.step, self._rng, until):
+            return not running.alive and not self._is_done(running) and self._unexpected(running)
+        victims = [v for v in victims if v.is_running()] or self._victims(running, failure)
+        if not victims:
+            return False
+        family = running.processes()
+        before, struck = running.trained(), time.monotonic()
+        kinds.strike(running, failure, victims, self._rng)
+        outcome = self._outcome(running, before)
+        seconds = round(time.monotonic() - struck, 1)
+        said = running.said().strip().splitlines()
+        told = {"at": before, "outcome": outcome, "seconds": seconds, "said": (said or [""])[-1]}
+        self.failures.append({**asdict(failure), **told})
+        print(f"  {failure.role} {failure.kind} at {failure.moment}, step {before}: {outcome}")
+        self._note_id()
+        if outcome in ("went on", "ended 0"):
+            return False
+        self._check_end(running, failure, outcome)
+        # Half of the next starts meet what the last one has left behind.
+        if self._rng.random() < 0.5:
+            psutil.wait_procs(family, timeout=60)
+        if outcome == "stuck":
+            running.sweep(family)
+        return True
+
+    def _victims(self, running: Running, failure: Failure) -> list[psutil.Process]:
+        """Processes of the role, as soon as there are any; all of them die together."""
+        if failure.moment == "start":
+            return running.of("driver") if failure.role == "driver" else []
+        deadline = time.monotonic() + _LOST_S
+        while running.alive and time.monotonic() < deadline:
+            found = running.of(failure.role)
+            if found:
+                return found
+            time.sleep(0.1)
+        return []
+
+    def _outcome(self, running: Running, before: int) -> str:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            code = running.process.poll()
+            if code is not None:
+                return f"ended {code}"
+            if running.trained() > before:
+                return "went on"
+            time.sleep(0.2)
+        return "stuck"
+
+    def _check_end(self, running: Running, failure: Failure, outcome: str) -> None:
+        what = f"{failure.role} {failure.kind} at {failure.moment}"
+        if outcome == "stuck":
+            self.faults.append(f"{what}: neither ended nor went on in {PATIENCE_S:.0f} s")
+        elif "Traceback" in running.said():
+            self.faults.append(f"{what}: a traceback on the console")
+
+    def _unexpected(self, running: Running) -> bool:
+        last = (running.said().strip().splitlines() or [""])[-1]
+        self.faults.append(f"ended {running.process.poll()} by itself: {last}")
+        return True
+
+    def _ends(self, running: Running) -> bool:
+        """Wait for the end that nothing disturbs; False if the run needs another start."""
+        try:
+            code = running.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.faults.append(f"did not end in {PATIENCE_S:.0f} s")
+            running.sweep()
+            return self._starts > self._count + 3
+        return code == 0 or not self._unexpected(running) or self._starts > self._count + 3
+
+    def _note_id(self) -> None:
+        path = self._out / "wandb_id"
+        if self._wandb_id is None and path.exists():
+            self._wandb_id = path.read_text("utf-8")
+
+    def _judge(self, out: Path) -> list[str]:
+        pages = PAGES if self.recipe.trainer == "grpo" else 2 * PAGES
+        mine = self._wandb_id if out == self._out else None
+        try:
+            return judge.judge(
+                out, trainer=self.recipe.trainer, pages=pages, epochs=EPOCHS, wandb_id=mine
+            )
+        except (OSError, ValueError) as error:
+            return [f"cannot be judged: {error!r}"]
+
+    def _compare(self, whole: Path) -> list[str]:
+        if judge.digest(self._out / "model") == judge.digest(whole / "model"):
+            return []
+        far = judge.difference(self._out / "model", whole / "model")
+        return [f"weights differ from the undisturbed run's by {far:.2e}"]
