@@ -14,10 +14,12 @@ anything did not hold.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +28,7 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 from failures.kinds import KINDS
+from failures.running import ray_head
 from failures.series import Series
 from failures.tiny import make_material
 from fuzzing.record import append
@@ -47,6 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     make_material(out / "material")
     until = time.monotonic() + 60 * options.minutes
     bad = 0
@@ -56,10 +60,17 @@ def main() -> int:
         done = sum(len(row["failures"]) for row in mine)
         if done >= options.kills or time.monotonic() > until:
             break
-        series = Series(options.seed, len(mine), out, tuple(options.kinds), options.per_run)
-        print(f"series {len(mine)}, {series.recipe.name} ({done} failures so far)", flush=True)
-        began, load = time.monotonic(), os.getloadavg()[0]
-        series.run(until)
+        number, began, load = len(mine), time.monotonic(), os.getloadavg()[0]
+        # every third run has a Ray node of its own, which may be killed
+        with contextlib.nullcontext() if number % 3 == 2 else ray_head() as address:
+            series = Series(
+                options.seed, number, out, tuple(options.kinds), options.per_run, address
+            )
+            print(f"series {number}, {series.recipe.name} ({done} failures so far)", flush=True)
+            try:
+                series.run(until)
+            finally:
+                series.close()
         append(options.results, series.row() | _circumstances(began, load))
         bad += len(series.faults)
         print("  " + ("; ".join(series.faults) or "nothing lost"), flush=True)

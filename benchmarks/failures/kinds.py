@@ -60,6 +60,7 @@ _WEIGHTS: dict[tuple[str, str], int] = {
 }
 """How often each is drawn, by role and kind; more where runs survive, which takes less time."""
 _GRPO_ONLY = ("engine", "scorer", "store")
+_OWN_NODE = ("raylet", "gcs")
 _STARTED_BY_RAY = ("engine", "scorer", "learner", "data", "buffer", "store", "controller")
 
 
@@ -75,7 +76,7 @@ class Failure:
 
 
 def draw(
-    rng: random.Random, trainer: str, count: int, steps: int, kinds: Sequence[str]
+    rng: random.Random, trainer: str, count: int, steps: int, kinds: Sequence[str], joined: bool
 ) -> list[Failure]:
     """Failures of one run, in order.
 
@@ -85,12 +86,10 @@ def draw(
         count: how many.
         steps: of the run.
         kinds: those allowed.
+        joined: the run shares a Ray node, which must live.
     """
-    choices = [
-        pair
-        for pair in _WEIGHTS
-        if pair[1] in kinds and not (trainer == "sft" and pair[0] in _GRPO_ONLY)
-    ]
+    impossible = (_GRPO_ONLY if trainer == "sft" else ()) + (_OWN_NODE if joined else ())
+    choices = [pair for pair in _WEIGHTS if pair[1] in kinds and pair[0] not in impossible]
     weights = [_WEIGHTS[pair] for pair in choices]
     at = sorted(rng.sample(range(1, steps - 2), count))
     failures = []

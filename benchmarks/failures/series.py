@@ -42,10 +42,17 @@ class Series:
         out: folder of the command.
         kinds: allowed ways of failing.
         count: failures of the run.
+        address: of a Ray node to join; None: the run starts its own.
     """
 
     def __init__(
-        self, seed: int, number: int, out: Path, allowed: tuple[str, ...], count: int
+        self,
+        seed: int,
+        number: int,
+        out: Path,
+        allowed: tuple[str, ...],
+        count: int,
+        address: str | None = None,
     ) -> None:
         self._rng = random.Random(f"{seed}/{number}")
         self.recipe = RECIPES[number % len(RECIPES)]
@@ -54,6 +61,8 @@ class Series:
         self._out = out / f"run-{seed}-{number}"
         self._allowed = allowed
         self._count = count
+        self._address = address
+        self._running: Running | None = None
         self.failures: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self._wandb_id: str | None = None
@@ -73,8 +82,8 @@ class Series:
         out = self._folder / f"whole-{self.recipe.name}-{tree}"
         if not (out / "report.html").exists():
             shutil.rmtree(out, ignore_errors=True)
-            running = Running(self.recipe.command(self._folder / "material", out), out, {})
-            assert running.process.wait(PATIENCE_S) == 0, running.said()[-3000:]
+            running = self._start(out)
+            assert running.process.wait(2 * PATIENCE_S) == 0, running.said()[-3000:]
             found = self._judge(out)
             assert not found, f"an undisturbed run is wrong: {found}"
         return out
@@ -90,15 +99,18 @@ class Series:
         whole = self.reference() if self.recipe.repeatable else None
         shutil.rmtree(self._out, ignore_errors=True)
         self._out.with_name(f"{self._out.name}.log").unlink(missing_ok=True)
-        planned = kinds.draw(self._rng, self.recipe.trainer, self._count, STEPS, self._allowed)
-        running = self._start()
+        joined = self._address is not None
+        planned = kinds.draw(
+            self._rng, self.recipe.trainer, self._count, STEPS, self._allowed, joined
+        )
+        running = self._start(self._out)
         for failure in planned:
             if time.monotonic() > until or self._is_done(running):
                 break
             if self._fail(running, failure, until):
-                running = self._start()
+                running = self._start(self._out)
         while not self._ends(running):
-            running = self._start()
+            running = self._start(self._out)
         self.faults += self._judge(self._out)
         if whole is not None and not self.faults:
             self.faults += self._compare(whole)
@@ -109,15 +121,23 @@ class Series:
             "seed": self._seed,
             "series": self._number,
             "recipe": self.recipe.name,
+            "ray": "joined" if self._address else "its own",
             "starts": self._starts,
             "failures": self.failures,
             "faults": self.faults,
         }
 
-    def _start(self) -> Running:
-        self._starts += 1
-        command = self.recipe.command(self._folder / "material", self._out, "--resume", "auto")
-        return Running(command, self._out, {})
+    def close(self) -> None:
+        """End what runs, if the command is stopped."""
+        if self._running is not None:
+            self._running.sweep()
+
+    def _start(self, out: Path) -> Running:
+        self._starts += out == self._out
+        more = [f"cluster.address={self._address}"] if self._address else []
+        command = self.recipe.command(self._folder / "material", out, *more, "--resume", "auto")
+        self._running = Running(command, out, {})
+        return self._running
 
     def _is_done(self, running: Running) -> bool:
         return running.process.poll() == 0

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from failures.running import TITLES, Running, words
+from failures.running import TITLES, Running, ray_head, words
 from failures.tiny import Recipe
 
 from .scripted import folder_mib
 
+_RECIPE = Recipe("grpo", staleness=1)
 _EVERY_S = 5.0
 _SIZE = re.compile(r"Plasma memory usage ([0-9.]+) MiB, (\d+) objects")
 
@@ -26,23 +27,24 @@ def watch(
     Returns:
         Samples, faults, and the length in seconds from the first step to the signal.
     """
+    with ray_head() as address:
+        endless = ("run.epochs=1000000", f"cluster.address={address}", "checkpoint.every=10")
+        command = _RECIPE.command(material, out, *endless, "logging.wandb=off")
+        running = Running(command, out, {})
+        try:
+            samples, length = _watch(running, address, minutes, say)
+            faults = _stop(running)
+        finally:
+            running.sweep()
+    return samples, faults, length
+
+
+def _watch(
+    running: Running, address: str, minutes: float, say: Callable[[str], None]
+) -> tuple[list[dict[str, float]], float]:
     # Deferred: Ray takes seconds to import.
-    import ray
     from ray._private.internal_api import memory_summary
 
-    ray.init(
-        address="local",
-        num_cpus=8,
-        object_store_memory=512 << 20,
-        include_dashboard=False,
-        logging_level="ERROR",
-        configure_logging=False,
-        log_to_driver=False,
-    )
-    address = ray.get_runtime_context().gcs_address
-    endless = ("run.epochs=1000000", f"cluster.address={address}", "checkpoint.every=10")
-    recipe = Recipe("grpo", staleness=1)
-    running = Running(recipe.command(material, out, *endless, "logging.wandb=off"), out, {})
     samples: list[dict[str, float]] = []
     while running.alive and not running.trained():
         time.sleep(1.0)
@@ -55,21 +57,22 @@ def watch(
         sample |= {
             "seconds": time.monotonic() - began,
             "step": float(running.trained()),
-            "run_directory_mib": folder_mib(out),
+            "run_directory_mib": folder_mib(running.out),
         }
         samples.append(sample)
         if len(samples) % 12 == 0:
             say(f"{sample['seconds'] / 60:.1f} min, step {sample['step']:.0f}")
         time.sleep(_EVERY_S)
-    length = time.monotonic() - began
-    faults = [] if running.alive else [f"ended {running.process.poll()} by itself"]
-    if running.alive:
-        running.process.terminate()
-        code = running.process.wait(600)
-        if code != 143:
-            faults.append(f"ended {code} after SIGTERM")
-    ray.shutdown()
-    return samples, faults, length
+    return samples, time.monotonic() - began
+
+
+def _stop(running: Running) -> list[str]:
+    """Stop the run as a user would; says what was wrong."""
+    if not running.alive:
+        return [f"ended {running.process.poll()} by itself"]
+    running.process.terminate()
+    code = running.process.wait(600)
+    return [] if code == 143 else [f"ended {code} after SIGTERM"]
 
 
 def _processes(running: Running) -> dict[str, float]:
