@@ -7,8 +7,9 @@ the same failures; where exactly they strike depends on the machine. After every
 must end or go on; once it has ended (by `--resume auto`, as often as it takes), every page of an
 epoch must be closed once, no group trained twice, rows of metrics unique and complete, the W&B id
 kept, and in synchronous mode the weights equal to an undisturbed run's, bit for bit. Each series is
-added to results/chaos.json; a later call goes on with the seed's next series. The exit code is 1 if
-anything did not hold.
+added to results/chaos.json when it has ended. After --minutes the run is suspended by SIGTERM, and
+the next call resumes it, so that parts of minutes will do. The exit code is 1 if anything did not
+hold.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--kills", type=int, default=100, help="of this seed, in all calls")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=480.0, help="begin nothing after these")
+    parser.add_argument("--minutes", type=float, default=480.0, help="suspend the run after these")
     parser.add_argument("--per-run", type=int, default=6, help="failures of one run")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--out", type=Path, required=True, help="material and run directories")
@@ -68,9 +69,12 @@ def main() -> int:
             )
             print(f"series {number}, {series.recipe.name} ({done} failures so far)", flush=True)
             try:
-                series.run(until)
+                ended = series.run(until)
             finally:
                 series.close()
+        if not ended:
+            print("  suspended; the next call goes on with it", flush=True)
+            break
         append(options.results, series.row() | _circumstances(began, load))
         bad += len(series.faults)
         print("  " + ("; ".join(series.faults) or "nothing lost"), flush=True)

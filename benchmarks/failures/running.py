@@ -195,7 +195,7 @@ def ray_head() -> Iterator[str]:
         "configure_logging": False,
         "log_to_driver": False,
     }
-    start_patiently(lambda: ray.init(address="local", **settings))
+    start_patiently(lambda: ray.init(address="local", _node_ip_address="127.0.0.1", **settings))
     try:
         yield str(ray.get_runtime_context().gcs_address)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -54,7 +55,6 @@ class Series:
         count: int,
         address: str | None = None,
     ) -> None:
-        self._rng = random.Random(f"{seed}/{number}")
         self.recipe = RECIPES[number % len(RECIPES)]
         self._seed, self._number = seed, number
         self._folder = out
@@ -63,10 +63,14 @@ class Series:
         self._count = count
         self._address = address
         self._running: Running | None = None
-        self.failures: list[dict[str, Any]] = []
-        self.faults: list[str] = []
-        self._wandb_id: str | None = None
-        self._starts = 0
+        self._state_file = out / f"run-{seed}-{number}.json"
+        state = self._load()
+        self.failures: list[dict[str, Any]] = state.get("failures", [])
+        self.faults: list[str] = state.get("faults", [])
+        self._next: int = state.get("next", 0)
+        self._starts: int = state.get("starts", 0)
+        self._suspended: int = state.get("suspended", 0)
+        self._wandb_id: str | None = state.get("wandb_id")
 
     # -- an undisturbed run
 
@@ -90,30 +94,47 @@ class Series:
 
     # -- a disturbed one
 
-    def run(self, until: float) -> None:
+    def run(self, until: float) -> bool:
         """Fail and go on, until the run has ended.
 
         Args:
-            until: time (monotonic) after which nothing more is done to it.
+            until: time (monotonic) at which it is suspended, to go on in a later call.
+
+        Returns:
+            Whether it has ended and was judged.
         """
         whole = self.reference() if self.recipe.repeatable else None
-        shutil.rmtree(self._out, ignore_errors=True)
-        self._out.with_name(f"{self._out.name}.log").unlink(missing_ok=True)
-        joined = self._address is not None
+        if not self._state_file.exists():
+            shutil.rmtree(self._out, ignore_errors=True)
+            self._out.with_name(f"{self._out.name}.log").unlink(missing_ok=True)
         planned = kinds.draw(
-            self._rng, self.recipe.trainer, self._count, STEPS, self._allowed, joined
+            random.Random(f"{self._seed}/{self._number}"),
+            self.recipe.trainer,
+            self._count,
+            STEPS,
+            self._allowed,
+            self._address is not None,
         )
         running = self._start(self._out)
-        for failure in planned:
-            if time.monotonic() > until or self._is_done(running):
-                break
-            if self._fail(running, failure, until):
+        while self._next < len(planned) and not self._is_done(running):
+            known = len(self.failures)
+            needs_start = self._fail(running, planned[self._next], until)
+            self._next += len(self.failures) > known or time.monotonic() < until
+            if time.monotonic() > until:
+                self._suspend(running)
+                return False
+            self._save()
+            if needs_start:
                 running = self._start(self._out)
-        while not self._ends(running):
+        while not self._ends(running, until):
+            if time.monotonic() > until:
+                self._suspend(running)
+                return False
             running = self._start(self._out)
         self.faults += self._judge(self._out)
         if whole is not None and not self.faults:
             self.faults += self._compare(whole)
+        return True
 
     def row(self) -> dict[str, Any]:
         """For the results file."""
@@ -123,6 +144,7 @@ class Series:
             "recipe": self.recipe.name,
             "ray": "joined" if self._address else "its own",
             "starts": self._starts,
+            "suspended": self._suspended,
             "failures": self.failures,
             "faults": self.faults,
         }
@@ -131,6 +153,35 @@ class Series:
         """End what runs, if the command is stopped."""
         if self._running is not None:
             self._running.sweep()
+
+    def _load(self) -> dict[str, Any]:
+        known = self._state_file.exists()
+        return dict(json.loads(self._state_file.read_text("utf-8"))) if known else {}
+
+    def _save(self) -> None:
+        state = {
+            "failures": self.failures,
+            "faults": self.faults,
+            "next": self._next,
+            "starts": self._starts,
+            "suspended": self._suspended,
+            "wandb_id": self._wandb_id,
+        }
+        self._state_file.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+
+    def _suspend(self, running: Running) -> None:
+        """Stop it as a scheduler would; a later call resumes it."""
+        if running.alive:
+            running.process.terminate()
+            try:
+                code = running.process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                code = None
+            if code not in (0, 143):
+                self.faults.append(f"suspended by SIGTERM: ended {code}")
+        self._suspended += 1
+        self._note_id()
+        self._save()
 
     def _start(self, out: Path) -> Running:
         self._starts += out == self._out
@@ -146,15 +197,16 @@ class Series:
         """Wait for the moment, strike, see what becomes of it; True if a new start is needed."""
         if failure.moment == "start" and time.monotonic() - running.began > _FRESH_S:
             failure = replace(failure, moment="step")
+        rng = random.Random(f"{self._seed}/{self._number}/{self._next}")
         victims = self._victims(running, failure)
-        if not running.wait_for(failure.moment, failure.step, self._rng, until):
+        if not running.wait_for(failure.moment, failure.step, rng, until):
             return not running.alive and not self._is_done(running) and self._unexpected(running)
         victims = [v for v in victims if v.is_running()] or self._victims(running, failure)
         if not victims:
             return False
         family = running.processes()
         before, struck = running.trained(), time.monotonic()
-        kinds.strike(running, failure, victims, self._rng)
+        kinds.strike(running, failure, victims, rng)
         outcome = self._outcome(running, before)
         seconds = round(time.monotonic() - struck, 1)
         said = running.said().strip().splitlines()
@@ -166,7 +218,7 @@ class Series:
             return False
         self._check_end(running, failure, outcome)
         # Half of the next starts meet what the last one has left behind.
-        if self._rng.random() < 0.5:
+        if rng.random() < 0.5:
             psutil.wait_procs(family, timeout=60)
         if outcome == "stuck":
             running.sweep(family)
@@ -207,15 +259,22 @@ class Series:
         self.faults.append(f"ended {running.process.poll()} by itself: {last}")
         return True
 
-    def _ends(self, running: Running) -> bool:
+    def _ends(self, running: Running, until: float) -> bool:
         """Wait for the end that nothing disturbs; False if the run needs another start."""
-        try:
-            code = running.process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self.faults.append(f"did not end in {PATIENCE_S:.0f} s")
-            running.sweep()
-            return self._starts > self._count + 3
-        return code == 0 or not self._unexpected(running) or self._starts > self._count + 3
+        deadline = time.monotonic() + PATIENCE_S
+        before = running.trained()
+        while running.alive and time.monotonic() < until:
+            if running.trained() > before:
+                before, deadline = running.trained(), time.monotonic() + PATIENCE_S
+            if time.monotonic() > deadline:
+                self.faults.append(f"no step in {PATIENCE_S:.0f} s")
+                running.sweep()
+            time.sleep(0.5)
+        if running.alive or self._is_done(running):
+            return not running.alive
+        self._unexpected(running)
+        # what cannot end is judged as it is
+        return self._starts > self._suspended + self._count + 3
 
     def _note_id(self) -> None:
         path = self._out / "wandb_id"
