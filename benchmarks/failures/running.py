@@ -14,8 +14,6 @@ from typing import Any
 
 import psutil
 
-from olmrl.cluster.connect import start_patiently
-
 from .marking import MARK
 from .tiny import EVALUATE_EVERY
 
@@ -185,6 +183,8 @@ def ray_head() -> Iterator[str]:
     """
     # Deferred: Ray takes seconds to import.
     import ray
+
+    from olmrl.cluster.connect import start_patiently
 
     os.environ |= HEAD
     settings: dict[str, Any] = {
