@@ -62,6 +62,8 @@ class Driver(ABC, Generic[ViewType]):
         self._sinks = sinks
         self._on_step = on_step
         self._incarnation = -1
+        self._first_step = 0
+        """Steps in the weights that the learner began with."""
         self._stopping = False
         self._slept_s = 0.0
         """Length of the last sleep."""
@@ -99,6 +101,7 @@ class Driver(ABC, Generic[ViewType]):
                 self._incarnation = view.incarnation
                 if view.incarnation > 0:
                     stop.begun()
+                    self._first_step = view.first_step
                     self._directory.continue_from(view.first_step)
                 self._begin(view)
             if view.said:
@@ -148,6 +151,15 @@ class Driver(ABC, Generic[ViewType]):
         """End what still runs beside a loop that failed: it would speak after the error."""
 
     # -- what both share
+
+    def _write_evaluation(self, step: int, row: Mapping[str, float]) -> None:
+        """Write an evaluation's row, once for each step.
+
+        A run that is resumed at its last step, or after its end, evaluates those weights again.
+        """
+        if step == self._first_step:
+            self._directory.forget_evaluation(step)
+        self._write(step, row)
 
     def _write(self, step: int, row: Mapping[str, float]) -> None:
         for sink in self._sinks:
