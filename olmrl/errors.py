@@ -34,6 +34,17 @@ class RunStopped(RuntimeError):
     """The run ended early for a reason that the user can act on."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal came while there was nothing to save; `code` is what a shell expects then."""
+
+    def __init__(self, signal_name: str, code: int) -> None:
+        super().__init__(signal_name, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: stopped before there was anything to save"
+
+
 class PageRefused(ValueError):
     """A valid page that the model cannot take under any configuration."""
 

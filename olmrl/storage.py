@@ -274,6 +274,22 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> None:
             stream.write(json_bytes(row))
 
 
+def append(path: str | os.PathLike[str], line: bytes) -> None:
+    """Append a line to a local file: all of it, or nothing where the disk is full.
+
+    Half a line would swallow the next one, which a later start appends.
+    """
+    with open(path, "ab", buffering=0) as stream:
+        before = stream.seek(0, os.SEEK_END)
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[stream.write(rest) :]
+        except OSError:
+            stream.truncate(before)
+            raise
+
+
 def list_files(
     root: str | os.PathLike[str], suffix: str = "", follow_links: bool = True
 ) -> list[str]:

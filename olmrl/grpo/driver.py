@@ -324,7 +324,8 @@ class GrpoDriver(Driver[BufferView]):
     def _take_evaluated(self, evaluated: Evaluated) -> None:
         step = evaluated.version.step
         self._log_file.write("evaluated", step=step, scores=evaluated.scores)
-        self._write(step, {f"eval/{name}": figure for name, figure in evaluated.scores.items()})
+        figures = {f"eval/{name}": figure for name, figure in evaluated.scores.items()}
+        self._write_evaluation(step, figures)
         log_samples(self._sinks, step, self._directory, evaluated.record)
         ray.get(self._actor.evaluated.remote(evaluated.version, evaluated.score))
         # `time/step` excludes evaluations; the learner's next row has `time/evaluation`.

@@ -125,7 +125,7 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
         say=console.say,
     )
     try:
-        driver.run(learner.error, console.stop.requested)
+        driver.run(learner.error, console.stop)
         learner.join()
     finally:
         for part in (pool, scorers, evaluators):

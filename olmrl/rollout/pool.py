@@ -36,6 +36,7 @@ _LONG_POLL_S = 1.0
 _MAX_ATTEMPTS = 5
 """Engines that may die with a group before it is given up as their likely killer."""
 _MAX_START_FAILURES = 3
+_LOOK_AT_STORE_S = 5.0
 _GONE = (ray.exceptions.RayActorError, EngineBroken)
 
 
@@ -125,6 +126,9 @@ class RolloutPool:
         self._measured: Measurements = {}
         self._failures: list[GenerationFailure] = []
         self._events: list[dict[str, Any]] = []
+        self._store_asked = 0.0
+        self._store_answer: Any = None
+        """Resolves if the store is alive, and fails if it is not."""
 
     def start(self) -> None:
         """Ask Ray for `rollout.workers` (max) workers, without waiting for them."""
@@ -208,7 +212,11 @@ class RolloutPool:
         """Completions that finished; waits up to `timeout_s` for something to happen.
 
         A group that cannot be generated comes as one `GenerationFailure`, and nothing else of it.
+
+        Raises:
+            RayActorError: The weight store has died; no engine would get weights again.
         """
+        self._check_store()
         outputs = self._advance(timeout_s)
         self._dispatch()
         return outputs
@@ -322,6 +330,15 @@ class RolloutPool:
         outputs += self._failures
         self._failures = []
         return outputs
+
+    def _check_store(self) -> None:
+        """Ask the store for a sign of life every few seconds, without waiting for it."""
+        if self._store_answer is None:
+            if time.monotonic() - self._store_asked > _LOOK_AT_STORE_S:
+                self._store_answer = self._store.version.remote()
+        elif ray.wait([self._store_answer], timeout=0)[0]:
+            ray.get(self._store_answer)
+            self._store_answer, self._store_asked = None, time.monotonic()
 
     def _submitted(self, reference: Any) -> None:
         """A worker took a group, or could not."""

@@ -23,7 +23,7 @@ from olmrl.config.changes import config_changes, keep_former_defaults
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
 from olmrl.doctor.facts import gather
-from olmrl.errors import RunStopped, sentence
+from olmrl.errors import Interrupted, RunStopped, sentence
 from olmrl.models.weight_files import check_loadable
 from olmrl.preflight import checks, overlap
 from olmrl.preflight.verdict import available, verdict
@@ -115,6 +115,8 @@ def run_command(
         return complain(name, error, 2)
     except (ValueError, RunStopped, OSError) as error:
         return complain(name, error, 1)
+    except Interrupted as error:
+        return complain(name, RunStopped(f"{error}; --resume auto continues the run"), error.code)
     except KeyboardInterrupt:
         return complain(name, RunStopped("interrupted; --resume auto continues the run"), 130)
 

@@ -58,6 +58,11 @@ def _is_before(row: dict[str, Any], step: int) -> bool:
     return bool(row["step"] < step + (not refilling))
 
 
+def _is_evaluation(row: dict[str, Any]) -> bool:
+    """Whether a row tells of held-out pages; rows of training steps do not."""
+    return any(name.startswith("eval/") for name in row)
+
+
 class RunDirectory:
     """Paths and writers of one run; local folder."""
 
@@ -136,6 +141,13 @@ class RunDirectory:
             for file in (self.path / folder).glob("step-*.json"):
                 if not step or int(file.name[5:11]) > step:
                     file.unlink()
+
+    def forget_evaluation(self, step: int) -> None:
+        """Remove the row of an evaluation that is about to be made again."""
+        rows = read_rows(self.metrics) if self.metrics.exists() else []
+        kept = [row for row in rows if row["step"] != step or not _is_evaluation(row)]
+        if len(kept) < len(rows):
+            storage.write_jsonl(self.metrics, kept)
 
     def bad_page(self, page_id: str, path: str, reason: str) -> None:
         """List a page that cannot be used, once."""
@@ -217,8 +229,7 @@ def bad_page_place(row: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("ab") as stream:
-        stream.write(storage.json_bytes(row))
+    storage.append(path, storage.json_bytes(row))
 
 
 def rollout_row(rollout: Rollout) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import ray
 
@@ -24,6 +24,16 @@ _CHANGE_S = 30.0
 """Seconds after which the actor answers even if nothing has changed."""
 
 ViewType = TypeVar("ViewType", bound=View)
+
+
+class Stop(Protocol):
+    """The part of a `StopRequest` that a Driver uses."""
+
+    def requested(self) -> bool:
+        """Whether to save and end."""
+
+    def begun(self) -> None:
+        """Take note that there is something to save."""
 
 
 class Driver(ABC, Generic[ViewType]):
@@ -52,20 +62,20 @@ class Driver(ABC, Generic[ViewType]):
         self._sinks = sinks
         self._on_step = on_step
         self._incarnation = -1
+        self._first_step = 0
+        """Steps in the weights that the learner began with."""
         self._stopping = False
         self._slept_s = 0.0
         """Length of the last sleep."""
         self._change: Any = None
         """Resolves when the actor has changed since it was last looked at."""
 
-    def run(
-        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
-    ) -> None:
+    def run(self, learner_error: Callable[[], BaseException | None], stop: Stop) -> None:
         """Loop until the learner has finished.
 
         Args:
             learner_error: Returns the learner's failure, if it has failed.
-            stop: Says whether the run was asked to save and end.
+            stop: Says whether the run was asked to save and end; told when the learner has begun.
 
         Raises:
             RunStopped: Too many bad pages.
@@ -78,20 +88,20 @@ class Driver(ABC, Generic[ViewType]):
             raise
         self._close()
 
-    def _loop(
-        self, learner_error: Callable[[], BaseException | None], stop: Callable[[], bool]
-    ) -> None:
+    def _loop(self, learner_error: Callable[[], BaseException | None], stop: Stop) -> None:
         while True:
             error = learner_error()
             if error is not None:
                 raise error
-            if stop() and not self._stopping:
+            if stop.requested() and not self._stopping:
                 self._stopping = True
                 ray.get(self._actor.stop.remote())
             view = self._look()
             if view.incarnation != self._incarnation:
                 self._incarnation = view.incarnation
                 if view.incarnation > 0:
+                    stop.begun()
+                    self._first_step = view.first_step
                     self._directory.continue_from(view.first_step)
                 self._begin(view)
             if view.said:
@@ -141,6 +151,15 @@ class Driver(ABC, Generic[ViewType]):
         """End what still runs beside a loop that failed: it would speak after the error."""
 
     # -- what both share
+
+    def _write_evaluation(self, step: int, row: Mapping[str, float]) -> None:
+        """Write an evaluation's row, once for each step.
+
+        A run that is resumed at its last step, or after its end, evaluates those weights again.
+        """
+        if step == self._first_step:
+            self._directory.forget_evaluation(step)
+        self._write(step, row)
 
     def _write(self, step: int, row: Mapping[str, float]) -> None:
         for sink in self._sinks:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
 from typing import Any
+
+from olmrl import storage
 
 
 class EventLog:
@@ -37,5 +38,4 @@ class EventLog:
         row = {"time": time.time(), **self._who, "event": event}
         if version is not None:
             row["version"] = str(version)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row | details) + "\n")
+        storage.append(self._path, storage.json_bytes(row | details))

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.cluster.connect import connect
 from olmrl.cluster.gpu_look import check_gpus
 from olmrl.cluster.plan import Plan
 from olmrl.cluster.remarks import divert_remarks
 from olmrl.config import GrpoConfig, SftConfig
+from olmrl.errors import RunStopped
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.stop import StopRequest
@@ -38,24 +41,34 @@ def run_session(
 
     Raises:
         PlanError: the cluster cannot hold the plan, or a GPU cannot be used as planned.
+        RunStopped: a process or node died that the run cannot replace.
     """
     stop = StopRequest(config.checkpoint.grace_s)
     console = Console(directory, stop)
     address = config.cluster.address or os.environ.get("RAY_ADDRESS")
     console.say(f"joining Ray at {address}" if address else "starting Ray on this machine")
     divert_remarks(directory.path / "logs" / "ray.log", console.say)
-    connect(
-        config.cluster.address,
-        config.cluster.local_cpus,
-        plan,
-        config.cluster.dashboard,
-        config.cluster.wait_s,
-        console.say,
-    )
-    check_gpus(plan, console.say, config.cluster.wait_s)
     stop.install()
     try:
+        connect(
+            config.cluster.address,
+            config.cluster.local_cpus,
+            plan,
+            config.cluster.dashboard,
+            config.cluster.wait_s,
+            console.say,
+        )
+        stop.install()
+        stop.watch_node()
+        check_gpus(plan, console.say, config.cluster.wait_s)
         runner(config, directory, console)
+    except RayError as error:
+        if is_fault(error):
+            raise
+        raise RunStopped(
+            f"Ray lost a part of the run ({what_was_lost(error)}); --resume auto continues from "
+            "the newest complete checkpoint"
+        ) from error
     finally:
         stop.ended()
         console.close()
@@ -65,3 +78,19 @@ def run_session(
     step = f"step {newest.step}" if newest else "no step"
     console.say(f"saved {step}; --resume auto continues the run")
     return stop.exit_code
+
+
+def is_fault(error: RayError) -> bool:
+    """Whether the error is one of our code in another process, and not the loss of that process."""
+    if isinstance(error, RayTaskError):
+        return not isinstance(error.cause, RayError)
+    return isinstance(error, RayActorError) and error.actor_init_failed
+
+
+def what_was_lost(error: RayError) -> str:
+    """The class of the actor that died, as Ray's message has it, and the message's first line."""
+    told = error.cause if isinstance(error, RayTaskError) else error
+    lines = [line.strip() for line in str(told).splitlines() if line.strip()]
+    actor = next((line[12:] for line in lines if line.startswith("class_name: ")), "")
+    reason = (lines or [type(error).__name__])[0].rstrip(".")
+    return f"{actor}: {reason}" if actor else reason

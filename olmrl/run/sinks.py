@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from olmrl import storage
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.config.load import parse_yaml
 from olmrl.config.schema import LoggingConfig
@@ -31,8 +32,7 @@ class JsonlSink:
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """Append one row; NaN and infinities become null, which JSON can carry."""
         clean = {k: (v if math.isfinite(v) else None) for k, v in row.items()}
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **clean}) + "\n")
+        storage.append(self._path, storage.json_bytes({"step": step, **clean}))
 
     def close(self) -> None:
         """Nothing to close."""

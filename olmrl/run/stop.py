@@ -7,10 +7,11 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from olmrl.errors import RunStopped
+from olmrl.errors import Interrupted, RunStopped
 
 _NODE = ("gcs_server", "raylet")
 """Processes without which a Ray node is lost."""
@@ -20,9 +21,11 @@ _LOOK_S = 0.5
 class StopRequest:
     """Whether the run was asked to save and end.
 
-    The first SIGTERM or SIGINT asks; a second SIGINT ends the run at once. A signal to the whole
+    The first SIGTERM or SIGINT asks; a second SIGINT ends the run at once, and so does the first
+    signal as long as the learner has not begun, for there is nothing to save. A signal to the whole
     process group (`scancel`, some container runtimes) ends the Ray node that the run started too:
     then nothing can be saved any more, and the process ends instead of waiting a minute for Ray.
+    Likewise if that node dies by itself.
 
     Args:
         grace_s: seconds the run may take to finish its step and save.
@@ -33,37 +36,51 @@ class StopRequest:
         self._since: float | None = None
         self._signal = signal.SIGTERM
         self._over = threading.Event()
-        self._node: list[int] = []
+        self._begun = False
 
     def install(self) -> None:
-        """Handle signals. Call it after Ray has started, as Ray sets a SIGTERM handler too."""
-        self._node = children_named(_NODE)
+        """Handle signals. Call it before Ray starts and after, as Ray sets a SIGTERM handler."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._arrived)
 
+    def watch_node(self) -> None:
+        """End the process if the Ray node that it has started dies before the run ends."""
+        node = children_named(_NODE)
+        if node:
+            threading.Thread(target=self._watch, args=(node,), name="node", daemon=True).start()
+
+    def begun(self) -> None:
+        """Say that the learner has begun: from now on a signal saves first."""
+        self._begun = True
+
     def _arrived(self, number: int, frame: FrameType | None) -> None:
-        if self._since is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self._signal = signal.Signals(number)
-        if self._since is None:
-            threading.Thread(target=self._watch, name="stop-watch", daemon=True).start()
-        self._since = self._since or time.monotonic()
+        if self._since is not None:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self._since, self._signal = time.monotonic(), signal.Signals(number)
+        if not self._begun:
+            raise Interrupted(self._signal.name, self.exit_code)
         sys.stderr.write(f"{self._signal.name}: finishing the step and saving\n")
 
     def ended(self) -> None:
         """Say that the run has ended by itself: Ray may go now."""
         self._over.set()
 
-    def _watch(self) -> None:
-        """End the process once its Ray node is gone, for as long as signals are handled here."""
-        while not self._over.wait(_LOOK_S) and signal.getsignal(self._signal) == self._arrived:
-            if set(self._node) - set(children_named(_NODE)):
-                sys.stderr.write(
-                    f"{self._signal.name}: Ray was stopped together with the run, so nothing more "
-                    "can be saved; --resume auto continues from the newest complete checkpoint\n"
-                )
-                sys.stderr.flush()
-                os._exit(self.exit_code)  # the main thread waits for a Ray that is not there
+    def _watch(self, node: Sequence[int]) -> None:
+        while not self._over.wait(_LOOK_S):
+            if all(is_alive(process) for process in node):
+                continue
+            what, code = "the Ray node of this run has died", 1
+            if self._since is not None:
+                what = f"{self._signal.name}: Ray was stopped together with the run"
+                code = self.exit_code
+            sys.stderr.write(
+                f"{what}, so nothing more can be saved; --resume auto continues from the newest "
+                "complete checkpoint\n"
+            )
+            sys.stderr.flush()
+            os._exit(code)  # the main thread waits for a Ray that is not there
 
     def requested(self) -> bool:
         """Whether to end now.
@@ -84,6 +101,15 @@ class StopRequest:
     def exit_code(self) -> int:
         """What a shell expects of a process ended by a signal."""
         return 128 + self._signal
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process exists and has not ended (Linux)."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def children_named(names: tuple[str, ...]) -> list[int]:

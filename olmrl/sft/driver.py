@@ -291,12 +291,12 @@ class SftDriver(Driver[FeedView]):
             self.tally, self._trained = offered.tally, step
             self._directory.write_step(step, offered.places)
         figures = flatten(row.measured) | flatten(self.tally.measurements("data"))
-        if not trained:
-            figures |= flatten(self._evaluated.pop(step, {}))
-        self._write(step, figures)
         if trained:
+            self._write(step, figures)
             self._on_step(step, self._scores | figures)
         else:
+            figures |= flatten(self._evaluated.pop(step, {}))
+            self._write_evaluation(step, figures)
             self._scores |= {k: v for k, v in figures.items() if k.startswith("eval/")}
 
     def _log_samples(self, before: float = math.inf) -> None:

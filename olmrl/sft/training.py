@@ -83,7 +83,7 @@ def run(config: SftConfig, directory: RunDirectory, console: Console) -> None:
         on_step=console.step_line("SFT", total, COLUMNS),
         say=console.say,
     )
-    driver.run(learner.error, console.stop.requested)
+    driver.run(learner.error, console.stop)
     learner.join()
     console.say(driver.tally.summary())
     if console.stop.requested():

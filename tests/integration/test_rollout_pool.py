@@ -132,6 +132,22 @@ def perturbed(model_path: Path, scale: float) -> list[tuple[str, torch.Tensor]]:
     return list(model.state_dict().items())
 
 
+def test_the_death_of_the_weight_store_is_noticed(
+    model_path: Path, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ready engines never ask it again, and would sample from old weights for ever."""
+    monkeypatch.setattr("olmrl.rollout.pool._LOOK_AT_STORE_S", 0.0)
+    mortal = start_store()
+    pool = make_pool(model_path, mortal)
+    ray.get(mortal.version.remote())
+    assert pool.poll(0.0) == pool.poll(0.0) == []
+    ray.kill(mortal)
+    deadline = time.monotonic() + 60
+    with pytest.raises(ray.exceptions.RayActorError):
+        while time.monotonic() < deadline:
+            pool.poll(0.1)
+
+
 def test_groups_come_whole_from_both_workers_and_pages_move_once(
     pool: RolloutPool, model_path: Path
 ) -> None:

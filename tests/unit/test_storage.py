@@ -1,6 +1,10 @@
+import errno
 import os
+import resource
+import signal
 
 import pytest
+from children import CONTEXT, run_child
 
 from olmrl import storage
 from olmrl.mix import files as mix_files
@@ -21,6 +25,26 @@ def test_a_written_file_has_the_rights_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     storage.write_text(tmp_path / "written", "x")
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def append_on_a_full_disk(path, most, results):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        storage.append(path, b"second line\n")
+    except OSError as error:
+        results.put(error.errno)
+
+
+@pytest.mark.parametrize("room", [0, 1, 11])
+def test_a_line_that_does_not_fit_leaves_nothing_of_it(tmp_path, room):
+    path, results = tmp_path / "rows.jsonl", CONTEXT.Queue()
+    storage.append(path, b"first line\n")
+    assert run_child(append_on_a_full_disk, path, path.stat().st_size + room, results) == 0
+    assert results.get(timeout=10) == errno.EFBIG
+    assert path.read_bytes() == b"first line\n"
+    storage.append(path, b"third line\n")
+    assert path.read_bytes() == b"first line\nthird line\n"
 
 
 def test_jsonl_errors_name_file_and_line(tmp_path):

@@ -51,6 +51,17 @@ def test_groups_dropped_behind_a_checkpoint_are_told_again(run):
     assert rows == [(0, False), (1, False), (2, False), (1, True)]
 
 
+def test_an_evaluation_that_is_made_again_is_told_once(run):
+    run.continue_from(3)
+    sink = JsonlSink(run.metrics)
+    for step in (1, 3):
+        sink.write(step, {"eval/loss": 1.0, "data/eval/held/pages_kept": 2.0})
+    run.forget_evaluation(3)
+    sink.write(3, {"eval/loss": 2.0})
+    rows = [(r["step"], r.get("eval/loss", "step")) for r in read_rows(run.metrics)]
+    assert rows == [(0, "step"), (1, "step"), (2, "step"), (3, "step"), (1, 1.0), (3, 2.0)]
+
+
 def test_a_resumed_run_keeps_its_name_at_wandb(run):
     first = run.wandb_id()
     assert len(first) == 8 and RunDirectory(run.path).wandb_id() == first

@@ -74,9 +74,15 @@ class Run:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def requested(self) -> bool:
+        return self.asked_to_stop
+
+    def begun(self) -> None:
+        """It may be asked to stop at any time."""
+
     def _run(self) -> None:
         try:
-            self.driver.run(lambda: self.learner_error, lambda: self.asked_to_stop)
+            self.driver.run(lambda: self.learner_error, self)
         except BaseException as error:
             self.error = error
 
@@ -261,6 +267,27 @@ def test_the_mean_over_sets_leaves_out_a_set_without_pages():
     }
     assert with_mean(losses) == {"eval/a/loss": 3.0, "eval/c/loss": 1.0, "eval/loss": 2.0}
     assert with_mean({"eval/b/loss": Mean(0.0, 0.0)}) == {}
+
+
+def test_the_last_evaluation_is_told_once_though_a_resume_makes_it_again(
+    tmp_path: Path, tiny_model: Path
+):
+    root, held = make_pairs(tmp_path / "set", 4), make_pairs(tmp_path / "held", 2)
+    made = settings(tmp_path, root, steps=2, evaluation=[{"root": str(held)}])
+    first = Run(tmp_path, tiny_model, made)
+    first.start()
+    first.begin()
+    saved = [first.train(step).after for step in range(2)]
+    assert first.evaluate(2, "held") == [2]
+    first.finish()
+    second = Run(tmp_path, tiny_model, made, first.pages)  # killed while it wrote its report
+    second.start()
+    second.begin(2, saved[1])
+    assert second.evaluate(2, "held") == [2]
+    second.finish()
+    rows = read_rows(second.directory.metrics)
+    assert [row["step"] for row in rows if "loss/sft" in row] == [1, 2]
+    assert [row["step"] for row in rows if "eval/loss" in row] == [2]
 
 
 def test_every_page_is_counted_and_listed_once_over_restarts_and_resumes(

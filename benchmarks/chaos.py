@@ -1,0 +1,102 @@
+"""Tiny runs that are killed, frozen, signalled and starved, continued, and judged.
+
+    python benchmarks/chaos.py --kills 100 --seed 1 --out /tmp/chaos --minutes 8    # again to go on
+
+Series N of a seed trains the same thing (GRPO or SFT, staleness 0 or 2, one or two ranks) and plans
+the same failures; where exactly they strike depends on the machine. After every failure the run
+must end or go on; once it has ended (by `--resume auto`, as often as it takes), every page of an
+epoch must be closed once, no group trained twice, rows of metrics unique and complete, the W&B id
+kept, and in synchronous mode the weights equal to an undisturbed run's, bit for bit. Each series is
+added to results/chaos.json when it has ended. After --minutes the run is suspended by SIGTERM, and
+the next call resumes it, so that parts of minutes will do. The exit code is 1 if anything did not
+hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+
+from failures.kinds import KINDS
+from failures.running import ray_head
+from failures.series import Series
+from failures.tiny import make_material
+from fuzzing.record import append
+
+RESULTS = Path(__file__).parent / "results" / "chaos.json"
+
+
+def main() -> int:
+    """Runs series until enough failures are recorded, or the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--kills", type=int, default=100, help="of this seed, in all calls")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=480.0, help="suspend the run after these")
+    parser.add_argument("--per-run", type=int, default=6, help="failures of one run")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--out", type=Path, required=True, help="material and run directories")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    out = options.out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    make_material(out / "material")
+    until = time.monotonic() + 60 * options.minutes
+    bad = 0
+    while True:
+        rows = json.loads(options.results.read_text("utf-8")) if options.results.exists() else []
+        mine = [row for row in rows if row["seed"] == options.seed]
+        done = sum(len(row["failures"]) for row in mine)
+        if done >= options.kills or time.monotonic() > until:
+            break
+        number, began, load = len(mine), time.monotonic(), os.getloadavg()[0]
+        # every third run has a Ray node of its own, which may be killed
+        with contextlib.nullcontext() if number % 3 == 2 else ray_head() as address:
+            series = Series(
+                options.seed, number, out, tuple(options.kinds), options.per_run, address
+            )
+            print(f"series {number}, {series.recipe.name} ({done} failures so far)", flush=True)
+            try:
+                ended = series.run(until)
+            finally:
+                series.close()
+        if not ended:
+            print("  suspended; the next call goes on with it", flush=True)
+            break
+        append(options.results, series.row() | _circumstances(began, load))
+        bad += len(series.faults)
+        print("  " + ("; ".join(series.faults) or "nothing lost"), flush=True)
+    print(f"{done} failures of seed {options.seed} in {len(mine)} series")
+    return int(bad > 0)
+
+
+def _circumstances(began: float, load: float) -> dict[str, object]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "run_seconds": round(time.monotonic() - began),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit,
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""A tiny run in processes of its own, watched through what it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .marking import MARK
+from .tiny import EVALUATE_EVERY
+
+ROOT = Path(__file__).parents[2]
+_POLL_S = 0.002
+HEAD = {"RAY_AUTH_MODE": "disabled", "RAY_enable_worker_prestart": "0"}
+"""Environment of Ray on one machine, whose idle workers would only take time to start."""
+START_S = 40.0
+"""Place of the moment `start`: so long after the command at most."""
+
+TITLES = {
+    "buffer": ("RolloutBuffer", "StepFeed"),
+    "store": ("WeightStore",),
+    "engine": ("RolloutWorker",),
+    "scorer": ("ScorerWorker",),
+    "learner": ("RayTrainWorker",),
+    "controller": ("TrainController",),
+    "data": ("MapBatches", "ray::Map", "ReadRange"),
+    "raylet": ("/raylet/raylet",),
+    "gcs": ("/gcs/gcs_server",),
+}
+"""Parts of the command lines of a role's processes, where Ray writes what they run."""
+
+
+class Running:
+    """One start of a run.
+
+    Args:
+        command: its command line.
+        out: run directory.
+        environment: variables besides this process's own.
+        wrapper: words before the command (a namespace).
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        out: Path,
+        environment: Mapping[str, str],
+        wrapper: Sequence[str] = (),
+    ) -> None:
+        self.out = out
+        self.console = out.with_name(f"{out.name}.log")
+        self._mark = out.with_name(f"{out.name}.sync")
+        self._mark.unlink(missing_ok=True)
+        path = [str(ROOT / "benchmarks"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        own = {
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            MARK: str(self._mark),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "WANDB_MODE": "offline",
+            "WANDB_SILENT": "true",
+        }
+        self.began = time.monotonic()
+        self._shown = self.console.stat().st_size if self.console.exists() else 0
+        with self.console.open("ab") as stream:
+            self.process = subprocess.Popen(
+                [*wrapper, *command],
+                cwd=ROOT,
+                env={**os.environ, **HEAD, **own, **environment},
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    # -- what it is made of
+
+    def processes(self) -> list[psutil.Process]:
+        """All of the run's and, if it joined one, those of the Ray node of this process."""
+        return psutil.Process().children(recursive=True)
+
+    def of(self, role: str) -> list[psutil.Process]:
+        """Living processes of a role."""
+        if role == "driver":
+            return [psutil.Process(self.process.pid)] if self.alive else []
+        return [p for p in self.processes() if any(t in words(p) for t in TITLES[role])]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the Driver runs."""
+        return self.process.poll() is None
+
+    def said(self) -> str:
+        """What the console has shown since this start."""
+        with self.console.open("rb") as stream:
+            stream.seek(self._shown)
+            return stream.read().decode("utf-8", "replace")
+
+    def sweep(self, known: Sequence[psutil.Process] = ()) -> int:
+        """End what is left of it; returns how many processes were.
+
+        Args:
+            known: descendants seen while the Driver lived.
+        """
+        own: set[psutil.Process] = set()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            own = set(psutil.Process(self.process.pid).children(recursive=True))
+        left = [p for p in {*known, *own} if p.is_running()]
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self.alive:
+            self.process.kill()
+        self.process.wait()
+        return len(left)
+
+    # -- how far it is
+
+    def trained(self) -> int:
+        """Newest step in steps.jsonl."""
+        rows = read_jsonl(self.out / "steps.jsonl")
+        return int(rows[-1]["step"]) if rows else 0
+
+    def learnt(self) -> int:
+        """Newest step that the learner has told of in its log, of this or an earlier start."""
+        rows = read_jsonl(self.out / "logs" / "learner-0.jsonl")
+        known = [row for row in rows if row["event"] in ("step", "begins")]
+        return int(known[-1]["version"].split(".")[1]) if known else 0
+
+    def wait_for(self, moment: str, step: int, rng: random.Random, until: float) -> bool:
+        """Wait for a moment at or after a step; False if the run ends, or `until` comes, before it.
+
+        Args:
+            moment: of `MOMENTS`.
+            step: the learner has made so many.
+            rng: draws the place within the moment.
+            until: time (monotonic).
+        """
+        if moment == "start":
+            return self._sleep(rng.random() * START_S, until)
+        while self.learnt() < step:
+            if not self._sleep(0.1, until):
+                return False
+        if moment == "step":
+            return self._sleep(rng.random() * 0.5, until)
+        seen = {
+            "sync": self._mark.exists,
+            "save": self._is_saving,
+            "evaluation": self._is_evaluating,
+            "export": (self.out / ".model.new").exists,
+        }[moment]
+        while not seen():
+            if not self._sleep(0.05 if moment == "evaluation" else _POLL_S, until):
+                return False
+        return moment != "evaluation" or self._sleep(rng.random() * 0.5, until)
+
+    def _is_saving(self) -> bool:
+        return any(self.out.glob("checkpoints/.step-*.partial"))
+
+    def _is_evaluating(self) -> bool:
+        step = self.learnt()
+        if not step or step % EVALUATE_EVERY:
+            return False
+        rows = read_jsonl(self.out / "metrics.jsonl")
+        return not any(row["step"] == step and is_evaluation(row) for row in rows)
+
+    def _sleep(self, seconds: float, until: float) -> bool:
+        time.sleep(seconds)
+        return self.alive and time.monotonic() < until
+
+
+@contextlib.contextmanager
+def ray_head() -> Iterator[str]:
+    """A Ray node of this process for runs to join; gives its address.
+
+    A run that joins starts in half the time; its node cannot be killed without the others'.
+    """
+    # Deferred: Ray takes seconds to import.
+    import ray
+
+    from olmrl.cluster.connect import start_patiently
+
+    os.environ |= HEAD
+    settings: dict[str, Any] = {
+        "num_cpus": 8,
+        "object_store_memory": 512 << 20,
+        "include_dashboard": False,
+        "logging_level": "ERROR",
+        "configure_logging": False,
+        "log_to_driver": False,
+    }
+    start_patiently(lambda: ray.init(address="local", _node_ip_address="127.0.0.1", **settings))
+    try:
+        yield str(ray.get_runtime_context().gcs_address)
+    finally:
+        ray.shutdown()
+
+
+def is_evaluation(row: Mapping[str, Any]) -> bool:
+    """Whether a row of metrics.jsonl tells of held-out pages and of no step."""
+    return not is_step(row) and any(name.startswith("eval/") for name in row)
+
+
+def is_step(row: Mapping[str, Any]) -> bool:
+    """Whether a row of metrics.jsonl tells of a training step."""
+    return "policy/lr" in row
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Whole rows of a file that may be growing."""
+    if not path.exists():
+        return []
+    lines = path.read_text("utf-8").split("\n")[:-1]
+    rows = []
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def words(process: psutil.Process) -> str:
+    """Its command line."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

@@ -1,0 +1,97 @@
+"""A long tiny GRPO run with its hf engine, and what each of its processes uses meanwhile."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from failures.running import TITLES, Running, ray_head, words
+from failures.tiny import Recipe
+
+from .scripted import folder_mib
+
+_RECIPE = Recipe("grpo", staleness=1)
+_EVERY_S = 5.0
+_SIZE = re.compile(r"Plasma memory usage ([0-9.]+) MiB, (\d+) objects")
+
+
+def watch(
+    material: Path, out: Path, minutes: float, say: Callable[[str], None]
+) -> tuple[list[dict[str, float]], list[str], float]:
+    """Run for some minutes; sample; stop by SIGTERM as a user would.
+
+    Returns:
+        Samples, faults, and the length in seconds from the first step to the signal.
+    """
+    with ray_head() as address:
+        endless = ("run.epochs=1000000", f"cluster.address={address}", "checkpoint.every=10")
+        command = _RECIPE.command(material, out, *endless, "logging.wandb=off")
+        running = Running(command, out, {})
+        try:
+            samples, length = _watch(running, address, minutes, say)
+            faults = _stop(running)
+        finally:
+            running.sweep()
+    return samples, faults, length
+
+
+def _watch(
+    running: Running, address: str, minutes: float, say: Callable[[str], None]
+) -> tuple[list[dict[str, float]], float]:
+    # Deferred: Ray takes seconds to import.
+    from ray._private.internal_api import memory_summary
+
+    samples: list[dict[str, float]] = []
+    while running.alive and not running.trained():
+        time.sleep(1.0)
+    began = time.monotonic()
+    while running.alive and time.monotonic() - began < 60 * minutes:
+        sample = _processes(running)
+        usage = _SIZE.search(memory_summary(address, stats_only=True))
+        if usage:
+            sample |= {"object_store_mib": float(usage[1]), "objects": float(usage[2])}
+        sample |= {
+            "seconds": time.monotonic() - began,
+            "step": float(running.trained()),
+            "run_directory_mib": folder_mib(running.out),
+        }
+        samples.append(sample)
+        if len(samples) % 12 == 0:
+            say(f"{sample['seconds'] / 60:.1f} min, step {sample['step']:.0f}")
+        time.sleep(_EVERY_S)
+    return samples, time.monotonic() - began
+
+
+def _stop(running: Running) -> list[str]:
+    """Stop the run as a user would; says what was wrong."""
+    if not running.alive:
+        return [f"ended {running.process.poll()} by itself"]
+    running.process.terminate()
+    code = running.process.wait(600)
+    return [] if code == 143 else [f"ended {code} after SIGTERM"]
+
+
+def _processes(running: Running) -> dict[str, float]:
+    """Memory (proportional to who shares it would cost too much: resident less shared) and files.
+
+    By role, summed over its processes. Ray's workers are children of this process's node.
+    """
+    found: dict[str, float] = defaultdict(float)
+    driver = psutil.Process(running.process.pid)
+    named = [("driver", driver)]
+    for process in psutil.Process().children(recursive=True):
+        role = next((r for r, t in TITLES.items() if any(x in words(process) for x in t)), None)
+        if role is not None and role != "data":
+            named.append((role, process))
+    for role, process in named:
+        try:
+            memory = process.memory_info()
+            found[f"{role}/mib"] += (memory.rss - memory.shared) / 2**20
+            found[f"{role}/files"] += process.num_fds()
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return dict(found)

@@ -1,0 +1,129 @@
+"""The failure and soak commands: what they judge is judged right, and plans repeat by seed."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+from failures import judge, kinds
+from failures.tiny import Recipe
+from soaking.slopes import slope, theil_sen
+
+PAGES, EPOCHS = 4, 2
+PLACES = [(epoch, index) for epoch in range(EPOCHS) for index in range(PAGES)]
+
+
+def steps(places, size=2):
+    rows = [places[i : i + size] for i in range(0, len(places), size)]
+    return [
+        {"step": n, "pages": [[e, i, f"p{i}"] for e, i in row]} for n, row in enumerate(rows, 1)
+    ]
+
+
+def metrics(last, evaluated=()):
+    rows = [{"step": n, "policy/lr": 1.0} for n in range(1, last + 1)]
+    rows += [{"step": n, "eval/loss": 1.0} for n in evaluated]
+    return sorted(rows, key=lambda row: row["step"])
+
+
+def test_a_run_that_closed_every_page_once_is_right():
+    assert judge.wrong_pages(steps(PLACES), PAGES, EPOCHS, 0) == []
+    assert judge.wrong_pages(steps(PLACES[:-2]), PAGES, EPOCHS, dropped=2) == []
+
+
+@pytest.mark.parametrize(
+    ("places", "dropped", "told"),
+    [
+        (PLACES[:-1], 0, "7 trained + 0 dropped of 8"),
+        ([*PLACES, PLACES[0]], 0, r"trained twice: [(0, 0)]"),
+        ([*PLACES[:-1], PLACES[0]], 1, r"trained twice: [(0, 0)]"),
+        (PLACES, 1, "8 trained + 1 dropped of 8"),
+        ([*PLACES[:-1], (2, 0)], 0, "no such place: [(2, 0)]"),
+    ],
+)
+def test_lost_and_repeated_pages_are_told(places, dropped, told):
+    assert any(told in line for line in judge.wrong_pages(steps(places), PAGES, EPOCHS, dropped))
+
+
+def test_rows_of_metrics_must_be_whole():
+    made = steps(PLACES)
+    assert judge.wrong_rows(made, metrics(4, evaluated=[2, 4]), 2) == []
+    missing, twice = metrics(4, [2, 4])[1:], [*metrics(4, [2, 4]), {"step": 4, "policy/lr": 1.0}]
+    for rows in (missing, twice):
+        assert any("rows of the steps" in line for line in judge.wrong_rows(made, rows, 2))
+    assert "evaluated at [2], due at [2, 4]" in judge.wrong_rows(made, metrics(4, [2]), 2)
+    assert "metrics.jsonl is out of order" in judge.wrong_rows(made, metrics(4, [2, 4])[::-1], 2)
+    assert "steps.jsonl has the steps [2, 3, 4]" in judge.wrong_rows(made[1:], metrics(4), 2)
+
+
+def test_another_wandb_id_is_told(tmp_path):
+    (tmp_path / "wandb_id").write_text("abcd")
+    (tmp_path / "wandb" / "offline-run-1-abcd").mkdir(parents=True)
+    assert judge.wrong_wandb(tmp_path, "abcd") == judge.wrong_wandb(tmp_path, None) == []
+    (tmp_path / "wandb" / "offline-run-2-ffff").mkdir()
+    assert judge.wrong_wandb(tmp_path, "1234") == [
+        "W&B id was 1234 and is abcd",
+        "a W&B run of another id: offline-run-2-ffff",
+    ]
+
+
+def test_dropped_groups_are_those_of_the_newest_checkpoint(tmp_path):
+    for step, dropped in ((2, 1), (10, 3)):
+        folder = tmp_path / "checkpoints" / f"step-{step}"
+        folder.mkdir(parents=True)
+        counts = {"dropped/stale": dropped, "dropped/zero_variance": 1, "committed": 9}
+        (folder / "extra.json").write_text(json.dumps({"ledger": {"counts": counts}}))
+    assert judge.dropped_groups(tmp_path) == 4
+
+
+@pytest.mark.parametrize("trainer", ["grpo", "sft"])
+def test_failures_repeat_by_seed_and_fit_their_run(trainer):
+    drawn = [
+        kinds.draw(random.Random(seed), trainer, 6, 24, kinds.KINDS, joined=seed % 2 == 0)
+        for seed in range(40)
+    ]
+    again = kinds.draw(random.Random(3), trainer, 6, 24, kinds.KINDS, joined=False)
+    assert drawn[3] == again != drawn[5]
+    for seed, series in enumerate(drawn):
+        assert [f.step for f in series] == sorted(f.step for f in series)
+        roles = {f.role for f in series}
+        assert not (seed % 2 == 0 and roles & {"raylet", "gcs"})
+        if trainer == "sft":
+            assert not roles & {"engine", "scorer", "store"}
+            assert "sync" not in {f.moment for f in series}
+    seen = {(f.role, f.moment) for series in drawn for f in series}
+    assert {"driver", "learner", "data", "raylet"} <= {role for role, _ in seen}
+    assert {"start", "step", "save", "evaluation", "export"} <= {moment for _, moment in seen}
+
+
+def test_only_kinds_that_were_asked_for_are_drawn():
+    series = kinds.draw(random.Random(1), "grpo", 8, 24, ["term"], joined=False)
+    assert {f.kind for f in series} == {"term"}
+
+
+def test_a_slope_and_its_interval():
+    rng = np.random.default_rng(0)
+    x = np.arange(120.0)
+    noise = np.convolve(rng.normal(size=130), np.ones(8) / 8, "valid")[:120]
+    flat, rising = slope(x, 100 + noise), slope(x, 100 + 0.2 * x + noise)
+    assert flat.is_flat and flat.low <= 0 <= flat.high
+    assert not rising.is_flat and rising.low < 0.2 < rising.high
+    assert theil_sen(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 100.0])) == 49.5
+    with pytest.raises(ValueError, match="11 samples"):
+        slope(x[:11], x[:11])
+
+
+def test_a_step_at_the_start_does_not_count_as_growth():
+    y = np.full(100, 50.0)
+    y[:3] = 10.0
+    assert slope(np.arange(100.0), y).value == 0.0
+
+
+def test_recipes_say_whether_they_must_repeat():
+    assert Recipe("grpo").repeatable and Recipe("sft", ranks=2).repeatable
+    assert not Recipe("grpo", staleness=2).repeatable
+    assert len({Recipe("grpo", 0).name, Recipe("grpo", 2).name, Recipe("sft").name}) == 3
