@@ -99,7 +99,7 @@ def prepare(seed: Seed) -> None:
     seed.folder.mkdir(parents=True, exist_ok=True)
     counts = {"clean": s.clean, "sft": s.labels, "train": s.train, "heldout": s.heldout}
     words = [word for name, count in counts.items() for word in (f"--{name}", count)]
-    seed.once("pages", "olmrl.synth", "pages", seed.pages, *words, *number)
+    seed.once("pages", "olmrl.synth", "pages", seed.pages, "--whole-lines", *words, *number)
     texts = ["--texts", seed.pages, "configs/prompts/tiny.txt"]
     family = ["--family", s.family]
     seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *family, *number)

@@ -33,6 +33,11 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     pages.add_argument("--seed", type=int, default=0)
     pages.add_argument("--difficulty", type=int, default=1, help="1 (easiest) to 3")
     pages.add_argument(
+        "--whole-lines",
+        action="store_true",
+        help="tests ask for whole lines of text (default: two words, order of single words)",
+    )
+    pages.add_argument(
         "--habit",
         action="append",
         default=[],
@@ -142,6 +147,7 @@ def _pages(options: argparse.Namespace) -> str:
         seed=options.seed,
         difficulty=options.difficulty,
         rates=_rates(options.habit),
+        whole_lines=options.whole_lines,
     )
     return (
         f"{folder}: {options.train} training, {options.heldout} held-out pages, "

@@ -37,8 +37,10 @@ def _style(difficulty: int) -> Style:
     return STYLES[difficulty]
 
 
-def write_bench(out: Path, split: str, count: int, *, seed: int, difficulty: int) -> Path:
-    """Write a bench folder of `count` pages with true references and unit tests.
+def write_bench(
+    out: Path, split: str, count: int, *, seed: int, difficulty: int, whole_lines: bool = False
+) -> Path:
+    """Write a bench folder of `count` pages with true references and unit tests (`make_tests`).
 
     Raises:
         ValueError: Unknown difficulty.
@@ -55,7 +57,7 @@ def write_bench(out: Path, split: str, count: int, *, seed: int, difficulty: int
         (pdfs / f"{name}.pdf").write_bytes(pdf)
         reference = references / f"{name}_page1_pg1_repeat1.md"
         reference.write_text(write_label(sheet), encoding="utf-8")
-        for row in make_tests(sheet, f"{FOLDER}/{name}.pdf", rng):
+        for row in make_tests(sheet, f"{FOLDER}/{name}.pdf", rng, whole_lines=whole_lines):
             tests[FILES[row["type"]]].append(row)
     for file, rows in tests.items():
         if rows:
@@ -115,6 +117,7 @@ def write_data_set(
     seed: int = 0,
     difficulty: int = 1,
     rates: dict[str, float] | None = None,
+    whole_lines: bool = False,
 ) -> Path:
     """Write all splits; a count of 0 leaves its folder out.
 
@@ -127,6 +130,7 @@ def write_data_set(
         seed: Seed of everything.
         difficulty: A key of `STYLES`.
         rates: Habits of the warm-up labels; None takes `labels.RATES`.
+        whole_lines: What unit tests ask for (`make_tests`).
 
     Raises:
         ValueError: A negative count, all counts 0, or an unknown difficulty or habit.
@@ -138,7 +142,7 @@ def write_data_set(
     if not any(counts.values()):
         raise ValueError("nothing to write: train, heldout, sft and clean are all 0")
     folder = Path(out)
-    bench = partial(write_bench, folder, seed=seed, difficulty=difficulty)
+    bench = partial(write_bench, folder, seed=seed, difficulty=difficulty, whole_lines=whole_lines)
     pairs = partial(write_pairs, folder, seed=seed, difficulty=difficulty)
     for split in ("train", "heldout"):
         if counts[split]:

@@ -7,6 +7,7 @@ running heads and page numbers share no word with the body.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -27,21 +28,31 @@ FILES = {
 """The test file (scoring category) of each type."""
 
 
-def make_tests(sheet: Sheet, pdf: str, rng: random.Random) -> list[TestRow]:
+_LEAST_WORDS = 3
+"""Words of a passage to look for, if its block has as many."""
+
+Line = tuple[str, ...]
+
+
+def make_tests(
+    sheet: Sheet, pdf: str, rng: random.Random, *, whole_lines: bool = False
+) -> list[TestRow]:
     """Express the truth of a sheet as tests.
 
     Args:
         sheet: The page.
         pdf: The PDF's path below `pdfs/`.
         rng: Chooses the words to test for.
+        whole_lines: `present` and `order` ask for whole lines, which nobody passes by listing
+            likely words; otherwise for two words and for one, which a poor reader passes sooner.
 
     Returns:
         Test rows with ids unique within the data set, ready to be written as JSONL.
     """
     rows = [
-        *_present(sheet, rng),
+        *(_present_lines(sheet) if whole_lines else _present(sheet, rng)),
         *_absent(sheet),
-        *_order(sheet, rng),
+        *_order(sheet, rng, whole_lines),
         *_table(sheet),
         *_format(sheet),
         *_footnote(sheet),
@@ -68,6 +79,30 @@ def _present(sheet: Sheet, rng: random.Random) -> list[TestRow]:
     return tests
 
 
+def _present_lines(sheet: Sheet) -> list[TestRow]:
+    """All running text, in passages of whole lines."""
+    blocks = (sheet.lines, sheet.left, sheet.right)
+    return [
+        {"type": "present", "text": " ".join(passage), "max_diffs": 0}
+        for block in blocks
+        for passage in _passages(block)
+    ]
+
+
+def _passages(block: Sequence[Line]) -> list[Line]:
+    """The lines of a block, short ones joined to the next or, at its end, to the one before."""
+    passages: list[Line] = []
+    for line in block:
+        if passages and len(passages[-1]) < _LEAST_WORDS:
+            passages[-1] += line
+        else:
+            passages.append(line)
+    if len(passages) > 1 and len(passages[-1]) < _LEAST_WORDS:
+        *passages, before, last = passages
+        passages.append(before + last)
+    return passages
+
+
 def _absent(sheet: Sheet) -> list[TestRow]:
     """Running heads and page numbers do not belong in a transcription.
 
@@ -81,15 +116,17 @@ def _absent(sheet: Sheet) -> list[TestRow]:
     return tests
 
 
-def _order(sheet: Sheet, rng: random.Random) -> list[TestRow]:
+def _order(sheet: Sheet, rng: random.Random, whole_lines: bool) -> list[TestRow]:
     """The heading before the text, earlier lines before later ones, the left column first."""
-    pairs = []
     blocks = [block for block in (sheet.heading, *sheet.lines) if block]
-    for before, after in pairwise(blocks):
-        pairs.append((rng.choice(before), rng.choice(after)))
+    pairs = list(pairwise(blocks))
     if sheet.left:
-        pairs.append((rng.choice(sheet.left[-1]), rng.choice(sheet.right[0])))
-    return [{"type": "order", "before": a, "after": b, "max_diffs": 0} for a, b in pairs]
+        pairs.append((sheet.left[-1], sheet.right[0]))
+    pick = " ".join if whole_lines else rng.choice
+    return [
+        {"type": "order", "before": pick(before), "after": pick(after), "max_diffs": 0}
+        for before, after in pairs
+    ]
 
 
 def _table(sheet: Sheet) -> list[TestRow]:

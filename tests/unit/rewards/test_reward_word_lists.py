@@ -69,12 +69,14 @@ def test_a_list_of_likely_pairs_earns_less_than_a_reading(form):
     assert np.mean(gains) < 0
 
 
-def test_the_truth_of_such_pages_earns_all_but_little():
+@pytest.mark.parametrize("whole_lines", [False, True])
+def test_the_truth_of_such_pages_earns_all_but_little(whole_lines):
     earned = []
     for level, seed in product((1, 2, 3), range(20)):
         rng = random.Random(seed)
         sheet = invent(rng, STYLES[level])
-        rows = [r for r in make_tests(sheet, "a.pdf", rng) if r["type"] in ("present", "order")]
+        rows = make_tests(sheet, "a.pdf", rng, whole_lines=whole_lines)
+        rows = [row for row in rows if row["type"] in ("present", "order")]
         if not rows:
             continue
         page = Page("a.pdf::1", "a.pdf", 1, tests=tuple(rows), test_files=("t",) * len(rows))

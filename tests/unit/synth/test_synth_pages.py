@@ -1,6 +1,7 @@
 import json
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pypdfium2
 import pytest
@@ -125,21 +126,49 @@ def test_words_of_a_page_differ_and_stand_in_its_pdf(difficulty):
         assert drawn[0].strip()
 
 
-def failures(sheet, habits, seed=0, compat=False):
+@pytest.mark.parametrize(
+    ("block", "passages"),
+    [
+        ((), []),
+        ((("a", "b"),), ["a b"]),
+        ((("a", "b", "c"), ("d", "e", "f")), ["a b c", "d e f"]),
+        ((("a", "b"), ("c", "d")), ["a b c d"]),
+        ((("a", "b", "c"), ("d", "e")), ["a b c d e"]),
+        ((("a", "b"), ("c", "d"), ("e", "f")), ["a b c d e f"]),
+        ((("a", "b"), ("c", "d"), ("e", "f", "g")), ["a b c d", "e f g"]),
+    ],
+)
+def test_whole_lines_are_joined_until_they_are_long_enough(block, passages):
+    sheet = replace(SHEET, lines=block, left=(), right=(), footnote=(), heading=())
+    rows = make_tests(sheet, "a.pdf", random.Random(0), whole_lines=True)
+    assert [row["text"] for row in rows if row["type"] == "present"] == passages
+    order = [(row["before"], row["after"]) for row in rows if row["type"] == "order"]
+    assert order == [(" ".join(a), " ".join(b)) for a, b in pairwise(block)]
+
+
+def test_whole_lines_leave_no_word_of_the_text_out():
+    for seed in range(40):
+        sheet = invent(random.Random(seed), STYLES[3])
+        rows = make_tests(sheet, "a.pdf", random.Random(0), whole_lines=True)
+        asked = " ".join(row["text"] for row in rows if row["type"] == "present").split()
+        assert asked == [w for line in (*sheet.lines, *sheet.left, *sheet.right) for w in line]
+
+
+def failures(sheet, habits, seed=0, compat=False, whole_lines=False):
     """Types of the unit tests that a transcription with these habits fails."""
     body = front_matter.strip(write_label(sheet, habits))
-    cases = [
-        load_case(row, compat=compat) for row in make_tests(sheet, "a.pdf", random.Random(seed))
-    ]
+    rows = make_tests(sheet, "a.pdf", random.Random(seed), whole_lines=whole_lines)
+    cases = [load_case(row, compat=compat) for row in rows]
     return {case.type for case in cases if not case.run(body).passed}
 
 
+@pytest.mark.parametrize("whole_lines", [False, True])
 @pytest.mark.parametrize("compat", [False, True])
 @pytest.mark.parametrize("difficulty", sorted(STYLES))
-def test_the_truth_passes_every_test(difficulty, compat):
+def test_the_truth_passes_every_test(difficulty, compat, whole_lines):
     for seed in range(40):
         sheet = invent(random.Random(seed), STYLES[difficulty])
-        assert failures(sheet, Habits(), seed, compat) == set()
+        assert failures(sheet, Habits(), seed, compat, whole_lines) == set()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +183,9 @@ def test_the_truth_passes_every_test(difficulty, compat):
 )
 def test_each_habit_fails_the_tests_that_are_there_to_settle_it(habit, failed):
     assert failures(SHEET, Habits(**{habit: True})) == failed
+    # a passage of a column is not one where columns are read across
+    torn = {"present"} if habit == "reads_across" else set()
+    assert failures(SHEET, Habits(**{habit: True}), whole_lines=True) == failed | torn
 
 
 def test_a_misread_page_number_does_not_pass_as_absent():
