@@ -7,6 +7,7 @@ recursion.
 """
 
 import html.entities
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +38,16 @@ _INTO = {
     **dict.fromkeys((*SECTIONS, "caption", "colgroup"), ()),
 }
 """Parts of a table, and into which element of it they go, else into the table itself."""
+
+_PLAIN_NAMES = (
+    *("table", "thead", "tbody", "tfoot", "caption", "tr", "td", "th", "br", "b", "i", "em"),
+    *("strong", "sub", "sup", "p", "div", "span", "u", "ul", "ol", "li"),
+)
+_NAME = f"({'|'.join(_PLAIN_NAMES)})"
+_PLAIN_TAG = re.compile(
+    rf'<(?:/{_NAME}|{_NAME}(?: rowspan="(\d{{1,2}})")?(?: colspan="(\d{{1,2}})")?)>'
+)
+"""A tag as transcriptions usually have it: what the tokenizer would find, found faster."""
 
 _MAX_DIGITS = 9
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
@@ -89,6 +100,10 @@ class Document:
             raise_sup: Digits and signs in ``<sup>`` become raised characters.
         """
         if not raise_sup:
+            if element.end == element.index + 2:
+                node = self.nodes[element.index + 1]
+                if isinstance(node, str):
+                    return node
             return "".join(
                 node if isinstance(node, str) else "\n" if node.name == "br" else ""
                 for node in self.nodes[element.index + 1 : element.end]
@@ -119,8 +134,9 @@ def parse_tree(text: str, *, implied_ends: bool = True) -> Document:
         MarkupError: Without `implied_ends` only: a malformed ``<![`` declaration.
     """
     parser = _TreeParser(implied_ends)
-    parser.feed(text)
-    parser.close()
+    if not (implied_ends and parser.feed_plain(text)):
+        parser.feed(text)
+        parser.close()
     return parser.finish()
 
 
@@ -138,6 +154,24 @@ class _TreeParser(HTMLParser):
     def finish(self) -> Document:
         self._close_down_to(0)
         return self._document
+
+    def feed_plain(self, text: str) -> bool:
+        """Feeds a text of plain tags without the tokenizer; False if it has anything else."""
+        pieces = _PLAIN_TAG.split(text)
+        if "&" in text or any("<" in data for data in pieces[::5]):
+            return False
+        if pieces[0]:
+            self.handle_data(pieces[0])
+        for at in range(1, len(pieces), 5):
+            closed, opened, rows, columns, data = pieces[at : at + 5]
+            if closed:
+                self.handle_endtag(closed)
+            else:
+                spans = (("rowspan", rows), ("colspan", columns))
+                self.handle_starttag(opened, [span for span in spans if span[1]])
+            if data:
+                self.handle_data(data)
+        return True
 
     # Tokenizer steps that may read to the end of the text in vain, once per unclosed mark.
 
