@@ -118,6 +118,7 @@ def look_alike(one: str, other: str) -> bool:
     return equivalent(one, other) and equivalent(other, one)
 
 
+@lru_cache(maxsize=65_536)
 def as_set(latex: str) -> str:
     """A formula in words that KaTeX knows, with one space where it takes any number."""
     shown = readable(latex)

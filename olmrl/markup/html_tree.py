@@ -39,11 +39,9 @@ _INTO = {
 }
 """Parts of a table, and into which element of it they go, else into the table itself."""
 
-_PLAIN_NAMES = (
-    *("table", "thead", "tbody", "tfoot", "caption", "tr", "td", "th", "br", "b", "i", "em"),
-    *("strong", "sub", "sup", "p", "div", "span", "u", "ul", "ol", "li"),
-)
-_NAME = f"({'|'.join(_PLAIN_NAMES)})"
+_SPECIAL = "script|style|textarea|title|xmp|iframe|noembed|noframes|noscript|plaintext"
+"""Elements whose content the tokenizer may take for something else than markup."""
+_NAME = f"(?!(?:{_SPECIAL})[ >])([a-z][a-z0-9]{{0,20}})"
 _PLAIN_TAG = re.compile(
     rf'<(?:/{_NAME}|{_NAME}(?: rowspan="(\d{{1,2}})")?(?: colspan="(\d{{1,2}})")?)>'
 )
@@ -134,9 +132,8 @@ def parse_tree(text: str, *, implied_ends: bool = True) -> Document:
         MarkupError: Without `implied_ends` only: a malformed ``<![`` declaration.
     """
     parser = _TreeParser(implied_ends)
-    if not (implied_ends and parser.feed_plain(text)):
-        parser.feed(text)
-        parser.close()
+    parser.feed(parser.feed_plain(text) if implied_ends else text)
+    parser.close()
     return parser.finish()
 
 
@@ -155,22 +152,33 @@ class _TreeParser(HTMLParser):
         self._close_down_to(0)
         return self._document
 
-    def feed_plain(self, text: str) -> bool:
-        """Feeds a text of plain tags without the tokenizer; False if it has anything else."""
-        pieces = _PLAIN_TAG.split(text)
-        if "&" in text or any("<" in data for data in pieces[::5]):
-            return False
-        if pieces[0]:
-            self.handle_data(pieces[0])
-        for at in range(1, len(pieces), 5):
-            closed, opened, rows, columns, data = pieces[at : at + 5]
+    def feed_plain(self, text: str) -> str:
+        """Feeds plain tags and the text between them without the tokenizer.
+
+        Returns:
+            The rest, from the last tag on before anything else in angle brackets or a reference.
+        """
+        start = 0
+        while (found := _PLAIN_TAG.search(text, start)) is not None:
+            if not self._feed_text(text[start : found.start()]):
+                break
+            closed, opened, rows, columns = found.groups()
             if closed:
                 self.handle_endtag(closed)
             else:
                 spans = (("rowspan", rows), ("colspan", columns))
                 self.handle_starttag(opened, [span for span in spans if span[1]])
-            if data:
-                self.handle_data(data)
+            start = found.end()
+        else:
+            start = len(text) if self._feed_text(text[start:]) else start
+        return text[start:]
+
+    def _feed_text(self, data: str) -> bool:
+        """Feeds text without markup; False if there is some in it."""
+        if "<" in data or "&" in data:
+            return False
+        if data:
+            self.handle_data(data)
         return True
 
     # Tokenizer steps that may read to the end of the text in vain, once per unclosed mark.
@@ -232,6 +240,9 @@ class _TreeParser(HTMLParser):
             is_table_part = tag in _INTO
             barrier = frozenset({"table"}) if is_table_part else _CELLS | {"table"}
         if not self._open_names[tag]:
+            return
+        if self._open[-1].name == tag:
+            self._close_down_to(len(self._open) - 1)
             return
         for depth in self._climb():
             if self._open[depth].name == tag:
