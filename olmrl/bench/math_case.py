@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from olmrl.bench.case import Case, Verdict
 from olmrl.bench.document import ParsedPage
-from olmrl.markup.equations import equivalent, render
-from olmrl.markup.latex import readable
+from olmrl.markup.equations import as_set, equivalent, render
 from olmrl.markup.text import WorkLimitError
 
 
@@ -25,7 +24,7 @@ class MathCase(Case):
         if not self.math.strip():
             raise self.error("math", f"is {self.math!r}, must not be blank")
         if not self.compat:
-            shown = readable(self.math)
+            shown = as_set(self.math)
             if not shown.strip():
                 raise self.error("math", f"is {self.math[:80]!r}, shows nothing of a formula")
             problem = render(shown).error

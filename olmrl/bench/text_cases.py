@@ -298,7 +298,10 @@ class BaselineCase(Case):
             return 0  # so many copies of anything are longer than the page
         for period in range(1, min(longest, len(text)) + 1):
             # the text ends in more than max_repeats copies of its last `period` characters
-            if self.max_repeats < 1 or text.endswith(text[-period:] * (self.max_repeats + 1)):
+            unit = text[-period:]
+            if self.max_repeats < 1 or (
+                text[-2 * period : -period] == unit and text.endswith(unit * (self.max_repeats + 1))
+            ):
                 return period
         return 0
 

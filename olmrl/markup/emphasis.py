@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-_RUN = re.compile(r"\\.|(\*+|_+)|\n[ \t]*(?=\n)", re.DOTALL)
+_RUN = re.compile(r"\\[\\*_\n]|(\*+|_+)|\n[ \t]*(?=\n)")
 
 
 class Emphasis(NamedTuple):

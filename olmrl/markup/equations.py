@@ -23,14 +23,17 @@ from olmrl.markup.equation_cache import EquationCache, default_folder
 from olmrl.markup.formulas import extract_formulas
 from olmrl.markup.katex_engine import Fonts, engine_version, render_formula
 from olmrl.markup.latex import readable
+from olmrl.markup.printed import cannot_show
 from olmrl.markup.symbol_match import Arrangement, Symbol, contains
 from olmrl.markup.text import WorkLimitError
 
-__all__ = ["Fonts", "Rendered", "Renderer", "Symbol", "equivalent", "extract_formulas", "render"]
+__all__ = ["Fonts", "Rendered", "Renderer", "Symbol", "as_set", "equivalent"]
+__all__ += ["extract_formulas", "look_alike", "render"]
 
 Renderer = Literal["katex", "chromium"]
 RENDERER_VARIABLE = "OLMRL_EQUATIONS_RENDERER"
 
+_SPACES = re.compile("[ \t\r\n]+")
 _INVISIBLE = re.compile("[\\s\u200a-\u200d\u2060\ufeff]+")
 
 
@@ -101,13 +104,36 @@ def equivalent(reference: str, hypothesis: str, *, compat: bool = False) -> bool
     return verdict
 
 
+def look_alike(one: str, other: str) -> bool:
+    """Whether each of two formulas shows all of the other, by the default rules.
+
+    Raises:
+        WorkLimitError: The comparison needs too many steps.
+    """
+    if one == other:
+        return True
+    shown = as_set(one), as_set(other)
+    if cannot_show(*shown) or cannot_show(*reversed(shown)):
+        return False
+    return equivalent(one, other) and equivalent(other, one)
+
+
+@lru_cache(maxsize=65_536)
+def as_set(latex: str) -> str:
+    """A formula in words that KaTeX knows, with one space where it takes any number."""
+    shown = readable(latex)
+    return shown if "%" in shown or "\\verb" in shown else _SPACES.sub(" ", shown)
+
+
 @lru_cache(maxsize=65_536)
 def _compare(reference: str, hypothesis: str, compat: bool) -> bool | None:
     renderer = configured_renderer()
     # a browser measures in the machine's serif font: it never loads KaTeX's own fonts
     fonts: Fonts = "serif" if compat or renderer == "chromium" else "katex"
     if not compat:
-        reference, hypothesis = readable(reference), readable(hypothesis)
+        reference, hypothesis = as_set(reference), as_set(hypothesis)
+        if cannot_show(hypothesis, reference):
+            return False
     wanted = render(reference, fonts=fonts, renderer=renderer)
     if wanted.error:
         return compat

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from olmrl.markup.code import code_ends
@@ -74,10 +75,19 @@ def _marks(text: str, dollars: bool) -> Iterator[_Mark]:
             yield _Mark(found.start(), at, mark)
 
 
-def formula_spans(text: str, dollars: bool = True) -> Iterator[FormulaSpan]:
-    """Yields the formulas that `extract_formulas` finds."""
+def formula_spans(text: str, dollars: bool = True) -> Sequence[FormulaSpan]:
+    """The formulas that `extract_formulas` finds; the latest texts are kept."""
     if not ("$" in text or "\\(" in text or "\\[" in text):
-        return
+        return ()
+    return _formula_spans(text, dollars)
+
+
+@lru_cache(maxsize=8)
+def _formula_spans(text: str, dollars: bool) -> tuple[FormulaSpan, ...]:
+    return tuple(_find_spans(text, dollars))
+
+
+def _find_spans(text: str, dollars: bool) -> Iterator[FormulaSpan]:
     marks = list(_marks(text, dollars))
     following = _Following(marks)
     at, index = 0, 0

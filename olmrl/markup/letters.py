@@ -64,6 +64,8 @@ class _Fold(dict[int, str]):
 
 def fold(text: str) -> str:
     """The plain form of a text: NFC, without characters that show nothing, held signs back."""
+    if not _TO_FOLD.search(text):
+        return _HELD.sub(lambda sign: chr(ord(sign[0]) - HELD), text)
     if "\u200c" in text or "\u200d" in text:
         text = strip_glyphless(text)
     text = unicodedata.normalize("NFC", text).translate(_PLAIN)
@@ -93,3 +95,6 @@ def _plain(char: str) -> str:
 
 
 _PLAIN = _Fold()
+_HELD = re.compile(f"[{chr(HELD)}-{chr(HELD + 127)}]")
+_TO_FOLD = re.compile(f"[^\t-\r -~\ufffc{chr(HELD)}-{chr(HELD + 127)}]")
+"""All but ASCII, held signs, and the sign that rewards put for a letter: these are plain."""

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby, product
 from typing import Literal, NamedTuple
 
@@ -41,7 +41,7 @@ MAX_VISITS = 2_000_000
 """Maximum HTML nodes visited for tables in one document; nested ones count repeatedly."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Cell:
     """One cell, positioned by its top left slot."""
 
@@ -56,7 +56,12 @@ class Cell:
     @cached_property
     def normal_text(self) -> str:
         """The text as the bench compares it."""
-        return normalize(self.text, compat=self.compat)
+        return _normal(self.text, self.compat)
+
+
+@lru_cache(maxsize=16_384)
+def _normal(text: str, compat: bool) -> str:
+    return normalize(text, compat=compat)
 
 
 class Table:
@@ -78,6 +83,7 @@ class Table:
         self.n_cols = 1 + max((col for _, col in slots), default=-1)
         self._slots = slots
         self._neighbors: dict[tuple[Cell, Direction], tuple[Cell, ...]] = {}
+        self._headings: dict[tuple[Cell, Direction], tuple[Cell, ...]] = {}
 
     @property
     def is_rectangular(self) -> bool:
@@ -137,6 +143,12 @@ class Table:
         All heading cells reached by walking in the direction; if there are none, the cells where
         the walk ends. The cell itself never counts.
         """
+        key = (cell, direction)
+        if key not in self._headings:
+            self._headings[key] = self._find_headings(cell, direction)
+        return self._headings[key]
+
+    def _find_headings(self, cell: Cell, direction: Literal["up", "left"]) -> tuple[Cell, ...]:
         seen = {cell}
         queue = [cell]
         headings: list[Cell] = []
@@ -239,7 +251,9 @@ def _entries(
     for child in document.children(row):
         if child.name in ("td", "th"):
             text = document.text(child, raise_sup=raise_sup).strip()
-            spans = (_span(child, "rowspan", 0, compat), _span(child, "colspan", 1, compat))
+            spans = (1, 1)
+            if child.attributes:
+                spans = (_span(child, "rowspan", 0, compat), _span(child, "colspan", 1, compat))
             entries.append(_Entry(text, child.name == "th" or is_head, *spans))
     return entries
 
@@ -262,7 +276,11 @@ def _within_sections(rows: list[list[_Entry]], sections: list[int]) -> list[list
     last = {section: row for row, section in enumerate(sections)}
     return [
         [
-            entry._replace(row_span=min(entry.row_span or MAX_SLOTS, last[sections[row]] - row + 1))
+            entry
+            if entry.row_span == 1
+            else entry._replace(
+                row_span=min(entry.row_span or MAX_SLOTS, last[sections[row]] - row + 1)
+            )
             for entry in entries
         ]
         for row, entries in enumerate(rows)
@@ -282,7 +300,8 @@ def _fill_grid(rows: list[list[_Entry]], budget: _Budget, compat: bool) -> Table
             row_span = row_span or len(rows) - row
             budget.spend(slots=row_span * col_span, chars=len(text))
             cells.append(Cell(row, col, text, is_heading, row_span, col_span, compat))
-            taken.update(product(range(row, row + row_span), range(col, col + col_span)))
+            if row_span > 1 or col_span > 1:
+                taken.update(product(range(row, row + row_span), range(col, col + col_span)))
             n_rows = max(n_rows, row + row_span)
             col += col_span
     return Table(cells, n_rows)

@@ -146,6 +146,9 @@ def best_ratio(needle: str, text: str, at_least: float) -> float:
 
 def find_similar(text: str, choices: Sequence[str], at_least: float) -> Iterator[int]:
     """Yields the indices of the choices that are similar to a text to at least `at_least`, 0..1."""
+    if at_least >= 1:
+        yield from (index for index, choice in enumerate(choices) if choice == text)
+        return
     cutoff = at_least * 100 - 1e-6
     for _, score, index in process.extract_iter(
         text, choices, scorer=fuzz.ratio, score_cutoff=cutoff

@@ -193,7 +193,7 @@ def strip_glyphless(text: str) -> str:
 
     A soft hyphen at the end of a line goes with the line break.
     """
-    if text.isascii() and text.isprintable():
+    if text.isascii() and text.replace("\n", "").isprintable():
         return text
     if "\u00ad" in text:
         text = SOFT_BREAK.sub("", text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from rapidfuzz.distance import Indel
 
-from olmrl.rewards.lettered import Bools, Ints, Lettered, runs
+from olmrl.rewards.lettered import Bools, Ints, Lettered, all_of, runs
 
 _SEED = 8
 """Equal letters in a row that show a common passage; half the text, if that is less."""
@@ -140,7 +140,7 @@ class Alignment:
         """Claim what is free of a run, and the equal letters around it that are free."""
         source, covered = self.source, self.covered
         free = (source[start : start + size] == -1) & ~covered[origin : origin + size]
-        if not free.all():
+        if not all_of(free):
             first = int(free.argmax())
             start, origin, size = start + first, origin + first, int(free.sum())
         if not size:

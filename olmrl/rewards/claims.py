@@ -25,7 +25,7 @@ from olmrl.markup.text import FORMATTING_TAGS
 from olmrl.markup.visible import TAG
 from olmrl.rewards import contests, misreadings
 from olmrl.rewards.alignment import Alignment
-from olmrl.rewards.lettered import Bools, Ints, Lettered, codes_of, is_word, runs, text_of
+from olmrl.rewards.lettered import Bools, Ints, Lettered, codes_of, is_word, runs, share, text_of
 
 _SLIP = 3
 """Most letters inside a word that measures of distance take for a typing error."""
@@ -116,7 +116,7 @@ class Claims:
         """Whether each formula counts for nothing: too much is foreign, or one symbol is added."""
         for first, last, start, end in self.said.formulas:
             if end > start:
-                most = float(flags[start:end].mean()) >= contests.FORMULA_FOREIGN
+                most = share(flags[start:end]) >= contests.FORMULA_FOREIGN
                 into[start:end] = most or self._adds_symbols(first, last, start, end)
 
     def _adds_symbols(self, first: int, last: int, start: int, end: int) -> bool:

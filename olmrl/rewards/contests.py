@@ -12,7 +12,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Levenshtein
 
 from olmrl.rewards.alignment import Alignment
-from olmrl.rewards.lettered import SLIP, Bools, Span, runs
+from olmrl.rewards.lettered import SLIP, Bools, Span, all_of, runs, share
 
 FORMULA_FOREIGN = 0.3
 """Share of foreign letters from which a formula is foreign."""
@@ -59,7 +59,7 @@ class _Contests:
         self._contest_formulas()
         self._contest_places()
         for start, end in runs(self.source == -1):
-            if not self._standing[start:end].all():
+            if not all_of(self._standing[start:end]):
                 self._contest_words(start, end)
             for at in range(start, end - _LEAST_CHUNK + 1, _STRIDE):
                 chunk = self.c[at : min(at + _CHUNK, end)]
@@ -89,8 +89,8 @@ class _Contests:
     def _contest_formulas(self) -> None:
         """A foreign formula contests the most similar one of the truth."""
         for _, _, start, end in self.said.formulas:
-            foreign = (self.source == -1)[start:end]
-            if end == start or foreign.mean() < FORMULA_FOREIGN:
+            foreign = self.source[start:end] == -1
+            if end == start or share(foreign) < FORMULA_FOREIGN:
                 continue
             if self._standing[start:end][foreign].all():
                 continue
@@ -112,7 +112,7 @@ class _Contests:
         claimed = np.zeros(len(self.r) + 1, np.bool_)
         claimed[self.source[self.source >= 0]] = True
         for start, end in runs(self.source < 0):
-            if self._standing[start:end].all():
+            if all_of(self._standing[start:end]):
                 continue
             for first, last in self.said.paragraphs_between(start, end):
                 before = self._place_beside(first, first - 1) if first == start else None

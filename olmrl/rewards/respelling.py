@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rapidfuzz import fuzz, process
 
-from olmrl.markup.equations import equivalent
+from olmrl.markup.equations import look_alike
 from olmrl.markup.formulas import formula_spans
 from olmrl.markup.text import WorkLimitError
 
@@ -50,8 +50,8 @@ def _same(formula: str, spellings: Sequence[str]) -> str | None:
 
 
 def _look_alike(one: str, other: str) -> bool:
-    """Whether each of two formulas is all of the other."""
+    """Whether each of two formulas is all of the other, as far as can be told."""
     try:
-        return equivalent(one, other) and equivalent(other, one)
+        return look_alike(one, other)
     except WorkLimitError:
         return False
