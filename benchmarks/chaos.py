@@ -28,6 +28,7 @@ from pathlib import Path
 
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
+from failures.conditions import JOINED, OWN, Condition, possible
 from failures.kinds import KINDS
 from failures.running import ray_head
 from failures.series import Series
@@ -63,11 +64,14 @@ def main() -> int:
             break
         number, began, load = len(mine), time.monotonic(), os.getloadavg()[0]
         # every third run has a Ray node of its own, which may be killed
-        with contextlib.nullcontext() if number % 3 == 2 else ray_head() as address:
+        own = number % 3 == 2
+        condition = _condition(OWN if own else JOINED, number)
+        with contextlib.nullcontext() if own else ray_head() as address:
             series = Series(
-                options.seed, number, out, tuple(options.kinds), options.per_run, address
+                options.seed, number, out, tuple(options.kinds), options.per_run, condition, address
             )
-            print(f"series {number}, {series.recipe.name} ({done} failures so far)", flush=True)
+            what = f"{series.recipe.name}, {condition.name}"
+            print(f"series {number}, {what} ({done} failures so far)", flush=True)
             try:
                 ended = series.run(until)
             finally:
@@ -80,6 +84,15 @@ def main() -> int:
         print("  " + ("; ".join(series.faults) or "nothing lost"), flush=True)
     print(f"{done} failures of seed {options.seed} in {len(mine)} series")
     return int(bad > 0)
+
+
+def _condition(choices: tuple[type[Condition], ...], number: int) -> type[Condition]:
+    """What the run of a number stands on; the plain one where this machine forbids another."""
+    chosen = choices[number % len(choices)]
+    reason = possible(chosen)
+    if reason:
+        print(f"left out: {chosen.name} ({reason})", flush=True)
+    return Condition if reason else chosen
 
 
 def _circumstances(began: float, load: float) -> dict[str, object]:

@@ -7,7 +7,7 @@ The first samples memory and open files of every role, Ray's object store and th
 every 5 s; the second makes scripted steps through the real buffer, ledger, checkpoints and run
 directory, and loses the learner every 1,000. For each series: where it stood after the warm-up (the
 first fifth) and at the end, and its slope after it with a 95 % interval. Results are added to
-results/soak.json, with the length that it really had.
+results/soak.json, with the length that it really had; all samples stay in OUT.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELIS
 import numpy as np
 from fuzzing.record import append
 from soaking.slopes import slope
+
+from olmrl import storage
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 _WARM_UP = 0.2
@@ -67,6 +69,7 @@ def _scripted(out: Path, options: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     scripted = Scripted(folder, options.seed)
     made = asyncio.run(scripted.run(options.steps, began + 24 * 3600, print))
+    storage.write_jsonl(out / "scripted_samples.jsonl", scripted.samples)
     return {
         "mode": "scripted",
         "seed": options.seed,
@@ -87,6 +90,7 @@ def _live(out: Path, minutes: float) -> dict[str, Any]:
     folder = out / "live"
     shutil.rmtree(folder, ignore_errors=True)
     samples, faults, seconds = watch(out / "material", folder, minutes, print)
+    storage.write_jsonl(out / "live_samples.jsonl", samples)
     return {
         "mode": "live",
         "recipe": "grpo-k1-1, engine hf",

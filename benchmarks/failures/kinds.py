@@ -21,9 +21,10 @@ SIGNALS = {
     "term_group": signal.SIGTERM,
     "interrupt_group": signal.SIGINT,
 }
+LONGEST_FREEZE_S = 8.0
 FREEZES = ("freeze", "freeze_kill")
 """SIGSTOP for some seconds, then SIGCONT or SIGKILL."""
-KINDS = (*SIGNALS, *FREEZES)
+KINDS = (*SIGNALS, *FREEZES, "fill", "jump")
 
 ANYWHERE = ("start", "step", "sync", "save", "evaluation")
 LIVING = ("step", "sync", "save", "evaluation")
@@ -59,8 +60,16 @@ _WEIGHTS: dict[tuple[str, str], int] = {
     ("driver", "interrupt_group"): 2,
 }
 """How often each is drawn, by role and kind; more where runs survive, which takes less time."""
+_OF_CONDITIONS = {
+    "disk": ("disk", "fill"),
+    "memory": ("memory", "fill"),
+    "clock": ("clock", "jump"),
+}
+"""Harm that only a run under the condition of that name can come to (`conditions`)."""
 _GRPO_ONLY = ("engine", "scorer", "store")
 _OWN_NODE = ("raylet", "gcs")
+_VITAL = ("buffer", "store", "controller", "raylet", "gcs", "driver")
+"""A run cannot outlive these: it must end, and be resumed."""
 _STARTED_BY_RAY = ("engine", "scorer", "learner", "data", "buffer", "store", "controller")
 
 
@@ -74,9 +83,20 @@ class Failure:
     step: int
     """The learner has made so many, unless the moment is `start`."""
 
+    @property
+    def ends_the_run(self) -> bool:
+        """Whether the run must end of it, if only after another step."""
+        return self.role in _VITAL and self.kind != "freeze"
+
 
 def draw(
-    rng: random.Random, trainer: str, count: int, steps: int, kinds: Sequence[str], joined: bool
+    rng: random.Random,
+    trainer: str,
+    count: int,
+    steps: int,
+    kinds: Sequence[str],
+    joined: bool,
+    condition: str = "plain",
 ) -> list[Failure]:
     """Failures of one run, in order.
 
@@ -87,10 +107,15 @@ def draw(
         steps: of the run.
         kinds: those allowed.
         joined: the run shares a Ray node, which must live.
+        condition: what the run stands on; half of its failures are of that condition's kind.
     """
     impossible = (_GRPO_ONLY if trainer == "sft" else ()) + (_OWN_NODE if joined else ())
     choices = [pair for pair in _WEIGHTS if pair[1] in kinds and pair[0] not in impossible]
     weights = [_WEIGHTS[pair] for pair in choices]
+    special = _OF_CONDITIONS.get(condition)
+    if special is not None and special[1] in kinds:
+        weights.append(sum(weights) or 1)
+        choices.append(special)
     at = sorted(rng.sample(range(1, steps - 2), count))
     failures = []
     for number, step in enumerate(at):
@@ -125,7 +150,7 @@ def strike(
         _send(victims, SIGNALS[failure.kind])
         return
     _send(victims, signal.SIGSTOP)
-    time.sleep(rng.uniform(1, 8))
+    time.sleep(rng.uniform(1, LONGEST_FREEZE_S))
     _send(victims, signal.SIGCONT if failure.kind == "freeze" else signal.SIGKILL)
 
 

@@ -46,6 +46,7 @@ class Running:
         out: run directory.
         environment: variables besides this process's own.
         wrapper: words before the command (a namespace).
+        beside: folder for what the harness keeps; None: that of the run directory.
     """
 
     def __init__(
@@ -54,11 +55,15 @@ class Running:
         out: Path,
         environment: Mapping[str, str],
         wrapper: Sequence[str] = (),
+        beside: Path | None = None,
     ) -> None:
         self.out = out
-        self.console = out.with_name(f"{out.name}.log")
-        self._mark = out.with_name(f"{out.name}.sync")
+        beside = beside or out.parent
+        self.console = beside / f"{out.name}.log"
+        self._mark = beside / f"{out.name}.sync"
         self._mark.unlink(missing_ok=True)
+        self._log = out / "logs" / "learner-0.jsonl"
+        self._logged = self._log.stat().st_size if self._log.exists() else 0
         path = [str(ROOT / "benchmarks"), str(ROOT), os.environ.get("PYTHONPATH", "")]
         own = {
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
@@ -128,8 +133,8 @@ class Running:
         return int(rows[-1]["step"]) if rows else 0
 
     def learnt(self) -> int:
-        """Newest step that the learner has told of in its log, of this or an earlier start."""
-        rows = read_jsonl(self.out / "logs" / "learner-0.jsonl")
+        """Newest step that the learner has told of in its log since this start."""
+        rows = read_jsonl(self._log, self._logged)
         known = [row for row in rows if row["event"] in ("step", "begins")]
         return int(known[-1]["version"].split(".")[1]) if known else 0
 
@@ -212,11 +217,11 @@ def is_step(row: Mapping[str, Any]) -> bool:
     return "policy/lr" in row
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Whole rows of a file that may be growing."""
+def read_jsonl(path: Path, begin: int = 0) -> list[dict[str, Any]]:
+    """Whole rows of a file that may be growing, from a byte on."""
     if not path.exists():
         return []
-    lines = path.read_text("utf-8").split("\n")[:-1]
+    lines = path.read_bytes()[begin:].decode("utf-8").split("\n")[:-1]
     rows = []
     for line in lines:
         with contextlib.suppress(json.JSONDecodeError):

@@ -102,6 +102,8 @@ class RolloutBuffer(RunActor):
         self._leases: dict[str, list[Lease]] = {}
         self._leased_counts: dict[str, int] = {}
         """The ledger's counts when the last batch was leased."""
+        self._epoch_size = 0
+        """Pages of an epoch; 0: no Driver has asked for a position yet."""
         self._no_more_pages = False
         self._colocated = colocated
         self._asleep = self._sleep_due = self._wake_due = False
@@ -133,6 +135,7 @@ class RolloutBuffer(RunActor):
 
     async def next_position(self, epoch_size: int) -> tuple[int, int]:
         """First page position that is neither open nor closed."""
+        self._epoch_size = epoch_size
         self._ledger.close_epochs(epoch_size)
         return self._ledger.next_position(epoch_size)
 
@@ -241,6 +244,8 @@ class RolloutBuffer(RunActor):
         """Close a batch with the step that learnt from it."""
         version = PolicyVersion(*version)
         records = self._ledger.commit(batch_id, version)
+        if self._epoch_size:
+            self._ledger.close_epochs(self._epoch_size)
         for record in records:
             self._groups.pop(record.group_id, None)
         pages = tuple((r.epoch, r.index, r.page_id) for r in records)

@@ -274,7 +274,11 @@ class Ledger:
 
     def close_epochs(self, epoch_size: int) -> None:
         """Forget the positions of complete epochs (bounds memory)."""
-        while (done := {(self._closed_epoch, i) for i in range(epoch_size)}) <= self._closed:
+        # the length first: it is asked after every step, and most do not end an epoch
+        while len(self._closed) >= epoch_size:
+            done = {(self._closed_epoch, i) for i in range(epoch_size)}
+            if not done <= self._closed:
+                break
             self._closed -= done
             self._closed_epoch += 1
 

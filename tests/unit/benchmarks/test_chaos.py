@@ -3,13 +3,15 @@
 import json
 import random
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from failures import judge, kinds
+from failures import judge, kinds, series
+from failures.conditions import Condition
 from failures.tiny import Recipe
 from soaking.slopes import slope, theil_sen
 
@@ -88,21 +90,21 @@ def test_failures_repeat_by_seed_and_fit_their_run(trainer):
     ]
     again = kinds.draw(random.Random(3), trainer, 6, 24, kinds.KINDS, joined=False)
     assert drawn[3] == again != drawn[5]
-    for seed, series in enumerate(drawn):
-        assert [f.step for f in series] == sorted(f.step for f in series)
-        roles = {f.role for f in series}
+    for seed, plan in enumerate(drawn):
+        assert [f.step for f in plan] == sorted(f.step for f in plan)
+        roles = {f.role for f in plan}
         assert not (seed % 2 == 0 and roles & {"raylet", "gcs"})
         if trainer == "sft":
             assert not roles & {"engine", "scorer", "store"}
-            assert "sync" not in {f.moment for f in series}
-    seen = {(f.role, f.moment) for series in drawn for f in series}
+            assert "sync" not in {f.moment for f in plan}
+    seen = {(f.role, f.moment) for plan in drawn for f in plan}
     assert {"driver", "learner", "data", "raylet"} <= {role for role, _ in seen}
     assert {"start", "step", "save", "evaluation", "export"} <= {moment for _, moment in seen}
 
 
 def test_only_kinds_that_were_asked_for_are_drawn():
-    series = kinds.draw(random.Random(1), "grpo", 8, 24, ["term"], joined=False)
-    assert {f.kind for f in series} == {"term"}
+    plan = kinds.draw(random.Random(1), "grpo", 8, 24, ["term"], joined=False)
+    assert {f.kind for f in plan} == {"term"}
 
 
 def test_a_slope_and_its_interval():
@@ -127,3 +129,72 @@ def test_recipes_say_whether_they_must_repeat():
     assert Recipe("grpo").repeatable and Recipe("sft", ranks=2).repeatable
     assert not Recipe("grpo", staleness=2).repeatable
     assert len({Recipe("grpo", 0).name, Recipe("grpo", 2).name, Recipe("sft").name}) == 3
+
+
+def test_half_of_the_failures_on_a_small_disk_are_full_disks():
+    plans = [
+        kinds.draw(random.Random(seed), "sft", 6, 24, kinds.KINDS, True, "disk")
+        for seed in range(20)
+    ]
+    full = sum(failure.kind == "fill" for plan in plans for failure in plan)
+    assert 40 < full < 80
+
+
+PRETENDED = Path(__file__).parents[2] / "support" / "pretended_run.py"
+
+
+class Pretended(Recipe):
+    """A recipe without Ray or a model."""
+
+    def command(self, material, out, *more):
+        return [sys.executable, str(PRETENDED), str(out), self.mode]
+
+
+def pretended(monkeypatch, tmp_path, planned, mode="careful"):
+    """A series of a pretended run, with its reference; `planned` is (role, kind, moment, step)."""
+    kind = type("Mode", (Pretended,), {"mode": mode})
+    monkeypatch.setattr(series, "RECIPES", (kind("grpo"),))
+    made = [kinds.Failure(*one) for one in planned]
+    monkeypatch.setattr(kinds, "draw", lambda *_: made)
+    return series.Series(1, 0, tmp_path, kinds.KINDS, len(made), Condition)
+
+
+PLAN = [
+    ("driver", "kill", "step", 3),
+    ("driver", "freeze_kill", "save", 7),
+    ("driver", "kill", "evaluation", 11),
+    ("driver", "term", "step", 16),
+    ("driver", "freeze", "step", 19),
+]
+
+
+def test_a_run_that_survives_its_failures_is_judged_clean(monkeypatch, tmp_path):
+    monkeypatch.setattr(kinds, "LONGEST_FREEZE_S", 1.1)
+    one = pretended(monkeypatch, tmp_path, PLAN)
+    assert one.run(time.monotonic() + 100)
+    row = one.row()
+    assert row["faults"] == []
+    ends = [failure["outcome"] for failure in row["failures"]]
+    assert ends[0] == "ended -9"
+    assert set(ends) <= {"ended -9", "ended 143", "ended -15", "ended 0", "went on"}
+    again = [end for end in ends if end not in ("went on", "ended 0")]
+    assert (row["starts"], row["suspended"]) == (1 + len(again), 0)
+
+
+def test_a_run_that_repeats_what_it_did_is_found_out(monkeypatch, tmp_path):
+    one = pretended(monkeypatch, tmp_path, [("driver", "kill", "step", 3)], mode="forgetful")
+    assert one.run(time.monotonic() + 100)
+    faults = " ".join(one.row()["faults"])
+    assert "trained twice" in faults and "metrics.jsonl has rows of the steps" in faults
+
+
+def test_a_series_that_is_not_over_goes_on_in_the_next_call(monkeypatch, tmp_path):
+    plan = [("driver", "kill", "step", 2)]
+    one = pretended(monkeypatch, tmp_path, plan)
+    assert not one.run(time.monotonic())
+    one.close()
+    again = pretended(monkeypatch, tmp_path, plan)
+    assert again.run(time.monotonic() + 100)
+    row = again.row()
+    assert (row["faults"], row["suspended"]) == ([], 1)
+    assert [failure["outcome"] for failure in row["failures"]] == ["ended -9"]

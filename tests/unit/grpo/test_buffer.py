@@ -67,6 +67,31 @@ def test_lease_waits_for_a_whole_batch():
     asyncio.run(run())
 
 
+def test_what_is_kept_and_saved_of_the_pages_does_not_grow_with_the_epochs():
+    """A run may make millions of groups without a restart; every checkpoint holds the ledger."""
+    pages, epochs = 4, 6
+
+    async def run():
+        buffer, version = await started()
+        assert await buffer.next_position(pages) == (0, 0)
+        sizes = []
+        for step in range(pages * epochs // 2):
+            epoch, first = divmod(2 * step, pages)
+            for index in (first, first + 1):
+                group_id, _ = await buffer.issue(version.incarnation, epoch, index, f"p{index}")
+                await buffer.add(group(group_id, [0.0, 1.0], version), True)
+            await buffer.lease(f"b{step}", 0)
+            version = PolicyVersion(version.incarnation, step + 1)
+            await buffer.commit(f"b{step}", version)
+            await buffer.published(version)
+            snapshot, _ = await buffer.snapshot()
+            sizes.append((snapshot["closed_epoch"], len(snapshot["closed"])))
+        assert sizes == [pair for e in range(epochs) for pair in ((e, 2), (e + 1, 0))]
+        assert await buffer.issue(version.incarnation, 0, 0, "p0") is None
+
+    asyncio.run(run())
+
+
 def test_ranks_share_a_batch_without_overlap():
     async def run():
         buffer, version = await started(batch_size=4, world=2)
