@@ -114,7 +114,7 @@ class RunView:
     def update(self) -> None:
         """Look again."""
         self.metrics.update()
-        self.evaluations = [value for _, value in self._files("evaluations", lambda value: value)]
+        self.evaluations = [value for _, value in self._files("evaluations", _evaluation)]
         self.groups = sorted(
             (group for _, group in self._files("rollouts", summarize, GROUPS)),
             key=lambda group: (group.step, group.name),
@@ -203,6 +203,15 @@ class RunView:
                 except (KeyError, TypeError, ValueError):  # not one of ours
                     continue
             yield entry.name, self._known[key][1]
+
+
+def _evaluation(value: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation as it was written.
+
+    Raises:
+        KeyError: not one of ours.
+    """
+    return value | {"step": int(value["step"]), "scores": dict(value["scores"])}
 
 
 def _read_json(path: Path) -> Any:
