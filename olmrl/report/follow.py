@@ -11,7 +11,7 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,23 @@ class MetricsFile:
                 values.append(value)
 
 
+def run_views(directories: Sequence[RunDirectory]) -> list[RunView]:
+    """Views of several runs, each under as much of its path as tells it from the others."""
+    parts = [directory.path.parts for directory in directories]
+    size = 1
+    while len({part[-size:] for part in parts}) < len(set(parts)):
+        size += 1
+    names = ["/".join(part[-size:]).lstrip("/") for part in parts]
+    return [RunView(*both) for both in zip(directories, names, strict=True)]
+
+
 class RunView:
     """What a run has written so far."""
 
-    def __init__(self, directory: RunDirectory) -> None:
+    def __init__(self, directory: RunDirectory, name: str | None = None) -> None:
+        """Look at nothing yet; without a name it is called as its folder is."""
         self.directory = directory
-        self.name = directory.path.name
+        self.name = name or directory.path.name
         self.metrics = MetricsFile(directory.metrics)
         self.evaluations: list[dict[str, Any]] = []
         """By step."""
@@ -114,7 +125,7 @@ class RunView:
     def update(self) -> None:
         """Look again."""
         self.metrics.update()
-        self.evaluations = [value for _, value in self._files("evaluations", lambda value: value)]
+        self.evaluations = [value for _, value in self._files("evaluations", _evaluation)]
         self.groups = sorted(
             (group for _, group in self._files("rollouts", summarize, GROUPS)),
             key=lambda group: (group.step, group.name),
@@ -203,6 +214,15 @@ class RunView:
                 except (KeyError, TypeError, ValueError):  # not one of ours
                     continue
             yield entry.name, self._known[key][1]
+
+
+def _evaluation(value: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation as it was written.
+
+    Raises:
+        KeyError: not one of ours.
+    """
+    return value | {"step": int(value["step"]), "scores": dict(value["scores"])}
 
 
 def _read_json(path: Path) -> Any:

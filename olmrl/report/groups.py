@@ -56,7 +56,7 @@ def summarize(group: Mapping[str, Any]) -> GroupFile:
     Raises:
         KeyError: not a recorded group.
     """
-    rollouts = group["rollouts"]
+    rollouts, _ = group["rollouts"], (group["image"], group["reference"])
     verdicts = [v["passed"] for row in rollouts for v in row["verdicts"]]
     totals = [row["total"] for row in rollouts if row["total"] is not None]
     mean = statistics.fmean(totals) if totals else math.nan

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from olmrl import storage
-from olmrl.report.follow import RunView
+from olmrl.report.follow import RunView, run_views
 from olmrl.report.html import picture
 from olmrl.report.views import document
 from olmrl.run.directory import RunDirectory
@@ -20,7 +20,7 @@ def write(directory: RunDirectory) -> Path:
 
 def compare(directories: Sequence[RunDirectory]) -> str:
     """One HTML page of one run, or of several beside each other."""
-    views = [RunView(directory) for directory in directories]
+    views = run_views(directories)
     for view in views:
         view.update()
     return document(views, _embedded)

@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from olmrl.errors import sentence
 from olmrl.report import views
-from olmrl.report.follow import RunView
+from olmrl.report.follow import run_views
 from olmrl.report.groups import ORDERS, chosen
 from olmrl.report.html import TEMPLATES
 from olmrl.run.directory import RunDirectory
@@ -57,7 +57,7 @@ class Site:
     """What is answered to each request; safe for many threads."""
 
     def __init__(self, directories: Sequence[RunDirectory]) -> None:
-        self.views = [RunView(directory) for directory in directories]
+        self.views = run_views(directories)
         self._lock = threading.Lock()
         self._looked = -_LOOK_S
         self._answers: dict[str, Callable[[dict[str, str]], tuple[str, bytes]]] = {

@@ -106,17 +106,9 @@ def run_shown(view: RunView, *, live: bool = True) -> RunShown:
 
 def sections(views: Sequence[RunView]) -> list[tuple[str, list[charts.Chart]]]:
     """Title and charts of every section of curves that has any."""
-    runs = named({view.name: view for view in views}, views)
-    columns = {name: view.metrics.columns for name, view in runs.items()}
+    columns = {view.name: view.metrics.columns for view in views}
     found = [(title, charts.charts(title, columns)) for title in charts.CHARTS]
     return [(title, drawn) for title, drawn in found if drawn]
-
-
-def named(found: dict[str, RunView], views: Sequence[RunView]) -> dict[str, RunView]:
-    """Runs by name, by path where two are called the same."""
-    if len(found) == len(views):
-        return found
-    return {str(view.directory.path): view for view in views}
 
 
 def panel(view: RunView, page_id: str, step: int) -> tuple[Panel, Mapping[str, Any] | None]:

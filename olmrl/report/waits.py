@@ -88,8 +88,8 @@ def _engines(columns: Columns) -> Spent | None:
     if not step or not count:
         return None
     busy, sync = (
-        min(1.0, (_newest(columns, f"time/engine_{what}") or 0.0) / (step * count))
-        for what in ("busy", "sync")
+        min(1.0, (_newest(columns, name) or 0.0) / (step * count))
+        for name in ("time/engine_busy", "time/engine_sync")
     )
     sync = min(sync, 1 - busy)
     parts = (("generate", busy), ("take weights", sync), ("wait for work", 1 - busy - sync))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,10 @@ def run_command(
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
             config = _prepare(config, directory, arguments)
-            sys.stdout.write(f"run directory: {directory.path}\n")
+            sys.stdout.write(
+                f"run directory: {directory.path}\n"
+                f"to follow the run: olmrl report {shlex.quote(str(directory.path))} --serve\n"
+            )
             sys.stdout.flush()
             return start(config, plan, directory)
     except (ConfigError, cluster.PlanError) as error:

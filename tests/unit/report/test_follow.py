@@ -81,6 +81,8 @@ def test_what_a_run_writes_appears(tmp_path):
     half.write_text('{"step": 3, "fa')
     for junk in ("[]", '{"step": 1}', '{"step": 1, "rollouts": 3}'):
         (half.parent / f"step-000001-{len(junk):08x}.json").write_text(junk)
+    for junk in ("{}", "[1]", '{"step": 3, "scores": 4}', '{"step": 3'):
+        (view.directory.path / "evaluations" / f"step-{len(junk):06d}.json").write_text(junk)
     view.update()
     assert [e["step"] for e in view.evaluations] == [0]
     assert [g.name for g in view.groups] == [name] and view.group(name)["page_id"] == PAGES[0]
@@ -108,7 +110,8 @@ def test_only_names_that_the_run_wrote_are_opened(tmp_path):
 def test_of_very_many_groups_the_newest_are_looked_at(tmp_path):
     view = RunView(new_run(tmp_path))
     folder = view.directory.path / "rollouts"
-    text = json.dumps({"step": 1, "fate": "ready", "page_id": "p", "rollouts": []})
+    group = {"step": 1, "fate": "ready", "page_id": "p", "image": "", "reference": None}
+    text = json.dumps(group | {"rollouts": []})
     for step in range(GROUPS + 20):
         (folder / f"step-{step:06d}-0.json").write_text(text)
     view.update()
