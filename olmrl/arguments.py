@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+_UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -15,3 +20,24 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         """As for `argparse.ArgumentParser`."""
         super().__init__(*arguments, **settings | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """End with a message, and the option that was meant."""
+        found = _UNKNOWN.search(message)
+        near = _nearest(found[1], sorted(set(_options(self)))) if found else None
+        super().error(f"{message}; did you mean {near}?" if near else message)
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """The long options of a parser and of its verbs."""
+    for action in parser._actions:
+        yield from (option for option in action.option_strings if option.startswith("--"))
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _options(verb)
+
+
+def _nearest(word: str, known: list[str]) -> str | None:
+    """The option that a word begins or resembles."""
+    begun = [option for option in known if option.startswith(word)]
+    return next(iter(begun or difflib.get_close_matches(word, known, n=1)), None)

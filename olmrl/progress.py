@@ -57,6 +57,11 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def expect(self, total: int) -> None:
+        """Say how many there are, once that is known."""
+        self.total = total
+        self._bar.update(self._task, total=total)
+
     def update(self, done: int, state: str | None = None) -> None:
         """Show how much is done; `state` is said in place of the count."""
         if state is None:

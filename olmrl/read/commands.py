@@ -111,7 +111,7 @@ def _read(
     stand_in: _StandIn,
     show: ProgressDisplay,
 ) -> Speed:
-    show.bar.update(show.task, total=len(wanted))
+    show.expect(len(wanted))
     started = time.monotonic()
     speed = Speed(0, 0, 0.0)
     for name, outcome in read_items(backend, [item for _, item in wanted.values()], how):

@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
         unit = "tokens" if tokenizer else "words"
         counts = summarise(pages, unit) | {"left_out": len(found) - len(pages)}
         files.write_json(storage.join(options.output, "stats.json"), counts)
-        name = os.path.basename(options.output.rstrip("/"))
+        name = ", ".join(map(label_of, options.roots))
         files.write_text(storage.join(options.output, "card.md"), data_set_card(counts, name=name))
         rng = random.Random(options.seed)
         good = [key for key in found if key in verb.noted]

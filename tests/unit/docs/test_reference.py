@@ -142,17 +142,19 @@ def test_no_command_takes_a_shortened_option():
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "words", "meant"),
     [
-        ("grpo", ["--dry", "--config", "x.yaml"]),
-        ("read", ["x.pdf", "-o", "out", "--model", "m", "--base", "u"]),
-        ("checkpoint", ["hf", "run", "out", "--bes"]),
-        ("synth", ["pages", "out", "--tra", "3"]),
-        ("mix", ["stats", "pairs", "--output", "o", "--sam", "3"]),
+        ("grpo", ["--dry", "--config", "x.yaml"], "--dry-run"),
+        ("read", ["x.pdf", "-o", "out", "--model", "m", "--base", "u"], "--base-url"),
+        ("checkpoint", ["hf", "run", "out", "--bes"], "--best"),
+        ("checkpoint", ["push", "run", "a/b", "--licens", "mit"], "--license"),
+        ("synth", ["pages", "out", "--tra", "3"], "--train"),
+        ("mix", ["stats", "pairs", "--output", "o", "--sam", "3"], "--samples"),
     ],
 )
-def test_a_shortened_option_is_refused_by_name(command, words, capsys):
+def test_a_shortened_option_is_refused_and_the_whole_one_named(command, words, meant, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, *words])
     assert ended.value.code == 2
-    assert "unrecognized arguments" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "unrecognized arguments: --" in error and f"; did you mean {meant}?" in error
