@@ -99,12 +99,25 @@ def several_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> boo
 
 def _doubles_letters(wanted: str, text: str) -> bool:
     """Whether the passage most like a needle has letters besides its own: then it may have two
-    readings of one, which tests that allow for errors mind less than one that is wrong."""
+    readings of one, which tests that allow for errors mind less than one that is wrong.
+
+    The same letter twice is one reading.
+    """
     found = fuzz.partial_ratio_alignment(wanted, text, score_cutoff=_READING)
     if found is None or len(text) < len(wanted):
         return False
-    edits = Levenshtein.opcodes(wanted, text[found.dest_start : found.dest_end])
-    return any(edit.tag == "insert" and 0 < edit.src_start < len(wanted) for edit in edits)
+    there = text[found.dest_start : found.dest_end]
+    return any(
+        edit.tag == "insert"
+        and 0 < edit.src_start < len(wanted)
+        and not _repeats(there, edit.dest_start, edit.dest_end)
+        for edit in Levenshtein.opcodes(wanted, there)
+    )
+
+
+def _repeats(text: str, start: int, end: int) -> bool:
+    """Whether a letter is the one before or after it."""
+    return end - start == 1 and text[start] in (text[start - 1 : start], text[end : end + 1])
 
 
 def _word_has_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> bool:
@@ -120,13 +133,12 @@ def _word_has_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> b
 
 
 def _is_slip(word: str, other: str) -> bool:
-    """Whether two words differ in few letters, and neither is a part of the other."""
+    """Whether two words differ in few letters, or in one that only one of them has."""
+    if len(word) == len(other):
+        return 0 < Hamming.distance(word, other) <= len(word) // _LETTERS_PER_SLIP
     if abs(len(word) - len(other)) > 1 or word in other or other in word:
         return False
-    most = len(word) // _LETTERS_PER_SLIP
-    if len(word) == len(other):
-        return Hamming.distance(word, other) <= most
-    return Levenshtein.distance(word, other, score_cutoff=most) <= most
+    return Levenshtein.distance(word, other, score_cutoff=1) == 1
 
 
 @lru_cache(maxsize=8)

@@ -63,10 +63,11 @@ def is_list(text: str) -> bool:
     """Whether a text is mostly short lines of words that recur, or has a line of guesses.
 
     In a list of addresses or names one word of a line recurs; of guesses, all words of it do, and
-    one in the line before or after it.
+    one in the line before or after it. Symbols recur in any formula.
     """
     short, longer = _lines(text)
-    if any(map(_is_run, longer | short)):
+    prose = (_words(line) for line in text.split("\n") if "\\" not in line)
+    if any(_is_run(line) for line in prose if line in short or line in longer):
         return True
     count = Counter(word for line in short for word in set(line))
     lines = [line for line in map(_words, text.split("\n")) if line]

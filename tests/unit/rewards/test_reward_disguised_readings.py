@@ -131,6 +131,22 @@ def test_headings_in_a_row_are_guesses():
     assert not passes(HEADING, page.format("Harvest\n\n# Harbour\n\n# Lighthouse"))
 
 
+def test_a_letter_twice_in_a_long_text_is_a_typing_error():
+    order = {"type": "order", "before": "harbour of the valley was", "after": "old quarry"}
+    order["max_diffs"] = 2
+    assert passes(order, SENTENCE.format("harbbour"))
+    assert not passes(order, SENTENCE.format("harxbour"))
+
+
+def test_symbols_that_recur_in_a_formula_are_no_guesses():
+    absent = {"type": "absent", "text": "Port Authority Yearbook"}
+    formula = r"\[ \frac{\partial L}{\partial x} + \frac{\partial L}{\partial y} = \lambda L \]"
+    assert passes(absent, f"Grain was sold in the old quarry.\n\n{formula}\n\nIt was closed.")
+    assert not passes(
+        absent, "harbour canal harbour valve kernel canal kernel valve harbour kernel"
+    )
+
+
 def test_lists_of_addresses_and_names_show_that_the_page_was_read():
     absent = {"type": "absent", "text": "Port Authority Yearbook"}
     streets = ("12 High Street", "14 Mill Street", "3 Church Street", "8 Kings Street")
