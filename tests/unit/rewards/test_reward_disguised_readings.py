@@ -143,7 +143,7 @@ def test_symbols_that_recur_in_a_formula_are_no_guesses():
     formula = r"\[ \frac{\partial L}{\partial x} + \frac{\partial L}{\partial y} = \lambda L \]"
     assert passes(absent, f"Grain was sold in the old quarry.\n\n{formula}\n\nIt was closed.")
     assert not passes(
-        absent, "harbour canal harbour valve kernel canal kernel valve harbour kernel"
+        absent, "harbour canal harbour valve kernel canal kernel valve"
     )
 
 
