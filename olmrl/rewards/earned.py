@@ -20,7 +20,7 @@ from olmrl.bench.text_cases import (
 from olmrl.markup.formatting import Kind
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.text import WorkLimitError
-from olmrl.rewards import hedges, integrity
+from olmrl.rewards import element_hedges, hedges, integrity
 from olmrl.rewards.parsed import PageTruth, Reading
 from olmrl.rewards.word_lists import is_list, is_listed
 
@@ -141,6 +141,7 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
             reading.said.repeats
             or hedges.says_again(case, page)
             or any(is_listed(n, page.text, truth.needles) for n in (case.before, case.after))
+            or any(hedges.has_more_inside(n, page) for n in (case.before, case.after))
         )
     if isinstance(case, PresentCase):
         return (
@@ -163,7 +164,10 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
             hedges.many_marks(case, page)
             or hedges.marks_a_copy(case, page)
             or any(hedges.several_readings(w, page, truth.needles) for w in words if w)
+            or any(hedges.only_glued(w, page.normal_text) for w in words if w)
         )
     if isinstance(case, TableCase):
-        return hedges.repeats_tables(case, page)
-    return isinstance(case, MathCase) and hedges.several_formulas(case, page, truth.formulas)
+        return element_hedges.repeats_tables(case, page)
+    if isinstance(case, MathCase):
+        return element_hedges.several_formulas(case, page, truth.formulas)
+    return False

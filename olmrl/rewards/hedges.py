@@ -7,23 +7,19 @@ honest pages have: numbered captions, columns of equal cells, series of similar 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import cast
-from zlib import crc32
 
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Hamming, Levenshtein
 
 from olmrl.bench.document import ParsedPage
-from olmrl.bench.math_case import MathCase
-from olmrl.bench.table_case import TableCase
 from olmrl.bench.text_cases import AbsentCase, FootnoteCase, FormatCase, OrderCase
 from olmrl.markup.formatting import Kind
-from olmrl.markup.tables import Cell, Table
 from olmrl.markup.text import normalize
 
 _READING = 78.0
@@ -40,38 +36,28 @@ _PLACE = 48
 _SAME_PLACE = 80.0
 _EDGE = 70.0
 """Similarity of a word beside a needle that makes it a reading of the needle's first or last."""
-_CELL = 60.0
-_STYLED = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
-    r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad)(?![a-zA-Z])|\\[,;:! ]"
-)
-_SYMBOL = re.compile(r"\\[A-Za-z]+|[^\s{}\\~&$]")
-_FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
-_COMMAND_CODE, _COMMAND_CODES = 0xE000, 6000
-"""Where the characters for commands begin, and how many there are: all for private use."""
 _EDGE_WORD = 4
 _LEAST_WORD = 6
 _LETTERS_PER_SLIP = 4
 """Letters of a word for each letter that another reading of it has wrong."""
 _MOST_MARKS = 3
-_SAME_CELLS = 0.5
-_LEAST_SHARED = 6
-"""Share of a smaller table's cells, and letters of a row, that make two of them readings of one."""
-_LEAST_FORMULA = 5
-_FORMULA_READING = 78.0
-_LONGEST_FORMULA = 2
-_FORMULA_SLACK = 10
 _LONGEST_MARK = 1.25
 _MARK_SLACK = 2
 """Letters of a heading or an emphasis, for those of the text that it should have: a number more."""
+_LISTED_WORDS = 3
+_LISTED_HEADINGS = 3
+"""Words of a heading, and how many such ones in a row make a list of guesses."""
+_HEADING = re.compile(r"[ \t]{0,3}#{1,6}(?=[ \t])|[ \t]*<h[1-6]>", re.IGNORECASE)
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _WORD = re.compile(r"[^\W_]+")
-_GLUED_BEFORE = re.compile(r"(?<![^\W_])[^\W_]{1,2}\Z")
-_GLUED_AFTER = re.compile(r"[^\W_]{1,2}(?![^\W_])")
+_NOTE_NUMBER = re.compile(r"[0-9]{1,2}(?![^\W_])")
+_SPACELESS = "\u0e00"
+"""From this character on are the scripts that have no spaces between words."""
 
 
 @lru_cache(maxsize=2048)
-def _letters(text: str) -> str:
+def letters_of(text: str) -> str:
+    """Letters and digits of a text in lower case."""
     return _NOT_LETTERS.sub("", text.lower())
 
 
@@ -87,10 +73,10 @@ def several_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> boo
         page: The transcription.
         known: What all tests of the page look for: these are no readings.
     """
-    wanted = _letters(normalize(needle))
+    wanted = letters_of(normalize(needle))
     if len(wanted) < _LEAST_NEEDLE:
         return False
-    text = _letters(page.normal_text)
+    text = letters_of(page.normal_text)
     pieces = text.split(wanted)
     if len(pieces) == 1 and _doubles_letters(wanted, text):
         return True
@@ -113,26 +99,51 @@ def several_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> boo
 
 def _doubles_letters(wanted: str, text: str) -> bool:
     """Whether the passage most like a needle has letters besides its own: then it may have two
-    readings of one, which tests that allow for errors mind less than one that is wrong."""
+    readings of one, which tests that allow for errors mind less than one that is wrong.
+
+    The same letter twice is one reading.
+    """
     found = fuzz.partial_ratio_alignment(wanted, text, score_cutoff=_READING)
     if found is None or len(text) < len(wanted):
         return False
-    edits = Levenshtein.opcodes(wanted, text[found.dest_start : found.dest_end])
-    return any(edit.tag == "insert" and 0 < edit.src_start < len(wanted) for edit in edits)
+    there = text[found.dest_start : found.dest_end]
+    return any(
+        edit.tag == "insert"
+        and 0 < edit.src_start < len(wanted)
+        and not _repeats(there, edit.dest_start, edit.dest_end)
+        for edit in Levenshtein.opcodes(wanted, there)
+    )
+
+
+def _repeats(text: str, start: int, end: int) -> bool:
+    """Whether a letter is the one before or after it."""
+    return end - start == 1 and text[start] in (text[start - 1 : start], text[end : end + 1])
 
 
 def _word_has_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> bool:
-    """Whether another word is as long as a needle of one word, and has few other letters."""
+    """Whether another word is about as long as a needle of one word, and has few other letters."""
     words = _WORD.findall(needle.lower())
     wanted = words[0] if len(words) == 1 else ""
     if len(wanted) < _LEAST_WORD or not wanted.isalpha():
         return False
-    most = len(wanted) // _LETTERS_PER_SLIP
-    others = {word for word in set(_WORD.findall(page.lower_text)) if len(word) == len(wanted)}
     return any(
-        0 < Hamming.distance(wanted, other) <= most and not any(other in k.lower() for k in known)
-        for other in others
+        _is_slip(wanted, other) and not any(other in k.lower() for k in known)
+        for other in _words_of(page.lower_text)
     )
+
+
+def _is_slip(word: str, other: str) -> bool:
+    """Whether two words differ in few letters, or in one that only one of them has."""
+    if len(word) == len(other):
+        return 0 < Hamming.distance(word, other) <= len(word) // _LETTERS_PER_SLIP
+    if abs(len(word) - len(other)) > 1 or word in other or other in word:
+        return False
+    return Levenshtein.distance(word, other, score_cutoff=1) == 1
+
+
+@lru_cache(maxsize=8)
+def _words_of(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text))
 
 
 def _edges_have_readings(needle: str, page: ParsedPage) -> bool:
@@ -154,13 +165,39 @@ def _starts(wanted: str, text: str) -> list[int]:
 
 
 def only_glued(needle: str, text: str) -> bool:
-    """Whether a letter or two stand directly beside a needle, wherever a text has it."""
+    """Whether letters stand directly before or after a needle, wherever a text has it.
+
+    The number of a note after a word is none of it.
+    """
     wanted, text = normalize(needle).lower().strip(), text.lower()
     starts = _starts(wanted, text)
     return bool(starts) and all(
-        _GLUED_BEFORE.search(text, max(0, at - 3), at) or _GLUED_AFTER.match(text, at + len(wanted))
+        _is_joined(text, at)
+        or (_is_joined(text, at + len(wanted)) and not _is_note(text, at + len(wanted)))
         for at in starts
     )
+
+
+def _is_joined(text: str, at: int) -> bool:
+    """Whether two letters or digits stand side by side, in a script with spaces."""
+    pair = text[at - 1 : at + 1] if at else ""
+    return len(pair) == 2 and all((c.isalpha() or c.isdecimal()) and c < _SPACELESS for c in pair)
+
+
+def _is_note(text: str, at: int) -> bool:
+    return not text[at - 1].isdecimal() and _NOTE_NUMBER.match(text, at) is not None
+
+
+def has_more_inside(needle: str, page: ParsedPage) -> bool:
+    """Whether a needle of an `order` test is there with other letters in it, or right before it.
+
+    Not right after it: such needles may end within a word.
+    """
+    wanted = normalize(needle).lower().strip()
+    starts = _starts(wanted, page.lower_text)
+    if starts:
+        return all(_is_joined(page.lower_text, at) for at in starts)
+    return _doubles_letters(letters_of(wanted), letters_of(page.normal_text))
 
 
 def _is_reading_of(word: str, others: Sequence[str]) -> bool:
@@ -196,18 +233,19 @@ def _has_reading(wanted: str, piece: str, least: float) -> bool:
         return False
     other = piece[found.dest_start : found.dest_end]
     # "chapter 3" beside "chapter 4" is a series, not a reading
-    return _without_digits(other) != _without_digits(wanted)
+    return without_digits(other) != without_digits(wanted)
 
 
-def _without_digits(text: str) -> str:
+def without_digits(text: str) -> str:
+    """A text without its digits."""
     return "".join(char for char in text if not char.isdigit())
 
 
 def says_again(case: OrderCase, page: ParsedPage) -> bool:
     """Whether a text in question occurs twice within the same words, or a long one at all."""
-    text = _letters(page.normal_text)
+    text = letters_of(page.normal_text)
     for needle in (case.before, case.after):
-        wanted = _letters(normalize(needle))
+        wanted = letters_of(normalize(needle))
         starts = [match.start() for match in re.finditer(re.escape(wanted), text)] if wanted else []
         if len(starts) > 1 and len(wanted) >= _LONG_NEEDLE:
             return True
@@ -219,132 +257,45 @@ def says_again(case: OrderCase, page: ParsedPage) -> bool:
     return False
 
 
-def repeats_tables(case: TableCase, page: ParsedPage) -> bool:
-    """Whether the cell passes in one of several tables that share cells and differ in others.
-
-    A table that is wholly a part of another one is no other reading of it.
-    """
-    found = [(table, cell) for table, cell in case.candidates(page) if case.has_all(table, cell)]
-    if found and all(_row_recurs(*each) or _row_is_paired(*each) for each in found):
-        return True
-    passing = {id(table) for table, _ in found}
-    tables = page.html_tables if case.ignore_markdown_tables else _all_tables(page)
-    return any(
-        _SAME_CELLS <= _shared(mine, other) < 1.0
-        for mine in tables
-        for other in tables
-        if id(mine) in passing and id(other) not in passing
-    )
-
-
-def _row_recurs(table: Table, cell: Cell) -> bool:
-    """Whether another row has half of the texts of a cell's row, and readings of the others."""
-    rows: dict[int, list[str]] = defaultdict(list)
-    for other in table.cells:
-        rows[other.row].append(other.normal_text.strip())
-    mine = rows.pop(cell.row)
-    return any(_are_readings(mine, theirs) for theirs in rows.values() if len(theirs) == len(mine))
-
-
-def _row_is_paired(table: Table, cell: Cell) -> bool:
-    """Whether a row has each cell twice, in the same or another reading."""
-    row = [c.normal_text.strip() for c in table.cells if c.row == cell.row]
-    pairs = list(zip(row[::2], row[1::2], strict=False))
-    return len(pairs) > 1 and all(a == b or fuzz.ratio(a, b) >= _CELL for a, b in pairs)
-
-
-def _are_readings(mine: Sequence[str], theirs: Sequence[str]) -> bool:
-    differ = [(a, b) for a, b in zip(mine, theirs, strict=True) if a != b]
-    shared = sum(len(a) for a, b in zip(mine, theirs, strict=True) if a == b)
-    if not 0 < 2 * len(differ) <= len(mine) or shared < _LEAST_SHARED:
-        return False
-    return all(len(a) > 2 and fuzz.ratio(a, b) >= _CELL and not _is_series(a, b) for a, b in differ)
-
-
-def _is_series(one: str, other: str) -> bool:
-    """Whether two texts differ in their numbers only: `chapter 3` and `chapter 4`."""
-    bare = _without_digits(one)
-    return bare == _without_digits(other) and any(map(str.isalpha, bare))
-
-
-def _all_tables(page: ParsedPage) -> list[Table]:
-    return [*page.markdown_tables, *page.html_tables]
-
-
-def _shared(one: Table, other: Table) -> float:
-    """Share of the smaller table's cells that the other one has as well."""
-    mine = Counter(text.strip() for text in one.normal_texts if text.strip())
-    theirs = Counter(text.strip() for text in other.normal_texts if text.strip())
-    return (mine & theirs).total() / max(1, min(mine.total(), theirs.total()))
-
-
-def several_formulas(case: MathCase, page: ParsedPage, known: Sequence[str]) -> bool:
-    """Whether several formulas are readings of one test's, or one formula holds much besides.
-
-    Args:
-        case: The test.
-        page: The transcription.
-        known: The formulas of all tests of the page: what resembles another one more is its own.
-    """
-    wanted = symbols(case.math)
-    if len(_letters(case.math)) < _LEAST_FORMULA:
-        return False
-    others = [other for other in map(symbols, known) if other != wanted]
-    readings = set()
-    for formula in page.formulas(dollars=not case.ignore_dollar_delimited):
-        mine = symbols(formula)
-        if _has_more(mine, wanted, others):
-            return True
-        near = fuzz.ratio(wanted, mine)
-        if near >= _FORMULA_READING and all(fuzz.ratio(other, mine) < near for other in others):
-            readings.add(mine)
-    return len(readings) > 1
-
-
-def _has_more(mine: str, wanted: str, others: Sequence[str]) -> bool:
-    """Whether a formula has another reading of one beside it or in it, or much else."""
-    if wanted in mine:
-        for other in others:
-            mine = mine.replace(other, "") if wanted not in other else mine
-        if len(mine) > _LONGEST_FORMULA * len(wanted) + _FORMULA_SLACK:
-            return True
-        rest = mine.split(wanted, 1)
-        return any(
-            2 * len(piece) > len(wanted) and fuzz.partial_ratio(wanted, piece) >= _FORMULA_READING
-            for piece in rest
-        )
-    if fuzz.ratio(wanted, mine) < _FORMULA_READING:
-        return False
-    edits = Levenshtein.opcodes(wanted, mine)
-    return any(
-        edit.tag == "insert"
-        and 0 < edit.src_start < len(wanted)
-        and mine[edit.dest_start : edit.dest_end].isalnum()
-        for edit in edits
-    )
-
-
-@lru_cache(maxsize=2048)
-def symbols(latex: str) -> str:
-    """The symbols of a formula, one character each; grouping, spacing and styles left out."""
-    found = _SYMBOL.findall(_STYLED.sub(" ", _FRACTION.sub(r"\\frac", latex)))
-    return "".join(
-        name if len(name) == 1 else chr(_COMMAND_CODE + crc32(name.encode()) % _COMMAND_CODES)
-        for name in found
-    )
-
-
 def repeats_mark(case: FormatCase, page: ParsedPage) -> bool:
     """Whether a long text of a heading or an emphasis is there several times, or a mark on it
     holds much else as well."""
-    wanted = _letters(normalize(case.text))
-    if len(wanted) >= _LONG_NEEDLE and _letters(page.normal_text).count(wanted) > 1:
+    wanted = letters_of(normalize(case.text))
+    if len(wanted) >= _LONG_NEEDLE and letters_of(page.normal_text).count(wanted) > 1:
+        return True
+    if case.format == "heading" and _is_listed_heading(case.text, page.text):
         return True
     most = _LONGEST_MARK * len(wanted) + _MARK_SLACK
-    pieces = [p for p in page.formatted(cast("Kind", case.format)) if wanted in _letters(p)]
+    pieces = [p for p in page.formatted(cast("Kind", case.format)) if wanted in letters_of(p)]
     return bool(pieces) and all(
-        len(_letters(piece)) > most or only_glued(case.text, piece) for piece in pieces
+        len(letters_of(piece)) > most or only_glued(case.text, piece) for piece in pieces
     )
+
+
+def _is_listed_heading(needle: str, text: str) -> bool:
+    """Whether a heading of few words stands only among such headings, with no text between."""
+    wanted = tuple(_WORD.findall(normalize(needle).lower()))
+    if len(wanted) > _LISTED_WORDS:
+        return False
+    where = [run for run in _short_headings(text) if wanted in run]
+    return bool(where) and all(len(run) >= _LISTED_HEADINGS for run in where)
+
+
+@lru_cache(maxsize=8)
+def _short_headings(text: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """The words of headings that follow each other, of one level and of few words."""
+    found: list[tuple[tuple[str, ...], ...]] = []
+    level = ""
+    for line in filter(str.strip, text.split("\n")):
+        heading = _HEADING.match(line)
+        words = tuple(_WORD.findall(normalize(line[heading.end() :]).lower())) if heading else ()
+        mark = heading[0].strip() if heading and len(words) <= _LISTED_WORDS else ""
+        if mark and mark == level:
+            found[-1] = (*found[-1], words)
+        elif mark:
+            found.append((words,))
+        level = mark
+    return tuple(found)
 
 
 def near_end(case: AbsentCase, page: ParsedPage, needles: Sequence[str]) -> AbsentCase:
@@ -374,10 +325,10 @@ def many_marks(case: FootnoteCase, page: ParsedPage) -> bool:
 def marks_a_copy(case: FootnoteCase, page: ParsedPage) -> bool:
     """Whether what stands before a footnote's mark stands elsewhere as well, without the mark."""
     for start, end in case.marks(page):
-        before = _letters(page.text[max(0, start - 2 * _PLACE) : start])[-_PLACE // 2 :]
+        before = letters_of(page.text[max(0, start - 2 * _PLACE) : start])[-_PLACE // 2 :]
         if len(before) < _PLACE // 2:
             continue
-        rest = (_letters(page.text[: max(0, start - 2 * _PLACE)]), _letters(page.text[end:]))
+        rest = (letters_of(page.text[: max(0, start - 2 * _PLACE)]), letters_of(page.text[end:]))
         if any(_has_reading(before, piece, _SAME_PLACE) or before in piece for piece in rest):
             return True
     return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from olmrl.markup.text import normalize
@@ -60,13 +60,30 @@ def is_listed(needle: str, text: str, known: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=64)
 def is_list(text: str) -> bool:
-    """Whether a text is mostly short lines that share words, or has a line of guesses."""
+    """Whether a text is mostly short lines of words that recur, or has a line of guesses.
+
+    In a list of addresses or names one word of a line recurs; of guesses, all words of it do, and
+    one in the line before or after it. Symbols recur in any formula.
+    """
     short, longer = _lines(text)
-    count = Counter(w for line in short for w in set(line) if len(w) >= _LEAST_WORD)
-    if any(map(_is_run, longer | short)):
+    prose = (_words(line) for line in text.split("\n") if "\\" not in line)
+    if any(_is_run(line) for line in prose if line in short or line in longer):
         return True
-    alike = sum(any(count[word] > 1 for word in line) for line in short)
-    return alike >= _LEAST_LIST and 2 * alike > len(short) + len(longer)
+    count = Counter(word for line in short for word in set(line))
+    lines = [line for line in map(_words, text.split("\n")) if line]
+    alike = {
+        line
+        for at, line in enumerate(lines)
+        if line in short
+        and _is_guess(line, count, (*lines[max(0, at - 1) : at], *lines[at + 1 : at + 2]))
+    }
+    return len(alike) >= _LEAST_LIST and 2 * len(alike) > len(short) + len(longer)
+
+
+def _is_guess(line: Words, count: Counter[str], beside: Iterable[Words]) -> bool:
+    telling = {word for word in line if len(word) >= _LEAST_WORD and not word.isdigit()}
+    recur = bool(telling) and all(count[word] > 1 for word in telling)
+    return recur and any(not telling.isdisjoint(other) for other in beside if other != line)
 
 
 @lru_cache(maxsize=4096)

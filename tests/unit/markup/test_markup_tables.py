@@ -1,8 +1,10 @@
 """Tables as grids: hand-made expectations, quirks of compat, hostile markup."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from olmrl.markup.html_tree import MarkupError
+from olmrl.markup.html_tree import Element, MarkupError, _TreeParser, parse_tree
 from olmrl.markup.tables import parse_html_tables, parse_markdown_tables
 from olmrl.markup.text import WorkLimitError
 
@@ -240,3 +242,29 @@ def test_headings_of_a_large_ragged_table_end():
     rows = "".join(f"<tr><td colspan='{1 + i % 50}'>r{i}</td><td>x</td></tr>" for i in range(3000))
     (table,) = parse_html_tables(f"<table>{rows}</table>")
     assert table.headings(table.cells[-1], "up")
+
+
+PIECES = (
+    *("<table>", "</table>", "<tr>", "</tr>", "<td>", "</td>", "<th>", "</th>", "<br>", "<br/>"),
+    *('<td rowspan="2">', '<td colspan="3">', '<td rowspan="2" colspan="2">', "<b>", "</b>"),
+    *("<tdd>", "</x>", "<script>", "</script>", "<title>", "<textarea>", "<td", "<", "<1", "&amp;"),
+    *("&", "<!-- x -->", "<!", "<?", "]]>", ">", "<P>", "</ td>", "<td >", "a", "1 2", " ", "\n"),
+)
+
+
+def flat(document):
+    return [
+        (n.name, list(n.attributes.items()), n.index, n.end, n.parent and n.parent.index)
+        if isinstance(n, Element)
+        else n
+        for n in document.nodes
+    ]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_plain_tags_make_the_tree_that_the_tokenizer_makes(text):
+    parser = _TreeParser(implied_ends=True)
+    parser.feed(text)
+    parser.close()
+    assert flat(parse_tree(text)) == flat(parser.finish())
