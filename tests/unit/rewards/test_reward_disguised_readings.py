@@ -142,9 +142,7 @@ def test_symbols_that_recur_in_a_formula_are_no_guesses():
     absent = {"type": "absent", "text": "Port Authority Yearbook"}
     formula = r"\[ \frac{\partial L}{\partial x} + \frac{\partial L}{\partial y} = \lambda L \]"
     assert passes(absent, f"Grain was sold in the old quarry.\n\n{formula}\n\nIt was closed.")
-    assert not passes(
-        absent, "harbour canal harbour valve kernel canal kernel valve"
-    )
+    assert not passes(absent, "harbour canal harbour valve kernel canal kernel valve")
 
 
 def test_lists_of_addresses_and_names_show_that_the_page_was_read():
