@@ -1,7 +1,7 @@
 """Counts, histograms and a contact sheet of page pairs: is this the mix we wanted?
 
 Every ROOT is one subset and split (from its folder name, e.g. processed_00_documents_train). Writes
-OUTPUT/stats.json, OUTPUT/card.md (the card of the data set, which `hub-push` completes) and
+OUTPUT/stats.json, OUTPUT/card.markdown (the card of the data set, which `hub-push` completes) and
 OUTPUT/stats.html: counts next to those of the published mix-1025, tokens and
 page sizes, languages, flags, and a contact sheet of sampled pages with their text.
 """
@@ -102,7 +102,9 @@ def run(options: argparse.Namespace) -> int:
         counts = summarise(pages, unit) | {"left_out": len(found) - len(pages)}
         files.write_json(storage.join(options.output, "stats.json"), counts)
         name = ", ".join(map(label_of, options.roots))
-        files.write_text(storage.join(options.output, "card.md"), data_set_card(counts, name=name))
+        files.write_text(
+            storage.join(options.output, "card.markdown"), data_set_card(counts, name=name)
+        )
         rng = random.Random(options.seed)
         good = [key for key in found if key in verb.noted]
         sheet = rng.sample(good, min(options.samples, len(good)))

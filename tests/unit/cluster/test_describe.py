@@ -71,7 +71,7 @@ def test_an_unknown_model_is_planned_without_memory(capsys):
     words = ["model.path=nobody/knows", "data.train=d", "--cluster", "1x8xH100-80G"]
     code, out, _ = dry_run(capsys, *words)
     assert code == 0
-    assert out.startswith("FITS on 1x8xH100-80G by CPUs and GPUs; memory is not planned")
+    assert out.startswith("NOT JUDGED on 1x8xH100-80G: CPUs and GPUs suffice, but the shape of nob")
     assert "shape unknown offline" in out
 
 

@@ -53,7 +53,7 @@ def push(data, *more, repo=REPO, licence=("--licence", "odc-by")):
 
 
 def test_stats_writes_the_card_of_the_data_set(made):
-    card = (made / "stats" / "card.md").read_text()
+    card = (made / "stats" / "card.markdown").read_text()
     head = yaml.safe_load(card.split("---\n")[1])
     assert head["language"] == ["en", "de"]
     assert head["size_categories"] == ["n<1K"]
