@@ -69,14 +69,37 @@ def _row_recurs(table: Table, cell: Cell) -> bool:
     rows: dict[int, list[Cell]] = defaultdict(list)
     for other in table.cells:
         rows[other.row].append(other)
-    pieces = [*rows.values(), *(half for row in rows.values() for half in _halves(row))]
-    texts = [([c.normal_text.strip() for c in piece], cell in piece) for piece in pieces]
+    whole = [([c.normal_text.strip() for c in row], cell in row) for row in rows.values()]
+    halves = [
+        ([c.normal_text.strip() for c in half], cell in half)
+        for row in rows.values()
+        for half in _halves(row)
+    ]
+    return _recurs(whole) or _recurs(halves)
+
+
+def _recurs(rows: Sequence[tuple[list[str], bool]]) -> bool:
+    """Whether one of the rows that have a cell is a reading of one that has not."""
     return any(
-        _are_readings(mine, theirs)
-        for mine, has_cell in texts
+        _are_readings(mine, theirs) if len(theirs) == len(mine) else _holds_row(mine, theirs)
+        for mine, has_cell in rows
         if has_cell
-        for theirs, has_it_too in texts
-        if not has_it_too and len(theirs) == len(mine)
+        for theirs, has_it_too in rows
+        if not has_it_too
+    )
+
+
+def _holds_row(mine: Sequence[str], theirs: Sequence[str]) -> bool:
+    """`_are_readings` for rows of unlike length, wherever the longer one has more cells."""
+    shorter, longer = sorted((mine, theirs), key=len)
+    same = Counter(shorter) & Counter(longer)
+    if 2 * same.total() < len(shorter) or sum(map(len, same.elements())) < _LEAST_SHARED:
+        return False
+    differ = list((Counter(shorter) - same).elements())
+    rest = list((Counter(longer) - same).elements())
+    return bool(differ) and all(
+        len(a) > 2 and any(fuzz.ratio(a, b) >= _CELL and not _is_series(a, b) for b in rest)
+        for a in differ
     )
 
 

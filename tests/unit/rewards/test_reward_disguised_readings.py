@@ -107,8 +107,10 @@ WRONG = [["Grain", "1847", "48270"], *ROWS[1:]]
         [[*theirs, *mine] for mine, theirs in zip(WRONG, ROWS, strict=True)],
         [[*mine, theirs[2]] for mine, theirs in zip(WRONG, ROWS, strict=True)],
         [*WRONG, ["Ore", "1870", "12", *ROWS[0]]],
+        [*WRONG, [*ROWS[0], "x"]],
+        [*WRONG, ["x", "Grain", "y", "1847", "48210"]],
     ],
-    ids=["beside", "before", "one column", "beside another row"],
+    ids=["beside", "before", "one column", "beside another row", "longer row", "cells between"],
 )
 def test_a_table_with_two_readings_of_its_columns_passes_nothing(rows):
     assert passes(CELL, table(ROWS))
