@@ -12,7 +12,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -179,10 +179,14 @@ def gauge_name(key: str) -> str:
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Rows of a metrics.jsonl or steps.jsonl; an incomplete last line (killed run) is ignored."""
-    rows = []
-    for line in Path(path).read_text("utf-8").split("\n"):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    return list(iterate_rows(path))
+
+
+def iterate_rows(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The same one by one: the file of a long run has tens of megabytes."""
+    with Path(path).open(encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                break

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from olmrl import storage
-from olmrl.metrics import read_rows
+from olmrl.metrics import iterate_rows, read_rows
 from olmrl.types import Page, PromptGroup, Rollout, UInt8Array
 
 _BAD, _DROPPED, _GROUPS = "bad_pages.jsonl", "dropped_pages.jsonl", "dropped_groups.jsonl"
@@ -135,8 +135,8 @@ class RunDirectory:
         for path in (self.metrics, self.steps):
             if not path.exists():
                 continue
-            kept = [row for row in read_rows(path) if step and _is_before(row, step)]
-            storage.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+            rows = iterate_rows(path)
+            storage.write_jsonl(path, (row for row in rows if step and _is_before(row, step)))
         for folder in ("rollouts", "evaluations"):
             for file in (self.path / folder).glob("step-*.json"):
                 if not step or int(file.name[5:11]) > step:
