@@ -62,8 +62,8 @@ class Driver(ABC, Generic[ViewType]):
         self._sinks = sinks
         self._on_step = on_step
         self._incarnation = -1
-        self._first_step = 0
-        """Steps in the weights that the learner began with."""
+        self._evaluated_anew: int | None = None
+        """Step of the weights that the learner began with, until their evaluation is written."""
         self._stopping = False
         self._slept_s = 0.0
         """Length of the last sleep."""
@@ -101,7 +101,7 @@ class Driver(ABC, Generic[ViewType]):
                 self._incarnation = view.incarnation
                 if view.incarnation > 0:
                     stop.begun()
-                    self._first_step = view.first_step
+                    self._evaluated_anew = view.first_step
                     self._directory.continue_from(view.first_step)
                 self._begin(view)
             if view.said:
@@ -153,12 +153,13 @@ class Driver(ABC, Generic[ViewType]):
     # -- what both share
 
     def _write_evaluation(self, step: int, row: Mapping[str, float]) -> None:
-        """Write an evaluation's row, once for each step.
+        """Write a row of an evaluation, which may have several, in the place of a former one's.
 
         A run that is resumed at its last step, or after its end, evaluates those weights again.
         """
-        if step == self._first_step:
+        if step == self._evaluated_anew:
             self._directory.forget_evaluation(step)
+            self._evaluated_anew = None
         self._write(step, row)
 
     def _write(self, step: int, row: Mapping[str, float]) -> None:

@@ -34,6 +34,7 @@ SHELLS = {
     "run.driver",
     "run.launch",
     "run.prometheus",
+    "run.session",
     "run.worker",
     "sft.driver",
     "sft.evaluator",
@@ -54,9 +55,7 @@ ABOVE = {
     "data.page_sets",
     "grpo.page_feed",
     "read.rendering",
-    "run.session",
     "sft.training",
-    "weight_sync.gpu_transports",
     "weight_sync.sender",
 }
 """Modules that import one of those."""

@@ -217,7 +217,7 @@ def test_plain_names_pass_and_slugs_stay_distinct():
 def test_every_verb_has_help_that_names_its_module(mix, capsys):
     assert mix() == 2
     verbs = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] == "  "]
-    assert len(verbs) == 17
+    assert len(verbs) == 18
     for verb in verbs:
         with pytest.raises(SystemExit) as stop:
             mix(verb, "--help")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from olmrl.checkpoint.manifest import complete
 from olmrl.cluster import Plan
@@ -26,8 +28,11 @@ def call(tmp_path, capsys):
         (tmp_path / name / "pdfs").mkdir(parents=True)
         (tmp_path / name / "pdfs/a.pdf").touch()
         (tmp_path / name / "tests.jsonl").write_text(json.dumps(TEST))
-    described = {"model_type": "qwen2_5_vl", "vision_config": {"depth": 1}}
+    described = {"model_type": "qwen2_5_vl", "vision_config": {"depth": 1}, "image_token_id": 1}
     (tmp_path / "model/config.json").write_text(json.dumps(described))
+    words = WordLevel({"<|im_end|>": 0, "<|image_pad|>": 1}, unk_token="<|im_end|>")
+    Tokenizer(words).save(str(tmp_path / "model/tokenizer.json"))
+    (tmp_path / "model/preprocessor_config.json").write_text('{"patch_size": 14}')
     save_file({"norm": np.ones(2, np.float32)}, tmp_path / "model/model.safetensors")
     keys = [f"data.{name}={tmp_path / name}" for name in ("train", "heldout")]
     keys += [f"model.path={tmp_path / 'model'}", f"run.dir={tmp_path / 'run'}"]
