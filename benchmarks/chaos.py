@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,7 +30,7 @@ from failures.kinds import KINDS
 from failures.running import ray_head
 from failures.series import Series
 from failures.tiny import make_material
-from fuzzing.record import append
+from fuzzing.record import append, circumstances
 
 RESULTS = Path(__file__).parent / "results" / "chaos.json"
 
@@ -79,7 +76,8 @@ def main() -> int:
         if not ended:
             print("  suspended; the next call goes on with it", flush=True)
             break
-        append(options.results, series.row() | _circumstances(began, load))
+        spent = {"run_seconds": round(time.monotonic() - began)}
+        append(options.results, series.row() | spent | circumstances(load))
         bad += len(series.faults)
         print("  " + ("; ".join(series.faults) or "nothing lost"), flush=True)
     print(f"{done} failures of seed {options.seed} in {len(mine)} series")
@@ -93,22 +91,6 @@ def _condition(choices: tuple[type[Condition], ...], number: int) -> type[Condit
     if reason:
         print(f"left out: {chosen.name} ({reason})", flush=True)
     return Condition if reason else chosen
-
-
-def _circumstances(began: float, load: float) -> dict[str, object]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "run_seconds": round(time.monotonic() - began),
-        "date": datetime.date.today().isoformat(),
-        "commit": commit,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}",
-    }
 
 
 if __name__ == "__main__":

@@ -13,11 +13,8 @@ figures are added to results/fuzz.json.
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,7 +22,7 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
 
 from fuzzing.parts import PARTS
-from fuzzing.record import Part, append
+from fuzzing.record import Part, append, circumstances
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 
@@ -65,21 +62,11 @@ def main() -> int:
 
 
 def _row(part: Part, options: argparse.Namespace) -> dict[str, object]:
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     return {
         **part.row(),
         "first": options.first,
         "corpus": options.corpus or "made",
-        "date": datetime.date.today().isoformat(),
-        "commit": commit,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        **circumstances(),
     }
 
 

@@ -10,10 +10,7 @@ input in --findings; the figures are added to results/fuzz.json.
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,7 +22,7 @@ import atheris
 with atheris.instrument_imports(include=["olmrl"]):
     from fuzzing.text_targets import TEXT_PARTS
 
-from fuzzing.record import Part, append
+from fuzzing.record import Part, append, circumstances
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 _PARTS = {part.name: part for part in TEXT_PARTS}
@@ -69,19 +66,10 @@ def main() -> None:
 
 
 def _record(part: Part, options: argparse.Namespace, seconds: float) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
     row = part.row() | {
         "seconds": round(seconds, 1),
         "guided_by": f"coverage (atheris), {sum(1 for _ in options.corpus.iterdir())} inputs kept",
-        "date": datetime.date.today().isoformat(),
-        "commit": commit,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        **circumstances(),
     }
     append(options.results, row)
     print(f"{part.name}: {part.inputs} inputs in {seconds:.0f} s, no crash, no hang", flush=True)

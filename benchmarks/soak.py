@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +24,7 @@ from typing import Any
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
 import numpy as np
-from fuzzing.record import append
+from fuzzing.record import append, circumstances
 from soaking.slopes import slope
 
 from olmrl import storage
@@ -52,7 +49,7 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     load = os.getloadavg()[0]
     row = _scripted(out, options) if options.steps else _live(out, options.minutes)
-    append(options.results, row | _circumstances(load))
+    append(options.results, row | circumstances(load))
     for name, one in row["series"].items():
         stood = f"{one['after_warm_up']:>10.1f} -> {one['end']:>10.1f}"
         print(f"{name:<24} {stood}  slope {one['slope']} [{one['low']}, {one['high']}]")
@@ -122,21 +119,6 @@ def _series(samples: list[dict[str, float]], along: str, unit: float) -> dict[st
             "high": round(grown.high, 4),
         }
     return found
-
-
-def _circumstances(load: float) -> dict[str, object]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return {
-        "date": datetime.date.today().isoformat(),
-        "commit": commit,
-        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}",
-    }
 
 
 if __name__ == "__main__":

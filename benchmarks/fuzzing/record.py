@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
+import os
+import platform
 import resource
+import subprocess
 import time
 import traceback
 from collections import Counter
@@ -119,6 +123,23 @@ class Part:
         if not path.exists():
             path.write_bytes(self._current)
             path.with_suffix(".txt").write_text(f"{kind}\n{note}\n", encoding="utf-8")
+
+
+def circumstances(load: float | None = None) -> dict[str, object]:
+    """Date, commit and hardware of a row; `load` is the machine's now, unless given."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    load = os.getloadavg()[0] if load is None else load
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit,
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}",
+    }
 
 
 def append(results: Path, row: dict[str, Any]) -> None:

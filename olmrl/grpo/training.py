@@ -29,7 +29,7 @@ from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.launch import LearnerGroup, start_actor
 from olmrl.weight_sync.store import start_store
-from olmrl.weight_sync.transport import check_checksum, load_transport, resolve_transport
+from olmrl.weight_sync.transport import load_transport, run_transport
 
 COLUMNS = {
     "reward": ("reward/mean", ".3f"),
@@ -161,13 +161,7 @@ def _pages(
 
 def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:
     """What each engine process builds."""
-    transport = resolve_transport(
-        config.weight_sync,
-        engine=config.rollout.engine,
-        use_gpu=config.learner.use_gpu,
-        colocate=config.rollout.colocate,
-    )
-    check_checksum(config.weight_sync, config.rollout.quantization, transport)
+    transport = run_transport(config)
     return WorkerSpec(
         encoder,
         config.rollout,

@@ -50,7 +50,7 @@ from olmrl.types import (
 )
 from olmrl.weight_sync.publication import Weights
 from olmrl.weight_sync.sender import make_sender
-from olmrl.weight_sync.transport import resolve_transport
+from olmrl.weight_sync.transport import run_transport
 
 
 class GrpoWorker(LearnerWorker[GrpoTask]):
@@ -92,12 +92,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             config.weight_sync,
             self._task.weights,
             self._rank,
-            transport=resolve_transport(
-                config.weight_sync,
-                engine=config.rollout.engine,
-                use_gpu=config.learner.use_gpu,
-                colocate=config.rollout.colocate,
-            ),
+            transport=run_transport(config),
             dtype=config.rollout.dtype,
             family=self._encoder.family,
         )

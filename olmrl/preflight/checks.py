@@ -33,7 +33,7 @@ from olmrl.models.weight_files import check_loadable, check_trainable
 from olmrl.preflight.trackers import tensorboard_module
 from olmrl.rewards.registry import build
 from olmrl.rollout.environment import check_vllm
-from olmrl.weight_sync.transport import check_checksum, resolve_transport
+from olmrl.weight_sync.transport import run_transport
 
 Config = GrpoConfig | SftConfig
 Check = Callable[[Config, Facts], Iterator[str]]
@@ -287,13 +287,7 @@ def _own_loss(config: GrpoConfig) -> Iterator[str]:
 
 def _transport(config: GrpoConfig) -> Iterator[str]:
     try:
-        name = resolve_transport(
-            config.weight_sync,
-            engine=config.rollout.engine,
-            use_gpu=config.learner.use_gpu,
-            colocate=config.rollout.colocate,
-        )
-        check_checksum(config.weight_sync, config.rollout.quantization, name)
+        run_transport(config)
     except ValueError as error:
         yield str(error)
 

@@ -45,7 +45,7 @@ class WorkerSpec:
     config: RolloutConfig
     use_gpu: bool
     transport: str
-    """From `weight_sync.transport.resolve_transport`."""
+    """From `weight_sync.transport.run_transport`."""
     seed: int = 0
     trust_remote_code: bool = False
     """Run code shipped with the checkpoint."""

@@ -35,7 +35,7 @@ def make_sender(
         config: Bucket size, in-flight mode, checksum mode.
         store: Handle of `store.start_store`, where engines are registered.
         rank: This learner rank; 0 sends.
-        transport: From `resolve_transport`.
+        transport: From `run_transport`.
         dtype: The engines' precision, used for the transfer.
         family: The model's; it knows the engines' names of weights.
         timeout_s: An engine that does not load the weights in this time is left to the pool.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from olmrl.config.registered import TRANSPORTS
-from olmrl.config.schema import WeightSyncConfig
+from olmrl.config.schema import GrpoConfig, WeightSyncConfig
 from olmrl.metrics import Measurements
 from olmrl.types import PolicyVersion
 
@@ -129,6 +129,22 @@ def check_checksum(config: WeightSyncConfig, quantization: str | None, transport
             f"weight_sync.checksum: cannot compare what engines of rollout.quantization: "
             f"{quantization} get over {transport}; set false, or use nccl"
         )
+
+
+def run_transport(config: GrpoConfig) -> str:
+    """The transport that a run uses.
+
+    Raises:
+        ValueError: it cannot work where engines and learner are, or as configured.
+    """
+    transport = resolve_transport(
+        config.weight_sync,
+        engine=config.rollout.engine,
+        use_gpu=config.learner.use_gpu,
+        colocate=config.rollout.colocate,
+    )
+    check_checksum(config.weight_sync, config.rollout.quantization, transport)
+    return transport
 
 
 def resolve_transport(
