@@ -7,7 +7,7 @@ through that state.
 
 Segments of similar length run side by side, padded on the right, where beta = 0 and decay = 1 leave
 the state as it is. Convolution and recurrence are transformers' functions, which call the kernels
-of causal-conv1d and flash-linear-attention where these are installed.
+of causal-conv1d and flash-linear-attention where these are installed and the tensors are on a GPU.
 
 Shape letters: T packed tokens, C channels of the convolution, W inputs that it sees before its own,
 S segments of a batch, L tokens of the longest, N value heads, H hidden width.
@@ -15,8 +15,10 @@ S segments of a batch, L tokens of the longest, N value heads, H hidden width.
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +26,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.qwen3_5.modeling_qwen3_5 import (
-    Qwen3_5GatedDeltaNet,
-    causal_conv1d_fn,
-    torch_chunk_gated_delta_rule,
-    torch_recurrent_gated_delta_rule,
-)
+from transformers.models.qwen3_5 import modeling_qwen3_5
+from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5GatedDeltaNet
 
 from olmrl.models.spans import Span, padded_positions
 
@@ -42,6 +40,30 @@ MAX_PADDING = 1.5
 """Padded over true tokens that one batch of segments may reach."""
 
 
+def _by_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls its kernel for tensors on a GPU, and the torch code beneath for others.
+
+    transformers chooses once, by what is installed; Triton's kernels cannot read a CPU's memory.
+    """
+    in_torch = inspect.unwrap(function)
+
+    @functools.wraps(in_torch)
+    def chosen(first: Tensor, *others: Any, **named: Any) -> Any:
+        return (in_torch if first.device.type == "cpu" else function)(first, *others, **named)
+
+    return chosen
+
+
+for _name in (
+    "causal_conv1d_fn",
+    "causal_conv1d_update",
+    "torch_chunk_gated_delta_rule",
+    "torch_recurrent_gated_delta_rule",
+):
+    # in place, as generation runs transformers' own forward pass
+    setattr(modeling_qwen3_5, _name, _by_device(getattr(modeling_qwen3_5, _name)))
+
+
 def has_kernel(module: str, name: str) -> bool:
     """Whether transformers finds a kernel; a package that fails to load counts as none there."""
     try:
@@ -52,7 +74,7 @@ def has_kernel(module: str, name: str) -> bool:
 
 def remarks(on_gpu: bool) -> list[str]:
     """What computes recurrent layers here; on a GPU also how to make it faster."""
-    used = {part: p if has_kernel(*at) else "torch" for part, (p, *at) in KERNELS.items()}
+    used = {part: p if on_gpu and has_kernel(*at) else "torch" for part, (p, *at) in KERNELS.items()}
     lines = ["; ".join(f"{part}: {code}" for part, code in used.items())]
     missing = [KERNELS[part][0] for part, code in used.items() if code == "torch"]
     if missing and on_gpu:
@@ -236,7 +258,9 @@ class PackedDeltaNet(Qwen3_5GatedDeltaNet):
         before = inputs_TC[batch.before_SW] * batch.has_before_SW[..., None]
         joined = torch.cat([before, inputs_TC[batch.index_SL]], 1).transpose(1, 2)
         weight, bias = self.conv1d.weight.squeeze(1), self.conv1d.bias
-        out: Tensor = causal_conv1d_fn(joined, weight, bias, activation=self.activation)
+        out: Tensor = modeling_qwen3_5.causal_conv1d_fn(
+            joined, weight, bias, activation=self.activation
+        )
         return out[..., before.shape[1] :].transpose(1, 2)
 
 
@@ -267,7 +291,8 @@ def recur(
     query, key = (
         x.unflatten(-1, (-1, layer.head_k_dim)).repeat_interleave(shared, 2) for x in (query, key)
     )
-    rule = torch_recurrent_gated_delta_rule if by_token else torch_chunk_gated_delta_rule
+    way = "recurrent" if by_token else "chunk"
+    rule = getattr(modeling_qwen3_5, f"torch_{way}_gated_delta_rule")
     out, final = rule(
         query,
         key,

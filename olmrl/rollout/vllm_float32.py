@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.models.qwen3_5.modeling_qwen3_5 import causal_conv1d_fn
+from transformers.models.qwen3_5 import modeling_qwen3_5
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.mamba.gdn.qwen_gdn_linear_attn import QwenGatedDeltaNetAttention
 
@@ -66,7 +66,9 @@ def _run(
     taps = before.shape[1]
     inputs[slots] = joined[:, -taps:]
     weight = layer.conv1d.weight.squeeze(1)
-    convolved = causal_conv1d_fn(joined.transpose(1, 2), weight, activation="silu")
+    convolved = modeling_qwen3_5.causal_conv1d_fn(
+        joined.transpose(1, 2), weight, activation="silu"
+    )
     states = cached.view(len(cached), layer.num_v_heads, layer.head_k_dim, layer.head_v_dim)
     initial = states[slots].float() if known else None
     mixed = convolved[..., taps:].transpose(1, 2)

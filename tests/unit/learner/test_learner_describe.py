@@ -105,6 +105,7 @@ def test_with_both_kernels_there_is_nothing_to_warn_of(install):
     assert delta_net.remarks(on_gpu=True) == [
         "recurrence: flash-linear-attention; short convolution: causal-conv1d"
     ]
+    assert delta_net.remarks(on_gpu=False) == ["recurrence: torch; short convolution: torch"]
 
 
 def test_a_package_that_fails_to_load_is_as_good_as_none(tmp_path, monkeypatch):

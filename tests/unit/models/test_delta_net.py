@@ -1,6 +1,8 @@
 """Gated DeltaNet over packed rows, against the recurrence as the paper writes it."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -124,3 +126,54 @@ def test_decay_stays_in_float32(layer):
     plan = RecurrencePlan(spans_of([(3, None), (2, 0)]), TAPS)
     assert packed.olmrl_decay(packed.in_proj_a(hidden)).dtype == torch.float32
     assert packed(hidden, recurrence=plan).dtype == torch.bfloat16
+
+
+NO_KERNEL_ON_A_CPU = """
+import sys, types
+import torch
+
+def kernel(*_, **__):
+    raise ValueError("Pointer argument (at 0) cannot be accessed from Triton (cpu tensor?)")
+
+for path in ("fla", "fla.ops", "fla.ops.gated_delta_rule", "causal_conv1d"):
+    sys.modules[path] = types.ModuleType(path)
+for name in ("chunk_gated_delta_rule", "fused_recurrent_gated_delta_rule"):
+    setattr(sys.modules["fla.ops.gated_delta_rule"], name, kernel)
+for name in ("causal_conv1d_fn", "causal_conv1d_update"):
+    setattr(sys.modules["causal_conv1d"], name, kernel)
+
+from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
+from transformers.models.qwen3_5 import modeling_qwen3_5 as theirs
+
+layer_types = ["linear_attention", "full_attention"]
+model = Qwen3_5ForCausalLM(Qwen3_5TextConfig(
+    vocab_size=32, hidden_size=24, intermediate_size=24, num_hidden_layers=2, head_dim=8,
+    num_attention_heads=2, num_key_value_heads=1, linear_num_key_heads=2,
+    linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=6,
+    layer_types=layer_types, eos_token_id=None, bos_token_id=None, pad_token_id=0,
+))
+ids = torch.arange(1, 6)[None]
+try:
+    model(ids)
+except ValueError:
+    print("transformers' own fails")
+
+from olmrl.models.delta_net import PackedDeltaNet, RecurrencePlan
+from olmrl.models.spans import Span
+
+print("generated", model.generate(ids, max_new_tokens=3, do_sample=False).shape[1])
+layer = model.model.layers[0].linear_attn
+PackedDeltaNet.take_over(layer)
+print("packed", layer(torch.randn(1, 5, 24), RecurrencePlan([Span(0, 5, 0, 0)], 3)).shape[1])
+"""
+
+
+def test_installed_kernels_are_left_alone_on_a_cpu():
+    done = subprocess.run(
+        [sys.executable, "-c", NO_KERNEL_ON_A_CPU], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == [
+        "transformers' own fails",
+        "generated 8",
+        "packed 5",
+    ], done.stderr
