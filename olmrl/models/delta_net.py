@@ -74,7 +74,9 @@ def has_kernel(module: str, name: str) -> bool:
 
 def remarks(on_gpu: bool) -> list[str]:
     """What computes recurrent layers here; on a GPU also how to make it faster."""
-    used = {part: p if on_gpu and has_kernel(*at) else "torch" for part, (p, *at) in KERNELS.items()}
+    used = {
+        part: p if on_gpu and has_kernel(*at) else "torch" for part, (p, *at) in KERNELS.items()
+    }
     lines = ["; ".join(f"{part}: {code}" for part, code in used.items())]
     missing = [KERNELS[part][0] for part, code in used.items() if code == "torch"]
     if missing and on_gpu:

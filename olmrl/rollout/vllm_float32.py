@@ -66,9 +66,7 @@ def _run(
     taps = before.shape[1]
     inputs[slots] = joined[:, -taps:]
     weight = layer.conv1d.weight.squeeze(1)
-    convolved = modeling_qwen3_5.causal_conv1d_fn(
-        joined.transpose(1, 2), weight, activation="silu"
-    )
+    convolved = modeling_qwen3_5.causal_conv1d_fn(joined.transpose(1, 2), weight, activation="silu")
     states = cached.view(len(cached), layer.num_v_heads, layer.head_k_dim, layer.head_v_dim)
     initial = states[slots].float() if known else None
     mixed = convolved[..., taps:].transpose(1, 2)
