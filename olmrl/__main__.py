@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from olmrl import __version__
+from olmrl.door import INTERRUPTED, STOPPED, complain
 
 COMMANDS = {
     "init": "write a first configuration for your pages, model and hardware",
@@ -30,9 +31,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "olmrl") -> int:
     """Run one command; gives its exit code, or 2 for one that does not exist."""
     command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
     if command in COMMANDS:
-        # Deferred: only the command that is asked for is loaded.
-        door = importlib.import_module(f"olmrl.{command}.__main__")
-        return int(door.main(rest, prog=f"{prog} {command}"))
+        called = f"{prog} {command}"
+        try:
+            # Deferred: only the command that is asked for is loaded.
+            door = importlib.import_module(f"olmrl.{command}.__main__")
+            return int(door.main(rest, prog=called))
+        except KeyboardInterrupt:  # while it was loaded
+            return complain(called, STOPPED, INTERRUPTED)
     if command in ("-V", "--version"):
         print(f"olmrl {__version__}")
         return 0
@@ -44,8 +49,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "olmrl") -> int:
         return 0 if command else 2
     near = difflib.get_close_matches(command, COMMANDS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"commands are {', '.join(COMMANDS)}"
-    print(f"{prog}: unknown command {command!r}; {hint}", file=sys.stderr)
-    return 2
+    return complain(prog, f"unknown command {command!r}; {hint}", 2)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from olmrl.arguments import ArgumentParser
-from olmrl.errors import RunStopped, sentence
+from olmrl.door import behind_door
 from olmrl.read.options import add_reading_arguments
 from olmrl.run.quiet import quiet_libraries
 
@@ -23,14 +23,8 @@ def main(arguments: list[str] | None = None, prog: str = "python -m olmrl.bench"
     """Runs the command line; returns the exit code (1 when outputs are missing)."""
     options = _parser(prog).parse_args(arguments)
     quiet_libraries()
-    try:
-        if options.verb == "import-omni":
-            return _import_omni(options)
-        _check(options)
-        return _run(options)
-    except (ValueError, OSError, RunStopped) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 2
+    work = _import_omni if options.verb == "import-omni" else _run
+    return behind_door(f"{prog} {options.verb}", lambda: work(options))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -53,6 +47,7 @@ def _import_omni(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    _check(options)
     # Deferred: parsing, drawing and above all engines take seconds of CPU to load.
     if options.verb == "run":
         from olmrl.bench.engine_commands import transcribe_folder

@@ -11,7 +11,7 @@ from typing import get_args
 from olmrl import storage
 from olmrl.arguments import ArgumentParser
 from olmrl.config.schema import Dtype
-from olmrl.errors import sentence
+from olmrl.door import behind_door
 from olmrl.export.recipes import RECIPES
 from olmrl.run.quiet import quiet_libraries
 from olmrl.share.options import add_sharing_arguments
@@ -21,20 +21,20 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.ch
     """Run one verb; a user error ends in one sentence and exit code 2."""
     options = _parser(prog).parse_args(arguments)
     quiet_libraries()
-    try:
-        _require_folders(options)
-        # Deferred: a wrong path need not wait for torch and a model's code, ten seconds of CPU.
-        if options.verb == "push":
-            from olmrl.checkpoint.push_commands import check, run_push
+    return behind_door(f"{prog} {options.verb}", lambda: _run(options))
 
-            check(options)
-            return run_push(options)
-        from olmrl.checkpoint.commands import run
 
-        return run(options)
-    except (ValueError, OSError) as error:
-        print(f"olmrl.checkpoint: {sentence(error)}", file=sys.stderr)
-        return 2
+def _run(options: argparse.Namespace) -> int:
+    _require_folders(options)
+    # Deferred: a wrong path need not wait for torch and a model's code, ten seconds of CPU.
+    if options.verb == "push":
+        from olmrl.checkpoint.push_commands import check, run_push
+
+        check(options)
+        return run_push(options)
+    from olmrl.checkpoint.commands import run
+
+    return run(options)
 
 
 def _require_folders(options: argparse.Namespace) -> None:

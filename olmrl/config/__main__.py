@@ -15,7 +15,7 @@ from olmrl.config.convert import Conversion, convert
 from olmrl.config.explain import SCHEMAS, explain, json_schema
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
-from olmrl.errors import sentence
+from olmrl.door import behind_door
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
@@ -33,12 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config"
     explaining.add_argument("key", help="such as learner.optimizer.lr; a section lists its keys")
     explaining.set_defaults(run=lambda given: print(explain(given.key)))
     arguments = parser.parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 1
-    return 0
+    return behind_door(prog, lambda: arguments.run(arguments), wrong=1)
 
 
 def _convert(file: str, output: str | None) -> None:

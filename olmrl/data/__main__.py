@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from olmrl.arguments import ArgumentParser
 from olmrl.config import SftConfig, load
-from olmrl.errors import sentence
+from olmrl.door import behind_door
 from olmrl.preflight.checks import folders, require
 from olmrl.run.quiet import quiet_libraries
 
@@ -27,17 +27,16 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.overrides += others  # overrides after a flag
     quiet_libraries()
-    try:
-        config = load(SftConfig, arguments.config, arguments.overrides)
-        require(list(folders(config)))
-        # Deferred: tokenizers and Ray take seconds, which a misspelt key need not wait for.
-        from olmrl.data.commands import show
+    return behind_door(prog, lambda: _show(arguments), wrong=1)
 
-        show(config, arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        return 1
-    return 0
+
+def _show(arguments: argparse.Namespace) -> None:
+    config = load(SftConfig, arguments.config, arguments.overrides)
+    require(list(folders(config)))
+    # Deferred: tokenizers and Ray take seconds, which a misspelt key need not wait for.
+    from olmrl.data.commands import show
+
+    show(config, arguments)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

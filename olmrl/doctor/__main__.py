@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from olmrl.arguments import ArgumentParser
 from olmrl.doctor.checks import Line, failed, judge
 from olmrl.doctor.facts import gather
+from olmrl.door import behind_door, complain
 
 _WIDTH = 100
 _INDENT = " " * 21
@@ -26,6 +27,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.doctor"
     parser.add_argument("--speed", action="store_true", help="measure matrix products (5 s)")
     parser.add_argument("--folder", default=".", help="where runs will be written (default: here)")
     options = parser.parse_args(argv)
+    return behind_door(prog, lambda: _examine(options, prog))
+
+
+def _examine(options: argparse.Namespace, prog: str) -> int:
     lines = judge(gather(options.folder))
     for line in lines:
         print(shown(line))
@@ -36,8 +41,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.doctor"
         for name, speed in matrix_speeds().items():
             print(f"{'':<5} {name:<14} {speed / 1e9:,.0f} GFLOP/s, measured")
     if failed(lines):
-        print("olmrl.doctor: some checks failed; see the arrows", file=sys.stderr)
-        return 1
+        return complain(prog, "some checks failed; see the arrows", 1)
     return 0
 
 

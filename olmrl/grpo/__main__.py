@@ -13,7 +13,8 @@ from pathlib import Path
 
 from olmrl.cluster import Plan, plan_grpo
 from olmrl.config import GrpoConfig
-from olmrl.run.command import complain, run_command, run_parser
+from olmrl.door import behind_door
+from olmrl.run.command import run_command, run_parser
 from olmrl.run.directory import RunDirectory
 
 
@@ -22,12 +23,12 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.grpo") -> i
     parser = _parser(prog)
     arguments = parser.parse_intermixed_args(argv)
     if arguments.replay is None and arguments.step is None:
-        return run_command("grpo", GrpoConfig, arguments, planner=plan_grpo, start=_start)
+        return run_command(prog, GrpoConfig, arguments, planner=plan_grpo, start=_start)
     if arguments.replay is None or arguments.step is None:
         parser.error("--replay and --step go together")
     if arguments.config or arguments.overrides:
         parser.error("--replay takes the configuration of its run, not --config or key=value")
-    return _replay(arguments.replay, arguments.step)
+    return behind_door(prog, lambda: _replay(arguments.replay, arguments.step), wrong=1)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -52,17 +53,13 @@ def _start(config: GrpoConfig, plan: Plan, directory: RunDirectory) -> int:
     return run_session(config, plan, directory, run)
 
 
-def _replay(run: Path, step: int) -> int:
-    try:
-        if not RunDirectory(run).started:
-            raise ValueError(f"{run}: not a run directory (no config.yaml)")
-        from olmrl.grpo.replay import rerun
+def _replay(run: Path, step: int) -> None:
+    if not RunDirectory(run).started:
+        raise ValueError(f"{run}: not a run directory (no config.yaml)")
+    from olmrl.grpo.replay import rerun
 
-        for name, value in rerun(run, step).items():
-            print(f"{name:<40} {value:.6g}")
-    except (ValueError, OSError) as error:
-        return complain("grpo", error, 1)
-    return 0
+    for name, value in rerun(run, step).items():
+        print(f"{name:<40} {value:.6g}")
 
 
 if __name__ == "__main__":

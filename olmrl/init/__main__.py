@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from olmrl.arguments import ArgumentParser
-from olmrl.errors import sentence
+from olmrl.door import behind_door
 
 _MODEL = "qwen2_5_vl"
 
@@ -25,25 +25,24 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.init") 
     parser.add_argument("--model", help="run, model folder, name on the Hub, or a family")
     parser.add_argument("--hardware", help="auto, cpu or a cluster such as 1x8xH100-80G")
     options = parser.parse_args(argv)
-    try:
-        ask = _asker(parser)
-        options.data = options.data or ask("--data", "Folder with your pages")
-        options.model = options.model or ask(
-            "--model", "Model: a run, a folder, a name on the Hub, or a family", _MODEL
-        )
-        options.hardware = options.hardware or ask(
-            "--hardware", "Hardware: auto (this machine), cpu, or e.g. 1x8xH100-80G", "auto"
-        )
-        # Deferred: half a second of CPU, which a wrong option need not wait for.
-        from olmrl.init.commands import write
+    return behind_door(
+        prog, lambda: _ask_and_write(parser, options), stopped="stopped; nothing was written"
+    )
 
-        return write(options)
-    except (ValueError, OSError) as error:
-        print(f"olmrl.init: {sentence(error)}", file=sys.stderr)
-        return 2
-    except (EOFError, KeyboardInterrupt):
-        print("\nolmrl.init: stopped; nothing was written", file=sys.stderr)
-        return 130
+
+def _ask_and_write(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    ask = _asker(parser)
+    options.data = options.data or ask("--data", "Folder with your pages")
+    options.model = options.model or ask(
+        "--model", "Model: a run, a folder, a name on the Hub, or a family", _MODEL
+    )
+    options.hardware = options.hardware or ask(
+        "--hardware", "Hardware: auto (this machine), cpu, or e.g. 1x8xH100-80G", "auto"
+    )
+    # Deferred: half a second of CPU, which a wrong option need not wait for.
+    from olmrl.init.commands import write
+
+    return write(options)
 
 
 def _asker(parser: argparse.ArgumentParser) -> Callable[..., str]:
@@ -55,8 +54,12 @@ def _asker(parser: argparse.ArgumentParser) -> Callable[..., str]:
                 return default
             parser.error(f"{option} is needed: nobody is at a terminal to be asked")
         shown = f"{question} [{default}]: " if default else f"{question}: "
-        while not (answer := input(shown).strip() or default):
-            pass
+        try:
+            while not (answer := input(shown).strip() or default):
+                pass
+        except (EOFError, KeyboardInterrupt):
+            print()  # the sentence has a line of its own
+            raise KeyboardInterrupt from None
         return answer
 
     return ask

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from olmrl.arguments import ArgumentParser
-from olmrl.errors import sentence
+from olmrl.door import behind_door, complain
 
 VERBS = {
     "render": "PDF pages to PNG or WEBP images",
@@ -59,19 +59,11 @@ def main(given: list[str] | None = None, prog: str = "python -m olmrl.mix") -> i
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(VERBS)}"
-        print(f"olmrl.mix: unknown verb {verb!r}; {hint}", file=sys.stderr)
-        return 2
+        return complain(prog, f"unknown verb {verb!r}; {hint}", 2)
     parser, module = build_parser(verb, prog)
     options = parser.parse_args(arguments[1:])
-    try:
-        code = module.run(options)
-        return int(code or 0)
-    except (ValueError, OSError) as error:
-        print(f"olmrl.mix {verb}: {sentence(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"olmrl.mix {verb}: stopped; run the same command again to continue", file=sys.stderr)
-        return 130
+    again = "stopped; run the same command again to continue"
+    return behind_door(f"{prog} {verb}", lambda: module.run(options), wrong=1, stopped=again)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from olmrl import storage
 from olmrl.arguments import ArgumentParser
-from olmrl.errors import RunStopped, sentence
+from olmrl.door import behind_door
 from olmrl.read.options import add_reading_arguments
 from olmrl.run.quiet import quiet_libraries
 
@@ -27,18 +27,17 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.read") 
     """Command line entry; exit code 1: pages failed, 2: the request was wrong."""
     options = _parser(prog).parse_intermixed_args(argv)
     quiet_libraries()
-    try:
-        _check(options)
-        # Deferred: everything that reads takes seconds of CPU to load.
-        from olmrl.read.commands import run
+    return behind_door(
+        prog, lambda: _read(options), stopped="stopped; the same command goes on from here"
+    )
 
-        return run(options)
-    except (ValueError, OSError, RunStopped) as error:
-        print(f"olmrl.read: {sentence(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("olmrl.read: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+
+def _read(options: argparse.Namespace) -> int:
+    _check(options)
+    # Deferred: everything that reads takes seconds of CPU to load.
+    from olmrl.read.commands import run
+
+    return run(options)
 
 
 def _check(options: argparse.Namespace) -> None:

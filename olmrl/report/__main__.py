@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from olmrl import storage
 from olmrl.arguments import ArgumentParser
-from olmrl.errors import sentence
+from olmrl.door import behind_door, complain
 from olmrl.run.directory import RunDirectory
 
 _PORT = 8321
@@ -33,17 +33,15 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
     directories = [RunDirectory(run) for run in arguments.runs]
     wrong = _wrong(arguments, directories)
     if wrong is not None:
-        print(f"olmrl.report: {wrong}", file=sys.stderr)
-        return 2
-    try:
+        return complain(prog, wrong, 2)
+
+    def work() -> None:
         if arguments.serve:
             _serve(directories, arguments.port)
         else:
             _write(directories, arguments.output if arguments.compare else None)
-    except (ValueError, OSError) as error:
-        print(f"olmrl.report: {sentence(error)}", file=sys.stderr)
-        return 1
-    return 0
+
+    return behind_door(prog, work, wrong=1)
 
 
 def _wrong(arguments: argparse.Namespace, directories: Sequence[RunDirectory]) -> str | None:

@@ -24,7 +24,8 @@ from olmrl.config.changes import config_changes, keep_former_defaults
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
 from olmrl.doctor.facts import gather
-from olmrl.errors import Interrupted, RunStopped, sentence
+from olmrl.door import INTERRUPTED, complain
+from olmrl.errors import Interrupted, RunStopped
 from olmrl.models.weight_files import check_loadable
 from olmrl.preflight import checks, overlap
 from olmrl.preflight.verdict import available, verdict
@@ -69,7 +70,7 @@ def run_parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 
 def run_command(
-    name: str,
+    prog: str,
     schema: type[ConfigType],
     arguments: argparse.Namespace,
     *,
@@ -80,7 +81,7 @@ def run_command(
     """Make the plan, prepare the run directory, run.
 
     Args:
-        name: the command.
+        prog: the command, as the user called it.
         schema: its configuration.
         arguments: what `run_parser` parsed.
         planner: makes the resource plan.
@@ -116,19 +117,13 @@ def run_command(
             sys.stdout.flush()
             return start(config, plan, directory)
     except (ConfigError, cluster.PlanError) as error:
-        return complain(name, error, 2)
+        return complain(prog, error, 2)
     except (ValueError, RunStopped, OSError) as error:
-        return complain(name, error, 1)
+        return complain(prog, error, 1)
     except Interrupted as error:
-        return complain(name, RunStopped(f"{error}; --resume auto continues the run"), error.code)
+        return complain(prog, f"{error}; --resume auto continues the run", error.code)
     except KeyboardInterrupt:
-        return complain(name, RunStopped("interrupted; --resume auto continues the run"), 130)
-
-
-def complain(name: str, error: Exception, code: int) -> int:
-    """Print an error as the command's own sentence; returns the exit code."""
-    sys.stderr.write(f"olmrl.{name}: {sentence(error)}\n")
-    return code
+        return complain(prog, "interrupted; --resume auto continues the run", INTERRUPTED)
 
 
 def _dry_run(

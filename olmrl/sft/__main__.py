@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.sft") -> in
     """Command line entry; returns the exit code."""
     arguments = run_parser(prog, str(__doc__)).parse_intermixed_args(argv)
     return run_command(
-        "sft",
+        prog,
         SftConfig,
         arguments,
         planner=plan_sft,

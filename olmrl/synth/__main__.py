@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from olmrl.arguments import ArgumentParser
-from olmrl.errors import sentence
+from olmrl.door import behind_door
 from olmrl.markup.browser import is_sandboxed
 from olmrl.models.registry import FAMILIES
 from olmrl.progress import waiting
@@ -266,7 +266,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
     given = list(sys.argv[1:] if arguments is None else arguments)
     verb = given[0] if given else ""
     quiet_libraries()
-    try:
+
+    def work() -> None:
         options = _parser(prog, verb).parse_args(given)
         verbs = {
             **{"pages": _pages, "model": _model, "tests": _tests},
@@ -274,13 +275,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
             **{"from-pdfs": _from_pdfs, "templates": _templates},
         }
         print(verbs[options.verb](options))
-    except (ValueError, OSError) as error:
-        print(f"olmrl.synth {verb}: {sentence(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"olmrl.synth {verb}: stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return behind_door(f"{prog} {verb}", work, stopped="stopped; the same command goes on")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,8 @@ def test_other_settings_are_refused(made, source):
         command(source, out, "--seed", "9"), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"olmrl.synth from-html: {out}: its pages were")
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"python -m olmrl.synth from-html: {out}: its pages were")
     assert "seed=0" in done.stderr
 
 

@@ -43,7 +43,7 @@ def test_a_run_that_does_not_fit_ends_with_keys_to_change(capsys):
     assert code == 2
     assert "GPU left, GiB, computed: -" in out
     assert out.startswith("DOES NOT FIT on 1x8xH100-80G: LearnerWorker needs")
-    assert error.startswith("olmrl.grpo: LearnerWorker needs")
+    assert error.startswith("python -m olmrl.grpo: LearnerWorker needs")
     assert "it fits with learner.token_budget=65536" in error
 
 

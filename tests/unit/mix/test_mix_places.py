@@ -114,7 +114,7 @@ def test_a_kill_on_s3_loses_nothing_that_was_paid(tmp_path, mix, bucket, api_key
 def test_a_read_only_output_is_one_sentence(tmp_path, mix, capsys):
     make_pdf(tmp_path / "pdfs/a.pdf")
     assert mix("render", tmp_path / "pdfs", "/proc/nowhere") == 1
-    assert capsys.readouterr().err.startswith("olmrl.mix render: /proc/nowhere")
+    assert capsys.readouterr().err.startswith("python -m olmrl.mix render: /proc/nowhere")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -135,7 +135,7 @@ def test_a_full_disk_stops_the_run_with_one_sentence_and_leaves_nothing_half(tmp
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
-        assert last.startswith("olmrl.mix render:") and os.strerror(errno.ENOSPC) in last
+        assert last.startswith("python -m olmrl.mix render:") and os.strerror(errno.ENOSPC) in last
         whole = list(small.glob("*.png"))
         assert whole and all(p.read_bytes().endswith(b"IEND\xaeB`\x82") for p in whole)
         again = tmp_path / "again"

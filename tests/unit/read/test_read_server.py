@@ -165,7 +165,9 @@ def test_a_server_that_refuses_everything_ends_the_call_in_one_sentence(
             server.http.server_close()
         code, said = read(server, library, tmp_path / "out", "--tries", 2)
     assert code == 2
-    assert said.splitlines()[-1].startswith("olmrl.read: --base-url: ") and message in said
+    assert (
+        said.splitlines()[-1].startswith("python -m olmrl.read: --base-url: ") and message in said
+    )
 
 
 def test_a_model_folder_says_how_to_read_and_the_server_what_it_is_called(
@@ -246,7 +248,8 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(library, tmp_path):
         _, said = victim[0].communicate(timeout=100)
         answered.set()
     assert victim[0].returncode == 130
-    assert said.splitlines()[-1] == "olmrl.read: stopped; the same command goes on from here"
+    again = "stopped; the same command goes on from here"
+    assert said.splitlines()[-1] == f"python -m olmrl.read: {again}"
 
 
 @pytest.mark.parametrize("kill_at", [1, 4])

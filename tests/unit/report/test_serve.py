@@ -165,4 +165,5 @@ def test_a_port_that_is_taken_is_named(directory, capsys):
         port = server.server_address[1]
         assert door.main([str(directory.path), "--serve", "--port", str(port)]) == 1
     error = capsys.readouterr().err
-    assert error == f"olmrl.report: --port {port}: is taken; choose another, or 0 for a free one\n"
+    taken = f"--port {port}: is taken; choose another, or 0 for a free one"
+    assert error == f"python -m olmrl.report: {taken}\n"

@@ -113,7 +113,7 @@ def test_a_run_directory_that_cannot_be_used_is_a_sentence(tmp_path, call, place
     code, printed = call(f"run.dir={place.format(tmp=tmp_path)}")
     if code == 0:
         pytest.skip("root may write anywhere")
-    assert code == 2 and printed.err.startswith("olmrl.grpo: run.dir: ")
+    assert code == 2 and printed.err.startswith("grpo: run.dir: ")
     assert printed.err.count("\n") == 1 and place.split("/")[-1] in printed.err
 
 

@@ -109,7 +109,7 @@ def test_an_upload_that_broke_off_goes_on(run, hub, capsys):
     hub.fail_after = 1
     assert push(run) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"olmrl.checkpoint: {REPO}: ")
+    assert error.startswith(f"python -m olmrl.checkpoint push: {REPO}: ")
     assert len(error.splitlines()) == 1
     assert set(hub.repos[f"model/{REPO}"].files) == {".gitattributes"}, "half a model is never seen"
     hub.fail_after = None

@@ -1,0 +1,48 @@
+"""How every command ends: with its exit code, and one sentence where something is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from olmrl.errors import RunStopped, sentence
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as of a shell."""
+_PIPE_CLOSED = 141
+STOPPED = "stopped"
+
+
+def behind_door(
+    prog: str, work: Callable[[], int | None], *, wrong: int = 2, stopped: str = STOPPED
+) -> int:
+    """Do a command's work and give its exit code; a user's error becomes a sentence.
+
+    Where the reader of the output is gone (`| head`), the command ends without a word.
+
+    Args:
+        prog: the command as the user called it, which the sentence begins with.
+        work: gives the exit code; None is 0.
+        wrong: exit code of an error.
+        stopped: what to say after Ctrl-C.
+    """
+    try:
+        code = int(work() or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # what is still in the buffer would be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except (ValueError, OSError, EOFError, RunStopped) as error:
+        return complain(prog, error, wrong)
+    except KeyboardInterrupt:
+        return complain(prog, stopped, INTERRUPTED)
+
+
+def complain(prog: str, error: BaseException | str, code: int) -> int:
+    """Print an error as the command's own sentence; gives the exit code."""
+    said = error if isinstance(error, str) else sentence(error)
+    sys.stderr.write(f"{prog}: {said}\n")
+    return code

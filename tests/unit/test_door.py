@@ -1,0 +1,77 @@
+"""How every command ends when it cannot do what was asked, or is told to stop."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import olmrl.__main__ as front
+from olmrl.door import behind_door
+
+WRONG = {
+    "grpo": ["--config", "nowhere.yaml"],
+    "sft": ["--config", "nowhere.yaml"],
+    "read": ["nowhere.pdf", "--model", "m", "-o", "out"],
+    "bench": ["score", "nowhere", "--candidate", "c"],
+    "mix": ["stats", "nowhere", "--output", "out"],
+    "synth": ["tests", "nowhere", "out"],
+    "checkpoint": ["soup", "/nowhere/a", "/nowhere/b", "out"],
+    "data": ["show", "--config", "nowhere.yaml"],
+    "config": ["explain", "nowhere"],
+    "report": ["nowhere"],
+    "init": ["out", "--data", "nowhere", "--model", "m", "--hardware", "cpu"],
+}
+"""A request of each command that names something which is not there."""
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_the_last_line_is_the_commands_own_sentence(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = front.main([command, *WRONG[command]])
+    except SystemExit as left:  # argparse
+        code = left.code
+    said = capsys.readouterr().err
+    assert code in (1, 2)
+    assert said.splitlines()[-1].startswith(f"olmrl {command}") and "nowhere" in said
+    assert "Traceback" not in said
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", front.COMMANDS)
+def test_ctrl_c_while_a_command_loads_is_quiet(command, capsys, monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert front.main([command]) == 130
+    assert capsys.readouterr().err == f"olmrl {command}: stopped\n"
+
+
+def test_ctrl_c_at_work_says_how_to_go_on(capsys):
+    assert behind_door("olmrl x", interrupted, stopped="stopped; call it again") == 130
+    assert capsys.readouterr().err == "olmrl x: stopped; call it again\n"
+
+
+def test_a_reader_who_has_left_is_no_error():
+    command = [sys.executable, "-m", "olmrl", "config", "schema", "grpo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141
+    assert said == b""
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, EOFError])
+def test_an_error_of_the_user_is_a_sentence(capsys, error):
+    def fail():
+        raise error("file.gz: ends early")
+
+    assert behind_door("olmrl x", fail, wrong=1) == 1
+    assert capsys.readouterr().err == "olmrl x: file.gz: ends early\n"
+
+
+def test_an_error_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        behind_door("olmrl x", lambda: 1 // 0)
