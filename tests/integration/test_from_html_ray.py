@@ -6,7 +6,7 @@ import pytest
 from languages import document
 
 from olmrl.markup.browser import find_chromium
-from olmrl.synth.from_html import Settings, from_html
+from olmrl.synth.documents.from_html import Settings, from_html
 
 pytest.importorskip("playwright", reason="needs the package playwright")
 pytestmark = [

@@ -15,12 +15,12 @@ from olmrl.mix.api import Api
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.prices import BATCH_SHARE
 from olmrl.mix.progress import ProgressDisplay
-from olmrl.synth.asking import Asker, Ledger, Terms
-from olmrl.synth.batch_asking import BatchAsker
-from olmrl.synth.from_pdfs import Book, Maker, Settings
-from olmrl.synth.model_html import read_model_html
-from olmrl.synth.model_pages import Printed, SourcePage, Studio
-from olmrl.synth.pdf_templates import load_templates
+from olmrl.synth.asking.asker import Asker, Ledger, Terms
+from olmrl.synth.asking.batches import BatchAsker
+from olmrl.synth.pdfs.from_pdfs import Book, Maker, Settings
+from olmrl.synth.pdfs.model_html import read_model_html
+from olmrl.synth.pdfs.template_files import load_templates
+from olmrl.synth.pdfs.writing import Printed, SourcePage, Studio
 
 SETTINGS = Settings(model="gpt-4.1", side=256)
 

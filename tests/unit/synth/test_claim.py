@@ -2,7 +2,7 @@
 
 import pytest
 
-from olmrl.synth.claim import MADE, claim, outside
+from olmrl.synth.making.claim import MADE, claim, outside
 
 
 def test_a_folder_goes_on_with_the_same_command(tmp_path):

@@ -9,11 +9,11 @@ from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.bench import load_case, load_folder
 from olmrl.data.page import scan_bench
-from olmrl.synth import candidates
 from olmrl.synth.__main__ import main
-from olmrl.synth.derive import Derived, TruePage, _verified, derive_folder
-from olmrl.synth.html_truth import read_html
-from olmrl.synth.reading import read
+from olmrl.synth.derived import candidates
+from olmrl.synth.derived.folder import Derived, TruePage, _verified, derive_folder
+from olmrl.synth.proof.html_truth import read_html
+from olmrl.synth.proof.reading import read
 
 HEAD = (
     "---\nprimary_language: {}\nis_rotation_valid: True\nrotation_correction: 0\n"

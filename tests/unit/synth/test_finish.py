@@ -18,13 +18,13 @@ from olmrl.data.render import render_page
 from olmrl.markup import front_matter
 from olmrl.mix.prices import Price
 from olmrl.mix.sheet import SheetPage
-from olmrl.synth import extras
 from olmrl.synth.__main__ import main
-from olmrl.synth.derive import derive_folder
-from olmrl.synth.extras import Extras, Reader
-from olmrl.synth.finish import Finish
-from olmrl.synth.licences import licence_of
-from olmrl.synth.reader import transcription
+from olmrl.synth.cleaning.licences import licence_of
+from olmrl.synth.derived.folder import derive_folder
+from olmrl.synth.making import extras
+from olmrl.synth.making.extras import Extras, Reader
+from olmrl.synth.making.finish import Finish
+from olmrl.synth.making.reader import transcription
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mix"))
 from openai_server import OpenAIServer, completion

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from olmrl.synth.letters import is_right_to_left, key, letters_of
+from olmrl.synth.proof.letters import is_right_to_left, key, letters_of
 
 
 @pytest.mark.parametrize(

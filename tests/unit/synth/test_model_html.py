@@ -5,11 +5,11 @@ import time
 import pytest
 from PIL import Image, ImageDraw
 
-from olmrl.synth.html_truth import read_html
-from olmrl.synth.likeness import likeness
-from olmrl.synth.model_html import read_model_html, shown_html, truth_html
-from olmrl.synth.near_copies import near_copies, print_of
-from olmrl.synth.safe_css import safe_declarations, safe_sheet
+from olmrl.synth.cleaning.near_copies import near_copies, print_of
+from olmrl.synth.pdfs.likeness import likeness
+from olmrl.synth.pdfs.model_html import read_model_html, shown_html, truth_html
+from olmrl.synth.proof.html_truth import read_html
+from olmrl.synth.web.safe_css import safe_declarations, safe_sheet
 
 TEXT = "<p>Some text of more than twenty letters.</p>"
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from olmrl.bench import load_case
-from olmrl.synth.html_truth import read_html
-from olmrl.synth.model_html import read_model_html, truth_html
-from olmrl.synth.model_pages import Printed
-from olmrl.synth.model_variants import printed_html, typo_pages
+from olmrl.synth.pdfs.model_html import read_model_html, truth_html
+from olmrl.synth.pdfs.typo_pages import printed_html, typo_pages
+from olmrl.synth.pdfs.writing import Printed
+from olmrl.synth.proof.html_truth import read_html
 
 HTML = (
     "<!DOCTYPE html><html lang='en'><head><title>Title words</title></head><body>"

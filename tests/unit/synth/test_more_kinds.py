@@ -10,14 +10,14 @@ from reportlab.platypus import Paragraph
 
 from olmrl.bench import load_case
 from olmrl.rewards.teds import Teds
-from olmrl.synth import candidates
-from olmrl.synth.categories import file_of
-from olmrl.synth.column_order import across_columns
-from olmrl.synth.derive import derive_folder
-from olmrl.synth.formula_damage import changed
-from olmrl.synth.proof import test_objection as objection
-from olmrl.synth.reading import read
-from olmrl.synth.table_proof import table_objection
+from olmrl.synth.derived import candidates
+from olmrl.synth.derived.categories import file_of
+from olmrl.synth.derived.column_order import across_columns
+from olmrl.synth.derived.folder import derive_folder
+from olmrl.synth.derived.formula_damage import changed
+from olmrl.synth.proof.layer import test_objection as objection
+from olmrl.synth.proof.reading import read
+from olmrl.synth.proof.tables import table_objection
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"

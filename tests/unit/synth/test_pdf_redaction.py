@@ -4,9 +4,9 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.synth.model_pages import Printed, SourcePage, Studio, write_page
-from olmrl.synth.pdf_templates import load_templates
-from olmrl.synth.stages import Layout, Orientation
+from olmrl.synth.pdfs.stages import Layout, Orientation
+from olmrl.synth.pdfs.template_files import load_templates
+from olmrl.synth.pdfs.writing import Printed, SourcePage, Studio, write_page
 
 HTML = (
     "<html lang='en'><body><p>Write to <b>john</b>@example.com today, all of you.</p></body></html>"

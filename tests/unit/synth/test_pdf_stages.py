@@ -19,11 +19,11 @@ from reportlab.pdfgen.canvas import Canvas
 from olmrl.mix.api import key_for
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.prices import Price
-from olmrl.synth import asking
-from olmrl.synth.asking import Ledger
-from olmrl.synth.from_pdfs import dry_run
-from olmrl.synth.model_pages import SourcePage, Studio
-from olmrl.synth.pdf_templates import load_templates, write_templates
+from olmrl.synth.asking import asker
+from olmrl.synth.asking.asker import Ledger
+from olmrl.synth.pdfs.from_pdfs import dry_run
+from olmrl.synth.pdfs.template_files import load_templates, write_templates
+from olmrl.synth.pdfs.writing import SourcePage, Studio
 
 RAGGED = document("<p>A table of twenty letters:</p><table><tr><td>1<td>2<tr><td>3</table>")
 BETTER = document("<p>A better page of some twenty letters.</p>")
@@ -321,7 +321,7 @@ def test_a_limit_needs_a_price(run, tmp_path):
 
 def test_no_answer_is_bought_that_a_full_disk_would_lose(run, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(asking.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(asker.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(ValueError, match="less than 64 MB are free"):
         run()
 

@@ -3,12 +3,9 @@
 import pytest
 from reportlab.lib.colors import Color
 
-from olmrl.synth import proof
-from olmrl.synth.model_pages import crossed_letters
-from olmrl.synth.proof import page_objection
-
-objection = proof.test_objection
-
+from olmrl.synth.pdfs.writing import crossed_letters
+from olmrl.synth.proof.layer import page_objection
+from olmrl.synth.proof.layer import test_objection as objection
 
 PRESENT = {"type": "present", "text": "Secret words"}
 

@@ -5,9 +5,9 @@ from html import unescape
 
 import pytest
 
-from olmrl.synth.personal import luhn
-from olmrl.synth.redact import Redactor, redact_document
-from olmrl.synth.web_source import read_document
+from olmrl.synth.cleaning.personal import luhn
+from olmrl.synth.cleaning.redact import Redactor, redact_document
+from olmrl.synth.web.source import read_document
 
 
 def redacted(inner):

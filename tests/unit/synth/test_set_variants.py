@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from olmrl.synth.set_variants import LEAST_GAIN, versions
-from olmrl.synth.web_pages import fill
-from olmrl.synth.web_source import text_of
-from olmrl.synth.web_style import FAMILIES, draw_look
+from olmrl.synth.variants.set_anew import LEAST_GAIN, versions
+from olmrl.synth.web.pages import fill
+from olmrl.synth.web.source import text_of
+from olmrl.synth.web.style import FAMILIES, draw_look
 
 LOOK = replace(
     draw_look(random.Random(0), "en", FAMILIES),

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from reportlab.pdfgen.canvas import Canvas
 
-from olmrl.synth.source_pages import Choice, choose_pages
+from olmrl.synth.pdfs.source_pages import Choice, choose_pages
 
 WORDS = ("harbour", "lantern", "meadow", "orchard", "pebble")
 

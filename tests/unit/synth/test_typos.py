@@ -6,8 +6,8 @@ import re
 import pytest
 
 from olmrl.bench import load_case
-from olmrl.synth.html_truth import read_html
-from olmrl.synth.typos import with_typos
+from olmrl.synth.proof.html_truth import read_html
+from olmrl.synth.variants.typos import with_typos
 
 BLOCKS = [
     "<h1>Heading with several letters</h1>",

@@ -14,15 +14,15 @@ from olmrl.bench import load_case, load_folder
 from olmrl.data.page import scan_bench
 from olmrl.data.render import render_page
 from olmrl.markup import front_matter
-from olmrl.synth.bench_rows import BenchRows, renamed
-from olmrl.synth.derive import derive_folder
-from olmrl.synth.ink import MOST_LOST, DamagedLayer
-from olmrl.synth.picture_pdf import picture_pdf, turned_pdf
-from olmrl.synth.proof import TextLayer
-from olmrl.synth.proof import test_objection as objection
-from olmrl.synth.scan import scan
-from olmrl.synth.variant_kinds import gets, parse_variants
-from olmrl.synth.variants import add_variants
+from olmrl.synth.derived.bench_rows import BenchRows, renamed
+from olmrl.synth.derived.folder import derive_folder
+from olmrl.synth.proof.ink import MOST_LOST, DamagedLayer
+from olmrl.synth.proof.layer import TextLayer
+from olmrl.synth.proof.layer import test_objection as objection
+from olmrl.synth.variants.kinds import gets, parse_variants
+from olmrl.synth.variants.picture_pdf import picture_pdf, turned_pdf
+from olmrl.synth.variants.pictured import add_variants
+from olmrl.synth.variants.scan import scan
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"

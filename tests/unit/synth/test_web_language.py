@@ -2,10 +2,10 @@
 
 import pytest
 
-from olmrl.synth import web_fonts
-from olmrl.synth.web_language import language_of, of_script
+from olmrl.synth.web import fonts
+from olmrl.synth.web.language import language_of, of_script
 
-FONTS = web_fonts.parse("A,B|20-7e a0-ff\nC|100-17f 400-45f\nD|4e00\n\n")
+FONTS = fonts.parse("A,B|20-7e a0-ff\nC|100-17f 400-45f\nD|4e00\n\n")
 
 
 @pytest.mark.parametrize(
@@ -56,18 +56,18 @@ def test_ranges_of_all_fonts_are_joined():
     ],
 )
 def test_letters_that_no_font_has_are_named_with_a_package(text, letters, package):
-    missing = web_fonts.missing(text, FONTS)
+    missing = fonts.missing(text, FONTS)
     assert set(missing) == set(letters)
     if package:
-        assert web_fonts.advice(missing) == package
+        assert fonts.advice(missing) == package
 
 
 def test_where_fonts_cannot_be_asked_none_is_missing():
-    assert web_fonts.missing("丁", None) == ""
+    assert fonts.missing("丁", None) == ""
 
 
 def test_linux_without_fc_list_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(web_fonts.shutil, "which", lambda name: None)
-    monkeypatch.setattr(web_fonts.sys, "platform", "linux")
+    monkeypatch.setattr(fonts.shutil, "which", lambda name: None)
+    monkeypatch.setattr(fonts.sys, "platform", "linux")
     with pytest.raises(ValueError, match="apt-get install fontconfig"):
-        web_fonts.installed.__wrapped__()
+        fonts.installed.__wrapped__()

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from olmrl.synth.html_truth import read_html
-from olmrl.synth.web_pages import WebPage, displayed, fill, pieces, shown_html, truth_html
-from olmrl.synth.web_source import Document
-from olmrl.synth.web_style import draw_look
+from olmrl.synth.proof.html_truth import read_html
+from olmrl.synth.web.pages import WebPage, displayed, fill, pieces, shown_html, truth_html
+from olmrl.synth.web.source import Document
+from olmrl.synth.web.style import draw_look
 
 FAMILIES = ("Liberation Serif", "DejaVu Serif", "Liberation Sans", "Noto Serif CJK KR")
 

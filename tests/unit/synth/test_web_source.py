@@ -2,7 +2,7 @@
 
 import pytest
 
-from olmrl.synth.web_source import MAX_BYTES, MAX_DEPTH, read_document
+from olmrl.synth.web.source import MAX_BYTES, MAX_DEPTH, read_document
 
 
 def blocks(body, head=""):
