@@ -18,7 +18,7 @@ from olmrl.run.quiet import quiet_libraries
 from olmrl.synth.making import extras
 
 if TYPE_CHECKING:
-    from olmrl.synth.documents.from_html import Kind
+    from olmrl.synth.documents.settings import Kind
 
 
 def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
@@ -195,7 +195,7 @@ def _tests(options: argparse.Namespace) -> str:
 
 
 def _from_html(options: argparse.Namespace) -> str:
-    from olmrl.synth.documents.from_html import HTML
+    from olmrl.synth.documents.settings import HTML
 
     return _make_pages(options, HTML)
 
@@ -207,7 +207,8 @@ def _from_docs(options: argparse.Namespace) -> str:
 
 
 def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
-    from olmrl.synth.documents.from_html import Settings, from_html
+    from olmrl.synth.documents.from_html import from_html
+    from olmrl.synth.documents.settings import Settings
 
     settings = Settings(
         seed=options.seed,

@@ -2,20 +2,16 @@
 
     asker.ask(question)     the parsed answer; from the journal if it was ever answered
 
-A question is known by its content: model, template, and what the template was filled with. So the
-same is never asked twice, whatever the order of the pages, however often the command is killed.
+The same is never asked twice, whatever the order of the pages, however often the command is killed.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import shutil
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,13 +19,12 @@ import httpx
 
 from olmrl.mix import prices, prompts
 from olmrl.mix.api import Api, ApiError, json_of, polite_retries
-from olmrl.mix.journal import Journal
 from olmrl.mix.responses import BadAnswer, answer_text, is_unicode
-from olmrl.synth.pdfs.template_files import Template
+from olmrl.synth.asking.dialect import Dialect
+from olmrl.synth.asking.ledger import Ledger, given_up
+from olmrl.synth.asking.question import NotNow, Question, Request, Unanswered
+from olmrl.synth.asking.terms import Terms
 
-MOST_BAD = {"refused": 2, "truncated": 2}
-"""Bad answers of one kind after which a question is given up; `_MOST_BAD` of the others."""
-_MOST_BAD = 3
 _MOST_FAILURES = 5
 """Requests in a row that fail before the endpoint counts as down."""
 _STOPS = (401, 403, 404)
@@ -38,176 +33,6 @@ _LEAST_FREE = 64 << 20
 """Bytes that must be free before money is spent on an answer that has to be written down."""
 _WARMER = 0.2
 """By how much the temperature rises with each bad answer, from this value on."""
-
-
-class Unanswered(Exception):
-    """A question whose answers were all bad; the argument says so for people."""
-
-
-class NotNow(Exception):
-    """A question that was not answered this time; the next call asks again."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked about a page."""
-
-    stage: str
-    page: str
-    template: Template
-    content: Mapping[str, Any]
-    """What decides the answer besides model and template; JSON."""
-    values: Mapping[str, Any]
-    """Fills the template."""
-    pictures: Callable[[], Sequence[bytes]]
-    """PNGs; drawn if the question is asked."""
-    response_format: Mapping[str, Any]
-    parse: Callable[[str], Any]
-    """Makes a value of an answer's text; raises `BadAnswer`."""
-    tokens: tuple[int, int]
-    """Expected tokens of request and answer."""
-
-    def key(self, model: str) -> str:
-        """Identity of the question."""
-        told = [model, self.stage, self.template.digest, self.content]
-        text = json.dumps(told, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode("ascii")).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Request:
-    """One try at a question."""
-
-    id: str
-    """Identifies it, also to the server."""
-    key: str
-    stage: str
-    page: str
-    parse: Callable[[str], Any]
-    tokens: tuple[int, int]
-
-
-class Ledger:
-    """All answers so far, good and bad, and what they cost; safe against kill -9.
-
-    Raises:
-        ValueError: another process is working with it.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._journal = Journal(folder, {"verb": "from-pdfs"})
-        self.good: dict[str, str] = {}
-        """Text of the good answer of each question."""
-        self.bad: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        """Bad answers to each question, oldest first."""
-        self.ids: set[str] = set()
-        """Of all requests that were answered."""
-        self.by_page: dict[str, Counter[str]] = defaultdict(Counter)
-        """calls_made, tokens, cost_usd and seconds of each page."""
-        self.calls: Counter[str] = Counter()
-        """Calls by `stage: outcome`."""
-        self.models: Counter[str] = Counter()
-        """Answers by the model that the endpoint said it was."""
-        self.models_of: dict[str, Counter[str]] = defaultdict(Counter)
-        """The same of each page."""
-        self.usd = 0.0
-        self._lock = threading.Lock()
-        for record in self._journal.records:
-            self._fold(record)
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Write down what became of a request, on disk before this returns."""
-        with self._lock:
-            self._journal.append(record, durable=True)
-            self._fold(record)
-
-    def _fold(self, record: Mapping[str, Any]) -> None:
-        if record["outcome"] != "lost":
-            self.ids.add(record["id"])
-        self.calls[f"{record['stage']}: {record['outcome']}"] += 1
-        if record["outcome"] == "good":
-            self.good[record["key"]] = record["text"]
-        elif record["outcome"] != "lost":
-            self.bad[record["key"]].append(dict(record))
-        if record.get("model"):
-            self.models[record["model"]] += 1
-            self.models_of[record["page"]][record["model"]] += 1
-        facts = record["facts"]
-        self.usd += facts.get("cost_usd", 0.0)
-        self.by_page[record["page"]].update({"calls_made": 1, **facts})
-
-    def close(self) -> None:
-        """Release the journal."""
-        self._journal.close()
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-@dataclass
-class Dialect:
-    """What a server understands of a request; learnt from what it refuses."""
-
-    format: str = "json_schema"
-    """`json_schema`, `json_object` or `text`: how structured answers are asked for."""
-    tokens: str = "max_completion_tokens"
-    """Name of the limit on tokens."""
-    temperature: bool = True
-
-    def speak(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A request in terms that the server knows."""
-        spoken = dict(body)
-        spoken[self.tokens] = spoken.pop("max_completion_tokens")
-        if self.format == "json_object":
-            spoken["response_format"] = {"type": "json_object"}
-        elif self.format == "text":
-            del spoken["response_format"]
-        if not self.temperature:
-            del spoken["temperature"]
-        return spoken
-
-    def learn(self, error: ApiError) -> bool:
-        """Whether a refusal taught something, so that asking again in other terms may work."""
-        told = f"{error.code} {error.message}".lower()
-        if error.status not in (400, 422, 501):
-            return False
-        if "max_completion_tokens" in told and self.tokens == "max_completion_tokens":
-            self.tokens = "max_tokens"
-        elif "temperature" in told and self.temperature:
-            self.temperature = False
-        elif self.format != "text" and any(
-            word in told for word in ("response_format", "json_schema", "schema", "grammar")
-        ):
-            self.format = "json_object" if self.format == "json_schema" else "text"
-        else:
-            return False
-        return True
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How questions are asked, and what they may cost."""
-
-    model: str
-    price: prices.Price | None
-    """Of the user, or None for the list price."""
-    max_usd: float | None
-    max_tokens: int
-    share: float = 1.0
-    """Fraction of the list price that is charged."""
-
-    @property
-    def known_price(self) -> prices.Price | None:
-        """What a token costs, if anybody knows."""
-        return self.price or prices.lookup(self.model)
-
-    def expected_usd(self, tokens: tuple[int, int]) -> float:
-        """Dollars of a request with so many tokens in and out; 0 without a price."""
-        usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
-        return prices.facts(usage, self.model, self.price, self.share).get("cost_usd", 0.0)
 
 
 @dataclass
@@ -399,23 +224,6 @@ def is_refusal(code: str) -> bool:
 def _is_down(error: ApiError) -> bool:
     """Whether nothing was sent, as nobody listens there."""
     return isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
-
-
-def given_up(bad: Sequence[Mapping[str, Any]], max_tokens: int) -> str:
-    """Why a question is not asked again; empty: it may be.
-
-    An answer that was cut off counts only as long as no more tokens are allowed than it had.
-    """
-    counted = [
-        record
-        for record in bad
-        if record["outcome"] != "truncated" or record["max_tokens"] >= max_tokens
-    ]
-    for kind, count in Counter(record["outcome"] for record in counted).items():
-        if count >= MOST_BAD.get(kind, _MOST_BAD):
-            last = next(r for r in reversed(counted) if r["outcome"] == kind)
-            return f"{kind} {count} times, last: {last['reason']}" if count > 1 else last["reason"]
-    return ""
 
 
 def _completion(body: dict[str, Any]) -> dict[str, Any]:

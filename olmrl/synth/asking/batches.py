@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from olmrl.data.bad_page import BadPage
 from olmrl.mix import files
 from olmrl.mix.openai_results import index_answers, read_answer
 from olmrl.mix.verbs import openai_run
-from olmrl.synth.asking.asker import Asker, NotNow, Question, Request, Unanswered, is_refusal
-from olmrl.synth.pdfs.stages import PARSERS
+from olmrl.synth.asking.asker import Asker, is_refusal
+from olmrl.synth.asking.question import NotNow, Question, Request, Unanswered
 
 MAX_BYTES = 150_000_000
 """Of a request file; OpenAI takes 200 MB."""
@@ -37,12 +37,14 @@ class BatchAsker:
         asker: Judges and writes down each answer; its endpoint serves the batches.
         folder: For request and answer files, local.
         base_url: Of the endpoint.
+        parsers: Reader of the answers of each stage (`Question.parse`).
         poll_s: Seconds between looks at a batch.
     """
 
     asker: Asker
     folder: str
     base_url: str
+    parsers: Mapping[str, Callable[[str], Any]]
     poll_s: float = 30.0
     _stopped: str = ""
     """Why not everything was asked."""
@@ -128,7 +130,7 @@ class BatchAsker:
         for path in sorted(self._folder("requests").glob("*.jsonl")):
             index, answers = (self._folder(name) / path.name for name in ("index", "answers"))
             if answers.exists():
-                self._settle(str(answers), _requests(index))
+                self._settle(str(answers), _requests(index, self.parsers))
                 path.unlink()
 
     def _options(self) -> argparse.Namespace:
@@ -173,9 +175,9 @@ def _line(custom_id: str, body: dict[str, Any]) -> str:
 _TOLD = ("id", "key", "stage", "page", "tokens")
 
 
-def _requests(index: Path) -> dict[str, Request]:
+def _requests(index: Path, parsers: Mapping[str, Callable[[str], Any]]) -> dict[str, Request]:
     found = {}
     for _, row in storage.read_jsonl(index):
         custom_id, tokens = row.pop("custom_id"), tuple(row.pop("tokens"))
-        found[custom_id] = Request(**row, tokens=tokens, parse=PARSERS[row["stage"]])
+        found[custom_id] = Request(**row, tokens=tokens, parse=parsers[row["stage"]])
     return found

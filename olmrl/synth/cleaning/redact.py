@@ -22,7 +22,7 @@ from lxml import etree
 from lxml.html import HtmlElement, document_fromstring, fragment_fromstring, tostring
 
 from olmrl.synth.cleaning.personal import finds, luhn
-from olmrl.synth.web.source import Document
+from olmrl.synth.web.document import Document
 
 _INLINE = {
     *("a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "em", "font", "i"),

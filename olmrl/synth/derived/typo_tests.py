@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from olmrl.bench import load_case
-from olmrl.synth.proof.layer import TextLayer, test_objection
+from olmrl.synth.proof.layer import TextLayer
+from olmrl.synth.proof.objections import test_objection
 
 
 def typo_tests(

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 
 from olmrl import storage
-from olmrl.synth.documents.from_html import Kind
+from olmrl.synth.documents.settings import Kind
 from olmrl.synth.web.source import MAX_BYTES as MAX_HTML_BYTES
 
 FORMATS = {

@@ -14,7 +14,7 @@ from olmrl.mix.prices import parse as parse_price
 from olmrl.synth.cleaning.licences import licence_of
 from olmrl.synth.cleaning.redact import redact_document
 from olmrl.synth.variants.kinds import PICTURED, SET, parse_variants
-from olmrl.synth.web.source import Document
+from olmrl.synth.web.document import Document
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,14 @@ from olmrl.markup import front_matter
 from olmrl.mix.api import Api, key_for
 from olmrl.mix.files import slug
 from olmrl.mix.run import in_order
-from olmrl.synth.asking.asker import Asker, Dialect, Ledger, NotNow, Question, Terms, Unanswered
+from olmrl.synth.asking.asker import Asker
+from olmrl.synth.asking.dialect import Dialect
+from olmrl.synth.asking.ledger import Ledger
+from olmrl.synth.asking.question import NotNow, Question, Unanswered
+from olmrl.synth.asking.template import Template
+from olmrl.synth.asking.terms import Terms
 from olmrl.synth.derived.bench_rows import PageRows, pdf_of
 from olmrl.synth.making.extras import Reader
-from olmrl.synth.pdfs.template_files import Template
 
 _TOKENS = (2500, 1500)
 """Of a request and its answer, for limits on money."""

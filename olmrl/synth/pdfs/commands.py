@@ -11,7 +11,9 @@ from typing import Any
 from olmrl.mix import prices
 from olmrl.mix.api import key_for
 from olmrl.synth.making import extras
-from olmrl.synth.pdfs.from_pdfs import Endpoint, Settings, dry_run, from_pdfs
+from olmrl.synth.pdfs.estimate import dry_run
+from olmrl.synth.pdfs.from_pdfs import from_pdfs
+from olmrl.synth.pdfs.settings import Endpoint, Settings
 from olmrl.synth.pdfs.source_pages import Choice
 
 _SHOWN = 5

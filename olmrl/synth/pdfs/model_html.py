@@ -18,9 +18,10 @@ from lxml.html import HtmlElement, HTMLParser, document_fromstring
 
 from olmrl.markup.tables import parse_html_tables
 from olmrl.markup.text import WorkLimitError
+from olmrl.synth.web.blocks import is_hidden
+from olmrl.synth.web.formulas import formula, formula_of
 from olmrl.synth.web.pages import displayed, readable
 from olmrl.synth.web.safe_css import PAGE_CLASS, own_name, safe_declarations, safe_sheet
-from olmrl.synth.web.source import formula, formula_of, is_hidden
 
 MAX_CHARS = 400_000
 """Longest HTML that is read; a full page has some 10,000 characters."""

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from olmrl.mix.prompts import field, strict_format
 from olmrl.mix.responses import BadAnswer, language
-from olmrl.synth.asking.asker import Question
+from olmrl.synth.asking.question import Question
+from olmrl.synth.asking.template import Template
 from olmrl.synth.pdfs.model_html import read_model_html
-from olmrl.synth.pdfs.template_files import Template
 
 STAGES = ("orientation", "layout", "html", "refine")
 """Stages of every page; `densify` is one more if it is wanted."""

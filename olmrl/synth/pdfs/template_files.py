@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 
 from olmrl import storage
+from olmrl.synth.asking.template import Template, places_of
 
 PLACES = {
     "orientation": (),
@@ -18,24 +17,7 @@ PLACES = {
     "densify": ("width", "height", "html"),
 }
 """What each stage's template must leave room for, as `{{name}}`."""
-
-_PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _VERSION = re.compile(r"version: *(\S+) *\n")
-
-
-@dataclass(frozen=True)
-class Template:
-    """The text of one stage."""
-
-    text: str
-    version: str
-    """As its first line says; for people."""
-    digest: str
-    """Of the text; decides whether a question was asked before."""
-
-    def fill(self, values: Mapping[str, object]) -> str:
-        """The prompt; what is filled in is not searched for places again."""
-        return _PLACE.sub(lambda match: str(values[match[1]]), self.text)
 
 
 def load_templates(folder: str | None) -> dict[str, Template]:
@@ -82,7 +64,7 @@ def _parse(path: str, source: str, places: tuple[str, ...]) -> Template:
     if head is None:
         raise ValueError(f"{path}: its first line must be `version: NAME`")
     text = source[head.end() :].strip()
-    found = set(_PLACE.findall(text))
+    found = places_of(text)
     allowed = ", ".join(f"{{{{{place}}}}}" for place in places) or "none"
     for place in sorted(found - set(places)):
         raise ValueError(f"{path}: {{{{{place}}}}} is not known here; its places are: {allowed}")

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from olmrl import storage
 from olmrl.synth.pdfs.model_html import read_model_html, truth_html
-from olmrl.synth.pdfs.writing import PrintJob, print_model_page
+from olmrl.synth.pdfs.printing import PrintJob, print_model_page
 from olmrl.synth.proof.html_truth import read_html
 from olmrl.synth.variants.kinds import gets
 from olmrl.synth.variants.typos import MOST_TYPOS, page_with_typos

@@ -1,4 +1,4 @@
-"""Proof after the render: what a test looks for stands on the page, and can be seen there.
+"""The text layer of a page as it was set: each letter, where it stands, and whether it can be seen.
 
 The page's own text layer says where each letter is; its picture says whether there is ink. A letter
 that is clipped, covered, outside the page or in the colour of its ground has no contrast inside its
@@ -8,14 +8,11 @@ box, whatever the reason.
 from __future__ import annotations
 
 import ctypes
-import html
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pypdfium2 as pdfium
@@ -24,9 +21,7 @@ from PIL import Image
 
 from olmrl.data import fence
 from olmrl.data.render import load_page_of, open_pdf, render_page
-from olmrl.markup import front_matter
 from olmrl.synth.proof.letters import is_right_to_left, key, letters_of
-from olmrl.synth.proof.reading import words
 
 SIDE = 1600
 """Pixels of the longer side of the picture that is looked at."""
@@ -38,22 +33,10 @@ _AROUND = 6
 """Letters on a side that tell how large a letter is set; some are small by themselves."""
 MOST_UNSEEN = 0.1
 """Share of a text's letters that may lack ink (thin marks, letters in ligatures)."""
-MOST_UNSEEN_IN_A_ROW = 12
-"""Letters in a row that may lack ink; more is text that nobody sees."""
-MOST_MISSING = 0.01
-"""Share of the truth's words that the page may lack."""
-MOST_EXTRA = 0.03
-"""Share of the page's words that the truth may lack."""
 
 _ITALIC = 1 << 6
 """Bit of a font descriptor's flags (PDF 32000-1, table 123)."""
 _BOLD = 600
-
-_TAGS = re.compile(r"<[^>]*>")
-_MARKUP = re.compile(
-    r"^```$|\\\(.+?\\\)|\\\[.+?\\\]|!\[[^\]]*\]\([^)]*\)|^#+ |^\s*(?:[-*+]|\d{1,3}[.)])\s",
-    re.DOTALL | re.MULTILINE,
-)
 
 
 class Box(NamedTuple):
@@ -121,10 +104,11 @@ class TextLayer:
 
     def is_seen(self, place: range) -> bool:
         """Whether the letters there lie on the page and have ink."""
-        return sum(not self._seen[i] for i in place) <= MOST_UNSEEN * len(place)
+        return sum(not self.seen[i] for i in place) <= MOST_UNSEEN * len(place)
 
     @cached_property
-    def _seen(self) -> list[bool]:
+    def seen(self) -> list[bool]:
+        """Of each of `letters`: whether it lies on the page, has ink and is large enough."""
         large = self._is_large()
         return [bool(large[i]) and self._has_ink(box) for i, box in enumerate(self.boxes)]
 
@@ -139,7 +123,7 @@ class TextLayer:
     def unseen_run(self) -> str:
         """The longest run of letters that cannot be seen."""
         longest, at = range(0), 0
-        for is_seen, run in groupby(self._seen):
+        for is_seen, run in groupby(self.seen):
             end = at + sum(1 for _ in run)
             if not is_seen and end - at > len(longest):
                 longest = range(at, end)
@@ -205,133 +189,3 @@ def _face(layer: pdfium.PdfTextPage, index: int) -> Face:
     slanted = "italic" in style or "oblique" in style or bool(flags.value & _ITALIC)
     size = pdfium_raw.FPDFText_GetFontSize(layer.raw, index)
     return Face(float(size), "bold" in style or weight >= _BOLD, slanted)
-
-
-def page_objection(layer: TextLayer, truth: str, furniture: tuple[str, ...]) -> str:
-    """Why a page as a whole does not show its truth; empty if it does.
-
-    Compares words as a multiset: what the truth says and the page lacks, and the other way round.
-    Formulas and descriptions of images are left out, headers and footers belong to the page.
-    """
-    body = _MARKUP.sub(" ", front_matter.strip(truth))
-    told = Counter(key(word) for word in html.unescape(_TAGS.sub(" ", body)).split())
-    del told[""]
-    shown = layer.letters
-    missing = sum(count for word, count in told.items() if len(word) > 1 and word not in shown)
-    if missing > MOST_MISSING * told.total():
-        first = next(w for w in told if len(w) > 1 and w not in shown)
-        return f"the page lacks {missing} of the truth's {told.total()} words, e.g. {first!r}"
-    unseen = sum(not seen for seen in layer._seen)
-    if unseen > MOST_UNSEEN * max(1, len(layer.boxes)):
-        return f"{unseen} of {len(layer.boxes)} letters cannot be seen"
-    if len(run := layer.unseen_run()) > MOST_UNSEEN_IN_A_ROW:
-        return f"{len(run)} letters in a row cannot be seen: {run[:40]!r}"
-    all_told = key(truth) + "".join(key(line) for line in furniture)
-    extra = [word for word in words(layer.text) if len(key(word)) > 2 and key(word) not in all_told]
-    if len(extra) > MOST_EXTRA * max(1, len(words(layer.text))):
-        return f"the truth lacks {len(extra)} words of the page, e.g. {extra[0]!r}"
-    return ""
-
-
-def test_objection(layer: TextLayer, test: Mapping[str, Any]) -> str:
-    """Why a page does not bear a test out; empty if it does."""
-    kind = test["type"]
-    if kind in ("baseline", "math"):
-        return ""  # formulas are set from what is tested, and a render that fails drops the page
-    if kind == "order":
-        return _order(layer, test)
-    if kind == "table":
-        return _table(layer, test)
-    if kind == "format":
-        return _format(layer, test)
-    if kind == "footnote":
-        return _footnote(layer, test)
-    needle = str(test["text"])
-    if not key(needle):
-        return ""
-    return "" if _seen_places(layer, needle) else f"{kind}: its text cannot be seen on the page"
-
-
-def _seen_places(layer: TextLayer, needle: str) -> list[range]:
-    return [place for place in layer.places(needle) if layer.is_seen(place)]
-
-
-def _order(layer: TextLayer, test: Mapping[str, Any]) -> str:
-    before, after = (_seen_places(layer, test[name]) for name in ("before", "after"))
-    if not before or not after:
-        return "order: a text cannot be seen on the page"
-    if before[0].start < after[-1].start:
-        return ""
-    return "order: the text layer has it the other way round"
-
-
-def _format(layer: TextLayer, test: Mapping[str, Any]) -> str:
-    """The text is set in the face that the test names; a heading is large or bold."""
-    places = _seen_places(layer, str(test["text"]))
-    kind = str(test["format"])
-    usual = float(np.median([face.size for face in layer.faces]))
-    shows: dict[str, Callable[[Face], bool]] = {
-        "bold": lambda face: face.bold,
-        "italic": lambda face: face.italic,
-        "heading": lambda face: face.bold or face.size > 1.02 * usual,
-    }
-    for place in places:
-        if sum(shows[kind](layer.faces[i]) for i in place) > len(place) / 2:
-            return ""
-    return f"format: its text is not {kind}" if places else "format: its text cannot be seen"
-
-
-def _footnote(layer: TextLayer, test: Mapping[str, Any]) -> str:
-    """The mark stands between its words, smaller than they are or raised."""
-    before, after = (str(test.get(f"appears_{side}_marker") or "") for side in ("before", "after"))
-    mark = str(test["marker"])
-    places = _seen_places(layer, before + mark + after)
-    first = len(key(before))
-    for place in places:
-        marks = place[first : first + len(key(mark))]
-        others = [*place[:first], *place[first + len(marks) :]]
-        if not marks or not others or _is_raised(layer, marks, others):
-            return ""
-    why = "is set as plain text" if places else "cannot be seen between its words"
-    return f"footnote: its mark {why}"
-
-
-def _is_raised(layer: TextLayer, marks: range, others: list[int]) -> bool:
-    size = float(np.median([layer.faces[i].size for i in others]))
-    foot = float(np.median([layer.boxes[i].bottom for i in others]))
-    return all(
-        layer.faces[i].size < 0.92 * size or layer.boxes[i].bottom > foot + 0.15 * size
-        for i in marks
-    )
-
-
-_SIDES = ("up", "down", "left", "right")
-_MIRRORED = {"left": "right", "right": "left"}
-"""Where a cell's left neighbour lies in a table that is read from the right."""
-
-
-def _table(layer: TextLayer, test: Mapping[str, Any]) -> str:
-    """Cells stand where the test says: neighbours on their side, headings above or to the left."""
-    cells = [layer.box(place) for place in _seen_places(layer, str(test["cell"]))]
-    if not cells:
-        return "table: its cell cannot be seen on the page"
-    for name in (*_SIDES, "top_heading", "left_heading"):
-        wanted = str(test.get(name) or "")
-        if not key(wanted):
-            continue
-        side = {"top_heading": "up", "left_heading": "left"}.get(name, name)
-        side = _MIRRORED.get(side, side) if layer.right_to_left else side
-        others = [layer.box(place) for place in _seen_places(layer, wanted)]
-        if not any(_lies(side, other, cell) for cell in cells for other in others):
-            return f"table: {name} does not stand where the test says"
-    return ""
-
-
-def _lies(side: str, other: Box, cell: Box) -> bool:
-    slack = 1.0
-    return {
-        "up": other.bottom >= cell.top - slack,
-        "down": other.top <= cell.bottom + slack,
-        "left": other.right <= cell.left + slack,
-        "right": other.left >= cell.right - slack,
-    }[side]

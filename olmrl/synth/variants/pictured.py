@@ -30,7 +30,8 @@ from olmrl.markup import front_matter
 from olmrl.progress import track
 from olmrl.synth.derived.bench_rows import BenchRows, PageRows, pdf_of, renamed, truth_of
 from olmrl.synth.proof.ink import LEAST_PIXELS, MOST_LOST, DamagedLayer, letter_height
-from olmrl.synth.proof.layer import TextLayer, test_objection
+from olmrl.synth.proof.layer import TextLayer
+from olmrl.synth.proof.objections import test_objection
 from olmrl.synth.variants.kinds import PICTURED, gets
 from olmrl.synth.variants.picture_pdf import picture_pdf, turned_pdf
 from olmrl.synth.variants.scan import jpeg_of, scan

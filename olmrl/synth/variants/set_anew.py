@@ -14,8 +14,8 @@ from typing import Any
 
 from olmrl.synth.variants.kinds import gets
 from olmrl.synth.variants.typos import MOST_TYPOS, with_typos
+from olmrl.synth.web.document import text_of
 from olmrl.synth.web.pages import Height, WebPage, fill
-from olmrl.synth.web.source import text_of
 from olmrl.synth.web.style import Look
 
 LEAST_GAIN = 1.3

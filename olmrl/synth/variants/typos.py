@@ -16,7 +16,7 @@ from lxml.html import HtmlElement, document_fromstring, fragment_fromstring
 
 from olmrl.markup.enclosed import Enclosed, Pair
 from olmrl.synth.proof.reading import spaceless
-from olmrl.synth.web.source import serialise
+from olmrl.synth.web.blocks import serialise
 
 MOST_TYPOS = 5
 """Errors of a page."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from lxml.html import fragment_fromstring
 
 from olmrl.markup.katex_engine import render_formula
-from olmrl.synth.web.source import Document, serialise, text_of
+from olmrl.synth.web.blocks import serialise
+from olmrl.synth.web.document import Document, text_of
 from olmrl.synth.web.style import Look, css
 
 _FULL = 0.97

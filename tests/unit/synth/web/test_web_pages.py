@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from olmrl.synth.proof.html_truth import read_html
+from olmrl.synth.web.document import Document
 from olmrl.synth.web.pages import WebPage, displayed, fill, pieces, shown_html, truth_html
-from olmrl.synth.web.source import Document
 from olmrl.synth.web.style import draw_look
 
 FAMILIES = ("Liberation Serif", "DejaVu Serif", "Liberation Sans", "Noto Serif CJK KR")

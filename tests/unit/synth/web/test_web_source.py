@@ -2,7 +2,8 @@
 
 import pytest
 
-from olmrl.synth.web.source import MAX_BYTES, MAX_DEPTH, read_document
+from olmrl.synth.web.blocks import MAX_DEPTH
+from olmrl.synth.web.source import MAX_BYTES, read_document
 
 
 def blocks(body, head=""):

@@ -4,9 +4,10 @@ import pytest
 from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.mix.pdf_child import PdfPool
+from olmrl.synth.pdfs.printing import Printed
 from olmrl.synth.pdfs.stages import Layout, Orientation
 from olmrl.synth.pdfs.template_files import load_templates
-from olmrl.synth.pdfs.writing import Printed, SourcePage, Studio, write_page
+from olmrl.synth.pdfs.writing import SourcePage, Studio, write_page
 
 HTML = (
     "<html lang='en'><body><p>Write to <b>john</b>@example.com today, all of you.</p></body></html>"

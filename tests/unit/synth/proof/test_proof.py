@@ -3,9 +3,9 @@
 import pytest
 from reportlab.lib.colors import Color
 
-from olmrl.synth.pdfs.writing import crossed_letters
-from olmrl.synth.proof.layer import page_objection
-from olmrl.synth.proof.layer import test_objection as objection
+from olmrl.synth.pdfs.printing import crossed_letters
+from olmrl.synth.proof.objections import page_objection
+from olmrl.synth.proof.objections import test_objection as objection
 
 PRESENT = {"type": "present", "text": "Secret words"}
 

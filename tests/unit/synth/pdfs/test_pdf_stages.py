@@ -20,8 +20,8 @@ from olmrl.mix.api import key_for
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.prices import Price
 from olmrl.synth.asking import asker
-from olmrl.synth.asking.asker import Ledger
-from olmrl.synth.pdfs.from_pdfs import dry_run
+from olmrl.synth.asking.ledger import Ledger
+from olmrl.synth.pdfs.estimate import dry_run
 from olmrl.synth.pdfs.template_files import load_templates, write_templates
 from olmrl.synth.pdfs.writing import SourcePage, Studio
 

@@ -15,7 +15,7 @@ from olmrl.synth.derived.categories import file_of
 from olmrl.synth.derived.column_order import across_columns
 from olmrl.synth.derived.folder import derive_folder
 from olmrl.synth.derived.formula_damage import changed
-from olmrl.synth.proof.layer import test_objection as objection
+from olmrl.synth.proof.objections import test_objection as objection
 from olmrl.synth.proof.reading import read
 from olmrl.synth.proof.tables import table_objection
 

@@ -11,7 +11,9 @@ from olmrl.bench import load_case, load_folder
 from olmrl.data.page import scan_bench
 from olmrl.synth.__main__ import main
 from olmrl.synth.derived import candidates
-from olmrl.synth.derived.folder import Derived, TruePage, _verified, derive_folder
+from olmrl.synth.derived.folder import derive_folder
+from olmrl.synth.derived.page_tests import Derived, _verified
+from olmrl.synth.derived.true_pages import TruePage
 from olmrl.synth.proof.html_truth import read_html
 from olmrl.synth.proof.reading import read
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from olmrl.bench import load_case
 from olmrl.synth.pdfs.model_html import read_model_html, truth_html
+from olmrl.synth.pdfs.printing import Printed
 from olmrl.synth.pdfs.typo_pages import printed_html, typo_pages
-from olmrl.synth.pdfs.writing import Printed
 from olmrl.synth.proof.html_truth import read_html
 
 HTML = (

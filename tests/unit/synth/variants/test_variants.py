@@ -18,7 +18,7 @@ from olmrl.synth.derived.bench_rows import BenchRows, renamed
 from olmrl.synth.derived.folder import derive_folder
 from olmrl.synth.proof.ink import MOST_LOST, DamagedLayer
 from olmrl.synth.proof.layer import TextLayer
-from olmrl.synth.proof.layer import test_objection as objection
+from olmrl.synth.proof.objections import test_objection as objection
 from olmrl.synth.variants.kinds import gets, parse_variants
 from olmrl.synth.variants.picture_pdf import picture_pdf, turned_pdf
 from olmrl.synth.variants.pictured import add_variants

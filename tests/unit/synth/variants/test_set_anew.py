@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from olmrl.synth.variants.set_anew import LEAST_GAIN, versions
+from olmrl.synth.web.document import text_of
 from olmrl.synth.web.pages import fill
-from olmrl.synth.web.source import text_of
 from olmrl.synth.web.style import FAMILIES, draw_look
 
 LOOK = replace(

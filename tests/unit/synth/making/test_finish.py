@@ -26,7 +26,7 @@ from olmrl.synth.making.extras import Extras, Reader
 from olmrl.synth.making.finish import Finish
 from olmrl.synth.making.reader import transcription
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "mix"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "mix"))
 from openai_server import OpenAIServer, completion
 
 HEAD = (
