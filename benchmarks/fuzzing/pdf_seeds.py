@@ -13,7 +13,7 @@ from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
-from olmrl.synth.sheet import STYLES, draw, invent
+from olmrl.synth.invented.sheet import STYLES, draw, invent
 
 _PROSE = (
     "The harbour commission met on the third of May to hear the report of its engineer.",

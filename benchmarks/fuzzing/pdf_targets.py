@@ -13,8 +13,9 @@ from olmrl.data.fence import costs_a_reader
 from olmrl.data.render import page_count, render_page
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.pdf_filter import Rules
-from olmrl.synth.derive import TruePage, derive_page
-from olmrl.synth.furniture import count_repeats, margin_lines
+from olmrl.synth.derived.furniture import count_repeats, margin_lines
+from olmrl.synth.derived.page_tests import derive_page
+from olmrl.synth.derived.true_pages import TruePage
 
 from .pdf_mutants import mutant
 from .pdf_seeds import pdf_seeds

@@ -24,7 +24,7 @@ from olmrl.markup.latex import readable
 from olmrl.markup.text import WorkLimitError, normalize
 from olmrl.markup.visible import see
 from olmrl.mix.hub_work import unpack_tarball
-from olmrl.synth.html_truth import read_html
+from olmrl.synth.proof.html_truth import read_html
 
 from .record import Part
 from .text_mutants import mutant

@@ -15,10 +15,10 @@ from olmrl.markup.browser import is_sandboxed
 from olmrl.models.registry import FAMILIES
 from olmrl.progress import waiting
 from olmrl.run.quiet import quiet_libraries
-from olmrl.synth import extras
+from olmrl.synth.making import extras
 
 if TYPE_CHECKING:
-    from olmrl.synth.from_html import Kind
+    from olmrl.synth.documents.settings import Kind
 
 
 def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
@@ -114,7 +114,7 @@ def _add_page_options(verb: argparse.ArgumentParser) -> None:
 
 def _add_pdf_arguments(parser: argparse.ArgumentParser) -> None:
     try:
-        from olmrl.synth.pdf_options import add_arguments
+        from olmrl.synth.pdfs.options import add_arguments
     except ModuleNotFoundError as error:
         raise ValueError(
             f"needs the package {error.name}: pip install 'olmrl[mix,chromium]'"
@@ -123,7 +123,7 @@ def _add_pdf_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _rates(settings: Sequence[str]) -> dict[str, float]:
-    from olmrl.synth.labels import RATES
+    from olmrl.synth.invented.labels import RATES
 
     rates = dict(RATES)
     for setting in settings:
@@ -175,7 +175,7 @@ def _model(options: argparse.Namespace) -> str:
 
 
 def _tests(options: argparse.Namespace) -> str:
-    from olmrl.synth.derive import derive_folder
+    from olmrl.synth.derived.folder import derive_folder
 
     report = derive_folder(
         options.pairs,
@@ -195,19 +195,20 @@ def _tests(options: argparse.Namespace) -> str:
 
 
 def _from_html(options: argparse.Namespace) -> str:
-    from olmrl.synth.from_html import HTML
+    from olmrl.synth.documents.settings import HTML
 
     return _make_pages(options, HTML)
 
 
 def _from_docs(options: argparse.Namespace) -> str:
-    from olmrl.synth.from_docs import docs
+    from olmrl.synth.documents.from_docs import docs
 
     return _make_pages(options, docs())
 
 
 def _make_pages(options: argparse.Namespace, kind: Kind) -> str:
-    from olmrl.synth.from_html import Settings, from_html
+    from olmrl.synth.documents.from_html import from_html
+    from olmrl.synth.documents.settings import Settings
 
     settings = Settings(
         seed=options.seed,
@@ -246,13 +247,13 @@ def _attempts(report: dict[str, Any]) -> int:
 
 
 def _from_pdfs(options: argparse.Namespace) -> str:
-    from olmrl.synth.pdf_commands import run
+    from olmrl.synth.pdfs.commands import run
 
     return run(options)
 
 
 def _templates(options: argparse.Namespace) -> str:
-    from olmrl.synth.pdf_templates import write_templates
+    from olmrl.synth.pdfs.template_files import write_templates
 
     return "\n".join(write_templates(options.out))
 

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from olmrl.progress import track
-from olmrl.synth.labels import RATES, draw_habits, write_label
-from olmrl.synth.sheet import STYLES, Sheet, Style, draw, invent
-from olmrl.synth.truth import FILES, TestRow, make_tests
+from olmrl.synth.invented.labels import RATES, draw_habits, write_label
+from olmrl.synth.invented.sheet import STYLES, Sheet, Style, draw, invent
+from olmrl.synth.invented.truth import FILES, TestRow, make_tests
 
 FOLDER = "synth"
 """The one sub-folder of pdfs/."""

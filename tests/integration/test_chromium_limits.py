@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from olmrl.markup.browser import Chromium, find_chromium
-from olmrl.synth.browser import MAX_HTML_CHARS, Browser, BrowserFailed
+from olmrl.synth.web.browser import MAX_HTML_CHARS, Browser, BrowserFailed
 
 pytest.importorskip("playwright", reason="needs the package playwright")
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="needs chromium on the PATH")
@@ -73,7 +73,7 @@ def test_scripts_do_not_run_and_nothing_is_fetched(browser, tmp_path):
     assert made is not None
     path = tmp_path / "made.pdf"
     path.write_bytes(made)
-    from olmrl.synth.proof import TextLayer
+    from olmrl.synth.proof.layer import TextLayer
 
     assert "s3cret" not in TextLayer.of(str(path)).text
 

@@ -13,8 +13,8 @@ from olmrl.bench import load_case
 from olmrl.data.page import scan_bench
 from olmrl.markup import front_matter
 from olmrl.markup.browser import find_chromium
-from olmrl.synth import from_docs
-from olmrl.synth.from_docs import find_pandoc, to_html
+from olmrl.synth.documents import from_docs
+from olmrl.synth.documents.from_docs import find_pandoc, to_html
 
 needs_pandoc = pytest.mark.skipif(shutil.which("pandoc") is None, reason="needs pandoc")
 TEXT = (

@@ -6,7 +6,8 @@ import pytest
 from languages import document
 
 from olmrl.markup.browser import find_chromium
-from olmrl.synth.from_html import Settings, from_html
+from olmrl.synth.documents.from_html import from_html
+from olmrl.synth.documents.settings import Settings
 
 pytest.importorskip("playwright", reason="needs the package playwright")
 pytestmark = [

@@ -20,7 +20,7 @@ from olmrl.data.page import scan_bench
 from olmrl.data.render import render_page
 from olmrl.metrics import read_rows
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.synth.model_pages import Studio
+from olmrl.synth.pdfs.writing import Studio
 
 pytest.importorskip("playwright", reason="needs the package playwright")
 pytestmark = pytest.mark.skipif(

@@ -15,12 +15,18 @@ from olmrl.mix.api import Api
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.prices import BATCH_SHARE
 from olmrl.mix.progress import ProgressDisplay
-from olmrl.synth.asking import Asker, Ledger, Terms
-from olmrl.synth.batch_asking import BatchAsker
-from olmrl.synth.from_pdfs import Book, Maker, Settings
-from olmrl.synth.model_html import read_model_html
-from olmrl.synth.model_pages import Printed, SourcePage, Studio
-from olmrl.synth.pdf_templates import load_templates
+from olmrl.synth.asking.asker import Asker
+from olmrl.synth.asking.batches import BatchAsker
+from olmrl.synth.asking.ledger import Ledger
+from olmrl.synth.asking.terms import Terms
+from olmrl.synth.pdfs.book import Book
+from olmrl.synth.pdfs.maker import Maker
+from olmrl.synth.pdfs.model_html import read_model_html
+from olmrl.synth.pdfs.printing import Printed
+from olmrl.synth.pdfs.settings import Settings
+from olmrl.synth.pdfs.stages import PARSERS
+from olmrl.synth.pdfs.template_files import load_templates
+from olmrl.synth.pdfs.writing import SourcePage, Studio
 
 SETTINGS = Settings(model="gpt-4.1", side=256)
 
@@ -62,7 +68,7 @@ def make(out, pages, url, *, settings=SETTINGS, press=None, pool=None, batch=Fal
         book = Book(work, mark, pages, ledger, progress)
         maker = Maker(studio, asker, press or Press(), book)
         if batch:
-            maker.by_batches(BatchAsker(asker, str(work / "batches"), url, poll_s=0.01))
+            maker.by_batches(BatchAsker(asker, str(work / "batches"), url, PARSERS, poll_s=0.01))
         else:
             maker.page_by_page(1)
     return book

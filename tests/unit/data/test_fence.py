@@ -13,7 +13,7 @@ from olmrl.data.anchor import anchor_text
 from olmrl.data.bad_page import BadPage
 from olmrl.data.render import page_count, render_page
 from olmrl.mix import pdf
-from olmrl.synth.furniture import margin_lines
+from olmrl.synth.derived.furniture import margin_lines
 
 
 @pytest.mark.parametrize(

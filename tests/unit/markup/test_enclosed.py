@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from olmrl.data.steps.rewriting import MATH, TABLE
 from olmrl.markup.enclosed import Enclosed, Pair
-from olmrl.synth import reading, typos, web_source
+from olmrl.synth.proof import reading
+from olmrl.synth.variants import typos
+from olmrl.synth.web import formulas
 
 D, ANY_CASE = re.DOTALL, re.IGNORECASE
 RIGHT = {
@@ -25,7 +27,7 @@ RIGHT = {
     ),
     "tag": (reading._TAG, re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", D)),
     "typos": (typos._DELIMITED, re.compile(r"\\\(.*?\\\)|\\\[.*?\\\]|\$[^$]*\$", D)),
-    "web": (web_source._DELIMITED, re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", D)),
+    "web": (formulas._DELIMITED, re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", D)),
 }
 PIECES = [
     *(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import red_team
 
-from olmrl.synth.sheet import STYLES, invent
-from olmrl.synth.truth import make_tests
+from olmrl.synth.invented.sheet import STYLES, invent
+from olmrl.synth.invented.truth import make_tests
 from olmrl.types import Page
 
 READ, CHOICES = 0.6, 3

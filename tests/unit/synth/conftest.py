@@ -5,7 +5,7 @@ import io
 import pytest
 from reportlab.pdfgen.canvas import Canvas
 
-from olmrl.synth.proof import TextLayer
+from olmrl.synth.proof.layer import TextLayer
 
 
 @pytest.fixture

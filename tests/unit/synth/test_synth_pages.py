@@ -9,10 +9,10 @@ import pytest
 from olmrl.bench import load_case
 from olmrl.markup import front_matter
 from olmrl.synth.__main__ import main
-from olmrl.synth.labels import LOOP, RATES, Habits, draw_habits, write_label
+from olmrl.synth.invented.labels import LOOP, RATES, Habits, draw_habits, write_label
+from olmrl.synth.invented.sheet import STYLES, Sheet, draw, invent
+from olmrl.synth.invented.truth import FILES, make_tests
 from olmrl.synth.pages import write_data_set
-from olmrl.synth.sheet import STYLES, Sheet, draw, invent
-from olmrl.synth.truth import FILES, make_tests
 
 SHEET = Sheet(
     running_head="annals of trade",

@@ -1,0 +1,1 @@
+"""Questions to a vision model, each paid for once."""

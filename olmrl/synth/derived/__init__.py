@@ -1,0 +1,1 @@
+"""Unit tests that follow from the truth of a page."""

@@ -1,0 +1,88 @@
+"""Pages whose truth is known, read from a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePosixPath
+
+from olmrl import storage
+from olmrl.data.render import BadPage, page_count
+from olmrl.markup import front_matter
+from olmrl.progress import track
+from olmrl.synth.derived.furniture import margin_lines
+from olmrl.synth.proof.html_truth import read_html
+
+
+@dataclass(frozen=True)
+class TruePage:
+    """A page whose truth is known."""
+
+    name: str
+    """Path of the PDF below PAIRS, without suffix."""
+    pdf_path: str
+    truth: str
+    """Front matter (if the source has it) and body."""
+    body: str
+    furniture: tuple[str, ...] = ()
+    """Running headers and footers that an HTML source marks as such."""
+    margins: tuple[str, ...] = ()
+    """Lines in the margins of the PDF."""
+
+
+def find_pages(root: str) -> tuple[list[TruePage], dict[str, str]]:
+    """Read all pages of a folder.
+
+    Returns:
+        The pages sorted by name, and why each other .md or .html file is not a page.
+
+    Raises:
+        ValueError: no such folder, or no page in it.
+    """
+    files = set(storage.list_files(root))
+    stems = sorted({_stem(path) for path in files if path.endswith((".md", ".html"))})
+    pages, skipped = [], {}
+    for stem in track(stems, "reading pages", len(stems)):
+        name = os.path.relpath(stem, root)
+        try:
+            pages.append(_read_page(stem, name, files))
+        except BadPage as error:
+            skipped[name] = error.reason
+        except ValueError as error:
+            skipped[name] = str(error)
+    if not pages:
+        reasons = "; ".join(f"{name}: {why}" for name, why in islice(skipped.items(), 3))
+        raise ValueError(
+            f"{root}: no usable page (X.pdf with X.md or X.html) in it"
+            + (f" ({reasons})" if reasons else "")
+        )
+    return pages, skipped
+
+
+def _stem(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def _read_page(stem: str, name: str, files: set[str]) -> TruePage:
+    pdf = f"{stem}.pdf"
+    if pdf not in files:
+        raise ValueError("there is no PDF next to it")
+    if page_count(pdf) != 1:
+        raise ValueError("the PDF has more than one page")
+    marked: tuple[str, ...] = ()
+    truth = None
+    if f"{stem}.html" in files:
+        page = read_html(storage.read_document(f"{stem}.html"))
+        truth, marked = page.markdown, page.furniture
+    if f"{stem}.md" in files:
+        truth = storage.read_document(f"{stem}.md")
+    assert truth is not None
+    return TruePage(
+        name=PurePosixPath(name).as_posix(),
+        pdf_path=pdf,
+        truth=truth,
+        body=front_matter.strip(truth).strip(),
+        furniture=marked,
+        margins=() if marked else margin_lines(pdf),
+    )

@@ -1,0 +1,1 @@
+"""Users' own HTML and office documents as pages, without any model."""

@@ -1,0 +1,1 @@
+"""Invented pages of a few words: drawn, transcribed well or badly, and turned into unit tests."""

@@ -1,0 +1,1 @@
+"""Pages like those of real PDFs, written by a vision model."""

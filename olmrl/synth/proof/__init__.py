@@ -1,0 +1,1 @@
+"""What a page shows and what its truth says, and whether the two agree."""

@@ -1,0 +1,1 @@
+"""Further versions of a page: scanned, turned, fuller, or with typing errors."""
