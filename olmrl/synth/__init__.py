@@ -1,8 +1,8 @@
 """Pages with known truth, unit tests from truth, and a tiny model to read them.
 
-What learning is tested on is made by the two modules here: `pages` writes folders of invented pages,
-`model` a tiny model of a family. The rest serves the other commands (`__main__`), in rooms, each of
-which imports only rooms above it in this list:
+What learning is tested on is made by the two modules here: `pages` writes folders of invented
+pages, `model` a tiny model of a family. The rest serves the other commands (`__main__`), in rooms,
+each of which imports only rooms above it in this list:
 
     invented    pages of a few words, for `pages`
     web         HTML from outside as safe blocks, their pages, and the browser that sets them

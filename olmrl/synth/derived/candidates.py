@@ -1,7 +1,7 @@
 """Unit tests that a page's truth suggests, each with a corruption it must catch.
 
-Every function yields candidates for one test type; `page_tests` keeps those that pass on the truth and
-fail on the corrupted truth. A candidate is only a guess until it is verified there.
+Every function yields candidates for one test type; `page_tests` keeps those that pass on the truth
+and fail on the corrupted truth. A candidate is only a guess until it is verified there.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ class DamagedLayer(TextLayer):
         Args:
             layer: Of the clean page.
             picture: [H', W'] or [H', W', 3], of the whole page.
-            back: From the picture's own upright pixels to where they lie; see `variants.scan.Scanned`.
+            back: From the picture's own upright pixels to where they lie; see
+                `variants.scan.Scanned`.
         """
         height, width = layer.grey.shape
         grey = Image.fromarray(picture).convert("L")
