@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EVALUATE_EVERY = 6
-PAGES, EPOCHS = 12, 4
-STEPS = 24
-"""Of either trainer: 12 pages x 4 epochs / 2, and 24 pages x 4 epochs / 4."""
+PAGES, EPOCHS = 12, 6
+STEPS = 36
+"""Of either trainer: 12 pages x 6 epochs / 2, and 24 pages x 6 epochs / 4."""
 
 _BOTH = (
     "run.seed=1",
