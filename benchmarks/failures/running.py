@@ -208,6 +208,7 @@ def ray_head(folder: Path) -> Iterator[Node]:
     """
     # Deferred: Ray takes seconds to import.
     import ray
+    from ray.cluster_utils import Cluster
 
     from olmrl.cluster.connect import start_patiently
 
@@ -216,16 +217,17 @@ def ray_head(folder: Path) -> Iterator[Node]:
         "num_cpus": 8,
         "object_store_memory": 512 << 20,
         "include_dashboard": False,
-        "logging_level": "ERROR",
-        "configure_logging": False,
-        "log_to_driver": False,
+        "no_monitor": True,
+        "include_log_monitor": False,
     }
-    start_patiently(lambda: ray.init(address="local", _node_ip_address="127.0.0.1", **settings))
+    cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=settings))
     try:
+        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
         started = [process.pid for process in psutil.Process().children()]
-        yield Node(str(ray.get_runtime_context().gcs_address), started)
+        yield Node(cluster.address, started)
     finally:
         ray.shutdown()
+        cluster.shutdown()
 
 
 def python_path() -> str:

@@ -232,6 +232,8 @@ def test_a_series_that_is_not_over_goes_on_in_the_next_call(monkeypatch, tmp_pat
     plan = [("driver", "kill", "step", 2)]
     one = pretended(monkeypatch, tmp_path, plan)
     assert not one.run(time.monotonic())
+    assert one.row()["starts"] == 0
+    assert not one.run(time.monotonic() + 0.5)
     one.close()
     again = pretended(monkeypatch, tmp_path, plan)
     assert again.run(time.monotonic() + 100)
