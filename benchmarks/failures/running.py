@@ -171,6 +171,8 @@ class Running:
                 return False
         if moment == "step":
             return self._sleep(rng.random() * 0.5, until)
+        if moment == "sync":  # a learner that was killed has left it
+            self._mark.unlink(missing_ok=True)
         seen = {
             "sync": self._mark.exists,
             "save": self._is_saving,

@@ -184,7 +184,7 @@ class Series:
             running = self._start(planned)
         self.faults += self._judge(self._out, self._wandb_id)
         # another number of ranks adds up in another order
-        if whole is not None and not self.faults and self._ranks == self.recipe.ranks:
+        if whole is not None and not self.faults and not self._reshaped:
             self.faults += self._compare(whole)
         return True
 
@@ -251,7 +251,7 @@ class Series:
         """Start it, or start it anew; so that it waits for nodes if that is what fails next."""
         more = list(_WAITING) if self._waits(planned) else []
         recipe = replace(self.recipe, ranks=self._ranks)
-        if recipe != self.recipe:
+        if self._reshaped:
             more.append("--allow-config-change")
         self._starts += 1
         self._running = Running(
@@ -263,6 +263,11 @@ class Series:
             self._node,
         )
         return self._running
+
+    @property
+    def _reshaped(self) -> bool:
+        """Whether it has gone on with another number of ranks."""
+        return any(failure["kind"] == "ranks" for failure in self.failures)
 
     def _waits(self, planned: Sequence[Failure]) -> bool:
         return self._next < len(planned) and planned[self._next].kind == "waiting"
@@ -334,13 +339,13 @@ class Series:
         if failure.kind in kinds.HARMS:
             self._condition.strike(rng)
         elif failure.kind == "rival":
-            self._rival()
+            self._rival(running)
         else:
             kinds.strike(running, failure, victims, rng)
         if failure.kind == "ranks":
             self._ranks = 3 - self._ranks
 
-    def _rival(self) -> None:
+    def _rival(self, running: Running) -> None:
         """The same command once more: it must be refused, and the run not disturbed."""
         second = Running(
             self._command(replace(self.recipe, ranks=self._ranks), self._out),
@@ -355,7 +360,8 @@ class Series:
         except subprocess.TimeoutExpired:
             code = None
             second.sweep()
-        if code != 1 or "another run is using it" not in second.said():
+        refused = code == 1 and "another run is using it" in second.said()
+        if running.alive and not refused:
             self.faults.append(f"a second run in its directory: ended {code}")
 
     def _victims(self, running: Running, failure: Failure) -> list[psutil.Process]:
