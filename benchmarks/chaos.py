@@ -74,7 +74,11 @@ def main() -> int:
     make_material(options.out / "material")
     known = len(_mine(options))
     until = time.monotonic() + 60 * options.minutes
-    _lanes(options, until)
+    try:
+        _lanes(options, until)
+    except KeyboardInterrupt:
+        print("stopped; the next call goes on")
+        return 130
     rows = _mine(options)
     _tell(options.seed, rows)
     return int(any(row["faults"] for row in rows[known:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import random
 import subprocess
@@ -222,6 +223,7 @@ def ray_head(folder: Path) -> Iterator[Node]:
         "no_monitor": True,
         "include_log_monitor": False,
     }
+    logging.getLogger("ray").setLevel(logging.ERROR)
     cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=settings))
     try:
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
