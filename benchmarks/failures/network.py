@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -15,7 +16,7 @@ import psutil
 from .conditions import Condition, run
 from .running import HEAD, Node, descendants, python_path
 
-_LONGEST_CUT_S = 60.0
+_RAY = str(Path(sys.executable).with_name("ray"))
 _START_S = 120.0
 _HEALTH = {
     "RAY_health_check_initial_delay_ms": "5000",
@@ -44,12 +45,10 @@ class TwoNodes(Condition):
         self._net = f"10.199.{number}"
         self._take_down()
         self._wire()
-        with socket.socket() as probe:
-            probe.bind((f"{self._net}.1", 0))
-            port = probe.getsockname()[1]
+        port, client = (free_port(f"{self._net}.1") for _ in range(2))
         self._address = f"{self._net}.1:{port}"
-        near = ("--head", f"--port={port}", "--num-cpus=8", "--include-dashboard=false")
-        self._head = self._start("1", *near)
+        ports = (f"--port={port}", f"--ray-client-server-port={client}")
+        self._head = self._start("1", "--head", *ports, "--num-cpus=8", "--include-dashboard=false")
         wait_for_port(f"{self._net}.1", port)
         self._far = self._start_far()
         self._processes = [self._head.pid, self._far.pid]
@@ -104,11 +103,13 @@ class TwoNodes(Condition):
         self, host: str, *options: str, within: tuple[str, ...] = ()
     ) -> subprocess.Popen[bytes]:
         address = (f"--node-ip-address={self._net}.{host}", "--block", "--disable-usage-stats")
+        # beside the default range, which other clusters of this machine use
+        ports = ("--min-worker-port=20000", "--max-worker-port=29999")
         memory = f"--object-store-memory={256 << 20}"
         environment = {**os.environ, **HEAD, **_HEALTH, "PYTHONPATH": python_path()}
         with self._log.open("ab") as stream:
             return subprocess.Popen(
-                [*within, "ray", "start", *address, memory, *options],
+                [*within, _RAY, "start", *address, *ports, memory, *options],
                 env=environment,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
@@ -125,6 +126,13 @@ def possible() -> str:
     bridged = run("ip", "link", "add", name, "type", "bridge", check=False) == 0
     run("ip", "link", "del", name, check=False)
     return "" if bridged else "no bridges between network namespaces here"
+
+
+def free_port(host: str) -> int:
+    """A port of an address that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_for_port(host: str, port: int) -> None:
