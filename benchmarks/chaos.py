@@ -24,8 +24,9 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +76,21 @@ def main() -> int:
     known = len(_mine(options))
     until = time.monotonic() + 60 * options.minutes
     try:
-        _lanes(options, until)
+        could_run = _lanes(options, until)
     except KeyboardInterrupt:
         print("stopped; the next call goes on")
         return 130
     rows = _mine(options)
     _tell(options.seed, rows)
-    return int(any(row["faults"] for row in rows[known:]))
+    return int(not could_run or any(row["faults"] for row in rows[known:]))
 
 
-def _lanes(options: argparse.Namespace, until: float) -> None:
-    """Run the lanes, each in a process of its own; a signal to this one ends them."""
+def _lanes(options: argparse.Namespace, until: float) -> bool:
+    """Run the lanes, each in a process of its own; a signal to this one ends them.
+
+    Returns:
+        Whether every series could be run.
+    """
     spawn = multiprocessing.get_context("spawn")
     lanes = [spawn.Process(target=lane, args=(options, until)) for _ in range(options.lanes)]
     try:
@@ -93,6 +98,7 @@ def _lanes(options: argparse.Namespace, until: float) -> None:
             one.start()
         for one in lanes:
             one.join()
+        return not any(one.exitcode for one in lanes)
     finally:
         for one in lanes:
             if one.is_alive():
@@ -107,24 +113,38 @@ def lane(options: argparse.Namespace, until: float) -> None:
         options: of the command.
         until: time (monotonic) at which the run is suspended.
     """
+    given_up: set[int] = set()
     with ray_head(options.out) as node:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set its own
-        while sum(len(row["failures"]) for row in _mine(options)) < options.kills:
-            if time.monotonic() > until or not _next_series(options, until, node):
+        while time.monotonic() < until:
+            rows = _mine(options)
+            if sum(len(row["failures"]) for row in rows) >= options.kills:
                 break
+            known = given_up | {row["series"] for row in rows}
+            number = next(n for n in itertools.count() if _free(options, n, known))
+            try:
+                with locked(_lock(options, number), wait=False) as mine:
+                    # another lane may have ended it meanwhile
+                    new = mine and number not in {row["series"] for row in _mine(options)}
+                    if new and not _one(options, number, until, node):
+                        break
+            except Exception:  # the harness's own fault: other series can still be run
+                traceback.print_exc()
+                print(f"series {number}: could not be run", flush=True)
+                given_up.add(number)
+    sys.exit(int(bool(given_up)))
 
 
-def _next_series(options: argparse.Namespace, until: float, node: Node) -> bool:
-    """Run the first series that is neither recorded nor run by another lane; whether it ended."""
-    known = {row["series"] for row in _mine(options)}
-    for number in itertools.count():
-        if number in known:
-            continue
-        with locked(options.out / f"run-{options.seed}-{number}.lock", wait=False) as mine:
-            # it may have been recorded while this lane looked
-            if mine and number not in {row["series"] for row in _mine(options)}:
-                return _one(options, number, until, node)
-    raise AssertionError("numbers do not end")
+def _free(options: argparse.Namespace, number: int, known: Collection[int]) -> bool:
+    """Whether no lane runs a series that is not known."""
+    if number in known:
+        return False
+    with locked(_lock(options, number), wait=False) as mine:
+        return mine
+
+
+def _lock(options: argparse.Namespace, number: int) -> Path:
+    return Path(options.out / f"run-{options.seed}-{number}.lock")
 
 
 def _one(options: argparse.Namespace, number: int, until: float, node: Node) -> bool:

@@ -43,15 +43,23 @@ class TwoNodes(Condition):
         self._space, self._bridge = f"oc{number}", f"ocb{number}"
         self._port, self._far_port = f"ocp{number}", f"ocf{number}"
         self._net = f"10.199.{number}"
+        self._started: list[subprocess.Popen[bytes]] = []
         self._take_down()
+        try:
+            self._start_nodes()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_nodes(self) -> None:
         self._wire()
         port, client = (free_port(f"{self._net}.1") for _ in range(2))
         self._address = f"{self._net}.1:{port}"
         ports = (f"--port={port}", f"--ray-client-server-port={client}")
-        self._head = self._start("1", "--head", *ports, "--num-cpus=8", "--include-dashboard=false")
+        head = self._start("1", "--head", *ports, "--num-cpus=8", "--include-dashboard=false")
         wait_for_port(f"{self._net}.1", port)
         self._far = self._start_far()
-        self._processes = [self._head.pid, self._far.pid]
+        self._processes = [head.pid, self._far.pid]
         self.node = Node(self._address, self._processes)
 
     def overrides(self, trainer: str) -> list[str]:
@@ -72,7 +80,7 @@ class TwoNodes(Condition):
             self._processes.append(self._far.pid)
 
     def close(self) -> None:
-        for process in (self._far, self._head):
+        for process in reversed(self._started):
             end(process)
         self._take_down()
 
@@ -108,13 +116,15 @@ class TwoNodes(Condition):
         memory = f"--object-store-memory={256 << 20}"
         environment = {**os.environ, **HEAD, **_HEALTH, "PYTHONPATH": python_path()}
         with self._log.open("ab") as stream:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [*within, _RAY, "start", *address, *ports, memory, *options],
                 env=environment,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
 
 
 def possible() -> str:
