@@ -20,8 +20,13 @@ from .tiny import EVALUATE_EVERY
 
 ROOT = Path(__file__).parents[2]
 _POLL_S = 0.002
-HEAD = {"RAY_AUTH_MODE": "disabled", "RAY_enable_worker_prestart": "0"}
-"""Environment of Ray on one machine, whose idle workers would only take time to start."""
+HEAD = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_worker_niceness": "0",
+}
+"""Environment of Ray on one machine: idle workers would only take time to start, and its own
+priority of workers, the lowest, would lose against whatever else runs here."""
 START_S = 60.0
 """Place of the moment `start`: so long after the command at most."""
 
