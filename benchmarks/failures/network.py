@@ -56,7 +56,7 @@ class TwoNodes(Condition):
         port, client = (free_port(f"{self._net}.1") for _ in range(2))
         self._address = f"{self._net}.1:{port}"
         ports = (f"--port={port}", f"--ray-client-server-port={client}")
-        head = self._start("1", "--head", *ports, "--num-cpus=8", "--include-dashboard=false")
+        head = self._start("1", "--head", *ports, "--num-cpus=6", "--include-dashboard=false")
         wait_for_port(f"{self._net}.1", port)
         self._far = self._start_far()
         self._processes = [head.pid, self._far.pid]
@@ -104,7 +104,7 @@ class TwoNodes(Condition):
             run("ip", kind, "del", name, check=False)
 
     def _start_far(self) -> subprocess.Popen[bytes]:
-        far = (f"--address={self._address}", "--num-cpus=4", '--resources={"far": 1}')
+        far = (f"--address={self._address}", "--num-cpus=3", '--resources={"far": 1}')
         return self._start("2", *far, within=("ip", "netns", "exec", self._space))
 
     def _start(

@@ -222,7 +222,7 @@ def ray_head(folder: Path) -> Iterator[Node]:
 
     os.environ |= HEAD | {"PYTHONPATH": python_path(), MARK: str(folder / f"sync-{os.getpid()}")}
     settings: dict[str, Any] = {
-        "num_cpus": 8,
+        "num_cpus": 6,
         "object_store_memory": 512 << 20,
         "include_dashboard": False,
         "no_monitor": True,

@@ -31,6 +31,7 @@ _GRPO = (
     "data.prompt=file:configs/prompts/tiny.txt",
     f"data.max_pages={PAGES}",
     "data.prefetch_pages=16",
+    "data.render_cpus=2",  # one task at a time: each new process costs five seconds to import
     "rollout.engine=hf",
     "rollout.dtype=float32",
     "rollout.group_size=4",
