@@ -128,6 +128,8 @@ def lane(options: argparse.Namespace, until: float) -> None:
                     new = mine and number not in {row["series"] for row in _mine(options)}
                     if new and not _one(options, number, until, node):
                         break
+            except KeyboardInterrupt:
+                sys.exit(130)
             except Exception:  # the harness's own fault: other series can still be run
                 traceback.print_exc()
                 print(f"series {number}: could not be run", flush=True)
