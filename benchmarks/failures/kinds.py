@@ -21,10 +21,22 @@ SIGNALS = {
     "term_group": signal.SIGTERM,
     "interrupt_group": signal.SIGINT,
 }
+_ASKS = tuple(kind for kind in SIGNALS if kind != "kill")
 LONGEST_FREEZE_S = 8.0
 FREEZES = ("freeze", "freeze_kill")
 """SIGSTOP for some seconds, then SIGCONT or SIGKILL."""
-KINDS = (*SIGNALS, *FREEZES, "fill", "jump")
+OF_CONDITIONS = {
+    "disk": ("disk", "fill"),
+    "slow disk": ("disk", "slow"),
+    "memory": ("memory", "fill"),
+    "clock": ("clock", "jump"),
+    "two nodes": ("network", "cut"),
+}
+"""Harm that only a run under the condition of that name can come to (`conditions`)."""
+HARMS = ("fill", "slow", "jump", "cut")
+KINDS = (*SIGNALS, *FREEZES, "rival", "ranks", "waiting", *HARMS)
+"""rival: the same command a second time, beside the run. ranks: SIGTERM, and the run goes on with
+another number of learner ranks. waiting: a run that waits for nodes is stopped."""
 
 ANYWHERE = ("start", "step", "sync", "save", "evaluation")
 LIVING = ("step", "sync", "save", "evaluation")
@@ -58,19 +70,27 @@ _WEIGHTS: dict[tuple[str, str], int] = {
     ("driver", "interrupt"): 3,
     ("driver", "term_group"): 3,
     ("driver", "interrupt_group"): 2,
+    ("driver", "rival"): 2,
+    ("driver", "ranks"): 3,
 }
 """How often each is drawn, by role and kind; more where runs survive, which takes less time."""
-_OF_CONDITIONS = {
-    "disk": ("disk", "fill"),
-    "memory": ("memory", "fill"),
-    "clock": ("clock", "jump"),
+_AT_START: dict[tuple[str, str], int] = {
+    ("driver", "kill"): 2,
+    ("driver", "freeze_kill"): 1,
+    ("driver", "term"): 2,
+    ("driver", "interrupt"): 3,
+    ("driver", "term_group"): 2,
+    ("driver", "interrupt_group"): 3,
+    ("driver", "waiting"): 3,
+    ("raylet", "kill"): 1,
+    ("gcs", "kill"): 1,
 }
-"""Harm that only a run under the condition of that name can come to (`conditions`)."""
+"""The same for the start of a run. All of them end it, so that the next start can fail too."""
 _GRPO_ONLY = ("engine", "scorer", "store")
 _OWN_NODE = ("raylet", "gcs")
+_JOINED = ("waiting",)
 _VITAL = ("buffer", "store", "controller", "raylet", "gcs", "driver")
 """A run cannot outlive these: it must end, and be resumed."""
-_STARTED_BY_RAY = ("engine", "scorer", "learner", "data", "buffer", "store", "controller")
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,12 @@ class Failure:
     @property
     def ends_the_run(self) -> bool:
         """Whether the run must end of it, if only after another step."""
-        return self.role in _VITAL and self.kind != "freeze"
+        return self.role in _VITAL and self.kind not in ("freeze", "rival")
+
+    @property
+    def signals(self) -> bool:
+        """Whether the Driver is asked to end."""
+        return self.role == "driver" and self.kind in (*_ASKS, "ranks", "waiting")
 
 
 def draw(
@@ -98,7 +123,7 @@ def draw(
     joined: bool,
     condition: str = "plain",
 ) -> list[Failure]:
-    """Failures of one run, in order.
+    """Failures of one run, in order; the first quarter strikes starts, which costs least.
 
     Args:
         rng: source of all choices.
@@ -107,27 +132,27 @@ def draw(
         steps: of the run.
         kinds: those allowed.
         joined: the run shares a Ray node, which must live.
-        condition: what the run stands on; half of its failures are of that condition's kind.
+        condition: what the run stands on; a third of what strikes it at work is of its kind.
     """
-    impossible = (_GRPO_ONLY if trainer == "sft" else ()) + (_OWN_NODE if joined else ())
-    choices = [pair for pair in _WEIGHTS if pair[1] in kinds and pair[0] not in impossible]
-    weights = [_WEIGHTS[pair] for pair in choices]
-    special = _OF_CONDITIONS.get(condition)
+
+    def can_be(role: str, kind: str) -> bool:
+        lacks = (_GRPO_ONLY if trainer == "sft" else ()) + (_OWN_NODE if joined else ())
+        return kind in kinds and role not in lacks and (joined or kind not in _JOINED)
+
+    starts = {pair: weight for pair, weight in _AT_START.items() if can_be(*pair)}
+    drawn = rng.choices(list(starts), list(starts.values()), k=count // 4) if starts else []
+    failures = [Failure(role, kind, "start", 0) for role, kind in drawn]
+    work = {pair: weight for pair, weight in _WEIGHTS.items() if can_be(*pair)}
+    special = OF_CONDITIONS.get(condition)
     if special is not None and special[1] in kinds:
-        weights.append(sum(weights) or 1)
-        choices.append(special)
-    at = sorted(rng.sample(range(1, steps - 2), count))
-    failures = []
-    for number, step in enumerate(at):
-        role, kind = rng.choices(choices, weights)[0]
+        work[special] = max(1, sum(work.values()) // 2)
+    for step in sorted(rng.sample(range(1, steps - 2), count - len(failures))):
+        role, kind = rng.choices(list(work), list(work.values()))[0]
         moments = [m for m in LIVING if m != "sync" or trainer == "grpo"]
-        if number == count - 1:
-            moments.append("export")
-        # "start" is drawn for what exists by then
-        if role not in _STARTED_BY_RAY:
-            moments.append("start")
-        moment = rng.choice(moments)
-        failures.append(Failure(role, kind, moment, steps if moment == "export" else step))
+        failures.append(Failure(role, kind, rng.choice(moments), step))
+    last = failures[-1]
+    if last.moment != "start" and rng.random() < 0.25:
+        failures[-1] = Failure(last.role, last.kind, "export", steps)
     return failures
 
 
@@ -147,7 +172,8 @@ def strike(
             os.killpg(running.process.pid, SIGNALS[failure.kind])
         return
     if failure.kind not in FREEZES:
-        _send(victims, SIGNALS[failure.kind])
+        asked = rng.choice([signal.SIGTERM, signal.SIGINT])
+        _send(victims, SIGNALS.get(failure.kind, asked))
         return
     _send(victims, signal.SIGSTOP)
     time.sleep(rng.uniform(1, LONGEST_FREEZE_S))

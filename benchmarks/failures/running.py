@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import random
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -19,9 +20,14 @@ from .tiny import EVALUATE_EVERY
 
 ROOT = Path(__file__).parents[2]
 _POLL_S = 0.002
-HEAD = {"RAY_AUTH_MODE": "disabled", "RAY_enable_worker_prestart": "0"}
-"""Environment of Ray on one machine, whose idle workers would only take time to start."""
-START_S = 40.0
+HEAD = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_enable_worker_prestart": "0",
+    "RAY_worker_niceness": "0",
+}
+"""Environment of Ray on one machine: idle workers would only take time to start, and its own
+priority of workers, the lowest, would lose against whatever else runs here."""
+START_S = 60.0
 """Place of the moment `start`: so long after the command at most."""
 
 TITLES = {
@@ -38,6 +44,14 @@ TITLES = {
 """Parts of the command lines of a role's processes, where Ray writes what they run."""
 
 
+class Node(NamedTuple):
+    """A Ray cluster of this machine that runs may join."""
+
+    address: str
+    processes: Sequence[int]
+    """Ids of those that the cluster's workers descend from."""
+
+
 class Running:
     """One start of a run.
 
@@ -47,6 +61,8 @@ class Running:
         environment: variables besides this process's own.
         wrapper: words before the command (a namespace).
         beside: folder for what the harness keeps; None: that of the run directory.
+        node: what it joins; None: it starts a Ray node of its own.
+        name: of the files that the harness keeps; None: the run directory's.
     """
 
     def __init__(
@@ -56,17 +72,21 @@ class Running:
         environment: Mapping[str, str],
         wrapper: Sequence[str] = (),
         beside: Path | None = None,
+        node: Node | None = None,
+        name: str | None = None,
     ) -> None:
         self.out = out
+        self._node = node
         beside = beside or out.parent
-        self.console = beside / f"{out.name}.log"
-        self._mark = beside / f"{out.name}.sync"
-        self._mark.unlink(missing_ok=True)
+        self.console = beside / f"{name or out.name}.log"
+        # a node that is joined has had its environment for long
+        self._mark = Path(os.environ.get(MARK) or beside / f"{name or out.name}.sync")
+        if name is None:
+            self._mark.unlink(missing_ok=True)
         self._log = out / "logs" / "learner-0.jsonl"
         self._logged = self._log.stat().st_size if self._log.exists() else 0
-        path = [str(ROOT / "benchmarks"), str(ROOT), os.environ.get("PYTHONPATH", "")]
         own = {
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "PYTHONPATH": python_path(),
             MARK: str(self._mark),
             "RAY_USAGE_STATS_ENABLED": "0",
             "WANDB_MODE": "offline",
@@ -87,8 +107,11 @@ class Running:
     # -- what it is made of
 
     def processes(self) -> list[psutil.Process]:
-        """All of the run's and, if it joined one, those of the Ray node of this process."""
-        return psutil.Process().children(recursive=True)
+        """Driver, what it has started, and the workers of the cluster that it has joined."""
+        found = descendants(self.process.pid)
+        for process in self._node.processes if self._node else ():
+            found += [p for p in descendants(process) if words(p).startswith("ray::")]
+        return found
 
     def of(self, role: str) -> list[psutil.Process]:
         """Living processes of a role."""
@@ -154,6 +177,8 @@ class Running:
                 return False
         if moment == "step":
             return self._sleep(rng.random() * 0.5, until)
+        if moment == "sync":  # a learner that was killed has left it
+            self._mark.unlink(missing_ok=True)
         seen = {
             "sync": self._mark.exists,
             "save": self._is_saving,
@@ -181,30 +206,51 @@ class Running:
 
 
 @contextlib.contextmanager
-def ray_head() -> Iterator[str]:
-    """A Ray node of this process for runs to join; gives its address.
+def ray_head(folder: Path) -> Iterator[Node]:
+    """A Ray node of this process for runs to join, one after the other.
 
     A run that joins starts in half the time; its node cannot be killed without the others'.
+
+    Args:
+        folder: for the mark of its runs' weight syncs.
     """
     # Deferred: Ray takes seconds to import.
     import ray
+    from ray.cluster_utils import Cluster
 
     from olmrl.cluster.connect import start_patiently
 
-    os.environ |= HEAD
+    os.environ |= HEAD | {"PYTHONPATH": python_path(), MARK: str(folder / f"sync-{os.getpid()}")}
     settings: dict[str, Any] = {
-        "num_cpus": 8,
+        "num_cpus": 6,
         "object_store_memory": 512 << 20,
         "include_dashboard": False,
-        "logging_level": "ERROR",
-        "configure_logging": False,
-        "log_to_driver": False,
+        "no_monitor": True,
+        "include_log_monitor": False,
     }
-    start_patiently(lambda: ray.init(address="local", _node_ip_address="127.0.0.1", **settings))
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    cluster = start_patiently(lambda: Cluster(initialize_head=True, head_node_args=settings))
     try:
-        yield str(ray.get_runtime_context().gcs_address)
+        ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+        started = [process.pid for process in psutil.Process().children()]
+        yield Node(cluster.address, started)
     finally:
         ray.shutdown()
+        cluster.shutdown()
+
+
+def python_path() -> str:
+    """PYTHONPATH of runs and of the Ray nodes that they join."""
+    path = [str(ROOT / "benchmarks"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return os.pathsep.join(dict.fromkeys(filter(None, path)))
+
+
+def descendants(process: int) -> list[psutil.Process]:
+    """A process and everything below it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        top = psutil.Process(process)
+        return [top, *top.children(recursive=True)]
+    return []
 
 
 def is_evaluation(row: Mapping[str, Any]) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import random
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +19,21 @@ import psutil
 from . import judge, kinds
 from .conditions import Condition
 from .kinds import Failure
-from .running import ROOT, Running
+from .running import ROOT, Node, Running
 from .tiny import EPOCHS, PAGES, STEPS, Recipe
 
-PATIENCE_S = 900.0
+PATIENCE_S = 420.0
 """Longest wait for a run to end, or to go on: far more than a loaded machine needs."""
 _LOST_S = 60.0
 """Longest wait for a process of the role to appear."""
-_HARM_S = 60.0
-"""Longest time that a disk or a store stays full."""
+_HARM_S = 40.0
+"""Longest time that a disk or a store stays full, or a link cut."""
+_AT_ONCE_S = 20.0
+"""Longest time that the end may take where there is nothing to save; otherwise `grace_s`."""
+_GRACE_S = 300.0
+"""`checkpoint.grace_s` of the runs: the default."""
+_WAITING = ("learner.resources={nowhere: 1}", "cluster.wait_s=600")
+"""What no node has, so that the run waits for one."""
 _FRESH_S = 2.0
 """Age at which a start counts as going on already, so that `start` has been missed."""
 _STOPPED = (0, 143, -15)
@@ -40,6 +49,36 @@ RECIPES = (
 )
 
 
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that ends with the process; gives whether it is held.
+
+    Args:
+        path: of its file.
+        wait: for whoever holds it.
+    """
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def fitting(failure: Failure, age_s: float) -> Failure:
+    """The failure itself, or, of a start that is over, one of the running run.
+
+    Args:
+        failure: what is planned.
+        age_s: seconds since the start of the run.
+    """
+    if failure.moment != "start" or age_s <= _FRESH_S:
+        return failure
+    kind = "interrupt" if failure.kind == "waiting" else failure.kind
+    return replace(failure, moment="step", kind=kind)
+
+
 class Series:
     """A run, its failures and what became of them.
 
@@ -50,7 +89,7 @@ class Series:
         allowed: ways of failing.
         count: failures of the run.
         condition: what it stands on.
-        address: of a Ray node to join; None: the run starts its own.
+        node: what to join, unless the condition has one or asks for the run's own.
     """
 
     def __init__(
@@ -61,7 +100,7 @@ class Series:
         allowed: tuple[str, ...],
         count: int,
         condition: type[Condition] = Condition,
-        address: str | None = None,
+        node: Node | None = None,
     ) -> None:
         self.recipe = RECIPES[number % len(RECIPES)]
         self._name = f"{seed}/{number}"
@@ -75,10 +114,10 @@ class Series:
         mine.mkdir(parents=True, exist_ok=True)
         self._beside = mine
         self._condition = condition(mine / "place")
+        self._node = None if condition.own_node else self._condition.node or node
         self._out = mine / "place" / "run"
         self._allowed = allowed
         self._count = count
-        self._address = address
         self._running: Running | None = None
         self.failures: list[dict[str, Any]] = state.get("failures", [])
         self.faults: list[str] = state.get("faults", [])
@@ -86,6 +125,9 @@ class Series:
         self._starts: int = state.get("starts", 0)
         self._suspended: int = state.get("suspended", 0)
         self._wandb_id: str | None = state.get("wandb_id")
+        self.late: list[str] = state.get("late", [])
+        self._ranks: int = state.get("ranks", self.recipe.ranks)
+        """Of the next start."""
 
     # -- an undisturbed run
 
@@ -99,13 +141,14 @@ class Series:
             check=True,
         ).stdout[:8]
         out = self._folder / f"whole-{self.recipe.name}-{tree}"
-        if not (out / "report.html").exists():
-            shutil.rmtree(out, ignore_errors=True)
-            self._running = Running(self._command(out), out, {})
-            code = self._running.process.wait(2 * PATIENCE_S)
-            assert code == 0, self._running.said()[-3000:]
-            found = self._judge(out, None)
-            assert not found, f"an undisturbed run is wrong: {found}"
+        with locked(out.with_suffix(".lock")):
+            if not (out / "report.html").exists():
+                shutil.rmtree(out, ignore_errors=True)
+                self._running = Running(self._command(self.recipe, out), out, {}, node=self._node)
+                code = self._running.process.wait(2 * PATIENCE_S)
+                assert code == 0, self._running.said()[-3000:]
+                found = self._judge(out, None)
+                assert not found, f"an undisturbed run is wrong: {found}"
         return out
 
     # -- a disturbed one
@@ -120,8 +163,10 @@ class Series:
             Whether it has ended and was judged.
         """
         whole = self.reference() if self.recipe.repeatable else None
-        running = self._start()
         planned = self._planned()
+        if time.monotonic() > until:
+            return False
+        running = self._start(planned)
         while self._next < len(planned) and not self._is_done(running):
             known = len(self.failures)
             needs_start = self._fail(running, planned[self._next], until)
@@ -131,14 +176,15 @@ class Series:
                 self._suspend(running)
                 return False
             if needs_start:
-                running = self._start()
+                running = self._start(planned)
         while not self._ends(running, until):
             if time.monotonic() > until:
                 self._suspend(running)
                 return False
-            running = self._start()
+            running = self._start(planned)
         self.faults += self._judge(self._out, self._wandb_id)
-        if whole is not None and not self.faults:
+        # another number of ranks adds up in another order
+        if whole is not None and not self.faults and not self._reshaped:
             self.faults += self._compare(whole)
         return True
 
@@ -149,18 +195,24 @@ class Series:
             "series": self._number,
             "recipe": self.recipe.name,
             "condition": self._condition.name,
-            "ray": "joined" if self._address else "its own",
+            "ray": "joined" if self._node else "its own",
             "starts": self._starts,
             "suspended": self._suspended,
             "failures": self.failures,
+            "late": self.late,
             "faults": self.faults,
         }
 
     def close(self) -> None:
         """End what runs, and release what it stands on."""
+        self._condition.heal()
         if self._running is not None:
             self._running.sweep()
-        self._condition.heal()
+        self._condition.close()
+
+    def remove(self) -> None:
+        """Remove what the run stood on, once nothing of it is to be looked at."""
+        self._condition.remove()
 
     def _planned(self) -> list[Failure]:
         return kinds.draw(
@@ -169,7 +221,7 @@ class Series:
             self._count,
             STEPS,
             self._allowed,
-            self._address is not None,
+            self._node is not None,
             self._condition.name,
         )
 
@@ -185,23 +237,40 @@ class Series:
             "starts": self._starts,
             "suspended": self._suspended,
             "wandb_id": self._wandb_id,
+            "late": self.late,
+            "ranks": self._ranks,
         }
         self._state_file.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
 
-    def _command(self, out: Path) -> list[str]:
-        more = [f"cluster.address={self._address}"] if self._address else []
-        return self.recipe.command(self._folder / "material", out, *more, "--resume", "auto")
+    def _command(self, recipe: Recipe, out: Path, *more: str) -> list[str]:
+        words = [f"cluster.address={self._node.address}"] if self._node else []
+        words += self._condition.overrides(recipe.trainer)
+        return recipe.command(self._folder / "material", out, *words, *more, "--resume", "auto")
 
-    def _start(self) -> Running:
+    def _start(self, planned: Sequence[Failure]) -> Running:
+        """Start it, or start it anew; so that it waits for nodes if that is what fails next."""
+        more = list(_WAITING) if self._waits(planned) else []
+        recipe = replace(self.recipe, ranks=self._ranks)
+        if self._reshaped:
+            more.append("--allow-config-change")
         self._starts += 1
         self._running = Running(
-            self._command(self._out),
+            self._command(recipe, self._out, *more),
             self._out,
             self._condition.environment,
             self._condition.wrapper,
             self._beside,
+            self._node,
         )
         return self._running
+
+    @property
+    def _reshaped(self) -> bool:
+        """Whether it has gone on with another number of ranks."""
+        return any(failure["kind"] == "ranks" for failure in self.failures)
+
+    def _waits(self, planned: Sequence[Failure]) -> bool:
+        return self._next < len(planned) and planned[self._next].kind == "waiting"
 
     def _suspend(self, running: Running) -> None:
         """Stop it as a scheduler would; a later call resumes it."""
@@ -224,50 +293,81 @@ class Series:
 
     def _fail(self, running: Running, failure: Failure, until: float) -> bool:
         """Wait for the moment, strike, see what becomes of it; True if a new start is needed."""
-        if failure.moment == "start" and time.monotonic() - running.began > _FRESH_S:
-            failure = replace(failure, moment="step")
+        failure = fitting(failure, time.monotonic() - running.began)
         rng = random.Random(f"{self._name}/{self._next}")
-        victims = self._victims(running, failure)
+        victims = [] if failure.moment == "start" else self._victims(running, failure)
         if not running.wait_for(failure.moment, failure.step, rng, until):
             return not running.alive and not self._is_done(running) and self._unexpected(running)
-        of_condition = failure.kind in ("fill", "jump")
-        if not of_condition:
+        if failure.kind not in kinds.HARMS:
             victims = [v for v in victims if v.is_running()] or self._victims(running, failure)
             if not victims:
                 return False
         family = running.processes()
-        before, struck = running.trained(), time.monotonic()
-        if of_condition:
-            self._condition.strike(rng)
-        else:
-            kinds.strike(running, failure, victims, rng)
+        before, learnt, struck = running.trained(), running.learnt(), time.monotonic()
+        self._strike(running, failure, victims, rng)
         outcome = self._outcome(running, failure, before, _HARM_S * rng.random())
+        seconds = time.monotonic() - struck
         said = running.said().strip().splitlines()
         told = {
             "at": before,
             "outcome": outcome,
-            "seconds": round(time.monotonic() - struck, 1),
+            "seconds": round(seconds, 1),
             "said": (said or [""])[-1],
         }
         self.failures.append({**asdict(failure), **told})
-        print(f"  {failure.role} {failure.kind} at {failure.moment}, step {before}: {outcome}")
+        what = f"{failure.role} {failure.kind} at {failure.moment}, step {before}"
+        print(f"series {self._number}: {what}: {outcome}, {seconds:.0f} s", flush=True)
         self._note_id()
         if outcome in ("went on", "ended 0"):
             return False
         self._check_end(running, failure, outcome)
+        self._check_time(failure, seconds, learnt > 0)
         # Half of the next starts meet what the last one has left behind.
         if rng.random() < 0.5:
-            psutil.wait_procs([p for p in family if p.pid != running.process.pid], timeout=30)
+            psutil.wait_procs([p for p in family if p.pid != running.process.pid], timeout=15)
         if outcome == "stuck":
             running.sweep(family)
         return True
 
+    def _strike(
+        self,
+        running: Running,
+        failure: Failure,
+        victims: Sequence[psutil.Process],
+        rng: random.Random,
+    ) -> None:
+        if failure.kind in kinds.HARMS:
+            self._condition.strike(rng)
+        elif failure.kind == "rival":
+            self._rival(running)
+        else:
+            kinds.strike(running, failure, victims, rng)
+        if failure.kind == "ranks":
+            self._ranks = 3 - self._ranks
+
+    def _rival(self, running: Running) -> None:
+        """The same command once more: it must be refused, and the run not disturbed."""
+        second = Running(
+            self._command(replace(self.recipe, ranks=self._ranks), self._out),
+            self._out,
+            {},
+            beside=self._beside,
+            node=self._node,
+            name="rival",
+        )
+        try:
+            code = second.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            code = None
+            second.sweep()
+        refused = code == 1 and "another run is using it" in second.said()
+        if running.alive and not refused:
+            self.faults.append(f"a second run in its directory: ended {code}")
+
     def _victims(self, running: Running, failure: Failure) -> list[psutil.Process]:
         """Processes of the role, as soon as there are any; all of them are struck together."""
-        if failure.kind in ("fill", "jump"):
+        if failure.kind in kinds.HARMS:
             return []
-        if failure.moment == "start":
-            return running.of("driver") if failure.role == "driver" else []
         deadline = time.monotonic() + _LOST_S
         while running.alive and time.monotonic() < deadline:
             found = running.of(failure.role)
@@ -279,11 +379,13 @@ class Series:
     def _outcome(self, running: Running, failure: Failure, before: int, heal_after: float) -> str:
         """What became of the run: a step beyond those that it had, or an end."""
         struck = time.monotonic()
-        outcome = "stuck"
+        outcome, healed = "stuck", False
         while time.monotonic() < struck + PATIENCE_S:
             code = running.process.poll()
-            if time.monotonic() > struck + heal_after:
+            if not healed and time.monotonic() > struck + heal_after:
                 self._condition.heal()
+                healed = True
+            self._condition.tend()
             if code is not None:
                 outcome = f"ended {code}"
                 break
@@ -301,6 +403,14 @@ class Series:
         elif "Traceback" in running.said():
             self.faults.append(f"{what}: a traceback on the console")
 
+    def _check_time(self, failure: Failure, seconds: float, has_learnt: bool) -> None:
+        """Whether a run that was asked to end did so in time."""
+        at_once = not has_learnt or failure.kind.endswith("_group")
+        limit = _AT_ONCE_S if at_once else _GRACE_S
+        if failure.signals and seconds > limit:
+            what = f"{failure.kind} at {failure.moment}"
+            self.late.append(f"{what}: ended after {seconds:.0f} s, not {limit:.0f}")
+
     def _unexpected(self, running: Running) -> bool:
         last = (running.said().strip().splitlines() or [""])[-1]
         self.faults.append(f"ended {running.process.poll()} by itself: {last}")
@@ -313,6 +423,7 @@ class Series:
         while running.alive and time.monotonic() < until:
             if running.trained() > before:
                 before, deadline = running.trained(), time.monotonic() + PATIENCE_S
+            self._condition.tend()
             if time.monotonic() > deadline:
                 self.faults.append(f"no step in {PATIENCE_S:.0f} s")
                 running.sweep()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EVALUATE_EVERY = 6
-PAGES, EPOCHS = 12, 4
-STEPS = 24
-"""Of either trainer: 12 pages x 4 epochs / 2, and 24 pages x 4 epochs / 4."""
+PAGES, EPOCHS = 12, 6
+STEPS = 36
+"""Of either trainer: 12 pages x 6 epochs / 2, and 24 pages x 6 epochs / 4."""
 
 _BOTH = (
     "run.seed=1",
@@ -31,6 +31,7 @@ _GRPO = (
     "data.prompt=file:configs/prompts/tiny.txt",
     f"data.max_pages={PAGES}",
     "data.prefetch_pages=16",
+    "data.render_cpus=2",  # one task at a time: each new process costs five seconds to import
     "rollout.engine=hf",
     "rollout.dtype=float32",
     "rollout.group_size=4",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import hashlib
 import json
 import os
@@ -142,7 +143,19 @@ def circumstances(load: float | None = None) -> dict[str, object]:
     }
 
 
+def recorded(results: Path) -> list[dict[str, Any]]:
+    """Rows of a results file; none if there is no file."""
+    return list(json.loads(results.read_text("utf-8"))) if results.exists() else []
+
+
 def append(results: Path, row: dict[str, Any]) -> None:
-    """Adds a row to the results file."""
-    rows = json.loads(results.read_text("utf-8")) if results.exists() else []
-    results.write_text(json.dumps([*rows, row], indent=1) + "\n", encoding="utf-8")
+    """Adds a row to the results file; several processes may do so at once."""
+    folder = os.open(results.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        rows = [*recorded(results), row]
+        whole = results.with_suffix(".new")
+        whole.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        whole.replace(results)
+    finally:
+        os.close(folder)

@@ -27,12 +27,12 @@ def watch(
     Returns:
         Samples, faults, and the length in seconds from the first step to the signal.
     """
-    with ray_head() as address:
-        endless = ("run.epochs=1000000", f"cluster.address={address}", "checkpoint.every=10")
+    with ray_head(out.parent) as node:
+        endless = ("run.epochs=1000000", f"cluster.address={node.address}", "checkpoint.every=10")
         command = _RECIPE.command(material, out, *endless, "logging.wandb=off")
-        running = Running(command, out, {})
+        running = Running(command, out, {}, node=node)
         try:
-            samples, length = _watch(running, address, minutes, say)
+            samples, length = _watch(running, node.address, minutes, say)
             faults = _stop(running)
         finally:
             running.sweep()

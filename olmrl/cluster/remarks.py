@@ -6,6 +6,7 @@ nothing. Errors that matter to a run reach it as exceptions.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,3 +34,12 @@ def divert_remarks(file: Path, say: Callable[[str], None]) -> None:
             say(f"Ray's own remarks: {file}")
 
     ray_worker.print_to_stdstream = keep
+
+
+def hush() -> None:
+    """Silence the threads of Ray Data that outlive a run: they can only tell that Ray has gone.
+
+    A page that is being rendered when the run ends keeps such a thread for longer than the run
+    waits for it.
+    """
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -12,7 +12,7 @@ from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.cluster.connect import connect
 from olmrl.cluster.gpu_look import check_gpus
 from olmrl.cluster.plan import Plan
-from olmrl.cluster.remarks import divert_remarks
+from olmrl.cluster.remarks import divert_remarks, hush
 from olmrl.config import GrpoConfig, SftConfig
 from olmrl.errors import RunStopped
 from olmrl.run.console import Console
@@ -69,9 +69,12 @@ def run_session(
             f"Ray lost a part of the run ({what_was_lost(error)}); --resume auto continues from "
             "the newest complete checkpoint"
         ) from error
+    except KeyboardInterrupt as error:
+        raise stop.meaning(error) from None
     finally:
         stop.ended()
         console.close()
+        hush()
     if not stop.requested():
         return 0
     newest = CheckpointFolder(directory.checkpoints).newest()

@@ -82,6 +82,16 @@ class StopRequest:
             sys.stderr.flush()
             os._exit(code)  # the main thread waits for a Ray that is not there
 
+    def meaning(self, error: KeyboardInterrupt) -> KeyboardInterrupt:
+        """The error itself or, where Ray has replaced it, what the signal's handler raised.
+
+        A blocking call of Ray raises the bare class for whatever a handler raises meanwhile, so
+        that SIGTERM would end the process as Ctrl-C does.
+        """
+        if self._begun or self._since is None or isinstance(error, Interrupted):
+            return error
+        return Interrupted(self._signal.name, self.exit_code)
+
     def requested(self) -> bool:
         """Whether to end now.
 

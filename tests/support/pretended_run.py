@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-STEPS, PAGES, BATCH, EVALUATE = 24, 12, 2, 6
+STEPS, PAGES, BATCH, EVALUATE = 36, 12, 2, 6
 
 
 def rows(path):

@@ -4,15 +4,18 @@ import json
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
-from failures import judge, kinds, series
+import chaos
+from failures import conditions, judge, kinds, series
 from failures.conditions import Condition
 from failures.tiny import Recipe
+from fuzzing.record import append, recorded
 from soaking.slopes import slope, theil_sen
 
 PAGES, EPOCHS = 4, 2
@@ -85,15 +88,17 @@ def test_dropped_groups_are_those_of_the_newest_checkpoint(tmp_path):
 @pytest.mark.parametrize("trainer", ["grpo", "sft"])
 def test_failures_repeat_by_seed_and_fit_their_run(trainer):
     drawn = [
-        kinds.draw(random.Random(seed), trainer, 6, 24, kinds.KINDS, joined=seed % 2 == 0)
+        kinds.draw(random.Random(seed), trainer, 8, 24, kinds.KINDS, joined=seed % 2 == 0)
         for seed in range(40)
     ]
-    again = kinds.draw(random.Random(3), trainer, 6, 24, kinds.KINDS, joined=False)
+    again = kinds.draw(random.Random(3), trainer, 8, 24, kinds.KINDS, joined=False)
     assert drawn[3] == again != drawn[5]
     for seed, plan in enumerate(drawn):
         assert [f.step for f in plan] == sorted(f.step for f in plan)
         roles = {f.role for f in plan}
         assert not (seed % 2 == 0 and roles & {"raylet", "gcs"})
+        assert not (seed % 2 and "waiting" in {f.kind for f in plan})
+        assert [f.moment == "start" for f in plan] == [True] * 2 + [False] * 6
         if trainer == "sft":
             assert not roles & {"engine", "scorer", "store"}
             assert "sync" not in {f.moment for f in plan}
@@ -131,13 +136,48 @@ def test_recipes_say_whether_they_must_repeat():
     assert len({Recipe("grpo", 0).name, Recipe("grpo", 2).name, Recipe("sft").name}) == 3
 
 
-def test_half_of_the_failures_on_a_small_disk_are_full_disks():
+@pytest.mark.parametrize("condition", kinds.OF_CONDITIONS)
+def test_a_third_of_the_failures_at_work_are_of_the_condition(condition):
+    own = kinds.OF_CONDITIONS[condition]
     plans = [
-        kinds.draw(random.Random(seed), "sft", 6, 24, kinds.KINDS, True, "disk")
+        kinds.draw(random.Random(seed), "sft", 6, 24, kinds.KINDS, True, condition)
         for seed in range(20)
     ]
-    full = sum(failure.kind == "fill" for plan in plans for failure in plan)
-    assert 40 < full < 80
+    found = sum((failure.role, failure.kind) == own for plan in plans for failure in plan)
+    assert 20 < found < 50
+
+
+def test_what_cannot_be_made_here_is_named_and_not_passed(monkeypatch):
+    number = chaos.PLACES.index(conditions.SlowDisk)
+    monkeypatch.setattr(conditions, "possible", lambda kind: "no loop device here")
+    chosen, not_made = chaos.choose(number)
+    assert (chosen, not_made) == (Condition, {"slow disk": "no loop device here"})
+    monkeypatch.setattr(conditions, "possible", lambda kind: "")
+    assert chaos.choose(number) == (conditions.SlowDisk, {})
+
+
+def test_a_failure_of_a_start_that_is_over_strikes_the_run_at_work():
+    waiting = kinds.Failure("driver", "waiting", "start", 0)
+    assert series.fitting(waiting, 0.5) == waiting
+    assert series.fitting(waiting, 30.0) == kinds.Failure("driver", "interrupt", "step", 0)
+    kill = kinds.Failure("gcs", "kill", "start", 0)
+    assert series.fitting(kill, 30.0) == kinds.Failure("gcs", "kill", "step", 0)
+
+
+def test_a_lock_is_held_by_one(tmp_path):
+    path = tmp_path / "lock"
+    with series.locked(path) as first, series.locked(path, wait=False) as second:
+        assert first and not second
+    with series.locked(path, wait=False) as again:
+        assert again
+
+
+def test_rows_of_two_writers_are_both_kept(tmp_path):
+    results = tmp_path / "rows.json"
+    assert recorded(results) == []
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: append(results, {"series": n}), range(40)))
+    assert sorted(row["series"] for row in recorded(results)) == list(range(40))
 
 
 PRETENDED = Path(__file__).parents[2] / "support" / "pretended_run.py"
@@ -192,6 +232,8 @@ def test_a_series_that_is_not_over_goes_on_in_the_next_call(monkeypatch, tmp_pat
     plan = [("driver", "kill", "step", 2)]
     one = pretended(monkeypatch, tmp_path, plan)
     assert not one.run(time.monotonic())
+    assert one.row()["starts"] == 0
+    assert not one.run(time.monotonic() + 0.5)
     one.close()
     again = pretended(monkeypatch, tmp_path, plan)
     assert again.run(time.monotonic() + 100)

@@ -1,5 +1,6 @@
 """A run's GPUs are looked at once it has its cluster, and before anything of it starts."""
 
+import logging
 import signal
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from ray.exceptions import ActorDiedError, NodeDiedError, RayError, RayTaskError
 
 from olmrl.cluster import PlanError, plan_sft
 from olmrl.config import SftConfig, load
-from olmrl.errors import RunStopped
+from olmrl.errors import Interrupted, RunStopped
 from olmrl.run import session
 from olmrl.run.directory import RunDirectory
 
@@ -23,6 +24,7 @@ def run(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "Console", lambda *_: quiet)
     config = load(SftConfig, None, ["model.path=m", "data.train=[{root: d}]"])
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    level = logging.getLogger("ray.data").level
 
     def started(runner):
         return session.run_session(config, plan_sft(config), RunDirectory(str(tmp_path)), runner)
@@ -30,6 +32,7 @@ def run(monkeypatch, tmp_path):
     yield started
     for number, handler in before.items():
         signal.signal(number, handler)
+    logging.getLogger("ray.data").setLevel(level)
 
 
 DIED = ActorDiedError(
@@ -66,6 +69,29 @@ def test_a_fault_of_our_own_in_another_process_keeps_its_traceback(run, fault):
     with pytest.raises(RayError) as caught:
         run(fail)
     assert caught.value is fault
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+@pytest.mark.parametrize("replaced", [False, True], ids=["raised", "replaced by Ray"])
+def test_a_signal_before_the_learner_begins_keeps_its_exit_code(run, number, code, replaced):
+    """Ray's blocking calls raise KeyboardInterrupt for whatever a signal's handler raises."""
+
+    def wait(*_):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:
+            raise (KeyboardInterrupt() if replaced else error) from None
+
+    with pytest.raises(Interrupted, match=signal.Signals(number).name) as caught:
+        run(wait)
+    assert caught.value.code == code
+
+
+def test_threads_of_ray_data_that_outlive_a_run_say_nothing(run):
+    run(lambda *_: None)
+    assert not logging.getLogger("ray.data._internal.stats").isEnabledFor(logging.ERROR)
 
 
 def test_gpus_that_cannot_be_used_end_a_run_before_it_begins(monkeypatch, tmp_path):
