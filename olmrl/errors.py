@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Sequence
 
 _REMEDIES = {
     errno.ENOSPC: "free space, or choose another folder",
@@ -28,6 +29,29 @@ def sentence(error: BaseException) -> str:
     place = f"{error.filename}: " if error.filename else ""
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{place}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+def said_together(problems: Sequence[str]) -> str:
+    """One problem as it is, several as a list."""
+    if len(problems) == 1:
+        return problems[0]
+    return f"{len(problems)} things are wrong:" + "".join(f"\n  - {text}" for text in problems)
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Make every check, and refuse once for all of them.
+
+    Raises:
+        ValueError: what each that failed said.
+    """
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except (ValueError, OSError) as error:
+            problems.append(sentence(error))
+    if problems:
+        raise ValueError(said_together(list(dict.fromkeys(problems))))
 
 
 class RunStopped(RuntimeError):

@@ -10,12 +10,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from olmrl.arguments import ArgumentParser
 from olmrl.door import behind_door
-from olmrl.read.options import add_reading_arguments
+from olmrl.errors import check_all
+from olmrl.read.options import add_reading_arguments, reading_checks
 from olmrl.run.quiet import quiet_libraries
 
 
@@ -29,14 +32,52 @@ def main(arguments: list[str] | None = None, prog: str = "python -m olmrl.bench"
 
 def _check(options: argparse.Namespace) -> None:
     """What can be judged without loading anything."""
-    if not 0 < options.confidence < 1:
-        raise ValueError(f"--confidence is {options.confidence}, must be between 0 and 1")
-    if options.bootstrap_samples < 1:
-        raise ValueError(f"--bootstrap-samples is {options.bootstrap_samples}, must be >= 1")
+    check_all(
+        partial(_check_folder, options),
+        partial(_check_counts, options),
+        partial(_check_pattern, options.files),
+        partial(_check_file, "--json", options.json),
+        partial(_check_file, "--html", options.html),
+        *(reading_checks(options) if options.verb == "run" else ()),
+    )
+
+
+def _check_folder(options: argparse.Namespace) -> None:
     if not options.folder.exists():
         raise ValueError(f"{options.folder}: no such folder")
-    if options.verb == "run" and not options.folder.is_dir():
-        raise ValueError(f"{options.folder}: bench run needs a bench folder")
+    if options.verb == "run":
+        if not options.folder.is_dir():
+            raise ValueError(f"{options.folder}: bench run needs a bench folder")
+        return
+    # Deferred: parsers come along, which a mistyped option need not wait for.
+    from olmrl.bench.candidates import candidate_folder, refuse_twice
+
+    folder = options.folder if options.folder.is_dir() else options.folder.parent
+    names = [options.candidate, *getattr(options, "against", ())]
+    refuse_twice(names)
+    check_all(*(partial(candidate_folder, folder, name) for name in names))
+
+
+def _check_counts(options: argparse.Namespace) -> None:
+    if not 0 < options.confidence < 1:
+        raise ValueError(f"--confidence is {options.confidence}, must be between 0 and 1")
+    least = {"bootstrap_samples": 1, "permutations": 1, "repeats": 1, "max_pages": 0}
+    for name, bound in least.items():
+        value = getattr(options, name, bound)
+        if value < bound:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}, must be >= {bound}")
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"--files {pattern!r} is not a regular expression: {error}") from error
+
+
+def _check_file(option: str, path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        raise ValueError(f"{option} {path}: is a folder; name a file")
 
 
 def _import_omni(options: argparse.Namespace) -> int:

@@ -82,9 +82,6 @@ def compare_all(options: argparse.Namespace) -> int:
     """Compare a candidate with others; returns the exit code, 1 when outputs are missing."""
     console = Console()
     names = [options.candidate, *options.against]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise CaseError(f"{twice!r} is named twice; give different candidates")
     folder = _load(options)
     results = [_evaluate(options, folder, name) for name in names]
     comparisons = [
@@ -101,7 +98,7 @@ def compare_all(options: argparse.Namespace) -> int:
     console.print(table)
     said = _in_words(comparisons)
     for line in said:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     for result in results:
         _print_messages("error", result.errors, console)
     if options.json:
@@ -184,7 +181,8 @@ def _print_result(result: BenchResult, console: Console) -> None:
     for name, cells in _score_rows(result):
         table.add_row(Text(name), *cells, style="bold" if name.startswith("mean") else None)
     console.print(table)
-    console.print("by type: " + ", ".join(f"{n} {s:.1%}" for n, s in result.types.items()))
+    kinds = ", ".join(f"{n} {s:.1%}" for n, s in result.types.items())
+    console.print(f"by type: {kinds}", soft_wrap=True)
     _print_messages("rejected", result.rejected, console)
     _print_messages("error", result.errors, console)
     if result.errors:
@@ -193,7 +191,7 @@ def _print_result(result: BenchResult, console: Console) -> None:
 
 def _print_messages(label: str, messages: Sequence[str], console: Console) -> None:
     for message in messages[:10]:
-        console.print(f"{label}: {message}", markup=False, highlight=False)
+        console.print(f"{label}: {message}", markup=False, highlight=False, soft_wrap=True)
     if len(messages) > 10:
         console.print(f"... {len(messages)} in all")
 

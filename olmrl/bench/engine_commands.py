@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from olmrl import storage
-from olmrl.bench.folder import PDF_DIR
+from olmrl.bench.candidates import PDF_DIR
 from olmrl.data.page import REFERENCE_FOLDER, PageSource, scan_bench
 from olmrl.data.render import BadPage
 from olmrl.evaluation.figures import with_baselines

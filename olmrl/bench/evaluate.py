@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from olmrl.bench.candidates import candidate_folder
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.document import ParsedPage
-from olmrl.bench.folder import PDF_DIR, BenchFolder, BenchPage
+from olmrl.bench.folder import BenchFolder, BenchPage
 from olmrl.bench.statistics import Interval, bootstrap, paired_bootstrap, permutation_p_value
 from olmrl.bench.text_cases import BaselineCase
 from olmrl.markup import front_matter
@@ -148,10 +149,7 @@ def evaluate(
     Raises:
         CaseError: There is no such candidate folder.
     """
-    outputs = folder.path / candidate
-    if candidate == PDF_DIR or not outputs.is_dir():
-        names = candidates(folder.path) or "none"
-        raise CaseError(f"{outputs} is not a candidate folder; {folder.path} has {names}")
+    outputs = candidate_folder(folder.path, candidate)
     errors: list[str] = []
     tests: list[TestResult] = []
     pages = _with_baselines(folder.pages, compat) if add_baselines else folder.pages
@@ -177,12 +175,6 @@ def evaluate(
         confidence=confidence,
         seed=seed,
     )
-
-
-def candidates(root: Path) -> list[str]:
-    """Names of a bench folder's candidates."""
-    every = (p.name for p in root.iterdir() if p.is_dir())
-    return sorted(name for name in every if name != PDF_DIR and not name.startswith("."))
 
 
 def find_outputs(outputs: Path, pdf: str, page: int) -> list[Path]:

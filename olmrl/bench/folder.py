@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olmrl import storage
+from olmrl.bench.candidates import PDF_DIR
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.cases import load_case
 from olmrl.data.render import BadPage, page_count
 from olmrl.types import REJECTED
-
-PDF_DIR = "pdfs"
-"""Sub-folder that holds the pages; every other sub-folder is a candidate's output."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from typing import get_args
 
-from olmrl import storage
 from olmrl.arguments import ArgumentParser
 from olmrl.config.schema import Dtype
 from olmrl.door import behind_door
 from olmrl.export.recipes import RECIPES
+from olmrl.export.requests import check
+from olmrl.mix.run import positive
 from olmrl.run.quiet import quiet_libraries
 from olmrl.share.options import add_sharing_arguments
 
@@ -25,26 +25,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.ch
 
 
 def _run(options: argparse.Namespace) -> int:
-    _require_folders(options)
+    check(options)
     # Deferred: a wrong path need not wait for torch and a model's code, ten seconds of CPU.
     if options.verb == "push":
-        from olmrl.checkpoint.push_commands import check, run_push
+        from olmrl.checkpoint.push_commands import run_push
 
-        check(options)
         return run_push(options)
     from olmrl.checkpoint.commands import run
 
     return run(options)
-
-
-def _require_folders(options: argparse.Namespace) -> None:
-    if options.verb in ("hf", "push"):
-        if not storage.exists(storage.join(options.run_dir, "config.yaml")):
-            raise ValueError(f"{options.run_dir}: not a run directory (no config.yaml)")
-        return
-    for model in options.models if options.verb == "soup" else [options.model]:
-        if model.startswith(("/", ".", "~")) and not os.path.isdir(model):
-            raise ValueError(f"{model}: no such folder")
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -104,9 +93,9 @@ def _add_push(push: argparse.ArgumentParser) -> None:
 
 def _add_page_options(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument("--pages", required=required, help="bench folder or page pairs")
-    parser.add_argument("--limit", type=int, default=16, help="pages used (default 16)")
-    parser.add_argument("--longest-side", type=int, default=1288, help="pixels (default 1288)")
-    parser.add_argument("--max-tokens", type=int, default=1024, help="per page (default 1024)")
+    parser.add_argument("--limit", type=positive, default=16, help="pages used (default 16)")
+    parser.add_argument("--longest-side", type=positive, default=1288, help="pixels (default 1288)")
+    parser.add_argument("--max-tokens", type=positive, default=1024, help="per page (default 1024)")
     parser.add_argument("--prompt", default="olmrl-v1", help="prompt name (default olmrl-v1)")
     parser.add_argument("--dtype", choices=get_args(Dtype), default="bfloat16")
 

@@ -5,30 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 
-from olmrl import storage
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.export.card import Sharing, card_step, model_card
 from olmrl.export.chosen import CHECKPOINTS, EXPORTED, best_mode, choose, run_config
 from olmrl.export.sharing import OWNED, base_of, gather, licence_of, prompt_text
 from olmrl.models.files import readme
 from olmrl.run.lock import RunLock
-from olmrl.share.cards import check_repo
-from olmrl.share.options import check_sharing
 from olmrl.share.send import say, send
 from olmrl.share.upload import Target
-
-
-def check(options: argparse.Namespace) -> None:
-    """Refuse what can be refused at once.
-
-    Raises:
-        ValueError: a name that cannot be one, or no licence.
-    """
-    if storage.is_remote(options.run_dir):
-        raise ValueError(f"{options.run_dir}: push needs the run on this machine; copy it first")
-    check_sharing(options)
-    for name in options.dataset:
-        check_repo(name)
 
 
 def run_push(options: argparse.Namespace) -> int:

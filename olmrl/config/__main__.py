@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ from olmrl.config.explain import SCHEMAS, explain, json_schema
 from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
 from olmrl.door import behind_door
+from olmrl.errors import check_all
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
@@ -37,8 +39,29 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config"
 
 
 def _convert(file: str, output: str | None) -> None:
+    read: list[Conversion] = []
+    check_all(partial(_check_output, output), lambda: read.append(_converted(file)))
+    (conversion,) = read
+    text = render(conversion, file)
+    if output is None:
+        print(text, end="")
+    else:
+        storage.write_text(output, text)
+    for line in (*conversion.notes, *(f"ignored: {line}" for line in conversion.ignored)):
+        print(line, file=sys.stderr)
+
+
+def _check_output(output: str | None) -> None:
     if output is not None and os.path.exists(output):
         raise ValueError(f"{output}: already exists and is not overwritten")
+
+
+def _converted(file: str) -> Conversion:
+    """The converted configuration, checked as a start of `olmrl sft` would.
+
+    Raises:
+        ValueError: it cannot be converted.
+    """
     # Deferred: half a second of CPU.
     from olmrl.data.steps import build_pipeline
     from olmrl.models.registry import described
@@ -52,13 +75,7 @@ def _convert(file: str, output: str | None) -> None:
     for entry in (*config.data.train, *config.data.evaluation):
         steps = config.data.pipeline if entry.pipeline is None else entry.pipeline
         build_pipeline(steps, f"{file}: pipeline of {entry.root}")
-    text = render(conversion, file)
-    if output is None:
-        print(text, end="")
-    else:
-        storage.write_text(output, text)
-    for line in (*conversion.notes, *(f"ignored: {line}" for line in conversion.ignored)):
-        print(line, file=sys.stderr)
+    return conversion
 
 
 def render(conversion: Conversion, source: str) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -107,109 +107,139 @@ def failed_rollout(page: Page, completion: Completion, reason: str) -> Rollout:
     return Rollout(replace(completion, text=""), rewards, 0.0)
 
 
-def scores(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -> dict[str, float]:
-    """Held-out figures of (page id, rollout) pairs.
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Transcriptions, each looked at once: their figures, by page too, and the errors follow."""
 
-    Tests are judged by the rules of `olmrl.bench`, not the stricter ones of training rewards. A
-    text that could not be generated or scored passes nothing.
-
-    Returns:
-        As `python -m olmrl.bench score` gives them on the same texts, with the added baseline
-        tests: `category_mean` (its score, the mean over categories), `category/<file or
-        "baseline">` (share of tests that most transcriptions of their page pass), `type/<test
-        type>` (share of passes).
-        Of the folder's own tests: `pass_rate` (passed / run), `page_exact` (share of transcriptions
-        that pass all tests of their page).
-        Of the texts: `reading` (similarity of the words alone), `ended` (share that ended by the
-        end token), `tokens` (mean length), `reward/<name>` (means of `REWARDS`).
+    pages: Mapping[str, Page]
+    """By id."""
+    rollouts: Sequence[tuple[str, Rollout]]
+    """(page id, rollout) pairs, several of a page or one."""
+    added: Mapping[str, Sequence[tuple[str, float, int]]]
+    """By figure, in the order of the rollouts: page id, what it adds to the sum, and to the count.
     """
-    repeats: dict[tuple[str, str, str], list[TestVerdict]] = defaultdict(list)
-    rewards: dict[str, list[float]] = defaultdict(list)
-    exact, read, ended, lengths, passes = [], [], [], [], []
-    for page_id, rollout in rollouts:
-        verdicts = [v for result in rollout.rewards.values() for v in result.verdicts]
-        for verdict in verdicts:
-            repeats[page_id, verdict.file, verdict.test_id].append(verdict)
-        own = [verdict.passed for verdict in verdicts if verdict.file != BASELINE]
-        passes += own
-        for name, result in rollout.rewards.items():
-            if not result.failed:
-                rewards[name].append(result.value)
-        if own:
-            exact.append(all(own))
-        reference = pages[page_id].reference
-        if reference is not None:
-            read.append(reading(rollout.completion.text, reference))
-        ended.append(rollout.completion.finish_reason == "stop")
-        lengths.append(len(rollout.completion.token_ids))
-    figures = {
-        "page_exact": _mean(exact),
-        "reading": _mean(read),
-        "ended": _mean(ended),
-        "tokens": _mean(lengths),
-        "pass_rate": _mean(passes),
-    }
-    if repeats:
-        figures |= _benchmark(pages, repeats)
-    figures |= {f"reward/{name}": _mean(values) for name, values in sorted(rewards.items())}
-    return {name: value for name, value in figures.items() if value == value}
+    verdicts: Mapping[tuple[str, str, str], Sequence[TestVerdict]]
+    """Of all repeats, by page id, file and test id."""
+
+    @classmethod
+    def of(cls, pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -> Tally:
+        """Look at transcriptions.
+
+        Args:
+            pages: by id.
+            rollouts: (page id, rollout) pairs.
+        """
+        added: dict[str, list[tuple[str, float, int]]] = defaultdict(list)
+        repeats: dict[tuple[str, str, str], list[TestVerdict]] = defaultdict(list)
+        for page_id, rollout in rollouts:
+            for figure, value, count in _added(rollout, pages[page_id].reference):
+                added[figure].append((page_id, value, count))
+            for verdict in _verdicts(rollout):
+                repeats[page_id, verdict.file, verdict.test_id].append(verdict)
+        return cls(pages, rollouts, added, repeats)
+
+    @classmethod
+    def joined(cls, tallies: Iterable[Tally]) -> Tally:
+        """Several tallies, of different pages, as one."""
+        pages: dict[str, Page] = {}
+        rollouts: list[tuple[str, Rollout]] = []
+        added: dict[str, list[tuple[str, float, int]]] = defaultdict(list)
+        verdicts: dict[tuple[str, str, str], Sequence[TestVerdict]] = {}
+        for tally in tallies:
+            pages |= tally.pages
+            rollouts += tally.rollouts
+            verdicts |= tally.verdicts
+            for figure, rows in tally.added.items():
+                added[figure] += rows
+        return cls(pages, rollouts, added, verdicts)
+
+    def scores(self) -> dict[str, float]:
+        """Held-out figures.
+
+        Tests are judged by the rules of `olmrl.bench`, not the stricter ones of training rewards.
+        A text that could not be generated or scored passes nothing.
+
+        Returns:
+            As `python -m olmrl.bench score` gives them on the same texts, with the added baseline
+            tests: `category_mean` (its score, the mean over categories), `category/<file or
+            "baseline">` (share of tests that most transcriptions of their page pass), `type/<test
+            type>` (share of passes).
+            Of the folder's own tests: `pass_rate` (passed / run), `page_exact` (share of
+            transcriptions that pass all tests of their page).
+            Of the texts: `reading` (similarity of the words alone), `ended` (share that ended by
+            the end token), `tokens` (mean length), `reward/<name>` (means of `REWARDS`).
+        """
+        rewards = sorted(name for name in self.added if name.startswith("reward/"))
+        figures = {name: self._mean(name) for name in _PLAIN if name in self.added}
+        if self.verdicts:
+            figures |= _benchmark(self.pages, self.verdicts)
+        return figures | {name: self._mean(name) for name in rewards}
+
+    def errors(self) -> dict[str, float]:
+        """Standard errors of figures, the pages being the sample, as `<figure>_error`."""
+        found = {f"{name}_error": self.mean_and_error(name) for name in ("pass_rate", "reading")}
+        known = {name: both[1] for name, both in found.items() if both is not None}
+        return {name: error for name, error in known.items() if error == error}
+
+    def mean_and_error(
+        self, figure: str, among: Callable[[str], bool] = lambda page_id: True
+    ) -> tuple[float, float] | None:
+        """Mean of a figure and its standard error, the pages being the sample.
+
+        Values of a page rise and fall together, so they are no samples of their own: with sum p of
+        t values on each of n pages and r = sum p / sum t, the error is
+        sqrt(n / (n - 1) x sum (p - r t)^2) / sum t (ratio estimator, Cochran 1977, 6.3).
+
+        Args:
+            figure: its name.
+            among: which pages count, by id.
+
+        Returns:
+            None if no page has the figure; the error is NaN for a single page.
+        """
+        pages: dict[str, tuple[float, int]] = {}
+        for page_id, value, count in self.added.get(figure, ()):
+            if among(page_id):
+                total, values = pages.get(page_id, (0.0, 0))
+                pages[page_id] = (total + value, values + count)
+        if not pages:
+            return None
+        total_count = sum(count for _, count in pages.values())
+        mean = sum(total for total, _ in pages.values()) / total_count
+        if len(pages) == 1:
+            return mean, float("nan")
+        squares = sum((total - mean * count) ** 2 for total, count in pages.values())
+        return mean, math.sqrt(len(pages) / (len(pages) - 1) * squares) / total_count
+
+    def _mean(self, figure: str) -> float:
+        rows = self.added[figure]
+        return sum(value for _, value, _ in rows) / sum(count for _, _, count in rows)
 
 
-def rate_and_error(rollouts: Sequence[tuple[str, Rollout]]) -> tuple[float, float] | None:
-    """Pass rate of the folder's own tests and its standard error, the pages being the sample.
-
-    Args:
-        rollouts: (page id, rollout) pairs, several of a page or one.
-
-    Returns:
-        None if no page has a test; the error is NaN for a single page.
-    """
-    passed: dict[str, float] = defaultdict(float)
-    tests: dict[str, int] = defaultdict(int)
-    for page_id, rollout in rollouts:
-        for result in rollout.rewards.values():
-            own = [verdict.passed for verdict in result.verdicts if verdict.file != BASELINE]
-            passed[page_id] += sum(own)
-            tests[page_id] += len(own)
-    return _mean_and_error(passed, tests)
+_PLAIN = ("page_exact", "reading", "ended", "tokens", "pass_rate")
+"""Figures that are means over transcriptions or their tests."""
 
 
-def reading_and_error(
-    pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]
-) -> tuple[float, float] | None:
-    """Mean `reading` and its standard error, the pages being the sample.
-
-    Returns:
-        None if no page has a reference; the error is NaN for a single page.
-    """
-    read: dict[str, float] = defaultdict(float)
-    texts: dict[str, int] = defaultdict(int)
-    for page_id, rollout in rollouts:
-        reference = pages[page_id].reference
-        if reference is not None:
-            read[page_id] += reading(rollout.completion.text, reference)
-            texts[page_id] += 1
-    return _mean_and_error(read, texts)
+def _verdicts(rollout: Rollout) -> list[TestVerdict]:
+    return [verdict for result in rollout.rewards.values() for verdict in result.verdicts]
 
 
-def _mean_and_error(
-    sums: Mapping[str, float], counts: Mapping[str, int]
-) -> tuple[float, float] | None:
-    """Mean of what several values of each page add up to, and its standard error.
-
-    Values of a page rise and fall together, so they are no samples of their own: with sum p of t
-    values on each of n pages and r = sum p / sum t, the error is
-    sqrt(n / (n - 1) x sum (p - r t)^2) / sum t (ratio estimator, Cochran 1977, 6.3).
-    """
-    counted = [page_id for page_id, count in counts.items() if count]
-    if not counted:
-        return None
-    total = sum(counts[page_id] for page_id in counted)
-    mean = sum(sums[page_id] for page_id in counted) / total
-    if len(counted) == 1:
-        return mean, float("nan")
-    squares = sum((sums[page_id] - mean * counts[page_id]) ** 2 for page_id in counted)
-    return mean, math.sqrt(len(counted) / (len(counted) - 1) * squares) / total
+def _added(rollout: Rollout, reference: str | None) -> Iterator[tuple[str, float, int]]:
+    """Figure, what a transcription adds to its sum, and to its count."""
+    verdicts = _verdicts(rollout)
+    own = [verdict.passed for verdict in verdicts if verdict.file != BASELINE]
+    yield "ended", rollout.completion.finish_reason == "stop", 1
+    if own:
+        yield "pass_rate", sum(own), len(own)
+        yield "page_exact", all(own), 1
+    if reference is not None:
+        yield "reading", reading(rollout.completion.text, reference), 1
+    for verdict in verdicts:
+        yield f"category/{verdict.file}", verdict.passed, 1
+    yield "tokens", len(rollout.completion.token_ids), 1
+    for name, result in rollout.rewards.items():
+        if not result.failed:
+            yield f"reward/{name}", result.value, 1
 
 
 def _benchmark(
@@ -235,10 +265,7 @@ def _benchmark(
 
 
 def record(
-    step: int,
-    pages: Mapping[str, Page],
-    images: Mapping[str, str],
-    modes: Mapping[str, Sequence[tuple[str, Rollout]]],
+    step: int, pages: Mapping[str, Page], images: Mapping[str, str], modes: Mapping[str, Tally]
 ) -> dict[str, Any]:
     """An evaluation as plain JSON: figures of all pages, and transcriptions of some.
 
@@ -246,12 +273,12 @@ def record(
         step: steps in the weights.
         pages: held-out pages by id.
         images: by page id, picture path of the pages whose transcriptions are kept.
-        modes: `greedy` and `sampled` rollouts as (page id, rollout).
+        modes: `greedy` and `sampled` transcriptions.
     """
     figures = {
         f"{mode}/{name}": value
-        for mode, rollouts in modes.items()
-        for name, value in (scores(pages, rollouts) | _errors(pages, rollouts)).items()
+        for mode, tally in modes.items()
+        for name, value in (tally.scores() | tally.errors()).items()
     }
     shown = [
         {
@@ -259,37 +286,39 @@ def record(
             "image": image,
             "reference": pages[page_id].reference,
             "rollouts": {
-                mode: [rollout_row(r) for p, r in rollouts if p == page_id]
-                for mode, rollouts in modes.items()
+                mode: [rollout_row(r) for p, r in tally.rollouts if p == page_id]
+                for mode, tally in modes.items()
             },
         }
         for page_id, image in images.items()
     ]
-    return {"step": step, "scores": figures, "pages": shown, "by_page": by_page(pages, modes)}
+    return {"step": step, "scores": figures, "pages": shown, "by_page": by_page(modes)}
 
 
-def by_page(
-    pages: Mapping[str, Page], modes: Mapping[str, Sequence[tuple[str, Rollout]]]
-) -> dict[str, Any]:
+def by_page(modes: Mapping[str, Tally]) -> dict[str, Any]:
     """What each page adds to the figures; the error of a change between evaluations follows.
 
-    A figure of `scores` is the sum of its sums over the sum of its counts (that of a category, if
-    each page was read once).
+    A figure of `Tally.scores` is the sum of its sums over the sum of its counts (that of a
+    category, if each page was read once).
 
     Returns:
-        `pages`: ids in order; `sums` and `counts`: by `<mode>/<figure>`, a number per page.
+        `pages`: ids in order; `sums` and `counts`: by `<mode>/<figure>`, a number per page. Neither
+        lengths nor rewards are among them.
     """
-    order = sorted({page_id for rollouts in modes.values() for page_id, _ in rollouts})
+    order = sorted({page_id for tally in modes.values() for page_id, _ in tally.rollouts})
     place = {page_id: index for index, page_id in enumerate(order)}
     sums: dict[str, list[float]] = {}
     counts: dict[str, list[int]] = {}
-    for mode, rollouts in modes.items():
-        for page_id, rollout in rollouts:
-            for figure, value, count in _of_page(rollout, pages[page_id].reference):
-                name, index = f"{mode}/{figure}", place[page_id]
-                total = sums.setdefault(name, [0] * len(order))
-                total[index] = round(total[index] + value, 4)
-                counts.setdefault(name, [0] * len(order))[index] += count
+    for mode, tally in modes.items():
+        for figure, rows in tally.added.items():
+            if figure == "tokens" or figure.startswith("reward/"):
+                continue
+            name = f"{mode}/{figure}"
+            sums[name], counts[name] = [0] * len(order), [0] * len(order)
+            for page_id, value, count in rows:
+                index = place[page_id]
+                sums[name][index] = round(sums[name][index] + value, 4)
+                counts[name][index] += count
     return {"pages": order, "sums": sums, "counts": counts}
 
 
@@ -309,31 +338,3 @@ def add_halves(found: dict[str, Any], mode: str, choosing: Container[str]) -> No
         for half, wanted in (("selection", True), ("reported", False)):
             pairs = zip(whole, chosen, strict=True)
             found[part][f"{half}/pass_rate"] = [n if c is wanted else 0 for n, c in pairs]
-
-
-def _of_page(rollout: Rollout, reference: str | None) -> Iterator[tuple[str, float, int]]:
-    """Figure, what a transcription adds to its sum, and to its count."""
-    verdicts = [v for result in rollout.rewards.values() for v in result.verdicts]
-    own = [verdict.passed for verdict in verdicts if verdict.file != BASELINE]
-    yield "ended", rollout.completion.finish_reason == "stop", 1
-    if own:
-        yield "pass_rate", sum(own), len(own)
-        yield "page_exact", all(own), 1
-    if reference is not None:
-        yield "reading", reading(rollout.completion.text, reference), 1
-    for verdict in verdicts:
-        yield f"category/{verdict.file}", verdict.passed, 1
-
-
-def _errors(pages: Mapping[str, Page], rollouts: Sequence[tuple[str, Rollout]]) -> dict[str, float]:
-    """Standard errors of figures, the pages being the sample."""
-    found = {
-        "pass_rate_error": rate_and_error(rollouts),
-        "reading_error": reading_and_error(pages, rollouts),
-    }
-    known = {name: both[1] for name, both in found.items() if both is not None}
-    return {name: error for name, error in known.items() if error == error}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")

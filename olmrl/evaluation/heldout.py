@@ -46,8 +46,8 @@ class Evaluated:
 
     version: PolicyVersion
     scores: dict[str, float]
-    """Figures by `<mode>/<figure>` (see `figures.scores`), and `failed`: number of transcriptions
-    that could not be made or scored."""
+    """Figures by `<mode>/<figure>` (see `figures.Tally.scores`), and `failed`: number of
+    transcriptions that could not be made or scored."""
     record: Mapping[str, Any]
     """As written to `evaluations/`."""
 
@@ -217,26 +217,28 @@ class HeldoutEvaluator:
             page_id: self._directory.page_image(page_id, partial(self._picture, one.block))
             for page_id, one in islice(self._pages.items(), _SHOWN_PAGES)
         }
-        ordered = {m: sorted(rows, key=lambda r: r[0]) for m, rows in finished.rollouts.items()}
+        modes = {
+            mode: figures.Tally.of(pages, sorted(rows, key=lambda row: row[0]))
+            for mode, rows in finished.rollouts.items()
+        }
         step = finished.version.step
-        value = figures.record(step, pages, images, ordered)
+        value = figures.record(step, pages, images, modes)
         value["scores"]["failed"] = float(len(finished.failed))
-        value["scores"] |= self._halves(ordered)
         if self._choosing:
-            figures.add_halves(value["by_page"], _most_read(ordered), self._choosing)
+            most = max(modes, key=lambda mode: len(modes[mode].rollouts))  # the first of equals
+            value["scores"] |= self._halves(modes[most])
+            figures.add_halves(value["by_page"], most, self._choosing)
         value["failed"] = finished.failed
         self._directory.write_evaluation(step, value)
         return Evaluated(finished.version, value["scores"], value)
 
-    def _halves(self, modes: Mapping[str, Sequence[tuple[str, Rollout]]]) -> dict[str, float]:
+    def _halves(self, read: figures.Tally) -> dict[str, float]:
         """Pass rates with their standard errors of the pages that choose the best checkpoint, and
         of the others."""
-        if not self._choosing:
-            return {}
-        read = modes[_most_read(modes)]
+        chosen = self._choosing
         found = {
-            "selection": figures.rate_and_error([r for r in read if r[0] in self._choosing]),
-            "reported": figures.rate_and_error([r for r in read if r[0] not in self._choosing]),
+            "selection": read.mean_and_error("pass_rate", lambda page_id: page_id in chosen),
+            "reported": read.mean_and_error("pass_rate", lambda page_id: page_id not in chosen),
         }
         scores: dict[str, float] = {}
         for name, both in found.items():
@@ -254,11 +256,6 @@ def _half(sources: Sequence[PageSource], seed: int | None) -> frozenset[str]:
     if seed is None or len(sources) < _LEAST_TO_HALVE:
         return frozenset()
     return frozenset(page.page_id for page in draw_pages(sources, len(sources) // 2, seed))
-
-
-def _most_read(modes: Mapping[str, Sequence[object]]) -> str:
-    """The mode with the most transcriptions; the first of equals."""
-    return max(modes, key=lambda mode: len(modes[mode]))
 
 
 def training_sampling(config: GrpoConfig) -> SamplingSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from olmrl import storage
@@ -29,6 +30,23 @@ def run_config(run_dir: str) -> dict[str, Any]:
     if not isinstance(config.get("model"), dict) or "path" not in config["model"]:
         raise CheckpointError(f"{path}: has no model.path")
     return config
+
+
+def check_checkpoint(model: str, which: object) -> bool:
+    """Whether a model is a run, of which a checkpoint may be asked for.
+
+    Args:
+        model: run directory, model folder or name on the Hub.
+        which: the checkpoint; None: none is asked for.
+
+    Raises:
+        ValueError: one is asked for of what is no run.
+    """
+    is_place = storage.is_remote(model) or os.path.isdir(model)
+    is_run = is_place and storage.exists(storage.join(model, CONFIG))
+    if which is not None and not is_run:
+        raise ValueError(f"--checkpoint: {model} is not a run directory (no {CONFIG})")
+    return is_run
 
 
 def best_mode(config: dict[str, Any]) -> Literal["min", "max"]:

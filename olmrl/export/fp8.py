@@ -18,6 +18,7 @@ from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.export import weights
 from olmrl.export.emulate import ProbedModel, Ranges, TokenScores
 from olmrl.export.recipes import BLOCK, Recipe, quantization_config, recipe_of
+from olmrl.export.requests import refuse_full_folder
 from olmrl.export.rounding import (
     FP8,
     Codes,
@@ -83,7 +84,7 @@ def quantise(
         CheckpointError: a damaged, quantised or unsuitable model, or no pages where needed.
     """
     recipe = recipe_of(recipe_name)
-    weights.refuse_full_folder(out)
+    refuse_full_folder(out)
     folder = ModelFolder(model)
     known = weights.known_family(folder.config, folder.path)
     described = quantization_config(recipe, known)

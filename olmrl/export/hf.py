@@ -22,6 +22,7 @@ from olmrl.checkpoint.manifest import Checkpoint, CheckpointError
 from olmrl.export import weights
 from olmrl.export.card import card_step, model_card
 from olmrl.export.chosen import choose, run_config
+from olmrl.export.requests import refuse_full_folder
 from olmrl.export.weights import ShardWriter
 from olmrl.models import adapters, weight_files
 from olmrl.models.files import readme
@@ -127,7 +128,7 @@ def export(
     if replace and storage.is_remote(out):
         raise CheckpointError(f"{out}: only a local model can be replaced")
     if not replace:
-        weights.refuse_full_folder(out)
+        refuse_full_folder(out)
     config = run_config(run_dir)
     checkpoint = choose(run_dir, step, best)
     source = weights.local_source(base or config["model"]["path"])

@@ -10,6 +10,7 @@ import torch
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.export import weights
+from olmrl.export.requests import refuse_full_folder, shares
 from olmrl.export.weights import ModelFolder, ShardWriter
 from olmrl.models import weight_files
 from olmrl.progress import track
@@ -34,10 +35,8 @@ def soup(
     Raises:
         CheckpointError: damaged or mismatched models (names the first differing tensor).
     """
-    if len(sources) < 2:
-        raise CheckpointError(f"soup: needs at least two models, got {len(sources)}")
-    shares = _shares(len(sources), source_weights)
-    weights.refuse_full_folder(out)
+    parts_of = shares(len(sources), source_weights)
+    refuse_full_folder(out)
     folders = [ModelFolder(source) for source in sources]
     for folder in folders[1:]:
         _check_alike(folders[0], folder)
@@ -52,7 +51,7 @@ def soup(
                 writer.add(name, first)
                 continue
             mean = torch.zeros(first.shape, dtype=torch.float32)
-            for share, part in zip(shares, parts, strict=True):
+            for share, part in zip(parts_of, parts, strict=True):
                 mean.add_(part.float(), alpha=share)
             norm += mean.square().sum().item()
             for i, part in enumerate(parts):
@@ -64,16 +63,6 @@ def soup(
         source: math.sqrt(distance / norm) if norm else 0.0
         for source, distance in zip(sources, distances, strict=True)
     }
-
-
-def _shares(count: int, given: Sequence[float] | None) -> list[float]:
-    if given is None:
-        return [1.0 / count] * count
-    if len(given) != count:
-        raise CheckpointError(f"soup: {len(given)} weights for {count} models")
-    if not all(math.isfinite(w) for w in given) or not math.isclose(sum(given), 1.0, abs_tol=1e-3):
-        raise CheckpointError(f"soup: weights must sum to 1, got {list(given)}")
-    return list(given)
 
 
 def _check_alike(first: ModelFolder, other: ModelFolder) -> None:

@@ -188,18 +188,6 @@ def _move(staged: Path, out: str, file: str) -> None:
         staged.replace(target)
 
 
-def refuse_full_folder(out: str) -> None:
-    """Refuse a folder with a model, so that a new model is never mixed into an old one.
-
-    Raises:
-        CheckpointError: the folder already has a model.
-    """
-    storage.refuse_hub(out)
-    for name in (SINGLE, INDEX, CONFIG):
-        if storage.exists(storage.join(out, name)):
-            raise CheckpointError(f"{out}: already holds a model ({name}); choose an empty folder")
-
-
 def local_source(model: str) -> str:
     """The folder with a model's config and processor, fetched from the Hub if `model` is a name.
 

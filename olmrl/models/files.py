@@ -15,6 +15,7 @@ from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
 from olmrl.models.registry import family, family_in
+from olmrl.progress import waiting
 
 WEIGHTS = "model.safetensors"
 _PREPROCESSOR = "preprocessor_config.json"
@@ -28,7 +29,7 @@ def model_config(model_path: str) -> dict[str, Any]:
     Raises:
         ValueError: no such model, of no family that olmrl trains, or without a vision part.
     """
-    config = _read(model_path, "config.json")
+    config = _read(model_path, "config.json", needed=True)
     if config is None:
         raise ValueError(f"{model_path}: no model can be loaded from there (no config.json)")
     if not isinstance(config, dict):
@@ -200,8 +201,8 @@ def readme(model_path: str) -> str:
         return stream.read()
 
 
-def _read(model_path: str, name: str) -> Any:
-    path = _file(model_path, name)
+def _read(model_path: str, name: str, *, needed: bool = False) -> Any:
+    path = _file(model_path, name, needed=needed)
     if path is None:
         return None
     with open(path, encoding="utf-8") as stream:
@@ -211,15 +212,26 @@ def _read(model_path: str, name: str) -> Any:
             raise ValueError(f"{path}: not JSON ({error})") from error
 
 
-def _file(model_path: str, name: str) -> str | None:
-    """Local path of a model's file; None where the model has no such file."""
+def _file(model_path: str, name: str, *, needed: bool = False) -> str | None:
+    """Local path of a model's file; None where the model has no such file.
+
+    Also None for one that is not `needed`, was not fetched before, and cannot be asked for.
+    """
     if os.path.isdir(model_path):
         path = os.path.join(model_path, name)
         return path if os.path.isfile(path) else None
     if model_path.startswith(("/", ".", "~")):
         raise ValueError(f"{model_path}: no such folder")
     try:
-        return huggingface_hub.hf_hub_download(model_path, name)
+        with waiting(f"asking the Hub for {name} of {model_path}"):
+            return huggingface_hub.hf_hub_download(model_path, name)
+    except huggingface_hub.errors.LocalEntryNotFoundError as error:
+        if not needed:
+            return None
+        raise ValueError(
+            f"{model_path}: no such folder here; as a name on the Hub it was not fetched before, "
+            "and the Hub cannot be reached (no network, or HF_HUB_OFFLINE is set)"
+        ) from error
     except huggingface_hub.errors.EntryNotFoundError:
         return None
     except huggingface_hub.errors.RepositoryNotFoundError as error:

@@ -26,7 +26,7 @@ from olmrl.data.sets import asking_pipeline, pipelines_of
 from olmrl.data.tally import excess_bad
 from olmrl.doctor.checks import Level, judge
 from olmrl.doctor.facts import Facts
-from olmrl.errors import sentence
+from olmrl.errors import said_together, sentence
 from olmrl.hardware import GIB
 from olmrl.models.files import check_tokenizer, image_settings, model_config
 from olmrl.models.weight_files import check_loadable, check_trainable
@@ -59,11 +59,8 @@ def require(problems: Sequence[str]) -> None:
     Raises:
         ConfigError: there is a problem; names all of them.
     """
-    if len(problems) == 1:
-        raise ConfigError(problems[0])
     if problems:
-        listed = "".join(f"\n  - {text}" for text in problems)
-        raise ConfigError(f"{len(problems)} things are wrong:{listed}")
+        raise ConfigError(said_together(problems))
 
 
 # -- about the configuration alone

@@ -25,6 +25,7 @@ import yaml
 from olmrl import shipped, storage
 from olmrl.arguments import ArgumentParser
 from olmrl.models.registry import FAMILIES
+from olmrl.report.answer import all_changes, signed
 from olmrl.run.directory import RunDirectory
 
 DATA = Path("data/quickstart")
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     parser.add_argument(
         "--small",
         action="store_true",
-        help="every part, but too short for much to be learned",
+        help="every part in a few minutes: fewer pages and steps, no warm-up on true labels",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO run")
     arguments = parser.parse_intermixed_args(argv)
@@ -94,20 +95,15 @@ class Quickstart:
         if not small:
             start = () if family == FAMILY else keys_of(settings["grpo"], DATA, family)
             return cls(settings, family, DATA, grpo=tuple(start))
-        folder = DATA / "small"
-        pages = folder / "pages"
-        pairs = [f"data.train=[{{root: {pages / 'sft_clean'}}}]", "data.evaluation=[]"]
-        bench = [f"data.{name}={pages / folder}" for name, folder in BENCHES.items()]
+        folder, steps = DATA / "small", less["grpo_steps"]
+        bench = [f"data.{name}={folder / 'pages' / place}" for name, place in BENCHES.items()]
+        length = (f"run.steps={steps}", f"evaluation.every={steps}")
         return cls(
             {**settings, **less},
             family,
             folder,
-            (f"run.steps={less['warm_up_steps']}", *pairs),
-            (
-                f"run.steps={less['grpo_steps']}",
-                *bench,
-                *keys_of(settings["grpo"], folder, family),
-            ),
+            (f"run.steps={less['warm_up_steps']}", "data.evaluation=[]"),
+            (*length, *bench, *keys_of(settings["grpo"], folder, family)),
         )
 
     @property
@@ -184,11 +180,12 @@ def result(run: Path) -> list[str]:
     evaluations = RunDirectory(str(run)).evaluations()
     lines = []
     if len(evaluations) > 1:
-        first, last = evaluations[0]["scores"], evaluations[-1]["scores"]
+        changes = {c.name: c for c in all_changes(evaluations[0], evaluations[-1])}
         lines = [
-            f"{title}: {first[name]:.3f} -> {last[name]:.3f}"
+            f"{title}: {changes[name].before:.3f} -> {changes[name].after:.3f} "
+            f"({signed(changes[name])})"
             for name, title in SHOWN.items()
-            if name in first and name in last
+            if name in changes
         ]
     report = (run / "report.html").absolute()
     return [
@@ -211,6 +208,7 @@ def stages(quick: Quickstart) -> list[tuple[str, str, list[str]]]:
     for number, config in enumerate(settings["warm_up"], start=1):
         run = folder / f"warmup-{number}"
         settled = ["--resume", "auto", f"run.dir={run}", f"model.path={start}", *quick.warm_up]
+        settled += [] if quick.folder == DATA else [pairs_of(config, quick.folder)]
         settled += [] if family == FAMILY else [pipeline_of(config, family)]
         title = f"SFT warm-up {number}{kind}"
         found.append((title, "olmrl.sft", ["--config", config, *settled]))
@@ -239,6 +237,13 @@ def keys_of(config: str, folder: Path, family: str) -> list[str]:
         f"model.path={models(folder, family) / 'warm'}",
         f"data.longest_side={scaled(side, family)}",
     ]
+
+
+def pairs_of(config: str, folder: Path) -> str:
+    """Override of an SFT configuration's pages: those of its kind in another folder."""
+    roots = [Path(pages["root"]).name for pages in read_yaml(config)["data"]["train"]]
+    places = ", ".join(f"{{root: {folder / 'pages' / name}}}" for name in roots)
+    return f"data.train=[{places}]"
 
 
 def pipeline_of(config: str, family: str) -> str:

@@ -10,14 +10,17 @@ when it is given again. OUT gets a file per document, bad_pages.jsonl and summar
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from olmrl import storage
 from olmrl.arguments import ArgumentParser
 from olmrl.door import behind_door
-from olmrl.read.options import add_reading_arguments
+from olmrl.errors import check_all
+from olmrl.read.options import add_reading_arguments, reading_checks
 from olmrl.run.quiet import quiet_libraries
 
 FORMATS = ("markdown", "dolma", "text")
@@ -42,13 +45,28 @@ def _read(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """What can be judged without loading anything."""
-    for place in options.pdfs:
-        if not storage.is_remote(place) and not os.path.exists(place):
-            raise ValueError(f"{place}: no such file or folder")
-    if options.model.startswith(("/", ".", "~")) and not os.path.isdir(options.model):
-        raise ValueError(f"--model {options.model}: no such folder")
-    if options.price_per_hour is not None and options.price_per_hour < 0:
-        raise ValueError(f"--price-per-hour is {options.price_per_hour:g}, must be >= 0")
+    check_all(
+        *(partial(_check_place, place) for place in options.pdfs),
+        partial(_check_out, options.out),
+        partial(_check_price, options.price_per_hour),
+        *reading_checks(options),
+    )
+
+
+def _check_place(place: str) -> None:
+    if not storage.is_remote(place) and not os.path.exists(place):
+        raise ValueError(f"{place}: no such file or folder")
+
+
+def _check_out(out: str) -> None:
+    storage.refuse_hub(out)
+    if os.path.isfile(out):
+        raise ValueError(f"--out {out}: is a file; name a folder for the texts")
+
+
+def _check_price(price: float | None) -> None:
+    if price is not None and not 0 <= price < math.inf:
+        raise ValueError(f"--price-per-hour is {price:g}, must be >= 0")
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from olmrl.data.steps.asking import (
 )
 from olmrl.data.steps.reading import PDFRenderer, StaticLengthDocumentAnchoring
 from olmrl.export.card import card_config, card_step
-from olmrl.export.chosen import CHECKPOINTS, EXPORTED, best_mode, run_config
+from olmrl.export.chosen import CHECKPOINTS, EXPORTED, best_mode, check_checkpoint, run_config
 from olmrl.mix import files
 from olmrl.models.files import model_config, readme
 
@@ -79,20 +79,14 @@ def find_model(
     Raises:
         ValueError: no such model or checkpoint.
     """
-    if _is_place(name) and storage.exists(storage.join(name, "config.yaml")):
+    if check_checkpoint(name, which):
         return _of_run(name, which, say)
-    if which is not None:
-        raise ValueError(f"--checkpoint: {name} is not a run directory (no config.yaml)")
     card = readme(name)
     config = card_config(card)
     if config is not None:
         return Model(name, taught(config), name)
     released = "olmocr-2" in name.lower()
     return Model(name, Taught(prompt="olmocr-v4") if released else Taught(), name)
-
-
-def _is_place(name: str) -> bool:
-    return storage.is_remote(name) or os.path.isdir(name)
 
 
 def _of_run(run: str, which: Which | None, say: Callable[[str], None]) -> Model:

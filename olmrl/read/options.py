@@ -3,10 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, get_args
 
 from olmrl.config.schema import Dtype
+from olmrl.data.prompts import load_prompt
+from olmrl.export.chosen import check_checkpoint
 from olmrl.mix.run import positive
+
+
+def reading_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]]:
+    """For `errors.check_all`: what can be judged of the options before anything is loaded."""
+    yield partial(_check_model, options)
+    if options.prompt is not None:
+        yield partial(load_prompt, options.prompt)
+    if options.base_url is not None:
+        yield partial(_check_url, options.base_url)
+    yield partial(_check_number, "--temperature", options.temperature, at_least=True)
+    yield partial(_check_number, "--kv-cache-gb", options.kv_cache_gb, at_least=False)
+    if options.gpus is not None:
+        yield partial(_check_number, "--gpus", options.gpus, at_least=True)
+
+
+def _check_model(options: argparse.Namespace) -> None:
+    model = options.model
+    if options.base_url is not None and not os.path.exists(model):
+        return  # whatever the server calls it
+    if model.startswith(("/", ".", "~")) and not os.path.isdir(model):
+        raise ValueError(f"--model {model}: no such folder")
+    if options.checkpoint is not None:
+        check_checkpoint(model, options.checkpoint)
+
+
+def _check_url(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"--base-url {url}: must begin with http:// or https://")
+
+
+def _check_number(option: str, value: float, *, at_least: bool) -> None:
+    """0 itself is allowed where it is the least."""
+    if not math.isfinite(value) or value < 0 or (value == 0 and not at_least):
+        raise ValueError(f"{option} is {value:g}, must be {'>=' if at_least else '>'} 0")
 
 
 def checkpoint(text: str) -> Literal["best", "last"] | int:

@@ -243,9 +243,10 @@ def recorded(views: Sequence[RunView]) -> str:
     if not total:
         return "No prompt group has been recorded (only GRPO has them)."
     newest = f", of which the newest {GROUPS} of a run are looked at" if total > GROUPS else ""
+    were = "was" if total == 1 else "were"
     return (
-        f"{total} groups were recorded before anything was dropped{newest}. advantage: largest "
-        "distance of a reward from the group's mean."
+        f"{_counted(total, 'group')} {were} recorded before anything was dropped{newest}. "
+        "advantage: largest distance of a reward from the group's mean."
     )
 
 
@@ -325,5 +326,10 @@ def _marked(text: str) -> str:
     return text.replace("\n", "↵\n")
 
 
+def _counted(count: int, noun: str) -> str:
+    """`1 test`, `2 tests`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 environment.globals |= {"width": charts.WIDTH, "height": charts.HEIGHT}
-environment.filters |= {"plain": plain, "signed": signed, "marked": _marked}
+environment.filters |= {"plain": plain, "signed": signed, "marked": _marked, "counted": _counted}

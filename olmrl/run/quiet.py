@@ -6,6 +6,8 @@ import logging
 import os
 import warnings
 
+_CHATTY = ("ray", "ray.train", "ray.data", "ray.tune", "transformers", "vllm", "huggingface_hub")
+
 
 def quiet_libraries() -> None:
     """Keep library chatter off the console; olmrl's own errors carry what matters."""
@@ -20,7 +22,7 @@ def quiet_libraries() -> None:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }.items():
         os.environ.setdefault(variable, value)
-    for library in ("ray", "ray.train", "ray.data", "ray.tune", "transformers", "vllm"):
+    for library in _CHATTY:
         logging.getLogger(library).setLevel(logging.ERROR)
     # DeepSpeed sets its own level when transformers imports it, and then warns about CPUs.
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)

@@ -155,8 +155,9 @@ def score(
         by_title.setdefault(page.title, []).append((page.page.page_id, one.rollout))
     known = {one.page.page_id: one.page for one in pages}
     named_figures: dict[str, float] = {}
-    for title, mine in by_title.items():
-        named = _renamed(figures.scores(known, mine))
+    tallies = {title: figures.Tally.of(known, mine) for title, mine in by_title.items()}
+    for title, tally in tallies.items():
+        named = _renamed(tally.scores())
         named_figures |= {f"eval/{title}/{name}": value for name, value in named.items()}
     for name in _MEANS:
         values = [named_figures[k] for t in by_title if (k := f"eval/{t}/{name}") in named_figures]
@@ -169,7 +170,7 @@ def score(
         one.page.page_id: directory.page_image(one.page.page_id, partial(picture, one))
         for one in shown(pages)
     }
-    every = [row for mine in by_title.values() for row in mine]
+    every = figures.Tally.joined(tallies.values())
     record = figures.record(step, known, images, {"greedy": every})
     record["scores"] |= {name.removeprefix("eval/"): value for name, value in named_figures.items()}
     record["unscored"] = failures

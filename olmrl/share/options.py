@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
 
+from olmrl.share import upload
 from olmrl.share.cards import check_licence, check_repo
 
 
@@ -21,13 +24,15 @@ def add_sharing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--licence-link", metavar="URL", help="with --licence other")
 
 
-def check_sharing(options: argparse.Namespace) -> None:
-    """Refuse a name that cannot be one, or a licence that is not named.
+def sharing_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]]:
+    """For `errors.check_all`: name, licence and, unless it is a dry run, the right to send."""
+    yield partial(check_repo, options.repo)
+    yield partial(_check_licence, options)
+    if not options.dry_run:
+        yield upload.hub
 
-    Raises:
-        ValueError: it is so.
-    """
-    check_repo(options.repo)
+
+def _check_licence(options: argparse.Namespace) -> None:
     licence = check_licence(options.licence)
     if licence == "other" and not (options.licence_name and options.licence_link):
         raise ValueError("--licence other: say which with --licence-name and --licence-link")

@@ -16,6 +16,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from olmrl import storage
+from olmrl.errors import check_all
 from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
 from olmrl.mix.hub_layout import response_of
@@ -30,6 +32,9 @@ from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive
 
 ROWS = 2000
 """Rows of one parquet row group."""
+
+CODECS = ("snappy", "zstd", "gzip", "lz4", "brotli", "none")
+"""What parquet compresses with."""
 
 MEMBER_OVERHEAD = 1024
 """Bytes counted per tar member in addition to its content (header and padding)."""
@@ -75,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pdf-chunk-prefix", help="default SUBSET_SPLIT")
     parser.add_argument("--max-tar-size-bytes", type=positive, default=1 << 30)
     parser.add_argument("--pdf-root", help="folder of the PDFs, if they are not next to the .md")
-    parser.add_argument("--parquet-compression", default="snappy")
+    parser.add_argument("--parquet-compression", choices=CODECS, default="snappy")
     parser.add_argument("--manifest-name", default="pdf_chunk_manifest.jsonl")
     parser.add_argument("--strict", action="store_true", help="stop at the first unusable pair")
     add_run_arguments(parser, workers=1)
@@ -92,6 +97,13 @@ class Entry(NamedTuple):
 
 def run(options: argparse.Namespace) -> int:
     """Package the pairs; see the module."""
+    check_all(
+        partial(_check_name, "--subset", options.subset),
+        partial(_check_name, "--split", options.split),
+        partial(_check_folder, "--processed-dir", options.processed_dir),
+        partial(_check_folder, "--pdf-root", options.pdf_root),
+        partial(storage.refuse_hub, options.output_dir),
+    )
     label = f"{options.subset}_{options.split}"
     prefix = options.pdf_chunk_prefix or label
     parquet_name = options.parquet_name or f"{label}.parquet"
@@ -115,6 +127,16 @@ def run(options: argparse.Namespace) -> int:
         target = storage.join(options.output_dir, parquet_name)
         write_table(target, (row_of(e, options, urls, extras) for e in entries), options)
     return 0
+
+
+def _check_name(option: str, name: str) -> None:
+    if name != name.strip() or not name.strip(".") or "/" in name:
+        raise ValueError(f"{option} {name!r}: becomes a part of file names; e.g. 00_documents")
+
+
+def _check_folder(option: str, place: str | None) -> None:
+    if place is not None and not storage.exists(place):
+        raise ValueError(f"{option} {place}: no such folder")
 
 
 def read_extras(folder: str) -> dict[str, dict[str, Any]]:

@@ -10,14 +10,16 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from olmrl import storage
+from olmrl.errors import check_all
 from olmrl.mix.card import Table, data_set_card
-from olmrl.share.options import add_sharing_arguments, check_sharing
+from olmrl.share.options import add_sharing_arguments, sharing_checks
 from olmrl.share.send import CARD, send
 from olmrl.share.upload import Item, Target
 
@@ -35,13 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show or send the data set; see the module."""
-    check_sharing(options)
+    check_all(
+        partial(_check_folder, options.folder),
+        *sharing_checks(options),
+        partial(_stats, options.stats),
+    )
     folder = Path(options.folder)
-    if storage.is_remote(options.folder) or not folder.is_dir():
-        raise ValueError(f"{options.folder}: no such folder on this machine")
     tables = list(_tables(folder))
-    items = list(_items(folder, tables))
     counts = _counts(options.stats, sum(one.rows for one in tables))
+    items = list(_items(folder, tables))
     licence = {
         "license": options.licence,
         "license_name": options.licence_name,
@@ -62,16 +66,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_folder(folder: str) -> None:
+    if storage.is_remote(folder) or not Path(folder).is_dir():
+        raise ValueError(f"{folder}: no such folder on this machine")
+    if not any((Path(folder) / _STATE).glob("*/summary.json")):
+        raise ValueError(f"{folder}: no data set of `olmrl mix hub-package`; package it first")
+
+
 def _tables(folder: Path) -> Iterator[Table]:
     """The parquet files, each by the state that hub-package left.
 
     Raises:
-        ValueError: hub-package did not make the folder, or is not done with it.
+        ValueError: hub-package is not done with the folder.
     """
-    states = sorted((folder / _STATE).glob("*/summary.json"))
-    if not states:
-        raise ValueError(f"{folder}: no data set of `olmrl mix hub-package`; package it first")
-    for state in states:
+    for state in sorted((folder / _STATE).glob("*/summary.json")):
         done = json.loads(state.read_text("utf-8"))
         name = state.parent.name
         if not done["complete"]:
@@ -111,9 +119,7 @@ def _counts(stats: str, rows: int) -> dict[str, Any]:
     Raises:
         ValueError: it counted something else.
     """
-    path = storage.join(stats, "stats.json")
-    if not storage.exists(path):
-        raise ValueError(f"--stats {stats}: has no stats.json; run `olmrl mix stats` first")
+    path = _stats(stats)
     counts: dict[str, Any] = json.loads(storage.read_text(path))
     counted = counts["pages"] + counts.get("left_out", 0)
     if counted != rows:
@@ -122,3 +128,15 @@ def _counts(stats: str, rows: int) -> dict[str, Any]:
             "on the folders that were packaged"
         )
     return counts
+
+
+def _stats(stats: str) -> str:
+    """The file with what `stats` counted.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = storage.join(stats, "stats.json")
+    if not storage.exists(path):
+        raise ValueError(f"--stats {stats}: has no stats.json; run `olmrl mix stats` first")
+    return path

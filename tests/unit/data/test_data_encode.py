@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -175,6 +176,12 @@ def test_spec_builds_one_encoder_per_process(tiny_model: Path):
     spec = pickle.loads(pickle.dumps(EncoderSpec(str(tiny_model), order="image_first")))
     assert spec.build() is EncoderSpec(str(tiny_model), order="image_first").build()
     assert spec.build().encode_page(page(noise(60, 60))).page_id == "a.pdf::1"
+
+
+def test_a_model_that_cannot_be_asked_for_is_said_to_be_out_of_reach(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"nobody/nothing: .* the Hub cannot be reached"):
+        Encoder(EncoderSpec("nobody/nothing"))
 
 
 def test_paths_that_are_no_vision_language_model(tiny_model: Path, tmp_path: Path):

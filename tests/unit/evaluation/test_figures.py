@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from olmrl.evaluation import figures
+from olmrl.evaluation.figures import Tally
 from olmrl.types import (
     Completion,
     Page,
@@ -42,7 +43,7 @@ def test_pass_rates_count_tests_types_and_files():
         ("a", rollout("x", [("present", "f1", True), ("table", "f2", False)])),
         ("b", rollout("y", [("present", "f1", True)], reason="length")),
     ]
-    found = figures.scores(pages, rows)
+    found = Tally.of(pages, rows).scores()
     assert found["pass_rate"] == 2 / 3
     assert (found["type/present"], found["type/table"]) == (1.0, 0.0)
     assert found["category_mean"] == 0.5
@@ -55,6 +56,10 @@ def test_reading_ignores_layout_but_not_words():
     assert figures.reading(HEAD + "moon **road**\n| salt |", reference) == 1.0
     assert figures.reading(HEAD + "moon salt", reference) == 1 - 1 / 3
     assert figures.reading("", reference) == 0.0
+
+
+def tallied(rows):
+    return Tally.of({page_id: page(page_id, None) for page_id, _ in rows}, rows)
 
 
 def passes(*flags):
@@ -71,8 +76,9 @@ def test_the_error_of_a_pass_rate_takes_pages_for_the_sample():
         ("c", passes(False, False)),
         ("no tests", passes()),
     ]
-    rate, error = figures.rate_and_error(rows)
-    assert rate == 3 / 8 == figures.scores({p: page(p, None) for p, _ in rows}, rows)["pass_rate"]
+    tally = tallied(rows)
+    rate, error = tally.mean_and_error("pass_rate")
+    assert rate == 3 / 8 == tally.scores()["pass_rate"]
     assert error == pytest.approx(math.sqrt(3 / 2 * (1.25**2 + 0.5**2 + 0.75**2)) / 8)
 
 
@@ -88,7 +94,7 @@ def test_the_error_covers_the_truth_as_often_as_it_should():
         for number in chosen:
             share, count = truth_pages[number]
             rows += [(str(number), passes(*(draws.random(count) < share))) for _ in range(2)]
-        rate, error = figures.rate_and_error(rows)
+        rate, error = tallied(rows).mean_and_error("pass_rate")
         covered += abs(rate - truth) < 1.96 * error
     assert 0.86 <= covered / 80 <= 1.0
 
@@ -100,13 +106,14 @@ def test_figures_of_pages_add_up_to_those_of_all_pages():
         ("a", rollout("x", [("present", "f1", True), ("baseline", "baseline", True)])),
         ("a", rollout("y", [("present", "f1", False)], reason="length")),
     ]
-    found = figures.by_page(pages, {"greedy": rows})
+    tally = Tally.of(pages, rows)
+    found = figures.by_page({"greedy": tally})
     assert found["pages"] == ["a", "b"]
     assert found["sums"]["greedy/pass_rate"] == [1, 1]
     assert found["counts"]["greedy/pass_rate"] == [2, 2]
     assert found["sums"]["greedy/category/f2"] == [0, 0]
     assert found["counts"]["greedy/category/f2"] == [0, 1]
-    whole = figures.scores(pages, rows)
+    whole = tally.scores()
     for name in ("pass_rate", "page_exact", "reading", "ended"):
         sums, counts = (sum(found[part][f"greedy/{name}"]) for part in ("sums", "counts"))
         assert sums / counts == pytest.approx(whole[name]), name
@@ -116,8 +123,8 @@ def test_figures_of_pages_add_up_to_those_of_all_pages():
 
 
 def test_a_single_page_has_no_error_and_no_test_no_rate():
-    assert figures.rate_and_error([("a", passes())]) is None
-    rate, error = figures.rate_and_error([("a", passes(True))])
+    assert tallied([("a", passes())]).mean_and_error("pass_rate") is None
+    rate, error = tallied([("a", passes(True))]).mean_and_error("pass_rate")
     assert rate == 1.0 and math.isnan(error)
 
 
@@ -126,14 +133,32 @@ def test_the_error_of_reading_takes_pages_for_the_sample():
     pages = {"a": page("a", "one two"), "b": page("b", "three"), "c": page("c", None)}
     rows = [("a", rollout("one two", [])), ("a", rollout("x y", [])), ("b", rollout("three", [])),
             ("c", rollout("whatever", []))]  # fmt: skip
-    mean, error = figures.reading_and_error(pages, rows)
-    assert mean == pytest.approx(2 / 3) == figures.scores(pages, rows)["reading"]
+    tally = Tally.of(pages, rows)
+    mean, error = tally.mean_and_error("reading")
+    assert mean == pytest.approx(2 / 3) == tally.scores()["reading"]
     assert error == pytest.approx(math.sqrt(2 / 1 * (2 / 9)) / 3)
 
 
 def test_an_evaluation_records_its_errors_where_there_are_some():
     pages = {"a": page("a", "one"), "b": page("b", "two")}
     rows = [("a", rollout("one", [("present", "f", True)])), ("b", rollout("x", []))]
-    scores = figures.record(3, pages, {}, {"greedy": rows})["scores"]
+    scores = figures.record(3, pages, {}, {"greedy": Tally.of(pages, rows)})["scores"]
     assert scores["greedy/reading_error"] == pytest.approx(0.5)
     assert "greedy/pass_rate_error" not in scores, "one page with tests has no error"
+
+
+def test_tallies_of_several_sets_are_one():
+    pages = {"a": page("a", "one two"), "b": page("b", "three")}
+    parts = [("a", rollout("one", [("present", "f", True)]))], [("b", rollout("three", []))]
+    joined = Tally.joined(Tally.of(pages, rows) for rows in parts)
+    assert joined == Tally.of(pages, [*parts[0], *parts[1]])
+    assert joined.scores()["reading"] == 0.75
+
+
+def test_each_transcription_is_looked_at_once(monkeypatch):
+    seen = []
+    monkeypatch.setattr(figures, "reading", lambda text, reference: seen.append(text) or 0.5)
+    pages = {"a": page("a", "one"), "b": page("b", "two")}
+    rows = [("a", rollout("x", [("present", "f", True)])), ("b", rollout("y", []))]
+    figures.record(3, pages, {}, {"greedy": Tally.of(pages, rows)})
+    assert seen == ["x", "y"]

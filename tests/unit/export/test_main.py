@@ -25,7 +25,7 @@ def test_hf_then_soup_then_fp8(tmp_path, tiny, capsys):
     ("arguments", "message"),
     [
         (["hf", "nowhere", "out"], "nowhere: not a run directory"),
-        (["soup", "a", "b", "out"], "a: not a model folder (no config.json)"),
+        (["soup", "a", "a", "out"], "a: not a model folder (no config.json)"),
         (["fp8", "nowhere", "out"], "nowhere: not a model folder"),
         (["parity", "nowhere", "--pages", "nowhere"], "nowhere"),
     ],
@@ -36,3 +36,13 @@ def test_mistakes_are_explained(tmp_path, monkeypatch, capsys, arguments, messag
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_everything_that_is_wrong_is_named_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["soup", "a", "b", "out", "--weights", "1"]) == 2
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "  - a: not a model folder (no config.json)",
+        "  - b: not a model folder (no config.json)",
+        "  - soup: 1 weights for 2 models",
+    ]

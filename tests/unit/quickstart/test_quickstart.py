@@ -17,6 +17,7 @@ small: {pages: --train 1, warm_up: [first.yaml], warm_up_steps: 5, grpo_steps: 3
 
 CONFIG = """
 data:
+  train: [{root: data/quickstart/pages/sft}]
   longest_side: 168
   pipeline: [{name: PDFRenderer, target_longest_image_dim: 168}]
 """
@@ -119,8 +120,9 @@ def test_a_small_one_has_pages_and_models_of_its_own(steps, tmp_path):
     assert quickstart.main(["--small"]) == 0
     assert ran == ["Pages", "Model", "SFT warm-up 1", "GRPO"]
     assert words[0][1:4] == ["data/quickstart/small/pages", "--train", "1"]
-    assert {"run.steps=5", "data.evaluation=[]"} <= set(words[2])
-    grpo = {"run.steps=3", "model.path=data/quickstart/small/warm"}
+    pairs = "data.train=[{root: data/quickstart/small/pages/sft}]"
+    assert {"run.steps=5", "data.evaluation=[]", pairs} <= set(words[2])
+    grpo = {"run.steps=3", "evaluation.every=3", "model.path=data/quickstart/small/warm"}
     assert grpo | {"data.heldout=data/quickstart/small/pages/heldout"} <= set(words[3])
     ran.clear()
     assert quickstart.main([]) == 0
@@ -133,11 +135,12 @@ def test_it_ends_with_what_improved_the_report_and_the_next_command(steps, tmp_p
     evaluations.mkdir(parents=True)
     for step, rate in ((0, 0.25), (60, 0.5)):
         scores = {"sampled/pass_rate": rate, "greedy/pass_rate": rate + 0.125}
+        scores |= {"sampled/pass_rate_error": 0.03 + step / 6000}
         row = json.dumps({"step": step, "scores": scores})
         (evaluations / f"step-{step:06d}.json").write_text(row)
     assert quickstart.result(evaluations.parent)[:3] == [
-        "held-out unit tests, sampled: 0.250 -> 0.500",
-        "held-out unit tests, greedy: 0.375 -> 0.625",
+        "held-out unit tests, sampled: 0.250 -> 0.500 (+0.250 ± 0.100)",  # 2 sqrt(.03^2 + .04^2)
+        "held-out unit tests, greedy: 0.375 -> 0.625 (+0.250)",
         f"report: {(evaluations.parent / 'report.html').as_uri()}",
     ]
     assert capsys.readouterr().out.splitlines()[-1].startswith("your own pages: olmrl init ")

@@ -8,8 +8,9 @@ from html import unescape
 import pytest
 from report_run import PAGES, new_run, rollout, write_evaluation, write_group, write_steps
 
+from olmrl.report.html import TEMPLATES
 from olmrl.report.run import compare, write
-from olmrl.report.views import MOMENTS
+from olmrl.report.views import MOMENTS, part
 from olmrl.run.sinks import JsonlSink
 
 HOSTILE = (
@@ -128,3 +129,25 @@ def test_two_runs_stand_beside_each_other(tmp_path):
     assert f"{parent}/one: reward/mean" in html and "two/one: reward/mean" in html
     assert html.count('<div class="panel">') == 2 * 2 * 3
     assert compare([first]).count('class="headline"') == 1
+
+
+@pytest.mark.parametrize(
+    ("run", "begins"),
+    [(None, "step 60 page 1 of a.pdf"), ("one/run", "step 60 one/run page 1 of a.pdf")],
+)
+def test_the_words_of_a_groups_line_stand_apart(run, begins):
+    line = {"step": 60, "run": run, "number": 0, "page_id": "page 1 of a.pdf", "passed": 0.5}
+    line |= {
+        "reward": 0.3,
+        "advantage": 0.2,
+        "staleness": 1,
+        "failures": 2,
+        "fate": "zero_variance",
+    }
+    shown = part("group_line", line)
+    rest = "tests 50 % reward 0.30 advantage 0.20 1 step stale 2 rewards failed zero variance"
+    assert " ".join(re.sub("<[^>]*>", "", shown).split()) == f"{begins} {rest}"
+    assert (
+        "column-gap"
+        in re.search(r"\.line-of-group \{.*?\}", (TEMPLATES / "run.css").read_text("utf-8"))[0]
+    )
