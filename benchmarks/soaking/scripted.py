@@ -6,6 +6,7 @@ a few small tensors, and every 1,000 steps the learner is lost and begins again 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
@@ -67,6 +68,9 @@ class Scripted:
         """Make the steps; returns how many were made by `until` (monotonic)."""
         version = await self._begin()
         while version.step < steps and time.monotonic() < until:
+            # No call below waits, so that without this the event loop would never turn, and keep
+            # every timeout of `view`; in a run the actor's loop turns between calls.
+            await asyncio.sleep(0)
             await self._fill(version)
             batch = f"{version.incarnation}-{version.step}"
             lease = await self._buffer.lease(batch, 0)

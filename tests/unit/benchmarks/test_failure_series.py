@@ -1,5 +1,7 @@
 """The failure and soak commands: what they judge is judged right, and plans repeat by seed."""
 
+import asyncio
+import gc
 import json
 import random
 import sys
@@ -16,6 +18,7 @@ from failures import conditions, judge, kinds, series
 from failures.conditions import Condition
 from failures.tiny import Recipe
 from fuzzing.record import append, recorded
+from soaking.scripted import Scripted
 from soaking.slopes import slope, theil_sen
 
 PAGES, EPOCHS = 4, 2
@@ -178,6 +181,20 @@ def test_rows_of_two_writers_are_both_kept(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: append(results, {"series": n}), range(40)))
     assert sorted(row["series"] for row in recorded(results)) == list(range(40))
+
+
+def test_scripted_steps_leave_nothing_behind_in_the_event_loop(tmp_path):
+    """The soak measures the product, not timeouts that its own loop never came to forget."""
+    left = []
+
+    async def steps():
+        scripted = Scripted(tmp_path / "run", seed=1)
+        for made in (20, 60):
+            assert await scripted.run(made, time.monotonic() + 100, print) == made
+            left.append(sum(isinstance(one, asyncio.Handle) for one in gc.get_objects()))
+
+    asyncio.run(steps())
+    assert left[1] <= left[0] + 5
 
 
 PRETENDED = Path(__file__).parents[2] / "support" / "pretended_run.py"
