@@ -176,6 +176,15 @@ class Claims:
         return text_of(codes)
 
     @cached_property
+    def doubtful_truth(self) -> str:
+        """The reference with `UNEARNED` after each letter that was given in several readings."""
+        text, kept, at = self.truth.text, [], 0
+        for place in self.truth.places[self.contested]:
+            kept += [text[at : place + 1], UNEARNED]
+            at = int(place) + 1
+        return "".join(kept) + text[at:]
+
+    @cached_property
     def said_once(self) -> str:
         """`earned`, without what is given again in the same reading: for questions of order."""
         if (self.copied == self.contested).all():

@@ -123,7 +123,11 @@ class _Contests:
                     continue
                 if self._standing[first:last].all():
                     continue
-                if self._has_room(first, last, before, after, claimed):
+                if before is not None and after is not None and after == before + 1:
+                    if self._is_slip(first, last, before):
+                        self._contest_letters(first, last, before)
+                        continue
+                elif self._has_room(first, last, before, after, claimed):
                     continue
                 before, after = self._own_side(first, last, before, after)
                 self._contest_beside(first, last, before, after)
@@ -155,6 +159,23 @@ class _Contests:
             return None
         return int(self.source[at])
 
+    def _is_slip(self, start: int, end: int, before: int) -> bool:
+        """Whether one or two letters are added within a word of the truth."""
+        plain = not any(map(str.isdigit, self.c[start:end]))
+        inside = all(self.said.glued(start, end)) and self.truth.joined(before)
+        return plain and end - start <= SLIP and inside
+
+    def _contest_letters(self, start: int, end: int, before: int) -> None:
+        """Letters added within a word contest as many beside them: they may be readings of these.
+
+        Tests mind a letter more less than a wrong one. The same letters twice are one reading.
+        """
+        length = end - start
+        left, right = before + 1 - length, before + 1 + length
+        if self.c[start:end] not in (self.r[left : before + 1], self.r[before + 1 : right]):
+            first, last = self.truth.words_around(before, 0, 0)
+            self._contested[max(left, first) : min(right, last)] = True
+
     def _has_room(
         self, start: int, end: int, before: int | None, after: int | None, claimed: Bools
     ) -> bool:
@@ -162,8 +183,6 @@ class _Contests:
         length = end - start
         plain = not any(map(str.isdigit, self.c[start:end]))
         glued = self.said.glued(start, end)
-        if before is not None and after is not None and after == before + 1:
-            return plain and length <= SLIP and all(glued) and self.truth.joined(before)
         gap = 0
         if before is not None:
             gap += self._missing(before + 1, 1, claimed)
