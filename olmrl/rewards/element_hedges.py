@@ -48,7 +48,11 @@ def repeats_tables(case: TableCase, page: ParsedPage) -> bool:
     """
     found = [(table, cell) for table, cell in case.candidates(page) if case.has_all(table, cell)]
     if found and all(
-        _row_recurs(*each) or _row_is_paired(*each) or _columns_recur(each[0]) for each in found
+        _row_recurs(*each)
+        or _row_is_paired(*each)
+        or _columns_recur(each[0])
+        or _is_alone_among_copies(*each)
+        for each in found
     ):
         return True
     passing = {id(table) for table, _ in found}
@@ -66,16 +70,41 @@ def _row_recurs(table: Table, cell: Cell) -> bool:
 
     So for the half of a row: a row may hold another one beside its own cells.
     """
-    rows: dict[int, list[Cell]] = defaultdict(list)
-    for other in table.cells:
-        rows[other.row].append(other)
-    whole = [([c.normal_text.strip() for c in row], cell in row) for row in rows.values()]
-    halves = [
-        ([c.normal_text.strip() for c in half], cell in half)
-        for row in rows.values()
-        for half in _halves(row)
-    ]
+    rows = _rows(table)
+    whole = [(list(_texts(row)), cell in row) for row in rows]
+    halves = [(list(_texts(half)), cell in half) for row in rows for half in _halves(row)]
     return _recurs(whole) or _recurs(halves)
+
+
+def _rows(table: Table) -> list[list[Cell]]:
+    rows: dict[int, list[Cell]] = defaultdict(list)
+    for cell in table.cells:
+        rows[cell.row].append(cell)
+    return list(rows.values())
+
+
+def _texts(cells: Sequence[Cell]) -> tuple[str, ...]:
+    return tuple(cell.normal_text.strip() for cell in cells)
+
+
+def _is_alone_among_copies(table: Table, cell: Cell) -> bool:
+    """Whether a table holds a copy of itself, in which the row of a cell is another one.
+
+    Half of its rows are there again then, two at least that say something. A row that is there
+    twice has one reading.
+    """
+    count = _row_count(table)
+    again = [number for number in count.values() if number > 1]
+    if len(again) < 2 or 2 * sum(again) < count.total():
+        return False
+    return count[_texts([other for other in table.cells if other.row == cell.row])] == 1
+
+
+@lru_cache(maxsize=64)
+def _row_count(table: Table) -> Counter[tuple[str, ...]]:
+    """How often a table has each row of two cells or more that says something."""
+    rows = map(_texts, _rows(table))
+    return Counter(row for row in rows if len(row) > 1 and sum(map(len, row)) >= _LEAST_SHARED)
 
 
 def _recurs(rows: Sequence[tuple[list[str], bool]]) -> bool:
