@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import attacked_pages
-import disguised_attacks  # noqa: F401 - adds its attacks to those of attacked_pages
 import numpy as np
 
 from olmrl.config.schema import RewardConfig

@@ -3,7 +3,6 @@
 import random
 
 import attacked_pages
-import disguised_attacks
 import pytest
 import red_team
 
@@ -46,8 +45,13 @@ def test_right_letters_inside_misread_words_do_not_pay(seed):
     rng = random.Random(seed)
     sheet = attacked_pages.invent(rng)
     text = attacked_pages.misreading(sheet, rng)
-    first = disguised_attacks.IN_WORDS["right letter first in one word"]
-    twice = disguised_attacks.IN_WORDS["right letter twice, wrong once"]
+
+    def first(wrong, right):
+        return "".join(a if a == b else b + a for a, b in zip(wrong, right, strict=False))
+
+    def twice(wrong, right):
+        return "".join(a if a == b else a + b + b for a, b in zip(wrong, right, strict=False))
+
     forms = (first, twice, lambda wrong, right: first(right, wrong))
     attacked = [attacked_pages.paired(sheet, text, form) for form in forms]
     before, *after = red_team.score(red_team.make_page(sheet, reference=True), [text, *attacked])
