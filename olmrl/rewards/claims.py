@@ -178,7 +178,8 @@ class Claims:
     @cached_property
     def doubtful_truth(self) -> str:
         """The reference with `UNEARNED` after each letter that was given in several readings."""
-        text, kept, at = self.truth.text, [], 0
+        text, at = self.truth.text, 0
+        kept: list[str] = []
         for place in self.truth.places[self.contested]:
             kept += [text[at : place + 1], UNEARNED]
             at = int(place) + 1

@@ -34,7 +34,8 @@ _LEAST_SHARED = 6
 _TELLING = 3
 """Letters of a cell that tells something if another column has it, too."""
 _MOST_CELLS = 5000
-"""Cells of a table whose columns are compared."""
+_MOST_LENGTHS = 4
+"""Cells of a table whose columns and rows are compared, and lengths of rows within others."""
 _LEAST_FORMULA = 5
 _FORMULA_READING = 78.0
 _LONGEST_FORMULA = 2
@@ -93,18 +94,32 @@ def _is_alone_among_copies(table: Table, cell: Cell) -> bool:
     Half of its rows are there again then, two at least that say something. A row that is there
     twice has one reading.
     """
-    count = _row_count(table)
-    again = [number for number in count.values() if number > 1]
-    if len(again) < 2 or 2 * sum(again) < count.total():
+    copied = _copied_rows(table)
+    if not copied:
         return False
-    return count[_texts([other for other in table.cells if other.row == cell.row])] == 1
+    return _texts([other for other in table.cells if other.row == cell.row]) not in copied
 
 
 @lru_cache(maxsize=64)
-def _row_count(table: Table) -> Counter[tuple[str, ...]]:
-    """How often a table has each row of two cells or more that says something."""
+def _copied_rows(table: Table) -> frozenset[tuple[str, ...]]:
+    """The rows that are there again, or within a longer one; none unless they are half of all.
+
+    Of rows with two cells or more that say something.
+    """
+    if len(table.cells) > _MOST_CELLS:
+        return frozenset()
     rows = map(_texts, _rows(table))
-    return Counter(row for row in rows if len(row) > 1 and sum(map(len, row)) >= _LEAST_SHARED)
+    count = Counter(row for row in rows if len(row) > 1 and sum(map(len, row)) >= _LEAST_SHARED)
+    copied = {row for row, number in count.items() if number > 1}
+    lengths = sorted({len(row) for row in count})[:_MOST_LENGTHS]
+    for row in count:
+        for length in lengths:
+            if length < len(row):
+                pieces = {row[at : at + length] for at in range(len(row) - length + 1)}
+                within = pieces & count.keys()
+                copied |= within | ({row} if within else set())
+    half = 2 * sum(count[row] for row in copied) >= count.total()
+    return frozenset(copied if len(copied) > 1 and half else ())
 
 
 def _recurs(rows: Sequence[tuple[list[str], bool]]) -> bool:

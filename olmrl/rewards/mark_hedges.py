@@ -79,7 +79,8 @@ def many_marks(case: FootnoteCase, page: ParsedPage) -> bool:
 def only_glued_at_marks(case: FootnoteCase, page: ParsedPage) -> bool:
     """Whether a footnote's words have letters directly beside them, wherever they are at a mark."""
     before, after = case.appears_before_marker or "", case.appears_after_marker or ""
-    ahead, behind = [], []
+    ahead: list[str] = []
+    behind: list[str] = []
     for start, end in case.marks(page):
         text = page.text[max(0, start - CONTEXT_CHARS) : start]
         ahead.append(text[_place(text, -2 * len(letters_of(before))) :])

@@ -1,6 +1,6 @@
 """More attacks on the rewards: second readings in disguise, and second copies of rows and columns.
 
-Importing this module adds them to `attacked_pages.ATTACKS`. As there, attackers know the truth.
+As in `attacked_pages`, attackers know the truth, so that one of their readings is always right.
 """
 
 from __future__ import annotations
@@ -10,9 +10,25 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
-from attacked_pages import HEAD, Sheet, _placed, attack, body, html, misread, paired, true_body
+from attacked_pages import HEAD, Attack, Sheet, body, html, misread, paired, placed, true_body
 
 Pair = Callable[[str, str], str]
+ATTACKS: dict[str, dict[str, Attack]] = {}
+
+
+def attack(kind: str, name: str) -> Callable[[Attack], Attack]:
+    """Register a strategy."""
+
+    def add(function: Attack) -> Attack:
+        ATTACKS.setdefault(kind, {})[name] = function
+        return function
+
+    return add
+
+
+def _placed(kind: str, name: str, piece: Callable[[Sheet, random.Random], str]) -> None:
+    for place, made in placed(piece).items():
+        attack(kind, f"{name}, {place}")(made)
 
 
 def _misread_pairs(sheet: Sheet, text: str) -> list[tuple[str, str]]:
@@ -260,12 +276,14 @@ for _name, _tex in {
     "an array": r"\begin{array}{c} # \\ @ \end{array}",
     "one under the other": r"\underset{#}{@}",
     "a brace": r"\underbrace{@}_{#}",
-    "phantoms": r"\phantom{@} #",
-    "white": r"\color{white}{@} \color{black}{#}",
+    "a phantom": r"@ \phantom{#}",
+    "white": r"\textcolor{white}{#} @",
     "scripts": r"@ {\scriptsize #}",
     "cancelled": r"\cancel{@} #",
     "a tag": r"@ \tag{$#$}",
     "an overlap": r"\rlap{@} #",
-    "a choice": r"\mathchoice{#}{@}{@}{@}",
+    "a choice of style": r"\mathchoice{#}{@}{@}{@}",
+    "a choice of mode": r"\TextOrMath{@}{#}",
+    "a choice of two": r"\@secondoftwo{@}{#}",
 }.items():
     attack("formulas", f"two readings, {_name}")(_formula_form(_tex))

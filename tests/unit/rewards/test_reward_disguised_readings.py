@@ -110,10 +110,12 @@ WRONG = [["Grain", "1847", "48270"], *ROWS[1:]]
         [*WRONG, [*ROWS[0], "x"]],
         [*WRONG, ["x", "Grain", "y", "1847", "48210"]],
         [["Oats", "1799", "39"], *ROWS[1:], *ROWS],
+        [["Oats", "1799", "39"], *ROWS[1:], *([*row, "x"] for row in ROWS)],
+        [["Oats", "1799", "39"], *ROWS[1:], *(["", *row] for row in ROWS)],
     ],
     ids=[
         *("beside", "before", "one column", "beside another row", "longer row", "cells between"),
-        "all rows again",
+        *("all rows again", "all rows and a cell", "all rows after a cell"),
     ],
 )
 def test_a_table_with_two_readings_of_its_columns_passes_nothing(rows):
