@@ -45,7 +45,7 @@ class ErrorRate(AgainstBody):
         value = as_read = self._rate(mine, true)
         if 0.0 < as_read < 1.0:
             claims = truth_of(page).read(text).claims
-            if claims.contested.any():
+            if claims.doubtful.any():
                 value = min(as_read, self._rate(mine, *_marked_words(claims.doubtful_truth)))
         return RewardResult(value, {"as_read": as_read})
 
