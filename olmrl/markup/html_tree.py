@@ -46,6 +46,8 @@ _PLAIN_TAG = re.compile(
     rf'<(?:/{_NAME}|{_NAME}(?: rowspan="(\d{{1,2}})")?(?: colspan="(\d{{1,2}})")?)>'
 )
 """A tag as transcriptions usually have it: what the tokenizer would find, found faster."""
+_FAR_REACHING = re.compile("[\"']|<[!?]")
+"""What the tokenizer may read on from, past the end of the next tag."""
 
 _MAX_DIGITS = 9
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
@@ -132,7 +134,7 @@ def parse_tree(text: str, *, implied_ends: bool = True) -> Document:
         MarkupError: Without `implied_ends` only: a malformed ``<![`` declaration.
     """
     parser = _TreeParser(implied_ends)
-    parser.feed(parser.feed_plain(text) if implied_ends else text)
+    parser.feed(text[parser.feed_mostly_plain(text) :] if implied_ends else text)
     parser.close()
     return parser.finish()
 
@@ -152,13 +154,29 @@ class _TreeParser(HTMLParser):
         self._close_down_to(0)
         return self._document
 
-    def feed_plain(self, text: str) -> str:
-        """Feeds plain tags and the text between them without the tokenizer.
+    def feed_mostly_plain(self, text: str) -> int:
+        """Feeds plain tags and the text between them without the tokenizer, and through it what
+        is between two of them, as long as it reads that without looking farther.
 
         Returns:
-            The rest, from the last tag on before anything else in angle brackets or a reference.
+            Where the rest begins.
         """
-        start = 0
+        at = self._feed_plain(text, 0)
+        while (tag := _PLAIN_TAG.search(text, at)) is not None:
+            if _FAR_REACHING.search(text, at, tag.end()):
+                break
+            self.feed(text[at : tag.end()])
+            if self.rawdata or self.cdata_elem is not None:
+                return tag.end()
+            at = self._feed_plain(text, tag.end())
+        return at
+
+    def _feed_plain(self, text: str, start: int) -> int:
+        """Feeds plain tags and the text between them from a place on.
+
+        Returns:
+            The end of the last tag before anything else in angle brackets or a reference.
+        """
         while (found := _PLAIN_TAG.search(text, start)) is not None:
             if not self._feed_text(text[start : found.start()]):
                 break
@@ -171,7 +189,7 @@ class _TreeParser(HTMLParser):
             start = found.end()
         else:
             start = len(text) if self._feed_text(text[start:]) else start
-        return text[start:]
+        return start
 
     def _feed_text(self, data: str) -> bool:
         """Feeds text without markup; False if there is some in it."""

@@ -16,6 +16,7 @@ earns nothing. So what may be text is text, and only these are not seen:
 - markdown images with their alternative text, targets of links that look like an address, with
   their titles, and definitions of such targets; `][x]` is a link if `[x]:` is defined;
 - in formulas LaTeX comments, labels and macro definitions; arguments of `\phantom` and white ink.
+  (Of commands like `\mathchoice` all arguments are seen.)
 
 Code blocks and inline code show what they hold, markup included. Overprinted text (`\rlap`) and
 small print are seen, and so are footnotes whose mark is missing: their text is on the page.
@@ -142,6 +143,8 @@ _COMMAND = re.compile(
     r"\\(?:([hv]?phantom)|(label)|(textcolor|color)|(?:[gex]?def|let)\\[A-Za-z]+"
     r"|(?:re)?newcommand\*?)(?![A-Za-z])"
 )
+_CHOOSING = re.compile(r"\\(?:mathchoice|TextOrMath|@(?:first|second)oftwo|@if[a-z]+)(?![A-Za-z])")
+"""Commands that show one of their arguments, by style or what follows: all of them may be seen."""
 _COLOUR_ARGUMENT = re.compile(r"\s{0,9}\{([^{}]{0,64})\}")
 _CLOSING = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}
 
@@ -397,6 +400,8 @@ class _Scan:
         shown = _COMMENT.sub("", inside) if "%" in inside else inside
         if any(word in shown for word in ("phantom", "color", "label", "def", "command", "let")):
             shown = _without_commands(shown)
+        if any(word in shown for word in ("choice", "OrMath", "oftwo", "\\@if")):
+            shown = _CHOOSING.sub(" ", shown)
         if shown != inside:
             self.hidden += letters(inside) - letters(shown)
         if shown[2:].strip() or inside == mark:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,7 +9,7 @@ from olmrl.bench import ParsedPage
 from olmrl.markup.visible import see
 from olmrl.rewards.parsed import parsed
 from olmrl.rewards.reward import AgainstReference
-from olmrl.types import Completion, Page, RewardResult
+from olmrl.types import Page, RewardResult
 
 
 @lru_cache(maxsize=64)
@@ -34,11 +33,9 @@ class AgainstBody(AgainstReference):
         """What a reference lacks for this reward to apply; empty if it applies."""
         raise NotImplementedError
 
-    def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
-        """Compare each text with the page's reference."""
-        if page.reference is None:
-            return [RewardResult(0.0) for _ in completions]
-        return [self.judge(c.text, page.reference) for c in completions]
+    def compare(self, page: Page, text: str, reference: str) -> RewardResult:
+        """Score one text of a page."""
+        return self.judge(text, reference)
 
     def judge(self, text: str, reference: str) -> RewardResult:
         """Score one text."""

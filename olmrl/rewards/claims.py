@@ -60,6 +60,8 @@ class Claims:
     """[letters of the truth] contested, or given again in the same reading."""
     standing: Bools
     """[letters said] foreign, in the place of letters that are missing: a misreading of them."""
+    beside_slips: Bools
+    """[letters of the truth] after a letter that was added within their word."""
     too_long: bool = False
     """The text was too long to be aligned; all of it is foreign."""
 
@@ -149,8 +151,19 @@ class Claims:
 
     @cached_property
     def earned(self) -> str:
-        """The text with `UNEARNED` for each letter not read; its length is that of the text."""
-        return _blotted(self.said, self._unearned(self.contested) | (self.source < 0))
+        """The text with `UNEARNED` for each letter not read.
+
+        A letter added within a word stands for the one after it, which goes: tests mind a letter
+        more less than a wrong one, so that a right letter beside a wrong one would pay.
+        """
+        return self._without_slips(self._unearned(self.contested) | (self.source < 0))
+
+    def _without_slips(self, flags: Bools) -> str:
+        known = self.source >= 0
+        gone = np.zeros(len(self.source), np.bool_)
+        gone[known] = self.beside_slips[self.source[known]]
+        text = _blotted(self.said, flags)
+        return text_of(np.delete(codes_of(text), self.said.places[gone])) if gone.any() else text
 
     @cached_property
     def earned_formulas(self) -> str:
@@ -175,12 +188,27 @@ class Claims:
             codes[edges[at] + 1 : edges[at + 1]] = ord(UNEARNED)
         return text_of(codes)
 
+    @property
+    def doubtful(self) -> Bools:
+        """[letters of the truth] contested, or beside a slip."""
+        return self.contested | self.beside_slips
+
+    @cached_property
+    def doubtful_truth(self) -> str:
+        """The reference with `UNEARNED` after each letter that was given in several readings."""
+        text, at = self.truth.text, 0
+        kept: list[str] = []
+        for place in self.truth.places[self.doubtful]:
+            kept += [text[at : place + 1], UNEARNED]
+            at = int(place) + 1
+        return "".join(kept) + text[at:]
+
     @cached_property
     def said_once(self) -> str:
         """`earned`, without what is given again in the same reading: for questions of order."""
         if (self.copied == self.contested).all():
             return self.earned
-        return _blotted(self.said, self._unearned(self.copied) | (self.source < 0))
+        return self._without_slips(self._unearned(self.copied) | (self.source < 0))
 
 
 def untagged(text: str) -> str:
@@ -220,14 +248,14 @@ def claims(said: Lettered, truth: Lettered) -> Claims:
     if said.key == truth.key:
         nothing = np.zeros(len(truth.key), np.bool_)
         every = np.arange(len(truth.key), dtype=np.int64)
-        return Claims(said, truth, every, ~nothing, nothing, nothing, nothing)
+        return Claims(said, truth, every, ~nothing, nothing, nothing, nothing, nothing)
     aligned = Alignment(said, truth)
     source, covered = aligned.source, aligned.covered
     if len(said.key) > _MOST_LETTERS * len(truth.key) + _MOST_LETTERS_SLACK:
         none = source >= 0
-        return Claims(said, truth, source, covered, covered, covered, none, too_long=True)
+        return Claims(said, truth, source, covered, covered, covered, none, covered, too_long=True)
     aligned.claim_equal()
     misreadings.read_gaps(aligned)
     standing = misreadings.standing(aligned)
-    contested, copied = contests.find(aligned, standing)
-    return Claims(said, truth, source, covered, contested, copied | contested, standing)
+    contested, copied, slips = contests.find(aligned, standing)
+    return Claims(said, truth, source, covered, contested, copied | contested, standing, slips)

@@ -34,8 +34,9 @@ _SAME_PARAGRAPH = 0.6
 """Share of a foreign paragraph's letters in words that resemble those nearby."""
 
 
-def find(alignment: Alignment, standing: Bools) -> tuple[Bools, Bools]:
-    """Which letters of the truth are given in another reading as well, or in the same.
+def find(alignment: Alignment, standing: Bools) -> tuple[Bools, Bools, Bools]:
+    """Which letters of the truth are given in another reading as well, in the same, or have a
+    letter more before them within their word.
 
     What stands for something missing is a reading of that: it contests what it resembles only if
     it resembles what is missing less.
@@ -51,9 +52,10 @@ class _Contests:
         self.c, self.r = alignment.c, alignment.r
         self.source, self._standing = alignment.source, standing
         self._contested = np.zeros(len(self.r), np.bool_)
+        self._beside_slips = np.zeros(len(self.r), np.bool_)
 
-    def find(self) -> tuple[Bools, Bools]:
-        """[letters of the truth] contested; given again in the same reading."""
+    def find(self) -> tuple[Bools, Bools, Bools]:
+        """[letters of the truth] contested; given again in the same reading; beside a slip."""
         contested, copied = self._contested, np.zeros(len(self.r), np.bool_)
         known: dict[str, tuple[int, int] | None] = {}
         self._contest_formulas()
@@ -69,7 +71,7 @@ class _Contests:
                 if found:
                     same = self._says_the_same(at, at + len(chunk), *found)
                     (copied if same else contested)[slice(*found)] = True
-        return contested, copied
+        return contested, copied, self._beside_slips
 
     def _says_the_same(self, start: int, end: int, origin: int, stop: int) -> bool:
         """Whether foreign text repeats, to the letter and mark, what claims a passage."""
@@ -123,7 +125,11 @@ class _Contests:
                     continue
                 if self._standing[first:last].all():
                     continue
-                if self._has_room(first, last, before, after, claimed):
+                if before is not None and after is not None and after == before + 1:
+                    if self._is_slip(first, last, before):
+                        self._mark_slip(first, last, before)
+                        continue
+                elif self._has_room(first, last, before, after, claimed):
                     continue
                 before, after = self._own_side(first, last, before, after)
                 self._contest_beside(first, last, before, after)
@@ -155,6 +161,23 @@ class _Contests:
             return None
         return int(self.source[at])
 
+    def _is_slip(self, start: int, end: int, before: int) -> bool:
+        """Whether one or two letters are added within a word of the truth."""
+        plain = not any(map(str.isdigit, self.c[start:end]))
+        inside = all(self.said.glued(start, end)) and self.truth.joined(before)
+        return plain and end - start <= SLIP and inside
+
+    def _mark_slip(self, start: int, end: int, before: int) -> None:
+        """Letters added within a word may be readings of as many beside them.
+
+        The same letters twice are one reading.
+        """
+        length = end - start
+        left, right = before + 1 - length, before + 1 + length
+        if self.c[start:end] not in (self.r[left : before + 1], self.r[before + 1 : right]):
+            _, last = self.truth.words_around(before, 0, 0)
+            self._beside_slips[before + 1 : min(right, last)] = True
+
     def _has_room(
         self, start: int, end: int, before: int | None, after: int | None, claimed: Bools
     ) -> bool:
@@ -162,8 +185,6 @@ class _Contests:
         length = end - start
         plain = not any(map(str.isdigit, self.c[start:end]))
         glued = self.said.glued(start, end)
-        if before is not None and after is not None and after == before + 1:
-            return plain and length <= SLIP and all(glued) and self.truth.joined(before)
         gap = 0
         if before is not None:
             gap += self._missing(before + 1, 1, claimed)

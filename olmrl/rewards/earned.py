@@ -20,7 +20,7 @@ from olmrl.bench.text_cases import (
 from olmrl.markup.formatting import Kind
 from olmrl.markup.html_tree import MarkupError
 from olmrl.markup.text import WorkLimitError
-from olmrl.rewards import element_hedges, hedges, integrity
+from olmrl.rewards import element_hedges, hedges, integrity, mark_hedges
 from olmrl.rewards.parsed import PageTruth, Reading
 from olmrl.rewards.word_lists import is_list, is_listed
 
@@ -154,17 +154,17 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
         most = integrity.MOST_MARKED[case.format == "heading"]
         return (
             integrity.marks_most(pieces, reading.said, most)
-            or hedges.repeats_mark(case, page)
+            or mark_hedges.repeats_mark(case, page)
             or is_listed(case.text, page.text, truth.needles)
             or hedges.several_readings(case.text, page, truth.needles)
         )
     if isinstance(case, FootnoteCase):
         words = [case.appears_before_marker, case.appears_after_marker]
         return (
-            hedges.many_marks(case, page)
-            or hedges.marks_a_copy(case, page)
+            mark_hedges.many_marks(case, page)
+            or mark_hedges.marks_a_copy(case, page)
             or any(hedges.several_readings(w, page, truth.needles) for w in words if w)
-            or any(hedges.only_glued(w, page.normal_text) for w in words if w)
+            or mark_hedges.only_glued_at_marks(case, page)
         )
     if isinstance(case, TableCase):
         return element_hedges.repeats_tables(case, page)

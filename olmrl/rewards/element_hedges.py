@@ -34,7 +34,8 @@ _LEAST_SHARED = 6
 _TELLING = 3
 """Letters of a cell that tells something if another column has it, too."""
 _MOST_CELLS = 5000
-"""Cells of a table whose columns are compared."""
+_MOST_LENGTHS = 4
+"""Cells of a table whose columns and rows are compared, and lengths of rows within others."""
 _LEAST_FORMULA = 5
 _FORMULA_READING = 78.0
 _LONGEST_FORMULA = 2
@@ -48,7 +49,11 @@ def repeats_tables(case: TableCase, page: ParsedPage) -> bool:
     """
     found = [(table, cell) for table, cell in case.candidates(page) if case.has_all(table, cell)]
     if found and all(
-        _row_recurs(*each) or _row_is_paired(*each) or _columns_recur(each[0]) for each in found
+        _row_recurs(*each)
+        or _row_is_paired(*each)
+        or _columns_recur(each[0])
+        or _is_alone_among_copies(*each)
+        for each in found
     ):
         return True
     passing = {id(table) for table, _ in found}
@@ -66,16 +71,55 @@ def _row_recurs(table: Table, cell: Cell) -> bool:
 
     So for the half of a row: a row may hold another one beside its own cells.
     """
-    rows: dict[int, list[Cell]] = defaultdict(list)
-    for other in table.cells:
-        rows[other.row].append(other)
-    whole = [([c.normal_text.strip() for c in row], cell in row) for row in rows.values()]
-    halves = [
-        ([c.normal_text.strip() for c in half], cell in half)
-        for row in rows.values()
-        for half in _halves(row)
-    ]
+    rows = _rows(table)
+    whole = [(list(_texts(row)), cell in row) for row in rows]
+    halves = [(list(_texts(half)), cell in half) for row in rows for half in _halves(row)]
     return _recurs(whole) or _recurs(halves)
+
+
+def _rows(table: Table) -> list[list[Cell]]:
+    rows: dict[int, list[Cell]] = defaultdict(list)
+    for cell in table.cells:
+        rows[cell.row].append(cell)
+    return list(rows.values())
+
+
+def _texts(cells: Sequence[Cell]) -> tuple[str, ...]:
+    return tuple(cell.normal_text.strip() for cell in cells)
+
+
+def _is_alone_among_copies(table: Table, cell: Cell) -> bool:
+    """Whether a table holds a copy of itself, in which the row of a cell is another one.
+
+    Half of its rows are there again then, two at least that say something. A row that is there
+    twice has one reading.
+    """
+    copied = _copied_rows(table)
+    if not copied:
+        return False
+    return _texts([other for other in table.cells if other.row == cell.row]) not in copied
+
+
+@lru_cache(maxsize=64)
+def _copied_rows(table: Table) -> frozenset[tuple[str, ...]]:
+    """The rows that are there again, or within a longer one; none unless they are half of all.
+
+    Of rows with two cells or more that say something.
+    """
+    if len(table.cells) > _MOST_CELLS:
+        return frozenset()
+    rows = map(_texts, _rows(table))
+    count = Counter(row for row in rows if len(row) > 1 and sum(map(len, row)) >= _LEAST_SHARED)
+    copied = {row for row, number in count.items() if number > 1}
+    lengths = sorted({len(row) for row in count})[:_MOST_LENGTHS]
+    for row in count:
+        for length in lengths:
+            if length < len(row):
+                pieces = {row[at : at + length] for at in range(len(row) - length + 1)}
+                within = pieces & count.keys()
+                copied |= within | ({row} if within else set())
+    half = 2 * sum(count[row] for row in copied) >= count.total()
+    return frozenset(copied if len(copied) > 1 and half else ())
 
 
 def _recurs(rows: Sequence[tuple[list[str], bool]]) -> bool:

@@ -8,9 +8,11 @@ from typing import ClassVar
 from rapidfuzz.distance import Levenshtein
 
 from olmrl.rewards.body import AgainstBody, body_of
+from olmrl.rewards.claims import UNEARNED
+from olmrl.rewards.parsed import truth_of
 from olmrl.rewards.word_alignment import Unit, alignment_cost, word_cost
 from olmrl.rewards.words import words_of
-from olmrl.types import RewardResult
+from olmrl.types import Page, RewardResult
 
 
 @dataclass(frozen=True)
@@ -19,28 +21,39 @@ class ErrorRate(AgainstBody):
 
     Both sides without front matter and markup (`words.plain_text`). Edits are counted along an
     alignment of words in which no passage stands for another one (`word_alignment`), so that filler
-    is no better than a gap. Definition and sources: docs/formats.md#cer-and-wer.
+    is no better than a gap. Words that are given in several readings (`contests`) count as missing.
+    The part `as_read` leaves that out. Definition and sources: docs/formats.md#cer-and-wer.
     """
 
     unit: ClassVar[Unit]
 
     compat: bool = False
-    """Plain Levenshtein distance, under which filler can pay; score 0 on a page without a
-    reference, instead of leaving the reward out."""
+    """Plain Levenshtein distance, under which filler and second readings can pay; score 0 on a page
+    without a reference, instead of leaving the reward out."""
 
     def lacking(self, reference: str) -> str:
         """Needs a reference with text."""
         return "" if _words(reference) else "the reference has no text"
 
-    def judge(self, text: str, reference: str) -> RewardResult:
-        """Score one text."""
+    def compare(self, page: Page, text: str, reference: str) -> RewardResult:
+        """Score one text of a page."""
         mine, true = _words(text), _words(reference)
         if self.compat:
             return RewardResult(max(0.0, 1.0 - self._plain(mine, true)))
-        mine_size, true_size = self._size(mine), self._size(true)
-        if mine_size >= 2 * true_size:  # more invented words than the reference has
-            return RewardResult(0.0)
-        return RewardResult(max(0.0, 1.0 - alignment_cost(mine, true, self.unit) / true_size))
+        if self._size(mine) >= 2 * self._size(true):  # more invented words than there are words
+            return RewardResult(0.0, {"as_read": 0.0})
+        value = as_read = self._rate(mine, true)
+        if 0.0 < as_read < 1.0:
+            claims = truth_of(page).read(text).claims
+            if claims.doubtful.any():
+                value = min(as_read, self._rate(mine, *_marked_words(claims.doubtful_truth)))
+        return RewardResult(value, {"as_read": as_read})
+
+    def _rate(
+        self, mine: tuple[str, ...], true: tuple[str, ...], doubtful: tuple[bool, ...] = ()
+    ) -> float:
+        cost = alignment_cost(mine, true, self.unit, doubtful)
+        return max(0.0, 1.0 - cost / self._size(true))
 
     def _size(self, words: tuple[str, ...]) -> int:
         """Length in words, or in characters with a space between words."""
@@ -55,6 +68,23 @@ class ErrorRate(AgainstBody):
 
 def _words(text: str) -> tuple[str, ...]:
     return words_of(body_of(text).text)
+
+
+def _marked_words(text: str) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """The words of a text, and whether half of the letters of each have `UNEARNED` after them.
+
+    In scripts without spaces a word is one letter, and the mark comes after it.
+    """
+    words: list[str] = []
+    marked: list[bool] = []
+    for word in words_of(text):
+        bare = word.replace(UNEARNED, "")
+        if bare:
+            words.append(bare)
+            marked.append(2 * word.count(UNEARNED) >= len(bare))
+        elif marked:
+            marked[-1] = True
+    return tuple(words), tuple(marked)
 
 
 @dataclass(frozen=True)

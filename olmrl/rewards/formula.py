@@ -6,10 +6,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from rapidfuzz import fuzz, process
+
 from olmrl.markup.formulas import extract_formulas
 from olmrl.rewards.body import AgainstBody, body_of
+from olmrl.rewards.element_hedges import symbols
 from olmrl.rewards.formula_look import are_too_many, look_of, looks_the_same, typeset
 from olmrl.types import RewardResult
+
+_READING = 50.0
+"""Similarity, 0..100, of the symbols of a formula to those of which it is a reading."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,15 @@ class Formula(AgainstBody):
 
     Each formula of the completion makes a pair with at most one of the reference's. Two look the
     same if, typeset, they show the same symbols in the same places (`formula_look`): one that has
-    the other as a part does not. Parts: `precision`, `recall` and `valid`, the share of the
-    completion's formulas that can be typeset. Definition: docs/formats.md#formula.
+    the other as a part does not. A pair counts as if it were not there if another formula of the
+    completion is a reading of the same one. Parts: `precision` and `recall` without that condition,
+    and `valid`, the share of the completion's formulas that can be typeset. Definition:
+    docs/formats.md#formula.
     """
 
     compat: bool = False
-    """Score 0 on a page without a reference, instead of leaving the reward out."""
+    """Every pair counts; score 0 on a page without a reference, instead of leaving the reward
+    out."""
 
     def lacking(self, reference: str) -> str:
         """Needs a reference with a formula that can be typeset."""
@@ -37,13 +46,15 @@ class Formula(AgainstBody):
         if are_too_many(formulas):
             return RewardResult(0.0, {"too_many": 1.0})
         mine, true = Counter(formulas), _true_formulas(reference)
-        pairs = count_pairs(mine, true)
+        left, missing = unpaired(mine, true)
+        pairs = true.total() - missing.total()
         valid = sum(n for latex, n in mine.items() if not typeset(latex).error)
         said = mine.total()
         parts = {"recall": pairs / true.total()}
         if said:
             parts |= {"precision": pairs / said, "valid": valid / said}
-        return RewardResult(2 * pairs / (said + true.total()), parts)
+        twice = 0 if self.compat else _given_twice(left, true - missing, missing)
+        return RewardResult(2 * (pairs - twice) / (said - twice + true.total()), parts)
 
 
 def _formulas(text: str) -> list[str]:
@@ -55,28 +66,49 @@ def _true_formulas(reference: str) -> Counter[str]:
     return Counter(latex for latex in _formulas(reference) if latex and not typeset(latex).error)
 
 
-def count_pairs(mine: Mapping[str, int], true: Mapping[str, int]) -> int:
-    """Number of pairs that look the same, each formula used once.
+def unpaired(mine: Mapping[str, int], true: Mapping[str, int]) -> tuple[Counter[str], Counter[str]]:
+    """What is left of both sides without the pairs that look the same, each formula used once.
 
     Args:
         mine: how often the completion has each formula.
         true: the same for the reference, whose formulas all can be typeset.
     """
     exact = Counter(mine) & Counter(true)
-    left, wanted = Counter(mine) - exact, Counter(true) - exact
-    pairs = exact.total()
-    if not wanted:
-        return pairs
-    by_symbols = _by_symbols(left)
-    for latex, count in wanted.items():
+    left, missing = Counter(mine) - exact, Counter(true) - exact
+    by_symbols = _by_symbols(left) if missing else {}
+    for latex, count in list(missing.items()):
         look = look_of(latex)
         for candidate in by_symbols.get(look.symbols, ()):
             used = min(count, left[candidate])
             if used and looks_the_same(look_of(candidate), look):
                 left[candidate] -= used
+                missing[latex] -= used
                 count -= used
-                pairs += used
-    return pairs
+    return +left, +missing
+
+
+def _given_twice(left: Counter[str], paired: Counter[str], missing: Counter[str]) -> int:
+    """How many formulas of the reference have another reading besides the right one.
+
+    Args:
+        left: formulas of the completion without a pair. One is a reading of the formula that it
+            resembles most, rather of one that is missing.
+        paired: formulas of the reference with a pair.
+        missing: formulas of the reference without one.
+    """
+    known = {latex: symbols(latex) for latex in paired}
+    lost = {symbols(latex) for latex in missing}
+    again: Counter[str] = Counter()
+    for latex, count in left.items() if known else ():
+        if typeset(latex).error:  # it shows no reading
+            continue
+        said = symbols(latex)
+        found = process.extractOne(said, known, scorer=fuzz.ratio, score_cutoff=_READING)
+        if found is None or found[0] == said:
+            continue
+        if process.extractOne(said, lost, scorer=fuzz.ratio, score_cutoff=found[1]) is None:
+            again[found[2]] += count
+    return (again & paired).total()
 
 
 def _by_symbols(formulas: Iterable[str]) -> dict[str, list[str]]:

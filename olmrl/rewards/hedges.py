@@ -1,5 +1,6 @@
 """Signs of hedging that need no reference text: another reading beside the one that passes.
 
+Here those in text; marks on it are for `mark_hedges`, tables and formulas for `element_hedges`.
 What a page says is unknown, so these bound hedging rather than exclude it, and leave alone what
 honest pages have: numbered captions, columns of equal cells, series of similar formulas.
 """
@@ -12,14 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import cast
 
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Hamming, Levenshtein
 
 from olmrl.bench.document import ParsedPage
-from olmrl.bench.text_cases import AbsentCase, FootnoteCase, FormatCase, OrderCase
-from olmrl.markup.formatting import Kind
+from olmrl.bench.text_cases import AbsentCase, OrderCase
 from olmrl.markup.text import normalize
 
 _READING = 78.0
@@ -28,28 +27,20 @@ _LONG_READING = 85.0
 _LEAST_NEEDLE = 5
 _BESIDE = 6
 """Letters that may stand between two readings of a short needle."""
-_LONG_NEEDLE = 12
+LONG_NEEDLE = 12
 _SENTENCE = 24
 _CONTEXT = 12
-_PLACE = 48
+PLACE = 48
 """Letters of a short needle with the text around it that make a place of a page."""
-_SAME_PLACE = 80.0
+SAME_PLACE = 80.0
 _EDGE = 70.0
 """Similarity of a word beside a needle that makes it a reading of the needle's first or last."""
 _EDGE_WORD = 4
 _LEAST_WORD = 6
 _LETTERS_PER_SLIP = 4
 """Letters of a word for each letter that another reading of it has wrong."""
-_MOST_MARKS = 3
-_LONGEST_MARK = 1.25
-_MARK_SLACK = 2
-"""Letters of a heading or an emphasis, for those of the text that it should have: a number more."""
-_LISTED_WORDS = 3
-_LISTED_HEADINGS = 3
-"""Words of a heading, and how many such ones in a row make a list of guesses."""
-_HEADING = re.compile(r"[ \t]{0,3}#{1,6}(?=[ \t])|[ \t]*<h[1-6]>", re.IGNORECASE)
 _NOT_LETTERS = re.compile(r"[\W_]+")
-_WORD = re.compile(r"[^\W_]+")
+WORD = re.compile(r"[^\W_]+")
 _NOTE_NUMBER = re.compile(r"[0-9]{1,2}(?![^\W_])")
 _SPACELESS = "\u0e00"
 """From this character on are the scripts that have no spaces between words."""
@@ -81,17 +72,17 @@ def several_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> boo
     if len(pieces) == 1 and _doubles_letters(wanted, text):
         return True
     if len(wanted) >= _SENTENCE and not _mostly_digits(wanted):
-        return any(_has_reading(wanted, piece, _LONG_READING) for piece in pieces)
-    if len(wanted) >= _LONG_NEEDLE and any(
-        _has_reading(wanted, piece, _LONG_READING) for piece in pieces
+        return any(has_reading(wanted, piece, _LONG_READING) for piece in pieces)
+    if len(wanted) >= LONG_NEEDLE and any(
+        has_reading(wanted, piece, _LONG_READING) for piece in pieces
     ):
         return True
     reach = len(wanted) + _BESIDE
     beside = [piece[-reach:] for piece in pieces[:-1]] + [piece[:reach] for piece in pieces[1:]]
-    if any(_has_reading(wanted, piece, _READING) for piece in beside):
+    if any(has_reading(wanted, piece, _READING) for piece in beside):
         return True
     return (
-        _word_has_readings(needle, page, known)
+        _wordhas_readings(needle, page, known)
         or _edges_have_readings(needle, page)
         or _place_recurs(wanted, pieces)
     )
@@ -120,9 +111,9 @@ def _repeats(text: str, start: int, end: int) -> bool:
     return end - start == 1 and text[start] in (text[start - 1 : start], text[end : end + 1])
 
 
-def _word_has_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> bool:
+def _wordhas_readings(needle: str, page: ParsedPage, known: Sequence[str]) -> bool:
     """Whether another word is about as long as a needle of one word, and has few other letters."""
-    words = _WORD.findall(needle.lower())
+    words = WORD.findall(needle.lower())
     wanted = words[0] if len(words) == 1 else ""
     if len(wanted) < _LEAST_WORD or not wanted.isalpha():
         return False
@@ -143,18 +134,18 @@ def _is_slip(word: str, other: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _words_of(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text))
+    return frozenset(WORD.findall(text))
 
 
 def _edges_have_readings(needle: str, page: ParsedPage) -> bool:
     """Whether a word right before or after a needle is a reading of its first or last word."""
-    words = _WORD.findall(needle.lower())
+    words = WORD.findall(needle.lower())
     if not words:
         return False
     text, wanted = page.lower_text, normalize(needle).lower().strip()
     for at in _starts(wanted, text):
-        before = _WORD.findall(text[max(0, at - 2 * _CONTEXT) : at])[-2:]
-        after = _WORD.findall(text[at + len(wanted) :][: 2 * _CONTEXT])[:2]
+        before = WORD.findall(text[max(0, at - 2 * _CONTEXT) : at])[-2:]
+        after = WORD.findall(text[at + len(wanted) :][: 2 * _CONTEXT])[:2]
         if _is_reading_of(words[0], before) or _is_reading_of(words[-1], after):
             return True
     return False
@@ -209,14 +200,14 @@ def _is_reading_of(word: str, others: Sequence[str]) -> bool:
 
 def _place_recurs(wanted: str, pieces: Sequence[str]) -> bool:
     """Whether a needle has a place like its own elsewhere, where something else stands."""
-    around = max(_CONTEXT, (_PLACE - len(wanted)) // 2)
+    around = max(_CONTEXT, (PLACE - len(wanted)) // 2)
     for before, after in pairwise(pieces):
         place = before[-around:] + wanted + after[:around]
-        if len(place) < _PLACE - 2:
+        if len(place) < PLACE - 2:
             continue
         rest = [before[:-around], after[around:]]
         rest += [piece for piece in pieces if piece is not before and piece is not after]
-        if any(_has_reading(place, piece, _SAME_PLACE) for piece in rest):
+        if any(has_reading(place, piece, SAME_PLACE) for piece in rest):
             return True
     return False
 
@@ -225,7 +216,8 @@ def _mostly_digits(text: str) -> bool:
     return 2 * sum(map(str.isdigit, text)) > len(text)
 
 
-def _has_reading(wanted: str, piece: str, least: float) -> bool:
+def has_reading(wanted: str, piece: str, least: float) -> bool:
+    """Whether letters have a reading of others, so similar at least, 0..100."""
     if len(piece) < len(wanted) - 2:
         return False
     found = fuzz.partial_ratio_alignment(wanted, piece, score_cutoff=least)
@@ -247,7 +239,7 @@ def says_again(case: OrderCase, page: ParsedPage) -> bool:
     for needle in (case.before, case.after):
         wanted = letters_of(normalize(needle))
         starts = [match.start() for match in re.finditer(re.escape(wanted), text)] if wanted else []
-        if len(starts) > 1 and len(wanted) >= _LONG_NEEDLE:
+        if len(starts) > 1 and len(wanted) >= LONG_NEEDLE:
             return True
         ends = [start + len(wanted) for start in starts]
         before = Counter(text[max(0, start - _CONTEXT) : start] for start in starts)
@@ -255,47 +247,6 @@ def says_again(case: OrderCase, page: ParsedPage) -> bool:
         if any(n > 1 and len(t) == _CONTEXT for c in (before, after) for t, n in c.items()):
             return True
     return False
-
-
-def repeats_mark(case: FormatCase, page: ParsedPage) -> bool:
-    """Whether a long text of a heading or an emphasis is there several times, or a mark on it
-    holds much else as well."""
-    wanted = letters_of(normalize(case.text))
-    if len(wanted) >= _LONG_NEEDLE and letters_of(page.normal_text).count(wanted) > 1:
-        return True
-    if case.format == "heading" and _is_listed_heading(case.text, page.text):
-        return True
-    most = _LONGEST_MARK * len(wanted) + _MARK_SLACK
-    pieces = [p for p in page.formatted(cast("Kind", case.format)) if wanted in letters_of(p)]
-    return bool(pieces) and all(
-        len(letters_of(piece)) > most or only_glued(case.text, piece) for piece in pieces
-    )
-
-
-def _is_listed_heading(needle: str, text: str) -> bool:
-    """Whether a heading of few words stands only among such headings, with no text between."""
-    wanted = tuple(_WORD.findall(normalize(needle).lower()))
-    if len(wanted) > _LISTED_WORDS:
-        return False
-    where = [run for run in _short_headings(text) if wanted in run]
-    return bool(where) and all(len(run) >= _LISTED_HEADINGS for run in where)
-
-
-@lru_cache(maxsize=8)
-def _short_headings(text: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """The words of headings that follow each other, of one level and of few words."""
-    found: list[tuple[tuple[str, ...], ...]] = []
-    level = ""
-    for line in filter(str.strip, text.split("\n")):
-        heading = _HEADING.match(line)
-        words = tuple(_WORD.findall(normalize(line[heading.end() :]).lower())) if heading else ()
-        mark = heading[0].strip() if heading and len(words) <= _LISTED_WORDS else ""
-        if mark and mark == level:
-            found[-1] = (*found[-1], words)
-        elif mark:
-            found.append((words,))
-        level = mark
-    return tuple(found)
 
 
 def near_end(case: AbsentCase, page: ParsedPage, needles: Sequence[str]) -> AbsentCase:
@@ -315,20 +266,3 @@ def near_end(case: AbsentCase, page: ParsedPage, needles: Sequence[str]) -> Abse
         first_n=case.first_n and max(case.first_n, first),
         last_n=case.last_n and max(case.last_n, len(text) - last),
     )
-
-
-def many_marks(case: FootnoteCase, page: ParsedPage) -> bool:
-    """Whether a footnote's mark is strewn over the page."""
-    return len(case.marks(page)) > _MOST_MARKS
-
-
-def marks_a_copy(case: FootnoteCase, page: ParsedPage) -> bool:
-    """Whether what stands before a footnote's mark stands elsewhere as well, without the mark."""
-    for start, end in case.marks(page):
-        before = letters_of(page.text[max(0, start - 2 * _PLACE) : start])[-_PLACE // 2 :]
-        if len(before) < _PLACE // 2:
-            continue
-        rest = (letters_of(page.text[: max(0, start - 2 * _PLACE)]), letters_of(page.text[end:]))
-        if any(_has_reading(before, piece, _SAME_PLACE) or before in piece for piece in rest):
-            return True
-    return False

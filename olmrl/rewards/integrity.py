@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from olmrl.markup.letters import fold
 from olmrl.markup.lookalike import skeleton
 from olmrl.markup.visible import TAG
 from olmrl.rewards.claims import Claims
@@ -90,15 +91,15 @@ class Said:
 
     @classmethod
     def of_body(cls, body: str) -> Said:
-        """What a transcription says."""
-        return cls((key(body),))
+        """What a transcription says, in the plain form of its letters."""
+        return cls((key(fold(body)),))
 
     @classmethod
     def of_tests(cls, tests: Iterable[dict[str, Any]]) -> Said:
         """What the positive tests of a page look for."""
         wanted = [t for t in tests if t.get("type") != "absent"]
         needles = [str(t[name]) for t in wanted for name in _NEEDLES if t.get(name)]
-        return cls(tuple(key(needle) for needle in needles))
+        return cls(tuple(key(fold(needle)) for needle in needles))
 
     @cached_property
     def length(self) -> int:

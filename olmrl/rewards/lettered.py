@@ -103,24 +103,23 @@ class Lettered:
         return int(np.count_nonzero(np.diff(self.places))) + bool(len(self.places))
 
     @cached_property
-    def _words(self) -> list[tuple[int, int]]:
-        """Start and end of each word in `key`: letters that stand side by side in the text."""
-        if not len(self.places):
-            return []
+    def _edges(self) -> Ints:
+        """Where each word begins in `key`, and the last one ends: letters that stand side by side
+        in the text are a word."""
         cuts = np.flatnonzero(np.diff(self.places) > 1) + 1
-        return list(pairwise([0, *cuts.tolist(), len(self.places)]))
+        return np.concatenate(([0], cuts, [len(self.places)]))
 
     def words_between(self, start: int, end: int) -> list[tuple[int, int]]:
         """The words that lie between two places of `key`."""
-        first = bisect_left(self._words, (start, start))
-        last = bisect_left(self._words, (end, end))
-        return [word for word in self._words[first:last] if word[1] <= end]
+        first = self._edges.searchsorted(start)
+        last = self._edges.searchsorted(end, "right")
+        return list(pairwise(self._edges[first:last].tolist()))
 
     def words_around(self, at: int, less: int, more: int) -> tuple[int, int]:
         """Where the words begin and end that are so many from that of a letter."""
-        own = bisect_right(self._words, at, key=lambda word: word[0]) - 1
-        first, last = max(0, own + less), min(len(self._words) - 1, own + more)
-        return self._words[first][0], self._words[last][1]
+        own = int(self._edges[:-1].searchsorted(at, "right")) - 1
+        first, last = max(0, own + less), min(len(self._edges) - 2, own + more)
+        return int(self._edges[first]), int(self._edges[last + 1])
 
     def glued(self, start: int, end: int) -> tuple[bool, bool]:
         """Whether a letter stands directly before a run of letters, and directly after it."""

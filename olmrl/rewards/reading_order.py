@@ -18,6 +18,10 @@ from olmrl.types import RewardResult
 _BREAK = re.compile(r"\n[ \t]*(?:\n[ \t]*)+|\n(?=#{1,6} )|^(#{1,6} [^\n]*)\n", re.MULTILINE)
 _ALIKE = 0.7
 """Least share of words, in order, that a reading of a block has in common with it."""
+_RESEMBLES = 0.4
+"""The same of a bad reading."""
+_OWN_WORDS = 0.9
+"""Share of a block's words from which they are all those of another one."""
 _INVENTED = 2
 """Weight of a word that the reference does not have, or not as often."""
 _MOST_BLOCKS = 5000
@@ -31,13 +35,15 @@ class ReadingOrder(AgainstBody):
 
     N is the number of words in the longest sequence of the reference's blocks that the completion
     reads in the same order (its heaviest increasing subsequence). A block that is missing, out of
-    order, or read more often than it is on the page does not count. Definition and sources:
+    order, or read more often than it is on the page does not count, and one of which another block
+    is a second, worse reading counts as if it were not there. Definition and sources:
     docs/formats.md#reading-order. Parts: `found`, the share of the reference that is read as often
     as it should be, and `in_order`, the share of that which is in order.
     """
 
     compat: bool = False
-    """Score 0 on a page without a reference, instead of leaving the reward out."""
+    """Worse readings of a block do not matter; score 0 on a page without a reference, instead of
+    leaving the reward out."""
 
     def lacking(self, reference: str) -> str:
         """Needs a reference with at least two blocks."""
@@ -49,9 +55,15 @@ class ReadingOrder(AgainstBody):
         if not mine or len(mine) > _MOST_BLOCKS:
             return RewardResult(0.0)
         mine_strings, true_strings = _as_strings(mine, true)
-        reads_MN = _alike(mine_strings, true_strings)
-        allowed_N = _alike(true_strings, true_strings).sum(axis=0)
+        similarity_MN = _similarity(mine_strings, true_strings)
+        reads_MN = similarity_MN >= _ALIKE
+        allowed_N = (_similarity(true_strings, true_strings) >= _ALIKE).sum(axis=0)
         reads_MN &= reads_MN.sum(axis=0) <= allowed_N
+        if not self.compat:
+            twice_N = _misread(similarity_MN, reads_MN, *map(_lengths, (mine, true)))
+            kept_M = ~(reads_MN & twice_N).any(axis=1)
+            mine = [block for block, kept in zip(mine, kept_M, strict=True) if kept]
+            reads_MN = reads_MN[kept_M] & ~twice_N
         sizes = np.asarray([len(block) for block in true])
         in_order = heaviest_in_order(reads_MN, sizes)
         found = int(sizes[reads_MN.any(axis=0)].sum())
@@ -78,10 +90,35 @@ def _as_strings(*sides: Sequence[Sequence[str]]) -> tuple[list[str], ...]:
     return tuple(["".join(symbols[word] for word in block) for block in side] for side in sides)
 
 
-def _alike(mine: Sequence[str], true: Sequence[str]) -> np.ndarray:
-    """[M, N] whether a block is a reading of another."""
-    similarity = cdist(mine, true, scorer=Indel.normalized_similarity, score_cutoff=_ALIKE)
-    return similarity >= np.float32(_ALIKE)
+def _lengths(blocks: Sequence[Sequence[str]]) -> np.ndarray:
+    return np.asarray([len(block) for block in blocks])
+
+
+def _similarity(mine: Sequence[str], true: Sequence[str]) -> np.ndarray:
+    """[M, N] share of the words of two blocks that they have in common, in order; 0 if it is low.
+
+    Rounded up, so that exactly `_ALIKE` is not less.
+    """
+    scores = cdist(mine, true, scorer=Indel.normalized_similarity, score_cutoff=_RESEMBLES)
+    return scores.astype(np.float64) + 1e-6
+
+
+def _misread(
+    similarity_MN: np.ndarray, reads_MN: np.ndarray, mine_M: np.ndarray, true_N: np.ndarray
+) -> np.ndarray:
+    """[N] whether a block of the reference has another reading, too bad to be counted as one.
+
+    That is a block that reads none, resembles this one most, rather one that nobody reads, and has
+    words of its own: a part of a block that was divided has none.
+    """
+    found_N = np.zeros(len(true_N), bool)
+    read_N = reads_MN.any(axis=0)
+    for m in np.flatnonzero(~(similarity_MN >= _ALIKE).any(axis=1)):
+        n = int(np.argmax(similarity_MN[m] - 1e-3 * read_N))
+        shared = similarity_MN[m, n] * (mine_M[m] + true_N[n]) / 2
+        if similarity_MN[m, n] >= _RESEMBLES and shared < _OWN_WORDS * mine_M[m]:
+            found_N[n] = True
+    return found_N
 
 
 def heaviest_in_order(reads_MN: np.ndarray, sizes_N: np.ndarray) -> int:

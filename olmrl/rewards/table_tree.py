@@ -34,23 +34,20 @@ class Costs:
     """What each edit costs, for a completion's table against the reference's."""
 
     invented_cell: float
-    """A cell of the completion that stands for none of the reference's. A missing cell, row or
-    table costs 1, and so does an invented row or table."""
+    """A cell of the completion that stands for none of the reference's, or for one that says
+    something else. A missing cell, row or table costs 1, and so does an invented row or table."""
     most_different: float
     """Normalised Levenshtein distance from which two cells say something else."""
-    row_is_cell: bool
-    """A row may stand for a cell, at a cost of 1."""
-
-    @property
-    def replaced(self) -> float:
-        """A cell that says something else."""
-        return 1.0 if self.row_is_cell else self.invented_cell + 1.0
+    published: bool
+    """As in PubTabNet: a row may stand for a cell, at a cost of 1; the larger side is the whole."""
 
 
-PUBLISHED = Costs(invented_cell=1.0, most_different=1.0, row_is_cell=True)
+PUBLISHED = Costs(invented_cell=1.0, most_different=1.0, published=True)
 """Those of PubTabNet."""
-STRICT = Costs(invented_cell=2.0, most_different=1 / 3, row_is_cell=False)
-"""An invented cell costs more than a missing one, so that no invented table, row or cell pays."""
+STRICT = Costs(invented_cell=3.0, most_different=1 / 3, published=False)
+"""A wrong cell costs as much as a missing table, row and cell together, so that nothing invented
+pays where something is missing; and no more than an invented one, so that the right one beside it
+does not pay either."""
 
 
 class TableTree:
@@ -115,7 +112,7 @@ def content_costs(mine: TableTree, true: TableTree, costs: Costs) -> Float64Arra
     )
     distance_MN = distances[np.ix_(mine_at, true_at)]
     cost_MN = np.where(_same_spans(mine, true), distance_MN, 1.0)
-    return np.where(distance_MN > costs.most_different, costs.replaced, cost_MN)
+    return np.where(distance_MN > costs.most_different, costs.invented_cell, cost_MN)
 
 
 def structure_costs(mine: TableTree, true: TableTree) -> Float64Array:
@@ -159,12 +156,12 @@ def tree_distance(mine: TableTree, true: TableTree, cost_MN: Float64Array, costs
         reached = now[1:]
         if cell >= 0:
             placed = before[:-1] + np.where(is_row, np.inf, cost_MN[cell, cells])
-            if costs.row_is_cell:
+            if costs.published:
                 placed[row_ends] = before[row_starts] + 1 + lengths
             np.minimum(reached, placed, out=reached)
         else:
             reached[row_ends] = np.minimum(reached[row_ends], row_start[row_starts] + between[row])
-            if costs.row_is_cell:
+            if costs.published:
                 whole = row_start[:-1] + 1 + mine.row_lengths[row] * costs.invented_cell
                 np.minimum(reached, np.where(is_row, np.inf, whole), out=reached)
         before = np.minimum.accumulate(now - added) + added

@@ -29,17 +29,18 @@ _MOST_NODES = 6
 
 @dataclass(frozen=True)
 class Teds(AgainstBody):
-    """1 - edit distance / nodes (the table, rows and cells of the larger side), at least 0.
+    """1 - edit distance / nodes (the tables, rows and cells of the reference), at least 0.
 
     HTML and markdown tables alike. Each table of the completion stands for at most one of the
     reference's, so that the total distance is least; the others are invented or missing. The part
-    `structure` leaves out the texts of cells (TEDS-S) and takes the published costs. Definition and
-    sources: docs/formats.md#teds.
+    `structure` leaves out the texts of cells (TEDS-S) and takes the published costs and nodes.
+    Definition and sources: docs/formats.md#teds.
     """
 
     compat: bool = False
-    """The published costs, under which an invented row can pay; score 0 on a page without a
-    reference, instead of leaving the reward out."""
+    """The published costs and nodes (those of the larger side), under which an invented row or a
+    second reading can pay; score 0 on a page without a reference, instead of leaving the reward
+    out."""
 
     def lacking(self, reference: str) -> str:
         """Needs a reference with a table."""
@@ -79,7 +80,9 @@ def similarity(
     saved_MN = np.asarray([[_saved(a, b, costs, texts) for b in true] for a in mine])
     saved = sum(saved_MN[pair] for pair in best_assignment(saved_MN))
     distance = true_nodes + sum(t.cost_if_invented(costs) for t in mine) - float(saved)
-    return max(0.0, 1.0 - distance / max(true_nodes, nodes))
+    # a larger whole would make each error smaller: a second reading of a table would pay
+    whole = max(true_nodes, nodes) if costs.published else true_nodes
+    return max(0.0, 1.0 - distance / whole)
 
 
 def _saved(mine: TableTree, true: TableTree, costs: Costs, texts: bool) -> float:

@@ -12,6 +12,9 @@ Any other word is invented (it costs what deleting it costs) or missing. A word 
 of the reference therefore never lowers the cost: without it, the pair it was in becomes a missing
 word at the same cost or less.
 
+A word of the reference that the completion gives in several readings costs as much as if it were
+missing, whichever of them stands for it: a second reading must not pay.
+
 Shape letters: M words of the completion, N of the reference.
 """
 
@@ -30,6 +33,8 @@ from olmrl.types import Float64Array
 
 Unit = Literal["word", "character"]
 _MOST_DIFFERENT = 1 / 3
+_DOUBTFUL = "\0"
+"""Stands before a word of the reference that is given in several readings; in no text."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class _Sides:
 
     mine: tuple[str, ...]
     true: tuple[str, ...]
+    """Of a word in several readings `_DOUBTFUL`, and the word."""
     mine_cost_M: Float64Array
     """Of an invented word."""
     true_cost_N: Float64Array
@@ -50,9 +56,21 @@ class _Sides:
     """[N] the same for the reference."""
 
 
-def alignment_cost(mine: Sequence[str], true: Sequence[str], unit: Unit) -> float:
-    """Cost of the cheapest alignment, in words, or in characters with the space after each word."""
+def alignment_cost(
+    mine: Sequence[str], true: Sequence[str], unit: Unit, doubtful: Sequence[bool] = ()
+) -> float:
+    """Cost of the cheapest alignment, in words, or in characters with the space after each word.
+
+    Args:
+        mine: words of the completion.
+        true: words of the reference.
+        unit: what is counted.
+        doubtful: whether each word of the reference is given in several readings; default: none.
+    """
     mine, true = tuple(mine), tuple(true)
+    if doubtful:
+        marked = zip(true, doubtful, strict=True)
+        true = tuple(_DOUBTFUL + word if several else word for word, several in marked)
     if mine == true:
         return 0.0
     if not mine or not true:
@@ -81,17 +99,20 @@ def alignment_cost(mine: Sequence[str], true: Sequence[str], unit: Unit) -> floa
 
 def word_cost(word: str, unit: Unit) -> int:
     """Cost of an invented or a missing word."""
-    return 1 if unit == "word" else len(word) + 1
+    return 1 if unit == "word" else len(word.lstrip(_DOUBTFUL)) + 1
 
 
 def _sides(mine: tuple[str, ...], true: tuple[str, ...], unit: Unit) -> _Sides:
     mine_words, true_words = list(dict.fromkeys(mine)), list(dict.fromkeys(true))
-    distances = cdist(mine_words, true_words, scorer=Levenshtein.distance, dtype=np.int32)
+    bare = [word.lstrip(_DOUBTFUL) for word in true_words]
+    distances = cdist(mine_words, bare, scorer=Levenshtein.distance, dtype=np.int32)
     lengths = np.maximum(
         np.asarray([len(word) for word in mine_words])[:, None],
-        np.asarray([len(word) for word in true_words])[None],
+        np.asarray([len(word) for word in bare])[None],
     )
     price = distances if unit == "character" else np.minimum(distances, 1)
+    doubtful = np.asarray([word.startswith(_DOUBTFUL) for word in true_words])
+    price = np.where(doubtful, [word_cost(word, unit) for word in bare], price)
     alike = np.where(distances <= _MOST_DIFFERENT * lengths, price, np.inf)
     mine_at = {word: number for number, word in enumerate(mine_words)}
     true_at = {word: number for number, word in enumerate(true_words)}

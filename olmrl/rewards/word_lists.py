@@ -2,7 +2,8 @@
 
 A needle of a few words is passed more often if likely pairs are listed than if one of them is read.
 So a needle that stands in short lines only has other readings if another short line has a word of
-it; and one in a longer line if half of the words of that line recur within a few words.
+it; and one in a longer line if half of the words of that line recur within a few words, and one of
+its own.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ def is_listed(needle: str, text: str, known: Sequence[str]) -> bool:
     if not 0 < len(wanted) <= _LONGEST_NEEDLE:
         return False
     short, longer = _lines(text)
-    there = [_is_run(line) for line in longer if _holds(line, wanted)]
+    there = [_lists(line, wanted) for line in longer if _holds(line, wanted)]
     if there:
         return all(there)
     mine = {line for line in short if _holds(line, wanted)}
-    if any(map(_is_run, mine)):
+    if any(_lists(line, wanted) for line in mine):
         return True
     if len(wanted) == 1:
         return len(mine) > 1
@@ -60,14 +61,15 @@ def is_listed(needle: str, text: str, known: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=64)
 def is_list(text: str) -> bool:
-    """Whether a text is mostly short lines of words that recur, or has a line of guesses.
+    """Whether a text is mostly short lines of words that recur, or mostly lines of guesses.
 
     In a list of addresses or names one word of a line recurs; of guesses, all words of it do, and
     one in the line before or after it. Symbols recur in any formula.
     """
     short, longer = _lines(text)
-    prose = (_words(line) for line in text.split("\n") if "\\" not in line)
-    if any(_is_run(line) for line in prose if line in short or line in longer):
+    prose = {_words(line) for line in text.split("\n") if "\\" not in line} & (short | longer)
+    listed = sum(len(line) for line in prose if _is_run(line))
+    if 2 * listed > sum(map(len, short | longer)):
         return True
     count = Counter(word for line in short for word in set(line))
     lines = [line for line in map(_words, text.split("\n")) if line]
@@ -84,6 +86,11 @@ def _is_guess(line: Words, count: Counter[str], beside: Iterable[Words]) -> bool
     telling = {word for word in line if len(word) >= _LEAST_WORD and not word.isdigit()}
     recur = bool(telling) and all(count[word] > 1 for word in telling)
     return recur and any(not telling.isdisjoint(other) for other in beside if other != line)
+
+
+def _lists(line: Words, wanted: Words) -> bool:
+    """Whether a line is guesses at a needle: a word of it stands there again, too."""
+    return _is_run(line) and any(line.count(word) > wanted.count(word) for word in wanted)
 
 
 @lru_cache(maxsize=4096)

@@ -311,10 +311,18 @@ def _inserted(piece: Callable[[Sheet, random.Random], str]) -> Attack:
     return run
 
 
+def placed(piece: Callable[[Sheet, random.Random], str]) -> dict[str, Attack]:
+    """Attacks that add a piece, by its place."""
+    return {
+        "after the page": _appended(piece),
+        "before the page": _prepended(piece),
+        "within the page": _inserted(piece),
+    }
+
+
 def _placed(kind: str, name: str, piece: Callable[[Sheet, random.Random], str]) -> None:
-    attack(kind, f"{name}, after the page")(_appended(piece))
-    attack(kind, f"{name}, before the page")(_prepended(piece))
-    attack(kind, f"{name}, within the page")(_inserted(piece))
+    for place, made in placed(piece).items():
+        attack(kind, f"{name}, {place}")(made)
 
 
 def _needle_readings(sheet: Sheet, rng: random.Random) -> str:

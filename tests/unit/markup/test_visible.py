@@ -66,6 +66,8 @@ def test_what_is_hidden_is_not_seen(name):
         (r"x \(\color{white} gone\) y", "x  y"),
         (r"\(\color{red} x\)", r"\(\color{red} x\)"),
         (r"\(\left. \frac{a}{b} \right|\)", r"\(\left. \frac{a}{b} \right|\)"),
+        (r"\(\mathchoice{a}{b}{c}{d}\)", r"\( {a}{b}{c}{d}\)"),
+        (r"\(x \TextOrMath{a}{b}, \@secondoftwo{a}{b}\)", r"\(x  {a}{b},  {a}{b}\)"),
         ("&amp; &lt;b&gt; &eacute; &#65;", "&amp; &lt;b&gt; \u00e9 A"),
     ],
 )

@@ -109,12 +109,23 @@ WRONG = [["Grain", "1847", "48270"], *ROWS[1:]]
         [*WRONG, ["Ore", "1870", "12", *ROWS[0]]],
         [*WRONG, [*ROWS[0], "x"]],
         [*WRONG, ["x", "Grain", "y", "1847", "48210"]],
+        [["Oats", "1799", "39"], *ROWS[1:], *ROWS],
+        [["Oats", "1799", "39"], *ROWS[1:], *([*row, "x"] for row in ROWS)],
+        [["Oats", "1799", "39"], *ROWS[1:], *(["", *row] for row in ROWS)],
     ],
-    ids=["beside", "before", "one column", "beside another row", "longer row", "cells between"],
+    ids=[
+        *("beside", "before", "one column", "beside another row", "longer row", "cells between"),
+        *("all rows again", "all rows and a cell", "all rows after a cell"),
+    ],
 )
 def test_a_table_with_two_readings_of_its_columns_passes_nothing(rows):
     assert passes(CELL, table(ROWS))
     assert not passes(CELL, table(rows))
+
+
+def test_rows_that_are_there_twice_do():
+    assert passes(CELL, table([*ROWS, *ROWS]))
+    assert passes(CELL, table([*ROWS, ["Total", "", "-"], ["Total", "", "-"]]))
 
 
 def test_columns_of_ticks_and_of_like_numbers_do():
@@ -138,6 +149,27 @@ def test_a_letter_twice_in_a_long_text_is_a_typing_error():
     order["max_diffs"] = 2
     assert passes(order, SENTENCE.format("harbbour"))
     assert not passes(order, SENTENCE.format("harxbour"))
+
+
+@pytest.mark.parametrize("said", ["wjarbour", "harbourw", "quarryharbour"])
+def test_words_at_a_footnote_mark_stand_alone_there(said):
+    note = {"type": "footnote", "marker": "1", "appears_before_marker": "harbour"}
+    text = (
+        "The harbour was closed. Grain was sold in the old {}[^1] of the valley.\n\n[^1]: See it."
+    )
+    assert passes(note, text.format("harbour"))
+    assert passes(note, text.format("harbour "))
+    assert not passes(note, text.format(said))
+
+
+def test_a_sentence_with_a_word_twice_is_no_list():
+    absent = {"type": "absent", "text": "Port Authority Yearbook"}
+    text = "The harbour master closed the harbour.\n\nGrain was sold in the old quarry in winter."
+    assert passes(absent, text)
+    assert passes({"type": "present", "text": "master closed"}, text)
+    guesses = "harbour canal harbour valve harbour kernel harbour ledger"
+    assert not passes({"type": "present", "text": "harbour valve"}, guesses)
+    assert not passes(absent, f"{guesses}\n\nkernel canal kernel valve kernel ledger")
 
 
 def test_symbols_that_recur_in_a_formula_are_no_guesses():

@@ -5,7 +5,8 @@ from functools import lru_cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reward_pages import HEAD
+from reward_pages import HEAD, group, page
+from test_reward_values import value_of
 
 from olmrl.rewards import score
 from olmrl.rewards.word_alignment import alignment_cost
@@ -23,7 +24,7 @@ def rates(name, text, reference, **options):
         ("the cat sat", "the car sat", 1 - 1 / 11, 1 - 1 / 3),
         ("the cat sat", "the dog sat", 1 - 4 / 11, 1 - 1 / 3),  # a lone word: its letters, a space
         ("the sat", "the cat sat", 1 - 4 / 11, 1 - 1 / 3),
-        ("the big cat sat", "the cat sat", 1 - 4 / 11, 1 - 1 / 3),
+        ("the big cat sat", "the cat sat", 0, 0),  # one invented, and both beside it in doubt
         ("helloworld", "hello world", 1 - 1 / 11, 0),
         ("in to it", "into it", 1 - 1 / 7, 0),
         ("", "the cat", 0, 0),
@@ -64,7 +65,7 @@ def test_left_out_without_text_in_the_reference():
             score(name, ["x"])
 
 
-def slow_cost(mine, true, unit):
+def slow_cost(mine, true, unit, doubtful):
     """The definition, move by move, from the first words on."""
 
     def size(word):
@@ -95,13 +96,16 @@ def slow_cost(mine, true, unit):
             edits = distance(a, b)
             if 3 * edits <= max(len(a), len(b)):
                 price = edits if unit == "character" else min(edits, 1)
+                price = size(b) if doubtful[n] else price
                 options.append(price + cost(m + 1, n + 1, "alike"))
             if after == "alike":
                 options.append(max(size(a), size(b)) + cost(m + 1, n + 1, "lone"))
         if unit == "character":
-            if m < len(mine) and "".join(true[n : n + 2]) == mine[m] and n + 2 <= len(true):
+            both = n + 2 <= len(true) and not any(doubtful[n : n + 2])
+            if m < len(mine) and both and "".join(true[n : n + 2]) == mine[m]:
                 options.append(1 + cost(m + 1, n + 2, "alike"))
-            if n < len(true) and "".join(mine[m : m + 2]) == true[n] and m + 2 <= len(mine):
+            one = n < len(true) and m + 2 <= len(mine) and not doubtful[n]
+            if one and "".join(mine[m : m + 2]) == true[n]:
                 options.append(1 + cost(m + 2, n + 1, "alike"))
         return min(options)
 
@@ -113,6 +117,40 @@ words = st.lists(st.sampled_from(["a", "b", "ab", "the", "tha", "abthe", "other"
 
 @pytest.mark.parametrize("unit", ["word", "character"])
 @settings(max_examples=300, deadline=None)
-@given(words, words)
-def test_fast_and_slow_alignment_agree(unit, mine, true):
-    assert alignment_cost(mine, true, unit) == slow_cost(tuple(mine), tuple(true), unit)
+@given(words, words, st.randoms(use_true_random=False), st.sampled_from([0.0, 0.3]))
+def test_fast_and_slow_alignment_agree(unit, mine, true, rng, share):
+    doubtful = tuple(rng.random() < share for _ in true)
+    slow = slow_cost(tuple(mine), tuple(true), unit, doubtful)
+    assert alignment_cost(mine, true, unit, doubtful) == slow
+
+
+REFERENCE = (
+    "Grain was sold by the harbour committee until late winter.\n\n"
+    "A survey of the valley found copper and limestone beneath the old quarry."
+)
+MISREAD = {"harbour committee": "of xqzv", "limestone": "it", "winter.": "wjnzer."}
+FORMS = ("{} {}", "{}/{}", "{} or {}", "{} ({})", "[{}] {}", "{}\n{}", "{}, {}", "{} read: {}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("right", MISREAD)
+@pytest.mark.parametrize("name", ["cer", "wer"])
+def test_the_right_reading_beside_a_wrong_one_does_not_pay(name, right, form):
+    wrong = MISREAD[right]
+    honest = rates(name, REFERENCE.replace(right, wrong), REFERENCE)
+    for pair in ((wrong, right), (right, wrong)):
+        assert rates(name, REFERENCE.replace(right, form.format(*pair)), REFERENCE) <= honest
+
+
+def test_the_rate_itself_is_a_part():
+    text = REFERENCE.replace("limestone", "it limestone")
+    ((wrong, right),) = (value_of("cer", page(REFERENCE), group(text, REFERENCE)),)
+    assert wrong.parts == {"as_read": pytest.approx(1 - 3 / (len(REFERENCE) - 1))}
+    assert wrong.value < 1 - 3 / len(REFERENCE) - 0.1
+    assert (right.value, right.parts) == (1.0, {"as_read": 1.0})
+
+
+def test_in_a_script_without_spaces_a_word_in_two_readings_is_missing():
+    reference = "\u6e2f\u53e3\u5728\u6cb3\u8fb9\u7684\u65e7\u57ce\u91cc\u9762\u5f88\u5927"
+    honest = rates("wer", reference.replace("\u65e7", "\u65e9"), reference)
+    assert rates("wer", reference.replace("\u65e7", "\u65e9\u65e7"), reference) <= honest < 1

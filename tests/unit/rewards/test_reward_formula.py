@@ -9,7 +9,7 @@ from reward_pages import group, page
 from test_reward_values import value_of
 
 from olmrl.rewards import score
-from olmrl.rewards.formula import count_pairs
+from olmrl.rewards.formula import unpaired
 from olmrl.rewards.formula_look import look_of, looks_the_same, typeset
 
 TRUTH = r"By \(x^2 + 1\) and \[ \frac{a}{b} \] and $x^2+1$, we have $$ \sqrt{y} $$."
@@ -130,4 +130,23 @@ def test_pairs_are_the_most_of_all_ways_to_pair(mine, true):
         for way in itertools.permutations(long, len(short))
     )
     counts = [{latex: side.count(latex) for latex in side} for side in (mine, true)]
-    assert count_pairs(*counts) == best
+    _, missing = unpaired(*counts)
+    assert len(true) - missing.total() == best
+
+
+WRONG = {r"x^2 + 1": r"x^3 + 1", r"\frac{a}{b}": r"\frac{a}{d}", r"\sqrt{y}": r"\sqrt{v}"}
+
+
+@pytest.mark.parametrize(("right", "wrong"), WRONG.items())
+def test_the_right_formula_beside_a_wrong_one_does_not_pay(right, wrong):
+    for place in (right, f"\\) and \\({right}"):
+        honest, _ = formula(TRUTH.replace(right, wrong))
+        beside, parts = formula(TRUTH.replace(right, wrong) + rf" \({place}\)")
+        assert beside <= honest
+        assert parts["recall"] >= 3 / 4  # as it is read, without that condition
+
+
+def test_a_formula_that_resembles_a_missing_one_takes_nothing_from_others():
+    truth = r"\(x_1 = 5\) and \(x_2 = 5\) and \(\alpha\)"
+    value, _ = formula(r"\(x_7 = 5\) and \(x_2 = 5\) and \(\alpha\) \(\beta\)", truth)
+    assert value == pytest.approx(2 * 2 / (4 + 3))

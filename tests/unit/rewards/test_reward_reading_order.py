@@ -44,6 +44,17 @@ def test_by_hand(blocks, in_order, invented):
     assert order(*blocks).value == pytest.approx(2 * in_order / (27 + in_order + 2 * invented))
 
 
+def test_the_right_block_beside_a_bad_reading_of_it_does_not_pay():
+    misread = "The malt tax rode on every promise that yarn."
+    for blocks in ((misread, A, B, C), (A, misread, B, C), (A, B, C, misread)):
+        assert order(*blocks).value <= order(misread, B, C).value
+
+
+def test_a_block_that_is_divided_is_read_once():
+    half = "Wheat fell by half before the"
+    assert order(A, half, "winter came in.", C).value == order(A, half, C).value > order(A, C).value
+
+
 def test_parts():
     assert order(A, C, B).parts == {"found": 1.0, "in_order": pytest.approx(2 / 3)}
     assert order(A, A, C).parts == {"found": pytest.approx(1 / 3), "in_order": 1.0}

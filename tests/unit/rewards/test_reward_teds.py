@@ -1,6 +1,7 @@
 """The table reward: hand-computed values, a slow independent tree distance, hedging."""
 
 import itertools
+import random
 from functools import lru_cache
 
 import numpy as np
@@ -53,11 +54,12 @@ def test_by_hand():
 
 def test_missing_and_invented_parts_by_hand():
     lost_row = html(ROWS[:2])  # a row and two cells missing: 3 of 10
-    more = html([*ROWS, ["west", "9"]])  # a row and two cells too many: 1 + 2 x 2 of 13
-    assert teds(lost_row, more) == pytest.approx([1 - 3 / 10, 1 - 5 / 13])
+    more = html([*ROWS, ["west", "9"]])  # a row and two cells too many: 1 + 2 x 3
+    assert teds(lost_row, more) == pytest.approx([1 - 3 / 10, 1 - 7 / 10])
     assert teds(lost_row, more, compat=True) == pytest.approx([1 - 3 / 10, 1 - 3 / 13])
-    # a second copy: 1 + 3 + 2 x 6 too many, of 20 nodes
-    assert teds(html(ROWS) * 2) == pytest.approx([1 - 16 / 20])
+    # a second copy: 1 + 3 + 3 x 6 too many, of 10 nodes; published: 10 too many, of 20
+    assert teds(html(ROWS) * 2) == [0.0]
+    assert teds(html(ROWS) * 2, compat=True) == pytest.approx([1 - 10 / 20])
 
 
 def test_spans_count_and_structure_is_a_part():
@@ -96,6 +98,44 @@ def test_unknown_option_is_refused():
         score("teds", ["x"], references=["y"], options={"strict": True})
 
 
+def wrong_cells(rows, share, rng):
+    """Some cells read as others."""
+    return [[f"{rng.randrange(10**6)}" if rng.random() < share else c for c in r] for r in rows]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 4), st.sampled_from([0.2, 0.5, 0.8, 1.0]), st.integers())
+def test_the_right_reading_beside_the_wrong_one_does_not_pay(n_rows, n_cols, share, seed):
+    rng = random.Random(seed)
+    true = [[f"{rng.randrange(10**6)}" for _ in range(n_cols)] for _ in range(n_rows)]
+    said = wrong_cells(true, share, rng)
+    pairs = list(zip(said, true, strict=True))
+    honest, *hedged = teds(
+        html(said),
+        html(said) + html(true),
+        html(true) + markdown(said),
+        html([row for pair in pairs for row in pair]),
+        html([*said, *true]),
+        html([[*mine, *other] for mine, other in pairs]),
+        html([[c for pair in zip(a, b, strict=True) for c in pair] for a, b in pairs]),
+        html([[f"{x} {y}" for x, y in zip(a, b, strict=True)] for a, b in pairs]),
+        reference=html(true),
+    )
+    assert max(hedged) <= honest + 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+def test_a_table_of_other_cells_is_no_better_than_none(n_rows, n_cols, rows, cols):
+    true = [[f"north{i}x{j}" for j in range(n_cols)] for i in range(n_rows)]
+    junk = [[f"{7**9 + i}{j}" for j in range(cols)] for i in range(rows)]
+    reference = html(ROWS) + html(true)
+    honest, *filled = teds(
+        html(ROWS), html(ROWS) + html(junk), html([*ROWS, *junk]), reference=reference
+    )
+    assert max(filled) <= honest
+
+
 # -- a slow, independent distance: the recursive definition on forests of any shape
 
 
@@ -119,12 +159,12 @@ def slow_distance(mine, true, costs):
 
     def rename(a, b):
         if a[0] != b[0]:
-            return 1 if costs.row_is_cell else np.inf
+            return 1 if costs.published else np.inf
         if a[0] != "td":
             return 0
         distance = levenshtein(a[2], b[2])
         if distance > costs.most_different:
-            return costs.replaced
+            return costs.invented_cell
         return distance if a[3] == b[3] else 1
 
     @lru_cache(None)

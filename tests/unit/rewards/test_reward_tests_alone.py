@@ -97,6 +97,14 @@ def test_text_that_should_not_be_there_is_found_in_disguise(disguise, reference,
     assert not passes(absent, place.format(disguise, PAGE), reference)
 
 
+def test_a_copy_in_other_letters_is_a_copy():
+    bold = "".join(chr(0x1D41A + ord(c) - 97) if "a" <= c <= "z" else c for c in PAGE)
+    wide = "".join(chr(ord(c) + 0xFEE0) if c.isalnum() else c for c in PAGE)
+    assert passes({"type": "baseline"}, PAGE)
+    for copy in (PAGE, bold, wide):
+        assert not passes({"type": "baseline"}, f"{PAGE}\n\n{copy}")
+
+
 def test_lookalikes_are_folded_in_any_script():
     assert skeleton("\u0420\u043ert \uff21\u00e9\u0323") == "port ae"
     assert skeleton("\u5317\u4eac") == "\u5317\u4eac"
