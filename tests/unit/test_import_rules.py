@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2] / "olmrl"
 
 # room -> rooms it may import, beside itself; a room stands below every room that names it
 GROUND = {"arguments", "progress", "types", "errors", "storage", "metrics", "hardware", "shipped"}
+GROUND |= {"loopback"}
 ALLOWED = {
     "arguments": set(),
     "progress": set(),
@@ -21,6 +22,7 @@ ALLOWED = {
     "metrics": set(),
     "metric_catalogue": set(),
     "hardware": set(),
+    "loopback": set(),
     "shipped": set(),
     "config": {"shipped"},
     "markup": set(),
