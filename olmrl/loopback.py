@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ray._private import ray_constants
 
@@ -12,7 +13,7 @@ HOST = "127.0.0.1"
 
 
 @contextmanager
-def loopback() -> Iterator[dict[str, str]]:
+def loopback() -> Iterator[dict[str, Any]]:
     """Start Ray inside; gives the arguments of `ray.init` that name its addresses.
 
         with loopback() as addresses:
