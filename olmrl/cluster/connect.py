@@ -18,6 +18,7 @@ from olmrl.cluster.plan import ENGINE, Plan, Role, check
 from olmrl.cluster.reserve import wait_for_nodes
 from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
 from olmrl.errors import RunStopped
+from olmrl.loopback import HOST, loopback
 
 Started = TypeVar("Started")
 _PATIENCE_S = 240.0
@@ -115,11 +116,10 @@ def _endpoint(address: str) -> tuple[str, int | None]:
 
 def _start_local(**settings: Any) -> None:
     # "local", or Ray would join any cluster that is running on this machine
-    start_patiently(
-        lambda: ray.init(
-            address="local", dashboard_host="127.0.0.1", _node_ip_address="127.0.0.1", **settings
+    with loopback() as addresses:
+        start_patiently(
+            lambda: ray.init(address="local", dashboard_host=HOST, **addresses, **settings)
         )
-    )
 
 
 def start_patiently(start: Callable[[], Started], patience_s: float = _PATIENCE_S) -> Started:

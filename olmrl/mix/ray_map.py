@@ -10,6 +10,7 @@ import numpy as np
 import ray
 import ray.data
 
+from olmrl.loopback import loopback
 from olmrl.mix.pdf_child import Call, PdfPool, outcome_of
 
 BATCH = 8
@@ -60,13 +61,14 @@ def map_on_ray(
     """
     started = not ray.is_initialized()
     if started and address == "local":
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-        )
+        with loopback() as addresses:
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                **addresses,
+            )
     elif started:
         ray.init(address=address, log_to_driver=False)
     try:

@@ -23,7 +23,6 @@ print(json.dumps(found))
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="Ray 2.60 opens some ports on all interfaces")
 def test_all_ports_of_a_local_cluster_listen_on_loopback():
     done = subprocess.run(
         [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=300, check=True

@@ -1,12 +1,15 @@
 """Starting Ray on a machine that is too busy for Ray's own waits."""
 
+import os
 import socket
 
 import pytest
+from ray._private import services
 
 from olmrl.cluster.connect import connect, start_patiently
 from olmrl.cluster.plan import Plan
 from olmrl.errors import RunStopped
+from olmrl.loopback import loopback
 
 BUSY = "The current node timed out during startup. This could happen because"
 
@@ -56,3 +59,14 @@ def test_a_port_that_belongs_to_nobody_is_a_sentence(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:99999")
     with pytest.raises(RunStopped, match="no Ray answers there"):
         connect(None, None, Plan((), None), dashboard=False)
+
+
+def test_ray_keeps_a_loopback_address_only_inside(monkeypatch):
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
+    monkeypatch.setattr(services, "node_ip_address_from_perspective", lambda _: "192.0.2.7")
+    with loopback() as addresses:
+        address = addresses["_node_ip_address"]
+        assert services.resolve_ip_for_localhost(address) == address == "127.0.0.1"
+        assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"  # for what Ray starts
+    assert services.resolve_ip_for_localhost(address) == "192.0.2.7"
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
