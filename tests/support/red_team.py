@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import attacked_pages
+import disguised_attacks
 import numpy as np
 
 from olmrl.config.schema import RewardConfig
@@ -25,6 +26,12 @@ DOCS = Path(__file__).parents[2] / "docs" / "rewards.md"
 BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
 PAGES = 6
 DEFAULTS = ("bench", "front_matter", "eos")
+_BOTH = (attacked_pages.ATTACKS, disguised_attacks.ATTACKS)
+ATTACKS = {
+    kind: {name: run for some in _BOTH for name, run in some.get(kind, {}).items()}
+    for kind in (kind for some in _BOTH for kind in some)
+}
+"""Every strategy by kind and name."""
 
 
 def make_page(sheet: attacked_pages.Sheet, *, reference: bool) -> Page:
@@ -78,7 +85,7 @@ def attack_all(*, reference: bool, pages: int = PAGES) -> Outcome:
         page = make_page(sheet, reference=reference)
         (rollout,) = score(page, [honest])
         honest_totals.append(rollout.total)
-        for kind, group in attacked_pages.ATTACKS.items():
+        for kind, group in ATTACKS.items():
             made = {
                 name: run(sheet, honest, random.Random(f"{seed}/{name}"))
                 for name, run in group.items()

@@ -9,9 +9,7 @@ import red_team
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-STRATEGIES = sorted(
-    (kind, name) for kind, group in attacked_pages.ATTACKS.items() for name in group
-)
+STRATEGIES = sorted((kind, name) for kind, group in red_team.ATTACKS.items() for name in group)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +49,7 @@ def test_added_text_never_raises_the_total(seed, chosen):
     sheet, honest, rng = pages(seed)
     text = honest
     for kind, name in chosen:
-        text = attacked_pages.ATTACKS[kind][name](sheet, text, rng)
+        text = red_team.ATTACKS[kind][name](sheet, text, rng)
     page = red_team.make_page(sheet, reference=True)
     before, after = red_team.score(page, [honest, text])
     assert after.total <= before.total + 1e-9
@@ -120,7 +118,7 @@ def test_edit_distance_pays_neither_for_added_text_nor_for_silence(seed, chosen,
     if less:
         text = attacked_pages.without_some(honest, rng)
     else:
-        text = attacked_pages.ATTACKS[kind][name](sheet, honest, rng)
+        text = red_team.ATTACKS[kind][name](sheet, honest, rng)
     page = red_team.make_page(sheet, reference=True)
     before, after = red_team.score(page, [honest, text], ("edit_distance",))
     assert after.total <= before.total + 0.02
