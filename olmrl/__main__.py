@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from olmrl import __version__
-from olmrl.door import INTERRUPTED, STOPPED, complain
+from olmrl.door import complain
 
 COMMANDS = {
     "init": "write a first configuration for your pages, model and hardware",
@@ -31,13 +31,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "olmrl") -> int:
     """Run one command; gives its exit code, or 2 for one that does not exist."""
     command, *rest = list(sys.argv[1:] if argv is None else argv) or [""]
     if command in COMMANDS:
-        called = f"{prog} {command}"
-        try:
-            # Deferred: only the command that is asked for is loaded.
-            door = importlib.import_module(f"olmrl.{command}.__main__")
-            return int(door.main(rest, prog=called))
-        except KeyboardInterrupt:  # while it was loaded
-            return complain(called, STOPPED, INTERRUPTED)
+        # Deferred: only the command that is asked for is loaded.
+        door = importlib.import_module(f"olmrl.{command}.__main__")
+        return int(door.main(rest, prog=f"{prog} {command}"))
     if command in ("-V", "--version"):
         print(f"olmrl {__version__}")
         return 0

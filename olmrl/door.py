@@ -11,11 +11,10 @@ from olmrl.errors import RunStopped, sentence
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
 _PIPE_CLOSED = 141
-STOPPED = "stopped"
 
 
 def behind_door(
-    prog: str, work: Callable[[], int | None], *, wrong: int = 2, stopped: str = STOPPED
+    prog: str, work: Callable[[], int | None], *, wrong: int = 2, stopped: str = "stopped"
 ) -> int:
     """Do a command's work and give its exit code; a user's error becomes a sentence.
 

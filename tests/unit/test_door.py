@@ -1,6 +1,5 @@
 """How every command ends when it cannot do what was asked, or is told to stop."""
 
-import importlib
 import subprocess
 import sys
 
@@ -41,13 +40,6 @@ def test_a_command_ends_in_a_sentence_of_its_own(command, capsys, tmp_path, monk
 
 def interrupted(*_, **__):
     raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("command", front.COMMANDS)
-def test_ctrl_c_while_a_command_loads_is_quiet(command, capsys, monkeypatch):
-    monkeypatch.setattr(importlib, "import_module", interrupted)
-    assert front.main([command]) == 130
-    assert capsys.readouterr().err == f"olmrl {command}: stopped\n"
 
 
 def test_ctrl_c_at_work_says_how_to_go_on(capsys):
