@@ -12,11 +12,16 @@ os.environ.update(
     WANDB_MODE="offline",
 )
 
+import signal
 import sys
 
 import pytest
 
 import olmrl  # noqa: F401  (sets Ray's start-up waits, which Ray reads when it is imported)
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a shell's job in the background: whatever it starts, runs of tests too, would ignore Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _status = 0
 
