@@ -24,6 +24,7 @@ SHELLS = {
     "grpo.training",
     "grpo.waiting",
     "grpo.worker",
+    "loopback",
     "mix.ray_map",
     "read.engines",
     "rewards.pool",

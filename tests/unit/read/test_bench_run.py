@@ -208,7 +208,7 @@ def test_pages_of_one_candidate_are_read_in_one_way(small, capsys):
 def test_a_server_that_is_down_is_said_in_a_sentence(small, capsys):
     words = ["run", str(small), "--base-url", "http://127.0.0.1:9/v1", "--model", "m"]
     assert main([*words, "--tries", "1"]) == 2
-    (line,) = [s for s in capsys.readouterr().err.splitlines() if s.startswith("error:")]
+    (line,) = [s for s in capsys.readouterr().err.splitlines() if "bench run: " in s]
     assert "--base-url" in line and "the same call goes on from here" in line
     assert not list((small / "m").glob("*.md"))
 
