@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+os.environ.pop("RAY_ADDRESS", None)  # its runs join Rays of their own, or none
 
 from failures import conditions, network
 from failures.conditions import Condition
