@@ -1,4 +1,4 @@
-"""The argument parser of every command."""
+"""The argument parser of every command, and a type of its options."""
 
 from __future__ import annotations
 
@@ -41,3 +41,11 @@ def _nearest(word: str, known: list[str]) -> str | None:
     """The option that a word begins or resembles."""
     begun = [option for option in known if option.startswith(word)]
     return next(iter(begun or difflib.get_close_matches(word, known, n=1)), None)
+
+
+def positive(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value

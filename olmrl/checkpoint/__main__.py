@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from typing import get_args
 
-from olmrl.arguments import ArgumentParser
+from olmrl.arguments import ArgumentParser, positive
 from olmrl.config.schema import Dtype
 from olmrl.door import behind_door
 from olmrl.export.recipes import RECIPES
 from olmrl.export.requests import check
-from olmrl.mix.run import positive
 from olmrl.run.quiet import quiet_libraries
 from olmrl.share.options import add_sharing_arguments
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import tenacity
 
-from olmrl.mix.run import positive
+from olmrl.arguments import positive
 
 RETRY_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 """Status codes of transient errors."""

@@ -23,6 +23,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.mix import files
 from olmrl.mix.journal import Journal
 from olmrl.mix.progress import ProgressDisplay, describe
@@ -279,11 +280,3 @@ def add_run_arguments(parser: argparse.ArgumentParser, *, workers: int) -> None:
     parser.add_argument(
         "--state", help="folder for journal and summary.json (default OUTPUT/.mix/VERB)"
     )
-
-
-def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value

@@ -10,7 +10,6 @@ when it is given again. OUT gets a file per document, bad_pages.jsonl and summar
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from olmrl import storage
 from olmrl.arguments import ArgumentParser
 from olmrl.door import behind_door
 from olmrl.errors import check_all
-from olmrl.read.options import add_reading_arguments, reading_checks
+from olmrl.read.options import add_reading_arguments, check_number, reading_checks
 from olmrl.run.quiet import quiet_libraries
 
 FORMATS = ("markdown", "dolma", "text")
@@ -48,7 +47,7 @@ def _check(options: argparse.Namespace) -> None:
     check_all(
         *(partial(_check_place, place) for place in options.pdfs),
         partial(_check_out, options.out),
-        partial(_check_price, options.price_per_hour),
+        partial(check_number, "--price-per-hour", options.price_per_hour or 0.0, at_least=True),
         *reading_checks(options),
     )
 
@@ -62,11 +61,6 @@ def _check_out(out: str) -> None:
     storage.refuse_hub(out)
     if os.path.isfile(out):
         raise ValueError(f"--out {out}: is a file; name a folder for the texts")
-
-
-def _check_price(price: float | None) -> None:
-    if price is not None and not 0 <= price < math.inf:
-        raise ValueError(f"--price-per-hour is {price:g}, must be >= 0")
 
 
 def _formats(text: str) -> tuple[str, ...]:

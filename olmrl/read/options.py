@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal, get_args
 
+from olmrl.arguments import positive
 from olmrl.config.schema import Dtype
 from olmrl.data.prompts import load_prompt
 from olmrl.export.chosen import check_checkpoint
-from olmrl.mix.run import positive
 
 
 def reading_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]]:
@@ -22,10 +22,10 @@ def reading_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]
         yield partial(load_prompt, options.prompt)
     if options.base_url is not None:
         yield partial(_check_url, options.base_url)
-    yield partial(_check_number, "--temperature", options.temperature, at_least=True)
-    yield partial(_check_number, "--kv-cache-gb", options.kv_cache_gb, at_least=False)
+    yield partial(check_number, "--temperature", options.temperature, at_least=True)
+    yield partial(check_number, "--kv-cache-gb", options.kv_cache_gb, at_least=False)
     if options.gpus is not None:
-        yield partial(_check_number, "--gpus", options.gpus, at_least=True)
+        yield partial(check_number, "--gpus", options.gpus, at_least=True)
 
 
 def _check_model(options: argparse.Namespace) -> None:
@@ -43,7 +43,7 @@ def _check_url(url: str) -> None:
         raise ValueError(f"--base-url {url}: must begin with http:// or https://")
 
 
-def _check_number(option: str, value: float, *, at_least: bool) -> None:
+def check_number(option: str, value: float, *, at_least: bool) -> None:
     """0 itself is allowed where it is the least."""
     if not math.isfinite(value) or value < 0 or (value == 0 and not at_least):
         raise ValueError(f"{option} is {value:g}, must be {'>=' if at_least else '>'} 0")

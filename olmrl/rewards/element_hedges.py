@@ -34,8 +34,9 @@ _LEAST_SHARED = 6
 _TELLING = 3
 """Letters of a cell that tells something if another column has it, too."""
 _MOST_CELLS = 5000
+"""Cells of a table whose columns and rows are compared."""
 _MOST_LENGTHS = 4
-"""Cells of a table whose columns and rows are compared, and lengths of rows within others."""
+"""Lengths of rows, the shortest, that are looked for within longer ones."""
 _LEAST_FORMULA = 5
 _FORMULA_READING = 78.0
 _LONGEST_FORMULA = 2

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.markup.front_matter import PageResponse
@@ -26,7 +27,7 @@ from olmrl.mix.api import Api, ApiError, add_api_arguments, key_from_environment
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.responses import BadAnswer, answer_object, from_answer
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive, process
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

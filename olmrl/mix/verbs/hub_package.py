@@ -24,11 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.errors import check_all
 from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
 from olmrl.mix.hub_layout import response_of
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments
 
 ROWS = 2000
 """Rows of one parquet row group."""

@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.mix import files, hub_layout
 from olmrl.mix.hub_layout import Layout, Names
 from olmrl.mix.hub_work import Places, Rows, piece
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Fail, Outcome, Run, add_run_arguments, positive, process
+from olmrl.mix.run import Fail, Outcome, Run, add_run_arguments, process
 
 ROWS = 1000
 """Table rows of one work item."""

@@ -17,12 +17,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.mix import files, prompts
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import Call
 from olmrl.mix.pdf_map import add_ray_argument, map_pdfs
-from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
+from olmrl.mix.run import Outcome, Run, add_run_arguments
 
 MAX_REQUESTS = 50_000
 """Maximum requests per batch (the API's own limit)."""

@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.mix import files, openai_results, prices
 from olmrl.mix.api import Api, ApiError, add_api_arguments, key_from_environment
 from olmrl.mix.openai_batches import ENDED, QUEUE_FULL, Account, Attempt, batch_error
-from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
+from olmrl.mix.run import Outcome, Run, add_run_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,11 +14,12 @@ import sys
 from typing import NamedTuple
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.mix import files
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive, process
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
 
 
 class Pdf(NamedTuple):

@@ -19,12 +19,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.mix import files, pairs
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.review_marks import MarkFile, error_rate
-from olmrl.mix.run import positive
 
 IMAGE_SIDE = 1400
 """Longer side of the displayed page, in pixels."""

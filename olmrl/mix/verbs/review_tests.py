@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.page import PageSource, bench_files, read_reference, scan_bench
 from olmrl.data.render import BadPage
 from olmrl.mix import files
@@ -26,7 +27,6 @@ from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.progress import ProgressDisplay
 from olmrl.mix.review_marks import Mark, error_rate, last_marks
-from olmrl.mix.run import positive
 from olmrl.mix.sheet import SheetPage, mark_id, write_sheet
 from olmrl.types import REJECTED
 

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.mix import files, pairs
 from olmrl.mix.pdf_child import Call
 from olmrl.mix.pdf_filter import Rules, Sampled
 from olmrl.mix.pdf_map import add_ray_argument, map_pdfs
-from olmrl.mix.run import Outcome, Run, add_run_arguments, positive
+from olmrl.mix.run import Outcome, Run, add_run_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,13 +23,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
 from olmrl.mix.card import data_set_card
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, positive, process
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
 
 PUBLISHED = {
     "00_documents_train": 231_668,

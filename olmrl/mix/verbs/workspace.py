@@ -23,13 +23,14 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from olmrl import storage
+from olmrl.arguments import positive
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.markup.front_matter import PageResponse
 from olmrl.mix import files, hub_layout, pairs
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.responses import language
-from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, positive, process
+from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lxml import etree
-from lxml.html import HtmlElement, document_fromstring, fragment_fromstring, tostring
+from lxml.html import HtmlElement, fragment_fromstring, tostring
 
 from olmrl.synth.cleaning.personal import finds, luhn
+from olmrl.synth.proof.html_truth import parse_page
 from olmrl.synth.web.document import Document
 
 _INLINE = {
@@ -50,10 +51,7 @@ class Redactor:
         Raises:
             ValueError: it cannot be parsed.
         """
-        try:
-            root = document_fromstring(source)
-        except (etree.ParserError, etree.XMLSyntaxError) as error:
-            raise ValueError(f"not an HTML page ({error})") from error
+        root = parse_page(source)
         if not self.element(root):
             return source
         doctype = root.getroottree().docinfo.doctype

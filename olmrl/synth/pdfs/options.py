@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
+from olmrl.arguments import positive
 from olmrl.mix.api import add_api_arguments
 from olmrl.mix.pdf_map import add_ray_argument
-from olmrl.mix.run import positive
 from olmrl.mix.verbs.sample import add_filter_arguments
 from olmrl.synth.making import extras
 from olmrl.synth.variants.kinds import PICTURED

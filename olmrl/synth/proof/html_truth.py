@@ -46,10 +46,7 @@ def read_html(source: str) -> HtmlPage:
     Raises:
         ValueError: it cannot be parsed.
     """
-    try:
-        root = document_fromstring(source)
-    except (etree.ParserError, etree.XMLSyntaxError) as error:
-        raise ValueError(f"not an HTML page ({error})") from error
+    root = parse_page(source)
     furniture = tuple(dict.fromkeys(_furniture(root)))
     _drop(root)
     body = _tidy("".join(_convert(root)))
@@ -230,3 +227,15 @@ def _tidy(markdown: str) -> str:
     ]
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
     return re.sub(r"^(?:---\s*)+|(?:\s*---)+$", "", text).strip()
+
+
+def parse_page(source: str) -> HtmlElement:
+    """The tree of a whole page.
+
+    Raises:
+        ValueError: it cannot be parsed.
+    """
+    try:
+        return document_fromstring(source)
+    except (etree.ParserError, etree.XMLSyntaxError) as error:
+        raise ValueError(f"not an HTML page ({error})") from error
