@@ -15,6 +15,13 @@ from failures.tiny import Recipe
 from .scripted import folder_mib
 
 _RECIPE = Recipe("grpo", staleness=1)
+_ENDLESS = (
+    "run.epochs=1000000",
+    "checkpoint.every=10",
+    "logging.wandb=off",
+    # the model soon writes the same text always; a run of such groups would end
+    "algorithm.drop_zero_variance=false",
+)
 _EVERY_S = 5.0
 _SIZE = re.compile(r"Plasma memory usage ([0-9.]+) MiB, (\d+) objects")
 
@@ -28,8 +35,7 @@ def watch(
         Samples, faults, and the length in seconds from the first step to the signal.
     """
     with ray_head(out.parent) as node:
-        endless = ("run.epochs=1000000", f"cluster.address={node.address}", "checkpoint.every=10")
-        command = _RECIPE.command(material, out, *endless, "logging.wandb=off")
+        command = _RECIPE.command(material, out, *_ENDLESS, f"cluster.address={node.address}")
         running = Running(command, out, {}, node=node)
         try:
             samples, length = _watch(running, node.address, minutes, say)
