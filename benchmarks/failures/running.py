@@ -117,7 +117,7 @@ class Running:
         """Living processes of a role."""
         if role == "driver":
             return [psutil.Process(self.process.pid)] if self.alive else []
-        return [p for p in self.processes() if any(t in words(p) for t in TITLES[role])]
+        return titled(self.processes(), TITLES[role])
 
     @property
     def alive(self) -> bool:
@@ -273,6 +273,20 @@ def read_jsonl(path: Path, begin: int = 0) -> list[dict[str, Any]]:
         with contextlib.suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
     return rows
+
+
+def titled(processes: Sequence[psutil.Process], titles: Sequence[str]) -> list[psutil.Process]:
+    """Those with one of these words in their command line.
+
+    Without the children that one of them has just forked: what a raylet starts bears the raylet's
+    name until it becomes a worker.
+    """
+    found = [p for p in processes if any(title in words(p) for title in titles)]
+    parents = {}
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parents[process] = process.ppid()
+    return [process for process in parents if parents[process] not in {p.pid for p in found}]
 
 
 def words(process: psutil.Process) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import random
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 import chaos
 from failures import conditions, judge, kinds, series
 from failures.conditions import Condition
+from failures.running import TITLES, descendants, titled
 from failures.tiny import Recipe
 from fuzzing.record import append, recorded
 from soaking.scripted import Scripted
@@ -257,3 +259,17 @@ def test_a_series_that_is_not_over_goes_on_in_the_next_call(monkeypatch, tmp_pat
     row = again.row()
     assert (row["faults"], row["suspended"]) == ([], 1)
     assert [failure["outcome"] for failure in row["failures"]] == ["ended -9"]
+
+
+def test_a_child_that_a_process_has_just_forked_is_not_struck_for_it():
+    code = "import os, time; os.fork(); print(flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, "/raylet/raylet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as forked:
+        assert forked.stdout is not None
+        for _ in range(2):
+            forked.stdout.readline()
+        both = descendants(forked.pid)
+        assert len(both) == 2
+        assert [p.pid for p in titled(both, TITLES["raylet"])] == [forked.pid]
+        for process in both:
+            process.kill()
