@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,6 +59,17 @@ class Work(Protocol):
 _cached_order = lru_cache(maxsize=4)(order)
 
 
+class StreamEnded(Exception):
+    """A stream was ended before its last item."""
+
+
+@dataclass(slots=True)
+class _Switch:
+    """Whether a stream still runs. Picklable, as Ray Data sends its context to tasks."""
+
+    on: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class OrderedStream:
     """Items of a fixed set, worked on by Ray Data tasks, in the order of (seed, epoch).
@@ -81,6 +92,7 @@ class OrderedStream:
     """Custom Ray resources of one task."""
     most_per_task: int = 8
     """Most items of one task; amortises what a task costs."""
+    _switch: _Switch = field(default_factory=_Switch, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.work.count < 1:
@@ -98,10 +110,23 @@ class OrderedStream:
         shared = ray.put((self.work, self.seed))
         per_task = max(1, min(self.most_per_task, self.prefetch // 4))
         while end is None or position < end:
+            self._check()
             stop = position + per_task * _TASKS_PER_EXECUTION
             stop = stop if end is None else min(stop, end)
             yield from self._execute(shared, position, stop, per_task)
             position = stop
+        self._check()
+
+    def end(self) -> None:
+        """End iterations in other threads by `StreamEnded`, without waiting for what is rendered.
+
+        Some items that are ready may still come before.
+        """
+        self._switch.on = False
+
+    def _check(self) -> None:
+        if not self._switch.on:
+            raise StreamEnded
 
     def _execute(
         self, shared: ray.ObjectRef, first: int, stop: int, per_task: int
@@ -118,7 +143,7 @@ class OrderedStream:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a consumer may pause as long as it likes
-        context.custom_execution_callback_classes = [_Unhurried]
+        context.custom_execution_callback_classes = [partial(_Pace, self._switch)]
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             object_store_memory=self.prefetch * self.work.item_bytes
@@ -136,25 +161,35 @@ class OrderedStream:
                 epoch, index = divmod(position, self.work.count)
                 payload, size = None, 0
                 if has_payload:
-                    heavy = next(blocks)
+                    heavy = next(blocks, None)
+                    self._check()
+                    assert heavy is not None, "a note without its payload"
                     assert heavy.metadata.num_rows == 1, "a payload is a block of its own"
                     payload, size = heavy.ref, heavy.metadata.size_bytes
                 yield StreamItem(epoch, index, note, payload, size, image_calls)
 
 
-class _Unhurried(ExecutionCallback):
-    """Keeps Ray Data's scheduling thread from spinning.
+class _Pace(ExecutionCallback):
+    """Keeps Ray Data's scheduling thread from spinning, and ends it with its stream.
 
     Once the requested items are ready it polls without a pause, which takes a whole core and this
     process's interpreter lock (ray 2.60).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, switch: _Switch) -> None:
+        self._switch = switch
         self._ended = time.monotonic()
         self._quick = 0
 
     def on_execution_step(self, executor: Any) -> None:
-        """Pause when the scheduler is idle."""
+        """Pause when the scheduler is idle.
+
+        Raises:
+            SystemExit: the stream was ended; threads end by it without a word, and Ray Data takes
+                the items made so far for all.
+        """
+        if not self._switch.on:
+            raise SystemExit
         quick = time.monotonic() - self._ended < _QUICK_STEP_S
         self._quick = self._quick + 1 if quick else 0
         if self._quick > _QUICK_STEPS:

@@ -18,6 +18,7 @@ class PageFeed:
     """Rendered pages in the order of the seed, fetched by a thread ahead of their use."""
 
     def __init__(self, stream: OrderedStream, depth: int) -> None:
+        self._stream = stream
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=depth)
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -59,6 +60,11 @@ class PageFeed:
         return item
 
     def close(self) -> None:
-        """Stop rendering; waits up to 5 s for pages that are being rendered."""
+        """Stop rendering; waits up to 5 s for the thread.
+
+        One that still called Ray after the end of the run would end the process with a code of
+        Ray's.
+        """
         self._stop.set()
+        self._stream.end()
         self._thread.join(_CLOSING_S)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ray
@@ -34,6 +35,7 @@ from olmrl.run.driver import Driver
 from olmrl.sft import scoring
 from olmrl.sft.feed import TRAIN, EvaluationRequest, FeedView, PagesUsed, PromptShare, share_out
 
+_CLOSING_S = 5.0
 _EPOCH = "data/epoch"
 """In every row of a training step, and in no row of an evaluation."""
 
@@ -88,6 +90,9 @@ class SftDriver(Driver[FeedView]):
         self.tally = Tally()
         """What became of the pages up to the newest reported step."""
         self._errors: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+        self._streams: dict[int, OrderedStream] = {}
+        """Those that threads iterate over, by identity."""
         self._scores: dict[str, float] = {}
         self._to_read = tuple(to_read)
         self._prepared: list[scoring.EvaluationPage] | None = None
@@ -126,10 +131,12 @@ class SftDriver(Driver[FeedView]):
     def _close(self) -> None:
         self._log_samples()
         self.tally = self._ended.get(self._trained, self.tally)
+        self._settle()
 
     def _abandon(self) -> None:
         # threads that wait for room in the feed end with it
         ray.kill(self._actor)
+        self._settle()
 
     # -- feeding (in threads of its own, as `put` waits while the learner is behind)
 
@@ -140,7 +147,25 @@ class SftDriver(Driver[FeedView]):
             except BaseException as error:
                 self._errors.append(error)
 
-        threading.Thread(target=guarded, name=work.__name__, daemon=True).start()
+        thread = threading.Thread(target=guarded, name=work.__name__, daemon=True)
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+        thread.start()
+
+    def _items(self, stream: OrderedStream) -> Iterator[StreamItem]:
+        """Iterate over a stream until `_settle` ends it."""
+        self._streams[id(stream)] = stream
+        try:
+            yield from stream
+        finally:
+            del self._streams[id(stream)]
+
+    def _settle(self) -> None:
+        """End the threads: one that called Ray after the run would end the process by itself."""
+        for stream in list(self._streams.values()):
+            stream.end()
+        until = time.monotonic() + _CLOSING_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _feed_training(self, incarnation: int, step: int, progress: PagesUsed) -> None:
         seed = self._config.training.seed(self._config.run)
@@ -159,7 +184,7 @@ class SftDriver(Driver[FeedView]):
         lost = Tally()  # since the last kept page or the start of the epoch
         size = self._config.training.pages_per_step
         after, tally = progress.position, progress.tally.copy()
-        for item in stream:
+        for item in self._items(stream):
             if self._config.run.is_past_end(item.epoch, item.index, len(self._train.items)):
                 break
             after = self._after(item.epoch, item.index)
@@ -212,7 +237,7 @@ class SftDriver(Driver[FeedView]):
                 task_resources=self._config.data.resources,
             )
             tally = Tally()
-            kept = (item for item in stream if self._keep(tally.counted(item.note)))
+            kept = (item for item in self._items(stream) if self._keep(tally.counted(item.note)))
             chunks = 0
             while chunk := list(itertools.islice(kept, size)):
                 if not self._put(incarnation, channel, chunks, chunk, PagesUsed()):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from olmrl.data.payload import unpack_block
 from olmrl.data.render import BadPage
 from olmrl.data.sets import count_sets
 from olmrl.data.steps import Dropped
-from olmrl.data.streams import OrderedStream, PageWork
+from olmrl.data.streams import OrderedStream, PageWork, StreamEnded
 from olmrl.data.validate import CACHE_NAME
 
 HERE = Path(__file__).parent
@@ -184,6 +185,43 @@ def test_work_of_a_data_worker_that_dies_is_done_again(tmp_path: Path):
     assert [item.index for item in items] == list(range(24))
     assert [item.note for item in items] == order(24, 5, 0).tolist()
     assert {mark.name for mark in tmp_path.iterdir()} == {"3", "17"}
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Takes longer over its second item than anybody waits."""
+
+    folder: str
+    count: int = 2
+    item_bytes: int = 10
+
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
+        if item == 1:
+            Path(self.folder, "asleep").touch()
+            time.sleep(600)
+        return Made(item)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # SystemExit
+def test_a_stream_ends_while_an_item_is_being_made(tmp_path: Path):
+    stream = OrderedStream(Sleep(str(tmp_path)), None, epochs=1, most_per_task=1)
+    ended: list[BaseException] = []
+
+    def consume() -> None:
+        try:
+            list(stream)
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=consume)
+    thread.start()
+    while not (tmp_path / "asleep").exists():
+        time.sleep(0.1)
+    stream.end()
+    thread.join(120)
+    assert [type(error) for error in ended] == [StreamEnded]
+    with pytest.raises(StreamEnded):
+        list(stream)
 
 
 @dataclass(frozen=True)
