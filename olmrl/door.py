@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ from olmrl.errors import RunStopped, sentence
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
+TERMINATED = 143
+"""Exit code after SIGTERM, as of a shell."""
 _PIPE_CLOSED = 141
 
 
@@ -38,6 +41,15 @@ def behind_door(
         return complain(prog, error, wrong)
     except KeyboardInterrupt:
         return complain(prog, stopped, INTERRUPTED)
+    except SystemExit as error:
+        if not is_sigterm(error):
+            raise
+        return complain(prog, stopped, TERMINATED)
+
+
+def is_sigterm(error: BaseException) -> bool:
+    """Whether an error is Ray's word for SIGTERM: it exits with the signal's number."""
+    return isinstance(error, SystemExit) and error.code == signal.SIGTERM
 
 
 def complain(prog: str, error: BaseException | str, code: int) -> int:

@@ -69,7 +69,7 @@ def run_session(
             f"Ray lost a part of the run ({what_was_lost(error)}); --resume auto continues from "
             "the newest complete checkpoint"
         ) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, SystemExit) as error:
         raise stop.meaning(error) from None
     finally:
         stop.ended()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from olmrl.door import is_sigterm
 from olmrl.errors import Interrupted, RunStopped
 
 _NODE = ("gcs_server", "raylet")
@@ -82,12 +83,16 @@ class StopRequest:
             sys.stderr.flush()
             os._exit(code)  # the main thread waits for a Ray that is not there
 
-    def meaning(self, error: KeyboardInterrupt) -> KeyboardInterrupt:
-        """The error itself or, where Ray has replaced it, what the signal's handler raised.
+    def meaning(self, error: BaseException) -> BaseException:
+        """The error itself or, where it is Ray's word for a signal, what our handler raises.
 
-        A blocking call of Ray raises the bare class for whatever a handler raises meanwhile, so
-        that SIGTERM would end the process as Ctrl-C does.
+        A blocking call of Ray raises a bare KeyboardInterrupt for whatever a handler raises
+        meanwhile, so that SIGTERM would end the process as Ctrl-C does. While Ray starts, its own
+        handler holds, which exits with the number of the signal.
         """
+        if is_sigterm(error) and self._since is None:
+            self._signal = signal.SIGTERM
+            return Interrupted(self._signal.name, self.exit_code)
         if self._begun or self._since is None or isinstance(error, Interrupted):
             return error
         return Interrupted(self._signal.name, self.exit_code)

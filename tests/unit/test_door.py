@@ -1,5 +1,6 @@
 """How every command ends when it cannot do what was asked, or is told to stop."""
 
+import signal
 import subprocess
 import sys
 
@@ -45,6 +46,17 @@ def interrupted(*_, **__):
 def test_ctrl_c_at_work_says_how_to_go_on(capsys):
     assert behind_door("olmrl x", interrupted, stopped="stopped; call it again") == 130
     assert capsys.readouterr().err == "olmrl x: stopped; call it again\n"
+
+
+def test_sigterm_has_a_shells_exit_code_though_ray_handles_it(capsys):
+    def handled_by_ray():
+        sys.exit(signal.SIGTERM)
+
+    assert behind_door("olmrl x", handled_by_ray, stopped="stopped; call it again") == 143
+    assert capsys.readouterr().err == "olmrl x: stopped; call it again\n"
+    with pytest.raises(SystemExit) as left:
+        behind_door("olmrl x", lambda: sys.exit(2))
+    assert left.value.code == 2
 
 
 def test_a_reader_who_has_left_is_no_error():

@@ -51,6 +51,15 @@ def test_the_grace_period_ends():
         stop.requested()
 
 
+def test_sigterm_while_ray_starts_ends_the_run_as_at_any_other_time():
+    error = StopRequest(60).meaning(SystemExit(signal.SIGTERM))  # as Ray's handler exits
+    assert isinstance(error, Interrupted)
+    assert error.code == 143
+    assert str(error) == "SIGTERM: stopped before there was anything to save"
+    other = SystemExit(2)
+    assert StopRequest(60).meaning(other) is other
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_before_the_learner_has_begun_a_signal_ends_the_run_at_once(number):
     """Waiting for nodes or engines may take half an hour, and there is nothing to save."""
