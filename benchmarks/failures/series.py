@@ -36,8 +36,17 @@ _WAITING = ("learner.resources={nowhere: 1}", "cluster.wait_s=600")
 """What no node has, so that the run waits for one."""
 _FRESH_S = 2.0
 """Age at which a start counts as going on already, so that `start` has been missed."""
-_STOPPED = (0, 143, -15)
-"""What SIGTERM may end a run with: it had ended, it saved, or it had not begun."""
+_TERMINATED, _INTERRUPTED = (143, -15), (130, -2)
+"""What SIGTERM and Ctrl-C may end a run with: it saved, or it had not begun."""
+_CODES = {
+    "term": _TERMINATED,
+    "term_group": _TERMINATED,
+    "ranks": _TERMINATED,
+    "interrupt": _INTERRUPTED,
+    "interrupt_group": _INTERRUPTED,
+    "waiting": (*_TERMINATED, *_INTERRUPTED),
+}
+"""By kind of failure, exit codes of a Driver that it ends."""
 RECIPES = (
     Recipe("grpo", 0),
     Recipe("grpo", 2),
@@ -77,6 +86,16 @@ def fitting(failure: Failure, age_s: float) -> Failure:
         return failure
     kind = "interrupt" if failure.kind == "waiting" else failure.kind
     return replace(failure, moment="step", kind=kind)
+
+
+def wrong_code(failure: Failure, outcome: str) -> list[str]:
+    """What is wrong with the exit code of a Driver that was asked to end."""
+    codes = _CODES.get(failure.kind) if failure.role == "driver" else None
+    if codes is None or not outcome.startswith("ended "):
+        return []
+    if int(outcome.removeprefix("ended ")) in codes:
+        return []
+    return [f"driver {failure.kind} at {failure.moment}: {outcome}, not {codes[0]}"]
 
 
 class Series:
@@ -280,7 +299,7 @@ class Series:
                 code = running.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 code = None
-            if code not in _STOPPED:
+            if code not in (0, *_TERMINATED):
                 self.faults.append(f"suspended by SIGTERM: ended {code}")
         self._suspended += 1
         self._note_id()
@@ -402,6 +421,7 @@ class Series:
             self.faults.append(f"{what}: neither ended nor went on in {PATIENCE_S:.0f} s")
         elif "Traceback" in running.said():
             self.faults.append(f"{what}: a traceback on the console")
+        self.faults += wrong_code(failure, outcome)
 
     def _check_time(self, failure: Failure, seconds: float, has_learnt: bool) -> None:
         """Whether a run that was asked to end did so in time."""

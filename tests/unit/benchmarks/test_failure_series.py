@@ -169,6 +169,23 @@ def test_a_failure_of_a_start_that_is_over_strikes_the_run_at_work():
     assert series.fitting(kill, 30.0) == kinds.Failure("gcs", "kill", "step", 0)
 
 
+@pytest.mark.parametrize(
+    ("role", "kind", "outcome", "wrong"),
+    [
+        ("driver", "term", "ended 143", False),
+        ("driver", "term", "ended 15", True),
+        ("driver", "interrupt", "ended 1", True),
+        ("driver", "interrupt_group", "ended 130", False),
+        ("driver", "kill", "ended -9", False),
+        ("driver", "term", "stuck", False),  # told by another rule
+        ("engine", "term", "ended 1", False),
+    ],
+)
+def test_a_driver_that_is_asked_to_end_gives_the_code_of_the_signal(role, kind, outcome, wrong):
+    failure = kinds.Failure(role, kind, "start", 0)
+    assert bool(series.wrong_code(failure, outcome)) == wrong
+
+
 def test_a_lock_is_held_by_one(tmp_path):
     path = tmp_path / "lock"
     with series.locked(path) as first, series.locked(path, wait=False) as second:
