@@ -36,6 +36,9 @@ from olmrl.types import PackedBatch, PolicyVersion
 
 TaskType = TypeVar("TaskType", bound=Task)
 
+_OWED = "evaluation_owed"
+"""In a checkpoint's extras: whether its evaluation was due and the run was asked to end."""
+
 
 class LearnerWorker(ABC, Generic[TaskType]):
     """Base of the workers; a subclass's constructor builds its learner around `_strategy`.
@@ -73,12 +76,14 @@ class LearnerWorker(ABC, Generic[TaskType]):
         self._version = PolicyVersion(0, 0)
         """Of the weights."""
         self._saved_step = -1
+        self._owed = -1
+        """Step whose evaluation was due when the run was asked to end; the resumed run makes it."""
 
     def run(self) -> None:
         """Train until steps or pages run out, or the run is asked to end."""
         self._begin()
         clock = Clock()
-        if self._version.step == 0:
+        if self._version.step in (0, self._owed):
             self._evaluate_if_due(clock)
         started = time.monotonic()
         while self._version.step < self._task.total_steps:
@@ -148,6 +153,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
             restored = self._store.load(newest, self._strategy.state_dict())
             self._strategy.load_state_dict(restored.state)
             self._saved_step = newest.step
+            self._owed = newest.step if restored.extra.get(_OWED) else -1
         shared: list[Any] = [None]
         if self._rank == 0:
             shared = [self._announce(restored)]
@@ -191,6 +197,8 @@ class LearnerWorker(ABC, Generic[TaskType]):
         is_best = self._evaluate(last=False)
         if is_best is not None:
             clock.lap("evaluation")
+            asked_to_end = self._any_rank(ray.get(self._actor.stopping.remote()))
+            self._owed = self._version.step if asked_to_end else -1
         return bool(is_best)
 
     def _save_if_due(self, is_best: bool) -> None:
@@ -207,6 +215,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
             ray.get(self._actor.all_written.remote())
             extra, blobs = self._extras()
             extra["config"] = self._task.config.model_dump(mode="json")
+            extra[_OWED] = self._owed == self._version.step
         self._store.save(self._version.step, self._strategy.state_dict(), extra=extra, blobs=blobs)
         self._log.write("checkpoint", self._version)
         self._saved_step = self._version.step
