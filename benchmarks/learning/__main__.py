@@ -13,6 +13,7 @@ From one model trained on a few pages with silver labels, at equal tokens in the
     g  the starting model at other temperatures, and its best of 8 samples
     h  distillation from f on a's pages, reverse KL of sampled tokens as reward
     i  the same, KL over the vocabulary as loss
+    j  as i, from a larger model that was trained on true text only
 
 Held-out pages are scored by olmrl.bench's rules, greedy and sampled. Intervals: over seeds, paired
 (Student), and within a seed over pages (bootstrap). A stage that is done is not run again.
@@ -44,6 +45,7 @@ SIZES = ("labels", "train", "heldout", "clean", "base_steps", "silver_steps", "g
 PAIRS = [("a-grpo", other) for other in ("silver", "b-sft", "c-rejection", "f-truth")]
 PAIRS += [("d-shuffled", "silver"), ("e-random", "silver"), ("b-sft", "silver")]
 PAIRS += [("h-distil-reward", "a-grpo"), ("i-distil-loss", "a-grpo")]
+PAIRS += [("j-distil-large", "a-grpo"), ("j-distil-large", "i-distil-loss")]
 
 Scores = dict[str, dict[str, Any]]
 """Modes by arm (`arms.scored`)."""
@@ -59,7 +61,7 @@ def main() -> None:
         default = getattr(arms.Settings, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--family", default=arms.Settings.family, choices=tuple(FAMILIES))
-    parser.add_argument("--no-distil", action="store_true", help="leave h and i out")
+    parser.add_argument("--no-distil", action="store_true", help="leave h, i and j out")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO arms")
     options = parser.parse_intermixed_args()
     sizes = {name: getattr(options, name) for name in SIZES}

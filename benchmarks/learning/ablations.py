@@ -3,8 +3,9 @@
     python -m benchmarks.learning.ablations --seeds 1 2 3 --work /tmp/learning
 
 Starts from the silver models of `python -m benchmarks.learning`, or makes them, and trains and
-scores on the same pages. Differences to the defaults are paired over seeds (Student's interval); a
-stage that is done is not run again. Writes benchmarks/results/ablations.json.
+scores on the same pages. Differences to the defaults are paired, over seeds (Student's interval)
+and within each seed over pages (bootstrap); a stage that is done is not run again. Writes
+benchmarks/results/ablations.json.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning import arms
-from benchmarks.learning.compare import Estimate, over_seeds, summary
+from benchmarks.learning.compare import Estimate, over_pages, over_seeds, summary
 from olmrl.metrics import read_rows
 
 OUT = arms.ROOT / "benchmarks" / "results" / "ablations.json"
@@ -68,8 +69,9 @@ def main() -> None:
         scores = arms.scored(seed, {name: seed.folder / name / "model" for name in names.values()})
         for row, name in names.items():
             means = {mode: summary(scores[name][mode]) for mode in MODES}
+            pages = {mode: over_pages(scores[name][mode], scores[DEFAULTS][mode]) for mode in MODES}
             spent = {"seconds": seed.seconds[name], **spending(seed.folder / name)}
-            found.setdefault(row, {})[number] = means | spent
+            found.setdefault(row, {})[number] = means | spent | {"tests_over_pages": pages}
         result = report(found) | {
             "seeds": options.seeds,
             "hardware": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",

@@ -105,11 +105,27 @@ def prepare(seed: Seed) -> None:
     texts = ["--texts", seed.pages, "configs/prompts/tiny.txt"]
     family = ["--family", s.family]
     seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *family, *number)
-    steps = f"run.steps={s.base_steps}"
-    sft(seed, "base", "tiny_cpu.yaml", seed.folder / "random", seed.pages / "sft_clean", steps)
-    base = seed.folder / "base" / "model"
+    base = pretrained(seed, "base", seed.folder / "random")
     steps = f"run.steps={s.silver_steps}"
     sft(seed, "silver", "tiny_cpu_silver.yaml", base, seed.pages / "sft", steps)
+
+
+def pretrained(seed: Seed, name: str, start: Path) -> Path:
+    """The model that a random one becomes on the true pages that stand for pretraining."""
+    steps = f"run.steps={seed.settings.base_steps}"
+    sft(seed, name, "tiny_cpu.yaml", start, seed.pages / "sft_clean", steps)
+    return seed.folder / name / "model"
+
+
+def larger_teacher(seed: Seed, steps: str) -> Path:
+    """A larger model with the same tokenizer, trained as f's reader was, but never on silver."""
+    random_ = seed.folder / "random-large"
+    words = ["--texts", seed.pages, "configs/prompts/tiny.txt", "--size", "small"]
+    words += ["--family", seed.settings.family, "--seed", seed.number]
+    seed.once("random-large", "olmrl.synth", "model", random_, *words)
+    base = pretrained(seed, "base-large", random_)
+    sft(seed, "teacher-large", "tiny_cpu_silver.yaml", base, true_labels(seed), steps)
+    return seed.folder / "teacher-large" / "model"
 
 
 def sft(seed: Seed, name: str, config: str, start: Path, pairs: Path, *overrides: str) -> None:
@@ -213,11 +229,17 @@ def run(seed: Seed, distil: bool = True) -> dict[str, Path]:
     sft(seed, "f-truth", "tiny_cpu_silver.yaml", silver, true_labels(seed), steps)
     names = ["silver", "a-grpo", "b-sft", "c-rejection", "d-shuffled", "e-random", "f-truth"]
     if distil:
-        teacher = f"algorithm.teacher={{path: {folder / 'f-truth' / 'model'}, alone: true"
-        grpo(seed, "h-distil-reward", TESTS_ONLY, teacher + ", use: reward}")
-        grpo(seed, "i-distil-loss", TESTS_ONLY, teacher + ", use: loss}")
-        names += ["h-distil-reward", "i-distil-loss"]
+        truth, large = folder / "f-truth" / "model", larger_teacher(seed, steps)
+        grpo(seed, "h-distil-reward", TESTS_ONLY, teacher(truth, "reward"))
+        grpo(seed, "i-distil-loss", TESTS_ONLY, teacher(truth, "loss"))
+        grpo(seed, "j-distil-large", TESTS_ONLY, teacher(large, "loss"))
+        names += ["h-distil-reward", "i-distil-loss", "teacher-large", "j-distil-large"]
     return {"base": folder / "base" / "model"} | {n: folder / n / "model" for n in names}
+
+
+def teacher(path: Path, use: str) -> str:
+    """The override that distils from a model alone, without the rewards."""
+    return f"algorithm.teacher={{path: {path}, alone: true, use: {use}}}"
 
 
 def scored(seed: Seed, models: Mapping[str, Path]) -> dict[str, Any]:
