@@ -250,6 +250,8 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
             return None
         step = self._version.step
         score = self._await(partial(self._actor.evaluation_due.remote, self._version))
+        if self._any_rank(score is None and ray.get(self._actor.stopping.remote())):
+            self._owed = step
         noted = step > 0 and self._rank == 0 and score is not None
         return self._any_rank(noted and self._store.record_score(step, score))
 

@@ -37,7 +37,7 @@ from olmrl.types import PackedBatch, PolicyVersion
 TaskType = TypeVar("TaskType", bound=Task)
 
 _OWED = "evaluation_owed"
-"""In a checkpoint's extras: whether its evaluation was due and the run was asked to end."""
+"""In a checkpoint's extras: whether its evaluation was cut short, as the run was asked to end."""
 
 
 class LearnerWorker(ABC, Generic[TaskType]):
@@ -77,7 +77,7 @@ class LearnerWorker(ABC, Generic[TaskType]):
         """Of the weights."""
         self._saved_step = -1
         self._owed = -1
-        """Step whose evaluation was due when the run was asked to end; the resumed run makes it."""
+        """Step whose evaluation was cut short by the end of the run; the resumed run makes it."""
 
     def run(self) -> None:
         """Train until steps or pages run out, or the run is asked to end."""
@@ -131,6 +131,8 @@ class LearnerWorker(ABC, Generic[TaskType]):
     @abstractmethod
     def _evaluate(self, *, last: bool) -> bool | None:
         """Have the current weights evaluated, if that is due after this step.
+
+        Sets `_owed` if the run is asked to end and does not wait for it.
 
         Args:
             last: The run ends here.
@@ -197,8 +199,6 @@ class LearnerWorker(ABC, Generic[TaskType]):
         is_best = self._evaluate(last=False)
         if is_best is not None:
             clock.lap("evaluation")
-            asked_to_end = self._any_rank(ray.get(self._actor.stopping.remote()))
-            self._owed = self._version.step if asked_to_end else -1
         return bool(is_best)
 
     def _save_if_due(self, is_best: bool) -> None:

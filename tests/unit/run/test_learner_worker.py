@@ -83,7 +83,9 @@ class Learner(worker.LearnerWorker):
         step = self._version.step
         if not last and (step % 2 or step == 4):
             return None
-        if step != self._stop_at:  # a run that ends waits for no evaluation
+        if step == self._stop_at:  # a run that ends waits for no evaluation
+            self._owed = step
+        else:
             self.evaluated.append(step)
         return False
 
