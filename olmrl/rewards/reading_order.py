@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from rapidfuzz.distance import Indel
@@ -56,6 +57,9 @@ class ReadingOrder(AgainstBody):
             return RewardResult(0.0)
         mine_strings, true_strings = _as_strings(mine, true)
         similarity_MN = _similarity(mine_strings, true_strings)
+        excess = _count(mine) - _count(true)
+        if excess and not self.compat:
+            similarity_MN = _without_second_readings(similarity_MN, mine, true, excess)
         reads_MN = similarity_MN >= _ALIKE
         allowed_N = (_similarity(true_strings, true_strings) >= _ALIKE).sum(axis=0)
         reads_MN &= reads_MN.sum(axis=0) <= allowed_N
@@ -64,11 +68,14 @@ class ReadingOrder(AgainstBody):
             kept_M = ~(reads_MN & twice_N).any(axis=1)
             mine = [block for block, kept in zip(mine, kept_M, strict=True) if kept]
             reads_MN = reads_MN[kept_M] & ~twice_N
+            alike_M = (similarity_MN[kept_M] >= _ALIKE).any(axis=1)
         sizes = np.asarray([len(block) for block in true])
         in_order = heaviest_in_order(reads_MN, sizes)
         found = int(sizes[reads_MN.any(axis=0)].sum())
         invented = (_count(mine) - _count(true)).total()
         total = int(sizes.sum())
+        if not self.compat:
+            in_order = min(in_order, max(0, total - _astray(mine, true, alike_M)))
         parts = {"found": found / total, "in_order": in_order / found if found else 0.0}
         return RewardResult(2 * in_order / (total + in_order + _INVENTED * invented), parts)
 
@@ -101,6 +108,47 @@ def _similarity(mine: Sequence[str], true: Sequence[str]) -> np.ndarray:
     """
     scores = cdist(mine, true, scorer=Indel.normalized_similarity, score_cutoff=_RESEMBLES)
     return scores.astype(np.float64) + 1e-6
+
+
+def _without_second_readings(
+    similarity_MN: np.ndarray,
+    mine: Sequence[tuple[str, ...]],
+    true: Sequence[tuple[str, ...]],
+    excess: Counter[str],
+) -> np.ndarray:
+    """The similarities if each invented word stands for one of the reference's block.
+
+    A word that was read as another one is no less so with the right one beside it.
+
+    Args:
+        similarity_MN: of the blocks, by the words that they have in common.
+        mine: blocks of the completion.
+        true: blocks of the reference.
+        excess: words that the reference has not, or not as often.
+    """
+
+    @cache
+    def most(block: tuple[str, ...], other: tuple[str, ...]) -> float:
+        invented = ((Counter(block) - Counter(other)) & excess).total()
+        return 2 * max(0, len(other) - invented) / (len(block) + len(other)) + 1e-6
+
+    similarity_MN = similarity_MN.copy()
+    for m in np.flatnonzero([not excess.keys().isdisjoint(block) for block in mine]):
+        for n in np.flatnonzero(similarity_MN[m] >= _RESEMBLES):
+            similarity_MN[m, n] = min(similarity_MN[m, n], most(mine[m], true[n]))
+    return similarity_MN
+
+
+def _astray(
+    mine: Sequence[tuple[str, ...]], true: Sequence[tuple[str, ...]], alike_M: np.ndarray
+) -> int:
+    """Number of words that stand for others of the reference, whether these are there or not.
+
+    All words of blocks that resemble none, and of the others those that are invented.
+    """
+    others = [block for block, alike in zip(mine, alike_M, strict=True) if alike]
+    lost = sum(map(len, mine)) - sum(map(len, others))
+    return int(lost + (_count(others) - _count(true)).total())
 
 
 def _misread(
