@@ -37,7 +37,8 @@ class ReadingOrder(AgainstBody):
     N is the number of words in the longest sequence of the reference's blocks that the completion
     reads in the same order (its heaviest increasing subsequence). A block that is missing, out of
     order, or read more often than it is on the page does not count, and one of which another block
-    is a second, worse reading counts as if it were not there. Definition and sources:
+    is a second, worse reading counts as if it were not there. N is at most the reference's words
+    less those that stand for others (`_astray`). Definition and sources:
     docs/formats.md#reading-order. Parts: `found`, the share of the reference that is read as often
     as it should be, and `in_order`, the share of that which is in order.
     """
@@ -63,19 +64,20 @@ class ReadingOrder(AgainstBody):
         reads_MN = similarity_MN >= _ALIKE
         allowed_N = (_similarity(true_strings, true_strings) >= _ALIKE).sum(axis=0)
         reads_MN &= reads_MN.sum(axis=0) <= allowed_N
+        astray = 0
         if not self.compat:
             twice_N = _misread(similarity_MN, reads_MN, *map(_lengths, (mine, true)))
             kept_M = ~(reads_MN & twice_N).any(axis=1)
             mine = [block for block, kept in zip(mine, kept_M, strict=True) if kept]
             reads_MN = reads_MN[kept_M] & ~twice_N
-            alike_M = (similarity_MN[kept_M] >= _ALIKE).any(axis=1)
+            parts_M = [any(piece in other for other in true_strings) for piece in mine_strings]
+            alike_M = (similarity_MN >= _ALIKE).any(axis=1) | np.asarray(parts_M)
+            astray = _astray(mine, true, alike_M[kept_M])
         sizes = np.asarray([len(block) for block in true])
-        in_order = heaviest_in_order(reads_MN, sizes)
         found = int(sizes[reads_MN.any(axis=0)].sum())
         invented = (_count(mine) - _count(true)).total()
         total = int(sizes.sum())
-        if not self.compat:
-            in_order = min(in_order, max(0, total - _astray(mine, true, alike_M)))
+        in_order = min(heaviest_in_order(reads_MN, sizes), max(0, total - astray))
         parts = {"found": found / total, "in_order": in_order / found if found else 0.0}
         return RewardResult(2 * in_order / (total + in_order + _INVENTED * invented), parts)
 
@@ -144,7 +146,8 @@ def _astray(
 ) -> int:
     """Number of words that stand for others of the reference, whether these are there or not.
 
-    All words of blocks that resemble none, and of the others those that are invented.
+    All words of blocks that are no reading or part of one, and of the others those that are
+    invented.
     """
     others = [block for block, alike in zip(mine, alike_M, strict=True) if alike]
     lost = sum(map(len, mine)) - sum(map(len, others))

@@ -113,7 +113,7 @@ def _check(text: str, reference: str | None) -> RewardResult:
     parts = {
         "head": float(mine.head_parses or not needs_head),
         "tables": _in_order(
-            _present_tables(mine.tables, true.tables),
+            _present_tables(mine.tables, true.tables, mine.broken_tables - true.broken_tables),
             true.tables.total(),
             mine.broken_tables - true.broken_tables,
         ),
@@ -178,10 +178,13 @@ def count_readings(
     return same + len(best_assignment(similar(left, wanted).astype(np.float64)))
 
 
-def _present_tables(mine: Counter[tuple[str, ...]], true: Counter[tuple[str, ...]]) -> int:
-    """`count_readings`, if each further table stands for one of the reference's."""
+def _present_tables(
+    mine: Counter[tuple[str, ...]], true: Counter[tuple[str, ...]], broken: int
+) -> int:
+    """`count_readings`, if each further table, broken or not, stands for one of the reference's."""
     present = count_readings(mine, true, _similar_tables)
-    return min(present, max(0, true.total() + present - mine.total()))
+    further = mine.total() - present + max(0, broken)
+    return min(present, max(0, true.total() - further))
 
 
 def _similar_tables(mine: Sequence[tuple[str, ...]], true: Sequence[tuple[str, ...]]) -> np.ndarray:

@@ -114,11 +114,17 @@ def _joined(blocks: list[str]) -> str:
 
 def _in_turn(wrong: list[str], right: list[str], space: str) -> str:
     pairs = zip(wrong, right, strict=False)
-    return space.join(a if a == b else f"{a}{space}{b}" for a, b in pairs)
+    return space.join(a if _bare(a) == _bare(b) else f"{a}{space}{_bare(b)}" for a, b in pairs)
+
+
+def _bare(text: str) -> str:
+    """Without marks of headings, emphasis and notes: these are no readings of words."""
+    return re.sub(r"[#*]|\[\^\d\]:?", "", text).strip()
 
 
 def _new_words(block: str, other: str) -> str:
-    return " ".join(word for word in other.split() if word not in block.split())
+    there = _bare(block).split()
+    return " ".join(word for word in _bare(other).split() if word not in there)
 
 
 for _name, _block in {
