@@ -54,6 +54,8 @@ def alignment_cost(mine: Words, true: Words, unit: Unit, *, as_read: bool = Fals
         unit: what is counted.
         as_read: leave out what a gap costs because it may be a reading of words beside it.
     """
+    if mine == true:
+        return 0
     pairs = paired_words(mine, true, unit)
     cost = 0
     if unit == "word":
