@@ -77,11 +77,11 @@ class Claims:
 
     @property
     def added_chars(self) -> float:
-        """Number of characters from the first to the last letter of each passage that is added;
-        of one of which a part stands for something missing, so much less."""
+        """Number of characters from the first to the last letter of each passage that is added, and
+        the space after it; of one of which a part stands for something missing, so much less."""
         added, places = (self.source == -1) & ~self.standing, self.said.places
         return sum(
-            float(added[start:end].mean()) * int(places[end - 1] - places[start] + 1)
+            float(added[start:end].mean()) * int(places[end - 1] - places[start] + 2)
             for start, end in runs(self.source == -1)
         )
 
@@ -187,21 +187,6 @@ class Claims:
         for at in np.flatnonzero(np.diff(edges) > _LONGEST_MARKUP):
             codes[edges[at] + 1 : edges[at + 1]] = ord(UNEARNED)
         return text_of(codes)
-
-    @property
-    def doubtful(self) -> Bools:
-        """[letters of the truth] contested, or beside a slip."""
-        return self.contested | self.beside_slips
-
-    @cached_property
-    def doubtful_truth(self) -> str:
-        """The reference with `UNEARNED` after each letter that was given in several readings."""
-        text, at = self.truth.text, 0
-        kept: list[str] = []
-        for place in self.truth.places[self.doubtful]:
-            kept += [text[at : place + 1], UNEARNED]
-            at = int(place) + 1
-        return "".join(kept) + text[at:]
 
     @cached_property
     def said_once(self) -> str:

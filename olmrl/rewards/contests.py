@@ -27,8 +27,11 @@ _DIGITS = 2
 """Most edits that make one number another reading of a number."""
 _SHORTEST_WORD = 3
 _LEAST_MISPLACED = 5
-_WORDS_BESIDE = 4
-"""Most words on each side that added words contest."""
+_LEAST_PARAGRAPH = 24
+_LEAST_AT_EDGE = 60
+_AS_LONG = 1.2
+"""Letters of an added paragraph that may be a reading of the one beside it, within the page and at
+its edges, where running heads are; and how much longer one of the two may be."""
 _WORDS_AT_END = 6
 _SAME_PARAGRAPH = 0.6
 """Share of a foreign paragraph's letters in words that resemble those nearby."""
@@ -106,16 +109,18 @@ class _Contests:
                 self._contested[slice(*found[2])] = True
 
     def _contest_places(self) -> None:
-        """What is added between two words contests both, whatever it says.
+        """What is added between two words contests both, whatever it says, and as many words on
+        each side as it has.
 
-        Unless it is a paragraph of its own, or stands for letters that are missing there, or is a
-        slip of one or two letters inside a word.
+        Unless it is a paragraph of its own (for which see `_contest_paragraphs`), or stands for
+        letters that are missing there, or is a slip of one or two letters inside a word.
         """
         claimed = np.zeros(len(self.r) + 1, np.bool_)
         claimed[self.source[self.source >= 0]] = True
         for start, end in runs(self.source < 0):
             if all_of(self._standing[start:end]):
                 continue
+            self._contest_paragraphs(start, end, claimed)
             for first, last in self.said.paragraphs_between(start, end):
                 before = self._place_beside(first, first - 1) if first == start else None
                 after = self._place_beside(last, last) if last == end else None
@@ -133,6 +138,29 @@ class _Contests:
                     continue
                 before, after = self._own_side(first, last, before, after)
                 self._contest_beside(first, last, before, after)
+
+    def _contest_paragraphs(self, start: int, end: int, claimed: Bools) -> None:
+        """Added paragraphs contest those beside them that are about as long, one each, in order.
+
+        If these had not been read, the added ones would stand for them.
+        """
+        added = [
+            part
+            for part in self.said.paragraphs_between(start, end)
+            if self.said.is_paragraph(*part) and not self._standing[slice(*part)].all()
+        ]
+        at_edge = start == 0 or end == len(self.source)
+        least = _LEAST_AT_EDGE if at_edge else _LEAST_PARAGRAPH
+        for step, place in ((-1, start - 1), (1, end)):
+            if not added or not 0 <= place < len(self.source) or self.source[place] < 0:
+                continue
+            beside = self.truth.paragraphs_from(int(self.source[place]), step)
+            for mine, theirs in zip(added[::step], beside, strict=False):
+                shorter, longer = sorted((mine[1] - mine[0], theirs[1] - theirs[0]))
+                if shorter < least or longer > _AS_LONG * shorter + 1:
+                    continue
+                if not self._is_misplaced(self.c[slice(*mine)], claimed):
+                    self._contested[slice(*theirs)] = True
 
     def _own_side(
         self, start: int, end: int, before: int | None, after: int | None
@@ -203,12 +231,12 @@ class _Contests:
         return count
 
     def _contest_beside(self, start: int, end: int, before: int | None, after: int | None) -> None:
-        count = min(len(self.said.words_between(start, end)) or 1, _WORDS_BESIDE)
+        count = len(self.said.words_between(start, end)) or 1
         if before is not None:
-            first, last = self.truth.words_around(before, 1 - count, 0)
+            first, last = self.truth.words_around(before, 1 - count, count)
             self._contested[first:last] = True
         if after is not None:
-            first, last = self.truth.words_around(after, 0, count - 1)
+            first, last = self.truth.words_around(after, -count, count - 1)
             self._contested[first:last] = True
 
     def _contest_words(self, start: int, end: int) -> None:

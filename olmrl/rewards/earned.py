@@ -142,6 +142,7 @@ def _hedged(truth: PageTruth, reading: Reading, case: Case) -> bool:
             or hedges.says_again(case, page)
             or any(is_listed(n, page.text, truth.needles) for n in (case.before, case.after))
             or any(hedges.has_more_inside(n, page) for n in (case.before, case.after))
+            or any(hedges.has_other_reading(n, page) for n in (case.before, case.after))
         )
     if isinstance(case, PresentCase):
         return (

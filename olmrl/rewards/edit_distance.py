@@ -20,7 +20,7 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class EditDistance(AgainstReference):
-    """Characters of the reference that are read / (its characters + those added); 0..1.
+    """(Characters of the reference that are read - those added) / its characters; 0..1.
 
     Read are those of the longest common subsequence in which letters that are not on the page
     match nothing: else any prose in place of a lost paragraph would share half of its letters.
@@ -47,8 +47,11 @@ class EditDistance(AgainstReference):
                 mine = mine.replace(mark, UNEARNED)
         unseen = max(0, _unseen(reading) - _unseen(truth.reading))
         marks = max(0, _signs(reading) - _signs(truth.reading))
-        total = len(theirs) + reading.claims.added_chars + unseen + marks
-        return RewardResult(LCSseq.similarity(mine, theirs) / total if total else 1.0)
+        total = len(theirs) + unseen + marks
+        if not total:
+            return RewardResult(1.0)
+        read = LCSseq.similarity(mine, theirs) - reading.claims.added_chars
+        return RewardResult(max(0.0, read / total))
 
 
 def _whole(reading: Reading, body: str | None = None) -> str:

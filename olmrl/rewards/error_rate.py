@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from rapidfuzz.distance import Levenshtein
 
 from olmrl.rewards.body import AgainstBody, body_of
-from olmrl.rewards.claims import UNEARNED
-from olmrl.rewards.parsed import truth_of
 from olmrl.rewards.word_alignment import Unit, alignment_cost, word_cost
 from olmrl.rewards.words import words_of
 from olmrl.types import Page, RewardResult
@@ -19,10 +18,11 @@ from olmrl.types import Page, RewardResult
 class ErrorRate(AgainstBody):
     """1 - edits / length of the reference, at least 0.
 
-    Both sides without front matter and markup (`words.plain_text`). Edits are counted along an
-    alignment of words in which no passage stands for another one (`word_alignment`), so that filler
-    is no better than a gap. Words that are given in several readings (`contests`) count as missing.
-    The part `as_read` leaves that out. Definition and sources: docs/formats.md#cer-and-wer.
+    Both sides without front matter and markup (`words.plain_text`). Edits are counted between words
+    that stand for each other (`word_alignment`): there k words for j others cost the larger number,
+    so that filler is no better than a gap and a second reading is one addition more. In characters
+    an added word costs as much as the longest one beside it; the part `as_read` leaves that out.
+    Definition and sources: docs/formats.md#cer-and-wer.
     """
 
     unit: ClassVar[Unit]
@@ -42,18 +42,10 @@ class ErrorRate(AgainstBody):
             return RewardResult(max(0.0, 1.0 - self._plain(mine, true)))
         if self._size(mine) >= 2 * self._size(true):  # more invented words than there are words
             return RewardResult(0.0, {"as_read": 0.0})
-        value = as_read = self._rate(mine, true)
-        if 0.0 < as_read < 1.0:
-            claims = truth_of(page).read(text).claims
-            if claims.doubtful.any():
-                value = min(as_read, self._rate(mine, *_marked_words(claims.doubtful_truth)))
+        cost = partial(alignment_cost, mine, true, self.unit)
+        rates = [1.0 - cost(as_read=flag) / self._size(true) for flag in (False, True)]
+        value, as_read = (max(0.0, rate) for rate in rates)
         return RewardResult(value, {"as_read": as_read})
-
-    def _rate(
-        self, mine: tuple[str, ...], true: tuple[str, ...], doubtful: tuple[bool, ...] = ()
-    ) -> float:
-        cost = alignment_cost(mine, true, self.unit, doubtful)
-        return max(0.0, 1.0 - cost / self._size(true))
 
     def _size(self, words: tuple[str, ...]) -> int:
         """Length in words, or in characters with a space between words."""
@@ -68,23 +60,6 @@ class ErrorRate(AgainstBody):
 
 def _words(text: str) -> tuple[str, ...]:
     return words_of(body_of(text).text)
-
-
-def _marked_words(text: str) -> tuple[tuple[str, ...], tuple[bool, ...]]:
-    """The words of a text, and whether half of the letters of each have `UNEARNED` after them.
-
-    In scripts without spaces a word is one letter, and the mark comes after it.
-    """
-    words: list[str] = []
-    marked: list[bool] = []
-    for word in words_of(text):
-        bare = word.replace(UNEARNED, "")
-        if bare:
-            words.append(bare)
-            marked.append(2 * word.count(UNEARNED) >= len(bare))
-        elif marked:
-            marked[-1] = True
-    return tuple(words), tuple(marked)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from olmrl.types import RewardResult
 _READING = 50.0
 """Similarity, 0..100, of the symbols of a formula to those of which it is a reading."""
 
+_SWALLOWED = 75.0
+"""The same within a broken formula, which may go on to the end of another one."""
+
 
 @dataclass(frozen=True)
 class Formula(AgainstBody):
@@ -100,15 +103,23 @@ def _given_twice(left: Counter[str], paired: Counter[str], missing: Counter[str]
     lost = {symbols(latex) for latex in missing}
     again: Counter[str] = Counter()
     for latex, count in left.items() if known else ():
-        if typeset(latex).error:  # it shows no reading
-            continue
         said = symbols(latex)
+        if typeset(latex).error:  # it shows no reading, but may have swallowed one
+            again.update([name for name, there in known.items() if _has_a_reading(said, there)][:1])
+            continue
         found = process.extractOne(said, known, scorer=fuzz.ratio, score_cutoff=_READING)
         if found is None or found[0] == said:
             continue
         if process.extractOne(said, lost, scorer=fuzz.ratio, score_cutoff=found[1]) is None:
             again[found[2]] += count
     return (again & paired).total()
+
+
+def _has_a_reading(said: str, wanted: str) -> bool:
+    """Whether symbols have others among them that resemble those of a formula, and not these."""
+    if len(said) < len(wanted) or wanted in said:
+        return False
+    return fuzz.partial_ratio(wanted, said) >= _SWALLOWED
 
 
 def _by_symbols(formulas: Iterable[str]) -> dict[str, list[str]]:

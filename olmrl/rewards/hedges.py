@@ -249,6 +249,15 @@ def says_again(case: OrderCase, page: ParsedPage) -> bool:
     return False
 
 
+def has_other_reading(needle: str, page: ParsedPage) -> bool:
+    """Whether a long text is there, and elsewhere another reading of it."""
+    wanted = letters_of(normalize(needle))
+    if len(wanted) < LONG_NEEDLE or _mostly_digits(wanted):
+        return False
+    pieces = letters_of(page.normal_text).split(wanted)
+    return len(pieces) > 1 and any(has_reading(wanted, piece, _LONG_READING) for piece in pieces)
+
+
 def near_end(case: AbsentCase, page: ParsedPage, needles: Sequence[str]) -> AbsentCase:
     """A test of the page's first or last characters, taken to where its known text begins or ends.
 

@@ -11,6 +11,7 @@ import html
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -151,6 +152,13 @@ class Lettered:
         cuts = self._paragraphs
         inner = cuts[bisect_right(cuts, start) : bisect_left(cuts, end)]
         return list(pairwise([start, *inner, end]))
+
+    def paragraphs_from(self, at: int, step: int) -> Iterator[Span]:
+        """The paragraph of a letter, and all after it (step 1) or before it (step -1)."""
+        number = bisect_right(self._paragraphs, at) - 1
+        while 0 <= number < len(self._paragraphs) - 1:
+            yield self._paragraphs[number], self._paragraphs[number + 1]
+            number += step
 
     def is_paragraph(self, start: int, end: int) -> bool:
         """Whether letters are a paragraph of their own."""

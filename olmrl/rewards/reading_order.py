@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from rapidfuzz.distance import Indel
@@ -36,7 +37,8 @@ class ReadingOrder(AgainstBody):
     N is the number of words in the longest sequence of the reference's blocks that the completion
     reads in the same order (its heaviest increasing subsequence). A block that is missing, out of
     order, or read more often than it is on the page does not count, and one of which another block
-    is a second, worse reading counts as if it were not there. Definition and sources:
+    is a second, worse reading counts as if it were not there. N is at most the reference's words
+    less those that stand for others (`_astray`). Definition and sources:
     docs/formats.md#reading-order. Parts: `found`, the share of the reference that is read as often
     as it should be, and `in_order`, the share of that which is in order.
     """
@@ -56,19 +58,26 @@ class ReadingOrder(AgainstBody):
             return RewardResult(0.0)
         mine_strings, true_strings = _as_strings(mine, true)
         similarity_MN = _similarity(mine_strings, true_strings)
+        excess = _count(mine) - _count(true)
+        if excess and not self.compat:
+            similarity_MN = _without_second_readings(similarity_MN, mine, true, excess)
         reads_MN = similarity_MN >= _ALIKE
         allowed_N = (_similarity(true_strings, true_strings) >= _ALIKE).sum(axis=0)
         reads_MN &= reads_MN.sum(axis=0) <= allowed_N
+        astray = 0
         if not self.compat:
             twice_N = _misread(similarity_MN, reads_MN, *map(_lengths, (mine, true)))
             kept_M = ~(reads_MN & twice_N).any(axis=1)
             mine = [block for block, kept in zip(mine, kept_M, strict=True) if kept]
             reads_MN = reads_MN[kept_M] & ~twice_N
+            parts_M = [any(piece in other for other in true_strings) for piece in mine_strings]
+            alike_M = (similarity_MN >= _ALIKE).any(axis=1) | np.asarray(parts_M)
+            astray = _astray(mine, true, alike_M[kept_M])
         sizes = np.asarray([len(block) for block in true])
-        in_order = heaviest_in_order(reads_MN, sizes)
         found = int(sizes[reads_MN.any(axis=0)].sum())
         invented = (_count(mine) - _count(true)).total()
         total = int(sizes.sum())
+        in_order = min(heaviest_in_order(reads_MN, sizes), max(0, total - astray))
         parts = {"found": found / total, "in_order": in_order / found if found else 0.0}
         return RewardResult(2 * in_order / (total + in_order + _INVENTED * invented), parts)
 
@@ -101,6 +110,48 @@ def _similarity(mine: Sequence[str], true: Sequence[str]) -> np.ndarray:
     """
     scores = cdist(mine, true, scorer=Indel.normalized_similarity, score_cutoff=_RESEMBLES)
     return scores.astype(np.float64) + 1e-6
+
+
+def _without_second_readings(
+    similarity_MN: np.ndarray,
+    mine: Sequence[tuple[str, ...]],
+    true: Sequence[tuple[str, ...]],
+    excess: Counter[str],
+) -> np.ndarray:
+    """The similarities if each invented word stands for one of the reference's block.
+
+    A word that was read as another one is no less so with the right one beside it.
+
+    Args:
+        similarity_MN: of the blocks, by the words that they have in common.
+        mine: blocks of the completion.
+        true: blocks of the reference.
+        excess: words that the reference has not, or not as often.
+    """
+
+    @cache
+    def most(block: tuple[str, ...], other: tuple[str, ...]) -> float:
+        invented = ((Counter(block) - Counter(other)) & excess).total()
+        return 2 * max(0, len(other) - invented) / (len(block) + len(other)) + 1e-6
+
+    similarity_MN = similarity_MN.copy()
+    for m in np.flatnonzero([not excess.keys().isdisjoint(block) for block in mine]):
+        for n in np.flatnonzero(similarity_MN[m] >= _RESEMBLES):
+            similarity_MN[m, n] = min(similarity_MN[m, n], most(mine[m], true[n]))
+    return similarity_MN
+
+
+def _astray(
+    mine: Sequence[tuple[str, ...]], true: Sequence[tuple[str, ...]], alike_M: np.ndarray
+) -> int:
+    """Number of words that stand for others of the reference, whether these are there or not.
+
+    All words of blocks that are no reading or part of one, and of the others those that are
+    invented.
+    """
+    others = [block for block, alike in zip(mine, alike_M, strict=True) if alike]
+    lost = sum(map(len, mine)) - sum(map(len, others))
+    return int(lost + (_count(others) - _count(true)).total())
 
 
 def _misread(

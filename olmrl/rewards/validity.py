@@ -113,7 +113,7 @@ def _check(text: str, reference: str | None) -> RewardResult:
     parts = {
         "head": float(mine.head_parses or not needs_head),
         "tables": _in_order(
-            count_readings(mine.tables, true.tables, _similar_tables),
+            _present_tables(mine.tables, true.tables, mine.broken_tables - true.broken_tables),
             true.tables.total(),
             mine.broken_tables - true.broken_tables,
         ),
@@ -143,8 +143,13 @@ def _in_order(present: int, wanted: int, broken: int) -> float:
 
 
 def _read(mine: Set[tuple[str, str]], true: Set[tuple[str, str]]) -> float:
-    """1 if both sides share half of all their pairs of words, less if they share fewer."""
-    return min(1.0, 2 * len(mine & true) / len(mine | true))
+    """1 if both sides share half of all their pairs of words, less if they share fewer.
+
+    A pair that the reference has not stands for one that it has: that one does not count as shared,
+    so that a second reading beside the first one does not pay.
+    """
+    shared = min(len(mine & true), max(0, len(true) - len(mine - true)))
+    return min(1.0, 2 * shared / len(mine | true))
 
 
 def _head_parses(text: str) -> bool:
@@ -171,6 +176,15 @@ def count_readings(
     if not left or not wanted:
         return same
     return same + len(best_assignment(similar(left, wanted).astype(np.float64)))
+
+
+def _present_tables(
+    mine: Counter[tuple[str, ...]], true: Counter[tuple[str, ...]], broken: int
+) -> int:
+    """`count_readings`, if each further table, broken or not, stands for one of the reference's."""
+    present = count_readings(mine, true, _similar_tables)
+    further = mine.total() - present + max(0, broken)
+    return min(present, max(0, true.total() - further))
 
 
 def _similar_tables(mine: Sequence[tuple[str, ...]], true: Sequence[tuple[str, ...]]) -> np.ndarray:

@@ -17,6 +17,7 @@ from pathlib import Path
 import attacked_pages
 import disguised_attacks
 import numpy as np
+import passage_attacks
 
 from olmrl.config.schema import RewardConfig
 from olmrl.rewards import build_all, score_rollouts
@@ -26,10 +27,10 @@ DOCS = Path(__file__).parents[2] / "docs" / "rewards.md"
 BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
 PAGES = 6
 DEFAULTS = ("bench", "front_matter", "eos")
-_BOTH = (attacked_pages.ATTACKS, disguised_attacks.ATTACKS)
+_ALL = (attacked_pages.ATTACKS, disguised_attacks.ATTACKS, passage_attacks.ATTACKS)
 ATTACKS = {
-    kind: {name: run for some in _BOTH for name, run in some.get(kind, {}).items()}
-    for kind in (kind for some in _BOTH for kind in some)
+    kind: {name: run for some in _ALL for name, run in some.get(kind, {}).items()}
+    for kind in (kind for some in _ALL for kind in some)
 }
 """Every strategy by kind and name."""
 

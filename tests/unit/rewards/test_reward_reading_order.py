@@ -32,16 +32,35 @@ def order(*blocks, reference=TRUTH):
         ((A, C), 18, 0),
         ((B,), 9, 0),
         ((), 0, 0),
-        ((A, B, C, "zzz yyy"), 27, 2),
+        ((A, B, C, "zzz yyy"), 25, 2),  # two words are invented, so two were not read
         ((A, A, B, C), 18, 9),  # which of the two is the right place?
         ((C, A, B, C), 18, 9),
         ((A, B, C, A, B, C), 0, 27),
         ((f"{A} {B}", C), 9, 0),  # two blocks run together are neither of them
-        ((A.replace("salt", "malt"), B, C), 27, 1),
+        ((A.replace("salt", "malt"), B, C), 26, 1),
     ],
 )
 def test_by_hand(blocks, in_order, invented):
     assert order(*blocks).value == pytest.approx(2 * in_order / (27 + in_order + 2 * invented))
+
+
+@pytest.mark.parametrize("form", ["{} {}", "{}\n{}", "{} ({})", "**{}** _{}_"])
+def test_right_words_beside_wrong_ones_do_not_pay(form):
+    """Neither in a block that is a reading of the page's nor in one that is too bad for it."""
+    for count in (1, 2, 3, 4):
+        wrong = {word: f"{word[:2]}x{k}" for k, word in enumerate(A.split()[:count])}
+        misread, both = A, A
+        for right, other in wrong.items():
+            misread = misread.replace(right, other, 1)
+            both = both.replace(right, form.format(other, right), 1)
+        assert order(both, B, C).value <= order(misread, B, C).value
+
+
+def test_a_block_beside_what_it_was_misread_as_does_not_pay():
+    unlike = " ".join(f"q{k}z" for k in range(len(A.split())))
+    honest = order(unlike, B, C).value
+    for blocks in ((unlike, A, B, C), (A, unlike, B, C), (A, B, C, unlike)):
+        assert order(*blocks).value <= honest
 
 
 def test_the_right_block_beside_a_bad_reading_of_it_does_not_pay():
