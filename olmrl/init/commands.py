@@ -7,7 +7,7 @@ import os
 
 from olmrl import storage
 from olmrl.config.explain import SCHEMAS
-from olmrl.doctor.facts import Facts, gather
+from olmrl.doctor.facts import gather
 from olmrl.init.data import look_at
 from olmrl.init.next import next_steps, other_ways
 from olmrl.init.propose import propose
@@ -19,12 +19,8 @@ from olmrl.read.model import Taught, find_model
 CONFIG = "config.yaml"
 
 
-def write(options: argparse.Namespace, facts: Facts | None = None) -> int:
+def write(options: argparse.Namespace) -> int:
     """Write the configuration and say what comes next.
-
-    Args:
-        options: of the command.
-        facts: of this machine; None: they are looked up.
 
     Raises:
         ValueError: no such pages or model, or nothing that fits.
@@ -33,7 +29,7 @@ def write(options: argparse.Namespace, facts: Facts | None = None) -> int:
     path = os.path.join(folder, CONFIG)
     if os.path.exists(path):
         raise ValueError(f"{path}: already exists and is not overwritten")
-    machine = machine_of(options.hardware, facts or gather())
+    machine = machine_of(options.hardware, gather())
     found = look_at(options.data, options.method)
     model, taught = _model(options.model)
     proposal = propose(found, model, taught, machine, os.path.join(folder, "run"))

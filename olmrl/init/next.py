@@ -18,8 +18,9 @@ _GPUS = ("1x1x4090-24G", "1x1xL40S-48G", "1x1xH100-80G", "1x8xH100-80G")
 def next_steps(method: str, path: str, machine: Machine) -> Iterator[str]:
     """Commands that follow, in order."""
     cluster = f" --cluster {machine.cluster}" if machine.cluster else ""
-    yield f"olmrl {method} --config {path} --dry-run{cluster}"
-    yield f"olmrl {method} --config {path}"
+    file = shlex.quote(path)
+    yield f"olmrl {method} --config {file} --dry-run{cluster}"
+    yield f"olmrl {method} --config {file}"
 
 
 def other_ways(

@@ -1,6 +1,5 @@
 """`olmrl init`: what it writes fits pages, model and machine, explains itself, and is clean."""
 
-import argparse
 import builtins
 import re
 import shlex
@@ -15,7 +14,6 @@ from olmrl.cluster import Node, PlanError, Resources
 from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.doctor.facts import Facts, gather, parse_gpus
 from olmrl.hardware import GIB
-from olmrl.init.commands import write
 from olmrl.init.data import look_at
 from olmrl.init.next import cheapest_gpus
 from olmrl.init.propose import models_of, propose
@@ -156,20 +154,19 @@ def test_where_nothing_fits_the_smallest_model_is_named_and_a_tiny_one_offered(t
     ("method", "model", "rents"),
     [
         ("sft", "qwen2_5_vl", "1x1x4090-24G"),
-        ("sft", "Qwen/Qwen2.5-VL-7B-Instruct", "1x1x4090-24G"),
+        ("sft", "Qwen/Qwen2.5-VL-3B-Instruct", "1x1x4090-24G"),
         ("grpo", "qwen3_vl", "1x1x4090-24G"),
     ],
 )
 def test_a_run_that_would_take_days_on_a_cpu_is_said_to_and_others_are_offered(
-    tiny_pages, tiny_model, tmp_path, capsys, method, model, rents
+    tiny_pages, tiny_model, tmp_path, capsys, monkeypatch, method, model, rents
 ):
     data = tiny_pages / "sft" if method == "sft" else tiny_pages
     folder = tmp_path / "my pages"
-    facts = replace(gather(), gpus=(), memory=int(64 * GIB), usable_cores=2.0)
-    options = argparse.Namespace(
-        dir=str(folder), data=str(data), model=model, hardware="cpu", method=None
-    )
-    assert write(options, facts) == 0
+    facts = replace(gather(), gpus=(), memory=int(32 * GIB), usable_cores=2.0)
+    for door in ("init.commands", "run.command"):
+        monkeypatch.setattr(f"olmrl.{door}.gather", lambda *_: facts)
+    assert init(folder, data, model, "cpu") == 0
     told = capsys.readouterr().out
     slow = next(line for line in told.splitlines() if "TOO SLOW" in line)
     assert re.search(r"about \d+ (minutes|hours|days) a step, \d+ (hours|days) in all", slow)
