@@ -10,8 +10,17 @@ from typing import Any
 from olmrl.cluster.memory import kv_bytes_per_token, state_bytes
 from olmrl.cluster.plan import ENGINE, Plan, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
+from olmrl.cluster.shape import model_shape
 from olmrl.cluster.simulation.loop import Forecast, simulate
-from olmrl.cluster.simulation.speeds import MEASURED_CPU, Speeds, assumed, costs_of, setup_of
+from olmrl.cluster.simulation.speeds import (
+    MEASURED_CPU,
+    Speeds,
+    assumed,
+    assumed_cpu,
+    costs_of,
+    setup_of,
+    sft_step_seconds,
+)
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig, SftConfig
 
@@ -20,6 +29,8 @@ _WORTH_SAYING = 1.10
 """Smallest speed-up for which a split is suggested."""
 _MOST_CHANGES = 3
 """Most keys changed together to make a plan fit."""
+TINY = 0.3e9
+"""Parameters below which a model is like the quick start's."""
 _LEAST_BUDGET = 2048
 _SHORTER_CONTEXT = 8192
 
@@ -54,10 +65,14 @@ def changed(config: Any, *changes: Change) -> Any:
     return config
 
 
-def speeds_for(config: GrpoConfig, resources: Resources | None) -> Speeds | None:
-    """Speeds to simulate with: measured on CPU, assumed for known GPUs, else None."""
+def speeds_for(config: GrpoConfig | SftConfig, resources: Resources | None) -> Speeds | None:
+    """Speeds to reckon with: of CPUs measured for tiny models, else assumed; None if unknown."""
     if not config.learner.use_gpu:
-        return MEASURED_CPU
+        shape = model_shape(config.model.path)
+        cores = None if resources is None else resources.cores
+        if shape is None or shape.parameters < TINY or cores is None:
+            return MEASURED_CPU
+        return assumed_cpu(cores)
     if resources is None or resources.gpu is None:
         return None
     names = {node.gpu_type for node in resources.nodes if node.gpu_type}
@@ -72,6 +87,19 @@ def predict(plan: Plan, speeds: Speeds, steps: int = _STEPS) -> Forecast | None:
         return None
     setup = setup_of(config, grpo_workload(config, shape), engine_sequences(plan))
     return simulate(setup, costs_of(config, shape, speeds), steps=steps)
+
+
+def step_seconds(plan: Plan, resources: Resources | None) -> float | None:
+    """Seconds of an optimizer step, simulated (GRPO) or computed (SFT); None if unknown."""
+    if plan.config is None or plan.shape is None:
+        return None
+    speeds = speeds_for(plan.config, resources)
+    if speeds is None:
+        return None
+    if isinstance(plan.config, SftConfig):
+        return sft_step_seconds(plan.config, plan.shape, speeds)
+    outcome = predict(plan, speeds)
+    return None if outcome is None else outcome.step_s
 
 
 def engine_sequences(plan: Plan) -> int:

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from olmrl.cluster.advise import better_split, engine_sequences, predict, remedy, speeds_for, staler
+from olmrl.cluster.advise import (
+    better_split,
+    engine_sequences,
+    predict,
+    remedy,
+    speeds_for,
+    staler,
+    step_seconds,
+)
 from olmrl.cluster.memory import RUNTIME_BYTES, Memory, state_bytes, total
 from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
@@ -16,6 +24,10 @@ from olmrl.cluster.simulation.loop import Forecast
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
 from olmrl.hardware import GIB
+from olmrl.progress import in_words
+
+_LONG_STEP_S = 600.0
+"""Seconds of a step that are told in minutes or hours as well."""
 
 
 def describe(plan: Plan, resources: Resources | None = None) -> str:
@@ -140,20 +152,30 @@ def _seats(plan: Plan, resources: Resources) -> list[str]:
 
 def _time(plan: Plan, resources: Resources | None) -> list[str]:
     """Expected step time."""
-    if not isinstance(plan.config, GrpoConfig) or plan.shape is None:
+    if plan.config is None or plan.shape is None:
         return []
     speeds = speeds_for(plan.config, resources)
     if speeds is None:
         return ["step time: not planned without --cluster and a known GPU"]
     outcome = predict(plan, speeds)
-    assert outcome is not None
-    return ["", *_outcome(outcome), f"  speeds: {speeds.source}"]
+    if outcome is None:
+        seconds = step_seconds(plan, resources) or 0.0
+        lines = [f"step, computed: {_seconds(seconds)}"]
+    else:
+        lines = _outcome(outcome)
+    return ["", *lines, f"  speeds: {speeds.source}"]
+
+
+def _seconds(seconds: float) -> str:
+    """With the same in words, where it is long."""
+    words = f" ({in_words(seconds)})" if seconds >= _LONG_STEP_S else ""
+    return f"{seconds:,.1f} s{words}"
 
 
 def _outcome(outcome: Forecast) -> list[str]:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.shares.items())
     return [
-        f"step, simulated: {outcome.step_s:.1f} s; the learner's time goes into {shares}",
+        f"step, simulated: {_seconds(outcome.step_s)}; the learner's time goes into {shares}",
         f"  idle, simulated: engines {outcome.engines_idle:.0%}, learner ranks "
         f"{outcome.learners_idle:.0%}, scorers {outcome.scorers_idle:.0%}",
     ]
@@ -182,6 +204,18 @@ def improvements(plan: Plan, resources: Resources) -> list[str]:
             f"  algorithm.max_staleness={bound}, simulated: {outcome.step_s:.1f} s per step"
         )
     return lines
+
+
+def slow(plan: Plan, resources: Resources) -> list[str]:
+    """A line on a run that fits on CPUs, and whose steps take too long there."""
+    seconds = None if resources.gpus else step_seconds(plan, resources)
+    if seconds is None or seconds < _LONG_STEP_S:
+        return []
+    return [
+        f"  slow: a step takes about {in_words(seconds)} on CPUs "
+        f"({'simulated' if isinstance(plan.config, GrpoConfig) else 'computed'}), so that this is "
+        "a run for GPUs (`olmrl init` with --hardware 8xH100 or the like writes one)"
+    ]
 
 
 def unused(plan: Plan, resources: Resources) -> list[str]:

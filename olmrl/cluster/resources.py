@@ -37,6 +37,9 @@ class Node:
     """Memory of one GPU in bytes, if known."""
     memory: float | None = None
     """Host memory in bytes, if known."""
+    cores: float | None = None
+    """Cores that compute on a node without GPUs, if known. `cpus` may be more: a Ray that a run
+    starts counts as many as the run asks for."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Custom Ray resources."""
 
@@ -56,6 +59,12 @@ class Resources:
     def gpus(self) -> float:
         """GPUs."""
         return sum(node.gpus for node in self.nodes)
+
+    @property
+    def cores(self) -> float | None:
+        """Cores, if those of every node are known."""
+        known = [node.cores for node in self.nodes if node.cores is not None]
+        return sum(known) if len(known) == len(self.nodes) else None
 
     @property
     def gpu_memory(self) -> float | None:
@@ -93,7 +102,7 @@ def parse_cluster(text: str) -> Resources:
         gpu_nodes, cpu_nodes = _GPU_NODES.fullmatch(part), _CPU_NODES.fullmatch(part)
         if cpu_nodes:
             count, cpus, host = cpu_nodes.groups()
-            node = Node(float(cpus), memory=_bytes(host))
+            node = Node(float(cpus), memory=_bytes(host), cores=float(cpus))
         elif gpu_nodes:
             count, gpus, name, memory, host = gpu_nodes.groups()
             kind = _kind(name)

@@ -9,7 +9,8 @@ from olmrl import storage
 from olmrl.config.explain import SCHEMAS
 from olmrl.doctor.facts import gather
 from olmrl.init.data import look_at
-from olmrl.init.propose import next_steps, propose
+from olmrl.init.next import next_steps, other_ways
+from olmrl.init.propose import propose
 from olmrl.init.text import commented
 from olmrl.models.registry import FAMILIES
 from olmrl.preflight.machine import machine_of
@@ -33,10 +34,15 @@ def write(options: argparse.Namespace) -> int:
     model, taught = _model(options.model)
     proposal = propose(found, model, taught, machine, os.path.join(folder, "run"))
     steps = list(next_steps(found.method, path, machine))
+    rather: list[str] = []
+    if proposal.too_slow:
+        rather = list(other_ways(found, options.data, options.dir, options.model, taught))
     head = [
         f"Purpose:  {found.method.upper()} of {proposal.values['model']['path']} on {found.train}.",
         f"Hardware: {machine.title}. Memory was computed for it, not measured.",
         *(f"Note:     {line}." for line in proposal.lines),
+        *(["Rather:"] if rather else []),
+        *(f"  {step}" for step in rather),
         "Written by `olmrl init`. Keys that are not here have their defaults; for any key:",
         "  olmrl config explain KEY",
         "Next:",
@@ -47,7 +53,11 @@ def write(options: argparse.Namespace) -> int:
     print(f"{path}: {proposal.values['model']['path']} on {machine.title}")
     for line in proposal.lines:
         print(f"  {line}")
-    print("next:")
+    if rather:
+        print("rather:")
+        for step in rather:
+            print(f"  {step}")
+    print("with this configuration all the same:" if rather else "next:")
     for step in steps:
         print(f"  {step}")
     return 0

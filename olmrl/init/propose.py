@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from olmrl.cluster import PlanError, Resources, check, make_plan
-from olmrl.cluster.advise import Change, better_split, changed, fits, remedy, speeds_for
+from olmrl.cluster import Plan, PlanError, Resources, check, make_plan
+from olmrl.cluster.advise import (
+    TINY,
+    Change,
+    better_split,
+    changed,
+    fits,
+    remedy,
+    speeds_for,
+    step_seconds,
+)
 from olmrl.config.load import validate
 from olmrl.config.schema import GrpoConfig, SftConfig
 from olmrl.init.data import PagesFound
 from olmrl.models.registry import FAMILIES, described
 from olmrl.preflight.machine import Machine
+from olmrl.progress import in_words
 from olmrl.read.model import Taught
 
 _SMALL_SET = 2000
@@ -24,8 +34,8 @@ _SHORT, _LONG = 4096, 16384
 """Windows of tiny and of published models, in tokens."""
 _LEAST_EVERY = 10
 """Steps between checkpoints and evaluations, at least."""
-_TINY = 0.3e9
-"""Parameters below which a model is trained as the quick start's: float32, one unit."""
+_TOO_LONG_S = 8 * 3600.0
+"""Seconds of a run on CPUs above which it is called too slow: a night."""
 _TRY_TINY = (
     "; to try olmrl out on a CPU, make a tiny model with `olmrl synth model tiny --texts PAGES` "
     "and give --model tiny"
@@ -42,6 +52,8 @@ class Proposal:
     """Why, by dotted key."""
     lines: tuple[str, ...]
     """For the head of the file."""
+    too_slow: bool = False
+    """It fits, and would take more than a night on this CPU."""
 
 
 def models_of(name: str) -> list[str]:
@@ -112,15 +124,34 @@ def _fitted(
             values["learner"]["workers"] = split.learners
             notes["rollout.workers"] = f"this split is {gain:.1f} x as fast as another, simulated"
     final: Any = validate(schema, values, "proposal")
-    check(make_plan(final, resources), resources)
+    plan = make_plan(final, resources)
+    check(plan, resources)
+    pace, too_slow = _pace(plan, found, machine)
     lines = [
         f"{shape.parameters / 1e9:.2g} billion parameters, "
         + ("low-rank adapters, as whole weights do not fit" if lora else "all weights trained"),
         f"{found.pages} training pages"
         + ("" if found.held_out else "; no held-out pages were found, so that nothing shows "
            "whether the model only learns them by heart: set some aside"),
+        *pace,
     ]  # fmt: skip
-    return Proposal(values, notes, tuple(lines))
+    return Proposal(values, notes, tuple(lines), too_slow)
+
+
+def _pace(plan: Plan, found: PagesFound, machine: Machine) -> tuple[list[str], bool]:
+    """A line on how long the run takes, as far as that is known, and whether it is too long."""
+    each, config = step_seconds(plan, machine.resources), plan.config
+    if each is None or config is None:
+        return [], False
+    if isinstance(config, SftConfig):
+        pages, how = config.training.pages_per_step, "computed"
+    else:
+        pages, how = config.algorithm.pages_per_step, "simulated"
+    steps = config.run.total_steps(found.pages * config.run.epochs, pages)
+    told = f"{in_words(each)} a step, {in_words(each * steps)} in all ({steps:,} steps), {how}"
+    if machine.on_gpu or each * steps < _TOO_LONG_S:
+        return [f"about {told}"], False
+    return [f"TOO SLOW ON A CPU: about {told}; it is a run for GPUs"], True
 
 
 def _harmless(change: Change, resources: Resources) -> bool:
@@ -134,7 +165,7 @@ def _values(
     found: PagesFound, model: str, taught: Taught, machine: Machine, run_dir: str, lora: bool
 ) -> dict[str, Any]:
     known = _described(model)
-    tiny = known is not None and known[0] < _TINY
+    tiny = known is not None and known[0] < TINY
     single = not machine.on_gpu and (tiny or not machine.bfloat16)
     values: dict[str, Any] = {
         "run": {"dir": run_dir, "epochs": _epochs(found), "seed": 1},
@@ -267,10 +298,3 @@ def _grpo(
         "checkpoint": {"every": every, "keep_last": 2},
         "evaluation": {"every": every, "max_pages": 200},
     }
-
-
-def next_steps(method: str, path: str, machine: Machine) -> Iterator[str]:
-    """Commands that follow, in order."""
-    cluster = f" --cluster {machine.cluster}" if machine.cluster else ""
-    yield f"olmrl {method} --config {path} --dry-run{cluster}"
-    yield f"olmrl {method} --config {path}"

@@ -42,7 +42,7 @@ def machine_of(text: str, facts: Facts) -> Machine:
     gpus = facts.gpus if text == "auto" else ()
     cpus = max(float(_LOGICAL_CPUS), facts.usable_cores)
     if not gpus:
-        node = Node(cpus, memory=float(facts.memory))
+        node = Node(cpus, memory=float(facts.memory), cores=facts.usable_cores)
         title = f"this machine's CPU, {facts.usable_cores:g} cores"
         return Machine(Resources((node,)), False, bool(bfloat16_by(facts)), "", title)
     known = find_gpu(gpus[0].name)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from olmrl import shipped
 from olmrl.cluster import Node, PlanError, Resources, describe, make_plan, parse_cluster, refusal
 from olmrl.cluster.advise import fits
-from olmrl.cluster.describe import improvements, unused
+from olmrl.cluster.describe import improvements, slow, unused
 from olmrl.cluster.plan import Plan
 from olmrl.config import GrpoConfig, SftConfig, load
 from olmrl.doctor.facts import Facts
@@ -43,7 +43,7 @@ def verdict(plan: Plan, resources: Resources | None, where: str) -> Verdict:
     if refused is None and plan.shape is None:
         head = [_unknown(plan, where)]
     elif refused is None:
-        notes = [*unused(plan, resources), *improvements(plan, resources)]
+        notes = [*slow(plan, resources), *unused(plan, resources), *improvements(plan, resources)]
         head = [f"FITS on {where}", *notes]
     else:
         head = [f"DOES NOT FIT on {where}: {refused}", *_smaller(plan, resources, refused)]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from olmrl.config.load import parse_yaml
+from olmrl.progress import in_words
 from olmrl.report.groups import GroupFile, summarize
 from olmrl.run.directory import RunDirectory
 from olmrl.run.lock import holder
@@ -160,7 +161,7 @@ class RunView:
         if self._stopped() or not self.metrics.rows:
             return f"not running: {self.record()}"
         written = time.time() - self.directory.metrics.stat().st_mtime
-        return f"not running: {self._steps()}, last written {_ago(written)} ago"
+        return f"not running: {self._steps()}, last written {in_words(written)} ago"
 
     def record(self) -> str:
         """What the run has done, in words that stay true."""
@@ -230,10 +231,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _ago(seconds: float) -> str:
-    for size, word in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {word}"
-    return f"{max(0.0, seconds):.0f} s"

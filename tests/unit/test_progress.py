@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from olmrl import progress
-from olmrl.progress import Progress, track, waiting
+from olmrl.progress import Progress, in_words, track, waiting
 
 
 @pytest.fixture
@@ -71,3 +71,12 @@ def test_what_cannot_be_counted_says_that_it_goes_on(monkeypatch, capsys):
 def test_an_error_inside_passes_through():
     with pytest.raises(ValueError, match="no such page"), waiting("loading"):
         raise ValueError("no such page")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-3, "0 s"), (40.4, "40 s"), (119, "119 s"), (120, "2 minutes"), (5400, "90 minutes"),
+     (7200, "2 hours"), (90000, "25 hours"), (172800, "2 days"), (1.2e8, "1,389 days")],
+)  # fmt: skip
+def test_times_are_said_in_the_largest_unit_of_which_there_are_two(seconds, words):
+    assert in_words(seconds) == words

@@ -6,7 +6,8 @@ a real run (`calibrate`), and *assumed* ones for GPUs, data-sheet peaks times th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from olmrl.cluster.memory import BYTES, is_sharded, kv_bytes_per_token, sent_byt
 from olmrl.cluster.shape import model_shape, quantised_parameters
 from olmrl.cluster.simulation.batching import Costs, Lengths
 from olmrl.cluster.simulation.loop import Setup
-from olmrl.cluster.workload import Workload, grpo_workload
-from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig
+from olmrl.cluster.workload import Workload, grpo_workload, sft_workload
+from olmrl.config.schema import GrpoConfig, LearnerConfig, ModelConfig, SftConfig
 from olmrl.hardware import Gpu
 from olmrl.models.cost import CostModel
 from olmrl.models.shape import ModelShape
@@ -46,6 +47,9 @@ STORE_BANDWIDTH = 2.5e8
 """Measured: object store to one engine, 60 MB, benchmarks/results/weight_sync.json."""
 CPU_MEMORY_BANDWIDTH = 1e10
 """Measured: memcpy on one core, benchmarks/results/weight_sync.json."""
+CORE_FLOPS = 2e10
+"""Assumed: operations per second of a CPU core in a model of published size; the learner of the
+quick start's tiny one reached 1.9e10 (`MEASURED_CPU`, 2 cores)."""
 HANDOVER_S = 0.05
 """Assumed: one hand-over through the Driver."""
 
@@ -154,6 +158,18 @@ def costs_of(config: GrpoConfig, shape: ModelShape, speeds: Speeds) -> Costs:
     )
 
 
+def sft_step_seconds(config: SftConfig, shape: ModelShape, speeds: Speeds) -> float:
+    """Seconds of one SFT step: three passes over its pages. Ranks on CPUs share the cores."""
+    work, learner = sft_workload(config, shape), config.learner
+    tokens = work.prompt + work.completion
+    page = 3 * page_operations(CostModel.of(shape), work, tokens, work.completion)
+    ranks = learner.workers if learner.use_gpu else 1
+    pages = math.ceil(config.training.pages_per_step / ranks)
+    each = page / speeds.learner_flops + speeds.pack_s
+    gathering = _gathering(config.model, learner, shape, speeds)
+    return pages * each + speeds.learner_step_s + gathering
+
+
 def page_operations(cost: CostModel, work: Workload, tokens: float, predictions: float) -> float:
     """Operations of one page's prompt, image included."""
     side = work.patches**0.5
@@ -215,3 +231,15 @@ MEASURED_CPU = Speeds(
     handover_s=0.16,
 )
 """Fitted by `calibrate` to the run that benchmarks/results/simulate.json names."""
+
+
+def assumed_cpu(cores: float) -> Speeds:
+    """Speeds of CPU cores with a model of published size, whose arithmetic outweighs all else."""
+    return replace(
+        MEASURED_CPU,
+        source=f"assumed {CORE_FLOPS / 1e9:.0f} GFLOP/s of each of {cores:g} CPU cores",
+        prefill_flops=CORE_FLOPS * cores,
+        decode_flops=CORE_FLOPS * cores,
+        memory_bandwidth=CPU_MEMORY_BANDWIDTH * cores,
+        learner_flops=CORE_FLOPS * cores,
+    )

@@ -1,7 +1,10 @@
 """`olmrl init`: what it writes fits pages, model and machine, explains itself, and is clean."""
 
 import builtins
+import re
+import shlex
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -9,9 +12,10 @@ import yaml
 from olmrl.__main__ import main
 from olmrl.cluster import Node, PlanError, Resources
 from olmrl.config import GrpoConfig, SftConfig, load
-from olmrl.doctor.facts import Facts, parse_gpus
+from olmrl.doctor.facts import Facts, gather, parse_gpus
 from olmrl.hardware import GIB
 from olmrl.init.data import look_at
+from olmrl.init.next import cheapest_gpus
 from olmrl.init.propose import models_of, propose
 from olmrl.preflight.machine import Machine, machine_of
 from olmrl.read.model import Taught
@@ -144,6 +148,52 @@ def test_where_nothing_fits_the_smallest_model_is_named_and_a_tiny_one_offered(t
     said = str(refused.value)
     assert said.startswith("Qwen/Qwen2.5-VL-3B-Instruct on a small CPU: node 0 needs ")
     assert "olmrl synth model tiny --texts PAGES" in said
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "rents"),
+    [
+        ("sft", "qwen2_5_vl", "1x1x4090-24G"),
+        ("sft", "Qwen/Qwen2.5-VL-3B-Instruct", "1x1x4090-24G"),
+        ("grpo", "qwen3_vl", "1x1x4090-24G"),
+    ],
+)
+def test_a_run_that_would_take_days_on_a_cpu_is_said_to_and_others_are_offered(
+    tiny_pages, tiny_model, tmp_path, capsys, monkeypatch, method, model, rents
+):
+    data = tiny_pages / "sft" if method == "sft" else tiny_pages
+    folder = tmp_path / "my pages"
+    facts = replace(gather(), gpus=(), memory=int(32 * GIB), usable_cores=2.0)
+    for door in ("init.commands", "run.command"):
+        monkeypatch.setattr(f"olmrl.{door}.gather", lambda *_: facts)
+    assert init(folder, data, model, "cpu") == 0
+    told = capsys.readouterr().out
+    slow = next(line for line in told.splitlines() if "TOO SLOW" in line)
+    assert re.search(r"about \d+ (minutes|hours|days) a step, \d+ (hours|days) in all", slow)
+    text = (folder / "config.yaml").read_text()
+    assert "TOO SLOW ON A CPU" in text.partition("\nrun:")[0]
+    lines = [line.strip() for line in told.splitlines() if line.startswith("  olmrl")]
+    words = [shlex.split(line, comments=True)[1:] for line in lines]
+    *offers, dry, _ = words
+    assert main(dry) == 0
+    assert "  slow: a step takes about " in capsys.readouterr().out.split("\n\n")[0]
+    gpu, quick, *tiny = offers
+    assert gpu[-2:] == ["--hardware", rents] and main(gpu) == 0
+    assert "TOO SLOW" not in capsys.readouterr().out
+    assert quick == ["quickstart", "--small"]
+    if method == "grpo":
+        assert tiny == [], "GRPO teaches nothing to a model that cannot read"
+        return
+    make, init_tiny = tiny
+    assert make[:3] == ["synth", "model", "tiny"] and make[-1] == str(data)
+    assert main([str(tiny_model) if word == "tiny" else word for word in init_tiny]) == 0
+    assert "TOO SLOW" not in capsys.readouterr().out
+
+
+def test_where_no_machine_of_the_list_is_large_enough_none_is_offered(tiny_pages):
+    found = look_at(str(tiny_pages / "sft"))
+    assert cheapest_gpus(found, "somebody/unknown", Taught()) is None
+    assert cheapest_gpus(found, "qwen3_5", Taught()) == "1x1x4090-24G"
 
 
 def test_nothing_is_overwritten(tiny_pages, tiny_model, tmp_path, capsys):
