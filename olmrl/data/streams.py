@@ -143,7 +143,8 @@ class OrderedStream:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a consumer may pause as long as it likes
-        context.custom_execution_callback_classes = [partial(_Pace, self._switch)]
+        paced: Any = partial(_Pace, self._switch)  # Ray Data only calls what it asks a class for
+        context.custom_execution_callback_classes = [paced]
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ExecutionResources.for_limits(
             object_store_memory=self.prefetch * self.work.item_bytes
