@@ -282,11 +282,13 @@ def titled(processes: Sequence[psutil.Process], titles: Sequence[str]) -> list[p
     name until it becomes a worker.
     """
     found = [p for p in processes if any(title in words(p) for title in titles)]
-    parents = {}
+    known = {process.pid for process in found}
+    first = []
     for process in found:
         with contextlib.suppress(psutil.NoSuchProcess):
-            parents[process] = process.ppid()
-    return [process for process in parents if parents[process] not in {p.pid for p in found}]
+            if process.ppid() not in known:
+                first.append(process)
+    return first
 
 
 def words(process: psutil.Process) -> str:

@@ -102,16 +102,17 @@ def prepare(seed: Seed) -> None:
     counts = {"clean": s.clean, "sft": s.labels, "train": s.train, "heldout": s.heldout}
     words = [word for name, count in counts.items() for word in (f"--{name}", count)]
     seed.once("pages", "olmrl.synth", "pages", seed.pages, "--whole-lines", *words, *number)
-    texts = ["--texts", seed.pages, "configs/prompts/tiny.txt"]
-    family = ["--family", s.family]
-    seed.once("random", "olmrl.synth", "model", seed.folder / "random", *texts, *family, *number)
-    base = pretrained(seed, "base", seed.folder / "random")
+    base = pretrained(seed, "tiny")
     steps = f"run.steps={s.silver_steps}"
     sft(seed, "silver", "tiny_cpu_silver.yaml", base, seed.pages / "sft", steps)
 
 
-def pretrained(seed: Seed, name: str, start: Path) -> Path:
+def pretrained(seed: Seed, size: str, suffix: str = "") -> Path:
     """The model that a random one becomes on the true pages that stand for pretraining."""
+    start, name = seed.folder / f"random{suffix}", f"base{suffix}"
+    words = ["--texts", seed.pages, "configs/prompts/tiny.txt", "--size", size]
+    words += ["--family", seed.settings.family, "--seed", seed.number]
+    seed.once(start.name, "olmrl.synth", "model", start, *words)
     steps = f"run.steps={seed.settings.base_steps}"
     sft(seed, name, "tiny_cpu.yaml", start, seed.pages / "sft_clean", steps)
     return seed.folder / name / "model"
@@ -119,11 +120,7 @@ def pretrained(seed: Seed, name: str, start: Path) -> Path:
 
 def larger_teacher(seed: Seed, steps: str) -> Path:
     """A larger model with the same tokenizer, trained as f's reader was, but never on silver."""
-    random_ = seed.folder / "random-large"
-    words = ["--texts", seed.pages, "configs/prompts/tiny.txt", "--size", "small"]
-    words += ["--family", seed.settings.family, "--seed", seed.number]
-    seed.once("random-large", "olmrl.synth", "model", random_, *words)
-    base = pretrained(seed, "base-large", random_)
+    base = pretrained(seed, "small", "-large")
     sft(seed, "teacher-large", "tiny_cpu_silver.yaml", base, true_labels(seed), steps)
     return seed.folder / "teacher-large" / "model"
 

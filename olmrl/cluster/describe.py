@@ -21,6 +21,7 @@ from olmrl.cluster.plan import ENGINE, Plan, Role, check, make_plan
 from olmrl.cluster.resources import PlanError, Resources
 from olmrl.cluster.shape import model_shape
 from olmrl.cluster.simulation.loop import Forecast
+from olmrl.cluster.simulation.speeds import sft_step_seconds
 from olmrl.cluster.workload import grpo_workload
 from olmrl.config.schema import GrpoConfig
 from olmrl.hardware import GIB
@@ -157,12 +158,13 @@ def _time(plan: Plan, resources: Resources | None) -> list[str]:
     speeds = speeds_for(plan.config, resources)
     if speeds is None:
         return ["step time: not planned without --cluster and a known GPU"]
-    outcome = predict(plan, speeds)
-    if outcome is None:
-        seconds = step_seconds(plan, resources) or 0.0
-        lines = [f"step, computed: {_seconds(seconds)}"]
-    else:
+    if isinstance(plan.config, GrpoConfig):
+        outcome = predict(plan, speeds)
+        assert outcome is not None
         lines = _outcome(outcome)
+    else:
+        seconds = sft_step_seconds(plan.config, plan.shape, speeds)
+        lines = [f"step, computed: {_seconds(seconds)}"]
     return ["", *lines, f"  speeds: {speeds.source}"]
 
 

@@ -37,9 +37,9 @@ def divert_remarks(file: Path, say: Callable[[str], None]) -> None:
 
 
 def hush() -> None:
-    """Silence the threads of Ray Data that outlive a run: they can only tell that Ray has gone.
+    """Silence threads of Ray Data that outlive a run: they can only tell that Ray has gone.
 
-    A page that is being rendered when the run ends keeps such a thread for longer than the run
-    waits for it.
+    Streams end with their run, but nobody waits longer for their threads than
+    `data.streams.CLOSING_S`.
     """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)

@@ -37,6 +37,9 @@ _QUICK_STEP_S, _QUICK_STEPS = 0.01, 10
 _PAUSE_S = 0.02
 """Pause after each further such step."""
 
+CLOSING_S = 5.0
+"""Longest wait for threads that iterate over a stream that was ended."""
+
 _SMALLEST_BLOCK = 4096
 """Smallest size of a block of ours, bytes."""
 

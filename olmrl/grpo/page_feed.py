@@ -9,9 +9,7 @@ from collections.abc import Generator
 from typing import Any
 
 from olmrl.data.items import StreamItem
-from olmrl.data.streams import OrderedStream
-
-_CLOSING_S = 5.0
+from olmrl.data.streams import CLOSING_S, OrderedStream
 
 
 class PageFeed:
@@ -67,4 +65,4 @@ class PageFeed:
         """
         self._stop.set()
         self._stream.end()
-        self._thread.join(_CLOSING_S)
+        self._thread.join(CLOSING_S)

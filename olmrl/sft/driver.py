@@ -23,7 +23,7 @@ from olmrl.data.page_sets import ExampleWork, SftPages
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageItem
 from olmrl.data.steps.sample import Dropped
-from olmrl.data.streams import OrderedStream
+from olmrl.data.streams import CLOSING_S, OrderedStream
 from olmrl.data.tally import Tally
 from olmrl.evaluation.samples import log_samples
 from olmrl.metrics import Measurements, Sink, flatten
@@ -35,7 +35,6 @@ from olmrl.run.driver import Driver
 from olmrl.sft import scoring
 from olmrl.sft.feed import TRAIN, EvaluationRequest, FeedView, PagesUsed, PromptShare, share_out
 
-_CLOSING_S = 5.0
 _EPOCH = "data/epoch"
 """In every row of a training step, and in no row of an evaluation."""
 
@@ -163,7 +162,7 @@ class SftDriver(Driver[FeedView]):
         """End the threads: one that called Ray after the run would end the process by itself."""
         for stream in list(self._streams.values()):
             stream.end()
-        until = time.monotonic() + _CLOSING_S
+        until = time.monotonic() + CLOSING_S
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
 

@@ -253,14 +253,20 @@ Attack = Callable[[Sheet, str, random.Random], str]
 ATTACKS: dict[str, dict[str, Attack]] = {}
 
 
-def attack(kind: str, name: str) -> Callable[[Attack], Attack]:
-    """Register a strategy."""
+def registrar(attacks: dict[str, dict[str, Attack]]) -> Callable[[str, str], Any]:
+    """A decorator `attack(kind, name)` that registers a strategy."""
 
-    def add(function: Attack) -> Attack:
-        ATTACKS.setdefault(kind, {})[name] = function
-        return function
+    def attack(kind: str, name: str) -> Callable[[Attack], Attack]:
+        def add(function: Attack) -> Attack:
+            attacks.setdefault(kind, {})[name] = function
+            return function
 
-    return add
+        return add
+
+    return attack
+
+
+attack = registrar(ATTACKS)
 
 
 def needles(sheet: Sheet) -> list[str]:

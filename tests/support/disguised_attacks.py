@@ -10,20 +10,22 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
-from attacked_pages import HEAD, Attack, Sheet, body, html, misread, paired, placed, true_body
+from attacked_pages import (
+    HEAD,
+    Attack,
+    Sheet,
+    body,
+    html,
+    misread,
+    paired,
+    placed,
+    registrar,
+    true_body,
+)
 
 Pair = Callable[[str, str], str]
 ATTACKS: dict[str, dict[str, Attack]] = {}
-
-
-def attack(kind: str, name: str) -> Callable[[Attack], Attack]:
-    """Register a strategy."""
-
-    def add(function: Attack) -> Attack:
-        ATTACKS.setdefault(kind, {})[name] = function
-        return function
-
-    return add
+attack = registrar(ATTACKS)
 
 
 def _placed(kind: str, name: str, piece: Callable[[Sheet, random.Random], str]) -> None:

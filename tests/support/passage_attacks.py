@@ -10,9 +10,10 @@ import random
 import re
 from collections.abc import Callable
 
-from attacked_pages import HEAD, Attack, Sheet, body, html, misreading, paired, true_body
+from attacked_pages import HEAD, Attack, Sheet, body, html, misreading, paired, registrar, true_body
 
 ATTACKS: dict[str, dict[str, Attack]] = {}
+_attack = registrar(ATTACKS)
 _NOT_PROSE = ("#", "<", "\\", "[^")
 _FAR = "bcdfghjkmpqwz"
 
@@ -72,10 +73,6 @@ READINGS: dict[str, Callable[[Sheet, random.Random], str]] = {
 # -- attacks
 
 
-def _add(kind: str, name: str, run: Attack) -> None:
-    ATTACKS.setdefault(kind, {})[name] = run
-
-
 for _name, _pair in {
     "a hard break": lambda wrong, right: f"{wrong}\\\n{right}",
     "bold and italic": lambda wrong, right: f"**{wrong}** _{right}_",
@@ -93,7 +90,7 @@ for _name, _pair in {
     "spelled apart": lambda wrong, right: f"{wrong} {' '.join(right)}",
     "the wrong one twice": lambda wrong, right: f"{wrong} {right} {wrong}",
 }.items():
-    _add("readings", f"misread words: {_name}", lambda s, t, r, pair=_pair: paired(s, t, pair))
+    _attack("readings", f"misread words: {_name}")(lambda s, t, r, pair=_pair: paired(s, t, pair))
 
 
 def _blocks(text: str) -> list[str]:
@@ -156,7 +153,7 @@ for _name, _block in {
             ]
         )
 
-    _add("passages", f"each block: {_name}", _each_block)
+    _attack("passages", f"each block: {_name}")(_each_block)
 
 for _name, _after in {
     "a rule and a number, and the true page": lambda s: f"---\n\n2\n\n{true_body(s)}",
@@ -168,7 +165,9 @@ for _name, _after in {
     ),
     "its formulas as a list": lambda s: "\n".join(f"- \\({right}\\)" for right, _ in s.formulas),
 }.items():
-    _add("passages", f"after the page: {_name}", lambda s, t, r, make=_after: f"{t}\n\n{make(s)}")
+    _attack("passages", f"after the page: {_name}")(
+        lambda s, t, r, make=_after: f"{t}\n\n{make(s)}"
+    )
 
 
 def _contents(sheet: Sheet, text: str, rng: random.Random) -> str:
@@ -184,8 +183,8 @@ def _first_sentences(sheet: Sheet, text: str, rng: random.Random) -> str:
     return _joined([firsts, *_blocks(text)])
 
 
-_add("passages", "before the page: contents with dots", _contents)
-_add("passages", "before the page: first sentences", _first_sentences)
+_attack("passages", "before the page: contents with dots")(_contents)
+_attack("passages", "before the page: first sentences")(_first_sentences)
 
 
 def _markdown(rows: list[list[str]]) -> str:
@@ -220,7 +219,7 @@ for _name, _table in {
             "<table>.*?</table>", lambda m: make(m[0], sheet.table), text, count=1, flags=re.DOTALL
         )
 
-    _add("tables", f"beside the table: {_name}", _of_table)
+    _attack("tables", f"beside the table: {_name}")(_of_table)
 
 for _name, _form in {
     "equals": r"\(@ = #\)",
@@ -237,4 +236,4 @@ for _name, _form in {
             text = text.replace(f"\\({wrong}\\)", both)
         return text
 
-    _add("formulas", f"two readings: {_name}", _of_formulas)
+    _attack("formulas", f"two readings: {_name}")(_of_formulas)
