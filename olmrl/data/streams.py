@@ -40,8 +40,12 @@ _PAUSE_S = 0.02
 CLOSING_S = 5.0
 """Longest wait for threads that iterate over a stream that was ended."""
 
-_SMALLEST_BLOCK = 4096
-"""Smallest size of a block of ours, bytes."""
+_SMALLEST_BLOCK = 128 * 1024
+"""Smallest size of a block of ours, bytes.
+
+Ray returns objects of at most 100 KiB by value, outside the object store, and does not release the
+memory of all of those that a task yields (ray 2.60): a Driver that streams small pages would grow.
+"""
 
 
 class Work(Protocol):
@@ -150,7 +154,7 @@ class OrderedStream:
         context.custom_execution_callback_classes = [paced]
         context.execution_options.preserve_order = True
         context.execution_options.resource_limits = ExecutionResources.for_limits(
-            object_store_memory=self.prefetch * self.work.item_bytes
+            object_store_memory=self.prefetch * max(self.work.item_bytes, _SMALLEST_BLOCK)
         )
         # Ray Data closes a block beyond this size: every one of ours is larger, the 8-byte
         # numbers of a task's items together are smaller.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 import ray
 from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
+from ray._private.internal_api import memory_summary
 
 from olmrl.config import ConfigError
 from olmrl.data.encode import EncoderSpec
@@ -109,8 +111,35 @@ def test_pages_are_encoded_on_the_way_and_stay_in_the_object_store(sources, spec
         np.testing.assert_array_equal(got.patches, expected.patches)
         np.testing.assert_array_equal(got.prompt_ids, expected.prompt_ids)
         assert not got.patches.flags.writeable  # a view of the store, not a copy
-        arrays = (got.patches, got.prompt_ids, got.image_grid_thw)
-        assert 0 < item.payload_bytes - sum(a.nbytes for a in arrays) < 1000
+
+
+@dataclass(frozen=True)
+class Small:
+    """Payloads of a few bytes."""
+
+    count: int = 8
+    item_bytes: int = 10
+
+    def __call__(self, epoch: int, index: int, item: int) -> Made:
+        return Made(item, bytes(10))
+
+
+def test_small_payloads_are_in_the_object_store_not_in_the_memory_of_the_driver():
+    before = objects_in_store()
+    items = list(OrderedStream(Small(), None, epochs=1))
+    assert [payload(item) for item in items] == [bytes(10)] * 8
+    assert objects_in_store() - before >= 8
+
+
+def objects_in_store() -> int:
+    address = ray.get_runtime_context().gcs_address
+    found = re.search(r"MiB, (\d+) objects", memory_summary(address, stats_only=True))
+    return int(found[1]) if found else 0
+
+
+def test_a_large_payload_takes_little_more_than_its_arrays(tmp_path: Path):
+    (item, *_) = OrderedStream(Touch(str(tmp_path), count=1), None, epochs=1)
+    assert 1_000_000 <= item.payload_bytes < 1_001_000
 
 
 @dataclass(frozen=True)
