@@ -5,8 +5,9 @@
 Makes an environment with olmocr (uv or venv+pip), then feeds both implementations page by page in
 turn, so that both run under the same load. Ours are timed twice: as the public verdicts, test by
 test, and as the reward of a training run with the pages' truth as reference. olmocr gets its
-formulas already rendered (its browser time is NOT counted there, ours are rendered cold); formulas
-that it has to render itself are measured separately (`math_uncached`; needs chromium on the PATH,
+formulas already rendered (its browser time is NOT counted there; ours are rendered cold, and the
+reward is timed once more with its formulas rendered as well); formulas that it has to render itself
+are measured separately (`math_uncached`; needs chromium on the PATH,
 e.g. apt-get install -y chromium).
 Ratios are of CPU seconds, except `math_uncached`, which compares wall time, as half of olmocr's is
 spent waiting. Results: benchmarks/results/rewards.json and a row in benchmarks/README.md.
@@ -25,6 +26,7 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -70,11 +72,15 @@ def serve_ours():
         print(json.dumps({"verdicts": verdicts, **clock.report()}), flush=True)
 
 
-def serve_training():
-    """The reward of a training run: the page's truth as reference, passes must be earned."""
+def serve_training(rendered=False):
+    """The reward of a training run: the page's truth as reference, passes must be earned.
+
+    `rendered`: the formulas that the other side gets rendered are rendered here, too.
+    """
     import numpy as np
 
     from olmrl.config.schema import RewardConfig
+    from olmrl.markup.equations import as_set, render
     from olmrl.rewards import build_all
     from olmrl.rewards.scoring import score_completions
     from olmrl.types import Completion, Page
@@ -89,6 +95,9 @@ def serve_training():
             Completion("g", k, ids, np.zeros(1, np.float32), (), "stop", text, ids)
             for k, text in enumerate(job["variants"])
         ]
+        if rendered:
+            for latex in job["rendered"]:
+                render(as_set(latex))
         results = clock.time("all", len(rows), score_completions, rewards, page, group)
         verdicts = [[v.passed for v in mine["bench"].verdicts] for mine in results]
         print(json.dumps({"verdicts": verdicts, **clock.report()}), flush=True)
@@ -164,6 +173,7 @@ def render_ours():
 ROLES = {
     "ours": serve_ours,
     "training": serve_training,
+    "training-rendered": partial(serve_training, rendered=True),
     "theirs": serve_theirs,
     "render-ours": render_ours,
     "render-theirs": render_theirs,
@@ -229,10 +239,9 @@ def run_pages(pages, python):
     agreement = {kind: [0, 0] for kind in KINDS}
     with tempfile.TemporaryDirectory() as cache:
         sides = {
-            "ours": Side(sys.executable, "ours", our_environment(cache)),
-            "training": Side(sys.executable, "training", our_environment(cache + "/training")),
-            "theirs": Side(python, "theirs", dict(os.environ)),
-        }
+            side: Side(sys.executable, side, our_environment(f"{cache}/{side}"))
+            for side in SIDES[:-1]
+        } | {"theirs": Side(python, "theirs", dict(os.environ))}
         for page in pages:
             shared = [t for t in page.tests if t["type"] in PUBLIC_KINDS]
             maths = [t for t in shared if t["type"] == "math"]
@@ -262,7 +271,7 @@ def run_pages(pages, python):
     return totals, {k: f"{same}/{all_}" for k, (same, all_) in agreement.items() if all_}
 
 
-SIDES = ("ours", "training", "theirs")
+SIDES = ("ours", "training", "training-rendered", "theirs")
 PUBLIC_KINDS = ("present", "absent", "order", "table", "math", "baseline")
 """Types of test in the released package; format and footnote are newer."""
 
@@ -355,6 +364,7 @@ def summarize(options, pages, totals, agreement, scaling, load):
         "ratios": {
             "overall": all_cpu["theirs"] / all_cpu["ours"],
             "overall, in training": all_cpu["theirs"] / all_cpu["training"],
+            "overall, in training, rendered": all_cpu["theirs"] / all_cpu["training-rendered"],
             **{kind: cpu["theirs"][kind] / cpu["ours"][kind] for kind in kinds},
         },
         "completions_per_cpu_second": {side: completions / all_cpu[side] for side in SIDES},
