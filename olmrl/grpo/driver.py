@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,8 +108,8 @@ class GrpoDriver(Driver[BufferView]):
         self._log_file = EventLog(directory.path, "driver")
         self._timeline = Timeline(directory.path / "timeline.json", config.logging.timeline_steps)
         self._lanes = {"engines": GroupLanes(), "scorers": GroupLanes()}
-        self._recorded: dict[int, int] = {}
-        """By step since the learner's start, number of its groups in rollouts/."""
+        self._recorded: Counter[int] = Counter()
+        """By step, number of its groups in rollouts/."""
         self._bad = BadPages(directory, sources, config.data.max_bad_fraction)
         self._ended = False
         self._waiting_for_pages = False
@@ -152,7 +153,8 @@ class GrpoDriver(Driver[BufferView]):
         for group_id in forgotten:
             self._scorers.forget(group_id)
         self._heldout.forget()
-        self._groups, self._recorded, self._ended = {}, {}, False
+        self._groups, self._ended = {}, False
+        self._recorded = self._directory.rollouts_by_step()
         if self._feed is not None:
             self._feed.close()
         if view.incarnation > 0:  # at 0, pages are rendered while the learner is still starting
@@ -277,8 +279,6 @@ class GrpoDriver(Driver[BufferView]):
 
     def _record(self, step: int, group: PromptGroup, opened: _Group, fate: str) -> None:
         """Write the first groups of a step, counting those written before a restart."""
-        if step not in self._recorded:
-            self._recorded[step] = len(self._directory.rollout_files(step))
         if self._recorded[step] < self._config.logging.rollout_groups:
             self._recorded[step] += 1
             image = self._directory.page_image(group.page_id, partial(self._picture, opened.block))

@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -213,10 +214,13 @@ class RunDirectory:
         files = sorted((self.path / "evaluations").glob("step-*.json"))
         return [json.loads(file.read_text("utf-8")) for file in files]
 
-    def rollout_files(self, step: int | None = None) -> list[Path]:
-        """Recorded prompt groups, by step, or those of one step."""
-        number = "*" if step is None else f"{step:06d}-*"
-        return sorted((self.path / "rollouts").glob(f"step-{number}.json"))
+    def rollout_files(self) -> list[Path]:
+        """Recorded prompt groups, by step."""
+        return sorted((self.path / "rollouts").glob("step-*-*.json"))
+
+    def rollouts_by_step(self) -> Counter[int]:
+        """Number of recorded prompt groups of each step."""
+        return Counter(int(file.name.split("-")[1]) for file in self.rollout_files())
 
 
 def bad_page_place(row: Mapping[str, Any]) -> tuple[str, int]:

@@ -75,10 +75,10 @@ def test_a_run_without_checkpoint_begins_anew(run):
 def test_recorded_groups_of_a_step(run):
     for name in ("step-000001-a", "step-000001-b", "step-000012-a"):
         (run.path / "rollouts" / f"{name}.json").write_text("{}")
-    assert [file.stem for file in run.rollout_files(1)] == ["step-000001-a", "step-000001-b"]
-    assert len(run.rollout_files()) == 3
+    assert run.rollouts_by_step() == {1: 2, 12: 1}
     run.continue_from(1)
-    assert len(run.rollout_files(1)) == 2 and not run.rollout_files(12)
+    assert run.rollouts_by_step() == {1: 2}
+    assert [file.stem for file in run.rollout_files()] == ["step-000001-a", "step-000001-b"]
 
 
 def test_a_run_begun_by_an_older_olmrl_keeps_the_first_pages(tmp_path):
