@@ -18,7 +18,7 @@ _RAY_WAITS = {
 """Ray's start-up waits suit an idle machine: at a load of ten, workers need longer to register.
 
 Set here because Ray reads them when it is first imported; the user's own values stay. Its wait for
-a node is fixed: see `cluster.connect.start_patiently`.
+a node is fixed: see `ray_start.start_patiently`.
 """
 
 for _name, _value in _RAY_WAITS.items():

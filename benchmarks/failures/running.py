@@ -218,7 +218,7 @@ def ray_head(folder: Path) -> Iterator[Node]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from olmrl.cluster.connect import start_patiently
+    from olmrl.ray_start import start_patiently
 
     os.environ |= HEAD | {"PYTHONPATH": python_path(), MARK: str(folder / f"sync-{os.getpid()}")}
     settings: dict[str, Any] = {

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -17,13 +15,7 @@ from olmrl.cluster.gpu_look import check_gpus
 from olmrl.cluster.plan import ENGINE, Plan, Role, check
 from olmrl.cluster.reserve import wait_for_nodes
 from olmrl.cluster.resources import Node, PlanError, Resources, from_ray
-from olmrl.errors import RunStopped
-from olmrl.loopback import HOST, loopback
-
-Started = TypeVar("Started")
-_PATIENCE_S = 240.0
-_REACH_S = 5.0
-"""Longest time to reach a cluster's port."""
+from olmrl.ray_start import join, start_local
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
 """Environment variables that workers must share with the Driver."""
@@ -55,11 +47,6 @@ def connect(
         RunStopped: this machine is too loaded to start Ray, or nothing answers at the address.
     """
     joins = address or os.environ.get("RAY_ADDRESS")
-    if not joins or joins == "local":
-        # only this machine can reach it; a cluster that is joined has decided for itself
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # By default Ray gives workers the lowest priority, but ours are not background work.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     settings: dict[str, Any] = {
         "runtime_env": {"env_vars": worker_environment()},
         "logging_level": "ERROR",
@@ -67,14 +54,19 @@ def connect(
         "configure_logging": False,
     }
     if joins and joins != "local":
-        _join(joins, settings)
+        join(
+            joins,
+            named="cluster.address or RAY_ADDRESS",
+            instead="unset both to start one on this machine",
+            **settings,
+        )
     else:
         count = local_cpus or max(round(plan.cpus + 1), os.cpu_count() or 1)
         check(
             replace(plan, roles=tuple(replace(r, gpus=0.0) for r in plan.roles)),
             Resources((Node(float(count)),)),
         )
-        _start_local(num_cpus=count, include_dashboard=dashboard, **settings)
+        start_local(num_cpus=count, include_dashboard=dashboard, **settings)
     try:
         resources = from_ray(ray.nodes())
         check(plan, resources)
@@ -87,70 +79,6 @@ def connect(
         resources = from_ray(ray.nodes())
         check(plan, resources)
     return resources
-
-
-def _join(address: str, settings: dict[str, Any]) -> None:
-    """Join a running cluster.
-
-    Raises:
-        RunStopped: there is none at the address.
-    """
-    where = f"cluster.address or RAY_ADDRESS is {address!r}"
-    advice = "start Ray there, or unset both to start one on this machine"
-    host, port = _endpoint(address)
-    try:
-        if port is not None:
-            # Ray would go on trying for two minutes
-            socket.create_connection((host, port), timeout=_REACH_S).close()
-        ray.init(address=address, **settings)
-    except (OSError, ValueError) as error:  # ConnectionError too, which Ray raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RunStopped(f"{where}, but no Ray answers there ({reason}); {advice}") from error
-
-
-def _endpoint(address: str) -> tuple[str, int | None]:
-    """Host and port of an address; no port for `auto`, which only looks for Ray's own notes."""
-    host, _, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
-    return host.strip("[]"), int(port) if host and port.isdecimal() else None
-
-
-def _start_local(**settings: Any) -> None:
-    # "local", or Ray would join any cluster that is running on this machine
-    with loopback() as addresses:
-        start_patiently(
-            lambda: ray.init(address="local", dashboard_host=HOST, **addresses, **settings)
-        )
-
-
-def start_patiently(start: Callable[[], Started], patience_s: float = _PATIENCE_S) -> Started:
-    """Start Ray, with retries while the machine is too busy for Ray's own timeouts.
-
-    Ray gives a node's agent 15 s and the node 30 s to come up, whatever is configured (ray 2.60;
-    ray-project/ray, issue 65983).
-
-    Args:
-        start: starts Ray.
-        patience_s: no further attempt is made after this many seconds.
-
-    Raises:
-        RunStopped: no attempt succeeded; says how busy the machine is.
-    """
-    began = time.monotonic()
-    while True:
-        try:
-            return start()
-        except Exception as error:  # Ray raises the bare class for this
-            if "timed out during startup" not in str(error):
-                raise
-            ray.shutdown()
-            waited = time.monotonic() - began
-            if waited >= patience_s:
-                load, cores = os.getloadavg()[0], os.cpu_count()
-                raise RunStopped(
-                    f"Ray did not start within {waited:.0f} s: this machine is overloaded (load "
-                    f"average {load:.1f} on {cores} cores); stop other work on it, or set "
-                    "cluster.address to a running cluster"
-                ) from None
 
 
 def beside_driver() -> dict[str, Any]:

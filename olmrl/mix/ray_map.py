@@ -10,11 +10,13 @@ import numpy as np
 import ray
 import ray.data
 
-from olmrl.loopback import loopback
 from olmrl.mix.pdf_child import Call, PdfPool, outcome_of
+from olmrl.ray_start import join, start_local
 
 BATCH = 8
 """PDF calls per Ray Data batch; results are a megabyte or so each."""
+
+_QUIET = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
 
 Work = Callable[[Any], Any]
 """What is done to an item; item and result can be pickled."""
@@ -58,19 +60,15 @@ def map_on_ray(
         workers: Actors.
         address: `local` starts a Ray for this call; else that of a running cluster.
         batch: Items that an actor takes at once.
+
+    Raises:
+        RunStopped: This machine is too loaded to start Ray, or nothing answers at the address.
     """
     started = not ray.is_initialized()
     if started and address == "local":
-        with loopback() as addresses:
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                **addresses,
-            )
+        start_local(num_cpus=workers, include_dashboard=False, **_QUIET)
     elif started:
-        ray.init(address=address, log_to_driver=False)
+        join(address, named="--ray", instead="give `--ray local`", **_QUIET)
     try:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True

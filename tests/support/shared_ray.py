@@ -17,7 +17,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group
 
-from olmrl.cluster.connect import start_patiently
+from olmrl.ray_start import start_patiently
 
 CPUS = 8
 """Logical ones: they bound what runs side by side, whatever the machine has."""

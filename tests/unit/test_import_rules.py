@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2] / "olmrl"
 
 # room -> rooms it may import, beside itself; a room stands below every room that names it
 GROUND = {"arguments", "door", "progress", "types", "errors", "storage", "metrics", "hardware"}
-GROUND |= {"shipped", "loopback"}
+GROUND |= {"shipped", "ray_start"}
 ALLOWED = {
     "arguments": set(),
     "door": {"errors"},
@@ -23,7 +23,7 @@ ALLOWED = {
     "metrics": set(),
     "metric_catalogue": set(),
     "hardware": set(),
-    "loopback": set(),
+    "ray_start": {"errors"},
     "shipped": set(),
     "config": {"shipped"},
     "markup": set(),

@@ -1,14 +1,15 @@
 """A test for each promise of docs/security.md that has none elsewhere."""
 
 import ast
+import os
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-import olmrl.cluster.connect
 import olmrl.mix.ray_map
+import olmrl.ray_start
 from olmrl.cluster import Plan
 from olmrl.cluster.connect import connect, worker_environment
 from olmrl.config import ConfigError, GrpoConfig, SftConfig
@@ -117,7 +118,7 @@ def test_a_cluster_that_is_started_here_has_an_address_on_loopback(monkeypatch):
         started.append(settings)
         raise ValueError("far enough")
 
-    monkeypatch.setattr(olmrl.cluster.connect.ray, "init", init)
+    monkeypatch.setattr(olmrl.ray_start.ray, "init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ValueError, match="far enough"):
         connect(None, 1, Plan((), None), dashboard=True)
@@ -132,7 +133,7 @@ def test_a_joined_cluster_decides_about_tokens(monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE")
     with pytest.raises(Exception, match="no Ray answers"):
         connect("127.0.0.1:1", None, Plan((), None), dashboard=False)
-    assert "RAY_AUTH_MODE" not in olmrl.cluster.connect.os.environ
+    assert "RAY_AUTH_MODE" not in os.environ
 
 
 def test_every_launch_file_asks_for_a_token():

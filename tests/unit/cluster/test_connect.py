@@ -6,10 +6,11 @@ import socket
 import pytest
 from ray._private import services
 
-from olmrl.cluster.connect import connect, start_patiently
+from olmrl.cluster.connect import connect
 from olmrl.cluster.plan import Plan
 from olmrl.errors import RunStopped
-from olmrl.loopback import loopback
+from olmrl.mix.ray_map import map_on_ray
+from olmrl.ray_start import loopback, start_patiently
 
 BUSY = "The current node timed out during startup. This could happen because"
 
@@ -53,6 +54,15 @@ def test_an_address_where_nothing_listens_is_a_sentence(address):
         address = address.format(port=closed.getsockname()[1])
     with pytest.raises(RunStopped, match=r"RAY_ADDRESS is .*no Ray answers there .*; start Ray"):
         connect(address, None, Plan((), None), dashboard=False)
+
+
+def test_a_command_that_maps_on_ray_says_where_nothing_listens(monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(RunStopped, match=rf"--ray is '{address}', but no Ray .*give `--ray local`"):
+        list(map_on_ray([1], str, workers=1, address=address))
 
 
 def test_a_port_that_belongs_to_nobody_is_a_sentence(monkeypatch):
