@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -27,6 +28,16 @@ _REACH_S = 5.0
 
 _PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME", "OLMRL_CACHE", "OLMRL_EQUATIONS_RENDERER")
 """Environment variables that workers must share with the Driver."""
+
+_LOCAL = {
+    # only this machine can reach the cluster; one that is joined has decided for itself
+    "RAY_AUTH_MODE": "disabled",
+    # by default Ray gives workers the lowest priority, but ours are not background work
+    "RAY_worker_niceness": "0",
+    # nobody takes the only node away and leaves the rest of the cluster
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""Of a cluster that is started here: Ray's settings, unless the user has set them."""
 
 
 def connect(
@@ -55,19 +66,13 @@ def connect(
         RunStopped: this machine is too loaded to start Ray, or nothing answers at the address.
     """
     joins = address or os.environ.get("RAY_ADDRESS")
-    if not joins or joins == "local":
-        # only this machine can reach it; a cluster that is joined has decided for itself
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # By default Ray gives workers the lowest priority, but ours are not background work.
-    os.environ.setdefault("RAY_worker_niceness", "0")
     settings: dict[str, Any] = {
-        "runtime_env": {"env_vars": worker_environment()},
         "logging_level": "ERROR",
         "log_to_driver": False,
         "configure_logging": False,
     }
     if joins and joins != "local":
-        _join(joins, settings)
+        _join(joins, settings | {"runtime_env": {"env_vars": worker_environment()}})
     else:
         count = local_cpus or max(round(plan.cpus + 1), os.cpu_count() or 1)
         check(
@@ -115,11 +120,30 @@ def _endpoint(address: str) -> tuple[str, int | None]:
 
 
 def _start_local(**settings: Any) -> None:
+    for name, value in _LOCAL.items():
+        os.environ.setdefault(name, value)
+    # Workers inherit their environment. As Ray's `runtime_env` it would cost each of them a second
+    # of CPU: Ray imports itself in one process that sets the variables, and again in the worker.
     # "local", or Ray would join any cluster that is running on this machine
-    with loopback() as addresses:
+    with loopback() as addresses, _environment(worker_environment()):
         start_patiently(
             lambda: ray.init(address="local", dashboard_host=HOST, **addresses, **settings)
         )
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment of what is started inside."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def start_patiently(start: Callable[[], Started], patience_s: float = _PATIENCE_S) -> Started:
