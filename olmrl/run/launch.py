@@ -49,7 +49,8 @@ class _Trainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         unused = (DatasetsCallback, PlacementGroupCleanerCallback)
-        return [c for c in super()._create_default_callbacks() if not isinstance(c, unused)]
+        whole: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        return [part for part in whole if not isinstance(part, unused)]
 
 
 class LearnerGroup:
