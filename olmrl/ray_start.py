@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -16,36 +16,60 @@ from olmrl.errors import RunStopped
 
 HOST = "127.0.0.1"
 
+_LOCAL = {
+    # only this machine can reach the cluster; one that is joined has decided for itself
+    "RAY_AUTH_MODE": "disabled",
+    # by default Ray gives workers the lowest priority, but ours are not background work
+    "RAY_worker_niceness": "0",
+    # nobody takes the only node away and leaves the rest of the cluster
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""Of a cluster that is started here: Ray's settings, unless the user has set them."""
+
+_QUIET: Any = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
+
 Started = TypeVar("Started")
 _PATIENCE_S = 240.0
 _REACH_S = 5.0
 """Longest time to reach a cluster's port."""
 
 
-def prepare_environment(*, local: bool) -> None:
-    """Set what Ray reads from the environment when it starts; the user's own values stay."""
-    if local:
-        # only this machine can reach it; a cluster that is joined has decided for itself
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    # By default Ray gives workers the lowest priority, but ours are not background work.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-
-
-def start_local(**settings: Any) -> None:
+def start_local(environment: Mapping[str, str] | None = None, **settings: Any) -> None:
     """Start Ray on this machine, on loopback.
 
     Args:
-        settings: of `ray.init`.
+        environment: variables of its workers. They inherit them: as Ray's `runtime_env` they would
+            cost each worker a second of CPU, as Ray imports itself in one process that sets them,
+            and again in the worker.
+        settings: further ones of `ray.init`.
 
     Raises:
         RunStopped: this machine is too loaded to start Ray.
     """
-    prepare_environment(local=True)
+    for name, value in _LOCAL.items():
+        os.environ.setdefault(name, value)
     # "local", or Ray would join any cluster that is running on this machine
-    with loopback() as addresses:
+    with loopback() as addresses, _environment(environment or {}):
         start_patiently(
-            lambda: ray.init(address="local", dashboard_host=HOST, **addresses, **settings)
+            lambda: ray.init(
+                address="local", dashboard_host=HOST, **addresses, **_QUIET, **settings
+            )
         )
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment of what is started inside."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def join(address: str, *, named: str, instead: str, **settings: Any) -> None:
@@ -55,18 +79,17 @@ def join(address: str, *, named: str, instead: str, **settings: Any) -> None:
         address: of the cluster.
         named: what the user calls the address.
         instead: what the user can do without the cluster, for the error.
-        settings: of `ray.init`.
+        settings: further ones of `ray.init`.
 
     Raises:
         RunStopped: there is none at the address.
     """
-    prepare_environment(local=False)
     host, port = _endpoint(address)
     try:
         if port is not None:
             # Ray would go on trying for two minutes
             socket.create_connection((host, port), timeout=_REACH_S).close()
-        ray.init(address=address, **settings)
+        ray.init(address=address, **_QUIET, **settings)
     except (OSError, ValueError) as error:  # ConnectionError too, which Ray raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunStopped(

@@ -47,18 +47,12 @@ def connect(
         RunStopped: this machine is too loaded to start Ray, or nothing answers at the address.
     """
     joins = address or os.environ.get("RAY_ADDRESS")
-    settings: dict[str, Any] = {
-        "runtime_env": {"env_vars": worker_environment()},
-        "logging_level": "ERROR",
-        "log_to_driver": False,
-        "configure_logging": False,
-    }
     if joins and joins != "local":
         join(
             joins,
             named="cluster.address or RAY_ADDRESS",
             instead="unset both to start one on this machine",
-            **settings,
+            runtime_env={"env_vars": worker_environment()},
         )
     else:
         count = local_cpus or max(round(plan.cpus + 1), os.cpu_count() or 1)
@@ -66,7 +60,7 @@ def connect(
             replace(plan, roles=tuple(replace(r, gpus=0.0) for r in plan.roles)),
             Resources((Node(float(count)),)),
         )
-        start_local(num_cpus=count, include_dashboard=dashboard, **settings)
+        start_local(worker_environment(), num_cpus=count, include_dashboard=dashboard)
     try:
         resources = from_ray(ray.nodes())
         check(plan, resources)

@@ -662,8 +662,8 @@ class ClusterConfig(Section):
     """Seconds to wait for the cluster's autoscaler to start missing nodes; 0: refuse to run."""
     local_cpus: Count | None = None
     """Logical CPUs of a local cluster; null takes what the plan needs."""
-    dashboard: bool = True
-    """Ray dashboard of a local cluster, on loopback (Ray Train polls it)."""
+    dashboard: bool = False
+    """Ray dashboard of a local cluster, on loopback; starting it takes ten CPU seconds."""
 
 
 class EquationsConfig(Section):

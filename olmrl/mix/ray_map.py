@@ -16,8 +16,6 @@ from olmrl.ray_start import join, start_local
 BATCH = 8
 """PDF calls per Ray Data batch; results are a megabyte or so each."""
 
-_QUIET = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": False}
-
 Work = Callable[[Any], Any]
 """What is done to an item; item and result can be pickled."""
 
@@ -66,9 +64,9 @@ def map_on_ray(
     """
     started = not ray.is_initialized()
     if started and address == "local":
-        start_local(num_cpus=workers, include_dashboard=False, **_QUIET)
+        start_local(num_cpus=workers, include_dashboard=False)
     elif started:
-        join(address, named="--ray", instead="give `--ray local`", **_QUIET)
+        join(address, named="--ray", instead="give `--ray local`")
     try:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True

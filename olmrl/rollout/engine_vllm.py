@@ -39,12 +39,14 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from olmrl.config.schema import LoraConfig, RolloutConfig
 from olmrl.data.encode import Encoder
 from olmrl.models.family import Family
+from olmrl.models.files import model_config
 from olmrl.models.pixels import normalise
 from olmrl.models.weight_files import check_loadable
 from olmrl.rollout.adapter import IncomingAdapter
 from olmrl.rollout.engine import BASE_VERSION, Engine, InFlight
 from olmrl.rollout.requests import Generated, GenerationFailure, OpenGroup
 from olmrl.rollout.vllm_loader import LOAD_FORMAT
+from olmrl.rollout.vllm_registry import inspect_here
 from olmrl.rollout.vllm_worker import SEED
 from olmrl.types import (
     Completion,
@@ -137,6 +139,8 @@ class VllmEngine(Engine):
                     f"{encoder.family.title} on a CPU, got {config.tensor_parallel_size}"
                 )
             vllm_float32.install()
+        if current_platform.is_cpu():
+            inspect_here(model_config(encoder.model_path).get("architectures") or ())
         # Its outputs are typed for every task vLLM serves; here they are always completions.
         self._llm: Any = LLMEngine.from_engine_args(EngineArgs(**arguments), stat_loggers=loggers)
         self._dtype: Any = self._llm.model_config.dtype

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -22,8 +22,10 @@ from olmrl.rollout.engine import Engine, EngineStats, InFlight
 from olmrl.rollout.environment import check_vllm, engine_environment, pin_to_cores, quiet
 from olmrl.rollout.requests import Generated, GenerationRequest
 from olmrl.types import Float32Array, Int32Array, PolicyVersion, SamplingSpec
-from olmrl.weight_sync.checksum import Checksums
 from olmrl.weight_sync.transport import load_transport
+
+if TYPE_CHECKING:
+    from olmrl.weight_sync.checksum import Checksums
 
 _CONTROL_THREADS = 4
 """Weight updates, aborts, scores and stats that a worker serves at once."""

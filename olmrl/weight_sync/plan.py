@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from olmrl.weight_sync.publication import NamedTensor
+if TYPE_CHECKING:
+    from olmrl.weight_sync.publication import NamedTensor
 
 
 @dataclass(frozen=True, slots=True)

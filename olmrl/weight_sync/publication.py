@@ -11,45 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from olmrl.types import PolicyVersion, UInt8Array
+from olmrl.weight_sync.bucket import Bucket
 
 NamedTensor = tuple[str, torch.Tensor]
 
 _ALIGNMENT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Some named tensors, packed one after the other, each at a multiple of 64 bytes."""
-
-    names: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    """torch dtype names, e.g. `bfloat16`."""
-    shapes: tuple[tuple[int, ...], ...]
-    data: Any
-    """uint8 [bytes], or a Ray ObjectRef of it."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the tensors, without padding."""
-        return sum(
-            math.prod(shape) * getattr(torch, dtype).itemsize
-            for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
-        )
-
-    def info(self, data: UInt8Array) -> dict[str, Any]:
-        """The bucket as `Engine.update_weights` takes it, with these bytes."""
-        return {"names": self.names, "dtypes": self.dtypes, "shapes": self.shapes, "data": data}
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """All weights of one policy version."""
-
-    version: PolicyVersion
-    buckets: tuple[Bucket, ...]
-    num_bytes: int
-    """Bytes of all tensors, without padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +65,7 @@ def pack(named: Iterable[NamedTensor], bucket_bytes: int) -> Iterator[Bucket]:
             dtypes=tuple(str(tensor.dtype).removeprefix("torch.") for _, tensor in tensors),
             shapes=tuple(tuple(tensor.shape) for _, tensor in tensors),
             data=data,
+            num_bytes=sum(lengths),
         )
 
 

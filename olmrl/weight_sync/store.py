@@ -12,8 +12,8 @@ from typing import Any
 import ray
 
 from olmrl.types import PolicyVersion, UInt8Array
+from olmrl.weight_sync.bucket import Bucket, Publication
 from olmrl.weight_sync.plan import EngineEntry
-from olmrl.weight_sync.publication import Bucket, Publication
 
 BEFORE_ANY = PolicyVersion(-1, 0)
 """Older than any version sent."""

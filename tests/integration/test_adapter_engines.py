@@ -19,7 +19,8 @@ from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import make_model
 from olmrl.types import PolicyVersion, SamplingSpec
 from olmrl.weight_sync import checksum
-from olmrl.weight_sync.publication import Publication, pack
+from olmrl.weight_sync.bucket import Publication
+from olmrl.weight_sync.publication import pack
 
 TEXTS = ["a page of words, a table and 1 2 3 numbers"] * 5
 

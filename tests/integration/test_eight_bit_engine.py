@@ -17,7 +17,8 @@ from olmrl.models.registry import FAMILIES
 from olmrl.synth.model import make_model
 from olmrl.types import PolicyVersion
 from olmrl.weight_sync import checksum
-from olmrl.weight_sync.publication import Publication, pack
+from olmrl.weight_sync.bucket import Publication
+from olmrl.weight_sync.publication import pack
 
 FURTHER = [name for name in FAMILIES if name != "qwen2_5_vl"]
 

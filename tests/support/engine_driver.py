@@ -19,7 +19,8 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.data.payload import pack_block
 from olmrl.rollout.worker import WorkerSpec, actor_class
 from olmrl.types import Completion, Page, PolicyVersion, RenderedPage, SamplingSpec
-from olmrl.weight_sync.publication import Publication, pack
+from olmrl.weight_sync.bucket import Publication
+from olmrl.weight_sync.publication import pack
 
 PROMPT = (
     "<|im_start|>user\nread<|vision_start|><|image_pad|><|vision_end|><|im_end|>\n"

@@ -6,6 +6,7 @@ import socket
 import pytest
 from ray._private import services
 
+import olmrl.ray_start
 from olmrl.cluster.connect import connect
 from olmrl.cluster.plan import Plan
 from olmrl.errors import RunStopped
@@ -80,3 +81,22 @@ def test_ray_keeps_a_loopback_address_only_inside(monkeypatch):
         assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"  # for what Ray starts
     assert services.resolve_ip_for_localhost(address) == "192.0.2.7"
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
+
+
+def test_workers_of_a_cluster_started_here_inherit_their_environment(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    seen = {}
+
+    def init(**settings):
+        seen.update(settings=settings, environment=dict(os.environ))
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(olmrl.ray_start.ray, "init", init)
+    with pytest.raises(ValueError, match="far enough"):
+        connect(None, 1, Plan((), None), dashboard=False)
+    assert "runtime_env" not in seen["settings"]
+    assert seen["environment"]["OMP_NUM_THREADS"] == "1"
+    assert seen["environment"]["TOKENIZERS_PARALLELISM"] == "true"
+    assert "OMP_NUM_THREADS" not in os.environ

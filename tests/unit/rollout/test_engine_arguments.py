@@ -110,3 +110,22 @@ def test_of_rounded_layers_the_checksum_is_that_of_what_arrived(family):
     name = next(name for name in changed if family.is_quantisable(name))
     changed[name] = changed[name] + 1e-3
     assert differences(checksums(changed.items(), family), [found], family)
+
+
+def test_vllm_looks_at_a_class_in_the_engines_process(family, monkeypatch, tmp_path):
+    from vllm.model_executor.models import registry
+
+    from olmrl.rollout.vllm_registry import inspect_here
+
+    def another_process(*_):
+        raise AssertionError("vLLM started a process")
+
+    name = type(make_family_model(family.model_type)).__name__
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))  # nothing was found before
+    monkeypatch.setattr(registry, "_run_in_subprocess", another_process)
+    models = dict(vllm.ModelRegistry.models)
+    monkeypatch.setattr(vllm.ModelRegistry, "models", models)
+    with pytest.raises(AssertionError, match="started a process"):
+        models[name].inspect_model_cls()
+    inspect_here([name, "NoSuchModel"])
+    assert models[name].inspect_model_cls().supports_multimodal
