@@ -8,6 +8,7 @@ Heavy payloads stay there: the consumer gets a light note by value, and a refere
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -164,17 +165,19 @@ class OrderedStream:
         blocks = (
             entry for bundle in dataset.iter_internal_ref_bundles() for entry in bundle.blocks
         )
-        for block in blocks:
-            for position, note, has_payload, image_calls in unpack_block(ray.get(block.ref)):
-                epoch, index = divmod(position, self.work.count)
-                payload, size = None, 0
-                if has_payload:
-                    heavy = next(blocks, None)
-                    self._check()
-                    assert heavy is not None, "a note without its payload"
-                    assert heavy.metadata.num_rows == 1, "a payload is a block of its own"
-                    payload, size = heavy.ref, heavy.metadata.size_bytes
-                yield StreamItem(epoch, index, note, payload, size, image_calls)
+        # The traceback of what ends a stream would keep Ray Data's executor until Ray is gone.
+        with contextlib.closing(blocks):
+            for block in blocks:
+                for position, note, has_payload, image_calls in unpack_block(ray.get(block.ref)):
+                    epoch, index = divmod(position, self.work.count)
+                    payload, size = None, 0
+                    if has_payload:
+                        heavy = next(blocks, None)
+                        self._check()
+                        assert heavy is not None, "a note without its payload"
+                        assert heavy.metadata.num_rows == 1, "a payload is a block of its own"
+                        payload, size = heavy.ref, heavy.metadata.size_bytes
+                    yield StreamItem(epoch, index, note, payload, size, image_calls)
 
 
 class _Pace(ExecutionCallback):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
@@ -14,6 +15,7 @@ import pytest
 import ray
 from data_pairs import HEAD, PIPELINE, config, make_pairs
 from data_pdfs import write_pdf
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.experimental import get_object_locations
 
 from olmrl.config import ConfigError
@@ -255,6 +257,18 @@ def test_a_stream_ends_while_an_item_is_being_made(tmp_path: Path):
     assert [type(error) for error in ended] == [StreamEnded]
     with pytest.raises(StreamEnded):
         list(stream)
+
+
+def test_an_ended_stream_leaves_nothing_of_ray_data_to_the_garbage_collector(tmp_path: Path):
+    stream = OrderedStream(Touch(str(tmp_path)), None, prefetch=8)
+    iterator = iter(stream)
+    next(iterator)
+    stream.end()
+    with pytest.raises(StreamEnded) as kept:  # its traceback holds the frames of the stream
+        list(iterator)
+    assert kept.value.__traceback__ is not None
+    running = [one for one in gc.get_objects() if isinstance(one, StreamingExecutor)]
+    assert all(executor._shutdown for executor in running)
 
 
 @dataclass(frozen=True)
