@@ -73,6 +73,8 @@ def main() -> int:
     options.out = options.out.absolute()
     options.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a shell ignores it for what it starts in the background, and the runs would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     make_material(options.out / "material")
     known = len(_mine(options))
     until = time.monotonic() + 60 * options.minutes
