@@ -44,7 +44,7 @@ pip_settings() {
 
 install() {
   local stamp="$VENV/.olmrl-installed" want
-  want="$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt launch/torchvision_cpu/*.{py,toml} | cksum)
+  want="$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt | cksum)
 $TORCH ${OLMRL_VLLM_CPU:-}"
   [[ -f $stamp && $(cat "$stamp") == "$want" ]] && return
   local log="$VENV.log" started=$SECONDS
@@ -66,7 +66,7 @@ $TORCH ${OLMRL_VLLM_CPU:-}"
       fail "cannot install a CPU build of torch $TORCH; see $log"
   fi
   local torch; torch=$("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("torch"))')
-  "${common[@]}" "torch==$torch" -e ".[$EXTRAS]" ./launch/torchvision_cpu >>"$log" 2>&1 ||
+  "${common[@]}" "torch==$torch" -e ".[$EXTRAS]" >>"$log" 2>&1 ||
     fail "cannot install olmrl's packages; see $log"
   printf '%s' "$want" >"$stamp"
   printf 'Set up in %d s.\n' $((SECONDS - started))
