@@ -81,7 +81,7 @@ case ${1:-run} in
   docs)
     # Not --quiet: it drops the warnings that --strict counts.
     NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict "${@:2}"
-    printf 'site/index.html\n' ;;
+    printf 'site/index.html   (with search: python -m http.server -d site)\n' ;;
   test)
     shift
     # Two processes, each with whole modules in the order they stand in: much of a test's time is

@@ -28,6 +28,13 @@ class ArgumentParser(argparse.ArgumentParser):
         super().error(f"{message}; did you mean {near}?" if near else message)
 
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Refuse an empty word, which would be read as this folder, or as nothing said."""
+        if not arg_string.strip() and arg_string != action.default:
+            raise argparse.ArgumentError(action, f"{arg_string!r} is empty")
+        return super()._get_value(action, arg_string)  # type: ignore[misc]
+
+
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """The long options of a parser and of its verbs."""
     for action in parser._actions:
