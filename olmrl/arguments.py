@@ -27,7 +27,6 @@ class ArgumentParser(argparse.ArgumentParser):
         near = _nearest(found[1], sorted(set(_options(self)))) if found else None
         super().error(f"{message}; did you mean {near}?" if near else message)
 
-
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         """Refuse an empty word, which would be read as this folder, or as nothing said."""
         if not arg_string.strip() and arg_string != action.default:

@@ -82,9 +82,7 @@ def _packages(facts: Facts) -> Iterator[Line]:
         yield Line(Level.FAIL, "packages", "; ".join(wrong), "pip install -U olmrl")
         return
     torch = facts.versions.get("torch", "")
-    other = [
-        name for name in _BUILT_LIKE_TORCH if is_mixed(torch, facts.versions.get(name, torch))
-    ]
+    other = [name for name in _BUILT_LIKE_TORCH if is_mixed(torch, facts.versions.get(name, torch))]
     if other:
         yield Line(
             Level.FAIL,
