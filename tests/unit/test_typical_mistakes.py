@@ -175,6 +175,14 @@ MISTAKES = {
     ),
     "nothing for a folder": (["init", "", *INIT], 2, "argument DIR: '' is empty"),
     "nothing for a model": (["read", "pairs", "--model", " ", "-o", "o"], 2, "--model: ' ' is emp"),
+    "a file to read by": (
+        ["read", "pairs", "--model", "grpo.yaml", "-o", "o"], 2, "--model grpo.yaml: is a file, not",
+    ),
+    "a file to begin with": (
+        ["init", "new", "--data", "pairs", "--model", "grpo.yaml"], 2, "--model grpo.yaml: is a fi",
+    ),
+    "one file for two reports": (["report", "run", "run", "-o", "a.html"], 2, "-o: every report"),
+    "a file of a served report": (["report", "run", "--serve", "-o", "a.html"], 2, "-o: --serve"),
     "a text for a PDF": (
         ["read", "grpo.yaml", "--model", "other", "-o", "o"], 2, "grpo.yaml: not a PDF",
     ),
