@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 _UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
@@ -47,6 +48,40 @@ def _nearest(word: str, known: list[str]) -> str | None:
     """The option that a word begins or resembles."""
     begun = [option for option in known if option.startswith(word)]
     return next(iter(begun or difflib.get_close_matches(word, known, n=1)), None)
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number in a range, ends included."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least or (most is not None and value > most):
+            allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
+        return value
+
+    return read
+
+
+def real(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """An argparse type: a number in a range, ends included but infinity."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not (math.isfinite(value) and least <= value <= most):
+            allowed = (
+                f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            )
+            raise argparse.ArgumentTypeError(f"{text} is not a number {allowed}")
+        return value
+
+    return read
 
 
 def positive(text: str) -> int:

@@ -70,7 +70,10 @@ def map_on_ray(
                 **addresses,
             )
     elif started:
-        ray.init(address=address, log_to_driver=False)
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ValueError, ConnectionError) as error:
+            raise ValueError(f"--ray {address}: no Ray cluster answers there: {error}") from error
     try:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True

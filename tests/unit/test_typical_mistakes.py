@@ -176,13 +176,25 @@ MISTAKES = {
     "nothing for a folder": (["init", "", *INIT], 2, "argument DIR: '' is empty"),
     "nothing for a model": (["read", "pairs", "--model", " ", "-o", "o"], 2, "--model: ' ' is emp"),
     "a file to read by": (
-        ["read", "pairs", "--model", "grpo.yaml", "-o", "o"], 2, "--model grpo.yaml: is a file, not",
+        ["read", "pairs", "--model", "grpo.yaml", "-o", "o"], 2, "--model grpo.yaml: is a file",
     ),
     "a file to begin with": (
         ["init", "new", "--data", "pairs", "--model", "grpo.yaml"], 2, "--model grpo.yaml: is a fi",
     ),
     "one file for two reports": (["report", "run", "run", "-o", "a.html"], 2, "-o: every report"),
     "a file of a served report": (["report", "run", "--serve", "-o", "a.html"], 2, "-o: --serve"),
+    "fewer pages than none": (["synth", "pages", "o", "--train", "-1"], 2, "-1 is not at least 0"),
+    "a share that is no number": (
+        ["mix", "sample", "pairs", "o", "--spam-share", "nan"], 2, "nan is not a number from 0 to 1",
+    ),
+    "a temperature below zero": (
+        ["mix", "clean", "pairs", "o", "--temperature", "-1"], 2, "-1 is not a number of at least",
+    ),
+    "a port that is none": (["report", "run", "--port", "70000"], 2, "not from 0 to 65535"),
+    "a list that is none": (["mix", "sample", "a.bin", "o"], 1, "a.bin: not a text file with a p"),
+    "a language that is none": (
+        ["mix", "sample", "pairs", "o", "--languages=-1"], 1, "--languages '-1': must be two",
+    ),
     "a text for a PDF": (
         ["read", "grpo.yaml", "--model", "other", "-o", "o"], 2, "grpo.yaml: not a PDF",
     ),
@@ -267,6 +279,7 @@ def answers(tmp_path_factory):
     write(home / "sft.yaml", CONFIG + f"data: {{train: [{{root: pairs}}], pipeline: [{ALL}]}}\n")
     write(home / "rl.yaml", CONFIG + "data: {train: bench}\nrewards: [{name: bench}]\n")
     write(home / "olmocr.yaml", "model: {name: m}\ndataset: {train: [{root_dir: d}]}\n")
+    write(home / "a.bin", "\0\1\n")
     write(home / "broken.yaml", "run:\n  dir: [a\n")
     lines = {name: words for name, (words, _, _) in MISTAKES.items()}
     command = [sys.executable, "-c", SCRIPT, json.dumps([HEAVY, lines])]
