@@ -66,18 +66,17 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     return read
 
 
-def real(least: float, most: float = math.inf) -> Callable[[str], float]:
-    """An argparse type: a number in a range, ends included but infinity."""
+def real(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number in a range, ends included; `above`: but for the least."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not (math.isfinite(value) and least <= value <= most):
-            allowed = (
-                f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-            )
+        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
+            bound = f"above {least:g}" if above else f"of at least {least:g}"
+            allowed = bound if most == math.inf else f"from {least:g} to {most:g}"
             raise argparse.ArgumentTypeError(f"{text} is not a number {allowed}")
         return value
 

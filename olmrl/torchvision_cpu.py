@@ -22,15 +22,22 @@ def register() -> None:
     # Deferred: torch calls this while it is being imported.
     import torch  # noqa: PLC0415
 
-    try:
-        version = metadata.version("torchvision")
-    except metadata.PackageNotFoundError:
+    version = _version("torchvision")
+    # Declared twice they would break torch: an environment of before has a package that does it.
+    if version is None or _version("olmrl-torchvision-cpu") is not None:
         return
     if not is_mixed(torch.__version__, version):
         return
     _library = torch.library.Library("torchvision", "FRAGMENT")
     _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def is_mixed(torch: str, other: str) -> bool:

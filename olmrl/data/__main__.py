@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.overrides += others  # overrides after a flag
     quiet_libraries()
-    return behind_door(prog, lambda: _show(arguments), wrong=1)
+    return behind_door(f"{prog} {arguments.verb}", lambda: _show(arguments), wrong=1)
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -41,7 +41,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = ArgumentParser(prog, description="Look at the pages of an SFT configuration.")
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(dest="verb", required=True)
     show = commands.add_parser(
         "show",
         help="inspect the pages of an SFT configuration",

@@ -46,7 +46,7 @@ def add_transcript_arguments(parser: argparse.ArgumentParser, *, tries: int) -> 
     )
     parser.add_argument("--language", help="two-letter code for the front matter (default null)")
     parser.add_argument(
-        "--rate", type=real(0.001), default=2.0, help="requests per second to one host"
+        "--rate", type=real(0, above=True), default=2.0, help="requests per second to one host"
     )
     parser.add_argument("--tries", type=positive, default=tries, help="tries per image")
     parser.add_argument("--retry-wait", type=real(0), default=60.0, help="longest wait, in seconds")

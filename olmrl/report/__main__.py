@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from olmrl import storage
-from olmrl.arguments import ArgumentParser, whole
+from olmrl.arguments import ArgumentParser
 from olmrl.door import behind_door, complain
 from olmrl.run.directory import RunDirectory
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directories")
     parser.add_argument("--serve", action="store_true", help="a local page that follows the run")
     parser.add_argument(
-        "--port", type=whole(0, 65535), default=_PORT, help=f"of --serve ({_PORT}); 0: a free one"
+        "--port", type=int, default=_PORT, help=f"of --serve ({_PORT}); 0: a free one"
     )
     parser.add_argument("--compare", action="store_true", help="one page that overlays all runs")
     parser.add_argument(
@@ -59,6 +59,8 @@ def _wrong(arguments: argparse.Namespace, directories: Sequence[RunDirectory]) -
         return (
             f"--serve shows one run or two, not {len(directories)}; --compare overlays any number"
         )
+    if not 0 <= arguments.port <= 65535:
+        return f"--port {arguments.port}: a port is a number from 0 to 65535"
     if arguments.output and arguments.serve:
         return "-o: --serve writes no file; leave one of them out"
     if arguments.output and not arguments.compare and len(directories) > 1:

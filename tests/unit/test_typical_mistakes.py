@@ -185,15 +185,18 @@ MISTAKES = {
     "a file of a served report": (["report", "run", "--serve", "-o", "a.html"], 2, "-o: --serve"),
     "fewer pages than none": (["synth", "pages", "o", "--train", "-1"], 2, "-1 is not at least 0"),
     "a share that is no number": (
-        ["mix", "sample", "pairs", "o", "--spam-share", "nan"], 2, "nan is not a number from 0 to 1",
+        ["mix", "sample", "pairs", "o", "--spam-share", "nan"], 2, "nan is not a number from 0 to",
     ),
     "a temperature below zero": (
-        ["mix", "clean", "pairs", "o", "--temperature", "-1"], 2, "-1 is not a number of at least",
+        ["mix", "clean", "pairs", "o", "--temperature", "-1"], 2, "-1 is not a number of at",
     ),
-    "a port that is none": (["report", "run", "--port", "70000"], 2, "not from 0 to 65535"),
+    "a port that is none": (["report", "run", "--port", "70000"], 2, "from 0 to 65535"),
     "a list that is none": (["mix", "sample", "a.bin", "o"], 1, "a.bin: not a text file with a p"),
     "a language that is none": (
         ["mix", "sample", "pairs", "o", "--languages=-1"], 1, "--languages '-1': must be two",
+    ),
+    "answers without their pages": (
+        ["mix", "openai-collect", "pairs", "no", "o"], 1, "no: no such folder",
     ),
     "a text for a PDF": (
         ["read", "grpo.yaml", "--model", "other", "-o", "o"], 2, "grpo.yaml: not a PDF",

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attempts", type=positive, default=3, help="maximum batches per request")
     parser.add_argument(
         "--max-gb",
-        type=real(0.001),
+        type=real(0, above=True),
         default=25.0,
         help="request gigabytes on the server at one time",
     )

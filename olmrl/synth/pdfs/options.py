@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--concurrency", type=positive, default=8, help="pages asked about at a time"
     )
     parser.add_argument(
-        "--timeout", type=real(0.001), default=300.0, help="seconds to wait for a byte"
+        "--timeout", type=real(0, above=True), default=300.0, help="seconds to wait for a byte"
     )
     parser.add_argument(
         "--poll", type=real(0), default=30.0, help="seconds between looks at a batch"
