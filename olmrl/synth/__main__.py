@@ -6,13 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from olmrl import shipped
 from olmrl.arguments import ArgumentParser, positive, whole
 from olmrl.door import behind_door
+from olmrl.errors import check_all
 from olmrl.markup.browser import is_sandboxed
-from olmrl.models.registry import FAMILIES
+from olmrl.models.registry import FAMILIES, family
 from olmrl.progress import waiting
 from olmrl.run.quiet import quiet_libraries
 from olmrl.synth.making import extras
@@ -157,7 +160,22 @@ def _pages(options: argparse.Namespace) -> str:
     )
 
 
+def _check_text(place: str) -> None:
+    if not os.path.exists(shipped.find(place)):
+        raise ValueError(f"--texts {place}: no such file or folder")
+
+
+def _check_folder(out: str) -> None:
+    if os.path.isfile(out):
+        raise ValueError(f"{out}: is a file; name a folder for the model")
+
+
 def _model(options: argparse.Namespace) -> str:
+    check_all(
+        *(partial(_check_text, place) for place in options.texts),
+        partial(_check_folder, options.out),
+        partial(family, options.family, "--family"),
+    )
     with waiting("making the model"):
         # Deferred: torch and transformers take seconds to import, and `pages` needs neither.
         from transformers.utils.logging import disable_progress_bar

@@ -198,6 +198,10 @@ MISTAKES = {
     "answers without their pages": (
         ["mix", "openai-collect", "pairs", "no", "o"], 1, "no: no such folder",
     ),
+    "a model of nothing": (
+        ["synth", "model", "grpo.yaml", "--texts", "no", "none", "--family", "qwen9"], 2,
+        ("--texts no: no such", "--texts none: no such", "grpo.yaml: is a file", "--family"),
+    ),
     "a text for a PDF": (
         ["read", "grpo.yaml", "--model", "other", "-o", "o"], 2, "grpo.yaml: not a PDF",
     ),
