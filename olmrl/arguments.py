@@ -32,7 +32,7 @@ class ArgumentParser(argparse.ArgumentParser):
         """Refuse an empty word, which would be read as this folder, or as nothing said."""
         if not arg_string.strip() and arg_string != action.default:
             raise argparse.ArgumentError(action, f"{arg_string!r} is empty")
-        return super()._get_value(action, arg_string)  # type: ignore[misc]
+        return super()._get_value(action, arg_string)
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
