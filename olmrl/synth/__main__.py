@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from olmrl import shipped
-from olmrl.arguments import ArgumentParser, positive, whole
+from olmrl.arguments import ArgumentParser, positive
 from olmrl.door import behind_door
 from olmrl.errors import check_all
 from olmrl.markup.browser import is_sandboxed
@@ -29,12 +29,12 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     pages = verbs.add_parser("pages", help="PDF pages with markdown truth and unit tests")
     pages.add_argument("out", help="folder to write: train/, heldout/, sft*/")
-    pages.add_argument("--train", type=whole(0), default=256, help="bench pages to train on")
-    pages.add_argument("--heldout", type=whole(0), default=64, help="bench pages to test on")
-    pages.add_argument("--sft", type=whole(0), default=0, help="page pairs with imperfect labels")
-    pages.add_argument("--clean", type=whole(0), default=0, help="page pairs with true labels")
+    pages.add_argument("--train", type=int, default=256, help="bench pages to train on")
+    pages.add_argument("--heldout", type=int, default=64, help="bench pages to test on")
+    pages.add_argument("--sft", type=int, default=0, help="page pairs with imperfect labels")
+    pages.add_argument("--clean", type=int, default=0, help="page pairs with true labels")
     pages.add_argument("--seed", type=int, default=0)
-    pages.add_argument("--difficulty", type=whole(1, 3), default=1, help="1 (easiest) to 3")
+    pages.add_argument("--difficulty", type=int, default=1, help="1 (easiest) to 3")
     pages.add_argument(
         "--whole-lines",
         action="store_true",
@@ -66,8 +66,8 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     tests.add_argument("pairs", help="folder with X.pdf + X.md or X.html, searched recursively")
     tests.add_argument("out", help="bench folder to write")
     tests.add_argument("--seed", type=int, default=0)
-    tests.add_argument("--max-tests", type=positive, default=40, help="maximum tests per page")
-    tests.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="processes")
+    tests.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
+    tests.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     web = verbs.add_parser("from-html", help="pages and proven tests from your own HTML")
     web.add_argument("source", help="folder with .html files, searched recursively")
     _add_page_options(web)

@@ -183,7 +183,7 @@ MISTAKES = {
     ),
     "one file for two reports": (["report", "run", "run", "-o", "a.html"], 2, "-o: every report"),
     "a file of a served report": (["report", "run", "--serve", "-o", "a.html"], 2, "-o: --serve"),
-    "fewer pages than none": (["synth", "pages", "o", "--train", "-1"], 2, "-1 is not at least 0"),
+    "fewer pages than none": (["synth", "pages", "o", "--train", "-1"], 2, "train is -1"),
     "a share that is no number": (
         ["mix", "sample", "pairs", "o", "--spam-share", "nan"], 2, "nan is not a number from 0 to",
     ),
