@@ -12,8 +12,8 @@ depend on other load, wall seconds do. `input` paces a consumer like one and two
 model (PACE_S per page) behind the real stream at 1288 px, and measures how long it waits.
 
 The other environment: uv venv VENV; uv pip install --python VENV/bin/python --override
-launch/cpu_overrides.txt "torch==2.13.0+cpu" torchvision==0.28.0 transformers==5.19.0 trl
-./launch/torchvision_cpu . (the last is olmrl, whose rewards grpo_step.py uses on both sides)
+launch/cpu_overrides.txt "torch==2.13.0+cpu" torchvision==0.28.0 transformers==5.19.0 trl . (the
+last is olmrl, whose rewards grpo_step.py uses on both sides)
 """
 
 from __future__ import annotations

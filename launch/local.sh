@@ -44,7 +44,7 @@ pip_settings() {
 
 install() {
   local stamp="$VENV/.olmrl-installed" want
-  want="$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt launch/torchvision_cpu/*.{py,toml} | cksum)
+  want="$(cat pyproject.toml launch/local.sh launch/cpu_overrides.txt | cksum)
 $TORCH ${OLMRL_VLLM_CPU:-}"
   [[ -f $stamp && $(cat "$stamp") == "$want" ]] && return
   local log="$VENV.log" started=$SECONDS
@@ -66,7 +66,7 @@ $TORCH ${OLMRL_VLLM_CPU:-}"
       fail "cannot install a CPU build of torch $TORCH; see $log"
   fi
   local torch; torch=$("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("torch"))')
-  "${common[@]}" "torch==$torch" -e ".[$EXTRAS]" ./launch/torchvision_cpu >>"$log" 2>&1 ||
+  "${common[@]}" "torch==$torch" -e ".[$EXTRAS]" >>"$log" 2>&1 ||
     fail "cannot install olmrl's packages; see $log"
   printf '%s' "$want" >"$stamp"
   printf 'Set up in %d s.\n' $((SECONDS - started))
@@ -81,7 +81,7 @@ case ${1:-run} in
   docs)
     # Not --quiet: it drops the warnings that --strict counts.
     NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict "${@:2}"
-    printf 'site/index.html\n' ;;
+    printf 'site/index.html   (with search: python -m http.server -d site)\n' ;;
   test)
     shift
     # Two processes, each with whole modules in the order they stand in: much of a test's time is

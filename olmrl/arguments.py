@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 _UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
@@ -27,6 +28,12 @@ class ArgumentParser(argparse.ArgumentParser):
         near = _nearest(found[1], sorted(set(_options(self)))) if found else None
         super().error(f"{message}; did you mean {near}?" if near else message)
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Refuse an empty word, which would be read as this folder, or as nothing said."""
+        if not arg_string.strip() and arg_string != action.default:
+            raise argparse.ArgumentError(action, f"{arg_string!r} is empty")
+        return super()._get_value(action, arg_string)
+
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """The long options of a parser and of its verbs."""
@@ -41,6 +48,39 @@ def _nearest(word: str, known: list[str]) -> str | None:
     """The option that a word begins or resembles."""
     begun = [option for option in known if option.startswith(word)]
     return next(iter(begun or difflib.get_close_matches(word, known, n=1)), None)
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number in a range, ends included."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least or (most is not None and value > most):
+            allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text} is not {allowed}")
+        return value
+
+    return read
+
+
+def real(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number in a range, ends included; `above`: but for the least."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
+            bound = f"above {least:g}" if above else f"of at least {least:g}"
+            allowed = bound if most == math.inf else f"from {least:g} to {most:g}"
+            raise argparse.ArgumentTypeError(f"{text} is not a number {allowed}")
+        return value
+
+    return read
 
 
 def positive(text: str) -> int:

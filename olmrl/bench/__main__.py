@@ -15,7 +15,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from olmrl.arguments import ArgumentParser
+from olmrl.arguments import ArgumentParser, whole
 from olmrl.door import behind_door
 from olmrl.errors import check_all
 from olmrl.read.options import add_reading_arguments, reading_checks
@@ -106,7 +106,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="verb", required=True)
     score = commands.add_parser("score", help="score one candidate")
     score.add_argument("--html", type=Path, help="write a report with page images")
-    score.add_argument("--max-pages", type=int, default=100, help="limit on failed pages shown")
+    score.add_argument(
+        "--max-pages", type=whole(0), default=100, help="limit on failed pages shown"
+    )
     versus = commands.add_parser("compare", help="compare a candidate with others, test by test")
     versus.add_argument(
         "--against",
@@ -119,7 +121,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     versus.add_argument("--permutations", type=int, default=10_000)
     made = commands.add_parser("run", help="transcribe as `olmrl read` does, then score")
     made.add_argument("--html", type=Path, help="write a report with page images")
-    made.add_argument("--max-pages", type=int, default=100, help="limit on failed pages shown")
+    made.add_argument("--max-pages", type=whole(0), default=100, help="limit on failed pages shown")
     made.add_argument("--repeats", type=int, default=1, help="transcriptions per page")
     add_reading_arguments(made, whole=False)
     omni = commands.add_parser("import-omni", help="make a bench folder of Omni Parse Bench")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -16,6 +17,7 @@ from olmrl.evaluation.figures import with_baselines
 from olmrl.evaluation.reading import whole_answer
 from olmrl.markup import front_matter
 from olmrl.mix.progress import ProgressDisplay
+from olmrl.progress import waiting
 from olmrl.read.backend import Item, Outcome, read_items
 from olmrl.read.opening import make_job, opened
 
@@ -53,7 +55,9 @@ def transcribe_folder(options: argparse.Namespace) -> None:
             show.say(job.described())
             keep_settings(out, job.settings)
             items = [Item(name, source) for name, (source, _) in wanted.items()]
-            with opened(job, options) as backend:
+            with ExitStack() as stack:
+                with waiting("starting Ray and engines"):
+                    backend = stack.enter_context(opened(job, options))
                 for outcome in read_items(backend, items, job.how):
                     write_outcomes([outcome], wanted, done)
                     show.show({"done": done.written, "failed": len(done.failed)}, {})

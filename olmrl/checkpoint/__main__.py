@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import get_args
 
-from olmrl.arguments import ArgumentParser, positive
+from olmrl.arguments import ArgumentParser, positive, real, whole
 from olmrl.config.schema import Dtype
 from olmrl.door import behind_door
 from olmrl.export.recipes import RECIPES
@@ -42,7 +43,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     export.add_argument("run_dir", metavar="RUN", help="run directory")
     export.add_argument("out", metavar="OUT", help="new model folder")
     which = export.add_mutually_exclusive_group()
-    which.add_argument("--step", type=int, help="step of the checkpoint; default: the newest")
+    which.add_argument("--step", type=whole(0), help="step of the checkpoint; default: the newest")
     which.add_argument("--best", action="store_true", help="the best by evaluation")
     export.add_argument("--base", help="source of config and processor, if model.path has moved")
     export.add_argument("--dtype", choices=get_args(Dtype), help="default: the run's model.dtype")
@@ -52,7 +53,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     average.add_argument("out", metavar="OUT", help="new model folder")
     average.add_argument(
         "--weights",
-        type=float,
+        type=real(-math.inf),
         nargs="+",
         help="weight of each model, summing to 1; default: equal",
     )
@@ -70,8 +71,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     compare = verbs.add_parser("parity", help="transformers against vLLM, token for token")
     compare.add_argument("model", metavar="MODEL", help="model folder")
     _add_page_options(compare, required=True)
-    compare.add_argument("--worst", type=int, default=10, help="tokens listed (default 10)")
-    compare.add_argument("--max-mean-gap", type=float, help="exit with code 1 above this mean gap")
+    compare.add_argument("--worst", type=whole(0), default=10, help="tokens listed (default 10)")
+    compare.add_argument(
+        "--max-mean-gap", type=real(0), help="exit with code 1 above this mean gap"
+    )
     return parser
 
 
@@ -86,7 +89,9 @@ def _add_push(push: argparse.ArgumentParser) -> None:
         help="data on the Hub that it learnt from (repeatable)",
     )  # fmt: skip
     which = push.add_mutually_exclusive_group()
-    which.add_argument("--step", type=int, help="step of the checkpoint; default: the last weights")
+    which.add_argument(
+        "--step", type=whole(0), help="step of the checkpoint; default: the last weights"
+    )
     which.add_argument("--best", action="store_true", help="the best by evaluation")
 
 

@@ -88,11 +88,16 @@ class Resources:
         return "; ".join(f"{count} node(s) of {text}" for text, count in counts.items())
 
 
-def parse_cluster(text: str) -> Resources:
+def parse_cluster(text: str, option: str = "--cluster", words: str = "") -> Resources:
     """Parse a description such as `2x8xH100-80G`, `8xh100` or `1x8xH100-80G/512G+2x64cpu`.
 
     A GPU node is assumed to have 16 CPUs per GPU, a GPU the memory of its usual version; host
     memory behind a slash is compared with the plan where it is given.
+
+    Args:
+        text: the description.
+        option: where it was given, for the sentence that refuses it.
+        words: what else that option takes, for the same sentence.
 
     Raises:
         PlanError: not of that form, without any resources, or with an unknown GPU.
@@ -108,13 +113,13 @@ def parse_cluster(text: str) -> Resources:
             kind = _kind(name)
             if kind is None:
                 known = ", ".join(sorted(k for k in GPUS if " " not in k))
-                raise PlanError(f"--cluster {text}: GPU {name} is unknown; allowed: {known}")
+                raise PlanError(f"{option} {text}: GPU {name} is unknown; allowed: {known}")
             size = _bytes(memory or str(GPUS[kind].memory))
             node = Node(float(_CPUS_PER_GPU * int(gpus)), int(gpus), kind, size, _bytes(host))
         else:
-            raise PlanError(f"--cluster {text}: {part!r} is not valid; write {_EXAMPLE}")
+            raise PlanError(f"{option} {text}: {part!r} is not valid; write {words}{_EXAMPLE}")
         if int(count or 1) < 1 or node.cpus < 1 or 0 in (node.gpu_memory, node.memory):
-            raise PlanError(f"--cluster {text}: {part!r} has no nodes or nothing in them")
+            raise PlanError(f"{option} {text}: {part!r} has no nodes or nothing in them")
         nodes += [node] * int(count or 1)
     return Resources(tuple(nodes))
 

@@ -23,7 +23,7 @@ from olmrl.errors import check_all
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
     """Command line entry; returns the exit code."""
     parser = ArgumentParser(prog, description=__doc__)
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(dest="verb", required=True)
     converting = commands.add_parser("convert", help="convert a public olmocr training YAML")
     converting.add_argument("file", help="olmocr training configuration")
     converting.add_argument("-o", "--output", help="file to write; default: standard output")
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config"
     explaining.add_argument("key", help="such as learner.optimizer.lr; a section lists its keys")
     explaining.set_defaults(run=lambda given: print(explain(given.key)))
     arguments = parser.parse_args(argv)
-    return behind_door(prog, lambda: arguments.run(arguments), wrong=1)
+    return behind_door(f"{prog} {arguments.verb}", lambda: arguments.run(arguments), wrong=1)
 
 
 def _convert(file: str, output: str | None) -> None:

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from olmrl.arguments import ArgumentParser
+from olmrl.arguments import ArgumentParser, whole
 from olmrl.config import SftConfig, load
 from olmrl.door import behind_door
 from olmrl.preflight.checks import folders, require
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.overrides += others  # overrides after a flag
     quiet_libraries()
-    return behind_door(prog, lambda: _show(arguments), wrong=1)
+    return behind_door(f"{prog} {arguments.verb}", lambda: _show(arguments), wrong=1)
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -41,7 +41,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = ArgumentParser(prog, description="Look at the pages of an SFT configuration.")
-    commands = parser.add_subparsers(required=True)
+    commands = parser.add_subparsers(dest="verb", required=True)
     show = commands.add_parser(
         "show",
         help="inspect the pages of an SFT configuration",
@@ -51,7 +51,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     show.add_argument("--config", required=True, help="SFT configuration (YAML)")
     show.add_argument("--set", default="train", help="train, or the name of an evaluation set")
     which = show.add_mutually_exclusive_group()
-    which.add_argument("--index", type=int, default=0, help="number of the page, in path order")
+    which.add_argument(
+        "--index", type=whole(0), default=0, help="number of the page, in path order"
+    )
     which.add_argument("--page", help="first page whose path contains this text")
     which.add_argument("--histogram", action="store_true", help="lengths and drops of all pages")
     show.add_argument("--tokens", action="store_true", help="also list every token and its label")

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 from olmrl.doctor.facts import KEYS, Facts, GpuFact
 from olmrl.hardware import CUDA_DRIVERS, GIB, find_gpu
+from olmrl.torchvision_cpu import is_mixed
 
 _LEAST_SHARED = 2 * GIB
 """Below it, Ray's object store cannot hold a step's pages of a small run."""
@@ -24,6 +25,8 @@ _BUSY_MIB = 1024.0
 _BFLOAT16 = (8, 0)
 """Compute capability from which on a GPU multiplies bfloat16."""
 _NAMED = ("torch", "ray", "transformers")
+_BUILT_LIKE_TORCH = ("torchaudio", "torchcodec")
+"""transformers imports them where they are installed; olmrl needs neither."""
 
 
 class Level(StrEnum):
@@ -77,6 +80,17 @@ def _packages(facts: Facts) -> Iterator[Line]:
             wrong.append(f"{requirement.name} {found}, needed is {requirement.specifier}")
     if wrong:
         yield Line(Level.FAIL, "packages", "; ".join(wrong), "pip install -U olmrl")
+        return
+    torch = facts.versions.get("torch", "")
+    other = [name for name in _BUILT_LIKE_TORCH if is_mixed(torch, facts.versions.get(name, torch))]
+    if other:
+        yield Line(
+            Level.FAIL,
+            "packages",
+            f"torch {torch} is a build for CPUs, and {' and '.join(other)} for CUDA, so that "
+            "transformers cannot be imported",
+            f"pip uninstall -y {' '.join(other)} (olmrl does not use them)",
+        )
         return
     named = ", ".join(f"{name} {facts.versions.get(name, '?')}" for name in _NAMED)
     yield Line(

@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from olmrl.arguments import whole
 from olmrl.cluster import Plan, plan_grpo
 from olmrl.config import GrpoConfig
 from olmrl.door import behind_door
@@ -39,7 +40,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "RUN/replay/. Writes nothing.",
     )
     again.add_argument("--replay", metavar="RUN", type=Path, help="run directory")
-    again.add_argument("--step", metavar="N", type=int, help="number of steps before it")
+    again.add_argument("--step", metavar="N", type=whole(0), help="number of steps before it")
     return parser
 
 

@@ -12,6 +12,7 @@ from olmrl.init.data import look_at
 from olmrl.init.next import next_steps, other_ways
 from olmrl.init.propose import propose
 from olmrl.init.text import commented
+from olmrl.models.places import refuse_no_folder
 from olmrl.models.registry import FAMILIES
 from olmrl.preflight.machine import machine_of
 from olmrl.read.model import Taught, find_model
@@ -68,8 +69,7 @@ def _model(name: str) -> tuple[str, Taught]:
     if name in FAMILIES:
         return name, Taught()
     if not os.path.isdir(name):
-        if name.startswith(("/", ".", "~")):
-            raise ValueError(f"--model {name}: no such folder")
+        refuse_no_folder("--model", name)
         released = "olmocr-2" in name.lower()
         return name, Taught(prompt="olmocr-v4") if released else Taught()
     found = find_model(name, None, print)

@@ -56,6 +56,12 @@ class Proposal:
     """It fits, and would take more than a night on this CPU."""
 
 
+def _in_words(parameters: float) -> str:
+    if parameters < 1e8:
+        return f"{parameters / 1e6:.2g} million"
+    return f"{parameters / 1e9:.2g} billion"
+
+
 def models_of(name: str) -> list[str]:
     """The models that a name stands for: itself, or a family's published ones, largest first."""
     if name not in FAMILIES:
@@ -128,7 +134,7 @@ def _fitted(
     check(plan, resources)
     pace, too_slow = _pace(plan, found, machine)
     lines = [
-        f"{shape.parameters / 1e9:.2g} billion parameters, "
+        f"{_in_words(shape.parameters)} parameters, "
         + ("low-rank adapters, as whole weights do not fit" if lora else "all weights trained"),
         f"{found.pages} training pages"
         + ("" if found.held_out else "; no held-out pages were found, so that nothing shows "

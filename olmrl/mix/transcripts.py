@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from olmrl import storage
+from olmrl.arguments import positive, real
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.markup.front_matter import PageResponse
@@ -44,9 +45,11 @@ def add_transcript_arguments(parser: argparse.ArgumentParser, *, tries: int) -> 
         "--raw", action="store_true", help="write transcripts without front matter, as olmocr does"
     )
     parser.add_argument("--language", help="two-letter code for the front matter (default null)")
-    parser.add_argument("--rate", type=float, default=2.0, help="requests per second to one host")
-    parser.add_argument("--tries", type=int, default=tries, help="tries per image")
-    parser.add_argument("--retry-wait", type=float, default=60.0, help="longest wait, in seconds")
+    parser.add_argument(
+        "--rate", type=real(0, above=True), default=2.0, help="requests per second to one host"
+    )
+    parser.add_argument("--tries", type=positive, default=tries, help="tries per image")
+    parser.add_argument("--retry-wait", type=real(0), default=60.0, help="longest wait, in seconds")
     add_run_arguments(parser, workers=4)
 
 

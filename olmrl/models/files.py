@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
+from olmrl.models.places import refuse_no_folder
 from olmrl.models.registry import family, family_in
 from olmrl.progress import waiting
 
@@ -220,8 +221,7 @@ def _file(model_path: str, name: str, *, needed: bool = False) -> str | None:
     if os.path.isdir(model_path):
         path = os.path.join(model_path, name)
         return path if os.path.isfile(path) else None
-    if model_path.startswith(("/", ".", "~")):
-        raise ValueError(f"{model_path}: no such folder")
+    refuse_no_folder("", model_path)
     try:
         with waiting(f"asking the Hub for {name} of {model_path}"):
             return huggingface_hub.hf_hub_download(model_path, name)

@@ -29,6 +29,7 @@ from olmrl.doctor.facts import Facts
 from olmrl.errors import said_together, sentence
 from olmrl.hardware import GIB
 from olmrl.models.files import check_tokenizer, image_settings, model_config
+from olmrl.models.places import refuse_no_folder
 from olmrl.models.weight_files import check_loadable, check_trainable
 from olmrl.preflight.trackers import tensorboard_module
 from olmrl.rewards.registry import build
@@ -151,8 +152,10 @@ def pages(config: Config, facts: Facts) -> Iterator[str]:
 def model(config: Config, facts: Facts) -> Iterator[str]:
     """Files of local models are whole and can be trained, by their headers."""
     for key, path in models_of(config):
-        if os.path.isfile(path):
-            yield f"{key}: {path}: is a file, not a model's folder or a name on the Hub"
+        try:
+            refuse_no_folder(f"{key}:", path)
+        except ValueError as error:
+            yield str(error)
         if not os.path.isdir(path):
             continue
         try:

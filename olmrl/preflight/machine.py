@@ -37,7 +37,7 @@ def machine_of(text: str, facts: Facts) -> Machine:
         PlanError: not of that form.
     """
     if text not in ("auto", "cpu"):
-        resources = parse_cluster(text)
+        resources = parse_cluster(text, "--hardware", "auto, cpu or ")
         return Machine(resources, resources.gpus > 0, True, text, text)
     gpus = facts.gpus if text == "auto" else ()
     cpus = max(float(_LOGICAL_CPUS), facts.usable_cores)

@@ -8,6 +8,7 @@ every call creates a new run directory under runs/.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import shutil
@@ -24,6 +25,9 @@ import yaml
 
 from olmrl import shipped, storage
 from olmrl.arguments import ArgumentParser
+from olmrl.config.load import load
+from olmrl.config.schema import GrpoConfig
+from olmrl.door import behind_door
 from olmrl.models.registry import FAMILIES
 from olmrl.report.answer import all_changes, signed
 from olmrl.run.directory import RunDirectory
@@ -59,8 +63,13 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO run")
     arguments = parser.parse_intermixed_args(argv)
+    return behind_door(prog, lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     quick = Quickstart.of(read_yaml(SETTINGS), arguments.family, arguments.small)
+    refuse_early(quick, arguments.overrides)
     try:
         prepare(quick, arguments.fresh)
         run = train(quick, arguments.overrides)
@@ -72,6 +81,20 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.quickstart"
     sys.stdout.write(f"\nDone in {time.monotonic() - started:.0f} s.\n")
     sys.stdout.writelines(f"{line}\n" for line in result(run))
     return 0
+
+
+def refuse_early(quick: Quickstart, overrides: list[str]) -> None:
+    """What would otherwise be refused after minutes, when GRPO begins.
+
+    Raises:
+        ConfigError: a wrong override, or packages that olmrl cannot work with.
+    """
+    # Deferred: half a second of CPU, which --help and a wrong option need not wait for.
+    from olmrl.doctor.facts import gather
+    from olmrl.preflight.checks import require, troubles, versions
+
+    config = load(GrpoConfig, quick.settings["grpo"], [*quick.grpo, *overrides])
+    require(troubles([versions], config, gather()))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from olmrl.read.options import add_reading_arguments, check_number, reading_chec
 from olmrl.run.quiet import quiet_libraries
 
 FORMATS = ("markdown", "dolma", "text")
+_PDF_HEAD = 1024
+"""Bytes among which a PDF says that it is one."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.read") -> int:
@@ -55,6 +57,10 @@ def _check(options: argparse.Namespace) -> None:
 def _check_place(place: str) -> None:
     if not storage.is_remote(place) and not os.path.exists(place):
         raise ValueError(f"{place}: no such file or folder")
+    if os.path.isfile(place) and not place.lower().endswith(".pdf"):
+        with open(place, "rb") as file:
+            if b"%PDF" not in file.read(_PDF_HEAD):
+                raise ValueError(f"{place}: not a PDF")
 
 
 def _check_out(out: str) -> None:

@@ -150,7 +150,12 @@ class Book:
     @property
     def documents(self) -> int:
         """Documents that could be opened."""
-        return sum(not document.reason for document in self._documents.values())
+        return len(self._documents) - self.unreadable
+
+    @property
+    def unreadable(self) -> int:
+        """Documents that could not be opened, for good."""
+        return sum(bool(document.reason) for document in self._documents.values())
 
     def _record(self, record: dict[str, Any]) -> None:
         self._journal.append(record)

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from olmrl import storage
@@ -15,6 +16,7 @@ from olmrl.markup import front_matter
 from olmrl.mix import files
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.progress import ProgressDisplay
+from olmrl.progress import waiting
 from olmrl.read.backend import Backend, HowToRead, Item, read_items
 from olmrl.read.book import BAD_PAGES, Book
 from olmrl.read.documents import Document, find_documents
@@ -40,11 +42,12 @@ def run(options: argparse.Namespace) -> int:
             show.say(f"PDFs: {len(documents)}; {job.described()}")
             speed = Speed(0, 0, 0.0)
             if book.unknown(documents) or any(map(book.missing, documents)):
-                show.say(
-                    f"asking {options.base_url}" if options.base_url else "starting Ray and engines"
-                )
-                with opened(job, options) as backend, PdfPool(1) as pdfs:
-                    _count(book, documents, backend)
+                server = options.base_url
+                with ExitStack() as stack:
+                    with waiting(f"asking {server}" if server else "starting Ray and engines"):
+                        backend = stack.enter_context(opened(job, options))
+                        _count(book, documents, backend)
+                    pdfs = stack.enter_context(PdfPool(1))
                     chosen = _StandIn(options.fallback, pdfs)
                     items = _missing(book, documents)
                     speed = _read(book, items, backend, job.how, chosen, show)
@@ -131,21 +134,24 @@ def _read(
 def _tell(book: Book, speed: Speed, options: argparse.Namespace, show: ProgressDisplay) -> None:
     """Say how it went, and write it down."""
     counts, problems = book.counts, book.problems()
+    lost = f" and {book.unreadable} that cannot be opened" if book.unreadable else ""
     show.say(
-        f"{book.documents} documents: {counts['read']} pages read, {counts['fallback']} without a "
-        f"whole answer, {counts['bad']} bad, {book.failed} failed; {book.written} documents "
-        f"written to {options.out}"
+        f"{book.documents} documents{lost}: {counts['read']} pages read, "
+        f"{counts['fallback']} without a whole answer, {counts['bad']} bad, {book.failed} failed; "
+        f"{book.written} documents written to {options.out}"
     )
     if speed.pages:
         show.say(speed.described(options.price_per_hour))
     for row in problems[:_SHOWN]:
-        show.say(f"{row['kind']}: {row['path']}, page {row['page']}: {row['reason']}")
+        page = f", page {row['page']}" if row["page"] else ""
+        show.say(f"{row['kind']}: {row['path']}{page}: {row['reason']}")
     if len(problems) > _SHOWN:
         show.say(f"{len(problems)} in all: {storage.join(options.out, BAD_PAGES)}")
     if book.failed:
         show.say("the same command tries the failed ones again")
     value: dict[str, Any] = {
         "documents": book.documents,
+        "unreadable": book.unreadable,
         "pages": {kind: counts[kind] for kind in ("read", "fallback", "bad")},
         "failed": book.failed,
         "tokens": dict(book.tokens),

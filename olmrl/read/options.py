@@ -13,6 +13,7 @@ from olmrl.arguments import positive
 from olmrl.config.schema import Dtype
 from olmrl.data.prompts import load_prompt
 from olmrl.export.chosen import check_checkpoint
+from olmrl.models.places import refuse_no_folder
 
 
 def reading_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]]:
@@ -32,8 +33,7 @@ def _check_model(options: argparse.Namespace) -> None:
     model = options.model
     if options.base_url is not None and not os.path.exists(model):
         return  # whatever the server calls it
-    if model.startswith(("/", ".", "~")) and not os.path.isdir(model):
-        raise ValueError(f"--model {model}: no such folder")
+    refuse_no_folder("--model", model)
     if options.checkpoint is not None:
         check_checkpoint(model, options.checkpoint)
 

@@ -14,6 +14,7 @@ from olmrl.arguments import ArgumentParser
 from olmrl.door import behind_door, complain
 from olmrl.run.directory import RunDirectory
 
+_TOGETHER = "compare.html"
 _PORT = 8321
 _BESIDE = 2
 """Runs that a page shows beside each other."""
@@ -28,7 +29,9 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
         "--port", type=int, default=_PORT, help=f"of --serve ({_PORT}); 0: a free one"
     )
     parser.add_argument("--compare", action="store_true", help="one page that overlays all runs")
-    parser.add_argument("-o", "--output", default="compare.html", help="output file of --compare")
+    parser.add_argument(
+        "-o", "--output", help=f"file of --compare ({_TOGETHER}), or of one run's report"
+    )
     arguments = parser.parse_intermixed_args(argv)
     directories = [RunDirectory(run) for run in arguments.runs]
     wrong = _wrong(arguments, directories)
@@ -39,7 +42,8 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
         if arguments.serve:
             _serve(directories, arguments.port)
         else:
-            _write(directories, arguments.output if arguments.compare else None)
+            default = _TOGETHER if arguments.compare else None
+            _write(directories, arguments.output or default)
 
     return behind_door(prog, work, wrong=1)
 
@@ -57,6 +61,10 @@ def _wrong(arguments: argparse.Namespace, directories: Sequence[RunDirectory]) -
         )
     if not 0 <= arguments.port <= 65535:
         return f"--port {arguments.port}: a port is a number from 0 to 65535"
+    if arguments.output and arguments.serve:
+        return "-o: --serve writes no file; leave one of them out"
+    if arguments.output and not arguments.compare and len(directories) > 1:
+        return "-o: every report goes into its run's folder; with --compare, all into one file"
     return None
 
 

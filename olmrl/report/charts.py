@@ -14,6 +14,8 @@ from olmrl.metric_catalogue import find
 
 WIDTH, HEIGHT = 400, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 8, 8, 22
+_DOT = 2.5
+"""Radius of a line of one point."""
 _MOST = 300
 """Points of a line."""
 COLOURS = 6
@@ -147,15 +149,14 @@ def _chart(
     lines = []
     for name, run, (steps, values) in found:
         points = thinned(steps, values)
-        place = [f"{across(x):.1f} {down(y):.1f}" for x, y in points]
+        place = [(across(x), down(y)) for x, y in points]
         label = name if len(runs) == 1 else f"{run}: {name}"
         lines.append(
             Line(
                 label,
                 names.index(name) % COLOURS,
                 runs.index(run),
-                # A line of one point is drawn too, as a dot.
-                "M" + " L".join(place if len(place) > 1 else place * 2) if place else "",
+                _dot(*place[0]) if len(place) == 1 else _path(place),
                 ",".join(f"{x:g}" for x, _ in points),
                 ",".join(f"{y:.5g}" for _, y in points),
                 f"{points[-1][1]:.4g}" if points else "",
@@ -171,6 +172,16 @@ def _chart(
         tuple((across(x), f"{x:.0f}") for x in steps_shown),
         tuple((down(y), f"{y:.6g}") for y in ticks),
     )
+
+
+def _path(place: Sequence[tuple[float, float]]) -> str:
+    return "M" + " L".join(f"{x:.1f} {y:.1f}" for x, y in place) if place else ""
+
+
+def _dot(x: float, y: float) -> str:
+    """A small ring, as a line of one point would not be seen."""
+    half = f"a{_DOT:g} {_DOT:g} 0 1 0"
+    return f"M{x - _DOT:.1f} {y:.1f} {half} {2 * _DOT:g} 0 {half} {-2 * _DOT:g} 0"
 
 
 def thinned(steps: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
@@ -195,8 +206,9 @@ def _height(point: tuple[float, float]) -> float:
 def nice_ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers, the first at or below `low`, the last at or above `high`."""
     if high <= low:
-        pad = abs(low) * 0.1 or 1.0
-        low, high = low - pad, high + pad
+        pad = abs(low) * 0.1
+        # What is 0 all along is a count or a share, which cannot be less.
+        low, high = (low - pad, high + pad) if pad else (0.0, 1.0)
     raw = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)

@@ -96,9 +96,12 @@ class MetricsFile:
 
 
 def run_views(directories: Sequence[RunDirectory]) -> list[RunView]:
-    """Views of several runs, each under as much of its path as tells it from the others."""
-    parts = [directory.path.parts for directory in directories]
-    size = 1
+    """Views of several runs, each under as much of its path as tells it from the others.
+
+    `olmrl init` calls each run's folder `run`: the folder above it says which one it is.
+    """
+    parts = [directory.path.absolute().parts for directory in directories]
+    size = 2 if any(part[-1] == "run" for part in parts) else 1
     while len({part[-size:] for part in parts}) < len(set(parts)):
         size += 1
     names = ["/".join(part[-size:]).lstrip("/") for part in parts]

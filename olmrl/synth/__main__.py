@@ -6,13 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from olmrl.arguments import ArgumentParser
+from olmrl import shipped
+from olmrl.arguments import ArgumentParser, positive
 from olmrl.door import behind_door
+from olmrl.errors import check_all
 from olmrl.markup.browser import is_sandboxed
-from olmrl.models.registry import FAMILIES
+from olmrl.models.registry import FAMILIES, family
 from olmrl.progress import waiting
 from olmrl.run.quiet import quiet_libraries
 from olmrl.synth.making import extras
@@ -57,7 +60,7 @@ def _parser(prog: str, verb: str) -> argparse.ArgumentParser:
     model.add_argument(
         "--family", default="qwen2_5_vl", help=f"one of {', '.join(FAMILIES)} (default qwen2_5_vl)"
     )
-    model.add_argument("--vocab-size", type=int, default=640)
+    model.add_argument("--vocab-size", type=positive, default=640)
     model.add_argument("--seed", type=int, default=0)
     tests = verbs.add_parser("tests", help="unit tests from pages with known truth")
     tests.add_argument("pairs", help="folder with X.pdf + X.md or X.html, searched recursively")
@@ -89,16 +92,18 @@ def _add_page_options(verb: argparse.ArgumentParser) -> None:
         "out", help="folder to write: bench/, pairs/, sheet/, manifest.jsonl, report.json"
     )
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--pages-per-document", type=int, default=4, help="most pages of one file")
-    verb.add_argument("--documents", type=int, help="most files, drawn by seed (default: all)")
-    verb.add_argument("--max-tests", type=int, default=40, help="maximum tests per page")
+    verb.add_argument(
+        "--pages-per-document", type=positive, default=4, help="most pages of one file"
+    )
+    verb.add_argument("--documents", type=positive, help="most files, drawn by seed (default: all)")
+    verb.add_argument("--max-tests", type=positive, default=40, help="maximum tests per page")
     verb.add_argument(
         "--language",
         default="en",
         metavar="XX",
         help="of documents in Latin letters that name no language (default en)",
     )
-    verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="browsers")
+    verb.add_argument("--workers", type=positive, default=os.cpu_count() or 1, help="browsers")
     verb.add_argument(
         "--ray",
         metavar="ADDRESS",
@@ -155,7 +160,22 @@ def _pages(options: argparse.Namespace) -> str:
     )
 
 
+def _check_text(place: str) -> None:
+    if not os.path.exists(shipped.find(place)):
+        raise ValueError(f"--texts {place}: no such file or folder")
+
+
+def _check_folder(out: str) -> None:
+    if os.path.isfile(out):
+        raise ValueError(f"{out}: is a file; name a folder for the model")
+
+
 def _model(options: argparse.Namespace) -> str:
+    check_all(
+        *(partial(_check_text, place) for place in options.texts),
+        partial(_check_folder, options.out),
+        partial(family, options.family, "--family"),
+    )
     with waiting("making the model"):
         # Deferred: torch and transformers take seconds to import, and `pages` needs neither.
         from transformers.utils.logging import disable_progress_bar

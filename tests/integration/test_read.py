@@ -42,7 +42,7 @@ def test_documents_are_read_by_engines_and_a_second_call_reads_what_is_new(
     first = (out / "b.md").read_text()
     assert read("out", library) == 0
     said = capsys.readouterr().err
-    assert "2 documents" in said and "pages/s" in said
+    assert "2 documents and 1 that cannot be opened" in said and "pages/s" in said
     summary = json.loads((out / "summary.json").read_text())
     assert sum(summary["pages"].values()) == 3 and summary["this_call"]["pages"] == 2
     assert 3 <= summary["tokens"]["completion"] <= 3 * 12

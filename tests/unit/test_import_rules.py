@@ -25,6 +25,7 @@ ALLOWED = {
     "hardware": set(),
     "ray_start": {"errors"},
     "shipped": set(),
+    "torchvision_cpu": set(),
     "config": {"shipped"},
     "markup": set(),
     "models": GROUND | {"config"},
@@ -58,7 +59,7 @@ ALLOWED = {
     | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
     | {"export", "cluster", "evaluation"},
     "init": GROUND | {"config", "data", "models", "cluster", "doctor", "preflight", "read"},
-    "doctor": GROUND | {"markup", "rollout"},
+    "doctor": GROUND | {"markup", "rollout", "torchvision_cpu"},
     "quickstart": {"shipped"},
 }
 NO_TORCH = ["types", "config", "markup", "bench", "mix", "rewards", "data.page", "data.steps"]

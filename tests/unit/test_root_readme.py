@@ -161,3 +161,12 @@ def test_launch_local_knows_every_word_that_it_is_called_with(file):
     known = set(re.findall(r"^  (\w+)\)", (ROOT / "launch/local.sh").read_text("utf-8"), re.M))
     assert known >= {"check", "format", "run", "setup", "test"}
     assert set(re.findall(r"launch/local\.sh ([a-z]+)(?=[`\s])", text)) - {"builds"} <= known
+
+
+@pytest.mark.parametrize("file", ["README.md", "README.ko.md"])
+def test_the_number_of_attack_strategies_is_that_of_the_red_team(file):
+    counted = re.findall(
+        r"^\| \*\*honest\*\* \| (\d+) \|", (ROOT / "docs/rewards.md").read_text(), re.M
+    )
+    said = re.findall(r"(\d+) strategies|(\d+)가지 리워드 해킹 전략", TEXTS[file])
+    assert ["".join(numbers) for numbers in said] == counted

@@ -5,6 +5,7 @@ not wait for them. Each ends with olmrl's own sentence, which names the key or f
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,46 @@ MISTAKES = {
     "a checkpoint of nothing": (["checkpoint", "hf", "no", "out"], 2, "no: not a run directory"),
     "a PDF that is not there": (["read", "no.pdf", "--model", "m", "-o", "o"], 2, "no such file"),
     "no candidate": (["bench", "score", "bench", "--candidate", "a"], 2, "bench has none"),
+    "a machine that is none": (
+        ["init", "new", "--data", "pairs", "--model", "qwen3_vl", "--hardware", "banana"], 2,
+        "--hardware banana: 'banana' is not valid; write auto, cpu or 2x8xH100",
+    ),
+    "a GPU that is none": (
+        ["init", "new", "--data", "pairs", "--model", "qwen3_vl", "--hardware", "8xH900"], 2,
+        "--hardware 8xH900: GPU H900 is unknown",
+    ),
+    "nothing for a folder": (["init", "", *INIT], 2, "argument DIR: '' is empty"),
+    "nothing for a model": (["read", "pairs", "--model", " ", "-o", "o"], 2, "--model: ' ' is emp"),
+    "a file to read by": (
+        ["read", "pairs", "--model", "grpo.yaml", "-o", "o"], 2, "--model grpo.yaml: is a file",
+    ),
+    "a file to begin with": (
+        ["init", "new", "--data", "pairs", "--model", "grpo.yaml"], 2, "--model grpo.yaml: is a fi",
+    ),
+    "one file for two reports": (["report", "run", "run", "-o", "a.html"], 2, "-o: every report"),
+    "a file of a served report": (["report", "run", "--serve", "-o", "a.html"], 2, "-o: --serve"),
+    "fewer pages than none": (["synth", "pages", "o", "--train", "-1"], 2, "train is -1"),
+    "a share that is no number": (
+        ["mix", "sample", "pairs", "o", "--spam-share", "nan"], 2, "nan is not a number from 0 to",
+    ),
+    "a temperature below zero": (
+        ["mix", "clean", "pairs", "o", "--temperature", "-1"], 2, "-1 is not a number of at",
+    ),
+    "a port that is none": (["report", "run", "--port", "70000"], 2, "from 0 to 65535"),
+    "a list that is none": (["mix", "sample", "a.bin", "o"], 1, "a.bin: not a text file with a p"),
+    "a language that is none": (
+        ["mix", "sample", "pairs", "o", "--languages=-1"], 1, "--languages '-1': must be two",
+    ),
+    "answers without their pages": (
+        ["mix", "openai-collect", "pairs", "no", "o"], 1, "no: no such folder",
+    ),
+    "a model of nothing": (
+        ["synth", "model", "grpo.yaml", "--texts", "no", "none", "--family", "qwen9"], 2,
+        ("--texts no: no such", "--texts none: no such", "grpo.yaml: is a file", "--family"),
+    ),
+    "a text for a PDF": (
+        ["read", "grpo.yaml", "--model", "other", "-o", "o"], 2, "grpo.yaml: not a PDF",
+    ),
     "a file for a first folder": (["init", "grpo.yaml", *INIT], 2, "grpo.yaml: File exists"),
     "no bench folder": (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
     "no list to sample": (["mix", "sample", "no", "o", "--docs", "1"], 1, "no such"),
@@ -178,15 +219,21 @@ import contextlib, io, json, sys
 heavy, lines = json.loads(sys.argv[1])
 from olmrl.__main__ import main
 
-answers = {}
-for name, words in lines.items():
+def said(words):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = main(words)
         except SystemExit as ended:
             code = ended.code
-    answers[name] = [code, out.getvalue(), err.getvalue(), sorted(set(heavy) & set(sys.modules))]
+    return [code, out.getvalue(), err.getvalue()]
+
+answers = {}
+for name, words in lines.items():
+    help = said([*words[:1], "--help"])[1]
+    if len(words) > 1 and not words[1].startswith("-"):
+        help += said([*words[:2], "--help"])[1]
+    answers[name] = [*said(words), sorted(set(heavy) & set(sys.modules)), help]
 print(json.dumps(answers))
 """
 
@@ -239,6 +286,7 @@ def answers(tmp_path_factory):
     write(home / "sft.yaml", CONFIG + f"data: {{train: [{{root: pairs}}], pipeline: [{ALL}]}}\n")
     write(home / "rl.yaml", CONFIG + "data: {train: bench}\nrewards: [{name: bench}]\n")
     write(home / "olmocr.yaml", "model: {name: m}\ndataset: {train: [{root_dir: d}]}\n")
+    write(home / "a.bin", "\0\1\n")
     write(home / "broken.yaml", "run:\n  dir: [a\n")
     lines = {name: words for name, (words, _, _) in MISTAKES.items()}
     command = [sys.executable, "-c", SCRIPT, json.dumps([HEAVY, lines])]
@@ -251,13 +299,20 @@ def answers(tmp_path_factory):
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_typical_mistake_is_answered_at_once_by_our_own_sentence(answers, name):
     _, code, message = MISTAKES[name]
-    found, out, error, heavy = answers[name]
+    found, out, error, heavy, _ = answers[name]
     for part in [message] if isinstance(message, str) else message:
         assert part in error + out, error
     assert found == code
     assert "Traceback" not in error
     assert error.strip().splitlines()[-1].startswith(("olmrl", "  - "))
     assert heavy == []
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_an_option_that_is_blamed_is_one_of_the_command(answers, name):
+    _, _, error, _, help = answers[name]
+    blamed = re.findall(r"^(?:olmrl[\w -]*: |  - )(?:argument )?(--[a-z-]+)", error, re.M)
+    assert [option for option in blamed if option not in help] == []
 
 
 def test_there_are_forty():

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 from olmrl import storage
-from olmrl.arguments import positive
+from olmrl.arguments import positive, real
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.markup.front_matter import PageResponse
@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="clean in a shuffled order (default: sorted)")
     parser.add_argument("--max-documents", type=positive, help="use at most this many pairs")
     parser.add_argument("--side", type=positive, default=2048, help="pixels of the longer side")
-    parser.add_argument("--temperature", type=float, default=0.2)
+    parser.add_argument("--temperature", type=real(0), default=0.2)
     parser.add_argument("--max-tokens", type=positive, default=16384)
-    parser.add_argument("--max-usd", type=float, help="stop once this much has been spent")
+    parser.add_argument("--max-usd", type=real(0), help="stop once this much has been spent")
     add_api_arguments(parser)
     add_run_arguments(parser, workers=10)
 

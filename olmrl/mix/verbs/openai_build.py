@@ -17,7 +17,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from olmrl import storage
-from olmrl.arguments import positive
+from olmrl.arguments import positive, real
 from olmrl.data.render import BadPage
 from olmrl.mix import files, prompts
 from olmrl.mix.pdf import PageImage
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="most characters of the PDF's own text, for a prompt that has it (default 4000)",
     )
     parser.add_argument("--side", type=positive, default=2048, help="pixels of the longer side")
-    parser.add_argument("--temperature", type=float, default=0.1)
+    parser.add_argument("--temperature", type=real(0), default=0.1)
     parser.add_argument("--max-tokens", type=positive, default=12000)
     parser.add_argument("--logprobs", action="store_true", help="ask for top 5 log-probabilities")
     parser.add_argument(

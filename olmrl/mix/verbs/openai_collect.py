@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import re
 from typing import Any, NamedTuple
 
@@ -62,6 +63,8 @@ class Source(NamedTuple):
 
 def run(options: argparse.Namespace) -> int:
     """Collect the results; see the module."""
+    if not storage.is_remote(options.pdfs) and not os.path.isdir(options.pdfs):
+        raise ValueError(f"{options.pdfs}: no such folder")
     paths = [p for end in (".jsonl", ".json") for p in files.listing(options.results, end)]
     paths = [p for p in paths if not files.relative(p, options.results).startswith("errors/")]
     if not paths:

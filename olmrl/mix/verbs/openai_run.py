@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from olmrl import storage
-from olmrl.arguments import positive
+from olmrl.arguments import positive, real
 from olmrl.mix import files, openai_results, prices
 from olmrl.mix.api import Api, ApiError, add_api_arguments, key_from_environment
 from olmrl.mix.openai_batches import ENDED, QUEUE_FULL, Account, Attempt, batch_error
@@ -32,9 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", nargs="?", help="folder for the results (default INPUT_done)")
     parser.add_argument("--attempts", type=positive, default=3, help="maximum batches per request")
     parser.add_argument(
-        "--max-gb", type=float, default=25.0, help="request gigabytes on the server at one time"
+        "--max-gb",
+        type=real(0, above=True),
+        default=25.0,
+        help="request gigabytes on the server at one time",
     )
-    parser.add_argument("--poll", type=float, default=30.0, help="seconds between polls")
+    parser.add_argument("--poll", type=real(0), default=30.0, help="seconds between polls")
     parser.add_argument("--window", default="24h", help="completion window of the batches")
     parser.add_argument("--keep-remote", action="store_true", help="leave the files on the server")
     parser.add_argument(

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from olmrl import storage
-from olmrl.arguments import positive
+from olmrl.arguments import positive, whole
 from olmrl.data.render import BadPage
 from olmrl.mix import files, pairs
 from olmrl.mix.pdf import PageImage
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="local folder for marks.jsonl and summary.json")
     parser.add_argument("--sample", type=positive, default=200, help="pages to judge")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--port", type=int, default=8765, help="0: any free port")
+    parser.add_argument("--port", type=whole(0, 65535), default=8765, help="0: any free port")
     parser.add_argument("--report", action="store_true", help="print the report and exit")
 
 

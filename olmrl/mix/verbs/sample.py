@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from olmrl import storage
-from olmrl.arguments import positive
+from olmrl.arguments import positive, real, whole
 from olmrl.data.render import BadPage
 from olmrl.mix import files, pairs
 from olmrl.mix.pdf_child import Call
@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", help="folder for the pages")
     parser.add_argument("--docs", type=positive, default=5000, help="PDFs to take pages from")
     parser.add_argument("--reservoir", type=positive, help="PDFs to draw (default 10 x --docs)")
-    parser.add_argument("--first-pages", type=int, default=0, help="leading pages to always take")
+    parser.add_argument(
+        "--first-pages", type=whole(0), default=0, help="leading pages to always take"
+    )
     parser.add_argument("--max-pages", type=positive, default=3, help="pages per PDF (silver: 15)")
     parser.add_argument("--seed", type=int, default=0)
     add_filter_arguments(parser, languages="en")
@@ -50,7 +52,9 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, languages: str) -> 
         help="comma-separated codes, or `any` (default: %(default)s)",
     )
     parser.add_argument("--keep-forms", action="store_true", help="keep PDFs with form fields")
-    parser.add_argument("--spam-share", type=float, default=0.004, help="largest share allowed")
+    parser.add_argument(
+        "--spam-share", type=real(0, 1), default=0.004, help="largest share allowed"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,6 +88,8 @@ def list_pdfs(source: str) -> Iterator[str]:
     elif fs.exists(inner):
         with fs.open(inner, "rb") as stream:
             for line in stream:
+                if b"\0" in line:
+                    raise ValueError(f"{source}: not a text file with a path on each line")
                 path = line.decode("utf-8", "replace").strip()
                 if path and not path.startswith("#"):
                     yield path
@@ -111,7 +117,9 @@ def rules_of(options: argparse.Namespace) -> Rules | None:
         return None
     codes = tuple(code.strip().lower() for code in options.languages.split(",") if code.strip())
     languages = None if codes == ("any",) else codes
-    if languages is not None and not (codes and all(len(code) == 2 for code in codes)):
+    if languages is not None and not (
+        codes and all(len(code) == 2 and code.isalpha() for code in codes)
+    ):
         raise ValueError(f"--languages {options.languages!r}: must be two-letter codes, or any")
     return Rules(languages, options.keep_forms, options.spam_share)
 

@@ -23,7 +23,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from olmrl import storage
-from olmrl.arguments import positive
+from olmrl.arguments import positive, whole
 from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, help="folder for stats.html and stats.json")
     parser.add_argument("--tokenizer", help="tokenizer.json, or a model folder that has one")
     parser.add_argument("--side", type=positive, default=1288, help="longer side in pixels")
-    parser.add_argument("--samples", type=int, default=24, help="pages on the contact sheet")
+    parser.add_argument("--samples", type=whole(0), default=24, help="pages on the contact sheet")
     parser.add_argument("--seed", type=int, default=0)
     add_run_arguments(parser, workers=4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from olmrl.arguments import positive
+from olmrl.arguments import positive, real
 from olmrl.mix.api import add_api_arguments
 from olmrl.mix.pdf_map import add_ray_argument
 from olmrl.mix.verbs.sample import add_filter_arguments
@@ -40,8 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--concurrency", type=positive, default=8, help="pages asked about at a time"
     )
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds to wait for a byte")
-    parser.add_argument("--poll", type=float, default=30.0, help="seconds between looks at a batch")
+    parser.add_argument(
+        "--timeout", type=real(0, above=True), default=300.0, help="seconds to wait for a byte"
+    )
+    parser.add_argument(
+        "--poll", type=real(0), default=30.0, help="seconds between looks at a batch"
+    )
     parser.add_argument(
         "--workers", type=positive, default=os.cpu_count() or 1, help="browsers and PDF readers"
     )

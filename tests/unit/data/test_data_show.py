@@ -138,5 +138,5 @@ def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
 def test_wrong_requests_end_in_one_sentence(config: Path, capsys, arguments, message):
     assert main(["show", "--config", str(config), *arguments]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("python -m olmrl.data: ")
+    assert error.startswith("python -m olmrl.data show: ")
     assert message in error

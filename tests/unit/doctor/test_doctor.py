@@ -58,6 +58,9 @@ TROUBLES = [
     ("packages", Level.FAIL, {"versions": {"torch": "2.9"}}, "torch 2.9, needed is >=2.11", "-U"),
     ("packages", Level.FAIL, {"versions": {"torch": "2.14"}}, "huggingface_hub>=0.30 is missing",
      "pip"),
+    ("packages", Level.FAIL,
+     {"versions": {"torch": "2.13.0+cpu", "huggingface-hub": "1", "torchaudio": "2.11.1"}},
+     "torchaudio for CUDA", "pip uninstall -y torchaudio"),
     ("vLLM", Level.FAIL, {"vllm_problem": "vllm 0.11 is installed, and olmrl works with 0.32; pip "
      "install x"}, "0.11", "pip install x"),
     ("vLLM", Level.FAIL, {"vllm_problem": "vllm is not installed; pip install y"}, "not", "y"),

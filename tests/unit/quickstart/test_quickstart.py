@@ -23,6 +23,9 @@ data:
 """
 
 
+GRPO = "model: {path: m}\ndata: {train: bench, longest_side: 168}\nlearner: {use_gpu: false}\n"
+
+
 @pytest.fixture
 def steps(monkeypatch, tmp_path):
     """Titles of the commands that ran; a title put into `stops` is stopped when its turn comes."""
@@ -41,8 +44,9 @@ def steps(monkeypatch, tmp_path):
                 (tmp_path / argument.removeprefix("run.dir=") / "model").mkdir(parents=True)
 
     monkeypatch.setattr(quickstart, "step", step)
-    for name in ("first", "second", "grpo"):
+    for name in ("first", "second"):
         (tmp_path / f"{name}.yaml").write_text(CONFIG)
+    (tmp_path / "grpo.yaml").write_text(GRPO)
     return ran, stops, words
 
 
@@ -181,3 +185,20 @@ def test_a_further_family_has_its_own_models_on_the_same_pages(steps, tmp_path):
     ran.clear()
     assert quickstart.main([]) == 0
     assert ran == ["GRPO"]
+
+
+@pytest.mark.parametrize(
+    ("override", "problem", "said"),
+    [("run.stps=1", "", "did you mean 'steps'?"), ("run.steps=1", "vllm is old", "vllm is old")],
+)
+def test_what_grpo_would_refuse_is_refused_before_anything_is_made(
+    steps, capsys, monkeypatch, override, problem, said
+):
+    def check_vllm():
+        if problem:
+            raise ValueError(problem)
+
+    monkeypatch.setattr("olmrl.preflight.checks.check_vllm", check_vllm)
+    assert quickstart.main([override]) == 2
+    assert said in capsys.readouterr().err
+    assert steps[0] == []

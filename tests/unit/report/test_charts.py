@@ -26,6 +26,15 @@ def test_ticks_are_round_and_hold_the_line(low, high):
     assert all(b > a for a, b in itertools.pairwise(ticks))
 
 
+def test_a_share_that_is_0_all_along_has_no_room_below():
+    assert nice_ticks(0, 0)[0] == 0
+
+
+def test_a_line_of_one_point_is_a_ring():
+    (chart,) = charts("Training", {"a": {"reward/mean": ([1], [1.0])}})
+    assert re.fullmatch(r"M[\d. ]+(a2\.5 2\.5 0 1 0 -?5 0 ?){2}", chart.lines[0].path)
+
+
 def test_families_are_found_and_told_from_their_kin():
     columns = {
         name: ([1, 2], [0.5, 0.6])
@@ -45,7 +54,7 @@ def test_two_runs_share_a_colour_and_differ_by_their_dashes():
     assert [(n.label, n.colour, n.dash) for n in chart.lines] == [
         ("a: reward/mean", 0, 0), ("b: reward/mean", 0, 1),
     ]  # fmt: skip
-    assert all(re.fullmatch(r"M[\d. L]+", line.path) for line in chart.lines)
+    assert re.fullmatch(r"M[\d. L]+", chart.lines[1].path)
     assert chart.lines[1].last == "3"
 
 
