@@ -27,6 +27,7 @@ from olmrl.report.groups import (
 )
 from olmrl.report.html import TEMPLATES, environment
 from olmrl.report.waits import Waits, waits
+from olmrl.types import PolicyVersion
 
 _LISTED = 200
 _TESTS = 60
@@ -265,7 +266,7 @@ def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"{name} failed", error
     yield "tokens", str(row["tokens"])
     yield "ended by", row["finish_reason"]
-    yield "weights", row["version"]
+    yield "weights of step", str(PolicyVersion.parse(row["version"]).step)
 
 
 def _lists(view: RunView) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]], int]]:

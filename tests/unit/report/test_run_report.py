@@ -49,6 +49,7 @@ def test_it_opens_with_the_answer(tmp_path):
     assert re.search(r"step 40 of 40, \d{4}-\d\d-\d\d \d\d:\d\d UTC", html), "true for ever"
     assert "5 groups were recorded" in html and "2 of 8 completions" in html
     assert html.count('<div class="panel">') == 2 * 3
+    assert re.search(r"weights of step\s*<b>40</b>", html), "not 1.40, which reads as a number"
 
 
 def test_what_models_and_pages_say_is_shown_as_text(tmp_path):
