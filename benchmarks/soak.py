@@ -86,8 +86,8 @@ def _live(out: Path, minutes: float) -> dict[str, Any]:
     make_material(out / "material")
     folder = out / "live"
     shutil.rmtree(folder, ignore_errors=True)
-    samples, faults, seconds = watch(out / "material", folder, minutes, print)
-    storage.write_jsonl(out / "live_samples.jsonl", samples)
+    kept = out / "live_samples.jsonl"
+    samples, faults, seconds = watch(out / "material", folder, minutes, kept, print)
     return {
         "mode": "live",
         "recipe": "grpo-k1-1, engine hf",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import defaultdict
@@ -27,18 +28,21 @@ _SIZE = re.compile(r"Plasma memory usage ([0-9.]+) MiB, (\d+) objects")
 
 
 def watch(
-    material: Path, out: Path, minutes: float, say: Callable[[str], None]
+    material: Path, out: Path, minutes: float, keep: Path, say: Callable[[str], None]
 ) -> tuple[list[dict[str, float]], list[str], float]:
     """Run for some minutes; sample; stop by SIGTERM as a user would.
+
+    Each sample is added to the file `keep` as it is taken.
 
     Returns:
         Samples, faults, and the length in seconds from the first step to the signal.
     """
+    keep.unlink(missing_ok=True)
     with ray_head(out.parent) as node:
         command = _RECIPE.command(material, out, *_ENDLESS, f"cluster.address={node.address}")
         running = Running(command, out, {}, node=node)
         try:
-            samples, length = _watch(running, node.address, minutes, say)
+            samples, length = _watch(running, node.address, minutes, keep, say)
             faults = _stop(running)
         finally:
             running.sweep()
@@ -46,30 +50,39 @@ def watch(
 
 
 def _watch(
-    running: Running, address: str, minutes: float, say: Callable[[str], None]
+    running: Running, address: str, minutes: float, keep: Path, say: Callable[[str], None]
 ) -> tuple[list[dict[str, float]], float]:
-    # Deferred: Ray takes seconds to import.
-    from ray._private.internal_api import memory_summary
-
     samples: list[dict[str, float]] = []
     while running.alive and not running.trained():
         time.sleep(1.0)
     began = time.monotonic()
     while running.alive and time.monotonic() - began < 60 * minutes:
-        sample = _processes(running)
-        usage = _SIZE.search(memory_summary(address, stats_only=True))
-        if usage:
-            sample |= {"object_store_mib": float(usage[1]), "objects": float(usage[2])}
+        sample = _processes(running) | _object_store(address)
         sample |= {
             "seconds": time.monotonic() - began,
             "step": float(running.trained()),
             "run_directory_mib": folder_mib(running.out),
         }
         samples.append(sample)
+        with keep.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(sample) + "\n")
         if len(samples) % 12 == 0:
             say(f"{sample['seconds'] / 60:.1f} min, step {sample['step']:.0f}")
         time.sleep(_EVERY_S)
     return samples, time.monotonic() - began
+
+
+def _object_store(address: str) -> dict[str, float]:
+    """What is in Ray's object store; nothing where Ray is too busy to answer in its own time."""
+    # Deferred: Ray takes seconds to import.
+    from ray._private.internal_api import memory_summary
+    from ray.exceptions import RaySystemError
+
+    try:
+        usage = _SIZE.search(memory_summary(address, stats_only=True))
+    except RaySystemError:
+        return {}
+    return {"object_store_mib": float(usage[1]), "objects": float(usage[2])} if usage else {}
 
 
 def _stop(running: Running) -> list[str]:
