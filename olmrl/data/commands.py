@@ -44,9 +44,9 @@ def show(config: SftConfig, arguments: argparse.Namespace) -> None:
     if arguments.set not in sets:
         raise ValueError(f"--set {arguments.set}: unknown; allowed: {', '.join(sets)}")
     pages = sets[arguments.set]
-    suffix = os.path.splitext(arguments.save_image or ".png")[1].lower()
-    if suffix not in Image.registered_extensions():
-        raise ValueError(f"--save-image {arguments.save_image}: must end in .png, .webp or .jpg")
+    image = arguments.save_image
+    if image and os.path.splitext(image)[1].lower() not in Image.registered_extensions():
+        raise ValueError(f"--save-image {image}: must end in .png, .webp or .jpg")
     spec = EncoderSpec(config.model.path, chat=tuple(config.model.chat.items()))
     encoder = spec.build()
     if arguments.histogram:

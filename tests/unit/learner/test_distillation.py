@@ -202,7 +202,7 @@ def test_the_teacher_scores_a_page_once_row_as_transformers_does_each_completion
                 if len(tokens):
                     expected.append(dense_logprobs(plain, group, tokens, HEAD.temperature)[0])
     np.testing.assert_allclose(
-        strategy.teacher_logprobs(batch), torch.cat(expected).numpy(), atol=2e-5
+        strategy.teacher_logprobs(batch), torch.cat(expected).numpy(), atol=5e-5
     )
 
 
