@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private import ray_constants
+from ray.exceptions import AuthenticationError
 
 from olmrl.errors import RunStopped
 
@@ -32,6 +33,10 @@ Started = TypeVar("Started")
 _PATIENCE_S = 240.0
 _REACH_S = 5.0
 """Longest time to reach a cluster's port."""
+_TOKEN_HELP = (
+    "set RAY_AUTH_MODE=token (`ray start` asks for one, unbidden, where ~/.ray/auth_token exists) "
+    "and see that RAY_AUTH_TOKEN or that file holds the cluster's token"
+)
 
 
 def start_local(environment: Mapping[str, str] | None = None, **settings: Any) -> None:
@@ -90,12 +95,26 @@ def join(address: str, *, named: str, instead: str, **settings: Any) -> None:
             # Ray would go on trying for two minutes
             socket.create_connection((host, port), timeout=_REACH_S).close()
         ray.init(address=address, **_QUIET, **settings)
-    except (OSError, ValueError) as error:  # ConnectionError too, which Ray raises
+    except (OSError, ValueError, AuthenticationError) as error:  # Ray raises ConnectionError
+        if _unauthenticated(error):
+            raise RunStopped(
+                f"{named} is {address!r}, and the Ray there asks for a token that this process "
+                f"does not have; {_TOKEN_HELP}, or {instead}"
+            ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RunStopped(
             f"{named} is {address!r}, but no Ray answers there ({reason}); start Ray there, or "
             f"{instead}"
         ) from error
+
+
+def _unauthenticated(error: BaseException | None) -> bool:
+    """Whether Ray, somewhere down the chain of causes, was refused for its token."""
+    while error is not None:
+        if isinstance(error, AuthenticationError) or "InvalidAuthToken" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _endpoint(address: str) -> tuple[str, int | None]:

@@ -5,13 +5,14 @@ import socket
 
 import pytest
 from ray._private import services
+from ray.exceptions import AuthenticationError
 
 import olmrl.ray_start
 from olmrl.cluster.connect import connect
 from olmrl.cluster.plan import Plan
 from olmrl.errors import RunStopped
 from olmrl.mix.ray_map import map_on_ray
-from olmrl.ray_start import loopback, start_patiently
+from olmrl.ray_start import join, loopback, start_patiently
 
 BUSY = "The current node timed out during startup. This could happen because"
 
@@ -70,6 +71,27 @@ def test_a_port_that_belongs_to_nobody_is_a_sentence(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:99999")
     with pytest.raises(RunStopped, match="no Ray answers there"):
         connect(None, None, Plan((), None), dashboard=False)
+
+
+def _refused_inside() -> ConnectionError:
+    """As Ray 2.60 reports a cluster that asks for a token, to a process without one."""
+    inner = RuntimeError("Failed to connect to GCS. RPC error: InvalidAuthToken: Authentication")
+    outer = ConnectionError("Failed to connect to Ray cluster at 127.0.0.1:6379")
+    outer.__cause__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    "error", [_refused_inside(), AuthenticationError("no authentication token was found")]
+)
+def test_a_cluster_that_asks_for_a_token_says_so_and_not_that_nobody_is_there(monkeypatch, error):
+    def init(**_):
+        raise error
+
+    monkeypatch.setattr(olmrl.ray_start.ray, "init", init)
+    with pytest.raises(RunStopped, match=r"asks for a token .* set RAY_AUTH_MODE=token") as stopped:
+        join("auto", named="--ray", instead="give `--ray local`")
+    assert "no Ray answers" not in str(stopped.value)
 
 
 def test_ray_keeps_a_loopback_address_only_inside(monkeypatch):
