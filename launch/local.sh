@@ -73,6 +73,8 @@ $TORCH ${OLMRL_VLLM_CPU:-}"
 }
 
 install
+# uv does not compile what it installs, and each of Ray's processes would compile thousands of modules.
+unset PYTHONDONTWRITEBYTECODE
 export PATH="$PWD/$VENV/bin:$PATH" PYTHONWARNINGS=ignore TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 case ${1:-run} in
   setup) ;;

@@ -83,9 +83,5 @@ def real(least: float, most: float = math.inf, *, above: bool = False) -> Callab
     return read
 
 
-def positive(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+positive = whole(1)
+"""An argparse type: a whole number of at least 1."""

@@ -39,14 +39,14 @@ def show(config: SftConfig, arguments: argparse.Namespace) -> None:
     Raises:
         ValueError: there is no such set or page, or the model or a step is wrong.
     """
+    image = arguments.save_image
+    if image and os.path.splitext(image)[1].lower() not in Image.registered_extensions():
+        raise ValueError(f"--save-image {image}: must end in .png, .webp or .jpg")
     train, evaluation = scan_sets(config.data, config.run.seed)
     sets = {"train": train, **{pages.name: pages for pages in evaluation}}
     if arguments.set not in sets:
         raise ValueError(f"--set {arguments.set}: unknown; allowed: {', '.join(sets)}")
     pages = sets[arguments.set]
-    image = arguments.save_image
-    if image and os.path.splitext(image)[1].lower() not in Image.registered_extensions():
-        raise ValueError(f"--save-image {image}: must end in .png, .webp or .jpg")
     spec = EncoderSpec(config.model.path, chat=tuple(config.model.chat.items()))
     encoder = spec.build()
     if arguments.histogram:

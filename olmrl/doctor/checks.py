@@ -356,7 +356,18 @@ def _files(facts: Facts) -> Iterator[Line]:
         )
 
 
+def _bytecode(facts: Facts) -> Iterator[Line]:
+    if facts.uncompiled:
+        yield Line(
+            Level.NOTE,
+            "bytecode",
+            "packages are not compiled, and Python may not write what it compiles: each of a run's "
+            "processes compiles them again, and starts take about twice as long",
+            f"python -m compileall -q -j 0 {facts.uncompiled} (or unset PYTHONDONTWRITEBYTECODE)",
+        )
+
+
 CHECKS: tuple[Callable[[Facts], Iterator[Line]], ...] = (
     _packages, _vllm, _gpu, _driver, _nccl, _shared_memory, _chromium, _keys, _network, _disk,
-    _processor, _files,
+    _processor, _files, _bytecode,
 )  # fmt: skip

@@ -106,6 +106,8 @@ class Facts:
     """Those that this process may use."""
     open_files: int = 0
     """Limit on open files of a process."""
+    uncompiled: str = ""
+    """Folder of packages that Python compiles again in every process; empty: it does not."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Of the network settings that are set: NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME."""
 
@@ -144,6 +146,7 @@ def gather(folder: str = ".") -> Facts:
         cores=os.cpu_count() or 1,
         usable_cores=_usable_cores(),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        uncompiled=_uncompiled(),
         environment={
             name: os.environ[name]
             for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
@@ -241,6 +244,15 @@ def _torch_cuda() -> str | None:
     text = _read(str(Path(spec.origin).with_name("version.py")))
     found = re.search(r"^cuda\b[^=\n]*=\s*['\"]([\d.]+)['\"]", text, re.M)
     return found[1] if found else None
+
+
+def _uncompiled() -> str:
+    """Of Ray's, which every process imports: where there is no bytecode, and none is written."""
+    spec = importlib.util.find_spec("ray")
+    if spec is None or spec.origin is None or spec.cached is None or os.path.exists(spec.cached):
+        return ""
+    folder = Path(spec.origin).parent
+    return str(folder.parent) if sys.dont_write_bytecode or not os.access(folder, os.W_OK) else ""
 
 
 def _shared_memory() -> tuple[int, int] | None:

@@ -53,7 +53,11 @@ def checkpoint(text: str) -> Literal["best", "last"] | int:
     """An argparse type: `best`, `last` or a step."""
     if text == "best":
         return "best"
-    return "last" if text == "last" else int(text)
+    if text == "last":
+        return "last"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither `best`, `last` nor a step")
+    return int(text)
 
 
 def add_reading_arguments(parser: argparse.ArgumentParser, *, whole: bool) -> None:

@@ -1,5 +1,8 @@
 """`olmrl doctor`: each trouble of a machine gets its line, its level and a remedy."""
 
+import importlib.util
+import py_compile
+import sys
 from dataclasses import replace
 
 import pytest
@@ -76,6 +79,8 @@ TROUBLES = [
     ("driver", Level.FAIL, {"torch_cuda": None}, "build for CPUs", "olmrl[gpu]"),
     ("driver", Level.FAIL, {"gpus": parse_gpus(H100.replace("580.95.05", "570.124.06"))},
      "needs 580 or newer", "update"),
+    ("bytecode", Level.NOTE, {"uncompiled": "/venv/site-packages"}, "compiles them again",
+     "compileall -q -j 0 /venv/site-packages"),
     ("NCCL", Level.FAIL, {"versions": {"nvidia-nccl-cu12": "2.27"}}, "there is nvidia-nccl-cu12",
      "pip install nvidia-nccl-cu13"),
     ("shared memory", Level.FAIL, {"shared_memory": (64 << 20, 64 << 20)}, "0.1 GiB", "--shm-size"),
@@ -185,3 +190,17 @@ def test_a_torch_build_is_known_without_importing_torch(monkeypatch, tmp_path):
 
         monkeypatch.setattr(gathered.importlib.util, "find_spec", lambda name, spec=Spec: spec)
         assert gathered._torch_cuda() == cuda
+
+
+def test_packages_without_bytecode_are_named_only_where_python_writes_none(monkeypatch, tmp_path):
+    source = tmp_path / "ray" / "__init__.py"
+    source.parent.mkdir()
+    source.write_text("")
+    spec = importlib.util.spec_from_file_location("ray", source)
+    monkeypatch.setattr(gathered.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    assert gathered._uncompiled() == ""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    assert gathered._uncompiled() == str(tmp_path)
+    py_compile.compile(str(source))
+    assert gathered._uncompiled() == ""
