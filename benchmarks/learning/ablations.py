@@ -88,13 +88,16 @@ def folder_of(row: str) -> str:
 
 
 def spending(run: Path) -> dict[str, float]:
-    """Trained tokens and completions generated in a run."""
-    rows = read_rows(run / "metrics.jsonl")
-    names = {"tokens": "tokens/trained", "parity": "mismatch/mean_abs"}
+    """Tokens that a run trained on, its learner's seconds, and the first step's loss and gradient.
+
+    Up to the first update all rows see the same completions, unless they choose other groups.
+    """
+    rows = [row for row in read_rows(run / "metrics.jsonl") if "tokens/trained" in row]
     return {
-        name: sum(row.get(key, 0.0) for row in rows)
-        for name, key in names.items()
-        if any(key in row for row in rows)
+        "tokens": sum(row["tokens/trained"] for row in rows),
+        "learner_seconds": sum(row["time/learner"] for row in rows),
+        "first_loss": rows[0]["loss/policy"],
+        "first_gradient": rows[0]["policy/grad_norm"],
     }
 
 
