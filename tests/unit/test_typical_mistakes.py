@@ -200,7 +200,7 @@ MISTAKES = {
     ),
     "a model of nothing": (
         ["synth", "model", "grpo.yaml", "--texts", "no", "none", "--family", "qwen9"], 2,
-        ("--texts no: no such", "--texts none: no such", "grpo.yaml: is a file", "--family"),
+        ("--texts no: no such", "--texts none: no such", "grpo.yaml is a file", "--family"),
     ),
     "a text for a PDF": (
         ["read", "grpo.yaml", "--model", "other", "-o", "o"], 2, "grpo.yaml: not a PDF",
@@ -237,6 +237,14 @@ MISTAKES = {
     "a server with a port that is none": (
         ["read", "pairs", "--model", "m", "-o", "o", "--base-url", "http://h:x/v1"], 2,
         "--base-url http://h:x/v1: must name a host",
+    ),
+    "the source for the output": (
+        ["synth", "from-html", "pairs", "pairs/"], 2, "pairs/: is the folder that is read",
+    ),
+    "a file for pages": (["synth", "pages", "grpo.yaml/a"], 2, "grpo.yaml is a file, not a fol"),
+    "a price that is none": (
+        ["synth", "from-pdfs", "pairs", "o", "--model", "m", "--price", "nan,1"], 2,
+        "price 'nan,1' must be two numbers",
     ),
     "a file for a first folder": (["init", "grpo.yaml", *INIT], 2, "grpo.yaml: File exists"),
     "no bench folder": (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
