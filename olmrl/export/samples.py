@@ -65,8 +65,8 @@ def load_pages(
             bad.append(error)
     if drawn and not good:
         raise CheckpointError(f"{folder}: no page can be used; the first: {bad[0]}")
-    for error in bad:
-        say(f"left out: {error}")
+    for page in bad:
+        say(f"left out: {page}")
     if bad:
         say(f"{len(bad)} of {len(drawn)} pages left out")
     return good

@@ -120,7 +120,7 @@ def test_a_model_goes_to_a_folder_of_its_own(tmp_path, tiny, capsys):
 
 def test_bad_pages_are_left_out_and_told(tmp_path, tiny, capsys):
     write_data_set(str(tmp_path), train=0, heldout=0, sft=0, clean=2, seed=1)
-    pages = tmp_path / "clean"
+    pages = tmp_path / "sft_clean"
     (pages / "bad.pdf").write_text("no PDF")
     (pages / "bad.md").write_text("Text.")
     small = ["--longest-side", "112", "--max-tokens", "8"]
@@ -130,7 +130,7 @@ def test_bad_pages_are_left_out_and_told(tmp_path, tiny, capsys):
     for path in pages.glob("*.pdf"):
         path.write_text("no PDF")
     words = ["fp8", tiny, tmp_path / "o", "--pages", pages, *small]
-    assert "clean: no page can be used; the first: " in said(capsys, *words)
+    assert "sft_clean: no page can be used; the first: " in said(capsys, *words)
 
 
 @pytest.mark.parametrize(
