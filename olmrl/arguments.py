@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+_NEGATIVE = re.compile(r"-((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)$", re.IGNORECASE)
 _UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
 
 
@@ -21,6 +22,8 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         """As for `argparse.ArgumentParser`."""
         super().__init__(*arguments, **settings | {"allow_abbrev": False})
+        # argparse's own knows no exponents, and takes -1e-3 for an option
+        self._negative_number_matcher = _NEGATIVE
 
     def error(self, message: str) -> NoReturn:
         """End with a message, and the option that was meant."""
@@ -30,7 +33,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         """Refuse an empty word, which would be read as this folder, or as nothing said."""
-        if not arg_string.strip() and arg_string != action.default:
+        ours = not isinstance(action, argparse._SubParsersAction)  # a verb's words are the verb's
+        if ours and not arg_string.strip() and arg_string != action.default:
             raise argparse.ArgumentError(action, f"{arg_string!r} is empty")
         return super()._get_value(action, arg_string)
 
@@ -75,6 +79,8 @@ def real(least: float, most: float = math.inf, *, above: bool = False) -> Callab
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
         if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
+            if least == -math.inf:
+                raise argparse.ArgumentTypeError(f"{text} is not a finite number")
             bound = f"above {least:g}" if above else f"of at least {least:g}"
             allowed = bound if most == math.inf else f"from {least:g} to {most:g}"
             raise argparse.ArgumentTypeError(f"{text} is not a number {allowed}")

@@ -14,6 +14,11 @@ INTERRUPTED = 130
 TERMINATED = 143
 """Exit code after SIGTERM, as of a shell."""
 _PIPE_CLOSED = 141
+_CLIENTS = (
+    *("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpcore", "httpx", "httpx2"),
+    *("huggingface_hub", "requests", "s3fs", "urllib3"),
+)
+"""Packages that speak to remote storage, whose errors have types of their own."""
 
 
 def behind_door(
@@ -41,6 +46,11 @@ def behind_door(
         return complain(prog, error, wrong)
     except KeyboardInterrupt:
         return complain(prog, stopped, INTERRUPTED)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return complain(prog, f"remote storage cannot be used: {reason}", wrong)
     except SystemExit as error:
         if not is_sigterm(error):
             raise

@@ -73,6 +73,26 @@ def refuse_hub(path: str | os.PathLike[str]) -> None:
         )
 
 
+def check_target(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder to write in that cannot be made: a part of its path is a file.
+
+    Raises:
+        ValueError: it, or what would hold it, is no folder or cannot be written; or it is remote,
+            on the Hub.
+    """
+    refuse_hub(folder)
+    if is_remote(folder):
+        return
+    place = Path(os.path.abspath(folder))
+    there = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    said = str(folder) if there == place else f"{folder}: {there}"
+    if not there.is_dir():
+        kind = "a file, not a folder" if there.exists() else "a link to nothing"
+        raise ValueError(f"{said} is {kind}; choose another name")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{said} cannot be written by this user; choose another folder")
+
+
 def join(base: str | os.PathLike[str], *parts: str) -> str:
     """Join path parts, local or remote."""
     return (

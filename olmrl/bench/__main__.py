@@ -15,11 +15,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from olmrl import storage
 from olmrl.arguments import ArgumentParser, whole
 from olmrl.door import behind_door
 from olmrl.errors import check_all
 from olmrl.read.options import add_reading_arguments, reading_checks
 from olmrl.run.quiet import quiet_libraries
+
+MOST_DRAWS = 1_000_000
+"""Draws of a bootstrap or a permutation test beyond which nothing is learnt and memory ends."""
 
 
 def main(arguments: list[str] | None = None, prog: str = "python -m olmrl.bench") -> int:
@@ -61,11 +65,12 @@ def _check_folder(options: argparse.Namespace) -> None:
 def _check_counts(options: argparse.Namespace) -> None:
     if not 0 < options.confidence < 1:
         raise ValueError(f"--confidence is {options.confidence}, must be between 0 and 1")
-    least = {"bootstrap_samples": 1, "permutations": 1, "repeats": 1, "max_pages": 0}
-    for name, bound in least.items():
-        value = getattr(options, name, bound)
-        if value < bound:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}, must be >= {bound}")
+    for name in ("bootstrap_samples", "permutations", "repeats"):
+        value = getattr(options, name, 1)
+        if value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}, must be >= 1")
+        if value > MOST_DRAWS:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}, must be <= {MOST_DRAWS}")
 
 
 def _check_pattern(pattern: str) -> None:
@@ -76,8 +81,14 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _check_file(option: str, path: Path | None) -> None:
-    if path is not None and path.is_dir():
+    if path is None:
+        return
+    if path.is_dir():
         raise ValueError(f"{option} {path}: is a folder; name a file")
+    try:
+        storage.check_target(path.parent)
+    except ValueError as error:
+        raise ValueError(f"{option} {path}: {error}") from error
 
 
 def _import_omni(options: argparse.Namespace) -> int:

@@ -45,6 +45,7 @@ def transcribe_folder(options: argparse.Namespace) -> None:
     """
     options.candidate = candidate_name(options.candidate, options.model)
     out = str(options.folder / options.candidate)
+    storage.check_target(out)
     sources = pages_to_read(options)
     wanted = missing_pages(sources, out, options.repeats)
     show = ProgressDisplay("read", len(wanted))
@@ -76,9 +77,15 @@ def candidate_name(given: str | None, model: str) -> str:
     """Name of the candidate's folder: as given, else the last part of the model's.
 
     Raises:
-        ValueError: it would be that of the PDFs or of the references, or no name at all.
+        ValueError: it would be that of the PDFs or of the references, not in the bench folder, or
+            no name at all.
     """
     name = given or PurePosixPath(os.path.abspath(model) if os.path.exists(model) else model).name
+    if "/" in name or name.startswith("."):
+        raise ValueError(
+            f"--candidate {name!r}: must be the name of a folder in the bench folder, without '/' "
+            "and not hidden"
+        )
     if name in (PDF_DIR, REFERENCE_FOLDER) or name.strip(".") == "":
         raise ValueError(
             f"--candidate {name!r}: a folder of the bench itself; name one for the transcriptions"

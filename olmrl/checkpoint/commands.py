@@ -32,6 +32,10 @@ def run(options: argparse.Namespace) -> int:
     return verbs[options.verb](options)
 
 
+def _say(line: str) -> None:
+    CONSOLE.print(line, markup=False, highlight=False)
+
+
 def run_hf(options: argparse.Namespace) -> int:
     """Export a run."""
     step = hf.export(
@@ -67,7 +71,12 @@ def run_fp8(options: argparse.Namespace) -> int:
             options.prompt,
         )
     report = fp8.quantise(
-        options.model, options.out, options.recipe, pages=pages, dtype=options.dtype
+        options.model,
+        options.out,
+        options.recipe,
+        pages=pages,
+        dtype=options.dtype,
+        say=_say,
     )
     table = Table("tensor", "relative error")
     for name, error in report.errors.items():
@@ -87,7 +96,7 @@ def run_fp8(options: argparse.Namespace) -> int:
 def run_parity(options: argparse.Namespace) -> int:
     """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
     encoder = Encoder(EncoderSpec(options.model, prompt=options.prompt))
-    rendered = load_pages(options.pages, options.limit, options.longest_side)
+    rendered = load_pages(options.pages, options.limit, options.longest_side, _say)
     pages = [encoder.encode_page(page) for page in rendered]
     with waiting("reading pages with vLLM"):
         completions = greedy_completions(options.model, pages, options.max_tokens, options.dtype)

@@ -138,7 +138,11 @@ class CheckpointFolder:
         path = self._path(_SCORES)
         if not storage.exists(path):
             return {}
-        return {int(step): float(score) for step, score in manifest.read_json(path).items()}
+        recorded = manifest.read_json(path)
+        try:
+            return {int(step): float(score) for step, score in recorded.items()}
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: damaged ({error})") from error
 
     def _write_scores(self, scores: Mapping[int, float]) -> None:
         storage.write_json(self._path(_SCORES), {str(s): v for s, v in sorted(scores.items())})

@@ -45,7 +45,7 @@ class Checkpoint:
 
     def extra(self) -> dict[str, Any]:
         """Read the caller's JSON extras."""
-        return dict(read_json(storage.join(self.path, EXTRA)))
+        return read_json(storage.join(self.path, EXTRA))
 
     def blobs(self) -> dict[str, bytes]:
         """Read the binary extras."""
@@ -67,18 +67,21 @@ def step_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def read_json(path: str) -> Any:
-    """Read a JSON file of a checkpoint.
+def read_json(path: str) -> dict[str, Any]:
+    """Read a JSON object of a checkpoint or a model.
 
     Raises:
-        CheckpointError: it is missing or damaged.
+        CheckpointError: it is missing, damaged or no object.
     """
     try:
-        return json.loads(storage.read_text(path))
+        value = json.loads(storage.read_text(path))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged ({error})") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: damaged (holds a {type(value).__name__}, not an object)")
+    return value
 
 
 def complete(folder: str, step: int, world: int) -> None:
@@ -110,7 +113,7 @@ def open_checkpoint(folder: str) -> Checkpoint:
     if not storage.exists(marker):
         raise CheckpointError(f"{folder}: not a complete checkpoint (no {COMPLETE} file)")
     manifest = read_json(marker)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+    if not isinstance(manifest.get("format"), int):
         raise CheckpointError(f"{marker}: damaged (no format number)")
     if manifest["format"] > FORMAT:
         raise CheckpointError(

@@ -280,10 +280,11 @@ def check(plan: Plan, resources: Resources) -> None:
         PlanError: too few CPUs, GPUs, or too little memory; names the role and the remedy.
     """
     if plan.gpus > resources.gpus:
+        trains = any(role.name == LEARNER for role in plan.roles)
+        keys = "learner.workers or rollout.workers, or set learner.use_gpu=false"
         raise PlanError(
             f"the run needs {plan.gpus:g} GPUs ({_shares(plan, 'gpus')}), the cluster has "
-            f"{resources.gpus:g}; lower learner.workers or rollout.workers, or set "
-            "learner.use_gpu=false"
+            f"{resources.gpus:g}; lower {keys if trains else '--workers or --gpus'}"
         )
     if plan.cpus > resources.cpus:
         raise PlanError(

@@ -19,7 +19,13 @@ from olmrl.data.encoded import EncodedExample
 from olmrl.data.prompts import Order, chat_text, load_prompt
 from olmrl.data.render import BadPage
 from olmrl.errors import PageRefused
-from olmrl.models.files import chat_template, image_settings, model_family, vision_tokens
+from olmrl.models.files import (
+    chat_template,
+    check_tokenizer,
+    image_settings,
+    model_family,
+    vision_tokens,
+)
 from olmrl.models.patches import ImagePatcher
 from olmrl.types import (
     EncodedPage,
@@ -234,7 +240,8 @@ def _tokenizer(model_path: str) -> PreTrainedTokenizerFast:
     try:
         found: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(model_path)
         return found
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever its own code makes of a damaged file
+        check_tokenizer(model_path)
         reason = str(error).splitlines()[0]
         raise ValueError(f"{model_path}: its tokenizer cannot be loaded ({reason})") from error
 

@@ -29,6 +29,8 @@ def run_config(run_dir: str) -> dict[str, Any]:
     config = parse_yaml(storage.read_text(path), path)
     if not isinstance(config.get("model"), dict) or "path" not in config["model"]:
         raise CheckpointError(f"{path}: has no model.path")
+    if not isinstance(config["model"]["path"], str):
+        raise CheckpointError(f"{path}: model.path is {config['model']['path']!r}, must be text")
     return config
 
 

@@ -6,7 +6,7 @@ Recipes with static scales first run calibration pages through the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,7 @@ def quantise(
     *,
     pages: CalibrationPages | None = None,
     dtype: str = "bfloat16",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Write an 8-bit copy of a model.
 
@@ -79,6 +80,7 @@ def quantise(
         pages: measure the log-prob gap, and calibrate the recipes that need it. The model must then
             be local, and fit in memory once.
         dtype: precision of what stays unquantised, and of the gap's reference.
+        say: is told of bad pages, which are left out.
 
     Raises:
         CheckpointError: a damaged, quantised or unsuitable model, or no pages where needed.
@@ -91,8 +93,8 @@ def quantise(
     targets = _targets(folder, recipe, known)
     if recipe.needs_pages and pages is None:
         raise CheckpointError(f"recipe {recipe_name}: has static scales; give it --pages")
+    samples = load_samples(pages, model, say) if pages else []
     probe = ProbedModel(model, weights.DTYPES[dtype]) if pages else None
-    samples = load_samples(pages, model) if pages else []
     ranges = probe.observe(samples) if probe and recipe.needs_pages else None
     exact = [probe.score(s) for s in _pages(samples, "exact")] if probe else []
     errors: dict[str, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -13,7 +14,7 @@ from olmrl.data.prompts import load_prompt
 from olmrl.errors import check_all
 from olmrl.export.chosen import choose, run_config
 from olmrl.export.recipes import recipe_of
-from olmrl.export.sharing import base_of
+from olmrl.export.sharing import TOKENIZERS, base_of
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE
 from olmrl.share.cards import check_repo
 from olmrl.share.options import sharing_checks
@@ -37,7 +38,7 @@ def refuse_full_folder(out: str) -> None:
     Raises:
         CheckpointError: the folder already has a model.
     """
-    storage.refuse_hub(out)
+    storage.check_target(out)
     for name in (SINGLE, INDEX, CONFIG):
         if storage.exists(storage.join(out, name)):
             raise CheckpointError(f"{out}: already holds a model ({name}); choose an empty folder")
@@ -50,31 +51,36 @@ def shares(count: int, given: Sequence[float] | None) -> list[float]:
         CheckpointError: another number of shares, or another sum.
     """
     if count < 2:
-        raise CheckpointError(f"soup: needs at least two models, got {count}")
+        raise CheckpointError(
+            f"needs at least two models, and a new folder after them; got {count}"
+        )
     if given is None:
         return [1.0 / count] * count
     if len(given) != count:
-        raise CheckpointError(f"soup: {len(given)} weights for {count} models")
+        raise CheckpointError(f"--weights: {len(given)} weights for {count} models")
     if not all(math.isfinite(w) for w in given) or not math.isclose(sum(given), 1.0, abs_tol=1e-3):
-        raise CheckpointError(f"soup: weights must sum to 1, got {list(given)}")
+        raise CheckpointError(f"--weights: must sum to 1, got {list(given)}")
     return list(given)
 
 
 def _hf(options: argparse.Namespace) -> Checks:
     yield partial(choose, options.run_dir, options.step, options.best)
-    yield partial(refuse_full_folder, options.out)
+    yield partial(_is_new, options.out)
 
 
 def _soup(options: argparse.Namespace) -> Checks:
     for model in options.models:
         yield partial(_is_model, model)
+    yield partial(_refuse_twice, options.models)
+    yield partial(_has_tokenizer, options.models[0])
     yield partial(shares, len(options.models), options.weights)
-    yield partial(refuse_full_folder, options.out)
+    yield partial(_is_new, options.out)
 
 
 def _fp8(options: argparse.Namespace) -> Checks:
     yield partial(_is_model, options.model)
-    yield partial(refuse_full_folder, options.out)
+    yield partial(_has_tokenizer, options.model)
+    yield partial(_is_new, options.out)
     yield partial(_calibrates, options.recipe, options.pages)
     yield from _pages(options)
 
@@ -104,13 +110,47 @@ def _pages(options: argparse.Namespace) -> Checks:
 
 
 def _is_model(model: str) -> None:
-    if not storage.exists(storage.join(model, CONFIG)):
+    if not _is_there(model, CONFIG):
         raise CheckpointError(f"{model}: not a model folder (no {CONFIG})")
+
+
+def _has_tokenizer(model: str) -> None:
+    if not _is_there(model, CONFIG):
+        return  # said already
+    if not any(all(_is_there(model, name) for name in needed) for needed in TOKENIZERS):
+        raise CheckpointError(
+            f"{model}: has no tokenizer.json, and so the new model would have none; put it there"
+        )
+
+
+def _is_there(folder: str, name: str) -> bool:
+    return storage.exists(storage.join(folder, name))
+
+
+def _refuse_twice(models: Sequence[str]) -> None:
+    places = [model if storage.is_remote(model) else os.path.realpath(model) for model in models]
+    for number, place in enumerate(places):
+        if place in places[:number] and _is_there(place, CONFIG):
+            raise CheckpointError(
+                f"{models[number]}: is named twice; name different models, and with --weights how "
+                "much each counts"
+            )
+
+
+def _is_new(out: str) -> None:
+    refuse_full_folder(out)
+    if storage.is_remote(out) or not os.path.isdir(out):
+        return
+    held = sorted(name for name in os.listdir(out) if not name.startswith("."))
+    if held:
+        raise CheckpointError(f"{out}: is not empty (it holds {held[0]}); name a new folder")
 
 
 def _is_folder(option: str, place: str) -> None:
     if not storage.exists(place):
         raise CheckpointError(f"{option} {place}: no such folder")
+    if os.path.isfile(place):
+        raise CheckpointError(f"{option} {place}: is a file; name a bench folder or page pairs")
 
 
 def _calibrates(recipe: str, pages: str | None) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.data.bad_page import BadPage
 from olmrl.data.draw import draw_pages
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import load_page, scan_bench, scan_pairs
@@ -37,23 +39,48 @@ class PageTokens:
     """[R] the transcription, with the end token unless truncated."""
 
 
-def load_pages(folder: str, limit: int, longest_side: int) -> list[RenderedPage]:
+def load_pages(
+    folder: str, limit: int, longest_side: int, say: Callable[[str], None] = lambda line: None
+) -> list[RenderedPage]:
     """Render a sample of a bench folder or a folder of page pairs, always the same.
 
+    Args:
+        folder: Which.
+        limit: Most pages.
+        longest_side: Pixels.
+        say: Is told of bad pages, which are left out.
+
     Raises:
-        ValueError: it is neither, or a page is bad.
+        ValueError: it is neither, or every page is bad.
     """
     is_bench = storage.exists(storage.join(folder, "pdfs"))
     sources = scan_bench(folder) if is_bench else scan_pairs(folder).sources
-    return [load_page(source, longest_side) for source in draw_pages(sources, limit, seed=0)]
+    drawn = draw_pages(sources, limit, seed=0)
+    good: list[RenderedPage] = []
+    bad: list[BadPage] = []
+    for source in drawn:
+        try:
+            good.append(load_page(source, longest_side))
+        except BadPage as error:
+            bad.append(error)
+    if drawn and not good:
+        raise CheckpointError(f"{folder}: no page can be used; the first: {bad[0]}")
+    for page in bad:
+        say(f"left out: {page}")
+    if bad:
+        say(f"{len(bad)} of {len(drawn)} pages left out")
+    return good
 
 
-def load_samples(pages: CalibrationPages, model: str) -> list[PageTokens]:
+def load_samples(
+    pages: CalibrationPages, model: str, say: Callable[[str], None] = lambda line: None
+) -> list[PageTokens]:
     """Load pages with their reference transcriptions, truncated to `max_tokens`.
 
     Args:
         pages: Which pages.
         model: Model folder, whose processor encodes them.
+        say: Is told of bad pages, which are left out.
 
     Raises:
         ValueError: none of the drawn pages has a reference.
@@ -64,7 +91,7 @@ def load_samples(pages: CalibrationPages, model: str) -> list[PageTokens]:
             encoder.encode_page(rendered),
             encoder.encode_response(rendered.page.reference)[: pages.max_tokens],
         )
-        for rendered in load_pages(pages.folder, pages.limit, pages.longest_side)
+        for rendered in load_pages(pages.folder, pages.limit, pages.longest_side, say)
         if rendered.page.reference is not None
     ]
     if not samples:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olmrl import storage
+from olmrl.checkpoint.manifest import CheckpointError, read_json
 
 _NORMAL_95 = 1.96
 _LABELS = {
@@ -84,5 +84,17 @@ def _evaluations(run_dir: str | os.PathLike[str], step: int) -> Sequence[dict[st
     if not storage.exists(folder):
         return []
     paths = [p for p in storage.list_files(folder, ".json") if re.search(r"/step-\d+\.json$", p)]
-    found = [json.loads(storage.read_text(path)) for path in sorted(paths)]
+    found = [_evaluation(path) for path in sorted(paths)]
     return [one for one in found if one["step"] <= step]
+
+
+def _evaluation(path: str) -> dict[str, Any]:
+    """An evaluation of a run.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    one = read_json(path)
+    if not isinstance(one.get("step"), int) or not isinstance(one.get("scores"), dict):
+        raise CheckpointError(f"{path}: damaged (no step, or no scores)")
+    return one

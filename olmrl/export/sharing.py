@@ -25,7 +25,7 @@ OWNED = ("model*.safetensors", weight_files.INDEX)
 """Weights of an earlier push, which would be mixed with this one's."""
 _SNAPSHOT = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/")
 _MOST_BASES = 10
-_TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"tokenizer.model"})
+TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"tokenizer.model"})
 """Files of which one set must be there."""
 
 
@@ -52,7 +52,7 @@ def gather(folder: str) -> Gathered:
         raise ValueError(f"{folder}: all its tensors are named {wrapped}...; see {_again()}")
     config = json.loads((Path(folder) / weight_files.CONFIG).read_text("utf-8"))
     weight_files.check_trainable(folder, config, f"push shares a run's own weights; see {_again()}")
-    if not any(needed <= set(names) for needed in _TOKENIZERS):
+    if not any(needed <= set(names) for needed in TOKENIZERS):
         raise ValueError(f"{folder}: has no tokenizer (tokenizer.json); see {_again()}")
     image_settings(folder)
     if chat_template(folder) is None and "tokenizer_config.json" not in names:

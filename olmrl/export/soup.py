@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from olmrl import storage
-from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.checkpoint.manifest import CheckpointError, read_json
 from olmrl.export import weights
 from olmrl.export.requests import refuse_full_folder, shares
 from olmrl.export.weights import ModelFolder, ShardWriter
 from olmrl.models import weight_files
+from olmrl.models.weight_files import TOKENIZER
 from olmrl.progress import track
 
 
@@ -66,10 +68,16 @@ def soup(
 
 
 def _check_alike(first: ModelFolder, other: ModelFolder) -> None:
-    if first.config.get("architectures") != other.config.get("architectures"):
+    for key in ("model_type", "architectures"):
+        ours, theirs = first.config.get(key), other.config.get(key)
+        if ours != theirs:
+            raise CheckpointError(
+                f"{other.path}: its {key} is {theirs}, that of {first.path} {ours}"
+            )
+    if _tokens(first) != (_tokens(other) or _tokens(first)):
         raise CheckpointError(
-            f"{other.path}: is a {other.config.get('architectures')}, "
-            f"{first.path} a {first.config.get('architectures')}"
+            f"{other.path}: its tokenizer has other tokens than that of {first.path}, so their "
+            "weights mean different things"
         )
     if "quantization_config" in first.config or "quantization_config" in other.config:
         raise CheckpointError("soup: average before quantising; one of the models is quantised")
@@ -85,6 +93,19 @@ def _check_alike(first: ModelFolder, other: ModelFolder) -> None:
     for name in other.entries:
         if name not in first.entries:
             raise CheckpointError(f"{first.path}: lacks tensor {name} of {other.path}")
+
+
+def _tokens(folder: ModelFolder) -> tuple[Any, ...]:
+    """What stands for what in a model's text; empty if the folder has no tokenizer.json."""
+    path = storage.join(folder.path, TOKENIZER)
+    if not storage.exists(path):
+        return ()
+    tokenizer = read_json(path)
+    try:
+        added = [(token["id"], token["content"]) for token in tokenizer["added_tokens"]]
+        return tokenizer["model"]["vocab"], added
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged (no vocabulary)") from error
 
 
 def _check_equal(name: str, parts: list[torch.Tensor], folders: list[ModelFolder]) -> None:

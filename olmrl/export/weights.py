@@ -79,7 +79,7 @@ class ModelFolder:
         """Read one tensor to host memory.
 
         Raises:
-            CheckpointError: there is no tensor of that name.
+            CheckpointError: there is no tensor of that name, or it holds NaN or infinite numbers.
         """
         if name not in self.entries:
             raise CheckpointError(f"{self.path}: has no tensor {name}")
@@ -89,7 +89,13 @@ class ModelFolder:
             return torch.empty(entry.shape, dtype=entry.dtype)
         path = storage.join(self.path, place.file)
         data = bytearray(weight_files.read_range(path, place.start, place.end))
-        return torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+        tensor = torch.frombuffer(data, dtype=entry.dtype).reshape(entry.shape)
+        if entry.stored.dtype in weight_files.TRAINABLE and not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{path}: {name} holds NaN or infinite numbers; its training diverged, or the file "
+                "is damaged"
+            )
+        return tensor
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) in the order of the files."""
@@ -105,7 +111,7 @@ class ModelFolder:
         path = storage.join(self.path, CONFIG)
         if not storage.exists(path):
             raise CheckpointError(f"{self.path}: not a model folder (no {CONFIG})")
-        return dict(read_json(path))
+        return read_json(path)
 
 
 class ShardWriter:
@@ -199,8 +205,9 @@ def local_source(model: str) -> str:
     try:
         return str(snapshot_download(model, allow_patterns=[CONFIG, *weight_files.COMPANIONS]))
     except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{model}: neither a model folder nor a model that can be fetched by name ({error})"
+            f"{model}: neither a model folder nor a model that can be fetched by name ({reason})"
         ) from error
 
 

@@ -110,17 +110,35 @@ def copy(source: str, target: str) -> None:
         write(target, Path(local).read_bytes())
 
 
+def check_apart(source: str, target: str) -> None:
+    """Refuse a folder to write that lies in the one that is read, or around it.
+
+    Raises:
+        ValueError: it does.
+    """
+    places = [p if storage.is_remote(p) else os.path.realpath(p) for p in (source, target)]
+    read, written = (place.rstrip("/") + "/" for place in places)
+    if read.startswith(written) or written.startswith(read):
+        raise ValueError(f"{target}: must lie beside {source}, not in it or around it")
+
+
 def place(source: str, target: str) -> None:
     """Put a file at `target`, without copying its bytes where possible.
 
     Local to local: a relative symlink, so that the whole tree can be moved. Otherwise a copy.
+
+    Raises:
+        ValueError: both are the same file, which a link to itself would destroy.
     """
     if storage.is_remote(source) or storage.is_remote(target):
         copy(source, target)
         return
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
     folder = _real_folder(os.path.dirname(os.path.abspath(target)))
-    link = os.path.relpath(_real_path(source), folder)
+    original = _real_path(source)
+    if original == os.path.join(folder, os.path.basename(target)):
+        raise ValueError(f"{target}: is the file that it would be made from; choose another output")
+    link = os.path.relpath(original, folder)
     if os.path.islink(target) and os.readlink(target) == link:
         return
     temporary = part_path(target)

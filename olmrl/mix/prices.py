@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 BATCH_SHARE = 0.5
@@ -32,10 +33,13 @@ def parse(text: str) -> Price:
     Raises:
         ValueError: not two numbers of at least 0.
     """
-    parts = text.split(",")
-    if len(parts) != 2 or any(float(part) < 0 for part in parts):
+    try:
+        given, answered = map(float, text.split(","))
+    except ValueError:
+        given = answered = math.nan
+    if not (math.isfinite(given) and math.isfinite(answered) and min(given, answered) >= 0):
         raise ValueError(f"price {text!r} must be two numbers, dollars per million tokens: 2.0,8.0")
-    return Price(float(parts[0]), float(parts[1]))
+    return Price(given, answered)
 
 
 def facts(usage: Any, model: str, price: Price | None, share: float) -> dict[str, float]:

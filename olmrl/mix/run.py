@@ -69,7 +69,8 @@ class Run:
         total: Number of items if known, for the progress display.
 
     Raises:
-        ValueError: another process is working here, or the settings differ from the first start.
+        ValueError: another process is working here, the settings differ from the first start, or
+            the folder cannot be written.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Run:
         state: str | None = None,
         total: int | None = None,
     ) -> None:
-        storage.refuse_hub(output)
+        for folder in (output, state):
+            if folder is not None:
+                storage.check_target(folder)
         self.verb = verb
         self.output = output
         self.settings = settings

@@ -20,6 +20,7 @@ from olmrl import storage
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
 ADAPTER = "adapter_config.json"
 COMPANIONS = (
     "generation_config.json",
@@ -43,7 +44,8 @@ _BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 """Bytes of an element, by the format's name of its dtype."""
-_TRAINABLE = ("F64", "F32", "F16", "BF16")
+TRAINABLE = ("F64", "F32", "F16", "BF16")
+"""Dtypes of plain weights, by the format's names."""
 WRAPPED = r"^(?:module\.|base_model\.model\.|_orig_mod\.)+"
 """Prefixes that DDP, peft and torch.compile put before every name when a wrapped model is saved."""
 _ADAPTER_PART = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|base_layer)\.")
@@ -143,7 +145,7 @@ def check_trainable(folder: str, config: Mapping[str, Any], what: str = _TRAINS)
     if not (_has_safetensors(os.listdir(folder))):
         return
     for name, entry in stored_tensors(folder).items():
-        if entry.dtype not in _TRAINABLE:
+        if entry.dtype not in TRAINABLE:
             raise WeightsError(f"{folder}: tensor {name} is stored as {entry.dtype}; {what}")
 
 
@@ -187,9 +189,10 @@ def _index(folder: str) -> dict[str, str]:
     path = storage.join(folder, INDEX)
     if storage.exists(path):
         try:
-            weight_map = json.loads(storage.read_text(path)).get("weight_map")
-        except (ValueError, AttributeError) as error:
+            index = json.loads(storage.read_text(path))
+        except ValueError as error:
             raise WeightsError(f"{path}: damaged ({error})") from error
+        weight_map = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(weight_map, dict) or not weight_map:
             raise WeightsError(f"{path}: damaged (no weight_map)")
         return {str(name): str(file) for name, file in weight_map.items()}

@@ -124,11 +124,10 @@ def folders(config: Config, facts: Facts | None = None) -> Iterator[str]:
 
 def run_folder(config: Config, facts: Facts) -> Iterator[str]:
     """The folder of the run can be made, and written."""
-    there = _existing(config.run.dir)
-    if not there.is_dir():
-        yield f"run.dir: {config.run.dir}: {there} is a file, not a folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        yield f"run.dir: {config.run.dir}: {there} cannot be written by this user; choose another"
+    try:
+        storage.check_target(config.run.dir)
+    except ValueError as error:
+        yield f"run.dir: {error}"
 
 
 def prompts(config: Config, facts: Facts) -> Iterator[str]:

@@ -64,9 +64,10 @@ def _check_place(place: str) -> None:
 
 
 def _check_out(out: str) -> None:
-    storage.refuse_hub(out)
-    if os.path.isfile(out):
-        raise ValueError(f"--out {out}: is a file; name a folder for the texts")
+    try:
+        storage.check_target(out)
+    except ValueError as error:
+        raise ValueError(f"--out {error}") from error
 
 
 def _formats(text: str) -> tuple[str, ...]:

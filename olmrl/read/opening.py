@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 from olmrl.config.schema import RolloutConfig, SamplingConfig
 from olmrl.mix.api import Api
+from olmrl.models.files import check_tokenizer, model_config
+from olmrl.models.weight_files import check_loadable
 from olmrl.read.backend import LADDER, Backend, HowToRead
 from olmrl.read.model import Model, Taught, find_model, window_of
 from olmrl.read.server import ServerBackend, ServerSpec
@@ -56,12 +58,17 @@ def make_job(options: argparse.Namespace, say: Callable[[str], None] = lambda li
     """Find the model and settle how it reads.
 
     Raises:
-        ValueError: no such model or checkpoint.
+        ValueError: no such model or checkpoint, or one that no engine could load.
     """
     if options.base_url and not os.path.exists(options.model):
         model = Model(options.model, Taught(), options.model)
     else:
         model = find_model(options.model, options.checkpoint, say)
+    if not options.base_url and os.path.isdir(model.path):
+        # an engine would say it after half a minute, and less well
+        model_config(model.path)
+        check_loadable(model.path)
+        check_tokenizer(model.path)
     taught = model.taught
     if options.prompt:
         taught = replace(taught, prompt=options.prompt)

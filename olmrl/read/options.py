@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from olmrl.arguments import positive
 from olmrl.config.schema import Dtype
@@ -41,6 +43,13 @@ def _check_model(options: argparse.Namespace) -> None:
 def _check_url(url: str) -> None:
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"--base-url {url}: must begin with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or re.search(r"\s", url):
+        raise ValueError(f"--base-url {url}: must name a host, as http://host:8000/v1 does")
 
 
 def check_number(option: str, value: float, *, at_least: bool) -> None:

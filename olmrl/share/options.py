@@ -36,5 +36,7 @@ def _check_licence(options: argparse.Namespace) -> None:
     licence = check_licence(options.licence)
     if licence == "other" and not (options.licence_name and options.licence_link):
         raise ValueError("--licence other: say which with --licence-name and --licence-link")
+    if licence == "other" and not options.licence_link.startswith(("http://", "https://")):
+        raise ValueError(f"--licence-link {options.licence_link}: must begin with https://")
     if licence != "other" and (options.licence_name or options.licence_link):
         raise ValueError(f"--licence {licence}: --licence-name and --licence-link are for `other`")

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from olmrl import shipped
+from olmrl import shipped, storage
 from olmrl.arguments import ArgumentParser, positive
 from olmrl.door import behind_door
 from olmrl.errors import check_all
@@ -165,15 +165,18 @@ def _check_text(place: str) -> None:
         raise ValueError(f"--texts {place}: no such file or folder")
 
 
-def _check_folder(out: str) -> None:
-    if os.path.isfile(out):
-        raise ValueError(f"{out}: is a file; name a folder for the model")
+def _check_out(options: argparse.Namespace) -> None:
+    """The folder to write can be one, and is not the one that is read."""
+    storage.check_target(options.out)
+    source = getattr(options, "source", None) or getattr(options, "pairs", None)
+    if source is not None and os.path.realpath(source) == os.path.realpath(options.out):
+        raise ValueError(f"{options.out}: is the folder that is read; name another one to write")
 
 
 def _model(options: argparse.Namespace) -> str:
     check_all(
         *(partial(_check_text, place) for place in options.texts),
-        partial(_check_folder, options.out),
+        partial(_check_out, options),
         partial(family, options.family, "--family"),
     )
     with waiting("making the model"):
@@ -295,6 +298,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
             **{"from-html": _from_html, "from-docs": _from_docs},
             **{"from-pdfs": _from_pdfs, "templates": _templates},
         }
+        if options.verb != "model":  # which says all that is wrong at once
+            _check_out(options)
         print(verbs[options.verb](options))
 
     return behind_door(f"{prog} {verb}", work, stopped="stopped; the same command goes on")

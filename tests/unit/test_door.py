@@ -77,6 +77,14 @@ def test_an_error_of_the_user_is_a_sentence(capsys, error):
     assert capsys.readouterr().err == "olmrl x: file.gz: ends early\n"
 
 
+def test_an_error_of_a_storages_client_is_a_sentence(capsys):
+    def work():
+        raise type("NoCredentialsError", (Exception,), {"__module__": "botocore.exceptions"})("no")
+
+    assert behind_door("olmrl x", work) == 2
+    assert capsys.readouterr().err == "olmrl x: remote storage cannot be used: no\n"
+
+
 def test_an_error_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         behind_door("olmrl x", lambda: 1 // 0)

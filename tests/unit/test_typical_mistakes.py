@@ -119,7 +119,7 @@ MISTAKES = {
         ["read", "no.pdf", "none.pdf", "--model", "./no", "-o", "grpo.yaml", "--prompt", "v9",
          "--temperature", "-1", "--price-per-hour", "nan", "--kv-cache-gb", "0"], 2,
         ("no.pdf: no such file", "none.pdf: no such file", "--model ./no: no such folder",
-         "--out grpo.yaml: is a file", "prompt 'v9'", "--temperature is -1", "--price-per-hour is",
+         "--out grpo.yaml is a file", "prompt 'v9'", "--temperature is -1", "--price-per-hour is",
          "--kv-cache-gb is 0"),
     ),
     "a reading by no server": (
@@ -200,10 +200,51 @@ MISTAKES = {
     ),
     "a model of nothing": (
         ["synth", "model", "grpo.yaml", "--texts", "no", "none", "--family", "qwen9"], 2,
-        ("--texts no: no such", "--texts none: no such", "grpo.yaml: is a file", "--family"),
+        ("--texts no: no such", "--texts none: no such", "grpo.yaml is a file", "--family"),
     ),
     "a text for a PDF": (
         ["read", "grpo.yaml", "--model", "other", "-o", "o"], 2, "grpo.yaml: not a PDF",
+    ),
+    "nothing for a new model": (["checkpoint", "soup", "a", "b", ""], 2, "OUT: '' is empty"),
+    "a file for a new model": (
+        ["checkpoint", "fp8", "other", "grpo.yaml/a"], 2, "grpo.yaml is a file, not a folder",
+    ),
+    "one model for a soup": (["checkpoint", "soup", "other", "out"], 2, "at least two models"),
+    "the same model twice": (
+        ["checkpoint", "soup", "other", "other/", "out"], 2, "other/: is named twice",
+    ),
+    "a model over another's files": (
+        ["checkpoint", "soup", "other", "other", "bench"], 2, "bench: is not empty (it holds pdfs)",
+    ),
+    "weights that are no numbers": (
+        ["checkpoint", "soup", "a", "b", "o", "--weights", "nan", "-1e3"], 2, "nan is not a finite",
+    ),
+    "a licence that leads nowhere": (
+        ["checkpoint", "push", "run", "a/b", "--licence", "other", "--licence-name", "x",
+         "--licence-link", "x"], 2, "--licence-link x: must begin with https://",
+    ),
+    "a result below a file": (
+        ["bench", "run", "bench", "--model", "other", "--json", "grpo.yaml/a.json"], 2,
+        "--json grpo.yaml/a.json: grpo.yaml is a file, not a folder",
+    ),
+    "more draws than there is memory": (
+        ["bench", "run", "bench", "--model", "other", "--bootstrap-samples", "99999999999"], 2,
+        "--bootstrap-samples is 99999999999, must be <= 1000000",
+    ),
+    "a server without a host": (
+        ["bench", "run", "bench", "--model", "m", "--base-url", "http://"], 2, "must name a host",
+    ),
+    "a server with a port that is none": (
+        ["read", "pairs", "--model", "m", "-o", "o", "--base-url", "http://h:x/v1"], 2,
+        "--base-url http://h:x/v1: must name a host",
+    ),
+    "the source for the output": (
+        ["synth", "from-html", "pairs", "pairs/"], 2, "pairs/: is the folder that is read",
+    ),
+    "a file for pages": (["synth", "pages", "grpo.yaml/a"], 2, "grpo.yaml is a file, not a fol"),
+    "a price that is none": (
+        ["synth", "from-pdfs", "pairs", "o", "--model", "m", "--price", "nan,1"], 2,
+        "price 'nan,1' must be two numbers",
     ),
     "a file for a first folder": (["init", "grpo.yaml", *INIT], 2, "grpo.yaml: File exists"),
     "no bench folder": (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),

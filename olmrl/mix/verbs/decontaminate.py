@@ -36,6 +36,9 @@ def run(options: argparse.Namespace) -> int:
     """Find (and set aside) contaminated pages; see the module."""
     if not 0 < options.threshold <= 1:
         raise ValueError(f"--threshold {options.threshold:g} must be in (0, 1]")
+    if options.move_to:
+        storage.check_target(options.move_to)
+        files.check_apart(options.pairs, options.move_to)
     settings = {k: getattr(options, k) for k in ("pairs", "bench", "threshold")}
     with Run("decontaminate", options.output, settings, state=options.state) as verb:
         with PdfPool(options.workers) as pool:

@@ -29,9 +29,12 @@ def run(options: argparse.Namespace) -> int:
     """Filter the pairs; see the module."""
     if not options.marks and not options.drop:
         raise ValueError("nothing to filter by: give --marks or --drop")
+    files.check_apart(options.pairs, options.output)
     dropped = rejected(options)
     settings = {k: getattr(options, k) for k in ("pairs", "marks", "drop")}
     found = list(pairs.scan(options.pairs))
+    if not found:
+        raise ValueError(f"{options.pairs}: no page pairs (*.md) below")
     unknown = sorted(dropped - {pair.id for pair in found})
     with Run("filter", options.output, settings, state=options.state, total=len(found)) as verb:
 

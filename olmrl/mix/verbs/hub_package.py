@@ -101,6 +101,11 @@ def run(options: argparse.Namespace) -> int:
     check_all(
         partial(_check_name, "--subset", options.subset),
         partial(_check_name, "--split", options.split),
+        *(
+            partial(_check_name, f"--{key.replace('_', '-')}", value)
+            for key in ("parquet_name", "pdf_chunk_dir", "pdf_chunk_prefix", "manifest_name")
+            if (value := getattr(options, key)) is not None
+        ),
         partial(_check_folder, "--processed-dir", options.processed_dir),
         partial(_check_folder, "--pdf-root", options.pdf_root),
         partial(storage.refuse_hub, options.output_dir),
@@ -118,7 +123,11 @@ def run(options: argparse.Namespace) -> int:
         extras = read_extras(options.processed_dir)
         entries = list(plan(verb, options, prefix))
         if not entries:
-            raise ValueError(f"{options.processed_dir}: no page pairs below it")
+            left = [reason for _, reason, _ in verb.problems.values()]
+            said = f"none of its {len(left)} page pairs can be packaged; the first: {left[0]}"
+            raise ValueError(
+                f"{options.processed_dir}: {said if left else 'no page pairs below it'}"
+            )
         for chunk in sorted({entry.chunk for entry in entries}):
             if not verb.finished(chunk):
                 members = [entry.pair for entry in entries if entry.chunk == chunk]

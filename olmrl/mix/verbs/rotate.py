@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from olmrl import storage
+from olmrl.arguments import real
 from olmrl.data.page import REFERENCE_FOLDER, bench_files, scan_bench
 from olmrl.data.render import BadPage, UnreadPage
 from olmrl.markup import front_matter
@@ -36,16 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("bench", help="bench folder (local or s3://)")
     parser.add_argument("output", help="bench folder to make")
-    parser.add_argument("--share", type=_share, default=0.05, help="of the PDFs (default 0.05)")
+    parser.add_argument(
+        "--share", type=real(0, 1, above=True), default=0.05, help="of the PDFs (default 0.05)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     add_run_arguments(parser, workers=4)
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} must be above 0 and at most 1")
-    return value
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Bench:
 
 def run(options: argparse.Namespace) -> int:
     """Turn the pages; see the module."""
-    _check_places(options.bench, options.output)
+    files.check_apart(options.bench, options.output)
     bench = read_bench(options.bench)
     angles = choose(bench, options.share, options.seed)
     settings = {k: getattr(options, k) for k in ("bench", "share", "seed")}
@@ -83,13 +78,6 @@ def run(options: argparse.Namespace) -> int:
         for path in bench_files(bench.root):
             files.copy(path, storage.join(options.output, path.rpartition("/")[2]))
     return 0
-
-
-def _check_places(bench: str, output: str) -> None:
-    places = [p if storage.is_remote(p) else os.path.realpath(p) for p in (bench, output)]
-    source, target = (place.rstrip("/") + "/" for place in places)
-    if source.startswith(target) or target.startswith(source):
-        raise ValueError(f"{output}: must lie beside {bench}, not in it or around it")
 
 
 def read_bench(root: str) -> Bench:

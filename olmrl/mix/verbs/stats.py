@@ -133,7 +133,11 @@ def load_tokenizer(path: str | None) -> Tokenizer | None:
     file = os.path.join(path, "tokenizer.json") if os.path.isdir(path) else path
     if not os.path.isfile(file):
         raise ValueError(f"--tokenizer {path}: no tokenizer.json found")
-    return Tokenizer.from_file(file)
+    try:
+        return Tokenizer.from_file(file)
+    except Exception as error:  # its only type
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--tokenizer {file}: cannot be read ({reason})") from error
 
 
 def measure_pair(

@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from openai_server import OpenAIServer, completion, page_answer
 
 from olmrl.mix import files
+from olmrl.mix.__main__ import main
 from olmrl.mix.journal import Journal
 from olmrl.mix.run import Fail, Outcome, Run, Skip, process
 
@@ -225,3 +226,66 @@ def test_every_verb_has_help_that_names_its_module(mix, capsys):
         assert f"python -m olmrl.mix {verb}" in capsys.readouterr().out
     assert mix("sampel") == 2
     assert "unknown verb 'sampel'" in capsys.readouterr().err
+
+
+def pair(folder, name="a"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text("---\nprimary_language: en\n---\nText.")
+    (folder / f"{name}.pdf").write_bytes(b"%PDF-1.4")
+    return folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("output", ["pairs", "pairs/", "pairs/x", ".", "link"])
+def test_pairs_are_never_filtered_onto_themselves(tmp_path, monkeypatch, capsys, output):
+    monkeypatch.chdir(tmp_path)
+    before = contents(pair(tmp_path / "pairs"))
+    (tmp_path / "link").symlink_to("pairs")
+    (tmp_path / "drop.jsonl").write_text("")
+    assert main(["filter", "pairs", output, "--drop", "drop.jsonl"]) == 1
+    assert "must lie beside pairs, not in it or around it" in capsys.readouterr().err
+    assert contents(tmp_path / "pairs") == before
+
+
+def test_a_file_is_never_linked_to_itself(tmp_path):
+    folder = pair(tmp_path / "pairs")
+    (tmp_path / "link").symlink_to("pairs")
+    for target in (folder / "a.md", tmp_path / "link/a.md"):
+        with pytest.raises(ValueError, match="is the file that it would be made from"):
+            files.place(str(folder / "a.md"), str(target))
+    assert not (folder / "a.md").is_symlink()
+
+
+def test_contaminated_pages_are_not_moved_onto_themselves(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = contents(pair(tmp_path / "pairs"))
+    words = ["decontaminate", "pairs", "out", "--bench", "bench", "--move-to", "pairs"]
+    assert main(words) == 1
+    assert "must lie beside pairs" in capsys.readouterr().err
+    assert contents(tmp_path / "pairs") == before
+
+
+@pytest.mark.parametrize(
+    "option", ["--parquet-name", "--manifest-name", "--pdf-chunk-dir", "--pdf-chunk-prefix"]
+)
+def test_a_packaged_data_set_stays_in_its_folder(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.chdir(tmp_path)
+    pair(tmp_path / "pairs")
+    words = ["hub-package", "--processed-dir", "pairs", "--subset", "a", "--split", "train"]
+    assert main([*words, "--output-dir", "out", option, "../x"]) == 1
+    assert f"{option} '../x': becomes a part of file names" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output", ["file", "file/x"])
+def test_an_output_that_is_a_file_is_refused(tmp_path, monkeypatch, capsys, output):
+    monkeypatch.chdir(tmp_path)
+    pair(tmp_path / "pairs")
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "drop.jsonl").write_text("")
+    assert main(["filter", "pairs", output, "--drop", "drop.jsonl"]) == 1
+    assert "file is a file, not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "kept"

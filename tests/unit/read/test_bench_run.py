@@ -226,3 +226,9 @@ def test_a_candidate_is_named_after_its_model(tmp_path, monkeypatch):
     assert candidate_name("mine", "org/model-7B") == "mine"
     monkeypatch.chdir(tmp_path)
     assert candidate_name(None, ".") == tmp_path.name
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/b", ".a"])
+def test_a_candidate_lies_in_the_bench_folder(name):
+    with pytest.raises(ValueError, match="must be the name of a folder in the bench folder"):
+        candidate_name(name, "m")
