@@ -41,8 +41,8 @@ _PAUSE_S = 0.02
 CLOSING_S = 5.0
 """Longest wait for threads that iterate over a stream that was ended."""
 
-_SMALLEST_BLOCK = 128 * 1024
-"""Smallest size of a block of ours, bytes.
+_SMALLEST_BLOCK = 104 * 1024
+"""Smallest size of a block of ours, bytes: a little more than Ray's limit.
 
 Ray returns objects of at most 100 KiB by value, outside the object store, and does not release the
 memory of all of those that a task yields (ray 2.60): a Driver that streams small pages would grow.
