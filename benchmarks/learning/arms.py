@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,34 +216,67 @@ def true_labels(seed: Seed) -> Path:
     return target
 
 
-def run(seed: Seed, distil: bool = True) -> dict[str, Path]:
-    """All arms, those of distillation if asked for; returns their models by name."""
+def own_best(seed: Seed) -> Path:
+    """Page pairs of the training pages with the best of the silver model's own samples."""
+    best = seed.folder / "best"
+    sampled = ["--best-of", seed.settings.samples, "--limit", seed.settings.train]
+    words = [without_truth(seed), best, seed.silver, *sampled, "--side", seed.side]
+    seed.once("best", "benchmarks.learning.read", *words)
+    return best
+
+
+def continued(seed: Seed, name: str, steps: str, pairs: Path) -> Path:
+    """SFT from the silver model; gives the model."""
+    sft(seed, name, "tiny_cpu_silver.yaml", seed.silver, pairs, steps)
+    return seed.folder / name / "model"
+
+
+def distilled(seed: Seed, name: str, teacher: Path, use: str) -> None:
+    """Distillation from a model alone, without the rewards."""
+    grpo(seed, name, TESTS_ONLY, f"algorithm.teacher={{path: {teacher}, alone: true, use: {use}}}")
+
+
+def reader_of_truth(seed: Seed, steps: str) -> Path:
+    """Arm f, which is the teacher of h and i as well."""
+    return continued(seed, "f-truth", steps, true_labels(seed))
+
+
+ARMS: dict[str, tuple[str, Callable[[Seed, str, str], object]]] = {
+    "b": ("b-sft", lambda s, name, steps: continued(s, name, steps, s.pages / "sft")),
+    "c": ("c-rejection", lambda s, name, steps: continued(s, name, steps, own_best(s))),
+    "d": (
+        "d-shuffled",
+        lambda s, name, _: grpo(s, name, TESTS_ONLY, KEEP_ALL, pages=shuffled_tests(s)),
+    ),
+    "e": ("e-random", lambda s, name, _: grpo(s, name, NOISE)),
+    "f": ("f-truth", lambda s, _, steps: reader_of_truth(s, steps)),
+    "h": (
+        "h-distil-reward",
+        lambda s, name, steps: distilled(s, name, reader_of_truth(s, steps), "reward"),
+    ),
+    "i": (
+        "i-distil-loss",
+        lambda s, name, steps: distilled(s, name, reader_of_truth(s, steps), "loss"),
+    ),
+    "j": (
+        "j-distil-large",
+        lambda s, name, steps: distilled(s, name, larger_teacher(s, steps), "loss"),
+    ),
+}
+"""Name of each arm but a, and what makes it of a seed, its name and its number of SFT steps."""
+
+
+def run(seed: Seed, wanted: Collection[str] = tuple(ARMS)) -> dict[str, Path]:
+    """The wanted arms, and a, by whose tokens the others are measured; gives models by name."""
     prepare(seed)
-    silver, folder = seed.silver, seed.folder
     grpo(seed, "a-grpo", TESTS_ONLY)
     steps = as_many_steps(seed)
-    sft(seed, "b-sft", "tiny_cpu_silver.yaml", silver, seed.pages / "sft", steps)
-    best = folder / "best"
-    sampled = ["--best-of", seed.settings.samples, "--limit", seed.settings.train]
-    sampled += ["--side", seed.side]
-    seed.once("best", "benchmarks.learning.read", without_truth(seed), best, silver, *sampled)
-    sft(seed, "c-rejection", "tiny_cpu_silver.yaml", silver, best, steps)
-    grpo(seed, "d-shuffled", TESTS_ONLY, KEEP_ALL, pages=shuffled_tests(seed))
-    grpo(seed, "e-random", NOISE)
-    sft(seed, "f-truth", "tiny_cpu_silver.yaml", silver, true_labels(seed), steps)
-    names = ["silver", "a-grpo", "b-sft", "c-rejection", "d-shuffled", "e-random", "f-truth"]
-    if distil:
-        truth, large = folder / "f-truth" / "model", larger_teacher(seed, steps)
-        grpo(seed, "h-distil-reward", TESTS_ONLY, teacher(truth, "reward"))
-        grpo(seed, "i-distil-loss", TESTS_ONLY, teacher(truth, "loss"))
-        grpo(seed, "j-distil-large", TESTS_ONLY, teacher(large, "loss"))
-        names += ["h-distil-reward", "i-distil-loss", "teacher-large", "j-distil-large"]
-    return {"base": folder / "base" / "model"} | {n: folder / n / "model" for n in names}
-
-
-def teacher(path: Path, use: str) -> str:
-    """The override that distils from a model alone, without the rewards."""
-    return f"algorithm.teacher={{path: {path}, alone: true, use: {use}}}"
+    names = ["base", "silver", "a-grpo"]
+    for letter, (name, make) in ARMS.items():
+        if letter in wanted:
+            make(seed, name, steps)
+            names += ["teacher-large", name] if letter == "j" else [name]
+    return {name: seed.folder / name / "model" for name in names}
 
 
 def scored(seed: Seed, models: Mapping[str, Path]) -> dict[str, Any]:
