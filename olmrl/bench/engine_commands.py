@@ -81,14 +81,14 @@ def candidate_name(given: str | None, model: str) -> str:
             no name at all.
     """
     name = given or PurePosixPath(os.path.abspath(model) if os.path.exists(model) else model).name
+    if name in (PDF_DIR, REFERENCE_FOLDER) or name.strip(".") == "":
+        raise ValueError(
+            f"--candidate {name!r}: a folder of the bench itself; name one for the transcriptions"
+        )
     if "/" in name or name.startswith("."):
         raise ValueError(
             f"--candidate {name!r}: must be the name of a folder in the bench folder, without '/' "
             "and not hidden"
-        )
-    if name in (PDF_DIR, REFERENCE_FOLDER) or name.strip(".") == "":
-        raise ValueError(
-            f"--candidate {name!r}: a folder of the bench itself; name one for the transcriptions"
         )
     return name
 

@@ -59,7 +59,7 @@ def shares(count: int, given: Sequence[float] | None) -> list[float]:
     if len(given) != count:
         raise CheckpointError(f"--weights: {len(given)} weights for {count} models")
     if not all(math.isfinite(w) for w in given) or not math.isclose(sum(given), 1.0, abs_tol=1e-3):
-        raise CheckpointError(f"--weights: must sum to 1, got {list(given)}")
+        raise CheckpointError(f"--weights: the weights must sum to 1, got {list(given)}")
     return list(given)
 
 
