@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-_RUN = re.compile(r"\\[\\*_\n]|(\*+|_+)|\n[ \t]*(?=\n)")
+_RUN = re.compile(r"\\[\\*_\n]|\*\**|__*|\n[ \t]*(?=\n)")
 
 
 class Emphasis(NamedTuple):
@@ -34,13 +34,14 @@ def find_emphasis(text: str) -> tuple[Emphasis, ...]:
     found: list[Emphasis] = []
     opened: dict[str, list[_Run]] = {"*": [], "_": []}
     for match in _RUN.finditer(text):
-        if match[1] is None:
-            if match[0][0] == "\n":
-                opened = {"*": [], "_": []}
+        run = match[0]
+        if run[0] == "\n":
+            opened = {"*": [], "_": []}
+        if run[0] in "\\\n":
             continue
-        start, rest = match.start(), len(match[1])
+        start, rest = match.start(), len(run)
         opens, closes = _sides(text, start, match.end())
-        stack = opened[match[1][0]]
+        stack = opened[run[0]]
         while closes and rest and stack:
             last = stack.pop()
             width = 2 if rest >= 2 and last.length >= 2 else 1

@@ -154,13 +154,13 @@ def _render(latex: str, fonts: Fonts, renderer: Renderer) -> Rendered:
     key = hashlib.sha256(label.encode("utf-8", "surrogatepass")).digest()
     cache = _cache()
     stored = cache.get(key)
-    if stored is None:
-        run = render_formula if renderer == "katex" else render_in_chromium
-        answer = run(latex, fonts)
-        answer["mathml"] = _INVISIBLE.sub("", answer.get("mathml", ""))
-        stored = json.dumps(answer)
-        cache.put(key, stored)
-    return _rendered(latex, json.loads(stored))
+    if stored is not None:
+        return _rendered(latex, json.loads(stored))
+    run = render_formula if renderer == "katex" else render_in_chromium
+    answer = run(latex, fonts)
+    answer["mathml"] = _INVISIBLE.sub("", answer.get("mathml", ""))
+    cache.put(key, json.dumps(answer))
+    return _rendered(latex, answer)
 
 
 def _rendered(latex: str, answer: dict[str, Any]) -> Rendered:

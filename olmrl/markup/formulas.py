@@ -12,7 +12,7 @@ from typing import NamedTuple
 from olmrl.markup.code import code_ends
 
 _CLOSING = {"\\(": "\\)", "\\[": "\\]"}
-_TOKEN = re.compile(r"\\[\\()\[\]$]|\$\$?|`+|~{3,}")
+_TOKEN = re.compile(r"\\[\\()\[\]$]|\$\$?|``*|~~~~*")
 _TEXT_FENCE = re.compile(r"[`~ \t>]+(?:markdown|md|latex|tex|math)[ \t]*\n", re.IGNORECASE)
 """A block that is said to hold what we read, not code."""
 _BREAK = re.compile(r"\n[ \t>]*\n|</?(?i:td|th|tr|table|p|li|h[1-6]|div)(?:\s[^<>]{0,200})?/?>")

@@ -177,15 +177,17 @@ class _TreeParser(HTMLParser):
         Returns:
             The end of the last tag before anything else in angle brackets or a reference.
         """
-        while (found := _PLAIN_TAG.search(text, start)) is not None:
+        for found in _PLAIN_TAG.finditer(text, start):
             if not self._feed_text(text[start : found.start()]):
                 break
             closed, opened, rows, columns = found.groups()
             if closed:
                 self.handle_endtag(closed)
-            else:
+            elif rows or columns:
                 spans = (("rowspan", rows), ("colspan", columns))
                 self.handle_starttag(opened, [span for span in spans if span[1]])
+            else:
+                self.handle_starttag(opened, [])
             start = found.end()
         else:
             start = len(text) if self._feed_text(text[start:]) else start

@@ -12,6 +12,7 @@ from rapidfuzz import fuzz, process
 
 from olmrl.markup.emphasis import without_emphasis
 from olmrl.markup.letters import HELD, LOOKALIKES, fold, raised
+from olmrl.markup.patterns import one_of
 from olmrl.markup.visible import SOFT_BREAK
 
 MAX_TEXT_CHARS = 1_000_000
@@ -32,7 +33,7 @@ FORMATTING_TAGS = (
     *("span", "sup", "sub"),
 )
 """Tags that are none of the text."""
-_NAME = rf"(?:{'|'.join(FORMATTING_TAGS)})"
+_NAME = one_of(FORMATTING_TAGS)
 _ATTRIBUTE = r"""\s+[a-z-]{1,20}\s*=\s*(?:"[^"<>]{0,200}"|'[^'<>]{0,200}')"""
 _FORMATTING = re.compile(rf"</?{_NAME}(?:{_ATTRIBUTE}){{0,5}}\s*>", re.IGNORECASE)
 _SCRIPTS = re.compile(
@@ -40,7 +41,7 @@ _SCRIPTS = re.compile(
 )
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~$&%])")
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-_TYPED_DASH = re.compile("(?<!-)-{2,3}(?!-)")
+_TYPED_DASH = re.compile("--(?<!---)-?(?!-)")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 _HELD = re.compile(f"[{chr(HELD)}-{chr(HELD + 127)}]")
 

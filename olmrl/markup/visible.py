@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from olmrl.markup.code import code_ends
+from olmrl.markup.patterns import one_of
 from olmrl.markup.styles import declarations, has_background, hides, is_white
 
 _GLYPHLESS = re.compile(
@@ -103,13 +104,13 @@ _VOID = frozenset(
 _NEVER_TEXT = frozenset(("img", "wbr", "col", "colgroup"))
 """Elements that are markup even if bare and never closed."""
 
-_SIMPLE = "|".join(sorted(_KEPT, key=len, reverse=True))
-TAG = re.compile(rf'</?(?:{_SIMPLE})(?: rowspan="\d{{1,2}}")?(?: colspan="\d{{1,2}}")?>')
+_SIMPLE = one_of(_KEPT)
+TAG = re.compile(rf'</?{_SIMPLE}(?: rowspan="\d{{1,2}}")?(?: colspan="\d{{1,2}}")?>')
 """What is a tag in the text of `Seen`."""
 _TRIGGER = re.compile(
-    rf"(?<!\\)<(?!/?(?:{_SIMPLE})>)(?=[!?/A-Za-z])"
-    r"|^ {0,3}\[(?=[^\]\n^]{1,200}\]:)|!\[|\]\(|\]\[|`+|^[ \t>]{0,20}~~~|\\[(\[]|\$\$"
-    r"|\\(?=[hv]?phantom\{|textcolor\{)",
+    rf"<(?<!\\<)(?!/?{_SIMPLE}>)(?=[!?/A-Za-z])"
+    r"|\[(?:(?<=^\[)|(?<=^ \[)|(?<=^  \[)|(?<=^   \[))(?=[^\]\n^]{1,200}\]:)"
+    r"|!\[|\]\(|\]\[|``*|~~~|\\[(\[]|\$\$|\\(?=[hv]?phantom\{|textcolor\{)",
     re.MULTILINE,
 )
 _MARKUP = re.compile(r"""</?([A-Za-z][A-Za-z0-9-]*)(?=[\s/>])((?:[^"'<>]++|"[^"]*"|'[^']*')*+)>""")
@@ -237,8 +238,8 @@ class _Scan:
     def run(self) -> None:
         """Walk from trigger to trigger."""
         while (found := _TRIGGER.search(self.text, self._at)) is not None:
-            self.kept.append(self.text[self._at : found.start()])
-            self._at = found.start()
+            passed, self._at = self._at, found.start()
+            self.kept.append(self.text[passed : self._at])
             mark = self.text[self._at : self._at + 2]
             if mark[0] == "<":
                 self._tag()
@@ -248,8 +249,10 @@ class _Scan:
                 self._command()
             elif mark[0] in "!]":
                 self._markdown()
-            elif found[0][-1] == "[":
-                self._definition(found.end())
+            elif mark[0] in "[~" and passed and "\n" not in self.text[passed - 1 : self._at]:
+                self._keep(found.end())  # its line began in something hidden
+            elif mark[0] == "[":
+                self._definition()
             else:
                 self._keep(self._code.get(found.start(), found.end()))
         self.kept.append(self.text[self._at :])
@@ -379,11 +382,13 @@ class _Scan:
         self._keep(at + 1)
         return self._hide(target.end())
 
-    def _definition(self, opened: int) -> None:
+    def _definition(self) -> None:
         """Hide a link definition, unless it may be an entry of a bibliography: `[3]: www.x.org`."""
-        found = _DEFINITION.match(self.text, self._at)
+        line = self.text.rfind("\n", 0, self._at) + 1
+        found = _DEFINITION.match(self.text, line)
         if found is None or (found[1].isdigit() and not found[2]):
-            return self._keep(opened)
+            return self._keep(self._at + 1)
+        self.kept[-1] = self.kept[-1].rstrip(" ")
         return self._hide(found.end())
 
     def _is_link(self) -> bool:

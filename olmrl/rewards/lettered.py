@@ -29,7 +29,7 @@ _LONGEST_FORMULA = 2000
 """Characters from which a formula is no formula."""
 _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
-_PRICE = re.compile(r"(?<!\$)\$(?= ?[\d\u00a3\u20ac\u00a5])")
+_PRICE = re.compile(r"\$(?<!\$\$)(?= ?[\d\u00a3\u20ac\u00a5])")
 _STYLE = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
     r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|tag)(?![a-zA-Z])"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from olmrl.markup.patterns import one_of
 from olmrl.markup.text import normalize
 
 _NAMES = (
@@ -13,7 +14,7 @@ _NAMES = (
     *("p", "pre", "s", "small", "span", "strong", "sub", "sup", "table", "tbody", "td", "tfoot"),
     *("th", "thead", "tr", "u", "ul"),
 )
-TAG = re.compile(rf"<(/?)({'|'.join(_NAMES)})(?![\w-])([^<>]{{0,2000}})>", re.IGNORECASE)
+TAG = re.compile(rf"<(/?)({one_of(_NAMES)})(?![\w-])([^<>]{{0,2000}})>", re.IGNORECASE)
 """An HTML tag: its slash, its name, its attributes. Anything else in `<>` is text."""
 _INLINE = frozenset({"a", "b", "em", "font", "i", "mark", "s", "small", "span", "strong"}) | {
     *("code", "del", "ins", "sub", "sup", "u")

@@ -1,11 +1,12 @@
 // Widths and heights of characters, for the layout in layout.js.
 //
-// A font is {family, bold, italic}. Two sets of widths exist: "katex" (advances of KaTeX's own
+// A font is {family, bold, italic}, and `inside`: the fonts that classes make of it, each made once.
+// Two sets of widths exist: "katex" (advances of KaTeX's own
 // fonts) and "serif" (a Times-like face: the public benchmark measures in a browser that never
 // loads KaTeX's fonts). All widths are in em; heights come back in whole px, as browsers round them.
 "use strict";
 
-const UPRIGHT = { family: "Main", bold: false, italic: false };
+const UPRIGHT = { family: "Main", bold: false, italic: false, inside: {} };
 
 // What a CSS class of KaTeX's stylesheet changes about the font.
 const FONT_OF_CLASS = {
@@ -67,14 +68,22 @@ function loadWidths(katexJson, serifJson) {
 function fontInside(node, outer) {
   let font = outer;
   for (const name of node.classes || []) {
-    if (FONT_OF_CLASS[name]) font = { ...font, ...FONT_OF_CLASS[name] };
+    const change = FONT_OF_CLASS[name];
+    if (change) font = changed(font, name, change);
   }
   if (hasClass(node, "delimsizing")) {
     for (let size = 1; size <= 4; size++) {
-      if (hasClass(node, "size" + size)) font = { ...font, family: "Size" + size };
+      const name = "size" + size;
+      if (hasClass(node, name)) font = changed(font, name, { family: "Size" + size });
     }
   }
   return font;
+}
+
+function changed(font, name, change) {
+  const known = font.inside[name];
+  if (known) return known;
+  return (font.inside[name] = { ...font, ...change, inside: {} });
 }
 
 function fontFile(font) {
@@ -96,10 +105,9 @@ function fontFile(font) {
 
 function katexCharWidth(char, font) {
   const code = char.codePointAt(0);
-  for (const file of [fontFile(font), "Main-Regular", "AMS-Regular"]) {
-    const width = katexWidths[file] && katexWidths[file][code];
-    if (width !== undefined) return width;
-  }
+  const width = katexWidths[fontFile(font)]?.[code]
+    ?? katexWidths["Main-Regular"][code] ?? katexWidths["AMS-Regular"][code];
+  if (width !== undefined) return width;
   if (code === 0x200b || code === 0x2061 || (code >= 0x300 && code < 0x370)) return 0;
   if (code === 0x20 || code === 0xa0) return 0.25;
   return code > 0x2e80 ? 1 : 0.5; // East Asian characters are as wide as high

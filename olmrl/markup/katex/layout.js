@@ -37,7 +37,7 @@ const RULED = new Set([
   "col-align-c", "col-align-l", "col-align-r", "delimsizing", "fontsize-ensurer", "katex-html",
   "llap", "mfrac", "mover", "mspace", "msupsub", "munder", "newline", "nulldelimiter", "op-limits",
   "rlap", "root", "rule", "sizing", "svg-align", "tag", "thinbox", "vertical-separator", "vlist-t",
-  "x-arrow", ...WIDTHLESS,
+  "x-arrow", ...WIDTHLESS, ...Object.keys(PADDINGS),
 ]);
 
 function isRuled(node) {
@@ -59,22 +59,25 @@ function isSymbol(node) {
   return typeof node.text === "string" && !node.children;
 }
 
+function hasStyle(node) {
+  for (const _ in node.style) return true;
+  return false;
+}
+
 // Only such symbols become an element of their own; the others are bare text of their parent.
 function isElement(symbol) {
-  if (symbol.italic > 0 || (symbol.classes && symbol.classes.length > 0)) return true;
-  return Object.keys(symbol.style || {}).length > 0;
+  return symbol.italic > 0 || (symbol.classes && symbol.classes.length > 0) || hasStyle(symbol);
 }
 
 // Document fragments have children but are no elements: their children count as the parent's.
+function isFragment(node) {
+  return node.children && node.classes && typeof node.setAttribute !== "function";
+}
+
 function flatten(children) {
-  const flat = [];
-  for (const child of children) {
-    if (!child) continue;
-    const isFragment = child.children && child.classes && typeof child.setAttribute !== "function";
-    if (isFragment) flat.push(...flatten(child.children));
-    else flat.push(child);
-  }
-  return flat;
+  const isFlat = (child) => child && !isFragment(child);
+  if (children.every(isFlat)) return children;
+  return children.flatMap((child) => isFlat(child) ? [child] : child ? flatten(child.children) : []);
 }
 
 function findNode(root, matches) {
@@ -108,8 +111,11 @@ function sizeFactor(node) {
   return from && to ? SIZES[to] / SIZES[from] : 1;
 }
 
+const NO_EDGES = { marginLeft: 0, marginRight: 0, paddingLeft: 0, paddingRight: 0 };
+
 // Margins and paddings to the left and right of a span, px.
 function edgesOf(node, px, parentPx) {
+  if (!isRuled(node) && !hasStyle(node)) return NO_EDGES;
   const style = node.style || {};
   const edges = {
     marginLeft: cssLength(style.marginLeft, px),
@@ -136,7 +142,7 @@ function edgesOf(node, px, parentPx) {
   return edges;
 }
 
-// Width of spans that hold no symbols, margins included; null for all others.
+// Width of spans that hold no symbols but take room, margins included; null for all others.
 function fixedWidth(node, px, edges) {
   const style = node.style || {};
   const margins = edges.marginLeft + edges.marginRight;
@@ -145,7 +151,7 @@ function fixedWidth(node, px, edges) {
   if (hasAnyClass(node, ["vertical-separator", "rule"])) {
     return cssLength(style.borderRightWidth, px) + margins;
   }
-  return hasAnyClass(node, WIDTHLESS) ? 0 : null;
+  return null;
 }
 
 // How the rows of the vlists inside a node are aligned: "left", "center" or "right".
@@ -168,6 +174,7 @@ function alignOfChild(parent, child, align) {
 // far the next node begins to its right. `state` is {px, font, align} of the surroundings.
 
 function shift(boxes, from, dx, dy) {
+  if (dx === 0 && dy === 0) return;
   for (let i = from; i < boxes.length; i++) {
     boxes[i].x += dx;
     boxes[i].y += dy;
@@ -175,12 +182,13 @@ function shift(boxes, from, dx, dy) {
 }
 
 // `isRow`: a direct child of a vlist row is an inline block, whose box is its line, not its text.
-function emit(boxes, text, x, y, width, state, isRow) {
-  if (!/\S/.test(text)) return;
-  const [ascent, descent] = textHeights(state.px, state.font);
-  const box = { text: text.trim(), x, y: y - ascent, width, height: ascent + descent };
+function emit(boxes, text, x, y, width, px, font, isRow) {
+  const shown = text.trim();
+  if (!shown) return;
+  const [ascent, descent] = textHeights(px, font);
+  const box = { text: shown, x, y: y - ascent, width, height: ascent + descent };
   if (isRow) {
-    const lineHeight = truncatePx(1.2 * state.px);
+    const lineHeight = truncatePx(1.2 * px);
     box.y -= Math.floor((lineHeight - box.height) / 2);
     box.height = lineHeight;
   }
@@ -188,15 +196,16 @@ function emit(boxes, text, x, y, width, state, isRow) {
 }
 
 function placeSymbol(node, outer, boxes, isRow) {
-  const state = { ...outer, font: fontInside(node, outer.font) };
+  const { px } = outer;
+  const font = fontInside(node, outer.font);
   const style = node.style || {};
-  const width = ceilPx(textWidth(node.text, state.font) * state.px);
-  const marginLeft = cssLength(style.marginLeft, state.px);
-  let marginRight = node.italic > 0 ? truncatePx(node.italic * state.px) : 0;
-  if (style.marginRight) marginRight = cssLength(style.marginRight, state.px);
+  const width = ceilPx(textWidth(node.text, font) * px);
+  const marginLeft = cssLength(style.marginLeft, px);
+  let marginRight = node.italic > 0 ? truncatePx(node.italic * px) : 0;
+  if (style.marginRight) marginRight = cssLength(style.marginRight, px);
   if (isElement(node)) {
-    const x = marginLeft + cssLength(style.left, state.px);
-    emit(boxes, node.text, x, cssLength(style.top, state.px), width, state, isRow);
+    const x = marginLeft + cssLength(style.left, px);
+    emit(boxes, node.text, x, cssLength(style.top, px), width, px, font, isRow);
   }
   return marginLeft + width + marginRight;
 }
@@ -204,11 +213,13 @@ function placeSymbol(node, outer, boxes, isRow) {
 function place(node, outer, boxes, isRow) {
   if (isSymbol(node)) return placeSymbol(node, outer, boxes, isRow);
   if (!node.classes) return 0; // an SVG path
-  const state = {
-    px: outer.px * sizeFactor(node),
-    font: fontInside(node, outer.font),
-    align: alignInside(node, outer.align),
-  };
+  const font = fontInside(node, outer.font);
+  if (!isRuled(node) && !hasStyle(node)) {
+    const state = font === outer.font ? outer : { ...outer, font };
+    return Math.max(placeContent(node, state, boxes, 0, isRow), 0);
+  }
+  if (hasAnyClass(node, WIDTHLESS)) return 0;
+  const state = { px: outer.px * sizeFactor(node), font, align: alignInside(node, outer.align) };
   const edges = edgesOf(node, state.px, state.px);
   const fixed = fixedWidth(node, state.px, edges);
   if (fixed !== null) return fixed;
@@ -229,14 +240,14 @@ function placeContent(node, state, boxes, origin, isRow) {
     for (const child of children) width += textWidth(child.text, state.font) * state.px;
     width = ceilPx(width);
     const text = children.map((child) => child.text).join("");
-    emit(boxes, text, origin, 0, width, state, isRow);
+    emit(boxes, text, origin, 0, width, state.px, state.font, isRow);
     return width;
   }
   let x = 0;
   for (const child of children) {
     const before = boxes.length;
     const align = alignOfChild(node, child, state.align);
-    const width = place(child, { ...state, align }, boxes, false);
+    const width = place(child, align === state.align ? state : { ...state, align }, boxes, false);
     shift(boxes, before, origin + x, 0);
     x += width;
   }
@@ -388,10 +399,13 @@ function mathmlOf(tree) {
   return semantics.children.filter((child) => child.type !== "annotation").map(serialize).join("");
 }
 
+function quote(value) {
+  return String(value).replace(/&/g, "&amp;").replace(/"/g, "&quot;");
+}
+
 function serialize(node) {
   if (node.character) return node.character; // a space, written as the character itself
   if (node.children === undefined || node.type === undefined) return node.toMarkup();
-  const quote = (value) => String(value).replace(/&/g, "&amp;").replace(/"/g, "&quot;");
   let open = "<" + node.type;
   for (const name in node.attributes) open += ` ${name}="${quote(node.attributes[name])}"`;
   if (node.classes && node.classes.length) open += ` class="${node.classes.join(" ")}"`;
@@ -410,9 +424,12 @@ function renderFormula(latexJson, fonts, maxSymbols) {
   } catch (error) {
     return JSON.stringify({ error: String(error.message) });
   }
-  const symbols = layoutFormula(tree).map((b) => [b.text, b.x, b.y, b.width, b.height]);
-  if (symbols.length > maxSymbols) return JSON.stringify({ error: "too many symbols" });
-  const isPlaced = ([, ...numbers]) => numbers.every(Number.isFinite);
-  if (!symbols.every(isPlaced)) return JSON.stringify({ error: "a length is too large" });
+  const boxes = layoutFormula(tree);
+  if (boxes.length > maxSymbols) return JSON.stringify({ error: "too many symbols" });
+  // a sum is finite only if each of its terms is
+  if (!boxes.every(({ x, y, width, height }) => Number.isFinite(x + y + width + height))) {
+    return JSON.stringify({ error: "a length is too large" });
+  }
+  const symbols = boxes.map((b) => [b.text, b.x, b.y, b.width, b.height]);
   return JSON.stringify({ mathml: mathmlOf(tree), symbols });
 }
