@@ -18,6 +18,9 @@ from .running import HEAD, Node, descendants, python_path
 
 _RAY = str(Path(sys.executable).with_name("ray"))
 _START_S = 120.0
+_TRIES = 3
+_STARTED = b"Ray runtime started"
+"""What `ray start` says of a node that runs."""
 _HEALTH = {
     "RAY_health_check_initial_delay_ms": "5000",
     "RAY_health_check_period_ms": "1000",
@@ -56,8 +59,7 @@ class TwoNodes(Condition):
         port, client = (free_port(f"{self._net}.1") for _ in range(2))
         self._address = f"{self._net}.1:{port}"
         ports = (f"--port={port}", f"--ray-client-server-port={client}")
-        head = self._start("1", "--head", *ports, "--num-cpus=6", "--include-dashboard=false")
-        wait_for_port(f"{self._net}.1", port)
+        head = self._start_head(*ports)
         self._far = self._start_far()
         self._processes = [head.pid, self._far.pid]
         self.node = Node(self._address, self._processes)
@@ -103,6 +105,23 @@ class TwoNodes(Condition):
         for kind, name in (("link", self._port), ("link", self._bridge), ("netns", self._space)):
             run("ip", kind, "del", name, check=False)
 
+    def _start_head(self, *ports: str) -> subprocess.Popen[bytes]:
+        """On a busy machine Ray gives up after half a minute, its port open until then.
+
+        Raises:
+            TimeoutError: several starts failed.
+        """
+        for _ in range(_TRIES):
+            known = self._log.stat().st_size if self._log.exists() else 0
+            head = self._start("1", "--head", *ports, "--num-cpus=6", "--include-dashboard=false")
+            deadline = time.monotonic() + _START_S
+            while head.poll() is None and time.monotonic() < deadline:
+                if _STARTED in self._log.read_bytes()[known:]:
+                    return head
+                time.sleep(0.5)
+            end(head)
+        raise TimeoutError(f"no Ray at {self._address}: {self._log} says why")
+
     def _start_far(self) -> subprocess.Popen[bytes]:
         far = (f"--address={self._address}", "--num-cpus=3", '--resources={"far": 1}')
         return self._start("2", *far, within=("ip", "netns", "exec", self._space))
@@ -143,22 +162,6 @@ def free_port(host: str) -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for_port(host: str, port: int) -> None:
-    """Wait until something listens.
-
-    Raises:
-        TimeoutError: nothing does in two minutes.
-    """
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection((host, port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"no Ray at {host}:{port} after {_START_S:.0f} s")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -34,6 +34,8 @@ _GRACE_S = 300.0
 """`checkpoint.grace_s` of the runs: the default."""
 _WAITING = ("learner.resources={nowhere: 1}", "cluster.wait_s=600")
 """What no node has, so that the run waits for one."""
+_NOT_BEGUN = "Fatal Python error: init_"
+"""What Python says, with a traceback and code 1, of a signal before it runs any program."""
 _FRESH_S = 2.0
 """Age at which a start counts as going on already, so that `start` has been missed."""
 _TERMINATED, _INTERRUPTED = (143, -15), (130, -2)
@@ -88,14 +90,22 @@ def fitting(failure: Failure, age_s: float) -> Failure:
     return replace(failure, moment="step", kind=kind)
 
 
-def wrong_code(failure: Failure, outcome: str) -> list[str]:
-    """What is wrong with the exit code of a Driver that was asked to end."""
+def wrong_end(failure: Failure, outcome: str, said: str) -> list[str]:
+    """What is wrong with the end of a run: tracebacks, and the code of a Driver asked to end.
+
+    Args:
+        failure: what ended it.
+        outcome: `ended CODE`; anything else is told by other rules.
+        said: its console.
+    """
+    if _NOT_BEGUN in said or not outcome.startswith("ended "):
+        return []
+    what = f"{failure.role} {failure.kind} at {failure.moment}"
+    found = [f"{what}: a traceback on the console"] if "Traceback" in said else []
     codes = _CODES.get(failure.kind) if failure.role == "driver" else None
-    if codes is None or not outcome.startswith("ended "):
-        return []
-    if int(outcome.removeprefix("ended ")) in codes:
-        return []
-    return [f"driver {failure.kind} at {failure.moment}: {outcome}, not {codes[0]}"]
+    if codes is not None and int(outcome.removeprefix("ended ")) not in codes:
+        found.append(f"{what}: {outcome}, not {codes[0]}")
+    return found
 
 
 class Series:
@@ -416,12 +426,10 @@ class Series:
         return outcome
 
     def _check_end(self, running: Running, failure: Failure, outcome: str) -> None:
-        what = f"{failure.role} {failure.kind} at {failure.moment}"
         if outcome == "stuck":
+            what = f"{failure.role} {failure.kind} at {failure.moment}"
             self.faults.append(f"{what}: neither ended nor went on in {PATIENCE_S:.0f} s")
-        elif "Traceback" in running.said():
-            self.faults.append(f"{what}: a traceback on the console")
-        self.faults += wrong_code(failure, outcome)
+        self.faults += wrong_end(failure, outcome, running.said())
 
     def _check_time(self, failure: Failure, seconds: float, has_learnt: bool) -> None:
         """Whether a run that was asked to end did so in time."""

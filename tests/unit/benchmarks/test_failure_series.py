@@ -183,7 +183,17 @@ def test_a_failure_of_a_start_that_is_over_strikes_the_run_at_work():
 )
 def test_a_driver_that_is_asked_to_end_gives_the_code_of_the_signal(role, kind, outcome, wrong):
     failure = kinds.Failure(role, kind, "start", 0)
-    assert bool(series.wrong_code(failure, outcome)) == wrong
+    assert bool(series.wrong_end(failure, outcome, "olmrl.grpo: SIGTERM: saved")) == wrong
+
+
+def test_a_traceback_of_the_program_is_wrong_and_one_before_any_program_is_not():
+    failure = kinds.Failure("driver", "interrupt", "start", 0)
+    trace = "Traceback (most recent call last):\n  File ...\nKeyboardInterrupt"
+    assert series.wrong_end(failure, "ended 130", trace) == [
+        "driver interrupt at start: a traceback on the console"
+    ]
+    before = f"Fatal Python error: init_import_site: Failed to import the site module\n{trace}"
+    assert series.wrong_end(failure, "ended 1", before) == []
 
 
 def test_a_lock_is_held_by_one(tmp_path):
