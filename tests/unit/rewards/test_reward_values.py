@@ -77,7 +77,7 @@ def test_element_count():
         "<table> \\(never closed",
         "$$$$ <table>x</table> \\(c\\)",
     ]
-    assert score("element_count", texts, references=[reference] * 5) == [1.0, 0.5, 0.5, 0.0, 0.5]
+    assert score("element_count", texts, references=[reference] * 5) == [1.0, 0.0, 0.5, 0.0, 0.5]
 
 
 def test_eos_by_id_or_finish_reason():
