@@ -62,13 +62,21 @@ def elements_of(reading: Reading, kind: Kind) -> list[tuple[int, int]]:
 
 def has_strange(mine: Reading, wanted: Reading, kind: Kind) -> bool:
     """Whether an element has only letters that are not on the page and stand for none of it, or
-    more are without letters than in the reference."""
+    more are without letters than in the reference, or tables are left open: an invented one would
+    close them."""
+    if kind == "table" and _open_tables(mine) > _open_tables(wanted):
+        return True
     strange = (mine.claims.source == -1) & ~mine.claims.standing
     ends = _in_letters(mine, kind)
     if any(end > start and strange[start:end].all() for start, end in ends):
         return True
     empty, allowed = ((e[:, 0] == e[:, 1]).sum() for e in (ends, _in_letters(wanted, kind)))
     return bool(empty > allowed)
+
+
+def _open_tables(reading: Reading) -> int:
+    text = reading.seen.text
+    return len(_TABLE_OPEN.findall(text)) - len(_TABLE_CLOSE.findall(text))
 
 
 def _in_letters(reading: Reading, kind: Kind) -> Ints:

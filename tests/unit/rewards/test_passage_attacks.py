@@ -19,7 +19,7 @@ REWARDS = (
 SLACK = {"edit_distance": 0.02}
 """A misreading may be a fifth longer than what it stands for (docs/rewards.md#what-is-left)."""
 LEFT = {"unlike formulas": ("cer", "wer", "reading_order")}
-"""These count words, of which a wrong formula may have fewer than the right one (the same place)."""
+"""These count words, of which a wrong formula may have fewer than the right one (see there)."""
 
 
 def applicable(sheet, reading):
