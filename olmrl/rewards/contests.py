@@ -1,8 +1,8 @@
 """Which passages of a reference a transcription gives in more than one reading.
 
 Foreign text that resembles a passage which other text claims contests it. So do a foreign formula
-the most similar one, foreign words those that they resemble where they stand, and whatever is added
-within a paragraph the words on both sides of it.
+the most similar one, or the nearest ones if it is like none, foreign words those that they resemble
+where they stand, and whatever is added within a paragraph the words on both sides of it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class _Contests:
     def __init__(self, alignment: Alignment, standing: Bools) -> None:
         self.said, self.truth = alignment.said, alignment.truth
         self.c, self.r = alignment.c, alignment.r
-        self.source, self._standing = alignment.source, standing
+        self.source, self._covered = alignment.source, alignment.covered
+        self._standing = standing
         self._contested = np.zeros(len(self.r), np.bool_)
         self._beside_slips = np.zeros(len(self.r), np.bool_)
 
@@ -92,7 +93,7 @@ class _Contests:
         return self.said.text[places[start] : places[end - 1] + 1].split()
 
     def _contest_formulas(self) -> None:
-        """A foreign formula contests the most similar one of the truth."""
+        """A foreign formula contests the most similar one of the truth, or those beside it."""
         for _, _, start, end in self.said.formulas:
             foreign = self.source[start:end] == -1
             if end == start or share(foreign) < FORMULA_FOREIGN:
@@ -105,8 +106,23 @@ class _Contests:
             found = process.extractOne(
                 self.c[start:end], others, scorer=fuzz.ratio, score_cutoff=_WORD_COPY
             )
-            if found:
-                self._contested[slice(*found[2])] = True
+            for span in [found[2]] if found else self._formulas_beside(start, end):
+                self._contested[slice(*span)] = True
+
+    def _formulas_beside(self, start: int, end: int) -> list[Span]:
+        """The formulas of the truth before and after a formula that is on the page nowhere, and
+        those whose place it has taken; none if one of them was not read: it stands for that one."""
+        known = np.flatnonzero(self.source >= 0)
+        at, after = np.searchsorted(known, (start, end))
+        first = int(self.source[known[at - 1]]) if at else 0
+        last = int(self.source[known[after]]) if after < len(known) else len(self.r)
+        spans = [(begin, stop) for _, _, begin, stop in self.truth.formulas if stop > begin]
+        beside = {span for span in spans if span[1] > first and span[0] <= last}
+        for place in (first, last):
+            beside.update([span for span in spans if span[0] <= place][-1:])
+            beside.update([span for span in spans if span[1] > place][:1])
+        read = all(2 * self._covered[slice(*span)].sum() >= span[1] - span[0] for span in beside)
+        return list(beside) if read else []
 
     def _contest_places(self) -> None:
         """What is added between two words contests both, whatever it says, and as many words on

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from olmrl.rewards.lettered import Ints
 from olmrl.rewards.parsed import Reading, truth_of
 from olmrl.rewards.reward import AgainstReference
 from olmrl.types import Page, RewardResult
@@ -28,9 +29,9 @@ KINDS: tuple[Kind, ...] = ("table", "formula")
 class ElementCount(AgainstReference):
     """0.5 for the reference's number of HTML tables, 0.5 for its number of formulas.
 
-    In the default mode only what is seen counts, and each element of the reference that has text
-    must have some of it in an element of its own: neither an invented table nor half of another
-    one makes up for a lost one.
+    In the default mode only what is seen counts, each element of the reference that has text must
+    have some of it in an element of its own, and none may have only text that is not on the page:
+    neither an invented table nor half of another one makes up for a lost one.
     """
 
     def compare(self, page: Page, text: str, reference: str) -> RewardResult:
@@ -45,6 +46,7 @@ class ElementCount(AgainstReference):
             mine, wanted = truth.read(text), truth.reading
             equal = [
                 len(elements_of(mine, kind)) == len(elements_of(wanted, kind))
+                and not has_strange(mine, wanted, kind)
                 and recognised(mine, wanted, kind) >= recognised(wanted, wanted, kind)
                 for kind in KINDS
             ]
@@ -58,15 +60,38 @@ def elements_of(reading: Reading, kind: Kind) -> list[tuple[int, int]]:
     return _table_spans(text) if kind == "table" else _formula_spans(text)
 
 
+def has_strange(mine: Reading, wanted: Reading, kind: Kind) -> bool:
+    """Whether an element has only letters that are not on the page and stand for none of it, or
+    more are without letters than in the reference, or tables are left open: an invented one would
+    close them."""
+    if kind == "table" and _open_tables(mine) > _open_tables(wanted):
+        return True
+    strange = (mine.claims.source == -1) & ~mine.claims.standing
+    ends = _in_letters(mine, kind)
+    if any(end > start and strange[start:end].all() for start, end in ends):
+        return True
+    empty, allowed = ((e[:, 0] == e[:, 1]).sum() for e in (ends, _in_letters(wanted, kind)))
+    return bool(empty > allowed)
+
+
+def _open_tables(reading: Reading) -> int:
+    text = reading.seen.text
+    return len(_TABLE_OPEN.findall(text)) - len(_TABLE_CLOSE.findall(text))
+
+
+def _in_letters(reading: Reading, kind: Kind) -> Ints:
+    """[elements, 2] start and end of each table or formula, counted in letters."""
+    spans = np.array(elements_of(reading, kind), np.int64).reshape(-1, 2)
+    return np.searchsorted(reading.lettered.places, spans)
+
+
 def recognised(mine: Reading, wanted: Reading, kind: Kind) -> int:
     """How many elements of a reference have text in elements of their own in a transcription.
 
     For the reference itself: how many have enough letters to be recognised.
     """
     claims = mine.claims
-    ends = np.searchsorted(
-        wanted.lettered.places, np.array(elements_of(wanted, kind), np.int64).reshape(-1, 2)
-    )
+    ends = _in_letters(wanted, kind)
     if mine is wanted:
         return int((ends[:, 1] - ends[:, 0] >= _RECOGNISABLE).sum())
     owner = np.full(len(wanted.lettered.key), -1, np.int64)
@@ -74,8 +99,7 @@ def recognised(mine: Reading, wanted: Reading, kind: Kind) -> int:
         owner[start:end] = number
     source = np.where(claims.unearned | (claims.source < 0), -1, claims.source)
     found: set[int] = set()
-    spans = np.array(elements_of(mine, kind), np.int64).reshape(-1, 2)
-    for start, end in np.searchsorted(mine.lettered.places, spans):
+    for start, end in _in_letters(mine, kind):
         letters = source[start:end]
         owners = owner[letters[letters >= 0]]
         if (owners >= 0).any():

@@ -12,6 +12,7 @@ from olmrl.markup.formulas import extract_formulas
 from olmrl.rewards.body import AgainstBody, body_of
 from olmrl.rewards.element_hedges import symbols
 from olmrl.rewards.formula_look import are_too_many, look_of, looks_the_same, typeset
+from olmrl.rewards.open_marks import count_open_formulas
 from olmrl.types import RewardResult
 
 _READING = 50.0
@@ -28,9 +29,9 @@ class Formula(AgainstBody):
     Each formula of the completion makes a pair with at most one of the reference's. Two look the
     same if, typeset, they show the same symbols in the same places (`formula_look`): one that has
     the other as a part does not. A pair counts as if it were not there if another formula of the
-    completion is a reading of the same one. Parts: `precision` and `recall` without that condition,
-    and `valid`, the share of the completion's formulas that can be typeset. Definition:
-    docs/formats.md#formula.
+    completion is a reading of the same one, and each formula more than the reference has stands for
+    one of its. Parts: `precision` and `recall` without these conditions, and `valid`, the share of
+    the completion's formulas that can be typeset. Definition: docs/formats.md#formula.
     """
 
     compat: bool = False
@@ -56,12 +57,21 @@ class Formula(AgainstBody):
         parts = {"recall": pairs / true.total()}
         if said:
             parts |= {"precision": pairs / said, "valid": valid / said}
-        twice = 0 if self.compat else _given_twice(left, true - missing, missing)
+        twice = 0
+        if not self.compat:
+            said += max(0, _open(text) - _open(reference))
+            further = min(pairs, max(0, said - true.total()))
+            twice = max(further, _given_twice(left, true - missing, missing))
         return RewardResult(2 * (pairs - twice) / (said - twice + true.total()), parts)
 
 
 def _formulas(text: str) -> list[str]:
     return extract_formulas(body_of(text).text)
+
+
+def _open(text: str) -> int:
+    """Delimiters without a partner: each may have taken a reading out of its formula."""
+    return count_open_formulas(body_of(text).text)
 
 
 def _true_formulas(reference: str) -> Counter[str]:

@@ -22,18 +22,28 @@ def count_open_marks(body: str) -> int:
     inside a code block counts, and no tag or ``**`` inside a formula. Tables are another matter
     (`validity`).
     """
-    text, faults = _without_code(body)
-    for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
-        text, unpaired = _without_spans(text, opening, closing)
-        faults += unpaired
-    pieces = text.split("$$")
-    faults += len(pieces) % 2 == 0
-    text = " ".join(pieces[::2])
-    faults += abs(text.count("<!--") - text.count("-->"))
+    text, in_code = _without_code(body)
+    text, faults = _without_formulas(text)
+    faults += in_code + abs(text.count("<!--") - text.count("-->"))
     paragraphs = _PARAGRAPHS.split(_ESCAPED.sub("", text))
     faults += sum(p.count("$") % 2 for p in paragraphs if not _PRICE.search(p))
     faults += sum(_STARS_ONLY.sub("", p).count("**") % 2 for p in paragraphs)
     return faults + _count_open_tags(text)
+
+
+def count_open_formulas(body: str) -> int:
+    r"""Number of unpaired ``\( \)``, ``\[ \]`` and ``$$`` outside of code blocks."""
+    return _without_formulas(_without_code(body)[0])[1]
+
+
+def _without_formulas(text: str) -> tuple[str, int]:
+    """The text outside of formulas, and the number of unpaired delimiters."""
+    faults = 0
+    for opening, closing in ((r"\(", r"\)"), (r"\[", r"\]")):
+        text, unpaired = _without_spans(text, opening, closing)
+        faults += unpaired
+    pieces = text.split("$$")
+    return " ".join(pieces[::2]), faults + (len(pieces) % 2 == 0)
 
 
 def _without_code(body: str) -> tuple[str, int]:

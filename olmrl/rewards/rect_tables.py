@@ -20,8 +20,8 @@ class RectTables:
     """Share of the HTML tables that are rectangular; 1 if there are none (markdown is ignored).
 
     In the default mode, where the page has a reference, tables with text of the page count, out of
-    as many as there are or should be: neither an invented table nor leaving one out pays, and
-    parts of one are one.
+    as many as there are or should be: neither an invented table nor leaving one out pays, parts of
+    one are one, and each further table stands for one of the reference's.
     """
 
     needs_group: ClassVar[bool] = False
@@ -52,8 +52,10 @@ def _score(page: ParsedPage, wanted: int, most: int = 0) -> RewardResult:
     except (WorkLimitError, MarkupError):  # markup that no reader can parse
         return RewardResult(0.0, {"unreadable": 1.0})
     good = sum(table.is_rectangular and (not wanted or _has_text(table)) for table in tables)
-    good = min(good, most) if wanted else good
-    count = max(len(tables), wanted)
+    bad = len(tables) - good
+    if wanted:
+        good = min(good, most, max(0, wanted - bad))
+    count = max(good + bad, wanted)
     return RewardResult(good / count if count else 1.0, {"tables": float(len(tables))})
 
 

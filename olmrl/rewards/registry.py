@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from olmrl.types import Completion, Page, RewardResult
 
 _GIVEN = 2
 """Arguments of a reward function that are no options: page and completions."""
+_NO_LISTS = (str, bytes, Mapping, Set)
+"""What has no number for each completion in order, though it can be gone through."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class FunctionReward:
     def score_group(self, page: Page, completions: Sequence[Completion]) -> list[RewardResult]:
         """Call the function."""
         values = self.function(page, list(completions), **self.options)
-        if not isinstance(values, Iterable):
+        if not isinstance(values, Iterable) or isinstance(values, _NO_LISTS):
             raise TypeError(f"returned {values!r}, must return one number per completion")
         return [_result(value) for value in values]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from olmrl.rewards.registry import WeightedReward
 from olmrl.rewards.reward import UnscorablePage, failed
@@ -69,8 +70,12 @@ def _score_one(
         results = entry.reward.score_group(page, asked)
     except UnscorablePage:
         raise
-    except Exception as error:  # model output may be hostile, and rewards may be the user's own
-        return [failed(f"{entry.name}: {type(error).__name__}: {error}"[:500])] * len(completions)
+    except (Exception, SystemExit) as error:  # hostile output, rewards of the user's own
+        problem = " ".join(f"{entry.name}: {type(error).__name__}: {error}".split())
+        return [failed(problem[:500])] * len(completions)
+    if not isinstance(results, Sequence) or isinstance(results, str):
+        problem = f"{entry.name}: returned {results!r}"[:200]
+        return [failed(f"{problem}, must return one result per completion")] * len(completions)
     if len(results) != len(asked):
         problem = f"{entry.name}: returned {len(results)} results for {len(asked)} completions"
         return [failed(problem)] * len(completions)
@@ -81,10 +86,19 @@ def _score_one(
     return [by_identity[identity(c)] for c in completions]
 
 
-def _checked(name: str, result: RewardResult) -> RewardResult:
-    if result.failed or math.isfinite(result.value):
+def _checked(name: str, result: Any) -> RewardResult:
+    if not isinstance(result, RewardResult):
+        return failed(f"{name}: returned {result!r} for a completion, must be a RewardResult"[:500])
+    if result.failed:
         return result
-    return failed(f"{name}: its value is {result.value}, must be a finite number")
+    for what, value in (("value", result.value), *result.parts.items()):
+        try:
+            finite = math.isfinite(value)
+        except (TypeError, OverflowError):
+            finite = False
+        if not finite:
+            return failed(f"{name}: its {what} is {value!s:.80}, must be a finite number")
+    return result
 
 
 def combine(

@@ -113,14 +113,13 @@ def _check(text: str, reference: str | None) -> RewardResult:
     parts = {
         "head": float(mine.head_parses or not needs_head),
         "tables": _in_order(
-            _present_tables(mine.tables, true.tables, mine.broken_tables - true.broken_tables),
-            true.tables.total(),
-            mine.broken_tables - true.broken_tables,
+            mine.tables, true.tables, mine.broken_tables - true.broken_tables, _similar_tables
         ),
         "formulas": _in_order(
-            count_readings(mine.formulas, true.formulas, _similar_formulas),
-            true.formulas.total(),
+            mine.formulas,
+            true.formulas,
             mine.broken_formulas - true.broken_formulas,
+            _similar_formulas,
         ),
         "marks": 1 / (1 + max(0, mine.open_marks - true.open_marks)),
     }
@@ -131,15 +130,26 @@ def _check(text: str, reference: str | None) -> RewardResult:
     return RewardResult(value, parts)
 
 
-def _in_order(present: int, wanted: int, broken: int) -> float:
-    """Share of elements that are in order, plus one that always is.
+def _in_order(
+    mine: Counter[Item],
+    true: Counter[Item],
+    broken: int,
+    similar: Callable[[Sequence[Item], Sequence[Item]], np.ndarray],
+) -> float:
+    """Share of the reference's elements that are in order, plus one that always is.
+
+    Each further element, broken or not, stands for one of the reference's.
 
     Args:
-        present: how many of the reference's are there and in order.
-        wanted: how many the reference has.
+        mine: how often each element that is in order is there.
+        true: the same for the reference.
         broken: how many are broken, beyond those of the reference.
+        similar: which items of both sides resemble each other.
     """
-    return (1 + present) / (1 + max(wanted, present + max(0, broken)))
+    broken, wanted = max(0, broken), true.total()
+    read = count_readings(mine, true, similar)
+    present = min(read, max(0, wanted - (mine.total() - read) - broken))
+    return (1 + present) / (1 + max(wanted, present + broken))
 
 
 def _read(mine: Set[tuple[str, str]], true: Set[tuple[str, str]]) -> float:
@@ -176,15 +186,6 @@ def count_readings(
     if not left or not wanted:
         return same
     return same + len(best_assignment(similar(left, wanted).astype(np.float64)))
-
-
-def _present_tables(
-    mine: Counter[tuple[str, ...]], true: Counter[tuple[str, ...]], broken: int
-) -> int:
-    """`count_readings`, if each further table, broken or not, stands for one of the reference's."""
-    present = count_readings(mine, true, _similar_tables)
-    further = mine.total() - present + max(0, broken)
-    return min(present, max(0, true.total() - further))
 
 
 def _similar_tables(mine: Sequence[tuple[str, ...]], true: Sequence[tuple[str, ...]]) -> np.ndarray:

@@ -49,6 +49,23 @@ def unlike_words(sheet: Sheet, rng: random.Random) -> str:
     return HEAD + "\n\n".join(out) + "\n"
 
 
+def _unlike_formula(right: str) -> str:
+    """Another formula of as many words: where there are fewer, right ones beside them may pay."""
+    more = [r"\psi"] * max(1, len(right.split()) - 2)
+    return " ".join([rf"\Theta_{{{len(right)}}}", r"\leq", *more])
+
+
+def unlike_formulas(sheet: Sheet, rng: random.Random) -> str:
+    """Displayed formulas of which some are read as quite other ones."""
+    out = []
+    for block in sheet.blocks():
+        for right, _ in sheet.formulas:
+            read = _unlike_formula(right) if rng.random() < 0.5 else right
+            block = block.replace(f"\\({right}\\)", f"\n\n\\[{read}\\]\n\n")
+        out += [piece.strip() for piece in block.split("\n\n") if piece.strip()]
+    return HEAD + "\n\n".join(out) + "\n"
+
+
 def lost_passages(sheet: Sheet, rng: random.Random) -> str:
     """A paragraph or two, or a sentence, read as something unlike of the same length."""
     out = sheet.blocks()
@@ -67,6 +84,7 @@ READINGS: dict[str, Callable[[Sheet, random.Random], str]] = {
     "words and numbers as others": misreading,
     "unlike words": unlike_words,
     "lost passages": lost_passages,
+    "unlike formulas": unlike_formulas,
 }
 
 
@@ -237,3 +255,37 @@ for _name, _form in {
         return text
 
     _attack("formulas", f"two readings: {_name}")(_of_formulas)
+
+
+for _name, _form in {
+    "after it": "{0}\n\n{1}",
+    "before it": "{1}\n\n{0}",
+    "as a heading": "{0}\n\n# {1}",
+    "as a note": "{0}[^7]\n\n[^7]: {1}",
+    "in a table": "{0}\n\n<table><tr><td>{1}</td></tr></table>",
+    "after other words": "{0}\n\nwhich is the same as\n\n{1}",
+}.items():
+
+    def _beside_unlike(sheet, text, rng, form=_form):
+        for right, _ in sheet.formulas:
+            wrong = f"\\[{_unlike_formula(right)}\\]"
+            text = text.replace(wrong, form.format(wrong, f"\\[{right}\\]"))
+        return text
+
+    _attack("formulas", f"an unlike formula, the right one {_name}")(_beside_unlike)
+
+
+@_attack("formulas", "a formula for each that is missing or small")
+def _small_formulas(sheet, text, rng):
+    return text + "\n\n\\(q\\)" * max(1, len(sheet.formulas) - text.count("\\("))
+
+
+@_attack("tables", "an empty table")
+def _empty_table(sheet, text, rng):
+    return text + "\n\n<table></table>"
+
+
+@_attack("tables", "each table within a cell")
+def _within_cell(sheet, text, rng):
+    inner = text.replace("<table>", "<table><tr><td><table>")
+    return inner.replace("</table>", "</table></td></tr></table>")

