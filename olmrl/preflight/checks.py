@@ -162,8 +162,8 @@ def model(config: Config, facts: Facts) -> Iterator[str]:
             check_trainable(path, model_config(path))
             check_tokenizer(path)
             image_settings(path)
-        except ValueError as error:
-            yield f"{key}: {error}"
+        except (ValueError, OSError) as error:
+            yield f"{key}: {sentence(error)}"
 
 
 def versions(config: Config, facts: Facts) -> Iterator[str]:
