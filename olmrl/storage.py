@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from olmrl.redaction import secret_in
+
 if TYPE_CHECKING:
     import fsspec
 
@@ -53,7 +55,8 @@ def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem,
     """The file system of a path, and the path within it.
 
     Raises:
-        ValueError: the scheme is unknown or its package is not installed.
+        ValueError: the scheme is unknown or its package is not installed; the path has a password
+            or key in it.
     """
     # Deferred: 0.15 s of CPU, which a command that touches no page need not spend.
     from fsspec.core import url_to_fs  # noqa: PLC0415
@@ -62,6 +65,11 @@ def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem,
     text = os.fspath(path)
     if not is_remote(text):  # `::` in a name is no chain of file systems
         return LocalFileSystem(), str(LocalFileSystem._strip_protocol(text))
+    if reason := secret_in(text):
+        raise ValueError(
+            f"{text.partition('://')[0]}://...: this path {reason}, and would stand in journals "
+            "and reports; give credentials in the environment or in the storage's own files"
+        )
     try:
         fs, inner = url_to_fs(text)
         return fs, str(inner)

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from olmrl import shipped
 from olmrl.config.schema import GrpoConfig, SftConfig
+from olmrl.redaction import leaves, refuse_secrets
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -237,7 +238,10 @@ def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> C
     Raises:
         ConfigError: one sentence per problem.
     """
-    _refuse_secrets(values, source)
+    try:
+        refuse_secrets(values, source, "the configuration is written to run.dir, logs and W&B")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     try:
         config = schema.model_validate(values)
     except ValidationError as error:
@@ -254,54 +258,13 @@ def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> C
     return config
 
 
-_IN_ADDRESS = re.compile(
-    r"(?:^|::)[a-z][a-z0-9+.-]*://(?:[^/?#\s]*@|\S*[?&#](?:[\w-]*signature|sig|[\w-]*token|(?:\w*_?)?key|"
-    r"auth|password|passwd|pwd|\w*secret)=)",
-    re.IGNORECASE,
-)
-"""An address with a password before its host, or a signature or key behind it."""
-_KEY_ITSELF = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{30,}|sk-[\w-]{20,}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,})\b"
-)
-"""How the keys of the Hub, of model servers, of AWS and of GitHub begin."""
-_NAMED_SECRET = re.compile(
-    r"(?:^|_)(?:password|passwd|secret|credentials?|(?:api|access|private)_?key|"
-    r"(?:access|auth|api|hf|bearer|session)_token)$|^token$",
-    re.IGNORECASE,
-)
-"""What an option is called that takes a secret."""
-
-
-def _refuse_secrets(values: Any, source: str) -> None:
-    """Refuse values that are or hold a secret, without repeating them.
-
-    Raises:
-        ConfigError: names the key.
-    """
-    for key, value in _leaves(values):
-        if not isinstance(value, str):
-            continue
-        what = ""
-        if _IN_ADDRESS.search(value):
-            what = "is an address with a password or key in it"
-        elif _KEY_ITSELF.search(value):
-            what = "has a key in it"
-        elif value and _NAMED_SECRET.search(key.rpartition(".")[2]):
-            what = "is called as a secret is"
-        if what:
-            raise ConfigError(
-                f"{source}: {key} {what}, and the configuration is written to run.dir, logs and "
-                "W&B; give credentials in the environment or in the storage's own files"
-            )
-
-
 def _refuse_unusable(values: Any, source: str) -> None:
     """Refuse numbers and texts that no key takes; the options of parts have no type of their own.
 
     Raises:
         ConfigError: not a number, infinity, an absurd size, or text that is no UTF-8.
     """
-    for key, value in _leaves(values):
+    for key, value in leaves(values):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{source}: {key} is {value}, must be a finite number")
         if isinstance(value, int) and abs(value) > _MOST:
@@ -320,18 +283,6 @@ def _can_be_written(text: str) -> bool:
 
 _MOST = 2**63
 """Beyond any number that means something."""
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything that holds no other values."""
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple | set):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{key}.{number}")
-    else:
-        yield key, value
 
 
 _UNION_PARTS = ("WorkerRange", "int", "constrained-int")

@@ -3,9 +3,9 @@ r"""LaTeX that KaTeX does not know, rewritten to what it shows: the default mode
     readable(r"E = mc^2 \label{eq:e} \eqno(3)")     # E = mc^2
     readable(r"\ce{2H2O} \mbox{ at } \SI{20}{\celsius}")
 
-Labels and equation numbers are not part of a formula and go; character references, boxes, `eqnarray`, chemistry (mhchem)
-and units (siunitx) become what they look like. See docs/formats.md#formulas. The work is linear in
-the text, and what is malformed stays as it is.
+Labels and equation numbers are not part of a formula and go; character references, boxes,
+`eqnarray`, chemistry (mhchem) and units (siunitx) become what they look like. See
+docs/formats.md#formulas. The work is linear in the text, and what is malformed stays as it is.
 """
 
 from __future__ import annotations

@@ -95,7 +95,9 @@ def _sized(config: Mapping[str, Any], where: str) -> Family:
             f"({type(error).__name__}: {error})"
         ) from error
     if not 0 < parameters < _MOST_PARAMETERS:
-        raise ValueError(f"{where}: its config.json tells of a model of {parameters:.3g} parameters")
+        raise ValueError(
+            f"{where}: its config.json tells of a model of {parameters:.3g} parameters"
+        )
     return known
 
 

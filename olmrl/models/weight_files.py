@@ -197,7 +197,9 @@ def _index(folder: str) -> dict[str, str]:
             raise WeightsError(f"{path}: damaged (no weight_map)")
         for name, file in weight_map.items():
             if not isinstance(file, str) or not file or file != os.path.basename(file):
-                raise WeightsError(f"{path}: damaged ({name} is in {file!r}, which is no file name)")
+                raise WeightsError(
+                    f"{path}: damaged ({name} is in {file!r}, which is no file name)"
+                )
         return dict(weight_map)
     if not storage.exists(storage.join(folder, SINGLE)):
         raise WeightsError(f"{folder}: has neither {SINGLE} nor {INDEX}{_hint(folder)}")
