@@ -15,6 +15,7 @@ from olmrl.models.qwen2_5_vl import Qwen25VL
 from olmrl.models.qwen2_vl import Qwen2VL
 from olmrl.models.qwen3_5 import Qwen35
 from olmrl.models.qwen3_vl import Qwen3VL
+from olmrl.redaction import leaves
 
 FAMILIES: dict[str, Family] = {
     known.model_type: known for known in (Qwen25VL(), Qwen2VL(), Qwen3VL(), Qwen35())
@@ -30,6 +31,7 @@ _OTHERS = (
 """Names on the Hub that tell of a family olmrl cannot train, so that it is refused unseen."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _MOST_PARAMETERS = 10**13
+_SIZES = ("_size", "_layers", "_heads", ".depth")
 _EXPERTS = re.compile(r"-A\d+B\b")
 """How a mixture of experts gives its active parameters in its name."""
 _UNTRAINED = {"_moe": ", a mixture of experts", "_text": ", a language model without vision"}
@@ -94,6 +96,11 @@ def _sized(config: Mapping[str, Any], where: str) -> Family:
             f"{where}: its config.json lacks a value, or has one that cannot be read "
             f"({type(error).__name__}: {error})"
         ) from error
+    below = [
+        key for key, n in leaves(config) if key.endswith(_SIZES) and isinstance(n, int) and n < 0
+    ]
+    if below:
+        raise ValueError(f"{where}: {below[0]} in its config.json is below 0")
     if not 0 < parameters < _MOST_PARAMETERS:
         raise ValueError(
             f"{where}: its config.json tells of a model of {parameters:.3g} parameters"
