@@ -37,9 +37,7 @@ def model_config(model_path: str) -> dict[str, Any]:
         raise ValueError(f"{model_path}: no model can be loaded from there (no config.json)")
     if not isinstance(config, dict):
         raise ValueError(f"{model_path}: its config.json is {type(config).__name__}, not a mapping")
-    known = family_in(config, model_path)
-    with values_of(f"{model_path}: config.json"):
-        known.placeholders(config)
+    family_in(config, model_path)
     return dict(config)
 
 
@@ -51,7 +49,8 @@ def model_family(model_path: str) -> Family:
 def vision_tokens(model_path: str) -> VisionTokens:
     """How a model writes images into its token stream; see `model_config` for errors."""
     config = model_config(model_path)
-    return family(config["model_type"], model_path).placeholders(config)
+    with values_of(f"{model_path}: config.json"):
+        return family(config["model_type"], model_path).placeholders(config)
 
 
 def image_settings(model_path: str) -> ImageSettings:

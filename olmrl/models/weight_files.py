@@ -210,7 +210,8 @@ def _hint(folder: str) -> str:
     """What else in a local folder may explain that a file is missing."""
     if storage.is_remote(folder) or not os.path.isdir(folder):
         return ""
-    partial = [path for path in Path(folder).rglob("*") if path.name.endswith(_PARTIAL)]
+    places = (Path(folder), Path(folder) / ".cache/huggingface/download")
+    partial = [path for p in places for path in p.glob("*") if path.name.endswith(_PARTIAL)]
     if partial:
         return f"; a download was not finished ({partial[0]}): start it again"
     if any(_SHARD.fullmatch(name) for name in os.listdir(folder)):
