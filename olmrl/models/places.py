@@ -23,7 +23,7 @@ def refuse_no_folder(given: str, model: str) -> None:
         raise ValueError(f"{said}: is a file, not a model's folder or a name on the Hub")
     if os.path.isdir(model):
         return
-    if model.startswith(("/", ".", "~")):
+    if model.startswith(("/", ".", "~")) or (model.count("/") > 1 and "://" not in model):
         raise ValueError(f"{said}: no such folder")
     if os.path.lexists(model):
         raise ValueError(f"{said}: is a link to nothing, or no folder")
