@@ -47,14 +47,19 @@ def behind_door(
     except KeyboardInterrupt:
         return complain(prog, stopped, INTERRUPTED)
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _CLIENTS:
-            raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return complain(prog, f"remote storage cannot be used: {reason}", wrong)
+        return complain(prog, of_storage(error), wrong)
     except SystemExit as error:
         if not is_sigterm(error):
             raise
         return complain(prog, stopped, TERMINATED)
+
+
+def of_storage(error: Exception) -> str:
+    """What an error of remote storage says; any other is raised again."""
+    if type(error).__module__.partition(".")[0] not in _CLIENTS:
+        raise error
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return f"remote storage cannot be used: {reason}"
 
 
 def is_sigterm(error: BaseException) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 _REMEDIES = {
     errno.ENOSPC: "free space, or choose another folder",
@@ -29,6 +30,20 @@ def sentence(error: BaseException) -> str:
     place = f"{error.filename}: " if error.filename else ""
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{place}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+@contextmanager
+def values_of(where: str) -> Iterator[None]:
+    """For code that reads what others wrote: a value of another kind there is a `ValueError`.
+
+    Args:
+        where: file or folder, which the error begins with.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{where}: has a value that cannot be read ({reason})") from error
 
 
 def said_together(problems: Sequence[str]) -> str:

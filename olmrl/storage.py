@@ -7,18 +7,26 @@ scheme (`s3://bucket/key`). If a back end is missing, the error names the packag
 from __future__ import annotations
 
 import codecs
+import errno
 import fcntl
 import json
 import os
+import re
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from olmrl.redaction import secret_in
+
 if TYPE_CHECKING:
     import fsspec
+
+_STREAMS = ("/dev/", "/proc/")
+"""Where the pipes lie that a user means: `/dev/stdin`, and those of `<(...)`."""
 
 _EXTRA_OF_SCHEME = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 
@@ -29,16 +37,39 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return "://" in text and not text.startswith("file://")
 
 
+def is_text(path: str) -> bool:
+    """Whether a path can be written down: names of files may be any bytes, and then are not."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path
+
+
+def shown(text: str) -> str:
+    """Text as UTF-8 can hold it, with the odd bytes of a file's name spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def filesystem(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem, str]:
     """The file system of a path, and the path within it.
 
     Raises:
-        ValueError: the scheme is unknown or its package is not installed.
+        ValueError: the scheme is unknown or its package is not installed; the path has a password
+            or key in it.
     """
     # Deferred: 0.15 s of CPU, which a command that touches no page need not spend.
     from fsspec.core import url_to_fs  # noqa: PLC0415
+    from fsspec.implementations.local import LocalFileSystem  # noqa: PLC0415
 
     text = os.fspath(path)
+    if not is_remote(text):  # `::` in a name is no chain of file systems
+        return LocalFileSystem(), str(LocalFileSystem._strip_protocol(text))
+    if reason := secret_in(text):
+        raise ValueError(
+            f"{text.partition('://')[0]}://...: this path {reason}, and would stand in journals "
+            "and reports; give credentials in the environment or in the storage's own files"
+        )
     try:
         fs, inner = url_to_fs(text)
         return fs, str(inner)
@@ -109,8 +140,16 @@ def exists(path: str | os.PathLike[str]) -> bool:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Read a whole file."""
+    """Read a whole file.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or the like, which may never end.
+    """
     fs, inner = filesystem(path)
+    if not is_remote(path) and not inner.startswith(_STREAMS):
+        kind = os.stat(inner).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", inner)
     with fs.open(inner, "rb") as stream:
         return bytes(stream.read())
 
@@ -163,13 +202,24 @@ def read_document(path: str | os.PathLike[str]) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+_WIDE = {"cp949": "CP949", "shift_jis": "Shift JIS", "gb18030": "GB18030", "big5": "Big5"}
+"""Encodings in which a character takes two bytes, and their names."""
+
+
 def _likely(data: bytes) -> str:
     """What an encoding may be, for a message."""
+    wide = re.search(rb"[\x80-\xff]{4}", data) is not None
+    names = list(_WIDE) if wide else ["cp1252"]
+    found = [_WIDE.get(name, "Windows-1252") for name in names if _decodes(data, name)]
+    return f", perhaps {' or '.join(found)}" if found else ""
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
     try:
-        data.decode("cp1252")
+        data.decode(encoding)
     except UnicodeDecodeError:
-        return ""
-    return ", perhaps Windows-1252"
+        return False
+    return True
 
 
 @contextmanager

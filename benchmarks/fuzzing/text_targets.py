@@ -80,6 +80,13 @@ class TextPart(Part):
         raise NotImplementedError
 
 
+_ODD_YAML = (
+    "1" + ":1" * 300 + ".5",
+    *("!!int ", "!!float ", "!!bool ", "!!timestamp ", "!!null ", "{}", '"\\ud800"'),
+)
+"""On which PyYAML's constructors raise errors that are neither its own nor ValueErrors."""
+
+
 class FrontMatterPart(TextPart):
     name = "front_matter"
     seeds = (_HEAD + "Text.", _HEAD.replace("en", "None") + "T", "---\na: [1, {b: 2}]\n---\nx")
@@ -104,6 +111,7 @@ class FrontMatterPart(TextPart):
             "natural_text: ",
             "\t",
             "# ",
+            *_ODD_YAML,
         ),
     )
     refusals = (ValueError,)
@@ -276,6 +284,7 @@ class ConfigPart(TextPart):
             "? ",
             "!!binary ",
             "%YAML 9",
+            *_ODD_YAML,
         ),
     )
     refusals = (ValueError,)

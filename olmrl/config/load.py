@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from olmrl import shipped
 from olmrl.config.schema import GrpoConfig, SftConfig
+from olmrl.redaction import leaves, refuse_secrets
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -86,7 +89,7 @@ def parse_yaml(text: str, source: str) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{source}{where}: {getattr(error, 'problem', error)}") from error
-    except (ValueError, LookupError, RecursionError) as error:  # an impossible date, a long number
+    except Exception as error:  # its constructors raise what they run into: a long number
         reason = str(error).partition(";")[0]
         raise ConfigError(f"{source}: a value cannot be read ({reason})") from error
     _check_size(value, source)
@@ -235,9 +238,12 @@ def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> C
     Raises:
         ConfigError: one sentence per problem.
     """
-    _refuse_secrets(values, source)
     try:
-        return schema.model_validate(values)
+        refuse_secrets(values, source, "the configuration is written to run.dir, logs and W&B")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    try:
+        config = schema.model_validate(values)
     except ValidationError as error:
         found = error.errors()
         places = [problem["loc"] for problem in found]
@@ -248,34 +254,35 @@ def validate(schema: type[ConfigType], values: dict[str, Any], source: str) -> C
             if problem["type"] != "too_short" or not _inside(places, problem["loc"])
         ]
         raise ConfigError(f"{source}: " + "; ".join(problems)) from None
+    _refuse_unusable(values, source)
+    return config
 
 
-_SECRET = re.compile(
-    r"^[a-z][a-z0-9+.-]*://(?:[^/?#\s]*@|\S*[?&](?:[\w-]*signature|sig|(?:access_)?token|(?:api_?)?key|"
-    r"password|secret)=)",
-    re.IGNORECASE,
-)
-"""An address with a password before its host, or a signature or key behind it."""
-
-
-def _refuse_secrets(value: Any, source: str, key: str = "") -> None:
-    """Refuse addresses that hold a secret, without repeating it.
+def _refuse_unusable(values: Any, source: str) -> None:
+    """Refuse numbers and texts that no key takes; the options of parts have no type of their own.
 
     Raises:
-        ConfigError: names the key.
+        ConfigError: not a number, infinity, an absurd size, or text that is no UTF-8.
     """
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            _refuse_secrets(inner, source, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _refuse_secrets(inner, source, f"{key}.{number}")
-    elif isinstance(value, str) and _SECRET.match(value):
-        raise ConfigError(
-            f"{source}: {key} is an address with a password or key in it, and the configuration is "
-            "written to run.dir, logs and W&B; give credentials in the environment or in the "
-            "storage's own files"
-        )
+    for key, value in leaves(values):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{source}: {key} is {value}, must be a finite number")
+        if isinstance(value, int) and abs(value) > _MOST:
+            raise ConfigError(f"{source}: {key} is beyond 2**63, must be a sensible number")
+        if isinstance(value, str) and not _can_be_written(value):
+            raise ConfigError(f"{source}: {key} is {value!r}, must be UTF-8 without zero bytes")
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+_MOST = 2**63
+"""Beyond any number that means something."""
 
 
 _UNION_PARTS = ("WorkerRange", "int", "constrained-int")
@@ -303,7 +310,7 @@ def _explain(schema: type[BaseModel], problem: ErrorDetails) -> str:
         entry = "..." if section is None else f"{{{next(iter(section.model_fields))}: ...}}"
         listed = problem["type"] == "tuple_type"
         message = f"needs a list, as [{entry}]" if listed else f"needs keys and values, as {entry}"
-    return f"{key}: {message}, got {problem['input']!r}"
+    return f"{key}: {message}, got {reprlib.repr(problem['input'])}"
 
 
 _MOST_HINTS = 3

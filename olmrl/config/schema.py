@@ -62,8 +62,10 @@ def _at_home(path: str) -> str:
     """A path with its `~` spelt out.
 
     Raises:
-        ValueError: the user of `~user` has no home folder here.
+        ValueError: it is empty, or the user of `~user` has no home folder here.
     """
+    if not path.strip():
+        raise ValueError(f"{path!r}: must be a folder or a name")
     found = os.path.expanduser(path)
     if found.startswith("~"):
         raise ValueError(f"{path!r}: no such user; ~ begins a home folder, ./~ is a plain name")
@@ -140,7 +142,7 @@ class ModelConfig(Section):
 class SelectionConfig(Section):
     """Pages that teach little are set aside for some epochs, and then come back."""
 
-    rest_epochs: Annotated[int, Field(ge=0)] = 0
+    rest_epochs: StepNumber = 0
     """Epochs that a page is left out after all its completions were solved, or all failed; 0: no
     page is left out."""
     reward: str = "bench"
@@ -223,7 +225,7 @@ class RolloutConfig(Section):
 
     engine: Literal["vllm", "hf"] = "vllm"
     """vllm, or transformers' own generation (Macs, debugging, parity)."""
-    workers: Annotated[int, Field(le=65_536)] | WorkerRange = 1
+    workers: Processes | WorkerRange = 1
     """Number of engines (Ray actors), or {min, max}."""
     group_size: Count = 28
     """Completions per page, G."""

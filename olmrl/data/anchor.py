@@ -21,6 +21,7 @@ import pypdf
 from olmrl import storage
 from olmrl.data import fence
 from olmrl.data.bad_page import UnreadPage
+from olmrl.data.render import drawn_area, load_page_of, open_pdf
 
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it repairs, without a file name
 
@@ -77,11 +78,12 @@ def _remote(pdf_path: str, page_number: int) -> bytes | None:
 
 def _anchor_text(pdf_path: str, page_number: int, limit: int, data: bytes | None) -> str:
     with fence.untrusted(pdf_path, page_number, "no anchor text can be made"):
-        stream = BytesIO(storage.read_bytes(pdf_path) if data is None else data)
-        page = pypdf.PdfReader(stream).pages[page_number - 1]
-        width, height = float(page.mediabox.width), float(page.mediabox.height)
-        elements = _elements(page)
-        return _written(width, height, elements, limit)
+        content = storage.read_bytes(pdf_path) if data is None else data
+        elements = _elements(pypdf.PdfReader(BytesIO(content)).pages[page_number - 1])
+    with open_pdf(pdf_path, page_number, content) as document:
+        area = drawn_area(load_page_of(document, pdf_path, page_number))
+    left, bottom, right, top = area
+    return _written(right - left, top - bottom, elements, limit)
 
 
 def _written(width: float, height: float, elements: list[Element], limit: int) -> str:

@@ -75,6 +75,8 @@ def open_pdf(
 
 def _source(pdf_path: str, page_number: int) -> str | bytes:
     """What PDFium opens: a local path is read lazily, anything else is fetched whole."""
+    if not storage.is_text(pdf_path):
+        raise BadPage(pdf_path, page_number, "its name is not UTF-8 text, or has a zero byte")
     if storage.is_remote(pdf_path):
         try:
             data = storage.read_bytes(pdf_path)
@@ -176,6 +178,16 @@ def page_box(page: pdfium.PdfPage) -> tuple[float, float]:
     page.set_cropbox(-_BEYOND, -_BEYOND, _BEYOND, _BEYOND)
     width, height = page.get_size()
     return float(width), float(height)
+
+
+def drawn_area(page: pdfium.PdfPage) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of what is drawn, where the page's text has its coordinates.
+
+    They do not know of /Rotate; the lower left corner of a page need not be (0, 0).
+    """
+    page_box(page)
+    left, bottom, right, top = page.get_bbox()
+    return float(left), float(bottom), float(right), float(top)
 
 
 def has_widgets(page: pdfium.PdfPage) -> bool:

@@ -112,7 +112,7 @@ def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
 def stamp(source: PageSource) -> str:
     """Path, size and modification time of both files; changes whenever one of them does."""
     files = [_file_stamp(source.pdf_path), _file_stamp(source.reference_path)]
-    return "|".join([str(_FORMAT), source.pdf_path, *files])
+    return storage.shown("|".join([str(_FORMAT), source.pdf_path, *files]))
 
 
 def _file_stamp(path: str | None) -> str:
@@ -144,5 +144,6 @@ def load_verdicts(path: str) -> dict[str, str]:
 def save_verdicts(path: str, verdicts: Mapping[str, str]) -> None:
     """Write verdicts by stamp, whole or not at all."""
     buffer = io.BytesIO()
-    pq.write_table(pa.table({"stamp": list(verdicts), "reason": list(verdicts.values())}), buffer)
+    reasons = [storage.shown(reason) for reason in verdicts.values()]
+    pq.write_table(pa.table({"stamp": list(verdicts), "reason": reasons}), buffer)
     storage.write_bytes(path, buffer.getvalue())

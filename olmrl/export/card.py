@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 
 from olmrl import metrics
+from olmrl.config import ConfigError
+from olmrl.config.load import parse_yaml
 from olmrl.export.scores import score_rows, scored_note
 from olmrl.share.cards import front_matter, one_line_yaml, plain, table
 from olmrl.share.upload import TAG
@@ -132,8 +133,12 @@ def card_config(card: str) -> dict[str, Any] | None:
     """The configuration in a card that `model_card` wrote; None for any other text."""
     _, found, rest = card.rpartition(_CONFIGURATION)
     text, end, _ = rest.partition("\n```")
-    value = yaml.safe_load(text) if found and end else None
-    return value if isinstance(value, dict) and "model" in value else None
+    try:
+        value = parse_yaml(text, "card") if found and end else {}
+    except ConfigError:
+        return None
+    model = value.get("model")
+    return value if isinstance(model, dict) and isinstance(model.get("path"), str) else None
 
 
 def card_step(card: str) -> int | None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import huggingface_hub
-import yaml
 
+from olmrl.config import ConfigError
+from olmrl.config.load import parse_yaml
 from olmrl.export.card import card_config
 from olmrl.models import weight_files
 from olmrl.models.files import chat_template, image_settings, readme
@@ -121,10 +122,8 @@ def licence_of(base: str | None) -> str | None:
         return None
     _, _, rest = Path(found).read_text("utf-8", errors="replace").partition("---\n")
     try:
-        head = yaml.safe_load(rest.partition("\n---")[0])
-    except yaml.YAMLError:
-        return None
-    if not isinstance(head, dict):
+        head = parse_yaml(rest.partition("\n---")[0], CARD)
+    except ConfigError:
         return None
     said = head.get("license_name") or head.get("license")
     return said if isinstance(said, str) else None

@@ -194,7 +194,7 @@ def _load(head: str, compat: bool) -> dict[str, Any] | None:
     """The head as a mapping, or None if it is not one; cached, as siblings share their heads."""
     try:
         loaded = yaml.load(head, Loader=_BoundedLoader)
-    except (yaml.YAMLError, ValueError, LookupError):  # the latter two: impossible dates, numbers
+    except Exception:  # its constructors raise what they run into: impossible dates, numbers
         return None
     if loaded is None:
         return {}

@@ -236,7 +236,8 @@ class _TreeParser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._implied_ends and (tag in _INTO or tag == "table"):
             self._make_way(tag)
-        self._add(tag, dict(attrs))
+        # of two attributes of a name, HTML takes the first
+        self._add(tag, dict(reversed(attrs) if self._implied_ends else attrs))
 
     def _add(self, tag: str, attributes: dict[str, str | None]) -> None:
         nodes = self._document.nodes

@@ -3,13 +3,14 @@ r"""LaTeX that KaTeX does not know, rewritten to what it shows: the default mode
     readable(r"E = mc^2 \label{eq:e} \eqno(3)")     # E = mc^2
     readable(r"\ce{2H2O} \mbox{ at } \SI{20}{\celsius}")
 
-Labels and equation numbers are not part of a formula and go; boxes, `eqnarray`, chemistry (mhchem)
-and units (siunitx) become what they look like. See docs/formats.md#formulas. The work is linear in
-the text, and what is malformed stays as it is.
+Labels and equation numbers are not part of a formula and go; character references, boxes,
+`eqnarray`, chemistry (mhchem) and units (siunitx) become what they look like. See
+docs/formats.md#formulas. The work is linear in the text, and what is malformed stays as it is.
 """
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -28,6 +29,8 @@ _NUMBER_OF_EQUATION = re.compile(r"\s*(?:\([^()]{0,40}\)|[\w.'*-]{1,20})")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([A-Za-z]{1,20})(\*?)\}")
 _SPACE_WITH_SCRIPT = re.compile(r"(?<!\\)(\\[,;:!>])\s*(?=[\^_])")
 r"""KaTeX takes no script directly after a space, as in `20\,^\circ C`."""
+_REFERENCE = re.compile(r"&(?:lt|gt|amp|nbsp|quot|#39|#x27);")
+"""Character references that a formula has where it stands in HTML, as in a cell of a table."""
 _ENVIRONMENTS = {
     "eqnarray": (r"\begin{array}{rcl}", r"\end{array}"),
     "multline": (r"\begin{gather*}", r"\end{gather*}"),
@@ -86,6 +89,7 @@ _RAW = frozenset({"ce", "pu", "SI", "qty", "si", "unit", "num", "ang", "SIrange"
 @lru_cache(maxsize=16_384)
 def readable(latex: str) -> str:
     """A formula in words that KaTeX knows; unchanged where no rule applies."""
+    latex = _REFERENCE.sub(lambda found: html.unescape(found[0]), latex)
     if "\\" not in latex or len(latex) > MAX_FORMULA_CHARS or not _is_balanced(latex):
         return latex
     latex = _SPACE_WITH_SCRIPT.sub(r"\1{}", latex)

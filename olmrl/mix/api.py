@@ -18,6 +18,7 @@ import httpx
 import tenacity
 
 from olmrl.arguments import positive
+from olmrl.redaction import secret_in
 
 RETRY_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 """Status codes of transient errors."""
@@ -95,6 +96,7 @@ class Api:
     ) -> None:
         self.attempts = attempts
         self.longest_wait_s = longest_wait_s
+        refuse_key_in(base_url)
         self.http = httpx.Client(
             base_url=base_url.rstrip("/") + "/",
             headers={"Authorization": f"Bearer {key}"},
@@ -202,6 +204,16 @@ def retry_after(response: httpx.Response) -> float | None:
     return min(max(seconds, 0.0), 600.0)
 
 
+def refuse_key_in(base_url: str) -> None:
+    """Refuse an address that holds a key: journals and errors repeat it.
+
+    Raises:
+        ValueError: it does.
+    """
+    if reason := secret_in(base_url):
+        raise ValueError(f"--base-url {reason}; give the key by --api-key-env")
+
+
 def key_from_environment(variable: str) -> str:
     """The API key.
 
@@ -222,6 +234,7 @@ def key_for(base_url: str, variable: str) -> str:
     Raises:
         ValueError: the address is no URL, or OpenAI's API without a key.
     """
+    refuse_key_in(base_url)
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL as error:

@@ -224,6 +224,11 @@ def listing(root: str, suffix: str) -> list[str]:
     return [path for path in found if "/." not in "/" + relative(path, root)]
 
 
+def pdf_listing(root: str) -> list[str]:
+    """PDFs below `root`, as `listing`; X.PDF is one too."""
+    return [path for path in listing(root, "") if path.lower().endswith(".pdf")]
+
+
 def size_of(path: str) -> int:
     """Bytes of a file."""
     fs, inner = storage.filesystem(path)

@@ -16,6 +16,7 @@ from typing import Any
 
 from olmrl import storage
 from olmrl.mix import files
+from olmrl.redaction import refuse_secrets
 
 FLUSH_RECORDS = 256
 """Remote: records that a kill may lose (their items are then redone)."""
@@ -28,10 +29,12 @@ class Journal:
     """Records of one verb in one folder, oldest first.
 
     Raises:
-        ValueError: another process holds the journal, or its settings differ from `settings`.
+        ValueError: another process holds the journal, its settings differ from `settings`, or there
+            is a secret in them.
     """
 
     def __init__(self, folder: str, settings: dict[str, Any]) -> None:
+        refuse_secrets(settings, folder, "it would be written to the journal")
         self.folder = folder
         self.settings = settings
         self._log: _LocalLog | _RemoteLog = (

@@ -177,7 +177,8 @@ def page_text(path: str, page: int) -> str:
 
 
 def text_of(page: pdfium.PdfPage) -> str:
-    """The text layer of a loaded page."""
+    """The text layer of a loaded page, as far as the page is drawn."""
+    page_box(page)
     return str(page.get_textpage().get_text_bounded())
 
 

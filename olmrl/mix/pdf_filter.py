@@ -7,6 +7,7 @@ Runs in child processes (`data.fence`); language models load with the first text
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import re
@@ -87,7 +88,7 @@ def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int)
     if size > MAX_PDF_BYTES:
         raise BadPage(path, 0, f"{size} bytes, more than {MAX_PDF_BYTES}")
     with files.fetched(path) as local:
-        sha1 = hashlib.sha1(storage.read_bytes(local), usedforsecurity=False).hexdigest()
+        sha1 = hashlib.sha1(_content(path, local), usedforsecurity=False).hexdigest()
         with open_pdf(local) as document:
             count = len(document)
             reason = rejection(document, local, rules) if rules else None
@@ -95,6 +96,16 @@ def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int)
             raise BadPage(path, 0, reason)
         chosen = pdf.choose_pages(count, first, most, f"{seed} {sha1}")
         return Sampled(sha1, count, pdf.cut_pages(local, chosen))
+
+
+def _content(path: str, local: str) -> bytes:
+    """A file's bytes; one that this user may not read, or that is none, is its own failure."""
+    try:
+        return storage.read_bytes(local)
+    except OSError as error:
+        if error.errno == errno.EMFILE:
+            raise
+        raise BadPage(path, 0, f"cannot be read ({error.strerror or error})") from error
 
 
 def rejection(document: pdfium.PdfDocument, path: str, rules: Rules) -> str | None:

@@ -93,7 +93,7 @@ def write_sheet(
         script=script,
         style=style,
         policy=f"default-src 'none'; img-src 'self'; base-uri 'none'; form-action 'none'; "
-        f"style-src {_hash(style)}; script-src {_hash(script)}",
+        f"style-src {source_hash(style)}; script-src {source_hash(script)}",
     )
     storage.write_html(out / "index.html", text)
 
@@ -144,6 +144,7 @@ def _told(test: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: {value}"
 
 
-def _hash(text: str) -> str:
+def source_hash(text: str) -> str:
+    """How a content security policy names a script or style that it admits."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

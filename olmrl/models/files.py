@@ -11,6 +11,7 @@ from typing import Any
 import huggingface_hub
 from tokenizers import Tokenizer
 
+from olmrl.errors import values_of
 from olmrl.models.family import Family
 from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
@@ -20,6 +21,7 @@ from olmrl.progress import waiting
 
 WEIGHTS = "model.safetensors"
 _PREPROCESSOR = "preprocessor_config.json"
+_PROCESSOR_FILE = "processor_config.json"
 _PROCESSOR = r"Qwen\d\w*ImageProcessor\w*"
 """Image processors of transformers that cut images alike: names have changed, the rule has not."""
 
@@ -47,7 +49,8 @@ def model_family(model_path: str) -> Family:
 def vision_tokens(model_path: str) -> VisionTokens:
     """How a model writes images into its token stream; see `model_config` for errors."""
     config = model_config(model_path)
-    return family(config["model_type"], model_path).placeholders(config)
+    with values_of(f"{model_path}: config.json"):
+        return family(config["model_type"], model_path).placeholders(config)
 
 
 def image_settings(model_path: str) -> ImageSettings:
@@ -56,8 +59,13 @@ def image_settings(model_path: str) -> ImageSettings:
     Raises:
         ValueError: the model has no image processor, or one that its vision tower does not fit.
     """
-    processor = _read(model_path, "processor_config.json") or {}
-    file = "processor_config.json" if processor.get("image_processor") else _PREPROCESSOR
+    with values_of(f"{model_path}: {_PROCESSOR_FILE} or {_PREPROCESSOR}"):
+        return _image_settings(model_path)
+
+
+def _image_settings(model_path: str) -> ImageSettings:
+    processor = _read(model_path, _PROCESSOR_FILE) or {}
+    file = _PROCESSOR_FILE if processor.get("image_processor") else _PREPROCESSOR
     values = processor.get("image_processor") or _read(model_path, _PREPROCESSOR)
     if values is None:
         raise ValueError(
@@ -137,8 +145,9 @@ def check_tokenizer(model_path: str) -> None:
         vocabulary = Tokenizer.from_file(path).get_vocab()
     except Exception as error:  # its only type
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    more = (_read(model_path, "tokenizer_config.json") or {}).get("added_tokens_decoder") or {}
-    vocabulary |= {token["content"]: int(number) for number, token in more.items()}
+    with values_of(f"{model_path}: tokenizer_config.json"):
+        more = (_read(model_path, "tokenizer_config.json") or {}).get("added_tokens_decoder") or {}
+        vocabulary |= {token["content"]: int(number) for number, token in more.items()}
     known = model_family(model_path)
     for token in (known.end_token, known.image_token):
         if token not in vocabulary:
@@ -190,7 +199,8 @@ def chat_template(model_path: str) -> str | None:
         with open(jinja, encoding="utf-8") as stream:
             return stream.read()
     legacy = _read(model_path, "chat_template.json")
-    return str(legacy["chat_template"]) if legacy is not None else None
+    with values_of(f"{model_path}: chat_template.json"):
+        return str(legacy["chat_template"]) if legacy is not None else None
 
 
 def readme(model_path: str) -> str:
@@ -209,7 +219,7 @@ def _read(model_path: str, name: str, *, needed: bool = False) -> Any:
     with open(path, encoding="utf-8") as stream:
         try:
             return json.load(stream)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not JSON ({error})") from error
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+
+_HUB_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
 def refuse_no_folder(given: str, model: str) -> None:
@@ -18,5 +21,11 @@ def refuse_no_folder(given: str, model: str) -> None:
     said = f"{given} {model}".lstrip()
     if os.path.isfile(model):
         raise ValueError(f"{said}: is a file, not a model's folder or a name on the Hub")
-    if model.startswith(("/", ".", "~")) and not os.path.isdir(model):
+    if os.path.isdir(model):
+        return
+    if model.startswith(("/", ".", "~")) or (model.count("/") > 1 and "://" not in model):
         raise ValueError(f"{said}: no such folder")
+    if os.path.lexists(model):
+        raise ValueError(f"{said}: is a link to nothing, or no folder")
+    if not _HUB_NAME.fullmatch(model):
+        raise ValueError(f"{said}: neither a folder here nor a name on the Hub, as owner/model is")

@@ -15,6 +15,7 @@ from olmrl.models.qwen2_5_vl import Qwen25VL
 from olmrl.models.qwen2_vl import Qwen2VL
 from olmrl.models.qwen3_5 import Qwen35
 from olmrl.models.qwen3_vl import Qwen3VL
+from olmrl.redaction import leaves
 
 FAMILIES: dict[str, Family] = {
     known.model_type: known for known in (Qwen25VL(), Qwen2VL(), Qwen3VL(), Qwen35())
@@ -29,6 +30,8 @@ _OTHERS = (
 )  # fmt: skip
 """Names on the Hub that tell of a family olmrl cannot train, so that it is refused unseen."""
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_MOST_PARAMETERS = 10**13
+_SIZES = ("_size", "_layers", "_heads", ".depth")
 _EXPERTS = re.compile(r"-A\d+B\b")
 """How a mixture of experts gives its active parameters in its name."""
 _UNTRAINED = {"_moe": ", a mixture of experts", "_text": ", a language model without vision"}
@@ -69,11 +72,38 @@ def family_in(config: Mapping[str, Any], where: str) -> Family:
     Raises:
         ValueError: not one that olmrl trains, or a model without a vision part.
     """
-    known = family(config.get("model_type"), where)
+    kind = config.get("model_type") if isinstance(config, Mapping) else None
+    known = family(kind if isinstance(kind, str) else None, where)
     if not config.get("vision_config"):
         raise ValueError(
             f"{where}: its config.json has no vision_config, and olmrl trains models that read "
             "images"
+        )
+    return known
+
+
+def _sized(config: Mapping[str, Any], where: str) -> Family:
+    """The family of a model whose sizes the config.json tells.
+
+    Raises:
+        ValueError: as for `family_in`, or they cannot be those of a model.
+    """
+    known = family_in(config, where)
+    try:
+        parameters = float(known.shape(config).parameters)
+    except Exception as error:  # a value of another kind, or none: whatever that leads to
+        raise ValueError(
+            f"{where}: its config.json lacks a value, or has one that cannot be read "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    below = [
+        key for key, n in leaves(config) if key.endswith(_SIZES) and isinstance(n, int) and n < 0
+    ]
+    if below:
+        raise ValueError(f"{where}: {below[0]} in its config.json is below 0")
+    if not 0 < parameters < _MOST_PARAMETERS:
+        raise ValueError(
+            f"{where}: its config.json tells of a model of {parameters:.3g} parameters"
         )
     return known
 
@@ -99,16 +129,16 @@ def described(path: str) -> tuple[Family, Mapping[str, Any]] | None:
     if file.is_file():
         try:
             config = json.loads(file.read_text("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file}: not JSON ({error})") from error
-        return family_in(config, path), config
+        return _sized(config, path), config
     for one in FAMILIES.values():
         tuned = next((base for part, base in one.fine_tunes.items() if part in path), path)
         if tuned in one.published:
             return one, one.published[tuned]
     fetched = _fetched(path)
     if fetched is not None:
-        return family_in(fetched, path), fetched
+        return _sized(fetched, path), fetched
     reason = None if Path(path).exists() else _untrainable(path)
     if reason is not None:
         raise ValueError(f"{path}: {reason} that olmrl cannot train; it trains {supported()}")

@@ -190,12 +190,17 @@ def _index(folder: str) -> dict[str, str]:
     if storage.exists(path):
         try:
             index = json.loads(storage.read_text(path))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WeightsError(f"{path}: damaged ({error})") from error
         weight_map = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(weight_map, dict) or not weight_map:
             raise WeightsError(f"{path}: damaged (no weight_map)")
-        return {str(name): str(file) for name, file in weight_map.items()}
+        for name, file in weight_map.items():
+            if not isinstance(file, str) or not file or file != os.path.basename(file):
+                raise WeightsError(
+                    f"{path}: damaged ({name} is in {file!r}, which is no file name)"
+                )
+        return dict(weight_map)
     if not storage.exists(storage.join(folder, SINGLE)):
         raise WeightsError(f"{folder}: has neither {SINGLE} nor {INDEX}{_hint(folder)}")
     return {}
@@ -205,7 +210,8 @@ def _hint(folder: str) -> str:
     """What else in a local folder may explain that a file is missing."""
     if storage.is_remote(folder) or not os.path.isdir(folder):
         return ""
-    partial = [path for path in Path(folder).rglob("*") if path.name.endswith(_PARTIAL)]
+    places = (Path(folder), Path(folder) / ".cache/huggingface/download")
+    partial = [path for p in places for path in p.glob("*") if path.name.endswith(_PARTIAL)]
     if partial:
         return f"; a download was not finished ({partial[0]}): start it again"
     if any(_SHARD.fullmatch(name) for name in os.listdir(folder)):
@@ -216,7 +222,7 @@ def _hint(folder: str) -> str:
 def _read_header(folder: str, file: str) -> dict[str, StoredTensor]:
     path = storage.join(folder, file)
     fs, inner = storage.filesystem(path)
-    if not fs.exists(inner):
+    if not fs.isfile(inner):
         raise WeightsError(f"{folder}: shard {file} is missing{_hint(folder)}")
     size = int(fs.size(inner))
     first = read_range(path, 0, min(size, 8))
@@ -229,7 +235,9 @@ def _read_header(folder: str, file: str) -> dict[str, StoredTensor]:
         header = json.loads(read_range(path, 8, 8 + length))
         header.pop("__metadata__", None)
         entries = {name: _entry(file, 8 + length, item) for name, item in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError
+    ) as error:  # fmt: skip
         raise WeightsError(f"{path}: damaged header ({error})") from error
     needed = max((entry.end for entry in entries.values()), default=0)
     if needed > size:

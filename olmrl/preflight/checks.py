@@ -118,16 +118,29 @@ def modules(config: Config, facts: Facts) -> Iterator[str]:
 def folders(config: Config, facts: Facts | None = None) -> Iterator[str]:
     """Local folders exist."""
     for key, path in folders_of(config):
-        if path is not None and not storage.is_remote(path) and not os.path.exists(path):
-            yield f"{key}: {path}: no such folder"
+        if path is not None and not storage.is_remote(path) and not os.path.isdir(path):
+            yield f"{key}: {path}: " + (
+                "not a folder" if os.path.exists(path) else "no such folder"
+            )
 
 
 def run_folder(config: Config, facts: Facts) -> Iterator[str]:
-    """The folder of the run can be made, and written."""
-    try:
-        storage.check_target(config.run.dir)
-    except ValueError as error:
-        yield f"run.dir: {error}"
+    """Folders of the run, and of what it remembers, can be made and written."""
+    for key, path in (("run.dir", config.run.dir), ("data.cache_dir", _cache_dir(config))):
+        try:
+            if path is not None:
+                storage.check_target(path)
+        except (ValueError, OSError) as error:
+            yield f"{key}: {sentence(error)}"
+    if storage.is_remote(config.run.dir) and not config.run.dir.startswith("hf://"):
+        yield (
+            f"run.dir: {config.run.dir}: must be a folder of this machine or of a mounted file "
+            "system; copy a finished run to remote storage"
+        )
+
+
+def _cache_dir(config: Config) -> str | None:
+    return config.data.cache_dir if isinstance(config, SftConfig) else None
 
 
 def prompts(config: Config, facts: Facts) -> Iterator[str]:
@@ -162,8 +175,8 @@ def model(config: Config, facts: Facts) -> Iterator[str]:
             check_trainable(path, model_config(path))
             check_tokenizer(path)
             image_settings(path)
-        except ValueError as error:
-            yield f"{key}: {error}"
+        except (ValueError, OSError) as error:
+            yield f"{key}: {sentence(error)}"
 
 
 def versions(config: Config, facts: Facts) -> Iterator[str]:
@@ -233,14 +246,10 @@ def models_of(config: Config) -> list[tuple[str, str]]:
 
 
 def folders_of(config: Config) -> list[tuple[str, str | None]]:
-    """Configuration keys and their folders; a model may also be a name on the Hub."""
-    found: list[tuple[str, str | None]] = [
-        (key, path)
-        for key, path in models_of(config)
-        if path.startswith(("/", ".", "~")) or path.count("/") > 1
-    ]
+    """Configuration keys and their folders of pages."""
     if isinstance(config, GrpoConfig):
-        return [*found, ("data.train", config.data.train), ("data.heldout", config.data.heldout)]
+        return [("data.train", config.data.train), ("data.heldout", config.data.heldout)]
+    found: list[tuple[str, str | None]] = []
     for key, sets in (("train", config.data.train), ("evaluation", config.data.evaluation)):
         found += [(f"data.{key}[{number}].root", each.root) for number, each in enumerate(sets)]
     if config.evaluation.generate is not None:
@@ -308,7 +317,7 @@ def _bench_pages(config: GrpoConfig) -> Iterator[str]:
         ("data.train", data.train, data.file_pattern),
         ("data.heldout", data.heldout, None),
     ):
-        if folder is None or storage.is_remote(folder) or not os.path.exists(folder):
+        if folder is None or storage.is_remote(folder) or not os.path.isdir(folder):
             continue
         try:
             found = scan_bench(folder, pattern)
@@ -352,7 +361,7 @@ def _curricula(config: GrpoConfig, found: Sequence[PageSource]) -> Iterator[str]
 def _pairs(config: SftConfig) -> Iterator[str]:
     for key, entries in (("train", config.data.train), ("evaluation", config.data.evaluation)):
         for number, entry in enumerate(entries):
-            if storage.is_remote(entry.root) or not os.path.exists(entry.root):
+            if storage.is_remote(entry.root) or not os.path.isdir(entry.root):
                 continue
             try:
                 scan_pairs(entry.root)

@@ -47,7 +47,7 @@ def _in_place(place: str) -> Iterator[Document]:
         return
     if not fs.isdir(inner):
         raise ValueError(f"{place}: no such file or folder")
-    pdfs = [path for path in files.listing(place, "") if path.lower().endswith(".pdf")]
+    pdfs = files.pdf_listing(place)
     if not pdfs:
         raise ValueError(f"{place}: holds no PDF")
     for path in pdfs:

@@ -15,6 +15,7 @@ from olmrl.arguments import positive
 from olmrl.config.schema import Dtype
 from olmrl.data.prompts import load_prompt
 from olmrl.export.chosen import check_checkpoint
+from olmrl.mix.api import refuse_key_in
 from olmrl.models.places import refuse_no_folder
 
 
@@ -41,6 +42,7 @@ def _check_model(options: argparse.Namespace) -> None:
 
 
 def _check_url(url: str) -> None:
+    refuse_key_in(url)
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"--base-url {url}: must begin with http:// or https://")
     try:

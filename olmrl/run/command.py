@@ -24,7 +24,7 @@ from olmrl.config.changes import config_changes, keep_former_defaults
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
 from olmrl.doctor.facts import gather
-from olmrl.door import INTERRUPTED, complain
+from olmrl.door import INTERRUPTED, complain, of_storage
 from olmrl.errors import Interrupted, RunStopped
 from olmrl.models.weight_files import check_loadable
 from olmrl.preflight import checks, overlap
@@ -124,6 +124,8 @@ def run_command(
         return complain(prog, f"{error}; --resume auto continues the run", error.code)
     except KeyboardInterrupt:
         return complain(prog, "interrupted; --resume auto continues the run", INTERRUPTED)
+    except Exception as error:
+        return complain(prog, of_storage(error), 1)
 
 
 def _dry_run(

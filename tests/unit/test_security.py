@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,15 @@ import yaml
 
 import olmrl.mix.ray_map
 import olmrl.ray_start
+from olmrl import storage
+from olmrl.__main__ import main
 from olmrl.cluster import Plan
 from olmrl.cluster.connect import connect, worker_environment
 from olmrl.config import ConfigError, GrpoConfig, SftConfig
 from olmrl.config.load import dump, is_model, validate
+from olmrl.mix.journal import Journal
 from olmrl.mix.verbs import stats
+from olmrl.redaction import secret_in
 from olmrl.report import Text, page
 
 ROOT = Path(__file__).parents[2]
@@ -180,16 +185,21 @@ def test_no_key_of_a_configuration_holds_a_secret(schema):
     ] == []
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "ftp://me:SECRET@host/pages",
-        "https://SECRET@host/pages",
-        "https://b.s3.amazonaws.com/x?X-Amz-Date=1&X-Amz-Signature=SECRET",
-        "https://h/x?sv=2&sig=SECRET",
-        "https://h/x?access_token=SECRET",
-    ],
-)
+ADDRESSES = [
+    "ftp://me:SECRET@host/pages",
+    "https://SECRET@host/pages",
+    "simplecache::https://me:SECRET@host/pages",
+    "https://b.s3.amazonaws.com/x?X-Amz-Date=1&X-Amz-Signature=SECRET",
+    "https://b.s3.amazonaws.com/x?X-Amz-Security-Token=SECRET",
+    "https://h/x?sv=2&sig=SECRET",
+    "https://h/x?access_token=SECRET",
+    "https://h/x?client_secret=SECRET",
+    "https://h/x#token=SECRET",
+    "https://h/x?subscription_key=SECRET",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_an_address_with_a_secret_is_refused_and_not_repeated(address):
     with pytest.raises(ConfigError, match=r"c.yaml: data.train.* password or key") as caught:
         validate(GrpoConfig, {"data": {"train": address}}, "c.yaml")
@@ -198,11 +208,64 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(address):
         validate(SftConfig, {"data": {"train": [{"root": address}]}}, "c.yaml")
 
 
-def test_usual_addresses_are_no_secrets(monkeypatch):
-    from olmrl.config.load import _refuse_secrets
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_no_command_takes_an_address_with_a_secret(address, tmp_path):
+    with pytest.raises(ValueError, match="password or key") as caught:
+        storage.read_bytes(address)
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(ValueError, match="password or key") as caught:
+        Journal(str(tmp_path), {"base_url": address})
+    assert "SECRET" not in str(caught.value)
+    assert not any(b"SECRET" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
 
+
+@pytest.mark.parametrize(
+    "address", ["http://me:SECRET@127.0.0.1:1/v1", "http://127.0.0.1:1/v1?api_key=SECRET"]
+)
+def test_a_server_with_a_key_in_its_address_is_refused_before_it_is_asked(
+    address, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    (tmp_path / "in").mkdir()
+    for arguments in (
+        ["mix", "openai-run", tmp_path / "in", "--base-url", address],
+        ["read", tmp_path / "in", "-o", tmp_path / "out", "--model", "m", "--base-url", address],
+    ):
+        with suppress(SystemExit):
+            assert main([str(argument) for argument in arguments]) != 0
+        said = "".join(capfd.readouterr())
+        assert "password or key" in said and "SECRET" not in said
+    assert not any(b"SECRET" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("api_key", "SECRET"),
+        ("token", "SECRET"),
+        ("hf_token", "SECRET"),
+        ("db_password", "SECRET"),
+        ("client_secret", "SECRET"),
+        ("server", "hf_" + "SECRET" * 6),
+        ("server", "sk-proj-SECRET1234567890SECRET"),
+        ("server", "key=AKIASECRETSECRETSECR"),
+        ("server", "ghp_" + "SECRET" * 6),
+    ],
+)
+def test_options_of_own_parts_take_no_secret(key, value):
+    reward = {"name": "mine:reward", "options": {key: value}}
+    with pytest.raises(ConfigError, match=rf"rewards\.0\.options\.{key} ") as caught:
+        validate(GrpoConfig, {"rewards": [reward]}, "c.yaml")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_usual_values_are_no_secrets():
     for address in ("s3://bucket/a@b/c", "hf://me/data", "/data/me@home", "gs://b/x?y", "a@b"):
-        _refuse_secrets({"data": {"train": address}}, "c.yaml")
+        assert not secret_in(address, "data.train")
+    for key in ("end_of_message_token", "max_tokens", "masking_index", "token_flip_rate", "keys"):
+        assert not secret_in("<|im_end|>", key)
+    for path in ("data/sk-learn-the-long-name-of-a-folder", "runs/hf_model", "AKIA"):
+        assert not secret_in(path, "run.dir")
 
 
 def test_the_environment_is_not_in_a_dumped_configuration(monkeypatch):

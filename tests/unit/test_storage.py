@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import resource
 import signal
@@ -119,6 +120,8 @@ def test_documents_of_any_editor_read_alike(tmp_path, data):
     [
         (b"caf\xe9", r"a\.md: not UTF-8 text \(byte 3 is 0xE9, perhaps Windows-1252\); save it as"),
         (b"\x81\xff", r"not UTF-8 text \(byte 0 is 0x81\)"),
+        ("한국어 글".encode("cp949"), r"is 0xC7, perhaps CP949 or "),
+        ("日本語の文書".encode("shift_jis"), r"perhaps .*Shift JIS"),
         ("page".encode("utf-16-le"), "not UTF-8 text .* as UTF-16 has"),
         (b"\xff\xfea", r"not UTF-16 text \(byte 2"),
     ],
@@ -128,6 +131,26 @@ def test_other_encodings_are_named(tmp_path, data, reason):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=reason):
         storage.read_document(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.md")
+    for read in (
+        storage.read_document,
+        storage.read_text,
+        lambda path: [*storage.read_jsonl(path)],
+    ):
+        with pytest.raises(OSError, match="is a pipe, socket or device"):
+            read(tmp_path / "a.md")
+
+
+@pytest.mark.parametrize("name", ["a::b", "a b", "~", "memory::x", "%41", "é"])
+def test_any_name_of_a_local_file_is_that_file(tmp_path, name):
+    (tmp_path / "a").write_text("another")
+    path = tmp_path / name / f"{name}.json"
+    storage.write_json(path, name)
+    assert json.loads(path.read_text()) == name == json.loads(storage.read_text(path))
+    assert storage.list_files(tmp_path, ".json") == [str(path)] and storage.exists(path)
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])

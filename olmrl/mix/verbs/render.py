@@ -68,16 +68,20 @@ def find(source: str) -> list[Pdf]:
     Raises:
         ValueError: there are none.
     """
-    if source.endswith(".pdf") and storage.exists(source):
-        return [Pdf(source, source.rsplit("/", 1)[-1].removesuffix(".pdf"))]
-    found = files.listing(source, ".pdf")
+    if source.lower().endswith(".pdf") and storage.exists(source):
+        return [Pdf(source, source.rsplit("/", 1)[-1][:-4])]
+    found = files.pdf_listing(source)
     if not found:
         raise ValueError(f"{source}: no *.pdf below it")
-    return [Pdf(p, files.relative(p, source).removesuffix(".pdf")) for p in found]
+    return [Pdf(p, files.relative(p, source)[:-4]) for p in found]
 
 
 def render(document: Pdf, pool: PdfPool, options: argparse.Namespace) -> Outcome:
     """Render the requested pages of one PDF."""
+    try:
+        files.safe_relative(document.name)
+    except ValueError as error:
+        raise Skip(str(error)) from error
     try:
         count = pool.call("count_pages", document.path)
         pages = [options.page] if options.page else range(1, count + 1)

@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import random
+import re
+import secrets
 from collections import Counter
 from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,11 +23,14 @@ from urllib.parse import parse_qs, urlsplit
 from olmrl import storage
 from olmrl.arguments import positive, whole
 from olmrl.data.render import BadPage
+from olmrl.errors import sentence
 from olmrl.mix import files, pairs
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.review_marks import MarkFile, error_rate
+from olmrl.mix.sheet import source_hash
 
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 IMAGE_SIDE = 1400
 """Longer side of the displayed page, in pixels."""
 
@@ -56,8 +61,9 @@ def run(options: argparse.Namespace) -> int:
     if options.report:
         return 0
     with PdfPool(2) as pool:
-        server = serve(Review(chosen, marks, pool), options.port)
-        print_line(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends)")
+        review = Review(chosen, marks, pool)
+        server = serve(review, options.port)
+        print_line(f"http://127.0.0.1:{server.server_address[1]}/{review.key}/  (Ctrl-C ends)")
         try:
             server.serve_forever()
         finally:
@@ -117,7 +123,16 @@ class Review:
         self.marks = marks
         self.pool = pool
         self.image = lru_cache(maxsize=32)(self._image)
-        self.html = (Path(__file__).parent.parent / "templates" / "review.html").read_bytes()
+        self.key = secrets.token_urlsafe(12)
+        page = (Path(__file__).parent.parent / "templates" / "review.html").read_text("utf-8")
+        self.html = page.encode("utf-8")
+        script, style = (inside(page, tag) for tag in ("script", "style"))
+        self.policy = (
+            f"default-src 'none'; script-src {source_hash(script)}; "
+            f"style-src {source_hash(style)}; img-src 'self'; "
+            "connect-src 'self'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        )
 
     def _image(self, index: int) -> bytes:
         call = ("page_image", self.chosen[index].pdf, 1, IMAGE_SIDE, "webp")
@@ -133,12 +148,24 @@ class Review:
 
     def text(self, index: int) -> str:
         """The markdown of a page."""
-        return storage.read_bytes(self.chosen[index].md).decode("utf-8", "replace")
+        return storage.read_document(self.chosen[index].md)
+
+
+def inside(page: str, tag: str) -> str:
+    """What the only element of a name holds, byte for byte."""
+    return page.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
 
 
 def serve(review: Review, port: int) -> ThreadingHTTPServer:
-    """A server that only this machine can reach."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, review))
+    """A server on loopback, whose address holds a key: other users reach loopback too.
+
+    Raises:
+        ValueError: the port cannot be had.
+    """
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, review))
+    except OSError as error:
+        raise ValueError(f"--port {port}: {sentence(error)}; 0 takes a free one") from error
     server.daemon_threads = True
     return server
 
@@ -153,34 +180,51 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Pages, images, texts and the state."""
-        url = urlsplit(self.path)
-        index = (parse_qs(url.query).get("i") or ["0"])[0]
-        if not index.isdigit() or int(index) >= len(self.review.chosen):
+        name = self._asked()
+        if name is None:
+            return
+        index = (parse_qs(urlsplit(self.path).query).get("i") or ["0"])[0]
+        if not re.fullmatch(r"[0-9]{1,9}", index) or int(index) >= len(self.review.chosen):
             return self._send(404, "text/plain", b"no such page")
-        if url.path == "/":
+        if name == "":
             return self._send(200, "text/html; charset=utf-8", self.review.html)
-        if url.path == "/state":
+        if name == "state":
             return self._send_json(self.review.state())
-        if url.path == "/text":
-            text = self.review.text(int(index)).encode("utf-8")
-            return self._send(200, "text/plain; charset=utf-8", text)
-        if url.path == "/image":
-            try:
+        try:
+            if name == "text":
+                text = self.review.text(int(index)).encode("utf-8")
+                return self._send(200, "text/plain; charset=utf-8", text)
+            if name == "image":
                 return self._send(200, "image/webp", self.review.image(int(index)))
-            except BadPage as bad:
-                return self._send(404, "text/plain; charset=utf-8", str(bad).encode("utf-8"))
+        except (BadPage, OSError, ValueError) as bad:
+            return self._send(404, "text/plain; charset=utf-8", storage.shown(str(bad)).encode())
         return self._send(404, "text/plain", b"no such address")
 
     def do_POST(self) -> None:
         """Store a mark. Only JSON is accepted: no other web site can make a browser send that."""
-        size = int(self.headers.get("Content-Length") or 0)
-        if self.headers.get("Content-Type") != "application/json" or not 0 < size <= 10_000:
+        if self._asked() is None:
+            return
+        size = self.headers.get("Content-Length") or ""
+        small = re.fullmatch(r"[0-9]{1,4}", size) and int(size) > 0
+        if self.headers.get("Content-Type") != "application/json" or not small:
             return self._send(400, "text/plain", b"a mark is a small JSON object")
         try:
-            self.review.marks.add(json.loads(self.rfile.read(size)))
+            self.review.marks.add(storage.json_value(self.rfile.read(int(size)), "the mark"))
         except ValueError as error:
-            return self._send(400, "text/plain; charset=utf-8", str(error).encode("utf-8"))
+            return self._send(400, "text/plain; charset=utf-8", storage.shown(str(error)).encode())
         return self._send_json(self.review.state())
+
+    def _asked(self) -> str | None:
+        """What is asked for; None, after a refusal, from who has no key or under another name."""
+        host = re.sub(r":\d+$", "", self.headers.get("Host", "")).lower()
+        if host not in _LOOPBACK:  # DNS rebinding
+            self._send(403, "text/plain", b"this page is served to localhost only")
+            return None
+        _, key, *rest = [*urlsplit(self.path).path.split("/"), ""][:4]
+        if not secrets.compare_digest(key.encode(), self.review.key.encode()):
+            self._send(404, "text/plain", b"the address holds a key: take it from the terminal")
+            return None
+        return rest[0]
 
     def _send_json(self, value: Any) -> None:
         self._send(200, "application/json", json.dumps(value).encode("ascii"))
@@ -189,6 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'")
+        self.send_header("Content-Security-Policy", self.review.policy)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
         self.end_headers()
         self.wfile.write(body)

@@ -84,7 +84,7 @@ def list_pdfs(source: str) -> Iterator[str]:
         for path in fs.glob(inner):
             yield fs.unstrip_protocol(path) if storage.is_remote(source) else path
     elif fs.isdir(inner):
-        yield from files.listing(source, ".pdf")
+        yield from files.pdf_listing(source)
     elif fs.exists(inner):
         with fs.open(inner, "rb") as stream:
             for line in stream:

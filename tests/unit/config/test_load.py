@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
-from olmrl.config.load import parse_yaml, types_in
+from olmrl.config.load import parse_yaml, types_in, validate
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 MINIMAL = ["model.path=m", "data.train=d"]
@@ -239,12 +239,49 @@ def test_no_key_takes_numbers_that_cannot_be_meant(key, value):
         load(GrpoConfig, None, [*MINIMAL, f"{key}={value}"])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, "\ud800", "a\0b"])
+@pytest.mark.parametrize(
+    "section", ["rewards.0.options", "algorithm.loss_options", "learner.optimizer.schedule_options"]
+)
+def test_no_option_of_a_part_takes_what_cannot_be_meant(section, value):
+    values = {"x": value}
+    for name in reversed(section.split(".")):
+        values = [{"name": "mine:part"} | values] if name == "0" else {name: values}
+    base = load(GrpoConfig, None, MINIMAL).model_dump(mode="json")
+    for name, inner in values.items():
+        base[name] = inner if isinstance(inner, list) else base[name] | inner
+    with pytest.raises(ConfigError, match=rf"{section}\.x is ") as caught:
+        validate(GrpoConfig, base, "c.yaml")
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("workers", [0, -1, "{min: 0}"])
+def test_there_is_no_run_without_engines(workers):
+    with pytest.raises(ConfigError, match=r"rollout\.workers"):
+        load(GrpoConfig, None, [*MINIMAL, f"rollout.workers={workers}"])
+
+
+@pytest.mark.parametrize("key", ["run.dir", "model.path", "data.train"])
+def test_a_place_has_a_name(key):
+    with pytest.raises(ConfigError, match=f"{key}: .* must be a folder or a name"):
+        load(GrpoConfig, None, [*MINIMAL, f"{key}=''"])
+
+
+def test_an_endless_value_is_not_repeated_whole():
+    with pytest.raises(ConfigError, match=r"run\.seed") as caught:
+        load(GrpoConfig, None, [*MINIMAL, "run.seed=" + "x" * 10_000])
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("run: {dir: !!timestamp 2024-99-99}", "a value cannot be read"),
         ("run: {steps: " + "9" * 5000 + "}", "a value cannot be read"),
         ("a: " + "[" * 5000, "cannot be read"),
+        ("a: 1" + ":1" * 400 + ".5", "a value cannot be read"),
+        ("a: !!int {}", "a value cannot be read"),
+        ("a: !!timestamp x", "a value cannot be read"),
         ("? [a]\n: b", "line 1: a list or mapping cannot be a key"),
         ("a: &a [*a]", "recursive"),
         (
@@ -256,7 +293,7 @@ def test_no_key_takes_numbers_that_cannot_be_meant(key, value):
             "more than 100000 values",
         ),
     ],
-    ids=["date", "number", "depth", "key", "circle", "bomb"],
+    ids=["date", "number", "depth", "float", "int", "time", "key", "circle", "bomb"],
 )
 def test_yaml_that_means_harm_is_a_sentence(text, words):
     with pytest.raises(ConfigError, match=words):

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
 import pytest
-from data_pdfs import write_pdf
+from data_pdfs import pdf_bytes, write_pdf
 
 from olmrl.data.page import load_page, scan_bench, scan_pairs
 from olmrl.data.render import BadPage
+from olmrl.data.validate import validate
 
 HEAD = (
     "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
@@ -185,3 +187,20 @@ def test_references_written_on_windows_are_read(tmp_path: Path, data: bytes):
     (tmp_path / "a.md").write_bytes(data)
     [source] = scan_pairs(str(tmp_path)).sources
     assert load_page(source, 60).page.reference == HEAD
+
+
+def test_a_name_of_any_bytes_is_a_bad_page_and_no_end(tmp_path: Path):
+    """As in folders of before UTF-8; the verdict is remembered like any other."""
+    root, cache = tmp_path / "in", tmp_path / "cache"
+    root.mkdir()
+    for name in (b"good", b"caf\xe9", b"x::y"):
+        for suffix, data in ((b".pdf", pdf_bytes(["a"], (200, 300))), (b".md", HEAD.encode())):
+            with open(os.path.join(os.fsencode(root), name + suffix), "wb") as stream:
+                stream.write(data)
+    sources = scan_pairs(str(root)).sources
+    for opened in (3, 0):
+        found = validate(sources, str(cache), lambda work, items: map(work, items))
+        assert [bad.reason for bad in found.bad] == [
+            "its name is not UTF-8 text, or has a zero byte"
+        ]
+        assert found.opened == opened

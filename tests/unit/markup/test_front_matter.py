@@ -182,6 +182,8 @@ BOMB = "a: &a [x,x,x,x]\n" + "".join(
         "is_table: !!bool maybe",
         "is_table: \x00",
         "is_table: 0b_",
+        "is_table: 1" + ":1" * 400 + ".5",
+        "is_table: !!timestamp x",
     ],
 )
 def test_hostile_heads_are_refused(head):

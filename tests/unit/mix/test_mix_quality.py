@@ -10,6 +10,7 @@ import pytest
 from mix_support import killed_at, make_pdf, tree
 
 from olmrl.mix.review_marks import MarkFile, error_rate
+from olmrl.mix.sheet import source_hash
 
 HEAD = "---\nprimary_language: {}\nis_rotation_valid: True\nrotation_correction: 0\nis_table: {}\nis_diagram: False\n---"  # noqa: E501
 WORDS = [f"word{n}" for n in range(200)]
@@ -200,6 +201,23 @@ def test_the_review_server_refuses_what_is_not_its_own(tmp_path, reviewed):
     form = {"content": '{"id":"a","verdict":"bad"}', "headers": {"Content-Type": "text/plain"}}
     assert browser.post("/mark", **form).status_code == 400
     assert browser.get("/state").json()["marks"] == {}
+
+
+def test_the_review_is_for_who_has_its_address(tmp_path, reviewed):
+    _, browser = reviewed()
+    outside = str(browser.base_url.copy_with(path="/"))
+    assert httpx.get(outside + "state").status_code == 404
+    assert httpx.post(outside + "mark", json={"id": "a", "verdict": "bad"}).status_code == 404
+    assert browser.get("/state", headers={"Host": "evil.example"}).status_code == 403
+    assert browser.get("/text?i=²").status_code == 404
+    answer = browser.get("/")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert " style=" not in answer.text
+    for kind in ("script", "style"):
+        inside = answer.text.partition(f"<{kind}>")[2].partition(f"</{kind}>")[0]
+        assert source_hash(inside) in policy
 
 
 def test_the_interval_is_wilsons():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from olmrl.config.schema import ModelConfig
+from olmrl.config.schema import ModelConfig, SftConfig
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.data.page import load_page, scan_bench, scan_pairs
 from olmrl.data.render import BadPage
@@ -15,6 +15,8 @@ from olmrl.errors import PageRefused
 from olmrl.learner.model import load_policy
 from olmrl.models.files import image_settings, model_config
 from olmrl.models.registry import FAMILIES, described
+from olmrl.models.weight_files import WeightsError, stored_tensors
+from olmrl.preflight import checks
 
 WEIGHTS = "model.safetensors"
 
@@ -87,6 +89,75 @@ def test_a_folder_without_a_vision_part_is_refused(folder):
     for read in (described, model_config, lambda path: Encoder(EncoderSpec(path))):
         with pytest.raises(ValueError, match="no vision_config, and olmrl trains models that read"):
             read(str(folder))
+
+
+OF_NO_KIND = [[], None, "x", -1, 10**400, float("nan"), float("inf")]
+
+
+@pytest.mark.parametrize("value", OF_NO_KIND, ids=repr)
+@pytest.mark.parametrize(
+    "key", ["model_type", "vision_config", "text_config", "text_config.hidden_size"]
+)
+def test_a_config_with_values_of_no_kind_is_refused(folder, key, value):
+    file = folder / "config.json"
+    config = json.loads(file.read_text())
+    section, _, name = key.rpartition(".")
+    (config[section] if section else config)[name] = value
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=rf"{folder.name}: .*(config|type)"):
+        described(str(folder))
+
+
+@pytest.mark.parametrize("value", [[1], "x", -1, float("inf")], ids=repr)
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("config.json", "image_token_id"),
+        ("processor_config.json", ""),
+        ("processor_config.json", "image_processor"),
+        ("tokenizer_config.json", ""),
+        ("tokenizer_config.json", "added_tokens_decoder"),
+        ("model.safetensors.index.json", "weight_map"),
+    ],
+)
+def test_other_files_with_values_of_no_kind_are_refused(folder, file, key, value):
+    path = folder / file
+    values = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(values | {key: value} if key else value))
+    config = SftConfig(model={"path": str(folder)}, data={"train": [{"root": "x"}]})
+    if (key, value) in (("image_token_id", "x"), ("image_token_id", -1)):
+        return  # the tokenizer disagrees, which has its own sentence
+    assert all(len(line) < 600 for line in checks.model(config, None))
+    assert any(file in line or "config" in line for line in checks.model(config, None))
+
+
+@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "", ["x"], 3])
+def test_an_index_names_files_of_its_folder(folder, shard):
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(WeightsError, match="no file name"):
+        stored_tensors(str(folder))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"a": {"dtype": "F32", "shape": [Infinity], "data_offsets": [0, 4]}}',
+        b'{"a": ' + b"[" * 50_000,
+        b"[]",
+        b'{"a": {"dtype": [], "shape": [1], "data_offsets": [0, 4]}}',
+    ],
+)
+def test_a_damaged_header_is_named(folder, header):
+    (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(WeightsError, match=rf"{WEIGHTS}: damaged header"):
+        stored_tensors(str(folder))
+
+
+def test_a_folder_in_the_place_of_weights_is_no_shard(folder):
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    with pytest.raises(WeightsError, match="is missing"):
+        stored_tensors(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from reportlab.pdfgen.canvas import Canvas
 from olmrl.__main__ import main
 from olmrl.config import GrpoConfig, SftConfig
 from olmrl.models.files import check_tokenizer
+from olmrl.preflight import checks
 from olmrl.preflight.overlap import remarks
 from olmrl.run.command import _absolute
 
@@ -191,3 +192,33 @@ def test_a_tokenizer_of_another_model_is_refused(tiny, tmp_path, change, message
     check_tokenizer(tiny)
     with pytest.raises(ValueError, match=message.replace("|", r"\|")):
         check_tokenizer(spoiled(tiny, tmp_path, change))
+
+
+ODD_MODELS = ["hf://a/b", "https://h/x", "Qwen/Qwen2.5-VL-7B-Instruct ", "a/b/c", "loop/x", "file"]
+
+
+@pytest.mark.parametrize("path", ODD_MODELS)
+def test_a_model_is_a_folder_or_a_name_on_the_hub(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").mkdir()
+    os.symlink("x", tmp_path / "loop/x")
+    (tmp_path / "file").write_text("")
+    config = SftConfig(model={"path": path}, data={"train": [{"root": "x"}]})
+    [said] = checks.model(config, None)
+    assert said.startswith(f"model.path: {path}: ")
+
+
+@pytest.mark.parametrize("target", ["s3://bucket/run", "gs://bucket/run", "nosuch://x"])
+def test_a_run_has_a_folder_of_this_machine(target):
+    config = SftConfig(run={"dir": target}, model={"path": "m"}, data={"train": [{"root": "x"}]})
+    assert any(
+        "must be a folder of this machine" in said for said in checks.run_folder(config, None)
+    )
+
+
+def test_what_a_run_remembers_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    data = {"train": [{"root": "x"}], "cache_dir": str(tmp_path / "file/cache")}
+    config = SftConfig(run={"dir": str(tmp_path / "run")}, model={"path": "m"}, data=data)
+    [said] = checks.run_folder(config, None)
+    assert said.startswith("data.cache_dir: ") and "is a file" in said
