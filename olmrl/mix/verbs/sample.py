@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             take(verb, [pdf for pdf in drawn if not verb.finished(pdf)], options)
         write_lists(verb, drawn)
         verb.progress.say(f"{verb.counts['done']} PDFs, {verb.facts['pages']:.0f} pages")
-    return 0
+    return verb.end(options.source, "PDF")
 
 
 def list_pdfs(source: str) -> Iterator[str]:
