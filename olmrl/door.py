@@ -7,18 +7,13 @@ import signal
 import sys
 from collections.abc import Callable
 
-from olmrl.errors import RunStopped, sentence
+from olmrl.errors import RunStopped, first_line, is_of_client, sentence
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
 TERMINATED = 143
 """Exit code after SIGTERM, as of a shell."""
 _PIPE_CLOSED = 141
-_CLIENTS = (
-    *("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpcore", "httpx", "httpx2"),
-    *("huggingface_hub", "requests", "s3fs", "urllib3"),
-)
-"""Packages that speak to remote storage, whose errors have types of their own."""
 
 
 def behind_door(
@@ -47,10 +42,9 @@ def behind_door(
     except KeyboardInterrupt:
         return complain(prog, stopped, INTERRUPTED)
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+        if not is_of_client(error):
             raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return complain(prog, f"remote storage cannot be used: {reason}", wrong)
+        return complain(prog, f"remote storage cannot be used: {first_line(error)}", wrong)
     except SystemExit as error:
         if not is_sigterm(error):
             raise

@@ -89,6 +89,7 @@ def quantise(
     refuse_full_folder(out)
     folder = ModelFolder(model)
     known = weights.known_family(folder.config, folder.path)
+    folder.check_fits()
     described = quantization_config(recipe, known)
     targets = _targets(folder, recipe, known)
     if recipe.needs_pages and pages is None:
@@ -135,8 +136,6 @@ def _pages(samples: Sequence[PageTokens], which: str) -> Iterator[PageTokens]:
 
 
 def _targets(folder: ModelFolder, recipe: Recipe, known: Family) -> set[str]:
-    if "quantization_config" in folder.config:
-        raise CheckpointError(f"{folder.path}: is quantised already")
     targets = {name for name in folder.entries if known.is_quantisable(name)}
     if not targets:
         raise CheckpointError(f"{folder.path}: has none of the linear layers of {known.title}")

@@ -42,6 +42,7 @@ def soup(
     folders = [ModelFolder(source) for source in sources]
     for folder in folders[1:]:
         _check_alike(folders[0], folder)
+    folders[0].check_fits()
     distances = [0.0] * len(folders)
     norm = 0.0
     with ShardWriter(out) as writer:

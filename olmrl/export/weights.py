@@ -7,8 +7,9 @@ layout, `ShardWriter` writes shards as they fill up.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError, read_json
 from olmrl.models import weight_files
 from olmrl.models.family import Family
+from olmrl.models.loading import first_line
 from olmrl.models.registry import family
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
 
@@ -96,6 +98,32 @@ class ModelFolder:
                 "is damaged"
             )
         return tensor
+
+    def check_fits(self) -> None:
+        """See that the tensors are plain weights of the model that config.json describes.
+
+        Raises:
+            CheckpointError: quantised, or some are missing, left over, or of another shape or kind
+                (names the first).
+        """
+        if "quantization_config" in self.config or "compression_config" in self.config:
+            raise CheckpointError(f"{self.path}: is quantised already")
+        known = known_family(self.config, self.path)
+        stored = {known.module_name(name): name for name in self.entries}
+        shapes = {
+            name: self.entries[given].shape
+            for name, given in stored.items()
+            if not re.fullmatch(known.left_out, given)
+        }
+        problem = unlike(shapes, self.config, known)
+        if problem is not None:
+            raise CheckpointError(f"{self.path}: does not fit its own config.json: {problem}")
+        for name, entry in self.entries.items():
+            if entry.stored.dtype not in weight_files.TRAINABLE:
+                raise CheckpointError(
+                    f"{self.path}: tensor {name} is stored as {entry.stored.dtype}, which is no "
+                    f"plain weight ({', '.join(weight_files.TRAINABLE)})"
+                )
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) in the order of the files."""
@@ -188,7 +216,8 @@ def _move(staged: Path, out: str, file: str) -> None:
     target = storage.join(out, file)
     if storage.is_remote(out):
         fs, inner = storage.to_write(target)
-        fs.put_file(str(staged), inner)
+        with storage.named(target):
+            fs.put_file(str(staged), inner)
         staged.unlink()
     else:
         staged.replace(target)
@@ -217,6 +246,36 @@ def copy_companions(source: str, out: str) -> None:
         path = storage.join(source, name)
         if storage.exists(path):
             storage.write_bytes(storage.join(out, name), storage.read_bytes(path))
+
+
+def unlike(
+    stored: Mapping[str, tuple[int, ...]], config: dict[str, Any], known: Family
+) -> str | None:
+    """In what tensors are not those of the model that a config describes; None if in nothing.
+
+    Args:
+        stored: shapes by module path; the answer names them as published files do.
+        config: of transformers.
+        known: its family.
+    """
+    try:
+        with torch.device("meta"):
+            model: Any = known.model_class()(known.config_class().from_dict(config))
+    except Exception as error:  # transformers' own checks raise what they run into
+        return f"transformers cannot make that model ({first_line(error)})"
+    wanted = {
+        known.published_name(name): tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+    }
+    found = {known.published_name(name): shape for name, shape in stored.items()}
+    if known.shape(config).tied:
+        wanted.pop("lm_head.weight", None)
+        found.pop("lm_head.weight", None)
+    return weight_files.difference(
+        wanted.keys() - found.keys(),
+        found.keys() - wanted.keys(),
+        [(n, found[n], wanted[n]) for n in wanted.keys() & found.keys() if found[n] != wanted[n]],
+    )
 
 
 def known_family(config: dict[str, Any], source: str) -> Family:

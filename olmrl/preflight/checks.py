@@ -28,7 +28,7 @@ from olmrl.doctor.checks import Level, judge
 from olmrl.doctor.facts import Facts
 from olmrl.errors import said_together, sentence
 from olmrl.hardware import GIB
-from olmrl.models.files import check_tokenizer, image_settings, model_config
+from olmrl.models.files import check_count, check_tokenizer, image_settings, model_config
 from olmrl.models.places import refuse_no_folder
 from olmrl.models.weight_files import check_loadable, check_trainable
 from olmrl.preflight.trackers import tensorboard_module
@@ -160,6 +160,7 @@ def model(config: Config, facts: Facts) -> Iterator[str]:
         try:
             check_loadable(path)
             check_trainable(path, model_config(path))
+            check_count(path)
             check_tokenizer(path)
             image_settings(path)
         except ValueError as error:

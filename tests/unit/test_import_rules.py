@@ -19,7 +19,7 @@ ALLOWED = {
     "progress": set(),
     "types": set(),
     "errors": set(),
-    "storage": set(),
+    "storage": {"errors"},
     "metrics": set(),
     "metric_catalogue": set(),
     "hardware": set(),

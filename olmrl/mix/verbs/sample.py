@@ -80,6 +80,11 @@ def list_pdfs(source: str) -> Iterator[str]:
         ValueError: no such file or folder.
     """
     fs, inner = storage.filesystem(source)
+    with storage.named(source):
+        yield from _listed(source, fs, inner)
+
+
+def _listed(source: str, fs: Any, inner: str) -> Iterator[str]:
     if any(mark in source for mark in "*?["):
         for path in fs.glob(inner):
             yield fs.unstrip_protocol(path) if storage.is_remote(source) else path
