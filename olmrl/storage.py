@@ -63,32 +63,40 @@ def to_write(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem, s
     return filesystem(path)
 
 
-def refuse_hub(path: str | os.PathLike[str]) -> None:
+def refuse_hub(path: str | os.PathLike[str], called: str = "") -> None:
     """Refuse to write to the Hub, where others may read: only commands named `push` do that.
+
+    Args:
+        path: What would be written.
+        called: What the error begins with.
 
     Raises:
         ValueError: the path lies on the Hub.
     """
     if os.fspath(path).startswith("hf://"):
         raise ValueError(
-            f"{path}: nothing is written to the Hub but by `olmrl checkpoint push` and `olmrl mix "
-            "hub-push`; give a local folder"
+            f"{called}{path}: nothing is written to the Hub but by `olmrl checkpoint push` and "
+            "`olmrl mix hub-push`; give a local folder"
         )
 
 
-def check_target(folder: str | os.PathLike[str]) -> None:
+def check_target(folder: str | os.PathLike[str], called: str = "") -> None:
     """Refuse a folder to write in that cannot be made: a part of its path is a file.
+
+    Args:
+        folder: Which one.
+        called: What the error begins with: the option or key that names it.
 
     Raises:
         ValueError: it, or what would hold it, is no folder or cannot be written; or it is remote,
             on the Hub.
     """
-    refuse_hub(folder)
+    refuse_hub(folder, called)
     if is_remote(folder):
         return
     place = Path(os.path.abspath(folder))
     there = next(path for path in (place, *place.parents) if os.path.lexists(path))
-    said = str(folder) if there == place else f"{folder}: {there}"
+    said = f"{called}{folder}" if there == place else f"{called}{folder}: {there}"
     if not there.is_dir():
         kind = "a file, not a folder" if there.exists() else "a link to nothing"
         raise ValueError(f"{said} is {kind}; choose another name")

@@ -154,7 +154,8 @@ def export(
     if replace:
         _replace(Path(out), write)
     else:
-        write(out)
+        with weights.completed(out) as folder:
+            write(folder)
     return checkpoint.step
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from olmrl.models.registry import family
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
 
 SHARD_BYTES = 4 * 2**30
+_UNFINISHED = ".unfinished"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """By `model.dtype`."""
 _STORED_DTYPES = {
@@ -205,6 +208,29 @@ class ShardWriter:
                 storage.join(self._out, INDEX),
                 {"metadata": {"total_size": self._total}, "weight_map": weight_map},
             )
+
+
+@contextmanager
+def completed(out: str) -> Iterator[str]:
+    """Give a folder to fill with a model; its files reach `out` once all are there, or never.
+
+    Of a remote folder it is `out` itself, where a model counts once its config.json is there.
+    """
+    if storage.is_remote(out):
+        yield out
+        return
+    target = Path(out)
+    is_ours = not target.exists()
+    fresh = target / _UNFINISHED
+    shutil.rmtree(fresh, ignore_errors=True)  # of a call that was killed
+    try:
+        yield str(fresh)
+        for path in sorted(fresh.iterdir(), key=lambda p: p.name == CONFIG):
+            path.replace(target / path.name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if is_ours and target.is_dir() and not any(target.iterdir()):
+            target.rmdir()
 
 
 def _made(folder: str) -> str:

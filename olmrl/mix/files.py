@@ -124,6 +124,8 @@ def check_apart(source: str, target: str) -> None:
     """
     places = [p if storage.is_remote(p) else os.path.realpath(p) for p in (source, target)]
     read, written = (place.rstrip("/") + "/" for place in places)
+    if read == written:
+        raise ValueError(f"{target}: is the folder that is read; name another one to write")
     if read.startswith(written) or written.startswith(read):
         raise ValueError(f"{target}: must lie beside {source}, not in it or around it")
 

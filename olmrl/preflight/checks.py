@@ -125,9 +125,9 @@ def folders(config: Config, facts: Facts | None = None) -> Iterator[str]:
 def run_folder(config: Config, facts: Facts) -> Iterator[str]:
     """The folder of the run can be made, and written."""
     try:
-        storage.check_target(config.run.dir)
+        storage.check_target(config.run.dir, "run.dir: ")
     except ValueError as error:
-        yield f"run.dir: {error}"
+        yield str(error)
 
 
 def prompts(config: Config, facts: Facts) -> Iterator[str]:

@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText
 from olmrl.checkpoint.manifest import CheckpointError
 from olmrl.export.fp8 import quantise
 from olmrl.export.soup import soup
-from olmrl.export.weights import ModelFolder, ShardWriter
+from olmrl.export.weights import ModelFolder, ShardWriter, completed
 
 
 def variant(tiny, out, seed, shard_bytes=10**9, dtype=None):
@@ -186,6 +186,24 @@ def test_a_full_disk_leaves_no_half_model(tmp_path):
     assert run_child(write_on_a_full_disk, tmp_path / "out", messages) == 0
     assert "the model cannot be written" in messages.get(timeout=10)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_broke_off_is_not_there_and_the_next_call_goes_on(tmp_path):
+    out = tmp_path / "out"
+
+    def write(fail):
+        with completed(str(out)) as folder, ShardWriter(folder) as writer:
+            writer.add("w", torch.zeros(2))
+            if fail:
+                raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        write(fail=True)
+    assert not out.exists()
+    (out / ".unfinished").mkdir(parents=True)
+    (out / ".unfinished/half").write_text("of a call that was killed")
+    write(fail=False)
+    assert [path.name for path in out.iterdir()] == ["model.safetensors"]
 
 
 def test_damaged_models_are_explained(tmp_path, tiny):
