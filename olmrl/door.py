@@ -7,18 +7,13 @@ import signal
 import sys
 from collections.abc import Callable
 
-from olmrl.errors import RunStopped, sentence
+from olmrl.errors import RunStopped, first_line, is_of_client, sentence
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
 TERMINATED = 143
 """Exit code after SIGTERM, as of a shell."""
 _PIPE_CLOSED = 141
-_CLIENTS = (
-    *("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpcore", "httpx", "httpx2"),
-    *("huggingface_hub", "requests", "s3fs", "urllib3"),
-)
-"""Packages that speak to remote storage, whose errors have types of their own."""
 
 
 def behind_door(
@@ -56,10 +51,9 @@ def behind_door(
 
 def of_storage(error: Exception) -> str:
     """What an error of remote storage says; any other is raised again."""
-    if type(error).__module__.partition(".")[0] not in _CLIENTS:
+    if not is_of_client(error):
         raise error
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return f"remote storage cannot be used: {reason}"
+    return f"remote storage cannot be used: {first_line(error)}"
 
 
 def is_sigterm(error: BaseException) -> bool:

@@ -69,6 +69,27 @@ def check_all(*checks: Callable[[], object]) -> None:
         raise ValueError(said_together(list(dict.fromkeys(problems))))
 
 
+_CLIENTS = (
+    *("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpcore", "httpx", "httpx2"),
+    *("huggingface_hub", "requests", "s3fs", "urllib3"),
+)
+"""Packages that speak to remote storage, whose errors have types of their own."""
+
+
+def is_of_client(error: BaseException) -> bool:
+    """Whether a client of remote storage raised an error of its own type."""
+    return type(error).__module__.partition(".")[0] in _CLIENTS
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class RemoteError(OSError):
+    """Remote storage cannot be used; the message begins with the path."""
+
+
 class RunStopped(RuntimeError):
     """The run ended early for a reason that the user can act on."""
 

@@ -20,12 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from olmrl.errors import RemoteError, first_line, is_of_client
 from olmrl.redaction import secret_in
 
 if TYPE_CHECKING:
     import fsspec
 
-_STREAMS = ("/dev/", "/proc/")
+_PIPES_OF_USERS = ("/dev/", "/proc/")
 """Where the pipes lie that a user means: `/dev/stdin`, and those of `<(...)`."""
 
 _EXTRA_OF_SCHEME = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
@@ -91,37 +92,70 @@ def to_write(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem, s
     return filesystem(path)
 
 
-def refuse_hub(path: str | os.PathLike[str]) -> None:
+def refuse_hub(path: str | os.PathLike[str], called: str = "") -> None:
     """Refuse to write to the Hub, where others may read: only commands named `push` do that.
+
+    Args:
+        path: What would be written.
+        called: What the error begins with.
 
     Raises:
         ValueError: the path lies on the Hub.
     """
     if os.fspath(path).startswith("hf://"):
         raise ValueError(
-            f"{path}: nothing is written to the Hub but by `olmrl checkpoint push` and `olmrl mix "
-            "hub-push`; give a local folder"
+            f"{called}{path}: nothing is written to the Hub but by `olmrl checkpoint push` and "
+            "`olmrl mix hub-push`; give a local folder"
         )
 
 
-def check_target(folder: str | os.PathLike[str]) -> None:
+def check_target(folder: str | os.PathLike[str], called: str = "") -> None:
     """Refuse a folder to write in that cannot be made: a part of its path is a file.
+
+    Args:
+        folder: Which one.
+        called: What the error begins with: the option or key that names it.
 
     Raises:
         ValueError: it, or what would hold it, is no folder or cannot be written; or it is remote,
             on the Hub.
     """
-    refuse_hub(folder)
+    refuse_hub(folder, called)
     if is_remote(folder):
         return
     place = Path(os.path.abspath(folder))
     there = next(path for path in (place, *place.parents) if os.path.lexists(path))
-    said = str(folder) if there == place else f"{folder}: {there}"
+    said = f"{called}{folder}" if there == place else f"{called}{folder}: {there}"
     if not there.is_dir():
         kind = "a file, not a folder" if there.exists() else "a link to nothing"
         raise ValueError(f"{said} is {kind}; choose another name")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{said} cannot be written by this user; choose another folder")
+
+
+_UNNAMED = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
+"""Errors of writing, which the system raises without the name of the file."""
+
+
+@contextmanager
+def named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let an error that names no file name this one: of a write, or of remote storage.
+
+    Raises:
+        OSError: the same with the name; `RemoteError` in place of a client's own type.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and (error.errno in _UNNAMED or is_remote(path)):
+            if not error.errno and not isinstance(error, RemoteError):
+                raise type(error)(f"{path}: {first_line(error)}") from error
+            error.filename = os.fspath(path)
+        raise
+    except Exception as error:
+        if not (is_remote(path) and is_of_client(error)):
+            raise
+        raise RemoteError(f"{path}: cannot be used: {first_line(error)}") from error
 
 
 def join(base: str | os.PathLike[str], *parts: str) -> str:
@@ -136,7 +170,8 @@ def join(base: str | os.PathLike[str], *parts: str) -> str:
 def exists(path: str | os.PathLike[str]) -> bool:
     """Whether a file or folder exists."""
     fs, inner = filesystem(path)
-    return bool(fs.exists(inner))
+    with named(path):
+        return bool(fs.exists(inner))
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -146,11 +181,11 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         OSError: it cannot be read, or is a pipe or the like, which may never end.
     """
     fs, inner = filesystem(path)
-    if not is_remote(path) and not inner.startswith(_STREAMS):
+    if not is_remote(path) and not inner.startswith(_PIPES_OF_USERS):
         kind = os.stat(inner).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", inner)
-    with fs.open(inner, "rb") as stream:
+    with named(path), fs.open(inner, "rb") as stream:
         return bytes(stream.read())
 
 
@@ -222,11 +257,21 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
+_STREAMS = (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+
+
+def _is_stream(target: Path) -> bool:
+    """Whether it is a device or pipe (/dev/stdout, /dev/null), which a rename would replace."""
+    there = target.exists() and not target.is_dir()
+    return there and (target.parent in _STREAMS or not target.is_file())
+
+
 @contextmanager
 def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
     """Write a file atomically: it appears complete or not at all.
 
-    Local: temporary file in the same folder, fsync, rename. Remote: a local temporary file,
+    Local: temporary file in the same folder, fsync, rename; a device or pipe is written as it
+    comes. Remote: a local temporary file,
     uploaded if the block succeeds (object stores only publish complete objects).
     """
     fs, inner = to_write(path)
@@ -236,15 +281,23 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
             staged = os.path.join(folder, "staged")
             with open(staged, mode, **text) as stream:  # type: ignore[call-overload]
                 yield stream
-            fs.put_file(staged, inner)
+            with named(path):
+                fs.put_file(staged, inner)
         return
     target = Path(inner)
+    if _is_stream(target):
+        with named(path), open(target, mode, **text) as stream:  # type: ignore[call-overload]
+            yield stream
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         # Not mkstemp: its files are for their owner alone, and the umask that would tell what
         # others may do can only be read by changing it under the other threads.
-        with open(temporary, mode.replace("w", "x"), **text) as stream:  # type: ignore[call-overload]
+        with (
+            named(path),
+            open(temporary, mode.replace("w", "x"), **text) as stream,  # type: ignore[call-overload]
+        ):
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -349,7 +402,7 @@ def append(path: str | os.PathLike[str], line: bytes) -> None:
 
     Half a line would swallow the next one, which a later start appends.
     """
-    with open(path, "ab", buffering=0) as stream:
+    with named(path), open(path, "ab", buffering=0) as stream:
         before = stream.seek(0, os.SEEK_END)
         rest = memoryview(line)
         try:
@@ -371,10 +424,11 @@ def list_files(
         ValueError: the folder does not exist.
     """
     fs, inner = filesystem(root)
-    if not fs.isdir(inner):
-        raise ValueError(f"{root}: no such folder")
-    if is_remote(root):
-        return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
+    with named(root):
+        if not fs.isdir(inner):
+            raise ValueError(f"{root}: no such folder")
+        if is_remote(root):
+            return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
     found = []
     lines: dict[str, frozenset[str]] = {}  # real paths of a folder and of its parents
     for folder, folders, names in os.walk(inner, followlinks=follow_links):

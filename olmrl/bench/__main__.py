@@ -85,10 +85,7 @@ def _check_file(option: str, path: Path | None) -> None:
         return
     if path.is_dir():
         raise ValueError(f"{option} {path}: is a folder; name a file")
-    try:
-        storage.check_target(path.parent)
-    except ValueError as error:
-        raise ValueError(f"{option} {path}: {error}") from error
+    storage.check_target(path.parent, f"{option} {path}: ")
 
 
 def _import_omni(options: argparse.Namespace) -> int:

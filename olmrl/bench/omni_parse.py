@@ -8,13 +8,13 @@ no counterpart: docs/formats.md#omni-parse-bench.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from olmrl import storage
 from olmrl.bench.case import CaseError
 from olmrl.bench.cases import load_case
 
@@ -134,15 +134,17 @@ def write(dataset: Path, folder: Path) -> Imported:
     Raises:
         ValueError: see `read`; or the folder exists and is not empty.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != "pdfs" for path in folder.iterdir()):
         raise ValueError(f"{folder}: is not empty")
     imported = read(dataset)
-    (folder / "pdfs").mkdir(parents=True, exist_ok=True)
-    for page_id in sorted(imported.pages):
-        shutil.copyfile(dataset / "pages" / f"{page_id}.pdf", folder / "pdfs" / f"{page_id}.pdf")
+    # a call that broke off left some of these, and no test
+    pdfs = {f"{page_id}.pdf" for page_id in imported.pages}
+    if (folder / "pdfs").exists() and not {p.name for p in (folder / "pdfs").iterdir()} <= pdfs:
+        raise ValueError(f"{folder}: is not empty")
+    for name in sorted(pdfs):
+        storage.write_bytes(folder / "pdfs" / name, (dataset / "pages" / name).read_bytes())
     for name, rows in imported.rows.items():
-        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-        (folder / name).write_text("".join(lines), "utf-8")
+        storage.write_jsonl(folder / name, rows)
     return imported
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from olmrl.export import fp8, hf, parity
 from olmrl.export.emulate import ProbedModel
 from olmrl.export.samples import CalibrationPages, PageTokens, load_pages
 from olmrl.export.soup import soup
+from olmrl.export.weights import ModelFolder
 from olmrl.progress import track, waiting
 
 CONSOLE = Console(soft_wrap=True)
@@ -95,6 +97,8 @@ def run_fp8(options: argparse.Namespace) -> int:
 
 def run_parity(options: argparse.Namespace) -> int:
     """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
+    if os.path.isdir(options.model):
+        ModelFolder(options.model).check_fits()
     encoder = Encoder(EncoderSpec(options.model, prompt=options.prompt))
     rendered = load_pages(options.pages, options.limit, options.longest_side, _say)
     pages = [encoder.encode_page(page) for page in rendered]

@@ -120,9 +120,10 @@ class CheckpointFolder:
     def _names(self) -> list[str]:
         fs, inner = storage.filesystem(self._root)
         fs.invalidate_cache()
-        if not fs.isdir(inner):
-            return []
-        return [path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(inner, detail=False)]
+        with storage.named(self._root):
+            if not fs.isdir(inner):
+                return []
+            return [path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(inner, detail=False)]
 
     def _folders(self) -> dict[int, str]:
         steps = {manifest.step_of(name): name for name in self._names()}

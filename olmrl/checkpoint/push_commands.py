@@ -26,6 +26,10 @@ def run_push(options: argparse.Namespace) -> int:
         config = run_config(options.run_dir)
         base = base_of(config["model"]["path"], options.base_model)
         gathered = gather(folder)
+        # Deferred: torch, which a refusal of anything else does not need.
+        from olmrl.export.weights import ModelFolder  # noqa: PLC0415
+
+        ModelFolder(folder).check_fits()
         sharing = Sharing(
             base=base,
             licence=options.licence,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from olmrl.data.steps import Dropped, StepContext
 from olmrl.data.streams import OrderedStream
 from olmrl.data.tally import Tally
 from olmrl.progress import track
+from olmrl.types import UInt8Array
 
 _BIN = 100
 """Tokens per line of the histogram."""
@@ -98,8 +100,15 @@ def _show_page(
         for line in _token_lines(encoder, example):
             print(line)
     if arguments.save_image:
-        Image.fromarray(sample.image).save(arguments.save_image)
+        _save(sample.image, arguments.save_image)
         print(f"\nimage written to {arguments.save_image}")
+
+
+def _save(image: UInt8Array, path: str) -> None:
+    stream = io.BytesIO()
+    kind = Image.registered_extensions()[os.path.splitext(path)[1].lower()]
+    Image.fromarray(image).save(stream, kind)
+    storage.write_bytes(path, stream.getvalue())
 
 
 def _prompt_text(encoder: Encoder, example: EncodedExample) -> str:

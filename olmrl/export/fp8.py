@@ -89,6 +89,7 @@ def quantise(
     refuse_full_folder(out)
     folder = ModelFolder(model)
     known = weights.known_family(folder.config, folder.path)
+    folder.check_fits()
     described = quantization_config(recipe, known)
     targets = _targets(folder, recipe, known)
     if recipe.needs_pages and pages is None:
@@ -98,21 +99,22 @@ def quantise(
     ranges = probe.observe(samples) if probe and recipe.needs_pages else None
     exact = [probe.score(s) for s in _pages(samples, "exact")] if probe else []
     errors: dict[str, float] = {}
-    with ShardWriter(out, _SHARD_BYTES) as writer:
-        for name, tensor in track(folder.tensors(), "rounding tensors", len(folder.entries)):
-            if name in targets:
-                quantised = _codes(tensor, recipe)
-                errors[name] = relative_error(tensor, decode(quantised))
-                writer.add(name, quantised.codes)
-                writer.add(f"{name}_scale", quantised.scale)
-            else:
-                writer.add(name, _keep(tensor, weights.DTYPES[dtype]))
-        for name, scale in _static_scales(targets, recipe, ranges, known):
-            writer.add(name, torch.tensor([scale], dtype=torch.float32))
-    weights.copy_companions(model, out)
-    # config.json comes last: without it a folder does not count as a model.
-    config = weights.with_dtype(folder.config, dtype) | {"quantization_config": described}
-    storage.write_json(storage.join(out, weight_files.CONFIG), config)
+    with weights.completed(out) as fresh:
+        with ShardWriter(fresh, _SHARD_BYTES) as writer:
+            for name, tensor in track(folder.tensors(), "rounding tensors", len(folder.entries)):
+                if name in targets:
+                    quantised = _codes(tensor, recipe)
+                    errors[name] = relative_error(tensor, decode(quantised))
+                    writer.add(name, quantised.codes)
+                    writer.add(f"{name}_scale", quantised.scale)
+                else:
+                    writer.add(name, _keep(tensor, weights.DTYPES[dtype]))
+            for name, scale in _static_scales(targets, recipe, ranges, known):
+                writer.add(name, torch.tensor([scale], dtype=torch.float32))
+        weights.copy_companions(model, fresh)
+        # config.json comes last: without it a remote folder does not count as a model.
+        config = weights.with_dtype(folder.config, dtype) | {"quantization_config": described}
+        storage.write_json(storage.join(fresh, weight_files.CONFIG), config)
     rounded = ModelFolder(out)
     gap = None
     if probe:
@@ -135,8 +137,6 @@ def _pages(samples: Sequence[PageTokens], which: str) -> Iterator[PageTokens]:
 
 
 def _targets(folder: ModelFolder, recipe: Recipe, known: Family) -> set[str]:
-    if "quantization_config" in folder.config:
-        raise CheckpointError(f"{folder.path}: is quantised already")
     targets = {name for name in folder.entries if known.is_quantisable(name)}
     if not targets:
         raise CheckpointError(f"{folder.path}: has none of the linear layers of {known.title}")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from olmrl import storage
@@ -68,30 +67,19 @@ def check_fits(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
     """Compare a checkpoint's tensors with the model that a config describes.
 
     Raises:
-        CheckpointError: one is missing, left over or of another shape (names the first).
+        CheckpointError: some are missing, left over or of another shape (names the first).
     """
-    known = weights.known_family(config, weight_files.CONFIG)
-    with torch.device("meta"):
-        model: Any = known.model_class()(known.config_class().from_dict(config))
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     saved = {
         adapters.plain_name(name.removeprefix(_MODEL)): shape
         for name, shape in shards.saved_shapes(checkpoint.path).items()
         if name.startswith(_MODEL) and not adapters.is_adapter(name)
     }
-    if known.shape(config).tied:
-        saved.pop("lm_head.weight", None)
-        expected.pop("lm_head.weight", None)
-    for name, shape in expected.items():
-        if saved.get(name) != shape:
-            found = f"is {list(saved[name])}" if name in saved else "is missing"
-            raise CheckpointError(
-                f"{checkpoint.path}: tensor {name} {found}, the model's config expects "
-                f"{list(shape)}; another base model?"
-            )
-    for name in saved:
-        if name not in expected:
-            raise CheckpointError(f"{checkpoint.path}: tensor {name} is not in the base model")
+    problem = weights.unlike(saved, config, weights.known_family(config, weight_files.CONFIG))
+    if problem is not None:
+        raise CheckpointError(
+            f"{checkpoint.path}: does not fit the model's config.json: {problem}; another base "
+            "model?"
+        )
 
 
 def export(
@@ -166,7 +154,8 @@ def export(
     if replace:
         _replace(Path(out), write)
     else:
-        write(out)
+        with weights.completed(out) as folder:
+            write(folder)
     return checkpoint.step
 
 

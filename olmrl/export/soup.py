@@ -40,27 +40,29 @@ def soup(
     parts_of = shares(len(sources), source_weights)
     refuse_full_folder(out)
     folders = [ModelFolder(source) for source in sources]
-    for folder in folders[1:]:
-        _check_alike(folders[0], folder)
+    for other in folders[1:]:
+        _check_alike(folders[0], other)
+    folders[0].check_fits()
     distances = [0.0] * len(folders)
     norm = 0.0
-    with ShardWriter(out) as writer:
-        count = len(folders[0].entries)
-        for name, first in track(folders[0].tensors(), "averaging tensors", count):
-            parts = [first, *(folder.read(name) for folder in folders[1:])]
-            if not first.is_floating_point():
-                _check_equal(name, parts, folders)
-                writer.add(name, first)
-                continue
-            mean = torch.zeros(first.shape, dtype=torch.float32)
-            for share, part in zip(parts_of, parts, strict=True):
-                mean.add_(part.float(), alpha=share)
-            norm += mean.square().sum().item()
-            for i, part in enumerate(parts):
-                distances[i] += (part.float() - mean).square().sum().item()
-            writer.add(name, mean.to(first.dtype))
-    weights.copy_companions(folders[0].path, out)
-    storage.write_json(storage.join(out, weight_files.CONFIG), folders[0].config)
+    with weights.completed(out) as folder:
+        with ShardWriter(folder) as writer:
+            count = len(folders[0].entries)
+            for name, first in track(folders[0].tensors(), "averaging tensors", count):
+                parts = [first, *(other.read(name) for other in folders[1:])]
+                if not first.is_floating_point():
+                    _check_equal(name, parts, folders)
+                    writer.add(name, first)
+                    continue
+                mean = torch.zeros(first.shape, dtype=torch.float32)
+                for share, part in zip(parts_of, parts, strict=True):
+                    mean.add_(part.float(), alpha=share)
+                norm += mean.square().sum().item()
+                for i, part in enumerate(parts):
+                    distances[i] += (part.float() - mean).square().sum().item()
+                writer.add(name, mean.to(first.dtype))
+        weights.copy_companions(folders[0].path, folder)
+        storage.write_json(storage.join(folder, weight_files.CONFIG), folders[0].config)
     return {
         source: math.sqrt(distance / norm) if norm else 0.0
         for source, distance in zip(sources, distances, strict=True)

@@ -7,8 +7,11 @@ layout, `ShardWriter` writes shards as they fill up.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,12 @@ from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError, read_json
 from olmrl.models import weight_files
 from olmrl.models.family import Family
+from olmrl.models.loading import first_line
 from olmrl.models.registry import family
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
 
 SHARD_BYTES = 4 * 2**30
+_UNFINISHED = ".unfinished"
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 """By `model.dtype`."""
 _STORED_DTYPES = {
@@ -96,6 +101,32 @@ class ModelFolder:
                 "is damaged"
             )
         return tensor
+
+    def check_fits(self) -> None:
+        """See that the tensors are plain weights of the model that config.json describes.
+
+        Raises:
+            CheckpointError: quantised, or some are missing, left over, or of another shape or kind
+                (names the first).
+        """
+        if "quantization_config" in self.config or "compression_config" in self.config:
+            raise CheckpointError(f"{self.path}: is quantised already")
+        known = known_family(self.config, self.path)
+        stored = {known.module_name(name): name for name in self.entries}
+        shapes = {
+            name: self.entries[given].shape
+            for name, given in stored.items()
+            if not re.fullmatch(known.left_out, given)
+        }
+        problem = unlike(shapes, self.config, known)
+        if problem is not None:
+            raise CheckpointError(f"{self.path}: does not fit its own config.json: {problem}")
+        for name, entry in self.entries.items():
+            if entry.stored.dtype not in weight_files.TRAINABLE:
+                raise CheckpointError(
+                    f"{self.path}: tensor {name} is stored as {entry.stored.dtype}, which is no "
+                    f"plain weight ({', '.join(weight_files.TRAINABLE)})"
+                )
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield (name, tensor) in the order of the files."""
@@ -179,6 +210,29 @@ class ShardWriter:
             )
 
 
+@contextmanager
+def completed(out: str) -> Iterator[str]:
+    """Give a folder to fill with a model; its files reach `out` once all are there, or never.
+
+    Of a remote folder it is `out` itself, where a model counts once its config.json is there.
+    """
+    if storage.is_remote(out):
+        yield out
+        return
+    target = Path(out)
+    is_ours = not target.exists()
+    fresh = target / _UNFINISHED
+    shutil.rmtree(fresh, ignore_errors=True)  # of a call that was killed
+    try:
+        yield str(fresh)
+        for path in sorted(fresh.iterdir(), key=lambda p: p.name == CONFIG):
+            path.replace(target / path.name)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if is_ours and target.is_dir() and not any(target.iterdir()):
+            target.rmdir()
+
+
 def _made(folder: str) -> str:
     Path(folder).mkdir(parents=True, exist_ok=True)
     return folder
@@ -188,7 +242,8 @@ def _move(staged: Path, out: str, file: str) -> None:
     target = storage.join(out, file)
     if storage.is_remote(out):
         fs, inner = storage.to_write(target)
-        fs.put_file(str(staged), inner)
+        with storage.named(target):
+            fs.put_file(str(staged), inner)
         staged.unlink()
     else:
         staged.replace(target)
@@ -217,6 +272,36 @@ def copy_companions(source: str, out: str) -> None:
         path = storage.join(source, name)
         if storage.exists(path):
             storage.write_bytes(storage.join(out, name), storage.read_bytes(path))
+
+
+def unlike(
+    stored: Mapping[str, tuple[int, ...]], config: dict[str, Any], known: Family
+) -> str | None:
+    """In what tensors are not those of the model that a config describes; None if in nothing.
+
+    Args:
+        stored: shapes by module path; the answer names them as published files do.
+        config: of transformers.
+        known: its family.
+    """
+    try:
+        with torch.device("meta"):
+            model: Any = known.model_class()(known.config_class().from_dict(config))
+    except Exception as error:  # transformers' own checks raise what they run into
+        return f"transformers cannot make that model ({first_line(error)})"
+    wanted = {
+        known.published_name(name): tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+    }
+    found = {known.published_name(name): shape for name, shape in stored.items()}
+    if known.shape(config).tied:
+        wanted.pop("lm_head.weight", None)
+        found.pop("lm_head.weight", None)
+    return weight_files.difference(
+        wanted.keys() - found.keys(),
+        found.keys() - wanted.keys(),
+        [(n, found[n], wanted[n]) for n in wanted.keys() & found.keys() if found[n] != wanted[n]],
+    )
 
 
 def known_family(config: dict[str, Any], source: str) -> Family:

@@ -47,16 +47,14 @@ def write(path: str, data: bytes, *, durable: bool = False) -> None:
     """
     if storage.is_remote(path):
         fs, inner = storage.to_write(path)
-        fs.pipe_file(inner, data)
+        with storage.named(path):
+            fs.pipe_file(inner, data)
         return
-    temporary = part_path(path)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(temporary, "wb") as stream:
+    with staged(path) as temporary, open(temporary, "wb") as stream:
         stream.write(data)
         if durable:
             stream.flush()
             os.fsync(stream.fileno())
-    os.replace(temporary, path)
 
 
 def write_text(path: str, text: str, *, durable: bool = False) -> None:
@@ -84,11 +82,18 @@ def staged(path: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
             local = os.path.join(folder, "staged")
             yield local
-            fs.put_file(local, inner)
+            with storage.named(path):
+                fs.put_file(local, inner)
         return
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    yield part_path(path)
-    os.replace(part_path(path), path)
+    temporary = part_path(path)
+    try:
+        with storage.named(path):
+            yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -100,7 +105,8 @@ def fetched(path: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
         local = os.path.join(folder, os.path.basename(path) or "file")
         fs, inner = storage.filesystem(path)
-        fs.get_file(inner, local)
+        with storage.named(path):
+            fs.get_file(inner, local)
         yield local
 
 
@@ -118,6 +124,8 @@ def check_apart(source: str, target: str) -> None:
     """
     places = [p if storage.is_remote(p) else os.path.realpath(p) for p in (source, target)]
     read, written = (place.rstrip("/") + "/" for place in places)
+    if read == written:
+        raise ValueError(f"{target}: is the folder that is read; name another one to write")
     if read.startswith(written) or written.startswith(read):
         raise ValueError(f"{target}: must lie beside {source}, not in it or around it")
 
@@ -232,7 +240,8 @@ def pdf_listing(root: str) -> list[str]:
 def size_of(path: str) -> int:
     """Bytes of a file."""
     fs, inner = storage.filesystem(path)
-    return int(fs.size(inner))
+    with storage.named(path):
+        return int(fs.size(inner))
 
 
 def cut_torn_line(path: str) -> None:
@@ -253,5 +262,5 @@ def cut_torn_line(path: str) -> None:
 def sha256_of(path: str) -> str:
     """Hex digest of a file, read in blocks."""
     fs, inner = storage.filesystem(path)
-    with fs.open(inner, "rb") as stream:
+    with storage.named(path), fs.open(inner, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -88,10 +88,11 @@ class _LocalLog:
                 yield _parse(self.path, number, line)
 
     def append(self, record: dict[str, Any], durable: bool) -> None:
-        self.stream.write(_line(record))
-        self.stream.flush()
-        if durable:
-            os.fsync(self.stream.fileno())
+        with storage.named(self.path):
+            self.stream.write(_line(record))
+            self.stream.flush()
+            if durable:
+                os.fsync(self.stream.fileno())
 
     def close(self) -> None:
         os.fsync(self.stream.fileno())
@@ -105,7 +106,8 @@ class _RemoteLog:
         self.flushed = time.monotonic()
         fs, inner = storage.filesystem(self.folder)
         fs.invalidate_cache()
-        names = fs.ls(inner, detail=False) if fs.exists(inner) else []
+        with storage.named(self.folder):
+            names = fs.ls(inner, detail=False) if fs.exists(inner) else []
         self.segments = sorted(os.path.basename(n) for n in names if n.endswith(".jsonl"))
 
     def read(self) -> Iterator[dict[str, Any]]:

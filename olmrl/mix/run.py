@@ -132,6 +132,28 @@ class Run:
         if self.problems:
             self.progress.say(f"all reasons: {storage.join(self.state, 'summary.json')}")
 
+    def end(self, source: str, wanted: str) -> int:
+        """The verb's exit code, once it is closed: 1 as long as there are failed items.
+
+        Args:
+            source: What was read, as the user called it.
+            wanted: What was looked for in it.
+
+        Raises:
+            ValueError: not one page came of it, and no other try would change that.
+        """
+        if self.counts["failed"]:
+            return 1
+        if not self.facts["pages"]:
+            raise self.useless(source, wanted)
+        return 0
+
+    def useless(self, source: str, wanted: str) -> ValueError:
+        """What to raise if nothing in the source is of use; see `end`."""
+        reasons = [reason for _, reason, _ in self.problems.values()]
+        why = f"; the first of {len(reasons)}: {reasons[0]}" if reasons else ""
+        return ValueError(f"{source}: no usable {wanted} in it{why}")
+
     def finished(self, key: str) -> bool:
         """Whether an item needs no more work (done or skipped)."""
         return key in self.finished_keys

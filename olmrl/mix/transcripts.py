@@ -89,7 +89,7 @@ def build(verb: str, source: Iterable[Transcript | Unusable], options: argparse.
             return Outcome(facts={"pages": 1, "downloaded_bytes": len(image)})
 
         process(run, pages_of(run, source), work, workers=options.workers)
-        return 1 if run.counts["failed"] else 0
+    return run.end(options.input_dir, "transcript")
 
 
 def pages_of(run: Run, source: Iterable[Transcript | Unusable]) -> Iterator[tuple[str, Transcript]]:

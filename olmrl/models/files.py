@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import huggingface_hub
@@ -17,6 +18,7 @@ from olmrl.models.mrope import VisionTokens
 from olmrl.models.patches import ImageSettings
 from olmrl.models.places import refuse_no_folder
 from olmrl.models.registry import family, family_in
+from olmrl.models.weight_files import stored_tensors, wrapping
 from olmrl.progress import waiting
 
 WEIGHTS = "model.safetensors"
@@ -156,6 +158,36 @@ def check_tokenizer(model_path: str) -> None:
         raise ValueError(
             f"{model_path}: tokenizer and config.json disagree on the id of {known.image_token}"
         )
+
+
+def check_count(model_path: str) -> None:
+    """See that a local model has as many plain weights as its config.json describes.
+
+    Which ones are missing is said on loading (`loading.load_network`), which takes torch.
+
+    Raises:
+        ValueError: it has fewer, or more.
+    """
+    config = model_config(model_path)
+    if "quantization_config" in config or not _has_safetensors(model_path):
+        return
+    known = model_family(model_path)
+    shape = known.shape(config)
+    stored = stored_tensors(model_path)
+    prefix = wrapping(stored)
+    sizes = {name.removeprefix(prefix): prod(entry.shape) for name, entry in stored.items()}
+    if shape.tied:
+        sizes.pop("lm_head.weight", None)
+    count = sum(size for name, size in sizes.items() if not re.fullmatch(known.left_out, name))
+    if count != shape.parameters:
+        raise ValueError(
+            f"{model_path}: its files hold {count:,} weights, its config.json describes "
+            f"{shape.parameters:,}; one of them is of another model, or incomplete"
+        )
+
+
+def _has_safetensors(folder: str) -> bool:
+    return any(name.endswith(".safetensors") for name in os.listdir(folder))
 
 
 def left_out(model_path: str) -> tuple[int, int]:

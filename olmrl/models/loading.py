@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from olmrl.models import weight_files
 from olmrl.models.files import model_config
 from olmrl.models.registry import family
-from olmrl.models.weight_files import WeightsError, first_few
+from olmrl.models.weight_files import WeightsError, difference
 
 
 def described_network(path: str, key: str, *, trust_remote_code: bool = False) -> Any:
@@ -102,15 +102,9 @@ def _check_trainable(path: str, described: Any) -> None:
 
 def _uncovered(model: Any, found: dict[str, Any]) -> str | None:
     """What keeps a checkpoint from being this model's."""
-    missing, unexpected = found["missing_keys"], found["unexpected_keys"]
-    if missing:
-        also = f", and there are others: {first_few(unexpected)}" if unexpected else ""
-        return f"missing {first_few(missing)}{also}"
-    if found["mismatched_keys"]:
-        name, stored, wanted = min(found["mismatched_keys"])
-        return f"{name} has shape {list(stored)}, the model {list(wanted)}"
-    if unexpected:
-        return f"the model has no {first_few(unexpected)}"
+    problem = difference(found["missing_keys"], found["unexpected_keys"], found["mismatched_keys"])
+    if problem is not None:
+        return problem
     if found["error_msgs"]:
         return str(found["error_msgs"][0])
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()

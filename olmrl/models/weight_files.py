@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -149,6 +149,29 @@ def check_trainable(folder: str, config: Mapping[str, Any], what: str = _TRAINS)
             raise WeightsError(f"{folder}: tensor {name} is stored as {entry.dtype}; {what}")
 
 
+def difference(
+    missing: Iterable[str],
+    other: Iterable[str],
+    shapes: Iterable[tuple[str, Sequence[int], Sequence[int]]] = (),
+) -> str | None:
+    """In what a checkpoint's tensors are not those of its model; None if in nothing.
+
+    Args:
+        missing: names of the model that the checkpoint lacks.
+        other: names that the model does not have.
+        shapes: (name, stored shape, the model's shape) where these differ.
+    """
+    lacking, unknown, unlike = sorted(missing), sorted(other), sorted(shapes)
+    if lacking:
+        also = f", and there are others: {first_few(unknown)}" if unknown else ""
+        return f"missing {first_few(lacking)}{also}"
+    if unlike:
+        name, stored, wanted = unlike[0]
+        more = f" ({len(unlike)} differ)" if len(unlike) > 1 else ""
+        return f"{name} has shape {list(stored)}, the model {list(wanted)}{more}"
+    return f"the model has no {first_few(unknown)}" if unknown else None
+
+
 def wrapping(names: Iterable[str]) -> str:
     """The prefix that all names have from the wrapper a model was saved in; "" without one.
 
@@ -222,9 +245,12 @@ def _hint(folder: str) -> str:
 def _read_header(folder: str, file: str) -> dict[str, StoredTensor]:
     path = storage.join(folder, file)
     fs, inner = storage.filesystem(path)
-    if not fs.isfile(inner):
+    with storage.named(path):
+        is_there = fs.isfile(inner)
+    if not is_there:
         raise WeightsError(f"{folder}: shard {file} is missing{_hint(folder)}")
-    size = int(fs.size(inner))
+    with storage.named(path):
+        size = int(fs.size(inner))
     first = read_range(path, 0, min(size, 8))
     if first == _POINTER[:8] and not storage.is_remote(path):
         _refuse_pointer(Path(path))
@@ -249,7 +275,7 @@ def _read_header(folder: str, file: str) -> dict[str, StoredTensor]:
 def read_range(path: str, start: int, end: int) -> bytes:
     """Bytes of a file, local or remote."""
     fs, inner = storage.filesystem(path)
-    with fs.open(inner, "rb") as stream:
+    with storage.named(path), fs.open(inner, "rb") as stream:
         stream.seek(start)
         return bytes(stream.read(end - start))
 

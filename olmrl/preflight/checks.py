@@ -28,7 +28,7 @@ from olmrl.doctor.checks import Level, judge
 from olmrl.doctor.facts import Facts
 from olmrl.errors import said_together, sentence
 from olmrl.hardware import GIB
-from olmrl.models.files import check_tokenizer, image_settings, model_config
+from olmrl.models.files import check_count, check_tokenizer, image_settings, model_config
 from olmrl.models.places import refuse_no_folder
 from olmrl.models.weight_files import check_loadable, check_trainable
 from olmrl.preflight.trackers import tensorboard_module
@@ -129,8 +129,10 @@ def run_folder(config: Config, facts: Facts) -> Iterator[str]:
     for key, path in (("run.dir", config.run.dir), ("data.cache_dir", _cache_dir(config))):
         try:
             if path is not None:
-                storage.check_target(path)
-        except (ValueError, OSError) as error:
+                storage.check_target(path, f"{key}: ")
+        except ValueError as error:
+            yield str(error)
+        except OSError as error:
             yield f"{key}: {sentence(error)}"
     if storage.is_remote(config.run.dir) and not config.run.dir.startswith("hf://"):
         yield (
@@ -173,6 +175,7 @@ def model(config: Config, facts: Facts) -> Iterator[str]:
         try:
             check_loadable(path)
             check_trainable(path, model_config(path))
+            check_count(path)
             check_tokenizer(path)
             image_settings(path)
         except (ValueError, OSError) as error:

@@ -48,7 +48,7 @@ def _check(options: argparse.Namespace) -> None:
     """What can be judged without loading anything."""
     check_all(
         *(partial(_check_place, place) for place in options.pdfs),
-        partial(_check_out, options.out),
+        partial(storage.check_target, options.out, "--out "),
         partial(check_number, "--price-per-hour", options.price_per_hour or 0.0, at_least=True),
         *reading_checks(options),
     )
@@ -61,13 +61,6 @@ def _check_place(place: str) -> None:
         with open(place, "rb") as file:
             if b"%PDF" not in file.read(_PDF_HEAD):
                 raise ValueError(f"{place}: not a PDF")
-
-
-def _check_out(out: str) -> None:
-    try:
-        storage.check_target(out)
-    except ValueError as error:
-        raise ValueError(f"--out {error}") from error
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -230,7 +230,8 @@ class Book:
 
 def _is_folder(path: str) -> bool:
     fs, inner = storage.filesystem(path)
-    return bool(fs.isdir(inner))
+    with storage.named(path):
+        return bool(fs.isdir(inner))
 
 
 def _packed(page: PageText) -> dict[str, Any]:

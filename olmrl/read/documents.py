@@ -42,10 +42,12 @@ def _in_place(place: str) -> Iterator[Document]:
     if not storage.is_remote(place):  # whoever reads the texts later may stand in another folder
         place = os.path.abspath(place.removeprefix("file://"))
     fs, inner = storage.filesystem(place)
-    if fs.isfile(inner):
+    with storage.named(place):
+        is_file, is_folder = fs.isfile(inner), fs.isdir(inner)
+    if is_file:
         yield Document(_named(PurePosixPath(place).name), place)
         return
-    if not fs.isdir(inner):
+    if not is_folder:
         raise ValueError(f"{place}: no such file or folder")
     pdfs = files.pdf_listing(place)
     if not pdfs:

@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from olmrl.config.schema import RolloutConfig, SamplingConfig
+from olmrl.data.encode import EncoderSpec
 from olmrl.mix.api import Api
-from olmrl.models.files import check_tokenizer, model_config
+from olmrl.models.files import check_count, check_tokenizer, model_config
 from olmrl.models.weight_files import check_loadable
 from olmrl.read.backend import LADDER, Backend, HowToRead
 from olmrl.read.model import Model, Taught, find_model, window_of
 from olmrl.read.server import ServerBackend, ServerSpec
+from olmrl.types import Page, RenderedPage
 
+MAX_TOKENS = 8000
+"""Limit per answer, unless asked otherwise."""
+_LETTER = 8.5 / 11
 _NO_KEY = "EMPTY"
 """What servers without keys are sent."""
 
@@ -68,23 +75,51 @@ def make_job(options: argparse.Namespace, say: Callable[[str], None] = lambda li
         # an engine would say it after half a minute, and less well
         model_config(model.path)
         check_loadable(model.path)
+        check_count(model.path)
         check_tokenizer(model.path)
     taught = model.taught
     if options.prompt:
         taught = replace(taught, prompt=options.prompt)
     model = replace(model, taught=taught)
     wanted = options.max_model_len or taught.window
+    window = wanted if options.base_url else window_of(model.path, wanted)
+    side = options.longest_side or taught.longest_side
+    if options.max_tokens is not None and options.max_tokens >= window:
+        raise ValueError(
+            f"--max-tokens {options.max_tokens}: prompt and answer together have {window} tokens; "
+            "give less, or leave it out"
+        )
+    if options.max_model_len is not None and not options.base_url:
+        check_room(taught.encoder(model.path), side, window)
     return Job(
         model,
         HowToRead(
-            longest_side=options.longest_side or taught.longest_side,
+            longest_side=side,
             temperatures=LADDER if options.ladder else (options.temperature,),
             correct_rotation=options.rotate,
-            max_tokens=options.max_tokens,
+            max_tokens=options.max_tokens or MAX_TOKENS,
             seed=options.seed,
         ),
-        wanted if options.base_url else window_of(model.path, wanted),
+        window,
     )
+
+
+def check_room(encoder: EncoderSpec, longest_side: int, window: int) -> None:
+    """See that a page of letter size leaves room for an answer.
+
+    Raises:
+        ValueError: its prompt alone fills the window.
+    """
+    blank = np.zeros((longest_side, max(1, round(longest_side * _LETTER)), 3), np.uint8)
+    page = RenderedPage(Page("blank::1", "", 1), blank)
+    prompt = replace(encoder, anchor_text_len=0).build().encode_page(page)
+    length = len(prompt.prompt_ids)
+    if length >= window:
+        raise ValueError(
+            f"--max-model-len: a page of letter size has {length} tokens with its prompt, which "
+            f"leaves no room for an answer in {window}; give more, or fewer pixels with "
+            "--longest-side"
+        )
 
 
 @contextmanager

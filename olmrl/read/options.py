@@ -93,7 +93,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser, *, whole: bool) -> No
     how = parser.add_argument_group("how pages are read")
     how.add_argument("--prompt", help="olmrl-v1, olmocr-v4 or file:PATH; default: the model's own")
     how.add_argument("--longest-side", type=positive, help="pixels; default: the model's own")
-    how.add_argument("--max-tokens", type=positive, default=8000, help="limit per answer")
+    how.add_argument("--max-tokens", type=positive, help="limit per answer; default: 8000")
     how.add_argument("--max-model-len", type=positive, help="limit of prompt and answer together")
     how.add_argument(
         "--ladder",

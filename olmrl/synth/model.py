@@ -15,7 +15,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from olmrl import shipped
+from olmrl import shipped, storage
 from olmrl.models import registry
 from olmrl.models.family import Family, TinySize
 
@@ -177,8 +177,9 @@ def make_model(
     model.generation_config.bos_token_id = None
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    make_processor(tokenizer, known).save_pretrained(folder)
+    with storage.named(folder):
+        model.save_pretrained(folder)
+        make_processor(tokenizer, known).save_pretrained(folder)
     return folder
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from olmrl import storage
 from olmrl.progress import track
 from olmrl.synth.invented.labels import RATES, draw_habits, write_label
 from olmrl.synth.invented.sheet import STYLES, Sheet, Style, draw, invent
@@ -54,15 +55,14 @@ def write_bench(
     for index in track(range(count), f"pages of {split}", count):
         sheet, pdf, rng = _page(seed, split, index, style)
         name = f"sheet_{index:05d}"
-        (pdfs / f"{name}.pdf").write_bytes(pdf)
+        storage.write_bytes(pdfs / f"{name}.pdf", pdf)
         reference = references / f"{name}_page1_pg1_repeat1.md"
-        reference.write_text(write_label(sheet), encoding="utf-8")
+        storage.write_text(reference, write_label(sheet))
         for row in make_tests(sheet, f"{FOLDER}/{name}.pdf", rng, whole_lines=whole_lines):
             tests[FILES[row["type"]]].append(row)
     for file, rows in tests.items():
         if rows:
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            (folder / file).write_text(text, encoding="utf-8")
+            storage.write_text(folder / file, "".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
@@ -98,12 +98,12 @@ def write_pairs(
         sheet, pdf, rng = _page(seed, source or split, index, style)
         habits = draw_habits(rng, rates or {})
         name = f"sheet_{index:05d}"
-        (folder / f"{name}.pdf").write_bytes(pdf)
-        (folder / f"{name}.md").write_text(write_label(sheet, habits), encoding="utf-8")
+        storage.write_bytes(folder / f"{name}.pdf", pdf)
+        storage.write_text(folder / f"{name}.md", write_label(sheet, habits))
         records.append({"name": name, **asdict(habits)})
     if rates:
         text = "".join(json.dumps(record) + "\n" for record in records)
-        (folder / "habits.jsonl").write_text(text, encoding="utf-8")
+        storage.write_text(folder / "habits.jsonl", text)
     return folder
 
 

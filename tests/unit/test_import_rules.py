@@ -22,7 +22,7 @@ ALLOWED = {
     "progress": set(),
     "types": set(),
     "errors": set(),
-    "storage": {"redaction"},
+    "storage": {"errors", "redaction"},
     "metrics": set(),
     "metric_catalogue": set(),
     "hardware": set(),

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     ):
         cleaner = Cleaner(options, verb, pool, api, price)
         process(verb, ((p.id, p) for p in found), cleaner.work, workers=options.workers)
-        return 1 if verb.counts["failed"] else 0
+    return verb.end(options.input, "page pair (*.md, *.pdf)")
 
 
 class Cleaner:

@@ -39,13 +39,14 @@ def run(options: argparse.Namespace) -> int:
     if options.move_to:
         storage.check_target(options.move_to)
         files.check_apart(options.pairs, options.move_to)
+    found_pairs = pairs.scan_some(options.pairs)
     settings = {k: getattr(options, k) for k in ("pairs", "bench", "threshold")}
     with Run("decontaminate", options.output, settings, state=options.state) as verb:
         with PdfPool(options.workers) as pool:
-            index, sizes = read_bench(options, pool)
+            index, sizes, unread = read_bench(options, pool)
         urls = pairs.read_urls(options.pairs)
         seen = without_url = 0
-        for pair in pairs.scan(options.pairs):
+        for pair in found_pairs:
             url = urls.get(pair.id) or urls.get(pair.id.replace("/", ""))
             seen += 1
             without_url += url is None
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             if found is not None and not verb.finished(pair.id):
                 verb.record(pair.id, Outcome(facts={found.how: 1}, note=list(found)))
         verb.notes |= {"pages_in_place": seen, "pages_without_url": without_url}
+        verb.notes |= {"bench_pdfs_unread": unread}
         rows = [
             {"id": key, "how": how, "bench": bench, "share": share}
             for key, (how, bench, share) in sorted(verb.noted.items())
@@ -63,14 +65,18 @@ def run(options: argparse.Namespace) -> int:
             for row in rows:
                 set_aside(options.pairs, row["id"], options.move_to)
         verb.progress.say(f"{len(rows)} of {seen} pages contaminated, {without_url} without URL")
+        if unread:
+            verb.progress.say(f"{len(unread)} bench PDFs without readable text, as {unread[0]}")
         return 1 if rows and not options.move_to else 0
 
 
-def read_bench(options: argparse.Namespace, pool: PdfPool) -> tuple[BenchIndex, set[int]]:
-    """Index of all bench folders, and the sizes of their PDFs.
+def read_bench(
+    options: argparse.Namespace, pool: PdfPool
+) -> tuple[BenchIndex, set[int], list[str]]:
+    """Index of all bench folders, the sizes of their PDFs, and the PDFs that cannot be read.
 
     Raises:
-        ValueError: a folder has no tests or no PDFs.
+        ValueError: a folder has no tests or no PDFs, or no page has a text to compare with.
     """
     urls: list[tuple[str, str]] = []
     pdfs: list[tuple[str, str]] = []
@@ -89,10 +95,13 @@ def read_bench(options: argparse.Namespace, pool: PdfPool) -> tuple[BenchIndex, 
             raise ValueError(f"{folder}: not a bench folder (*.jsonl and pdfs/ with PDFs)")
         pdfs += found
         texts += references(folder)
-    read = in_order(lambda pdf: layer(pool, *pdf), pdfs, workers=options.workers)
+    read = list(in_order(lambda pdf: layer(pool, *pdf), pdfs, workers=options.workers))
     texts += [entry for entries in read for entry in entries]
+    unread = [path for (path, _), entries in zip(pdfs, read, strict=True) if not entries]
+    if not texts:
+        raise ValueError(f"{', '.join(options.bench)}: no usable PDF in it, as {unread[0]}")
     hashes = [(files.sha256_of(path), name) for path, name in pdfs]
-    return BenchIndex(urls, hashes, texts), {files.size_of(path) for path, _ in pdfs}
+    return BenchIndex(urls, hashes, texts), {files.size_of(path) for path, _ in pdfs}, unread
 
 
 def references(folder: str) -> Iterator[tuple[str, str]]:

@@ -32,10 +32,10 @@ def run(options: argparse.Namespace) -> int:
     files.check_apart(options.pairs, options.output)
     dropped = rejected(options)
     settings = {k: getattr(options, k) for k in ("pairs", "marks", "drop")}
-    found = list(pairs.scan(options.pairs))
-    if not found:
-        raise ValueError(f"{options.pairs}: no page pairs (*.md) below")
+    found = pairs.scan_some(options.pairs)
     unknown = sorted(dropped - {pair.id for pair in found})
+    if len(dropped) - len(unknown) == len(found):
+        raise ValueError(f"{options.pairs}: each of its {len(found)} page pairs is to be dropped")
     with Run("filter", options.output, settings, state=options.state, total=len(found)) as verb:
 
         def keep(pair: pairs.Pair) -> Outcome:
@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
         for name in ("urls", "extras"):
             copy_rows(storage.join(options.pairs, f"{name}.jsonl"), options.output, dropped)
         verb.notes |= {"dropped": len(dropped) - len(unknown), "dropped_but_not_there": unknown}
-        verb.progress.say(f"{len(found)} pairs, {len(dropped) - len(unknown)} dropped")
+        missing = f", {len(unknown)} to drop are not there" if unknown else ""
+        verb.progress.say(f"{len(found)} pairs, {len(dropped) - len(unknown)} dropped{missing}")
     return 0
 
 

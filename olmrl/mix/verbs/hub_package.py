@@ -123,11 +123,7 @@ def run(options: argparse.Namespace) -> int:
         extras = read_extras(options.processed_dir)
         entries = list(plan(verb, options, prefix))
         if not entries:
-            left = [reason for _, reason, _ in verb.problems.values()]
-            said = f"none of its {len(left)} page pairs can be packaged; the first: {left[0]}"
-            raise ValueError(
-                f"{options.processed_dir}: {said if left else 'no page pairs below it'}"
-            )
+            raise verb.useless(options.processed_dir, "page pair (*.md, *.pdf)")
         for chunk in sorted({entry.chunk for entry in entries}):
             if not verb.finished(chunk):
                 members = [entry.pair for entry in entries if entry.chunk == chunk]

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
             items = list(work_items(table, options.max_examples))
             process(verb, items, write_rows, workers=options.workers)
         merge(places, [key for key, _ in items])
-    return 1 if verb.counts["failed"] else 0
+    return verb.end(table, f"row (reasons: {storage.join(state, 'rows_skipped.txt')})")
 
 
 def in_child(pool: PdfPool, function: str, path: str, *arguments: Any) -> Outcome:

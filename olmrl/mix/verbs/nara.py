@@ -40,7 +40,7 @@ def read_file(path: str) -> Iterator[Transcript | Unusable]:
     folder = os.path.basename(os.path.dirname(path))
     stem = f"{files.slug(folder)}/{files.slug(os.path.basename(path).removesuffix('.jsonl'))}"
     fs, inner = storage.filesystem(path)
-    with fs.open(inner, "rb") as stream:
+    with storage.named(path), fs.open(inner, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue

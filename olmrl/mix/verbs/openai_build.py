@@ -91,8 +91,6 @@ def run(options: argparse.Namespace) -> int:
         "anchor_chars": prompt.anchor_chars,
     }
     pdfs = _selected(options)
-    if not pdfs:
-        raise ValueError(f"{options.input}: no *.pdf found below it")
     with Run("openai-build", options.output, settings, state=options.state) as verb:
         parts = [key for key in verb.finished_keys if key.endswith(".jsonl")]
         index = storage.join(options.output, "index")
@@ -104,15 +102,23 @@ def run(options: argparse.Namespace) -> int:
             _write_part(verb, f"batch_requests_{number:04d}.jsonl", group)
         pages, parts_done = int(verb.facts["pages"]), verb.counts["done"]
         verb.progress.say(f"{pages} requests in {parts_done} files")
-    return 0
+    return verb.end(options.input, "PDF (*.pdf)")
 
 
 def _selected(options: argparse.Namespace) -> list[str]:
-    """Relative paths of the PDFs to build requests for, sorted."""
+    """Relative paths of the PDFs to build requests for, sorted.
+
+    Raises:
+        ValueError: there are none.
+    """
     found = [files.relative(p, options.input) for p in files.listing(options.input, ".pdf")]
+    if not found:
+        raise ValueError(f"{options.input}: no *.pdf found below it")
     if options.only:
         wanted = {row["custom_id"] for _, row in storage.read_jsonl(options.only)}
         found = [pdf for pdf in found if custom_id(pdf) in wanted]
+        if not found:
+            raise ValueError(f"--only {options.only}: names no PDF below {options.input}")
     return list(islice(found, options.max_pdfs))
 
 

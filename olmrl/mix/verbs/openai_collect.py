@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         ]
         lines = (pairs.json_line(row) for row in rows)
         files.write_lines(storage.join(options.output, "retry.jsonl"), lines)
-        return 1 if rows else 0
+    return verb.end(options.results, "answer (*.jsonl, *.json)")
 
 
 def read_index(folder: str | None) -> dict[str, str]:

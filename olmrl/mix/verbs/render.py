@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
             items = ((document.name, document) for document in documents)
             process(verb, items, work, workers=options.workers)
-            return 1 if verb.counts["failed"] else 0
+        return verb.end(options.input, "page (*.pdf)")
 
 
 def find(source: str) -> list[Pdf]:

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             f"{options.pairs}: has a folder pdfs/, as bench folders have; `mix review-tests` "
             "judges their tests"
         )
+    storage.check_target(options.output)
     chosen = choose(options.pairs, options.sample, options.seed)
     marks = MarkFile(os.path.join(options.output, "marks.jsonl"))
     summary = report(options, chosen, marks)
@@ -78,8 +79,14 @@ def print_line(text: str) -> None:
 
 
 def choose(folder: str, size: int, seed: int) -> list[pairs.Pair]:
-    """The pages to judge: a seeded sample in random order."""
+    """The pages to judge: a seeded sample in random order.
+
+    Raises:
+        ValueError: there are none, or none has a PDF to show.
+    """
     found = pairs.scan_some(folder)
+    if not any(storage.exists(pair.pdf) for pair in found):
+        raise ValueError(f"{folder}: none of its page pairs has a PDF beside it, as {found[0].pdf}")
     return random.Random(seed).sample(found, min(size, len(found)))
 
 

@@ -52,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
     """Write marks down, then the page; see the module."""
     if not options.output and not options.marks:
         raise ValueError("nothing to do: give OUTPUT for the page, or --marks")
+    if options.output:
+        check_output(options.output, options.bench)
     scan_bench(options.bench, with_rejected=True)
     show = ProgressDisplay("review-tests", None)
     try:
@@ -67,12 +69,21 @@ def run(options: argparse.Namespace) -> int:
 # -- the page
 
 
+def check_output(output: str, bench: str) -> None:
+    """Refuse a folder that the page cannot be written to.
+
+    Raises:
+        ValueError: it is remote, the bench folder itself, or cannot be made.
+    """
+    if storage.is_remote(output):
+        raise ValueError(f"{output}: the page needs a local folder")
+    if Path(output).resolve() == Path(bench).resolve():
+        raise ValueError(f"{output}: the page needs a folder of its own")
+    storage.check_target(output)
+
+
 def write_page(options: argparse.Namespace) -> str:
     """Write the page; returns what to tell."""
-    if storage.is_remote(options.output):
-        raise ValueError(f"{options.output}: the page needs a local folder")
-    if Path(options.output).resolve() == Path(options.bench).resolve():
-        raise ValueError(f"{options.output}: the page needs a folder of its own")
     found = scan_bench(options.bench, options.files, with_rejected=True)
     pages = [page for page in (_wanted(page, options.unchecked) for page in found) if page.tests]
     if not pages:
@@ -83,10 +94,14 @@ def write_page(options: argparse.Namespace) -> str:
     tests = sum(len(page.tests) for page in pages)
     out = Path(options.output)
     heading = f"{tests} tests on {len(pages)} of {len(found)} pages"
+    unseen: list[str] = []
     with PdfPool(1) as pool:
-        shown = (_sheet_page(page, pool) for page in pages)
+        shown = (_sheet_page(page, pool, unseen) for page in pages)
         write_sheet(shown, out, heading, judged="tests", marks=dict(_marks(pages)))
-    return f"{heading}: open {out / 'index.html'}"
+    if len(unseen) == len(pages):
+        raise ValueError(f"{options.bench}: no usable PDF in pdfs/; the first: {unseen[0]}")
+    hidden = f" ({len(unseen)} pages without a picture)" if unseen else ""
+    return f"{heading}{hidden}: open {out / 'index.html'}"
 
 
 def _wanted(page: PageSource, unchecked: bool) -> PageSource:
@@ -106,8 +121,8 @@ def _marks(pages: Sequence[PageSource]) -> Iterator[tuple[str, Mark]]:
                 yield mark_id(file, test["id"]), Mark(verdicts[test["checked"]], "")
 
 
-def _sheet_page(page: PageSource, pool: PdfPool) -> SheetPage:
-    """A page to show; what cannot be read is said instead."""
+def _sheet_page(page: PageSource, pool: PdfPool, unseen: list[str]) -> SheetPage:
+    """A page to show; what cannot be read is said instead, and a missing picture also counted."""
     failed = []
     render = truth = None
     try:
@@ -115,6 +130,7 @@ def _sheet_page(page: PageSource, pool: PdfPool) -> SheetPage:
         render = made.data
     except BadPage as bad:
         failed.append(bad.reason)
+        unseen.append(str(bad))
     try:
         truth = read_reference(page)
     except BadPage as bad:

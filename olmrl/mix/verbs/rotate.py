@@ -57,6 +57,9 @@ def run(options: argparse.Namespace) -> int:
     files.check_apart(options.bench, options.output)
     bench = read_bench(options.bench)
     angles = choose(bench, options.share, options.seed)
+    if not angles:
+        count = len(bench.references)
+        raise ValueError(f"{options.bench}: --share {options.share:g} of its {count} PDFs is none")
     settings = {k: getattr(options, k) for k in ("bench", "share", "seed")}
     settings["pdfs_sha256"] = _digest("\n".join(bench.references)).hex()[:16]
     total = len(bench.references)
@@ -73,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
         turned = {pdf: angles[pdf] for pdf in sorted(angles) if pdf not in left}
         verb.notes["turned_clockwise"] = turned
         verb.progress.say(f"{len(turned)} of {total} PDFs turned, {len(left)} could not be")
+        if not turned and not verb.counts["failed"]:
+            raise verb.useless(options.bench, f"PDF (of the {len(angles)} drawn to be turned)")
         if verb.counts["failed"]:
             return 1
         for path in bench_files(bench.root):

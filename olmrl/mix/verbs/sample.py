@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             take(verb, [pdf for pdf in drawn if not verb.finished(pdf)], options)
         write_lists(verb, drawn)
         verb.progress.say(f"{verb.counts['done']} PDFs, {verb.facts['pages']:.0f} pages")
-    return 0
+    return verb.end(options.source, "PDF")
 
 
 def list_pdfs(source: str) -> Iterator[str]:
@@ -80,6 +80,11 @@ def list_pdfs(source: str) -> Iterator[str]:
         ValueError: no such file or folder.
     """
     fs, inner = storage.filesystem(source)
+    with storage.named(source):
+        yield from _listed(source, fs, inner)
+
+
+def _listed(source: str, fs: Any, inner: str) -> Iterator[str]:
     if any(mark in source for mark in "*?["):
         for path in fs.glob(inner):
             yield fs.unstrip_protocol(path) if storage.is_remote(source) else path

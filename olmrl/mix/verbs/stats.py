@@ -82,11 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure the pairs; see the module."""
     tokenizer = load_tokenizer(options.tokenizer)
-    found = {
-        f"{label_of(root)}\t{pair.id}": pair for root in options.roots for pair in pairs.scan(root)
-    }
-    if not found:
-        raise ValueError(f"{', '.join(options.roots)}: no page pairs (*.md) below")
+    found = find(options.roots)
     settings = {k: getattr(options, k) for k in ("roots", "tokenizer", "side")}
     with (
         Run("stats", options.output, settings, state=options.state, total=len(found)) as verb,
@@ -113,7 +109,24 @@ def run(options: argparse.Namespace) -> int:
         bad = verb.summary()["problems"][:200]
         html = page(counts, plots(pages, unit), cards, bad)
         storage.write_html(storage.join(options.output, "stats.html"), html)
-    return 0
+    return verb.end(", ".join(options.roots), "page pair (*.md, *.pdf)")
+
+
+def find(roots: list[str]) -> dict[str, pairs.Pair]:
+    """The pairs of all roots by their keys, which begin with the label of the root.
+
+    Raises:
+        ValueError: a root has none, or two roots have one label.
+    """
+    labels = Counter(map(label_of, roots))
+    twice = [root for root in roots if labels[label_of(root)] > 1]
+    if twice:
+        raise ValueError(
+            f"{' and '.join(twice)}: both would be counted as {label_of(twice[0])!r}; rename one"
+        )
+    return {
+        f"{label_of(root)}\t{pair.id}": pair for root in roots for pair in pairs.scan_some(root)
+    }
 
 
 def label_of(root: str) -> str:

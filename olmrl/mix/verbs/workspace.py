@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         harvest = Harvest(options, pool, scratch)
         lines = islice(read_lines(found, options.workspace), options.max_examples)
         process(verb, ((line.place, line) for line in lines), harvest.work, workers=options.workers)
-        return 1 if verb.counts["failed"] else 0
+    return verb.end(results, "page (documents in *.jsonl)")
 
 
 def read_lines(paths: list[str], root: str) -> Iterator[Line]:

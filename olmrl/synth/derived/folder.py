@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from olmrl import storage
+from olmrl.mix import files
 from olmrl.progress import track
 from olmrl.synth.derived.furniture import count_repeats
 from olmrl.synth.derived.page_tests import Derived, derive_page, pdf_name
@@ -51,7 +52,8 @@ def derive_folder(
     """
     if most < 1 or workers < 1:
         raise ValueError(f"--max-tests {most} and --workers {workers} must be at least 1")
-    if storage.exists(storage.join(out, "pdfs")):
+    # tests are written last: pages without any are those of a call that broke off
+    if storage.exists(storage.join(out, "pdfs")) and _has_tests(out):
         raise ValueError(f"{out}: already holds a bench folder (pdfs/); choose another folder")
     pages, skipped = find_pages(pairs)
     pages_with = Counter(
@@ -68,6 +70,10 @@ def derive_folder(
     report = _report(derived, skipped)
     storage.write_json(storage.join(out, "derive_report.json"), report)
     return report
+
+
+def _has_tests(folder: str) -> bool:
+    return any("/" not in files.relative(p, folder) for p in files.listing(folder, ".jsonl"))
 
 
 def _map(
@@ -90,11 +96,11 @@ def _write(out: str, pages: Sequence[TruePage], derived: Sequence[Derived]) -> N
             storage.join(out, "pdfs", f"{name}.pdf"), storage.read_bytes(page.pdf_path)
         )
         storage.write_text(reference, page.truth)
-    files: dict[str, list[dict[str, Any]]] = {}
+    tests: dict[str, list[dict[str, Any]]] = {}
     for found in derived:
         for test in found.tests:
-            files.setdefault(found.files[test["id"]], []).append(test)
-    for file, rows in files.items():
+            tests.setdefault(found.files[test["id"]], []).append(test)
+    for file, rows in tests.items():
         storage.write_jsonl(storage.join(out, file), rows)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from olmrl import storage
 from olmrl.synth.pdfs.model_html import read_model_html, shown_html, truth_html
 from olmrl.synth.proof.html_truth import read_html
 from olmrl.synth.proof.layer import TextLayer
@@ -71,8 +71,7 @@ def print_model_page(browser: Browser, job: PrintJob) -> Printed:
         return Printed(0.0, (*faults, str(error)))
     if made is None:
         return Printed(0.0, tuple(faults))
-    Path(job.pdf).parent.mkdir(parents=True, exist_ok=True)
-    Path(job.pdf).write_bytes(made)
+    storage.write_bytes(job.pdf, made)
     if not faults:
         faults += _seen_faults(job.pdf, truth_html(page))
     return Printed(scale, tuple(faults))

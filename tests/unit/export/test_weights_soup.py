@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.export.fp8 import quantise
 from olmrl.export.soup import soup
-from olmrl.export.weights import ModelFolder, ShardWriter
+from olmrl.export.weights import ModelFolder, ShardWriter, completed
 
 
 def variant(tiny, out, seed, shard_bytes=10**9, dtype=None):
@@ -72,19 +73,54 @@ def test_soup_is_the_mean_over_any_layout(tmp_path, tiny):
     assert (out / "tokenizer.json").read_bytes() == (tmp_path / "a" / "tokenizer.json").read_bytes()
 
 
-def test_bfloat16_sums_in_float32(tmp_path):
+def altered(tiny, out, change):
+    """A copy of a model with other tensors."""
+    shutil.copytree(tiny, out)
+    tensors = load_file(out / "model.safetensors")
+    change(tensors)
+    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    return str(out)
+
+
+def test_bfloat16_sums_in_float32(tmp_path, tiny):
     # 256 + 1 + 1 + ... in bfloat16 would stay 256: each 1 is below half its spacing there.
-    for i in range(9):
-        folder = tmp_path / str(i)
-        folder.mkdir()
-        (folder / "config.json").write_text("{}")
-        save_file(
-            {"w": torch.tensor([256.0 if i == 0 else 1.0]).bfloat16()}, folder / "model.safetensors"
+    norm = "model.norm.weight"
+    models = [
+        altered(
+            tiny,
+            tmp_path / str(i),
+            lambda t, i=i: t.update({norm: torch.full_like(t[norm], 1 if i else 256).bfloat16()}),
         )
-    soup([str(tmp_path / str(i)) for i in range(9)], str(tmp_path / "out"))
-    mean = load_file(tmp_path / "out" / "model.safetensors")["w"]
+        for i in range(9)
+    ]
+    soup(models, str(tmp_path / "out"))
+    mean = load_file(tmp_path / "out" / "model.safetensors")[norm]
     assert mean.dtype == torch.bfloat16
-    assert mean.item() == torch.tensor(264 / 9).bfloat16().item()
+    assert mean[0].item() == torch.tensor(264 / 9).bfloat16().item()
+
+
+LAYER = "model.layers.0.mlp.down_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.pop(LAYER), f"missing {LAYER}"),
+        (lambda t: t.update({LAYER: t[LAYER][:, 1:].contiguous()}), f"{LAYER} has shape"),
+        (lambda t: t.update({LAYER: t[LAYER].to(torch.int8)}), f"{LAYER} is stored as I8"),
+        (lambda t: t.update({"more.weight": torch.zeros(3)}), "the model has no more.weight"),
+    ],
+)
+def test_what_is_not_the_model_of_its_config_is_neither_rounded_nor_averaged(
+    tmp_path, tiny, change, said
+):
+    model = altered(tiny, tmp_path / "a", change)
+    shutil.copytree(model, tmp_path / "b")
+    with pytest.raises(CheckpointError, match=said):
+        quantise(model, str(tmp_path / "out"))
+    with pytest.raises(CheckpointError, match=said):
+        soup([model, str(tmp_path / "b")], str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_weighted_soup_on_remote_folders(tmp_path, tiny):
@@ -150,6 +186,24 @@ def test_a_full_disk_leaves_no_half_model(tmp_path):
     assert run_child(write_on_a_full_disk, tmp_path / "out", messages) == 0
     assert "the model cannot be written" in messages.get(timeout=10)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_broke_off_is_not_there_and_the_next_call_goes_on(tmp_path):
+    out = tmp_path / "out"
+
+    def write(fail):
+        with completed(str(out)) as folder, ShardWriter(folder) as writer:
+            writer.add("w", torch.zeros(2))
+            if fail:
+                raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        write(fail=True)
+    assert not out.exists()
+    (out / ".unfinished").mkdir(parents=True)
+    (out / ".unfinished/half").write_text("of a call that was killed")
+    write(fail=False)
+    assert [path.name for path in out.iterdir()] == ["model.safetensors"]
 
 
 def test_damaged_models_are_explained(tmp_path, tiny):

@@ -189,9 +189,12 @@ def test_what_is_no_bench_folder_is_said_in_a_sentence(tmp_path, mix, bench, cap
 def test_output_and_settings_are_checked(tmp_path, mix, bench, capsys):
     assert mix("rotate", bench, bench / "turned") == 1
     assert mix("rotate", bench, bench) == 1
-    assert capsys.readouterr().err.count("must lie beside") == 2
-    assert mix("rotate", bench, tmp_path / "out", "--seed", 1) == 0
-    assert mix("rotate", bench, tmp_path / "out", "--seed", 2) == 1
+    said = capsys.readouterr().err
+    assert "must lie beside" in said and "is the folder that is read" in said
+    assert mix("rotate", bench, tmp_path / "out", "--seed", 1) == 1
+    assert "--share 0.05 of its 4 PDFs is none" in capsys.readouterr().err
+    assert mix("rotate", bench, tmp_path / "out", "--share", 0.5, "--seed", 1) == 0
+    assert mix("rotate", bench, tmp_path / "out", "--share", 0.5, "--seed", 2) == 1
     assert "started with seed=1, but now it is 2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         mix("rotate", bench, tmp_path / "x", "--share", "nan")

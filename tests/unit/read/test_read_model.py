@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from data_pdfs import write_pdf
 
 from olmrl.checkpoint.state import CheckpointStore
 from olmrl.config import GrpoConfig, SftConfig, dump, load
 from olmrl.config.schema import ModelConfig
 from olmrl.export.weights import ModelFolder
 from olmrl.learner.model import load_policy
+from olmrl.read.__main__ import main
 from olmrl.read.model import Taught, find_model, taught, window_of
 
 GRPO = [
@@ -126,3 +128,19 @@ def test_a_model_that_answers_in_json_is_refused():
 def test_the_window_is_never_longer_than_the_model(tiny):
     assert window_of(tiny, 64) == 64
     assert window_of(tiny, 10**9) < 10**9
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--max-model-len", "3"), "leaves no room for an answer in 3; give more"),
+        (("--max-tokens", "100000"), "--max-tokens 100000: prompt and answer together have 256"),
+        (("--max-model-len", "200", "--max-tokens", "200"), "together have 200 tokens"),
+    ],
+)
+def test_lengths_that_no_page_fits_are_refused_before_engines(run, tmp_path, capsys, words, said):
+    write_pdf(tmp_path / "a.pdf")
+    command = [str(tmp_path / "a.pdf"), "--model", str(run), "-o", str(tmp_path / "out")]
+    command += ["--prompt", "olmrl-v1", *words]
+    assert main(command) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
