@@ -172,7 +172,8 @@ def strike(
             os.killpg(running.process.pid, SIGNALS[failure.kind])
         return
     if failure.kind not in FREEZES:
-        asked = rng.choice([signal.SIGTERM, signal.SIGINT])
+        drawn = rng.choice([signal.SIGTERM, signal.SIGINT])
+        asked = drawn if failure.kind == "waiting" else signal.SIGTERM
         _send(victims, SIGNALS.get(failure.kind, asked))
         return
     _send(victims, signal.SIGSTOP)
