@@ -461,4 +461,5 @@ class ScorerPool:
 
 def _summary(error: Exception) -> str:
     """The last line of Ray's message: the exception in the worker, or what happened to it."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return last.partition(" Some common causes")[0][:300]

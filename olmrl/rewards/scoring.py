@@ -71,7 +71,7 @@ def _score_one(
     except UnscorablePage:
         raise
     except (Exception, SystemExit) as error:  # hostile output, rewards of the user's own
-        problem = " ".join(f"{entry.name}: {type(error).__name__}: {error}".split())
+        problem = " ".join(f"{entry.name}: {type(error).__name__}: {error}".split()).rstrip(":")
         return [failed(problem[:500])] * len(completions)
     if not isinstance(results, Sequence) or isinstance(results, str):
         problem = f"{entry.name}: returned {results!r}"[:200]

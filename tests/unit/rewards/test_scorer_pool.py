@@ -195,6 +195,7 @@ def test_a_text_that_kills_every_process_is_its_own_failure(moody):
     assert totals(found) == [0.0, 1.0]
     (result,) = found.rollouts[0].rewards.values()
     assert "after 2 attempts: the scorer process died" in result.error
+    assert "causes" not in result.error
 
 
 def test_a_reward_that_never_returns_fails_the_group(moody):
