@@ -42,7 +42,8 @@ class ApiError(Exception):
         """Seconds the server asked to wait."""
 
     def __str__(self) -> str:
-        return f"HTTP {self.status} {self.code}: {self.message}" if self.status else self.message
+        kind = f"HTTP {self.status} {self.code}".rstrip()
+        return f"{kind}: {self.message}" if self.status else self.message
 
     @property
     def transient(self) -> bool:

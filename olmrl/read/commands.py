@@ -31,7 +31,11 @@ _SHOWN = 5
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read the documents; returns the exit code, 1 if pages failed."""
+    """Read the documents; returns the exit code, 1 if pages failed.
+
+    Raises:
+        ValueError: the model or a document cannot be found, or no page can be read.
+    """
     show = ProgressDisplay("read", None)
     try:
         documents = find_documents(options.pdfs)
@@ -57,7 +61,12 @@ def run(options: argparse.Namespace) -> int:
             book.close()
     finally:
         show.close()
-    return 1 if book.failed else 0
+    if book.failed:
+        return 1
+    if not book.counts["read"] + book.counts["fallback"]:
+        reasons = storage.join(options.out, BAD_PAGES)
+        raise ValueError(f"{', '.join(options.pdfs)}: no usable page in it; reasons: {reasons}")
+    return 0
 
 
 def _count(book: Book, documents: list[Document], backend: Backend) -> None:

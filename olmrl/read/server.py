@@ -157,7 +157,7 @@ class ServerBackend:
             self._done.put(self._answer(group_id, answer))
         except ApiError as error:
             if error.status in _STOPS or not (error.transient or error.status):
-                self._done.put(ValueError(f"--base-url: {error}"))
+                self._done.put(ValueError(f"--base-url {self._api.http.base_url}: {error}"))
             elif error.status == 0:
                 self._done.put(ValueError(f"--base-url: {error}; the same call goes on from here"))
             else:

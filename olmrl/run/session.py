@@ -54,7 +54,8 @@ def run_session(
             config.cluster.address,
             config.cluster.local_cpus,
             plan,
-            config.cluster.dashboard,
+            # Ray's dashboard writes the list of nodes that Prometheus reads
+            config.cluster.dashboard or config.logging.prometheus,
             config.cluster.wait_s,
             console.say,
         )

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("docs/concepts/*.md"), *ROOT.glob("docs/guides/*.md")]
 FILES = (
     *("README.md", "README.ko.md", "CONTRIBUTING.md", "docs/commands.md", "docs/index.md"),
-    *("docs/korean.md", "docs/faq.md", "docs/comparison.md"),
+    *("docs/korean.md", "docs/faq.md", "docs/comparison.md", "docs/learning.md"),
     *sorted(str(path.relative_to(ROOT)) for path in PAGES),
 )
 TEXTS = {name: (ROOT / name).read_text("utf-8") for name in FILES}

@@ -164,10 +164,17 @@ def test_a_server_that_refuses_everything_ends_the_call_in_one_sentence(
         if status is None:
             server.http.server_close()
         code, said = read(server, library, tmp_path / "out", "--tries", 2)
-    assert code == 2
-    assert (
-        said.splitlines()[-1].startswith("python -m olmrl.read: --base-url: ") and message in said
-    )
+    last = said.splitlines()[-1]
+    assert code == 2 and last.startswith("python -m olmrl.read: --base-url")
+    assert message in last and server.url in last
+
+
+def test_a_folder_whose_pdfs_are_all_damaged_is_no_success(read, tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/a.pdf").write_bytes(b"%PDF-1.4 nothing")
+    with ReadingServer(by_width) as server:
+        code, said = read(server, tmp_path / "scans", tmp_path / "out")
+    assert code == 2 and "scans: no usable page in it; reasons: " in said.splitlines()[-1]
 
 
 def test_a_model_folder_says_how_to_read_and_the_server_what_it_is_called(
