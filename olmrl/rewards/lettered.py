@@ -31,8 +31,8 @@ _PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"))
 _PRICE = re.compile(r"\$(?<!\$\$)(?= ?[\d\u00a3\u20ac\u00a5])")
 _STYLE = re.compile(
-    r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
-    r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|tag)(?![a-zA-Z])"
+    r"\\(?:left|right|[bB]igg?[lr]?|[hv]?phantom|displaystyle|textstyle|limits|nolimits|mathrm"
+    r"|mathbf|mathit|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad|tag)(?![a-zA-Z])"
 )
 
 Bools = NDArray[np.bool_]
