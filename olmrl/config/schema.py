@@ -650,8 +650,8 @@ class LoggingConfig(Section):
     rollout_groups: StepNumber = 1
     """Prompt groups written to rollouts/ at each step, before any drop."""
     prometheus: bool = False
-    """Set a Ray gauge per metric, for Prometheus and launch/grafana/olmrl.json; a Ray that is started
-    here then has its dashboard, which lists the nodes for Prometheus."""
+    """Set a Ray gauge per metric, for Prometheus and launch/grafana/olmrl.json; a Ray that the run
+    starts then has its dashboard, which lists the nodes for Prometheus."""
     timeline_steps: StepNumber = 10
     """GRPO steps drawn in timeline.json, a Chrome trace; 0: none."""
 

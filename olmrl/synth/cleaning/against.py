@@ -32,7 +32,7 @@ def overlapping(
         ValueError: a folder is not a bench folder.
     """
     with waiting("reading the bench folders"), PdfPool(workers) as pool:
-        index, _ = read_bench(argparse.Namespace(bench=list(benches), workers=workers), pool)
+        index, *_ = read_bench(argparse.Namespace(bench=list(benches), workers=workers), pool)
     found = {}
     for name, path in truths:
         overlap = index.by_text(front_matter.strip(path.read_text("utf-8")), THRESHOLD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,8 @@ def render_document(
         if not record["pages"]:
             record["reason"] = _why_no_page(document)
     except Exception as error:  # whatever a parser makes of a user's file is that file's failure
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # but not the disk's, which the next call would believe
         lines = str(error).splitlines() or [""]
         told = lines[0] if isinstance(error, ValueError) else f"{type(error).__name__}: {lines[0]}"
         record |= {"pages": [], "reason": told}
