@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from olmrl.config.load import ConfigError, is_model, types_in
+from olmrl.config.annotations import types_in
+from olmrl.config.load import ConfigError, is_model
 from olmrl.config.schema import GrpoConfig, SftConfig
 from olmrl.config.usage import readers
 

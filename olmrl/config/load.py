@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from olmrl import shipped
+from olmrl.config.annotations import types_in
 from olmrl.config.schema import GrpoConfig, SftConfig
 from olmrl.redaction import leaves, refuse_secrets
 
@@ -355,14 +356,6 @@ def _section_at(schema: type[BaseModel], location: Sequence[str]) -> type[BaseMo
             continue
         current = next((t for t in types_in(field.annotation) if is_model(t)), None)
     return current if is_model(current) else None
-
-
-def types_in(annotation: Any) -> list[Any]:
-    """All types in an annotation: of unions, lists and tuples those within."""
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType, tuple, list, typing.Annotated):
-        return [t for arg in typing.get_args(annotation) for t in types_in(arg)]
-    return [annotation]
 
 
 def is_model(candidate: Any) -> bool:

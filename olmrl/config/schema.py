@@ -18,10 +18,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
+from olmrl.config.annotations import types_in
 from olmrl.config.registered import LOSSES, REWARDS, STEPS, TRANSPORTS
 
 _MOST = 10**9
@@ -82,6 +85,14 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_switches(cls, value: Any, field: ValidationInfo) -> Any:
+        taken = types_in(cls.model_fields[str(field.field_name)].annotation)
+        if isinstance(value, bool) and bool not in taken and {int, float}.intersection(taken):
+            raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
 
 
 class LoraConfig(Section):

@@ -90,7 +90,7 @@ def read_bench(
                 if row.get("url"):
                     urls.append((str(row["url"]), str(row["pdf"])))
         root = storage.join(folder, "pdfs")
-        found = [(p, files.relative(p, root)) for p in files.listing(root, ".pdf")]
+        found = [(p, files.relative(p, root)) for p in files.pdf_listing(root)]
         if not tests or not found:
             raise ValueError(f"{folder}: not a bench folder (*.jsonl and pdfs/ with PDFs)")
         pdfs += found

@@ -7,7 +7,8 @@ import yaml
 from pydantic import BaseModel
 
 from olmrl.config import ConfigError, GrpoConfig, SftConfig, dump, load
-from olmrl.config.load import parse_yaml, types_in, validate
+from olmrl.config.annotations import types_in
+from olmrl.config.load import parse_yaml, validate
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 MINIMAL = ["model.path=m", "data.train=d"]
@@ -232,7 +233,7 @@ def numeric_keys(schema, prefix=()):
                 yield from numeric_keys(section, (*prefix, name))
 
 
-@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e300", "1" + 30 * "0"])
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf", "1e300", "1" + 30 * "0", "true"])
 @pytest.mark.parametrize("key", sorted(set(numeric_keys(GrpoConfig))))
 def test_no_key_takes_numbers_that_cannot_be_meant(key, value):
     with pytest.raises(ConfigError, match=key.split(".")[-1]):
