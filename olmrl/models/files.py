@@ -172,7 +172,10 @@ def check_count(model_path: str) -> None:
     if "quantization_config" in config or not _has_safetensors(model_path):
         return
     known = model_family(model_path)
-    shape = known.shape(config)
+    try:
+        shape = known.shape(config)
+    except (KeyError, TypeError):  # sizes that config.json leaves to transformers' defaults
+        return
     stored = stored_tensors(model_path)
     prefix = wrapping(stored)
     sizes = {name.removeprefix(prefix): prod(entry.shape) for name, entry in stored.items()}
