@@ -3,7 +3,8 @@
     python pretended_run.py RUN_DIR MODE
 
 Each step appends its rows and its event; every second step is saved. It resumes from the newest
-checkpoint as olmrl does. In the mode `forgetful` it leaves the rows behind the checkpoint standing.
+checkpoint as olmrl does. In the mode `forgetful` it takes the one before, and leaves the rows
+behind it standing.
 """
 
 import json
@@ -43,7 +44,8 @@ def resume(out, forgetful):
         for file in leftover.iterdir():
             file.unlink()
         leftover.rmdir()
-    step = max((int(p.name[5:]) for p in out.glob("checkpoints/step-*")), default=0)
+    saved = sorted(int(path.name[5:]) for path in out.glob("checkpoints/step-*"))
+    step = [0, 0, *saved][-2 if forgetful else -1]
     for name in ("metrics.jsonl", "steps.jsonl"):
         kept = [row for row in rows(out / name) if row["step"] <= step or forgetful]
         (out / name).write_text("".join(json.dumps(row) + "\n" for row in kept))

@@ -52,10 +52,10 @@ def derive_folder(
     """
     if most < 1 or workers < 1:
         raise ValueError(f"--max-tests {most} and --workers {workers} must be at least 1")
-    # tests are written last: pages without any are those of a call that broke off
-    if storage.exists(storage.join(out, "pdfs")) and _has_tests(out):
-        raise ValueError(f"{out}: already holds a bench folder (pdfs/); choose another folder")
     pages, skipped = find_pages(pairs)
+    # tests are written last: pages of this folder without any are those of a call that broke off
+    if storage.exists(storage.join(out, "pdfs")) and not _is_begun(out, pages):
+        raise ValueError(f"{out}: already holds a bench folder (pdfs/); choose another folder")
     pages_with = Counter(
         word for page in pages for word in {w for s in read(page.body).sentences for w in words(s)}
     )
@@ -72,8 +72,13 @@ def derive_folder(
     return report
 
 
-def _has_tests(folder: str) -> bool:
-    return any("/" not in files.relative(p, folder) for p in files.listing(folder, ".jsonl"))
+def _is_begun(out: str, pages: Sequence[TruePage]) -> bool:
+    """Whether a bench folder has pages of these, no others, and no tests."""
+    if any("/" not in files.relative(path, out) for path in files.listing(out, ".jsonl")):
+        return False
+    root = storage.join(out, "pdfs")
+    there = {files.relative(path, root) for path in files.listing(root, "")}
+    return bool(there) and there <= {f"{pdf_name(page.name)}.pdf" for page in pages}
 
 
 def _map(

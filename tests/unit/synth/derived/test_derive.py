@@ -256,6 +256,26 @@ def test_mistakes_end_in_one_sentence(tmp_path, capsys, monkeypatch, arguments, 
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("left", "code"),
+    [
+        (["a.pdf"], 0),
+        (["a.pdf", "b.pdf"], 2),
+        (["other.pdf"], 2),
+        (["a.pdf", "../present.jsonl"], 2),
+    ],
+)
+def test_a_folder_that_a_call_began_is_taken_and_no_other(tmp_path, monkeypatch, left, code):
+    monkeypatch.chdir(tmp_path)
+    write_pair(tmp_path / "in", "a", REPORT)
+    for name in left:
+        path = tmp_path / "out" / "pdfs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert main(["tests", "in", "out"]) == code
+    assert bool((tmp_path / "out/pdfs" / left[0]).stat().st_size) == (code == 0)
+
+
 @pytest.mark.parametrize("title", ["<h1>Annual Report</h1>", "<div><h2>Annual Report</h2></div>"])
 def test_a_title_in_a_header_is_no_furniture(title):
     html = f"<html><body><header>{title}<p>Vol. 3</p></header><p>text</p></body></html>"
