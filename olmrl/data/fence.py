@@ -45,6 +45,10 @@ STARTS = 3
 MEMORY_BYTES = 8 << 30
 """Address space of one child: more than any sane page needs, less than the machine has."""
 
+_HEAP = {"MALLOC_MMAP_THRESHOLD_": str(16 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""What glibc's `malloc` keeps in a child: to map and clear the 5 MB of a bitmap anew for every page
+takes a sixth of the page's time (`benchmarks/rendering.py`)."""
+
 _SLOW, _CRASH = "took longer than", "crashes the PDF reader"
 _SWOLLEN = f"needs more than {MEMORY_BYTES >> 30} GiB"
 _ITSELF = "olmrl.data.fence"
@@ -215,7 +219,7 @@ class _Child:
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", _ITSELF, str(theirs.fileno()), str(self._pixels)],
-                env=os.environ | {"PYTHONPATH": _module_path()},
+                env=_HEAP | os.environ | {"PYTHONPATH": _module_path()},
                 pass_fds=[theirs.fileno(), self._pixels],
                 stdin=subprocess.PIPE,  # closes when we die, even by kill -9
                 start_new_session=True,  # Ctrl-C goes to us alone, and we end the children
