@@ -18,7 +18,7 @@ _IN_ADDRESS = re.compile(
 )
 """An address with a password before its host, or a signature or key behind it."""
 _KEY = re.compile(
-    r"(?<![\w-])(?:hf_[A-Za-z0-9]{30,}|sk-(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[\w-]{20,}|"
+    r"(?<![\w-])(?:hf_[A-Za-z0-9]{30,}|sk-(?=[\w-]*[0-9])(?=[\w-]*[A-Z])[\w-]*[A-Za-z0-9]{20}[\w-]*|"
     r"AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,})(?!\w)"
 )
 """How keys of the Hub, of model servers, of AWS and of GitHub look."""

@@ -248,6 +248,7 @@ def test_a_server_with_a_key_in_its_address_is_refused_before_it_is_asked(
         ("client_secret", "SECRET"),
         ("server", "hf_" + "SECRET" * 6),
         ("server", "sk-proj-SECRET1234567890SECRET"),
+        ("server", "sk-proj-SECRET1234567890SECRET_T3BlbkFJ-x_1"),
         ("server", "key=AKIASECRETSECRETSECR"),
         ("server", "ghp_" + "SECRET" * 6),
     ],
@@ -264,7 +265,10 @@ def test_usual_values_are_no_secrets():
         assert not secret_in(address, "data.train")
     for key in ("end_of_message_token", "max_tokens", "masking_index", "token_flip_rate", "keys"):
         assert not secret_in("<|im_end|>", key)
-    for path in ("data/sk-learn-the-long-name-of-a-folder", "runs/hf_model", "AKIA"):
+    for path in (
+        *("data/sk-learn-the-long-name-of-a-folder", "runs/hf_model", "AKIA"),
+        *("sk-GRPO-Qwen25-experiment-2026", "runs/sk-OCR_training_Run_2026_11_27"),
+    ):
         assert not secret_in(path, "run.dir")
 
 
