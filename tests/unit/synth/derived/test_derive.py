@@ -259,10 +259,10 @@ def test_mistakes_end_in_one_sentence(tmp_path, capsys, monkeypatch, arguments, 
 @pytest.mark.parametrize(
     ("left", "code"),
     [
-        (["a.pdf"], 0),
-        (["a.pdf", "b.pdf"], 2),
-        (["other.pdf"], 2),
-        (["a.pdf", "../present.jsonl"], 2),
+        (["pages/a.pdf"], 0),
+        (["pages/a.pdf", "pages/b.pdf"], 2),
+        (["a.pdf"], 2),
+        (["pages/a.pdf", "../present.jsonl"], 2),
     ],
 )
 def test_a_folder_that_a_call_began_is_taken_and_no_other(tmp_path, monkeypatch, left, code):
