@@ -82,8 +82,8 @@ def is_of_client(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's text that says something, or its type where none does."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
 
 
 class RemoteError(OSError):

@@ -1,4 +1,4 @@
-"""What is a secret, and so is refused where it would be written down or shown.
+"""What is refused where it would be written down or shown: secrets, and text that no file takes.
 
 Configurations, journals and summaries are files that people share; logs and errors repeat what was
 asked for. None of them needs a secret: credentials come from the environment or the storage's own
@@ -28,6 +28,15 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 """What an option is called that takes a secret."""
+
+
+def can_be_written(text: str) -> bool:
+    """Whether text is UTF-8 without zero bytes; the name of a file may be other bytes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

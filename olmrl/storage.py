@@ -38,15 +38,6 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
     return "://" in text and not text.startswith("file://")
 
 
-def is_text(path: str) -> bool:
-    """Whether a path can be written down: names of files may be any bytes, and then are not."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in path
-
-
 def shown(text: str) -> str:
     """Text as UTF-8 can hold it, with the odd bytes of a file's name spelt out."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

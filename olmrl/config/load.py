@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from olmrl import shipped
 from olmrl.config.annotations import types_in
 from olmrl.config.schema import GrpoConfig, SftConfig
-from olmrl.redaction import leaves, refuse_secrets
+from olmrl.redaction import can_be_written, leaves, refuse_secrets
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -270,16 +270,8 @@ def _refuse_unusable(values: Any, source: str) -> None:
             raise ConfigError(f"{source}: {key} is {value}, must be a finite number")
         if isinstance(value, int) and abs(value) > _MOST:
             raise ConfigError(f"{source}: {key} is beyond 2**63, must be a sensible number")
-        if isinstance(value, str) and not _can_be_written(value):
+        if isinstance(value, str) and not can_be_written(value):
             raise ConfigError(f"{source}: {key} is {value!r}, must be UTF-8 without zero bytes")
-
-
-def _can_be_written(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 _MOST = 2**63

@@ -89,9 +89,10 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _numbers_are_no_switches(cls, value: Any, field: ValidationInfo) -> Any:
-        taken = types_in(cls.model_fields[str(field.field_name)].annotation)
-        if isinstance(value, bool) and bool not in taken and {int, float}.intersection(taken):
-            raise ValueError(f"must be a number, not {str(value).lower()}")
+        if isinstance(value, bool):
+            taken = types_in(cls.model_fields[str(field.field_name)].annotation)
+            if bool not in taken and {int, float}.intersection(taken):
+                raise ValueError(f"must be a number, not {str(value).lower()}")
         return value
 
 

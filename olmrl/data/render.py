@@ -22,6 +22,7 @@ from olmrl import storage
 from olmrl.data import fence
 from olmrl.data.bad_page import BadPage as BadPage
 from olmrl.data.bad_page import UnreadPage as UnreadPage
+from olmrl.redaction import can_be_written
 from olmrl.types import UInt8Array
 
 MAX_ASPECT = 200.0
@@ -75,7 +76,7 @@ def open_pdf(
 
 def _source(pdf_path: str, page_number: int) -> str | bytes:
     """What PDFium opens: a local path is read lazily, anything else is fetched whole."""
-    if not storage.is_text(pdf_path):
+    if not can_be_written(pdf_path):
         raise BadPage(pdf_path, page_number, "its name is not UTF-8 text, or has a zero byte")
     if storage.is_remote(pdf_path):
         try:

@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError, read_json
+from olmrl.errors import first_line
 from olmrl.models import weight_files
 from olmrl.models.family import Family
-from olmrl.models.loading import first_line
 from olmrl.models.registry import family
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
 

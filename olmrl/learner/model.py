@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from olmrl.config.schema import FreezeConfig, LoraConfig, ModelConfig
+from olmrl.errors import first_line
 from olmrl.learner.attention import use_packed_attention
 from olmrl.models import adapters
 from olmrl.models.files import image_settings
-from olmrl.models.loading import first_line, load_network
+from olmrl.models.loading import load_network
 from olmrl.models.patches import Normalisation
 from olmrl.models.registry import family_of
 

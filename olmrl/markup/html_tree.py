@@ -183,11 +183,9 @@ class _TreeParser(HTMLParser):
             closed, opened, rows, columns = found.groups()
             if closed:
                 self.handle_endtag(closed)
-            elif rows or columns:
+            else:
                 spans = (("rowspan", rows), ("colspan", columns))
                 self.handle_starttag(opened, [span for span in spans if span[1]])
-            else:
-                self.handle_starttag(opened, [])
             start = found.end()
         else:
             start = len(text) if self._feed_text(text[start:]) else start

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from olmrl.errors import first_line
 from olmrl.models import weight_files
 from olmrl.models.files import model_config
 from olmrl.models.registry import family
@@ -114,9 +115,3 @@ def _uncovered(model: Any, found: dict[str, Any]) -> str | None:
             "false, or remove lm_head.weight"
         )
     return None
-
-
-def first_line(error: BaseException) -> str:
-    """The first non-empty line of an error's text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

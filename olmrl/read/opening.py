@@ -17,11 +17,10 @@ from olmrl.models.files import check_count, check_tokenizer, model_config
 from olmrl.models.weight_files import check_loadable
 from olmrl.read.backend import LADDER, Backend, HowToRead
 from olmrl.read.model import Model, Taught, find_model, window_of
+from olmrl.read.options import MAX_TOKENS
 from olmrl.read.server import ServerBackend, ServerSpec
 from olmrl.types import Page, RenderedPage
 
-MAX_TOKENS = 8000
-"""Limit per answer, unless asked otherwise."""
 _LETTER = 8.5 / 11
 _NO_KEY = "EMPTY"
 """What servers without keys are sent."""

@@ -18,6 +18,9 @@ from olmrl.export.chosen import check_checkpoint
 from olmrl.mix.api import refuse_key_in
 from olmrl.models.places import refuse_no_folder
 
+MAX_TOKENS = 8000
+"""Limit per answer, unless asked otherwise."""
+
 
 def reading_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]]:
     """For `errors.check_all`: what can be judged of the options before anything is loaded."""
@@ -93,7 +96,7 @@ def add_reading_arguments(parser: argparse.ArgumentParser, *, whole: bool) -> No
     how = parser.add_argument_group("how pages are read")
     how.add_argument("--prompt", help="olmrl-v1, olmocr-v4 or file:PATH; default: the model's own")
     how.add_argument("--longest-side", type=positive, help="pixels; default: the model's own")
-    how.add_argument("--max-tokens", type=positive, help="limit per answer; default: 8000")
+    how.add_argument("--max-tokens", type=positive, help=f"limit per answer; default: {MAX_TOKENS}")
     how.add_argument("--max-model-len", type=positive, help="limit of prompt and answer together")
     how.add_argument(
         "--ladder",

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from olmrl import storage
+from olmrl.mix import files
 from olmrl.progress import track
 from olmrl.synth.invented.labels import RATES, draw_habits, write_label
 from olmrl.synth.invented.sheet import STYLES, Sheet, Style, draw, invent
@@ -55,14 +55,14 @@ def write_bench(
     for index in track(range(count), f"pages of {split}", count):
         sheet, pdf, rng = _page(seed, split, index, style)
         name = f"sheet_{index:05d}"
-        storage.write_bytes(pdfs / f"{name}.pdf", pdf)
+        files.write(str(pdfs / f"{name}.pdf"), pdf)
         reference = references / f"{name}_page1_pg1_repeat1.md"
-        storage.write_text(reference, write_label(sheet))
+        files.write_text(str(reference), write_label(sheet))
         for row in make_tests(sheet, f"{FOLDER}/{name}.pdf", rng, whole_lines=whole_lines):
             tests[FILES[row["type"]]].append(row)
     for file, rows in tests.items():
         if rows:
-            storage.write_text(folder / file, "".join(json.dumps(row) + "\n" for row in rows))
+            files.write_text(str(folder / file), "".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
@@ -98,12 +98,12 @@ def write_pairs(
         sheet, pdf, rng = _page(seed, source or split, index, style)
         habits = draw_habits(rng, rates or {})
         name = f"sheet_{index:05d}"
-        storage.write_bytes(folder / f"{name}.pdf", pdf)
-        storage.write_text(folder / f"{name}.md", write_label(sheet, habits))
+        files.write(str(folder / f"{name}.pdf"), pdf)
+        files.write_text(str(folder / f"{name}.md"), write_label(sheet, habits))
         records.append({"name": name, **asdict(habits)})
     if rates:
         text = "".join(json.dumps(record) + "\n" for record in records)
-        storage.write_text(folder / "habits.jsonl", text)
+        files.write_text(str(folder / "habits.jsonl"), text)
     return folder
 
 

@@ -1,9 +1,9 @@
 // Widths and heights of characters, for the layout in layout.js.
 //
 // A font is {family, bold, italic}, and `inside`: the fonts that classes make of it, each made once.
-// Two sets of widths exist: "katex" (advances of KaTeX's own
-// fonts) and "serif" (a Times-like face: the public benchmark measures in a browser that never
-// loads KaTeX's fonts). All widths are in em; heights come back in whole px, as browsers round them.
+// Two sets of widths exist: "katex" (advances of KaTeX's own fonts) and "serif" (a Times-like face:
+// the public benchmark measures in a browser that never loads KaTeX's fonts). All widths are in em;
+// heights come back in whole px, as browsers round them.
 "use strict";
 
 const UPRIGHT = { family: "Main", bold: false, italic: false, inside: {} };

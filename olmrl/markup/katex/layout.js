@@ -111,11 +111,8 @@ function sizeFactor(node) {
   return from && to ? SIZES[to] / SIZES[from] : 1;
 }
 
-const NO_EDGES = { marginLeft: 0, marginRight: 0, paddingLeft: 0, paddingRight: 0 };
-
 // Margins and paddings to the left and right of a span, px.
 function edgesOf(node, px, parentPx) {
-  if (!isRuled(node) && !hasStyle(node)) return NO_EDGES;
   const style = node.style || {};
   const edges = {
     marginLeft: cssLength(style.marginLeft, px),

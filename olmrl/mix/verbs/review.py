@@ -28,7 +28,7 @@ from olmrl.mix import files, pairs
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.review_marks import MarkFile, error_rate
-from olmrl.mix.sheet import source_hash
+from olmrl.mix.sheet import content_policy
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 IMAGE_SIDE = 1400
@@ -134,12 +134,7 @@ class Review:
         page = (Path(__file__).parent.parent / "templates" / "review.html").read_text("utf-8")
         self.html = page.encode("utf-8")
         script, style = (inside(page, tag) for tag in ("script", "style"))
-        self.policy = (
-            f"default-src 'none'; script-src {source_hash(script)}; "
-            f"style-src {source_hash(style)}; img-src 'self'; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'none'"
-        )
+        self.policy = f"{content_policy(script, style)}; connect-src 'self'; frame-ancestors 'none'"
 
     def _image(self, index: int) -> bytes:
         call = ("page_image", self.chosen[index].pdf, 1, IMAGE_SIDE, "webp")
