@@ -55,6 +55,7 @@ PLACES: tuple[type[Condition], ...] = (
     conditions.StaleSession,
 )
 """What the runs stand on, in turn."""
+NAMES = sorted({place.name for place in PLACES})
 
 
 def main() -> int:
@@ -67,6 +68,7 @@ def main() -> int:
     parser.add_argument("--per-run", type=int, default=12, help="failures of one run")
     parser.add_argument("--lanes", type=int, default=2, help="series side by side")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--places", nargs="+", choices=NAMES, default=NAMES, help="to stand on")
     parser.add_argument("--out", type=Path, required=True, help="material and run directories")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -155,7 +157,7 @@ def _lock(options: argparse.Namespace, number: int) -> Path:
 def _one(options: argparse.Namespace, number: int, until: float, node: Node) -> bool:
     """Run a series until it ends or the time is over; whether it ended."""
     began, load = time.monotonic(), os.getloadavg()[0]
-    condition, not_made = choose(number)
+    condition, not_made = choose(number, options.places)
     kinds = tuple(options.kinds)
     series = Series(options.seed, number, options.out, kinds, options.per_run, condition, node)
     print(f"series {number}: {series.recipe.name}, {condition.name}", flush=True)
@@ -175,14 +177,17 @@ def _one(options: argparse.Namespace, number: int, until: float, node: Node) -> 
     return True
 
 
-def choose(number: int) -> tuple[type[Condition], Mapping[str, str]]:
-    """What the run of a number stands on.
+def choose(
+    number: int, names: Collection[str] = NAMES
+) -> tuple[type[Condition], Mapping[str, str]]:
+    """What the run of a number stands on, of the places of these names.
 
     Returns:
         The condition, the plain one where this machine forbids another; and the one forbidden,
         with the reason.
     """
-    chosen = PLACES[number % len(PLACES)]
+    places = [place for place in PLACES if place.name in names]
+    chosen = places[number % len(places)]
     reason = network.possible() if chosen is network.TwoNodes else conditions.possible(chosen)
     return (Condition, {chosen.name: reason}) if reason else (chosen, {})
 
