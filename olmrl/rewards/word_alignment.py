@@ -9,8 +9,8 @@ two differences: in gaps of more than a few words, those that agree by accident 
 passage out of order costs once what it is. Hence
 
 - filler in place of a missing passage costs what silence does, or more if it is longer;
-- an added passage costs its own words, whatever it says, and a second copy is one: each word of the
-  reference is claimed once;
+- an added passage costs its own words, whatever it says; so does a second copy, as each word of the
+  reference is claimed once, also where something is missing: no copy is a misreading of that;
 - leaving out a word that claims one never pays: every sequence without it costs what it did;
 - a second reading pays nothing. Say k words were read as j others, and the right j are added beside
   them. Before, the gap cost the larger of k and j; afterwards k words stand for none, and cost k.
@@ -31,6 +31,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,8 @@ _MOST_DIFFERENT = 1 / 3
 _FEW = 3
 """Words of the reference in a gap that are compared one by one."""
 _TELLING = 5
-"""Characters of a word that is rarely another one's misreading and on the page as well."""
+_TELLING_TEXT = 8
+"""Characters of a word, and of several, that are rarely in two places by accident."""
 _NEVER = 2**62
 
 
@@ -64,10 +66,12 @@ def alignment_cost(mine: Words, true: Words, unit: Unit, *, as_read: bool = Fals
     """
     if mine == true:
         return 0
-    mine, pairs = _read_in_order(mine, true, unit, as_read)
+    copies = _copies(mine, true)
+    mine_M, pairs = _read_in_order(mine, true, unit, as_read)
     starts_N = _sums(word_cost(word, unit) for word in true)
-    cost = sum(_pair_cost(mine[m], true[n], unit) for m, n in pairs)
-    cost += _copies(pairs, mine, true, unit)
+    cost = _size([mine[m] for m in copies], unit)
+    mine = tuple(mine[m] for m in mine_M)
+    cost += sum(_pair_cost(mine[m], true[n], unit) for m, n in pairs)
     for said, there in _gaps(pairs, mine, true):
         here, missing = mine[said], true[there]
         if unit == "character" and _is_joined(here, missing):
@@ -76,15 +80,6 @@ def alignment_cost(mine: Words, true: Words, unit: Unit, *, as_read: bool = Fals
             count = 0 if as_read else len(here)
             cost += _gap_cost(_size(here, unit), count, there, starts_N)
     return cost
-
-
-def _copies(pairs: Sequence[Pair], mine: Words, true: Words, unit: Unit) -> int:
-    """What words cost that repeat ones which are read, whatever they may stand for."""
-    said, known = {m for m, _ in pairs}, set(true)
-    copied = [m not in said and word in known for m, word in enumerate(mine)]
-    tells = [again and len(word) >= _TELLING for again, word in zip(copied, mine, strict=True)]
-    beside = zip(copied, [False, *tells], tells, [*tells[1:], False], mine)  # noqa: B905
-    return sum(word_cost(word, unit) for again, *tell, word in beside if again and any(tell))
 
 
 def _gap_cost(size: int, count: int, there: slice, starts_N: Ints) -> int:
@@ -103,21 +98,23 @@ def word_cost(word: str, unit: Unit) -> int:
     return 1 if unit == "word" else len(word) + 1
 
 
-def _read_in_order(mine: Words, true: Words, unit: Unit, as_read: bool) -> tuple[Words, list[Pair]]:
-    """The words that are not moved, and which of them stand for one of the reference.
+def _read_in_order(
+    mine: Words, true: Words, unit: Unit, as_read: bool
+) -> tuple[list[int], list[Pair]]:
+    """Which words are neither moved nor copies, and which of them stand for one of the reference.
 
-    These as numbers of both, in order of both.
+    These as places among the former and numbers of the latter, in order of both.
     """
-    claiming = _claiming(mine, true)
+    claiming, copies = _claiming(mine, true), _copies(mine, true)
     kept = _cheapest_in_order(claiming, mine, true, unit, as_read)
-    still, pairs = _without({m for m, _ in claiming} - {m for m, _ in kept}, kept, len(mine))
+    gone = {m for m, _ in claiming} - {m for m, _ in kept} | copies
+    still, pairs = _without(gone, kept, len(mine))
     found = _with_equal_words(pairs, tuple(mine[m] for m in still), true)
     pairs = [(still[m], n) for m, n in found]
     read = {n for _, n in pairs}
     moved = [(m, n) for m, n in claiming if n not in read]
-    gone = {m for m, _ in moved} | _strays((*pairs, *moved), mine, true)
-    still, pairs = _without(gone, pairs, len(mine))
-    return tuple(mine[m] for m in still), pairs
+    gone = {m for m, _ in moved} | _strays((*pairs, *moved), mine, true) | copies
+    return _without(gone, pairs, len(mine))
 
 
 def _without(gone: Set[int], pairs: Iterable[Pair], count: int) -> tuple[list[int], list[Pair]]:
@@ -127,13 +124,29 @@ def _without(gone: Set[int], pairs: Iterable[Pair], count: int) -> tuple[list[in
     return still, [(place[m], n) for m, n in pairs]
 
 
+@lru_cache(maxsize=64)
+def _copies(mine: Words, true: Words) -> frozenset[int]:
+    """Words that claim none, but are neighbours as they are in the reference: said again."""
+    claiming, known = _claiming(mine, true), frozenset(pairwise(true))
+    free = {m for m, _ in claiming} | _strays(claiming, mine, true)
+    copies: set[int] = set()
+    start = 0
+    for m in range(1, len(mine) + 1):
+        goes_on = m < len(mine) and mine[m - 1 : m + 1] in known and free.isdisjoint((m - 1, m))
+        if not goes_on:
+            if m - start > 1 and sum(map(len, mine[start:m])) >= _TELLING_TEXT:
+                copies.update(range(start, m))
+            start = m
+    return frozenset(copies)
+
+
 def _strays(pairs: Iterable[Pair], mine: Words, true: Words) -> set[int]:
-    """Words that are in no pair, but those of the reference, each as often as none claims it."""
+    """Telling words that are in no pair, but missing in the reference, as often as they are."""
     said, there = ({pair[side] for pair in pairs} for side in (0, 1))
     missing = Counter(word for n, word in enumerate(true) if n not in there)
     strays = set()
     for m, word in enumerate(mine):
-        if m not in said and missing[word] > 0:
+        if m not in said and len(word) >= _TELLING and missing[word] > 0:
             missing[word] -= 1
             strays.add(m)
     return strays
@@ -235,7 +248,7 @@ def _cheapest_in_order(
     """Of pairs (m, n) in order of m those whose n rise and which, with the gaps between them, cost
     least. A block is kept or not as a whole: a part of it would only make a gap longer."""
     blocks = _blocks(claiming, mine, true, unit)
-    free = {m for m, _ in claiming} | _strays(claiming, mine, true)
+    free = {m for m, _ in claiming} | _strays(claiming, mine, true) | _copies(mine, true)
     sizes_M = _sums(0 if m in free else word_cost(w, unit) for m, w in enumerate(mine))
     counts_M = _sums(int(m not in free and not as_read) for m in range(len(mine)))
     starts_N = _sums(word_cost(word, unit) for word in true)
@@ -311,7 +324,7 @@ def _length(part: slice) -> int:
     return int(part.stop - part.start)
 
 
-def _size(words: Words, unit: Unit) -> int:
+def _size(words: Iterable[str], unit: Unit) -> int:
     return sum(word_cost(word, unit) for word in words)
 
 

@@ -40,8 +40,8 @@ def rates(name, text, reference, **options):
         ("the red fox sat by it", "the old cat sat by it", 1 - 8 / 21, 1 - 2 / 6),
         # missing in its place; where it is it costs nothing, since it is on the page
         ("b gate. old harbour lights", "old harbour lights b gate.", 1 - 8 / 26, 1 - 2 / 5),
-        # "harbour" was read: again it stands for "old", and repeats a word
-        ("harbour light of harbour", "harbour light of old town", 1 - 17 / 25, 1 - 3 / 5),
+        # what was read is no misreading of "old town": it is added, and these are missing
+        ("harbour lights of harbour lights", "harbour lights of old town", 1 - 24 / 26, 1 - 4 / 5),
     ],
 )
 def test_by_hand(text, reference, cer, wer):
@@ -170,15 +170,14 @@ def test_of_all_sequences_in_order_the_cheapest_is_kept(mine):
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(reordered(), st.data())
-def test_in_any_order_neither_silence_nor_a_second_copy_pays(mine, data):
+def test_in_any_order_neither_silence_nor_filler_pays(mine, data):
     before = alignment_cost(mine, LONG, "word")
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(mine))] * 2)))
-    there = [word for word in mine[start:end] if word in LONG]
     less = (*mine[:start], *(w for w in mine[start:end] if w not in LONG), *mine[end:])
     assert alignment_cost(less, LONG, "word") >= before
     at = data.draw(st.integers(0, len(mine)))
-    for more in (there, data.draw(st.lists(st.sampled_from(ALIEN)))):
-        assert alignment_cost((*mine[:at], *more, *mine[at:]), LONG, "word") >= before
+    more = data.draw(st.lists(st.sampled_from(ALIEN)))
+    assert alignment_cost((*mine[:at], *more, *mine[at:]), LONG, "word") >= before
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
