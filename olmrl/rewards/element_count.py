@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from olmrl.rewards.closed_tables import closed_tables
 from olmrl.rewards.lettered import Ints
 from olmrl.rewards.parsed import Reading, truth_of
 from olmrl.rewards.reward import AgainstReference
@@ -57,14 +58,14 @@ class ElementCount(AgainstReference):
 def elements_of(reading: Reading, kind: Kind) -> list[tuple[int, int]]:
     """Start and end of each table or formula in what is seen."""
     text = reading.seen.text
-    return _table_spans(text) if kind == "table" else _formula_spans(text)
+    return closed_tables(text)[0] if kind == "table" else _formula_spans(text)
 
 
 def has_strange(mine: Reading, wanted: Reading, kind: Kind) -> bool:
     """Whether an element has only letters that are not on the page and stand for none of it, or
     more are without letters than in the reference, or tables are left open: an invented one would
     close them."""
-    if kind == "table" and _open_tables(mine) > _open_tables(wanted):
+    if kind == "table" and open_tables(mine) > open_tables(wanted):
         return True
     strange = (mine.claims.source == -1) & ~mine.claims.standing
     ends = _in_letters(mine, kind)
@@ -74,9 +75,9 @@ def has_strange(mine: Reading, wanted: Reading, kind: Kind) -> bool:
     return bool(empty > allowed)
 
 
-def _open_tables(reading: Reading) -> int:
-    text = reading.seen.text
-    return len(_TABLE_OPEN.findall(text)) - len(_TABLE_CLOSE.findall(text))
+def open_tables(reading: Reading) -> int:
+    """Number of tags of tables without a partner."""
+    return closed_tables(reading.seen.text)[1]
 
 
 def _in_letters(reading: Reading, kind: Kind) -> Ints:

@@ -21,9 +21,10 @@ from olmrl.markup.tables import Table, parse_html_tables, parse_markdown_tables
 from olmrl.markup.text import WorkLimitError
 from olmrl.rewards.assignment import best_assignment
 from olmrl.rewards.body import body_of
+from olmrl.rewards.closed_tables import closed_tables
 from olmrl.rewards.formula_look import are_too_many, look_of, typeset
 from olmrl.rewards.open_marks import count_open_marks
-from olmrl.rewards.words import TAG, words_of
+from olmrl.rewards.words import words_of
 from olmrl.types import Completion, Page, RewardResult
 
 _TABLE_RESEMBLES = 0.5
@@ -201,10 +202,10 @@ def _similar_formulas(mine: Sequence[str], true: Sequence[str]) -> np.ndarray:
 
 def _tables(body: str) -> tuple[list[Table], int]:
     """The tables in order, and the number of those that are open, empty or not rectangular."""
-    segments, broken = _closed_tables(body)
+    spans, broken = closed_tables(body)
     tables = []
-    for segment in segments:
-        found = parse_html_tables(segment)
+    for start, end in spans:
+        found = parse_html_tables(body[start:end])
         tables += found
         broken += not found
     for has_pipe, lines in groupby(body.split("\n"), key=lambda line: "|" in line):
@@ -213,23 +214,3 @@ def _tables(body: str) -> tuple[list[Table], int]:
             tables += parse_markdown_tables("\n".join(run))
     rectangular = [table for table in tables if table.is_rectangular]
     return rectangular, broken + len(tables) - len(rectangular)
-
-
-def _closed_tables(body: str) -> tuple[list[str], int]:
-    """Each outermost `<table>...</table>`, and the number of tags without a partner."""
-    opened: list[int] = []
-    spans: list[tuple[int, int]] = []
-    unpaired = 0
-    for tag in TAG.finditer(body):
-        if tag[2].lower() != "table":
-            continue
-        if not tag[1]:
-            opened.append(tag.start())
-        elif opened:
-            start = opened.pop()
-            while spans and spans[-1][0] > start:
-                spans.pop()
-            spans.append((start, tag.end()))
-        else:
-            unpaired += 1
-    return [body[start:end] for start, end in spans], unpaired + len(opened)

@@ -1,13 +1,17 @@
 """What it costs to turn the words of a completion into those of the reference.
 
 A word stands for one of the reference if it claims most of its letters (`alignment`,
-`misreadings`) and is like it. Of such pairs the heaviest sequence in order is kept. What lies
-between two pairs is a *gap*: k words of the completion for j of the reference, and costs what the
-costlier side does. That is Levenshtein's price for passages that have nothing in common, with one
-difference: in gaps of more than a few words, those that agree by accident are no pairs. Hence
+`misreadings`) and is like it. Of such pairs a sequence in order is kept, the cheapest. The other
+words that claim one are *moved*: missing where they should be, and left out where they are. What
+lies between two pairs is a *gap*: k words that claim none, for j of the reference, and costs what
+the costlier side does. That is Levenshtein's price for passages that have nothing in common, with
+two differences: in gaps of more than a few words, those that agree by accident are no pairs, and a
+passage out of order costs once what it is. Hence
 
 - filler in place of a missing passage costs what silence does, or more if it is longer;
-- an added passage costs its own words, whatever it says;
+- an added passage costs its own words, whatever it says; so does a second copy, as each word of the
+  reference is claimed once, also where something is missing: no copy is a misreading of that;
+- leaving out a word that claims one never pays: every sequence without it costs what it did;
 - a second reading pays nothing. Say k words were read as j others, and the right j are added beside
   them. Before, the gap cost the larger of k and j; afterwards k words stand for none, and cost k.
   What can be won is j - k, where that is positive: words that nobody read before.
@@ -23,9 +27,11 @@ Shape letters: M words of the completion, N of the reference.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -43,6 +49,10 @@ _MOST_DIFFERENT = 1 / 3
 """Share of the letters of the longer one in which words, or passages, may differ and be alike."""
 _FEW = 3
 """Words of the reference in a gap that are compared one by one."""
+_TELLING = 5
+_TELLING_TEXT = 8
+"""Characters of a word, and of several, that are rarely in two places by accident."""
+_NEVER = 2**62
 
 
 def alignment_cost(mine: Words, true: Words, unit: Unit, *, as_read: bool = False) -> int:
@@ -56,22 +66,31 @@ def alignment_cost(mine: Words, true: Words, unit: Unit, *, as_read: bool = Fals
     """
     if mine == true:
         return 0
-    pairs = paired_words(mine, true, unit)
-    cost = 0
-    if unit == "word":
-        cost += sum(mine[m] != true[n] for m, n in pairs)
-        return cost + sum(max(_length(a), _length(b)) for a, b in _gaps(pairs, mine, true))
-    cost += sum(Levenshtein.distance(mine[m], true[n]) for m, n in pairs)
-    sizes_N = np.array([len(word) + 1 for word in true], np.int64)
-    starts_N = np.concatenate(([0], np.cumsum(sizes_N)))
+    copies = _copies(mine, true)
+    mine_M, pairs = _read_in_order(mine, true, unit, as_read)
+    starts_N = _sums(word_cost(word, unit) for word in true)
+    cost = _size([mine[m] for m in copies], unit)
+    mine = tuple(mine[m] for m in mine_M)
+    cost += sum(_pair_cost(mine[m], true[n], unit) for m, n in pairs)
     for said, there in _gaps(pairs, mine, true):
         here, missing = mine[said], true[there]
-        if len(here) != len(missing) and _is_like("".join(here), "".join(missing)):
-            cost += Levenshtein.distance(" ".join(here), " ".join(missing))  # joined, or divided
-            continue
-        more = 0 if as_read else max(0, len(here) - len(missing))
-        cost += max(_size(here), _most_beside(starts_N, there, more))
+        if unit == "character" and _is_joined(here, missing):
+            cost += Levenshtein.distance(" ".join(here), " ".join(missing))
+        else:
+            count = 0 if as_read else len(here)
+            cost += _gap_cost(_size(here, unit), count, there, starts_N)
     return cost
+
+
+def _gap_cost(size: int, count: int, there: slice, starts_N: Ints) -> int:
+    """Cost of so many words, of a size together, in the place of others of the reference.
+
+    More than these they may stand for the words beside them: those that cost most.
+    """
+    more = max(0, count - _length(there))
+    first = np.arange(max(0, there.start - more), there.start + 1)
+    last = np.minimum(first + _length(there) + more, len(starts_N) - 1)
+    return max(size, int((starts_N[last] - starts_N[first]).max()))
 
 
 def word_cost(word: str, unit: Unit) -> int:
@@ -79,10 +98,58 @@ def word_cost(word: str, unit: Unit) -> int:
     return 1 if unit == "word" else len(word) + 1
 
 
-def paired_words(mine: Words, true: Words, unit: Unit) -> tuple[Pair, ...]:
-    """Words that stand for one of the reference: numbers of both, in order of both."""
-    found = [(m, n, word_cost(true[n], unit)) for m, n in _claiming(mine, true)]
-    return _with_equal_words(_heaviest_in_order(found), mine, true)
+def _read_in_order(
+    mine: Words, true: Words, unit: Unit, as_read: bool
+) -> tuple[list[int], list[Pair]]:
+    """Which words are neither moved nor copies, and which of them stand for one of the reference.
+
+    These as places among the former and numbers of the latter, in order of both.
+    """
+    claiming, copies = _claiming(mine, true), _copies(mine, true)
+    kept = _cheapest_in_order(claiming, mine, true, unit, as_read)
+    gone = {m for m, _ in claiming} - {m for m, _ in kept} | copies
+    still, pairs = _without(gone, kept, len(mine))
+    found = _with_equal_words(pairs, tuple(mine[m] for m in still), true)
+    pairs = [(still[m], n) for m, n in found]
+    read = {n for _, n in pairs}
+    moved = [(m, n) for m, n in claiming if n not in read]
+    gone = {m for m, _ in moved} | _strays((*pairs, *moved), mine, true) | copies
+    return _without(gone, pairs, len(mine))
+
+
+def _without(gone: Set[int], pairs: Iterable[Pair], count: int) -> tuple[list[int], list[Pair]]:
+    """The numbers of the other words, and the pairs by the places of these."""
+    still = [m for m in range(count) if m not in gone]
+    place = {m: at for at, m in enumerate(still)}
+    return still, [(place[m], n) for m, n in pairs]
+
+
+@lru_cache(maxsize=64)
+def _copies(mine: Words, true: Words) -> frozenset[int]:
+    """Words that claim none, but are neighbours as they are in the reference: said again."""
+    claiming, known = _claiming(mine, true), frozenset(pairwise(true))
+    free = {m for m, _ in claiming} | _strays(claiming, mine, true)
+    copies: set[int] = set()
+    start = 0
+    for m in range(1, len(mine) + 1):
+        goes_on = m < len(mine) and mine[m - 1 : m + 1] in known and free.isdisjoint((m - 1, m))
+        if not goes_on:
+            if m - start > 1 and sum(map(len, mine[start:m])) >= _TELLING_TEXT:
+                copies.update(range(start, m))
+            start = m
+    return frozenset(copies)
+
+
+def _strays(pairs: Iterable[Pair], mine: Words, true: Words) -> set[int]:
+    """Telling words that are in no pair, but missing in the reference, as often as they are."""
+    said, there = ({pair[side] for pair in pairs} for side in (0, 1))
+    missing = Counter(word for n, word in enumerate(true) if n not in there)
+    strays = set()
+    for m, word in enumerate(mine):
+        if m not in said and len(word) >= _TELLING and missing[word] > 0:
+            missing[word] -= 1
+            strays.add(m)
+    return strays
 
 
 @lru_cache(maxsize=64)
@@ -101,7 +168,23 @@ def _claiming(mine: Words, true: Words) -> tuple[Pair, ...]:
         m, n = divmod(int(place), len(true))
         if 2 * count > max(mine_M[m], true_N[n]) and _is_like(mine[m], true[n]):
             found.append((m, n))
-    return tuple(found)
+    return _with_neighbours(found, mine, true)
+
+
+def _with_neighbours(found: Sequence[Pair], mine: Words, true: Words) -> tuple[Pair, ...]:
+    """Pairs, and equal words next to them in both texts that are in none: signs, for example."""
+    there = dict(found)
+    read = set(there.values())
+    ends = ((-1, -1, 1), (len(mine), len(true), -1))
+    for m, n, step in (*ends, *((m, n, step) for m, n in found for step in (1, -1))):
+        m, n = m + step, n + step
+        while 0 <= m < len(mine) and 0 <= n < len(true) and mine[m] == true[n]:
+            if m in there or n in read:
+                break
+            there[m] = n
+            read.add(n)
+            m, n = m + step, n + step
+    return tuple(sorted(there.items()))
 
 
 @lru_cache(maxsize=32)
@@ -128,28 +211,78 @@ def _is_like(mine: str, true: str) -> bool:
     return Levenshtein.distance(mine, true, score_cutoff=most) <= most
 
 
-def _heaviest_in_order(found: Sequence[tuple[int, int, int]]) -> list[Pair]:
-    """Of pairs (m, n, weight) in order of m those whose n rise and weigh most together."""
-    ends: list[int] = []  # n of the last pair of sequences, rising, and so are their weights
-    totals: list[int] = []
-    last: list[int] = []
+@dataclass(frozen=True)
+class _Block:
+    """Words that stand for as many of the reference, next to each other in both; all are equal, or
+    it is a single one."""
+
+    start: int
+    origin: int
+    length: int
+    cost: int
+
+
+def _blocks(claiming: Sequence[Pair], mine: Words, true: Words, unit: Unit) -> list[_Block]:
+    blocks: list[_Block] = []
+    for m, n in claiming:
+        cost = _pair_cost(mine[m], true[n], unit)
+        last = blocks[-1] if blocks else None
+        if last and not cost + last.cost and (m, n) == _end(last):
+            blocks[-1] = _Block(last.start, last.origin, last.length + 1, 0)
+        else:
+            blocks.append(_Block(m, n, 1, cost))
+    return blocks
+
+
+def _end(block: _Block) -> Pair:
+    return block.start + block.length, block.origin + block.length
+
+
+def _pair_cost(mine: str, true: str, unit: Unit) -> int:
+    return int(mine != true) if unit == "word" else Levenshtein.distance(mine, true)
+
+
+def _cheapest_in_order(
+    claiming: Sequence[Pair], mine: Words, true: Words, unit: Unit, as_read: bool
+) -> list[Pair]:
+    """Of pairs (m, n) in order of m those whose n rise and which, with the gaps between them, cost
+    least. A block is kept or not as a whole: a part of it would only make a gap longer."""
+    blocks = _blocks(claiming, mine, true, unit)
+    free = {m for m, _ in claiming} | _strays(claiming, mine, true) | _copies(mine, true)
+    sizes_M = _sums(0 if m in free else word_cost(w, unit) for m, w in enumerate(mine))
+    counts_M = _sums(int(m not in free and not as_read) for m in range(len(mine)))
+    starts_N = _sums(word_cost(word, unit) for word in true)
+    ends = [(0, 0), *map(_end, blocks)]
+    end_M, end_N = np.array(ends, np.int64).T
+    least, kept = np.zeros((2, len(ends)), np.int64)  # of sequences by their last block
     before: list[int] = []
-    for number, (_, n, weight) in enumerate(found):
-        at = bisect_left(ends, n)
-        total = weight + (totals[at - 1] if at else 0)
-        before.append(last[at - 1] if at else -1)
-        if at and totals[at - 1] >= total:
-            continue
-        stop = at
-        while stop < len(ends) and totals[stop] <= total:
-            stop += 1
-        ends[at:stop], totals[at:stop], last[at:stop] = [n], [total], [number]
-    pairs: list[Pair] = []
-    number = last[-1] if last else -1
-    while number >= 0:
-        pairs.append(found[number][:2])
-        number = before[number]
-    return pairs[::-1]
+    for number, block in enumerate((*blocks, _Block(len(mine), len(true), 0, 0)), 1):
+        m, n = end_M[:number], end_N[:number]
+        sizes, counts = sizes_M[block.start] - sizes_M[m], counts_M[block.start] - counts_M[m]
+        bounds = least[:number] + np.maximum(sizes, starts_N[block.origin] - starts_N[n])
+        bounds[n > block.origin] = _NEVER
+        best, cost = 0, _NEVER
+        for at in np.lexsort((-kept[:number], bounds)):  # of equal ones that which keeps most
+            if bounds[at] >= cost:
+                break
+            gap = slice(ends[at][1], block.origin)
+            exact = int(least[at]) + _gap_cost(int(sizes[at]), int(counts[at]), gap, starts_N)
+            if exact < cost:
+                best, cost = int(at), exact
+        before.append(best)
+        if number < len(ends):
+            least[number] = cost + block.cost
+            kept[number] = kept[best] + block.length
+    sequence: list[_Block] = []
+    number = before[-1]
+    while number:
+        sequence.append(blocks[number - 1])
+        number = before[number - 1]
+    return [(b.start + k, b.origin + k) for b in sequence[::-1] for k in range(b.length)]
+
+
+def _sums(sizes: Iterable[int]) -> Ints:
+    return np.concatenate(([0], np.cumsum(np.fromiter(sizes, np.int64))))
 
 
 def _with_equal_words(pairs: list[Pair], mine: Words, true: Words) -> tuple[Pair, ...]:
@@ -191,12 +324,10 @@ def _length(part: slice) -> int:
     return int(part.stop - part.start)
 
 
-def _size(words: Words) -> int:
-    return sum(map(len, words)) + len(words)
+def _size(words: Iterable[str], unit: Unit) -> int:
+    return sum(word_cost(word, unit) for word in words)
 
 
-def _most_beside(starts_N: Ints, there: slice, more: int) -> int:
-    """Characters of a gap's words in the reference and of so many words beside them, the most."""
-    first = np.arange(max(0, there.start - more), there.start + 1)
-    last = np.minimum(first + _length(there) + more, len(starts_N) - 1)
-    return int((starts_N[last] - starts_N[first]).max())
+def _is_joined(here: Words, missing: Words) -> bool:
+    """Whether words are those of the reference, joined or divided."""
+    return len(here) != len(missing) and _is_like("".join(here), "".join(missing))
