@@ -61,7 +61,7 @@ ALLOWED = {
     | {"export", "cluster", "run", "report", "evaluation"},
     "read": GROUND
     | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
-    | {"export", "cluster", "evaluation"},
+    | {"export", "cluster", "evaluation", "doctor"},
     "init": GROUND | {"config", "data", "models", "cluster", "doctor", "preflight", "read"},
     "doctor": GROUND | {"markup", "rollout", "torchvision_cpu"},
     "quickstart": {"shipped"},

@@ -136,7 +136,7 @@ def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
     ],
 )
 def test_wrong_requests_end_in_one_sentence(config: Path, capsys, arguments, message):
-    assert main(["show", "--config", str(config), *arguments]) == 1
+    assert main(["show", "--config", str(config), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("python -m olmrl.data show: ")
     assert message in error
