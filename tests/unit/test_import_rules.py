@@ -50,7 +50,7 @@ ALLOWED = {
     "run": GROUND
     | {"config", "models", "data", "checkpoint", "export", "cluster", "learner"}
     | {"preflight", "doctor"},
-    "report": GROUND | {"config", "metric_catalogue", "run"},
+    "report": GROUND | {"config", "markup", "metric_catalogue", "run"},
     "evaluation": GROUND
     | {"config", "markup", "data", "bench", "rewards", "weight_sync", "rollout", "export", "run"},
     "sft": GROUND

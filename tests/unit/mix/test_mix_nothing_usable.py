@@ -51,7 +51,7 @@ def test_an_empty_folder(around, mix, api_key, capsys, verb):
 
 
 def bad_pairs(folder):
-    (folder / "a.md").write_text("no front matter")
+    (folder / "a.md").write_text("---\nno front matter")
     (folder / "a.pdf").write_text("no PDF")
 
 
