@@ -26,10 +26,17 @@ class ArgumentParser(argparse.ArgumentParser):
         self._negative_number_matcher = _NEGATIVE
 
     def error(self, message: str) -> NoReturn:
-        """End with a message, and the option that was meant."""
+        """End with what has to be given, and a message with the option that was meant."""
         found = _UNKNOWN.search(message)
         near = _nearest(found[1], sorted(set(_options(self)))) if found else None
-        super().error(f"{message}; did you mean {near}?" if near else message)
+        meant = f"; did you mean {near}?" if near else ""
+        self.exit(2, f"{self._least()}\n{self.prog}: error: {message}{meant}\n")
+
+    def _least(self) -> str:
+        """The usage with nothing in it that can be left out, in one line."""
+        formatter = self._get_formatter()
+        formatter.add_usage(None, [action for action in self._actions if action.required], [])
+        return f"{' '.join(formatter.format_help().split())}   (--help lists all options)"
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         """Refuse an empty word, which would be read as this folder, or as nothing said."""

@@ -1,4 +1,8 @@
-"""How every command ends: with its exit code, and one sentence where something is wrong."""
+"""How every command ends: with its exit code, and one sentence where something is wrong.
+
+0: done. 1: the work was begun, and is not whole or not good enough. 2: the request cannot be
+met as it stands; what it names, or the machine, must change first. Else a signal's, as in a shell.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,10 @@ from collections.abc import Callable
 
 from olmrl.errors import RunStopped, first_line, is_of_client, sentence
 
+UNFINISHED = 1
+"""Exit code of work that began and ended early."""
+WRONG = 2
+"""Exit code of a request that cannot be met."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
 TERMINATED = 143
@@ -16,9 +24,7 @@ TERMINATED = 143
 _PIPE_CLOSED = 141
 
 
-def behind_door(
-    prog: str, work: Callable[[], int | None], *, wrong: int = 2, stopped: str = "stopped"
-) -> int:
+def behind_door(prog: str, work: Callable[[], int | None], *, stopped: str = "stopped") -> int:
     """Do a command's work and give its exit code; a user's error becomes a sentence.
 
     Where the reader of the output is gone (`| head`), the command ends without a word.
@@ -26,7 +32,6 @@ def behind_door(
     Args:
         prog: the command as the user called it, which the sentence begins with.
         work: gives the exit code; None is 0.
-        wrong: exit code of an error.
         stopped: what to say after Ctrl-C.
     """
     try:
@@ -37,12 +42,14 @@ def behind_door(
         # what is still in the buffer would be written at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
-    except (ValueError, OSError, EOFError, RunStopped) as error:
-        return complain(prog, error, wrong)
+    except (ValueError, OSError, EOFError) as error:
+        return complain(prog, error, WRONG)
+    except RunStopped as error:
+        return complain(prog, error, UNFINISHED)
     except KeyboardInterrupt:
         return complain(prog, stopped, INTERRUPTED)
     except Exception as error:
-        return complain(prog, of_storage(error), wrong)
+        return complain(prog, of_storage(error), WRONG)
     except SystemExit as error:
         if not is_sigterm(error):
             raise

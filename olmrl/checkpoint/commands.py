@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from olmrl.export import fp8, hf, parity
 from olmrl.export.emulate import ProbedModel
 from olmrl.export.samples import CalibrationPages, PageTokens, load_pages
 from olmrl.export.soup import soup
-from olmrl.export.weights import ModelFolder
+from olmrl.export.weights import ModelFolder, whole_source
 from olmrl.progress import track, waiting
 
 CONSOLE = Console(soft_wrap=True)
@@ -97,15 +96,15 @@ def run_fp8(options: argparse.Namespace) -> int:
 
 def run_parity(options: argparse.Namespace) -> int:
     """Compare transformers and vLLM; exit code 1 if the mean gap exceeds --max-mean-gap."""
-    if os.path.isdir(options.model):
-        ModelFolder(options.model).check_fits()
-    encoder = Encoder(EncoderSpec(options.model, prompt=options.prompt))
+    model = whole_source(options.model)
+    ModelFolder(model).check_fits()
+    encoder = Encoder(EncoderSpec(model, prompt=options.prompt))
     rendered = load_pages(options.pages, options.limit, options.longest_side, _say)
     pages = [encoder.encode_page(page) for page in rendered]
     with waiting("reading pages with vLLM"):
-        completions = greedy_completions(options.model, pages, options.max_tokens, options.dtype)
+        completions = greedy_completions(model, pages, options.max_tokens, options.dtype)
     with waiting("loading the model"):
-        probe = ProbedModel(options.model, getattr(torch, options.dtype))
+        probe = ProbedModel(model, getattr(torch, options.dtype))
     scored = []
     pairs = zip(pages, completions, strict=True)
     for page, completion in track(pairs, "scoring pages", len(pages)):

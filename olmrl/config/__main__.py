@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config"
     explaining.add_argument("key", help="such as learner.optimizer.lr; a section lists its keys")
     explaining.set_defaults(run=lambda given: print(explain(given.key)))
     arguments = parser.parse_args(argv)
-    return behind_door(f"{prog} {arguments.verb}", lambda: arguments.run(arguments), wrong=1)
+    return behind_door(f"{prog} {arguments.verb}", lambda: arguments.run(arguments))
 
 
 def _convert(file: str, output: str | None) -> None:

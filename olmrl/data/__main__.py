@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.data") 
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.overrides += others  # overrides after a flag
     quiet_libraries()
-    return behind_door(f"{prog} {arguments.verb}", lambda: _show(arguments), wrong=1)
+    return behind_door(f"{prog} {arguments.verb}", lambda: _show(arguments))
 
 
 def _show(arguments: argparse.Namespace) -> None:

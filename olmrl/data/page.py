@@ -52,6 +52,12 @@ class PairScan(NamedTuple):
     """.pdf files without a .md beside them; they are not pages either."""
 
 
+def lone_files(md: int, pdfs: int) -> str:
+    """In words, how many files of page pairs lack the other one; empty if none does."""
+    counts = ((md, ".md without a PDF"), (pdfs, "PDF without a .md"))
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
+
+
 def scan_bench(
     folder: str, file_pattern: str | None = None, *, with_rejected: bool = False
 ) -> list[PageSource]:

@@ -14,7 +14,7 @@ from olmrl.data.draw import limit_note
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
 from olmrl.data.items import ExampleNote, Made
-from olmrl.data.page import PageSource, Place, refuse_again, scan_pairs
+from olmrl.data.page import PageSource, Place, lone_files, refuse_again, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
 from olmrl.data.steps import Dropped, StepContext
@@ -45,6 +45,8 @@ class Found(NamedTuple):
     """Pairs beyond the limit of their set."""
     kept: int
     """The others."""
+    plain: int
+    """Usable pairs whose .md has no front matter."""
 
     @property
     def pairs(self) -> int:
@@ -52,18 +54,17 @@ class Found(NamedTuple):
         return self.refused + self.dropped + self.limited + self.kept
 
     def __str__(self) -> str:
-        lone = [
-            f"{count} {what}"
-            for count, what in (
-                (self.lone_md, ".md without a PDF"), (self.lone_pdfs, "PDF without a .md"),
-            )
-            if count
-        ]  # fmt: skip
-        beside = f" (beside them {', '.join(lone)})" if lone else ""
+        lone = lone_files(self.lone_md, self.lone_pdfs)
+        beside = f" (beside them {lone})" if lone else ""
+        plain = (
+            f"; {self.plain} without front matter, taken as upright pages of text"
+            if self.plain
+            else ""
+        )
         limited = f"{self.limited} beyond a limit, " if self.limited else ""
         return (
             f"{self.pairs} page pairs{beside}: {self.refused} refused, "
-            f"{self.dropped} dropped by rules on their text, {limited}{self.kept} kept"
+            f"{self.dropped} dropped by rules on their text, {limited}{self.kept} kept{plain}"
         )
 
 
@@ -129,6 +130,7 @@ def load_sets(config: SftDataConfig, cache_dir: str, seed: int | None = None) ->
         len(dropped),
         len(usable_paths - used),
         len(used) - len(dropped),
+        len(checked.plain),
     )
     notes = [
         limit_note(f"limit of set {entry.title}", entry.limit, len(there))

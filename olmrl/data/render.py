@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,6 +24,9 @@ from olmrl.data.bad_page import BadPage as BadPage
 from olmrl.data.bad_page import UnreadPage as UnreadPage
 from olmrl.redaction import can_be_written
 from olmrl.types import UInt8Array
+
+Area = tuple[float, float, float, float]
+"""Left, bottom, right and top, in points."""
 
 MAX_ASPECT = 200.0
 """Longest side over shortest; beyond it the Qwen-VL image processors refuse a page."""
@@ -181,7 +184,7 @@ def page_box(page: pdfium.PdfPage) -> tuple[float, float]:
     return float(width), float(height)
 
 
-def drawn_area(page: pdfium.PdfPage) -> tuple[float, float, float, float]:
+def drawn_area(page: pdfium.PdfPage) -> Area:
     """Left, bottom, right and top of what is drawn, where the page's text has its coordinates.
 
     They do not know of /Rotate; the lower left corner of a page need not be (0, 0).
@@ -189,6 +192,26 @@ def drawn_area(page: pdfium.PdfPage) -> tuple[float, float, float, float]:
     page_box(page)
     left, bottom, right, top = page.get_bbox()
     return float(left), float(bottom), float(right), float(top)
+
+
+def as_shown(page: pdfium.PdfPage) -> Callable[[Area], Area]:
+    """From where a page's text has its coordinates to where they are seen.
+
+    What it gives is turned by /Rotate, with (0, 0) in the lower left corner of what is drawn.
+    """
+    left, bottom, right, top = drawn_area(page)
+    turned: Callable[[float, float], tuple[float, float]] = {
+        0: lambda x, y: (x - left, y - bottom),
+        90: lambda x, y: (y - bottom, right - x),
+        180: lambda x, y: (right - x, top - y),
+        270: lambda x, y: (top - y, x - left),
+    }[page.get_rotation()]
+
+    def shown(area: Area) -> Area:
+        (x0, y0), (x1, y1) = turned(*area[:2]), turned(*area[2:])
+        return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+    return shown
 
 
 def has_widgets(page: pdfium.PdfPage) -> bool:

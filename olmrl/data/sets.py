@@ -15,7 +15,7 @@ from olmrl.data.page import PageSource, scan_pairs
 from olmrl.data.steps import Pipeline, build_pipeline
 from olmrl.data.steps.reading import PDFRenderer
 from olmrl.data.text_rules import known_rules
-from olmrl.data.validate import verdicts
+from olmrl.data.validate import GOOD, verdicts
 
 
 class PageItem(NamedTuple):
@@ -113,7 +113,7 @@ def _count_set(
     except (ValueError, OSError) as error:
         return SetCount(entry.title, training, (), 0, 0, str(error))
     found = verdicts(sources, cache_dir)
-    usable = [source for source, reason in zip(sources, found, strict=True) if not reason]
+    usable = [s for s, said in zip(sources, found, strict=True) if said is None or said in GOOD]
     pages = [(source, pipeline) for source in draw_pages(usable, entry.limit, seed)]
     rules = known_rules(pages, cache_dir) if training else [None] * len(pages)
     kept = tuple(not rule for rule in rules)

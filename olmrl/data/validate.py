@@ -26,7 +26,13 @@ from olmrl.markup import front_matter
 
 CACHE_NAME = "validation.parquet"
 
-_FORMAT = 1
+PLAIN = "plain"
+"""Verdict of a good pair whose .md has no front matter."""
+
+GOOD = ("", PLAIN)
+"""Verdicts of pairs that can be used; any other is the reason why one cannot."""
+
+_FORMAT = 2
 """Part of every key; raised when pairs are judged differently, so that no old verdict counts."""
 
 Judge = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -37,12 +43,14 @@ class Validation(NamedTuple):
     """What became of a list of pairs."""
 
     bad: list[BadPage]
+    plain: frozenset[str]
+    """Paths of the good PDFs whose .md has no front matter."""
     opened: int
     """Pairs that had to be opened; the others were cached."""
 
 
 def check_pair(source: PageSource) -> str:
-    """Why a pair cannot be used, empty for a good one.
+    """The verdict on a pair: one of `GOOD`, or why it cannot be used.
 
     Raises:
         UnreadPage: a file of it could not be read.
@@ -59,10 +67,18 @@ def check_pair(source: PageSource) -> str:
     if text is None:
         return "it has no .md file"
     try:
-        front_matter.parse(text)
+        front_matter.of_reference(text)
     except ValueError as error:
         return f"{source.reference_path}: {error}"
-    return ""
+    return PLAIN if front_matter.is_plain(text) else ""
+
+
+def bad_pair(source: PageSource) -> BadPage | None:
+    """A pair as a bad page; None for a good one."""
+    found = _check_or_unread(source)
+    if isinstance(found, UnreadPage):
+        return found
+    return None if found in GOOD else BadPage(source.pdf_path, source.page_number, found)
 
 
 def _check_or_unread(source: PageSource) -> str | UnreadPage:
@@ -98,13 +114,15 @@ def validate(sources: Sequence[PageSource], cache_dir: str, judge: Judge) -> Val
     bad = [
         BadPage(source.pdf_path, source.page_number, reason)
         for source, reason in zip(sources, reasons, strict=True)
-        if reason
+        if reason not in GOOD
     ]
-    return Validation(bad, len(unknown))
+    judged_plain = zip(sources, reasons, strict=True)
+    plain = frozenset(source.pdf_path for source, reason in judged_plain if reason == PLAIN)
+    return Validation(bad, plain, len(unknown))
 
 
 def verdicts(sources: Sequence[PageSource], cache_dir: str) -> list[str | None]:
-    """What earlier runs found of each pair: empty for a good one, None for one not seen before."""
+    """What earlier runs found of each pair (see `check_pair`); None for one not seen before."""
     known = load_verdicts(storage.join(cache_dir, CACHE_NAME))
     return [known.get(stamp(source)) for source in sources]
 

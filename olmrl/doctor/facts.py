@@ -186,6 +186,15 @@ def _number(cell: str) -> float:
     return 0.0 if cell.startswith("[") else float(cell)
 
 
+def usable_gpus() -> int:
+    """How many of this machine's GPUs a program may use, by nvidia-smi and CUDA_VISIBLE_DEVICES."""
+    gpus, _ = _gpus()
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return len(gpus)
+    return min(len(gpus), sum(name.strip() not in ("", "-1") for name in chosen.split(",")))
+
+
 def _gpus() -> tuple[tuple[GpuFact, ...], str]:
     program = shutil.which("nvidia-smi")
     if program is None:

@@ -15,6 +15,7 @@ from olmrl.errors import check_all
 from olmrl.export.chosen import choose, run_config
 from olmrl.export.recipes import recipe_of
 from olmrl.export.sharing import TOKENIZERS, base_of
+from olmrl.models.places import refuse_no_folder
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE
 from olmrl.share.cards import check_repo
 from olmrl.share.options import sharing_checks
@@ -98,7 +99,8 @@ def _push(options: argparse.Namespace) -> Checks:
 
 
 def _parity(options: argparse.Namespace) -> Checks:
-    if options.model.startswith(("/", ".", "~")):  # else it may be a name on the Hub
+    yield partial(refuse_no_folder, "", options.model)
+    if os.path.isdir(options.model):
         yield partial(_is_model, options.model)
     yield from _pages(options)
 

@@ -26,8 +26,10 @@ from olmrl.checkpoint.manifest import CheckpointError, read_json
 from olmrl.errors import first_line
 from olmrl.models import weight_files
 from olmrl.models.family import Family
+from olmrl.models.files import model_config
 from olmrl.models.registry import family
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
+from olmrl.progress import waiting
 
 SHARD_BYTES = 4 * 2**30
 _UNFINISHED = ".unfinished"
@@ -264,6 +266,20 @@ def local_source(model: str) -> str:
         raise CheckpointError(
             f"{model}: neither a model folder nor a model that can be fetched by name ({reason})"
         ) from error
+
+
+def whole_source(model: str) -> str:
+    """The folder of a model with its weights, fetched from the Hub if `model` is a name.
+
+    Raises:
+        ValueError: no folder, and no model that can be fetched, or of no family that olmrl knows.
+    """
+    if storage.exists(storage.join(model, CONFIG)):
+        return model
+    model_config(model)  # says what is wrong with a name before gigabytes come
+    wanted = [CONFIG, INDEX, "*.safetensors", *weight_files.COMPANIONS]
+    with waiting(f"fetching {model} from the Hub"):
+        return str(snapshot_download(model, allow_patterns=wanted))
 
 
 def copy_companions(source: str, out: str) -> None:

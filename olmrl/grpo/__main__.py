@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.grpo") -> i
         parser.error("--replay and --step go together")
     if arguments.config or arguments.overrides:
         parser.error("--replay takes the configuration of its run, not --config or key=value")
-    return behind_door(prog, lambda: _replay(arguments.replay, arguments.step), wrong=1)
+    return behind_door(prog, lambda: _replay(arguments.replay, arguments.step))
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal, NamedTuple
 
-from olmrl.data.page import scan_bench, scan_pairs
+from olmrl.data.page import lone_files, scan_bench, scan_pairs
 
 Method = Literal["sft", "grpo"]
 _TRAINING = ("train", "training")
@@ -23,6 +23,8 @@ class PagesFound(NamedTuple):
     """Folder of held-out pages."""
     pages: int
     """Training pages."""
+    lone: str = ""
+    """What lies beside training pairs and is none, in words."""
 
 
 def look_at(folder: str, method: Method | None = None) -> PagesFound:
@@ -54,5 +56,8 @@ def look_at(folder: str, method: Method | None = None) -> PagesFound:
             f"{root}: is not a bench folder (no pdfs/), and grpo learns from unit tests; of page "
             f"pairs `olmrl synth tests {root} OUT` makes one"
         )
-    pages = len(scan_bench(root)) if is_bench else len(scan_pairs(root).sources)
-    return PagesFound("grpo" if is_bench else "sft", root, other, pages)
+    if is_bench:
+        return PagesFound("grpo", root, other, len(scan_bench(root)))
+    scan = scan_pairs(root)
+    lone = lone_files(len(scan.orphans), len(scan.lone_pdfs))
+    return PagesFound("sft", root, other, len(scan.sources), lone)

@@ -137,6 +137,7 @@ def _fitted(
         f"{_in_words(shape.parameters)} parameters, "
         + ("low-rank adapters, as whole weights do not fit" if lora else "all weights trained"),
         f"{found.pages} training pages"
+        + (f" (beside them {found.lone})" if found.lone else "")
         + ("" if found.held_out else "; no held-out pages were found, so that nothing shows "
            "whether the model only learns them by heart: set some aside"),
         *pace,

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from olmrl.markup.language import of_script
+
 ROTATIONS = (0, 90, 180, 270)
 """Allowed values of `rotation_correction`: degrees, counter-clockwise."""
 
@@ -23,6 +25,9 @@ MAX_HEAD_CHARS = 4096
 
 MAX_DEPTH = 8
 """Deepest YAML nesting to parse; a real head has depth 2."""
+
+_LOOKED_AT = 20_000
+"""Characters of plain markdown that tell its language."""
 
 _OPEN = "---\n"
 _CLOSE = "\n---"
@@ -134,6 +139,30 @@ def parse(text: str, *, compat: bool = False) -> PageResponse:
         )
     except TypeError as error:
         raise ValueError(f"front matter: {error}") from error
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is markdown alone: it says something, and no head is begun."""
+    return bool(text.strip()) and not text.lstrip().startswith("---")
+
+
+def of_reference(text: str, language: str = "en") -> PageResponse:
+    """Reads the truth of a page: a whole transcription, or plain markdown.
+
+    Plain markdown stands for an upright page that is mostly text.
+
+    Args:
+        text: The reference.
+        language: Of plain markdown in Latin letters; other letters tell theirs.
+
+    Raises:
+        ValueError: As for `parse`.
+    """
+    if not is_plain(text):
+        return parse(text)
+    return PageResponse(
+        of_script(text[:_LOOKED_AT]) or language, True, 0, False, False, text.strip()
+    )
 
 
 def format(response: PageResponse, *, null: str = "null") -> str:

@@ -48,7 +48,7 @@ def build_parser(
 
 
 def main(given: list[str] | None = None, prog: str = "python -m olmrl.mix") -> int:
-    """Run one verb; exit code 0 complete, 1 error or failed items, 2 usage, 130 interrupted."""
+    """Run one verb; exit code 0 complete, 1 failed items, 2 a wrong request, 130 interrupted."""
     arguments = sys.argv[1:] if given is None else given
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {prog} VERB ...  (VERB --help for its options)\n")
@@ -63,7 +63,7 @@ def main(given: list[str] | None = None, prog: str = "python -m olmrl.mix") -> i
     parser, module = build_parser(verb, prog)
     options = parser.parse_args(arguments[1:])
     again = "stopped; run the same command again to continue"
-    return behind_door(f"{prog} {verb}", lambda: module.run(options), wrong=1, stopped=again)
+    return behind_door(f"{prog} {verb}", lambda: module.run(options), stopped=again)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ class Run:
         settings: Everything that shapes the output; a restart with other settings is refused.
         state: Folder for journal and summary; default `<output>/.mix/<verb>`.
         total: Number of items if known, for the progress display.
+        lasting: Whether the folder stays; nobody is sent to one that does not.
 
     Raises:
         ValueError: another process is working here, the settings differ from the first start, or
@@ -81,6 +82,7 @@ class Run:
         *,
         state: str | None = None,
         total: int | None = None,
+        lasting: bool = True,
     ) -> None:
         for folder in (output, state):
             if folder is not None:
@@ -88,6 +90,7 @@ class Run:
         self.verb = verb
         self.output = output
         self.settings = settings
+        self.lasting = lasting
         self.state = state or storage.join(output, ".mix", verb)
         self.journal = Journal(self.state, {"verb": verb, **settings})
         self.counts: collections.Counter[str] = collections.Counter()
@@ -129,7 +132,7 @@ class Run:
         grouped = alike(reason for _, reason, _ in self.problems.values())
         for reason, count in grouped[:_REASONS]:
             self.progress.say(f"  {count} x {reason}")
-        if self.problems:
+        if self.problems and self.lasting:
             self.progress.say(f"all reasons: {storage.join(self.state, 'summary.json')}")
 
     def end(self, source: str, wanted: str) -> int:

@@ -24,6 +24,7 @@ from olmrl.data.page import PageSource, scan_bench, scan_pairs
 from olmrl.data.prompts import load_prompt
 from olmrl.data.sets import asking_pipeline, pipelines_of
 from olmrl.data.tally import excess_bad
+from olmrl.data.validate import bad_pair
 from olmrl.doctor.checks import Level, judge
 from olmrl.doctor.facts import Facts
 from olmrl.errors import said_together, sentence
@@ -45,6 +46,10 @@ _WORK_ANYWHERE = ("auto", "object_store")
 along."""
 _POLICY_LOSS = ("olmrl.learner.loss", "PolicyLoss")
 """Module and name of what a loss is derived from; importing it here would bring torch along."""
+_LOOKED_AT = 64
+"""Page pairs that are opened before Ray; the validation at the start opens all of them."""
+_SHOWN = 3
+"""Bad pairs quoted in a problem."""
 _ADAM_BYTES = 8
 """Optimizer state of a trained parameter."""
 
@@ -362,14 +367,28 @@ def _curricula(config: GrpoConfig, found: Sequence[PageSource]) -> Iterator[str]
 
 
 def _pairs(config: SftConfig) -> Iterator[str]:
+    found: list[PageSource] = []
     for key, entries in (("train", config.data.train), ("evaluation", config.data.evaluation)):
         for number, entry in enumerate(entries):
             if storage.is_remote(entry.root) or not os.path.isdir(entry.root):
                 continue
             try:
-                scan_pairs(entry.root)
+                found += scan_pairs(entry.root).sources
             except (ValueError, OSError) as error:
                 yield f"data.{key}[{number}].root: {sentence(error)}"
+    yield from _useless(found, config.data.max_bad_fraction)
+
+
+def _useless(pairs: Sequence[PageSource], most: float) -> Iterator[str]:
+    """Too many bad pairs among few, or nothing but bad ones in a look at some of many."""
+    some = pairs[:: len(pairs) // _LOOKED_AT + 1]
+    bad = [bad for pair in some if (bad := bad_pair(pair)) is not None]
+    if len(some) == len(pairs):
+        problem = excess_bad(len(bad), len(pairs), most, "page pairs")
+    else:
+        problem = f"none of {len(some)} page pairs can be used" if len(bad) == len(some) else None
+    if problem:
+        yield f"{problem}; the first: {'; '.join(map(str, bad[:_SHOWN]))}"
 
 
 def _failures(facts: Facts, subjects: Sequence[str]) -> Iterator[str]:

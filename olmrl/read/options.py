@@ -33,6 +33,9 @@ def reading_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]
     yield partial(check_number, "--kv-cache-gb", options.kv_cache_gb, at_least=False)
     if options.gpus is not None:
         yield partial(check_number, "--gpus", options.gpus, at_least=True)
+    starts_ray = options.base_url is None and (os.environ.get("RAY_ADDRESS") or "local") == "local"
+    if options.gpus and starts_ray:
+        yield partial(_check_gpus, options.gpus * (options.workers or 1))
 
 
 def _check_model(options: argparse.Namespace) -> None:
@@ -42,6 +45,20 @@ def _check_model(options: argparse.Namespace) -> None:
     refuse_no_folder("--model", model)
     if options.checkpoint is not None:
         check_checkpoint(model, options.checkpoint)
+
+
+def _check_gpus(wanted: int) -> None:
+    """Refuse more GPUs than this machine has, where Ray will be started on it."""
+    # Deferred: only who asks for GPUs needs to look at them.
+    from olmrl.doctor.facts import usable_gpus  # noqa: PLC0415
+
+    here = usable_gpus()
+    if wanted > here:
+        raise ValueError(
+            f"--gpus: the engines would take {wanted} GPUs, and this machine has {here} to use "
+            "(nvidia-smi, CUDA_VISIBLE_DEVICES); lower --gpus or --workers, or set RAY_ADDRESS to "
+            "a cluster"
+        )
 
 
 def _check_url(url: str) -> None:

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m olmrl.report") ->
             default = _TOGETHER if arguments.compare else None
             _write(directories, arguments.output or default)
 
-    return behind_door(prog, work, wrong=1)
+    return behind_door(prog, work)
 
 
 def _wrong(arguments: argparse.Namespace, directories: Sequence[RunDirectory]) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from olmrl.markup import front_matter
 from olmrl.metrics import read_rows
 from olmrl.report import charts
 from olmrl.report.answer import Answer, answer, plain, signed
@@ -167,7 +168,7 @@ def group_shown(group: Mapping[str, Any], image: str | None, most: int | None = 
         if row["total"] is not None:
             facts.insert(1, ("advantage", f"{row['total'] - mean:+.2f}"))
         wanted = best if truth is None else truth
-        pieces = tuple(differences(wanted, row["text"]))
+        pieces = tuple(_beside(wanted, row["text"]))
         shown.append(Shown(f"#{number}", tuple(facts), pieces))
     return GroupShown(
         image,
@@ -253,8 +254,17 @@ def recorded(views: Sequence[RunView]) -> str:
 
 def _shown(title: str, row: Mapping[str, Any], page: Mapping[str, Any]) -> Shown:
     truth = page["reference"]
-    pieces = [Piece("same", row["text"])] if truth is None else differences(truth, row["text"])
+    pieces = [Piece("same", row["text"])] if truth is None else _beside(truth, row["text"])
     return Shown(title, tuple(_facts(row)), tuple(pieces), tuple(row["verdicts"]))
+
+
+def _beside(truth: str, text: str) -> list[Piece]:
+    """The differences; front matter is none where the truth is plain markdown."""
+    body = front_matter.strip(text)
+    if body == text or not front_matter.is_plain(truth):
+        return differences(truth, text)
+    begins = text.rfind(body)
+    return [Piece("same", text[:begins]), *differences(truth, text[begins:])]
 
 
 def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -24,7 +24,7 @@ from olmrl.config.changes import config_changes, keep_former_defaults
 from olmrl.config.load import parse_yaml, validate
 from olmrl.data.prompts import absolute_prompt
 from olmrl.doctor.facts import gather
-from olmrl.door import INTERRUPTED, complain, of_storage
+from olmrl.door import INTERRUPTED, UNFINISHED, WRONG, complain, of_storage
 from olmrl.errors import Interrupted, RunStopped
 from olmrl.models.weight_files import check_loadable
 from olmrl.preflight import checks, overlap
@@ -89,11 +89,12 @@ def run_command(
         describe_data: what `--dry-run` says of the pages.
 
     Returns:
-        Exit code: 0 done, 1 the run failed, 2 the request was wrong.
+        Exit code: see `olmrl.door`; a configuration that is wrong is a wrong request at any time.
     """
     quiet_libraries()
     # A thread that outlives the run would start a Ray of its own.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    code = WRONG
     try:
         if arguments.cluster and not arguments.dry_run:
             raise ConfigError(
@@ -115,17 +116,18 @@ def run_command(
                 f"to follow the run: olmrl report {shlex.quote(str(directory.path))} --serve\n"
             )
             sys.stdout.flush()
+            code = UNFINISHED
             return start(config, plan, directory)
     except (ConfigError, cluster.PlanError) as error:
-        return complain(prog, error, 2)
+        return complain(prog, error, WRONG)
     except (ValueError, RunStopped, OSError) as error:
-        return complain(prog, error, 1)
+        return complain(prog, error, code)
     except Interrupted as error:
         return complain(prog, f"{error}; --resume auto continues the run", error.code)
     except KeyboardInterrupt:
         return complain(prog, "interrupted; --resume auto continues the run", INTERRUPTED)
     except Exception as error:
-        return complain(prog, of_storage(error), 1)
+        return complain(prog, of_storage(error), code)
 
 
 def _dry_run(

@@ -131,7 +131,8 @@ class Console:
         reasons = Counter(str(row["reason"]) for row in directory.bad_pages())
         if not reasons:
             return
-        self.say(f"{reasons.total()} bad pages left out; all: {directory.path / 'bad_pages.jsonl'}")
+        many = "1 bad page" if reasons.total() == 1 else f"{reasons.total()} bad pages"
+        self.say(f"{many} left out; all: {directory.path / 'bad_pages.jsonl'}")
         for reason, count in reasons.most_common(_REASONS):
             self.say(f"  {count} x {reason}")
 

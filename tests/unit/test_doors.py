@@ -124,8 +124,8 @@ def test_the_script_lists_its_commands_and_knows_the_nearest(capsys):
     [
         (["grpo", *GRPO, "--resume", "auto", "data.trian=x"], 2, "did you mean 'train'"),
         (["sft", *SFT, "--resume", "auto", "data.trian=x"], 2, "did you mean 'train'"),
-        (["data", "show", *SFT, "--index", "3", "data.trian=x"], 1, "did you mean 'train'"),
-        (["grpo", "--replay", "no", "--step", "1"], 1, "no: not a run directory"),
+        (["data", "show", *SFT, "--index", "3", "data.trian=x"], 2, "did you mean 'train'"),
+        (["grpo", "--replay", "no", "--step", "1"], 2, "no: not a run directory"),
         (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
         (["read", "no.pdf", "--model", "m", "-o", "out"], 2, "no.pdf: no such file or folder"),
         (["read", ".", "--model", "./no", "-o", "out"], 2, "--model ./no: no such folder"),

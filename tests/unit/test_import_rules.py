@@ -50,7 +50,7 @@ ALLOWED = {
     "run": GROUND
     | {"config", "models", "data", "checkpoint", "export", "cluster", "learner"}
     | {"preflight", "doctor"},
-    "report": GROUND | {"config", "metric_catalogue", "run"},
+    "report": GROUND | {"config", "markup", "metric_catalogue", "run"},
     "evaluation": GROUND
     | {"config", "markup", "data", "bench", "rewards", "weight_sync", "rollout", "export", "run"},
     "sft": GROUND
@@ -61,7 +61,7 @@ ALLOWED = {
     | {"export", "cluster", "run", "report", "evaluation"},
     "read": GROUND
     | {"config", "models", "markup", "data", "mix", "weight_sync", "rollout", "checkpoint"}
-    | {"export", "cluster", "evaluation"},
+    | {"export", "cluster", "evaluation", "doctor"},
     "init": GROUND | {"config", "data", "models", "cluster", "doctor", "preflight", "read"},
     "doctor": GROUND | {"markup", "rollout", "torchvision_cpu"},
     "quickstart": {"shipped"},

@@ -90,12 +90,12 @@ MISTAKES = {
          "x: not a name on the Hub"),
     ),
     "a push of no data set": (
-        ["mix", "hub-push", "no", "org", "--stats", "s", "--licence", "mit"], 1,
+        ["mix", "hub-push", "no", "org", "--stats", "s", "--licence", "mit"], 2,
         ("no: no such folder", "org: not a name on the Hub", "--stats s: has no stats.json"),
     ),
     "a data set of nothing": (
         ["mix", "hub-package", "--processed-dir", "no", "--subset", "a/b", "--split", "train",
-         "--output-dir", "hf://datasets/a/b", "--pdf-root", "pdfs"], 1,
+         "--output-dir", "hf://datasets/a/b", "--pdf-root", "pdfs"], 2,
         ("--processed-dir no: no such folder", "--subset 'a/b'", "nothing is written to the Hub",
          "--pdf-root pdfs: no such folder"),
     ),
@@ -109,7 +109,7 @@ MISTAKES = {
     ),
     "a parity of nothing": (
         ["checkpoint", "parity", "./no", "--pages", "none", "--prompt", "v9"], 2,
-        ("./no: not a model folder", "--pages none: no such folder", "prompt 'v9'"),
+        ("./no: no such folder", "--pages none: no such folder", "prompt 'v9'"),
     ),
     "an export over a model": (
         ["checkpoint", "hf", "run", "other", "--step", "3"], 2,
@@ -139,7 +139,7 @@ MISTAKES = {
         ("a is not a candidate folder", "b is not a candidate folder"),
     ),
     "a conversion of nothing": (
-        ["config", "convert", "none.yaml", "-o", "grpo.yaml"], 1,
+        ["config", "convert", "none.yaml", "-o", "grpo.yaml"], 2,
         ("grpo.yaml: already exists", "none.yaml: No such file"),
     ),
     "an unknown prompt": ([*GRPO, "data.prompt=v9"], 2, "allowed: olmrl-v1, olmocr-v4"),
@@ -161,7 +161,7 @@ MISTAKES = {
          "model.path=Qwen/Qwen2.5-VL-7B-Instruct"], 2, "configs/grpo/qwen3_1gpu_24gb_colocated",
     ),
     "a run that is no run": (["report", "pairs"], 2, "pairs: not a run directory"),
-    "a replay of nothing": (["grpo", "--replay", "no", "--step", "1"], 1, "not a run directory"),
+    "a replay of nothing": (["grpo", "--replay", "no", "--step", "1"], 2, "not a run directory"),
     "a checkpoint of nothing": (["checkpoint", "hf", "no", "out"], 2, "no: not a run directory"),
     "a PDF that is not there": (["read", "no.pdf", "--model", "m", "-o", "o"], 2, "no such file"),
     "no candidate": (["bench", "score", "bench", "--candidate", "a"], 2, "bench has none"),
@@ -191,12 +191,12 @@ MISTAKES = {
         ["mix", "clean", "pairs", "o", "--temperature", "-1"], 2, "-1 is not a number of at",
     ),
     "a port that is none": (["report", "run", "--port", "70000"], 2, "from 0 to 65535"),
-    "a list that is none": (["mix", "sample", "a.bin", "o"], 1, "a.bin: not a text file with a p"),
+    "a list that is none": (["mix", "sample", "a.bin", "o"], 2, "a.bin: not a text file with a p"),
     "a language that is none": (
-        ["mix", "sample", "pairs", "o", "--languages=-1"], 1, "--languages '-1': must be two",
+        ["mix", "sample", "pairs", "o", "--languages=-1"], 2, "--languages '-1': must be two",
     ),
     "answers without their pages": (
-        ["mix", "openai-collect", "pairs", "no", "o"], 1, "no: no such folder",
+        ["mix", "openai-collect", "pairs", "no", "o"], 2, "no: no such folder",
     ),
     "a model of nothing": (
         ["synth", "model", "grpo.yaml", "--texts", "no", "none", "--family", "qwen9"], 2,
@@ -248,9 +248,9 @@ MISTAKES = {
     ),
     "a file for a first folder": (["init", "grpo.yaml", *INIT], 2, "grpo.yaml: File exists"),
     "no bench folder": (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
-    "no list to sample": (["mix", "sample", "no", "o", "--docs", "1"], 1, "no such"),
+    "no list to sample": (["mix", "sample", "no", "o", "--docs", "1"], 2, "no such"),
     "tests from no pairs": (["synth", "tests", "no", "o"], 2, "no: "),
-    "a key to explain that is none": (["config", "explain", "run.sed"], 1, "run.seed"),
+    "a key to explain that is none": (["config", "explain", "run.sed"], 2, "run.seed"),
 }  # fmt: skip
 """What was typed, the exit code, and a part of what is said, or several."""
 

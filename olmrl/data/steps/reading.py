@@ -19,7 +19,10 @@ from olmrl.markup import front_matter
 
 @dataclass(frozen=True, config=STRICT)
 class FrontMatterParser(Step):
-    """Reads the .md file into a typed record; a file that does not parse is a bad page."""
+    """Reads the .md file into a typed record; a file that does not parse is a bad page.
+
+    One without front matter stands for an upright page of text.
+    """
 
     gives: ClassVar[tuple[str, ...]] = ("truth",)
 
@@ -27,6 +30,8 @@ class FrontMatterParser(Step):
     """The one record there is; public configurations name it."""
     use_page_response_class: Literal[True] = True
     """The same, in older public configurations."""
+    plain_language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
+    """Language of an .md file without front matter, if it is written in Latin letters."""
 
     def __call__(self, sample: Sample, context: StepContext) -> Sample:
         """Set `truth`."""
@@ -35,7 +40,7 @@ class FrontMatterParser(Step):
         if text is None:
             raise BadPage(source.pdf_path, source.page_number, "it has no .md file")
         try:
-            return replace(sample, truth=front_matter.parse(text))
+            return replace(sample, truth=front_matter.of_reference(text, self.plain_language))
         except ValueError as error:
             reason = f"{source.reference_path}: {error}"
             raise BadPage(source.pdf_path, source.page_number, reason) from error

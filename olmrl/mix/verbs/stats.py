@@ -162,7 +162,7 @@ def measure_pair(
         Skip: unreadable PDF or front matter.
     """
     try:
-        response = front_matter.parse(storage.read_document(pair.md))
+        response = front_matter.of_reference(storage.read_document(pair.md))
         width, height = pool.call("page_size", pair.pdf)
     except (ValueError, BadPage) as error:
         raise Skip(str(error)) from error

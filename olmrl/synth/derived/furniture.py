@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from rapidfuzz import fuzz
 
 from olmrl.data import fence
-from olmrl.data.render import drawn_area, load_page_of, open_pdf
+from olmrl.data.render import as_shown, load_page_of, open_pdf, page_box
 from olmrl.markup.text import normalize
 
 _BAND = 0.10
@@ -41,15 +41,17 @@ def margin_lines(pdf_path: str) -> tuple[str, ...]:
 def _margin_lines(pdf_path: str, page_number: int) -> tuple[str, ...]:
     with open_pdf(pdf_path, page_number) as document:
         page = load_page_of(document, pdf_path, page_number)
-        _, foot, _, head = drawn_area(page)
+        _, height = page_box(page)
+        shown = as_shown(page)
         text = page.get_textpage()
         lines: dict[int, list[tuple[float, str]]] = {}
         for i in range(min(text.count_rects(), _MAX_RUNS)):
-            left, bottom, right, top = text.get_rect(i)
+            area = text.get_rect(i)
+            left, bottom, _, top = shown(area)
             middle = (bottom + top) / 2
-            if _BAND < (middle - foot) / (head - foot) < 1 - _BAND:
+            if _BAND < middle / height < 1 - _BAND:
                 continue
-            run = text.get_text_bounded(left, bottom, right, top).strip()
+            run = text.get_text_bounded(*area).strip()
             lines.setdefault(round(-middle / 3), []).append((left, run))
     found = (" ".join(run for _, run in sorted(lines[y])) for y in sorted(lines))
     return tuple(line for line in (" ".join(f.split()) for f in found) if line)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from olmrl.mix.prices import BATCH_SHARE
 from olmrl.synth.asking.template import Template
 from olmrl.synth.pdfs.settings import Settings, terms_of
-from olmrl.synth.pdfs.source_pages import Chosen, choose_pages, told
+from olmrl.synth.pdfs.source_pages import Chosen, choose_pages, kind_of
 from olmrl.synth.pdfs.stages import STAGES, expected_tokens
 from olmrl.synth.pdfs.template_files import load_templates
+
+_SHOWN = 8
+"""Kinds of reasons that are told."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def dry_run(
     """Choose pages (into a folder that is thrown away) and say what they would cost."""
     templates = load_templates(settings.templates)
     terms_of(settings, BATCH_SHARE if batch else 1.0)
-    chosen = choose_pages(source, folder, settings.choice, workers, out)
+    chosen = choose_pages(source, folder, settings.choice, workers, out, lasting=False)
     share = BATCH_SHARE if batch else 1.0
     lines = [str(estimate(len(chosen.pages), settings, templates, share))]
     lines += _left_lines(chosen)
@@ -59,8 +62,9 @@ def dry_run(
 
 
 def _left_lines(chosen: Chosen) -> list[str]:
-    left: Any = told(chosen)["left_out"]
+    first = {kind_of(reason): name for name, reason in reversed(chosen.left.items())}
+    counts = Counter(map(kind_of, chosen.left.values())).most_common(_SHOWN)
     return [
         f"  {chosen.documents} PDFs, {len(chosen.pages)} pages chosen",
-        *(f"  left out: {count} x {what}" for what, count in list(left.items())[:8]),
+        *(f"  left out: {count} x {kind}, the first {first[kind]}" for kind, count in counts),
     ]

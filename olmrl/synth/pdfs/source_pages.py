@@ -56,7 +56,13 @@ class Chosen:
 
 
 def choose_pages(
-    source: str, folder: str, choice: Choice, workers: int, out: str | None = None
+    source: str,
+    folder: str,
+    choice: Choice,
+    workers: int,
+    out: str | None = None,
+    *,
+    lasting: bool = True,
 ) -> Chosen:
     """Cut the chosen pages out of their PDFs.
 
@@ -66,6 +72,7 @@ def choose_pages(
         choice: See there.
         workers: Child processes.
         out: The call's own folder, whose PDFs are no source.
+        lasting: Whether the folder stays.
 
     Raises:
         ValueError: no PDF there.
@@ -85,7 +92,7 @@ def choose_pages(
     mark = hashlib.sha256(json.dumps(settings).encode("utf-8")).hexdigest()[:8]
     folder = options.output = storage.join(folder, mark)
     chosen = Chosen(documents=len(drawn))
-    with Run("choose", folder, settings) as verb:
+    with Run("choose", folder, settings, lasting=lasting) as verb:
         if verb.counts["done"] < most:
             todo = [path for path in drawn if not verb.finished(path)]
             sample.take(verb, todo, options)
@@ -148,12 +155,14 @@ def _leave_copies(chosen: Chosen, workers: int) -> None:
 
 def told(chosen: Chosen) -> dict[str, object]:
     """For the report."""
-    reasons: Counter[str] = Counter(
-        reason.split(" as ")[0] if reason.startswith("nearly") else reason
-        for reason in chosen.left.values()
-    )
+    reasons = Counter(map(kind_of, chosen.left.values()))
     return {
         "documents": chosen.documents,
         "pages": len(chosen.pages),
         "left_out": dict(reasons.most_common()),
     }
+
+
+def kind_of(reason: str) -> str:
+    """A reason without the name of the page that another one is like."""
+    return reason.split(" as ")[0] if reason.startswith("nearly") else reason

@@ -20,7 +20,7 @@ import pypdfium2.raw as pdfium_raw
 from PIL import Image
 
 from olmrl.data import fence
-from olmrl.data.render import load_page_of, open_pdf, render_page
+from olmrl.data.render import as_shown, load_page_of, open_pdf, page_box, render_page
 from olmrl.synth.proof.letters import is_right_to_left, key, letters_of
 
 SIDE = 1600
@@ -40,7 +40,7 @@ _BOLD = 600
 
 
 class Box(NamedTuple):
-    """A letter's box in points, y upwards."""
+    """A letter's box in points as the page is seen, y upwards."""
 
     left: float
     bottom: float
@@ -163,12 +163,13 @@ def _read_layer(
     """Letters, their boxes and indices, all of the text, width and height of a page."""
     with open_pdf(pdf_path, page_number) as document:
         page = load_page_of(document, pdf_path, page_number)
-        width, height = page.get_size()
+        width, height = page_box(page)
+        shown = as_shown(page)
         layer = page.get_textpage()
         count = layer.count_chars()
         text = "".join(chr(pdfium_raw.FPDFText_GetUnicode(layer, i)) for i in range(count))
         placed = letters_of(text)
-        boxes = tuple(Box(*layer.get_charbox(index)) for _, index in placed)
+        boxes = tuple(Box(*shown(layer.get_charbox(index))) for _, index in placed)
     letters = "".join(letter for letter, _ in placed)
     return letters, boxes, tuple(index for _, index in placed), text, width, height
 

@@ -7,9 +7,9 @@ import re
 from lxml import etree
 from lxml.html import HtmlElement, HTMLParser, document_fromstring
 
+from olmrl.markup.language import RIGHT_TO_LEFT, language_of
 from olmrl.synth.web.blocks import blocks_of
 from olmrl.synth.web.document import Document, text_of
-from olmrl.synth.web.language import RIGHT_TO_LEFT, language_of
 
 MAX_BYTES = 8_000_000
 """Largest document that is read."""

@@ -177,7 +177,7 @@ def test_command_writes_a_file_that_loads_and_never_overwrites(tmp_path: Path, c
     assert "ignored: model.device_map" in capsys.readouterr().err
     assert load(SftConfig, target).training.pages_per_step == 32
     assert "# Ignored:  tags = ['a']" in target.read_text()
-    assert main(["convert", source, "-o", str(target)]) == 1
+    assert main(["convert", source, "-o", str(target)]) == 2
     assert "not overwritten" in capsys.readouterr().err
     assert main(["convert", source]) == 0
     assert load_text(capsys.readouterr().out, tmp_path) == load(SftConfig, target)
@@ -190,9 +190,9 @@ def load_text(text: str, folder: Path) -> SftConfig:
 
 def test_command_finds_misspelt_steps(tmp_path: Path, capsys):
     (tmp_path / "public.yaml").write_text(PUBLIC.replace("PDFRenderer", "PDFRendrer"))
-    assert main(["convert", str(tmp_path / "public.yaml")]) == 1
+    assert main(["convert", str(tmp_path / "public.yaml")]) == 2
     assert "did you mean 'PDFRenderer'?" in capsys.readouterr().err
-    assert main(["convert", str(tmp_path / "missing.yaml")]) == 1
+    assert main(["convert", str(tmp_path / "missing.yaml")]) == 2
 
 
 def test_a_public_file_given_to_a_command_says_how_to_convert_it(tmp_path: Path):
@@ -205,7 +205,7 @@ def test_a_public_file_given_to_a_command_says_how_to_convert_it(tmp_path: Path)
 def test_a_base_model_of_another_family_is_refused(tmp_path, capsys):
     file = tmp_path / "public.yaml"
     file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen3.6-27B"))
-    assert main(["convert", str(file)]) == 1
+    assert main(["convert", str(file)]) == 2
     assert "Qwen3.6 models are of a family that olmrl cannot train" in capsys.readouterr().err
     file.write_text(PUBLIC.replace("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2-VL-7B-Instruct"))
     assert main(["convert", str(file)]) == 0

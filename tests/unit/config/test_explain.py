@@ -107,5 +107,5 @@ def test_the_command_prints_both(capsys):
     assert json.loads(capsys.readouterr().out)["properties"]["training"]
     assert main(["config", "explain", "run.seed"]) == 0
     assert "run.seed  (sft, grpo)" in capsys.readouterr().out
-    assert main(["config", "explain", "run.sed"]) == 1
+    assert main(["config", "explain", "run.sed"]) == 2
     assert "did you mean run.seed" in capsys.readouterr().err

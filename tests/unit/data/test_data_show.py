@@ -101,7 +101,7 @@ def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
     write_pdf(root / "c.pdf", pages=2)
     write_pdf(root / "d.pdf", size=(100, 120))
     (root / "c.md").write_text(HEAD + "x")
-    (root / "d.md").write_text("no front matter")
+    (root / "d.md").write_text("---\nno front matter")
     for name in ("long", "longer"):
         write_pdf(root / f"{name}.pdf", size=(100, 120))
         (root / f"{name}.md").write_text(HEAD + "long " * 900)
@@ -136,7 +136,7 @@ def test_the_histogram_counts_lengths_and_lists_what_was_dropped(
     ],
 )
 def test_wrong_requests_end_in_one_sentence(config: Path, capsys, arguments, message):
-    assert main(["show", "--config", str(config), *arguments]) == 1
+    assert main(["show", "--config", str(config), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("python -m olmrl.data show: ")
     assert message in error

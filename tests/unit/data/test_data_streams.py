@@ -319,10 +319,15 @@ def test_streams_validation_and_repeats(tmp_path: Path, tiny_model: Path):
     assert [Path(bad.path).name for _, bad in loaded.bad] == ["5.pdf"]
     assert loaded.opened == 11
 
+    assert found.plain == 0 and "front matter" not in str(found)
+
     # known pairs are not opened again, changed ones are
     assert load_sets(settings.data, str(tmp_path)).opened == 0
-    (root / "0.md").write_text(HEAD + "changed")
-    assert load_sets(settings.data, str(tmp_path)).opened == 1
+    (root / "0.md").write_text("markdown alone")
+    for opened in (1, 0):
+        again = load_sets(settings.data, str(tmp_path))
+        assert again.opened == opened and again.found.plain == 1
+        assert str(again.found).endswith("; 1 without front matter, taken as upright pages of text")
 
     # that a file cannot be read is not remembered
     text = (root / "3.md").read_text()
@@ -378,7 +383,7 @@ def test_unusable_configurations(tmp_path: Path):
         load_sets(config(tmp_path, train=broken).data, "c")
     with pytest.raises(ValueError, match="no such folder"):
         load_sets(config(tmp_path, train=[{"root": str(tmp_path / "gone")}]).data, "c")
-    (root / "1.md").write_text("no head")
+    (root / "1.md").write_text("---\nno head")
     with pytest.raises(ValueError, match=r"1 of 3 pages cannot be used.*1\.pdf"):
         load_sets(config(tmp_path, train=train).data, "c")
     with pytest.raises(ConfigError):

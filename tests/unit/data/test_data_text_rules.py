@@ -34,7 +34,7 @@ def test_rules_on_the_text_are_taken_up_to_the_first_augmentation():
 def test_pages_are_judged_without_their_image(tmp_path: Path):
     root = make_pairs(tmp_path / "set", 5)
     (root / "1.md").write_text(HEAD + TABLE)
-    (root / "2.md").write_text("no front matter")
+    (root / "2.md").write_text("---\nno front matter")
     (root / "3.md").unlink()
     (root / "3.md").symlink_to("3.md")
     for path in root.glob("*.pdf"):

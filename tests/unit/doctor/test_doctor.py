@@ -10,7 +10,7 @@ import pytest
 from olmrl.doctor import facts as gathered
 from olmrl.doctor.__main__ import main
 from olmrl.doctor.checks import Level, failed, judge
-from olmrl.doctor.facts import DiskFact, Facts, gather, parse_cpuinfo, parse_gpus
+from olmrl.doctor.facts import DiskFact, Facts, gather, parse_cpuinfo, parse_gpus, usable_gpus
 from olmrl.hardware import GIB
 
 H100 = "NVIDIA H100 80GB HBM3, 81559, 4, 580.95.05, Disabled, 9.0"
@@ -136,6 +136,22 @@ def test_drivers_are_known_by_the_major_version_of_cuda(cuda, driver, fine):
     gpus = parse_gpus(H100.replace("580.95.05", driver))
     (line,) = named(replace(GPU_MACHINE, gpus=gpus, torch_cuda=cuda), "driver")
     assert (line.level is Level.OK) == fine
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [(None, 2), ("0", 1), ("0,1,2", 2), ("", 0), ("-1", 0), ("GPU-1f", 1)]
+)
+def test_gpus_that_may_be_used_are_those_that_are_there_and_visible(
+    tmp_path, monkeypatch, visible, count
+):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\nprintf '%s\\n' '{H100}' '{H100}'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert usable_gpus() == count
 
 
 def test_answers_of_nvidia_smi_are_read_or_refused():

@@ -191,3 +191,28 @@ def test_hostile_heads_are_refused(head):
     assert split(text)[0] == {}
     with pytest.raises(ValueError):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [("# Title\n\nWords.\n", "en"), ("제1조(목적) 이 규정은", "ko"), ("Über die Straße", "en")],
+)
+def test_plain_markdown_stands_for_an_upright_page(text, language):
+    assert front_matter.is_plain(text)
+    page = front_matter.of_reference(text)
+    assert page == front_matter.PageResponse(language, True, 0, False, False, text.strip())
+    assert front_matter.of_reference(text, "de").primary_language in ("de", "ko")
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n", "---\nprimary_language: en\nA page.", " ---\na: b\n---\n"]
+)
+def test_what_begins_a_head_or_says_nothing_is_not_plain(text):
+    assert not front_matter.is_plain(text)
+    with pytest.raises(ValueError, match="front matter"):
+        front_matter.of_reference(text)
+
+
+def test_a_whole_transcription_is_read_as_ever():
+    text = front_matter.format(front_matter.PageResponse("fr", False, 90, True, False, "Un."))
+    assert front_matter.of_reference(text) == front_matter.parse(text)

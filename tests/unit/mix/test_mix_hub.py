@@ -92,7 +92,7 @@ def test_unusable_pairs_are_listed_or_stop_a_strict_run(tmp_path, mix, pairs, ca
     (tmp_path / "in/not_text.md").write_bytes(b"\xff\xfe")
     (tmp_path / "in/good.md").write_text(HEAD.format("en", 0) + "\nx")
     make_pdf(tmp_path / "in/good.pdf")
-    assert mix(*package(tmp_path / "in", tmp_path / "strict"), "--strict") == 1
+    assert mix(*package(tmp_path / "in", tmp_path / "strict"), "--strict") == 2
     assert "no_head.md: front matter is missing" in capsys.readouterr().err
     assert mix(*package(tmp_path / "in", tmp_path / "data")) == 0
     state = tmp_path / "data/.mix/hub-package/00_documents_train/summary.json"
@@ -193,11 +193,11 @@ def test_wrong_arguments_are_one_sentence(tmp_path, mix, capsys):
             "does not contain s_t.parquet",
         ),
     ):
-        assert mix("hub-prepare", *arguments, "--destination", tmp_path / expected[:3]) == 1
+        assert mix("hub-prepare", *arguments, "--destination", tmp_path / expected[:3]) == 2
         assert expected in capsys.readouterr().err
     (tmp_path / "x/s_t.parquet").write_bytes(b"not parquet")
     arguments = ("--dataset-path", tmp_path / "x", "--subset", "s", "--split", "t")
-    assert mix("hub-prepare", *arguments, "--destination", tmp_path / "out") == 1
+    assert mix("hub-prepare", *arguments, "--destination", tmp_path / "out") == 2
     assert "not a readable parquet file" in capsys.readouterr().err
 
 
@@ -217,7 +217,7 @@ def test_a_subset_is_downloaded_from_the_hub_once(tmp_path, mix, pairs):
         assert server.sent["00_documents_eval.parquet"] == 0
         process = start(*prepare("someone/else", tmp_path / "no"), **environment)
         _, errors = process.communicate(timeout=120)
-        assert process.returncode == 1
+        assert process.returncode == 2
         assert "someone/else: no such data set on the hub" in errors
     got = tree(tmp_path / "out/processed_00_documents_train")
     got.pop("extras.jsonl")

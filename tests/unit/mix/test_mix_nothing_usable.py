@@ -45,13 +45,13 @@ def around(tmp_path):
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_empty_folder(around, mix, api_key, capsys, verb):
     (around / "src").mkdir()
-    assert mix(*VERBS[verb](around / "src", around / "out")) == 1
+    assert mix(*VERBS[verb](around / "src", around / "out")) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith(f"python -m olmrl.mix {verb}: {around / 'src'}")
 
 
 def bad_pairs(folder):
-    (folder / "a.md").write_text("no front matter")
+    (folder / "a.md").write_text("---\nno front matter")
     (folder / "a.pdf").write_text("no PDF")
 
 
@@ -98,7 +98,7 @@ def dropped(folder):
 def test_a_folder_of_which_nothing_can_be_used(around, mix, api_key, capsys, verb, spoil, said):
     (around / "src").mkdir()
     spoil(around / "src")
-    assert mix(*VERBS[verb](around / "src", around / "out")) == 1
+    assert mix(*VERBS[verb](around / "src", around / "out")) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert str(around / "src") in last and said in last
 
@@ -108,7 +108,7 @@ def test_a_bench_whose_pdfs_cannot_be_read_cannot_be_compared_with(around, mix, 
     (around / "src/a.md").write_text(HEAD + "text")
     (around / "bench/pdfs/one.pdf").write_text("no PDF")
     command = ("decontaminate", around / "src", around / "out", "--bench", around / "bench")
-    assert mix(*command) == 1
+    assert mix(*command) == 2
     assert f"{around / 'bench'}: no usable PDF in it" in capsys.readouterr().err
     (around / "bench/claude_original").mkdir()
     (around / "bench/claude_original/one_pg1_repeat1.md").write_text(HEAD + "other")
@@ -121,5 +121,5 @@ def test_folders_of_one_name_are_not_counted_as_one(around, mix, capsys):
     for root in roots:
         make_pdf(root / "a.pdf")
         (root / "a.md").write_text(HEAD + "text")
-    assert mix("stats", *roots, "--output", around / "out") == 1
+    assert mix("stats", *roots, "--output", around / "out") == 2
     assert "both would be counted as 'train'; rename one" in capsys.readouterr().err

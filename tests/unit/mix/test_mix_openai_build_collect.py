@@ -66,7 +66,7 @@ def test_files_roll_over_below_the_bound_and_a_request_above_it_is_listed(tmp_pa
     parts = sorted((tmp_path / "two").glob("*.jsonl"))
     assert len(parts) > 1 and all(part.stat().st_size <= bound for part in parts)
     assert sent(tmp_path / "two") == sent(tmp_path / "one")
-    assert mix("openai-build", pdfs, tmp_path / "three", *options, "--max-bytes", 100) == 1
+    assert mix("openai-build", pdfs, tmp_path / "three", *options, "--max-bytes", 100) == 2
     assert sent(tmp_path / "three") == []
 
 
@@ -83,7 +83,7 @@ def test_killed_build_goes_on_to_the_same_files(tmp_path, mix, pdfs):
 
 def test_other_settings_on_a_started_folder_are_refused(tmp_path, mix, pdfs, capsys):
     assert mix("openai-build", pdfs, tmp_path / "out", "--side", 200) == 0
-    assert mix("openai-build", pdfs, tmp_path / "out", "--side", 300) == 1
+    assert mix("openai-build", pdfs, tmp_path / "out", "--side", 300) == 2
     assert "started with side=200, but now it is 300" in capsys.readouterr().err
 
 
@@ -238,7 +238,7 @@ def test_the_public_prompt_with_anchor_text_is_read_and_checked(tmp_path, mix, c
         ("olmocr-silver-v1", "read from the olmocr package, which is not installed"),
         ("olmocr-silver-v2", "unknown; allowed: olmrl-silver-v1, olmrl-silver-anchor-v1"),
     ):
-        assert mix(*words, "--prompt", prompt) == 1
+        assert mix(*words, "--prompt", prompt) == 2
         assert said in capsys.readouterr().err
     package = tmp_path / "package/olmocr/prompts"
     package.mkdir(parents=True)
@@ -248,9 +248,9 @@ def test_the_public_prompt_with_anchor_text_is_read_and_checked(tmp_path, mix, c
         "def build_openai_silver_data_prompt(text):\n    return f'Transcribe {text}'\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "package")
-    assert mix(*words, "--prompt", "olmocr-silver-v1") == 1
+    assert mix(*words, "--prompt", "olmocr-silver-v1") == 2
     assert "sha256 is" in capsys.readouterr().err
-    assert mix(*words, "--prompt", "olmocr-silver-v3") == 1
+    assert mix(*words, "--prompt", "olmocr-silver-v3") == 2
     assert "has no prompt 'olmocr-silver-v3'" in capsys.readouterr().err
     monkeypatch.setattr(
         "olmrl.mix.prompts._PUBLIC",
@@ -261,6 +261,6 @@ def test_the_public_prompt_with_anchor_text_is_read_and_checked(tmp_path, mix, c
 
 
 def test_anchor_text_needs_a_place_in_the_prompt(tmp_path, mix, pdfs, capsys):
-    assert mix("openai-build", pdfs, tmp_path / "out", "--anchor-chars", 500) == 1
+    assert mix("openai-build", pdfs, tmp_path / "out", "--anchor-chars", 500) == 2
     error = capsys.readouterr().err
     assert "'olmrl-silver-v1' has no place {anchor_text}" in error and error.count("\n") == 1

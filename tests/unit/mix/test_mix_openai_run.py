@@ -164,11 +164,11 @@ def test_kill_at_every_request_gives_the_same_output_and_pays_once(tmp_path, api
 def test_what_cannot_work_is_said_in_one_sentence(tmp_path, mix, capsys, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     write_requests(tmp_path / "in", "a.jsonl", ["one"])
-    assert mix("openai-run", tmp_path / "in") == 1
+    assert mix("openai-run", tmp_path / "in") == 2
     assert "set the environment variable OPENAI_API_KEY" in capsys.readouterr().err
     with OpenAIServer(answer) as server:
         monkeypatch.setenv("OPENAI_API_KEY", "wrong-key")
-        assert run(mix, server, tmp_path / "in") == 1
+        assert run(mix, server, tmp_path / "in") == 2
         assert "HTTP 401 invalid_api_key: wrong key" in capsys.readouterr().err
         monkeypatch.setenv("OPENAI_API_KEY", "test-key")
         (tmp_path / "in/b.jsonl").write_text('{"custom_id": "x"}\n{"custom_id": "x"}\n')

@@ -114,7 +114,7 @@ def test_a_kill_on_s3_loses_nothing_that_was_paid(tmp_path, mix, bucket, api_key
 
 def test_a_read_only_output_is_one_sentence(tmp_path, mix, capsys):
     make_pdf(tmp_path / "pdfs/a.pdf")
-    assert mix("render", tmp_path / "pdfs", "/proc/nowhere") == 1
+    assert mix("render", tmp_path / "pdfs", "/proc/nowhere") == 2
     assert capsys.readouterr().err.startswith("python -m olmrl.mix render: /proc/nowhere")
 
 
@@ -134,7 +134,7 @@ def test_a_full_disk_stops_the_run_with_one_sentence_and_leaves_nothing_half(tmp
         command = [sys.executable, "-m", "olmrl.mix", "render", tmp_path / "pdfs", small]
         command += ["--side", "900", "--workers", "1"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 1
+        assert done.returncode == 2
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith("python -m olmrl.mix render:") and os.strerror(errno.ENOSPC) in last
         whole = list(small.glob("*.png"))
@@ -252,7 +252,7 @@ def test_pairs_are_never_filtered_onto_themselves(tmp_path, monkeypatch, capsys,
     before = contents(pair(tmp_path / "pairs"))
     (tmp_path / "link").symlink_to("pairs")
     (tmp_path / "drop.jsonl").write_text("")
-    assert main(["filter", "pairs", output, "--drop", "drop.jsonl"]) == 1
+    assert main(["filter", "pairs", output, "--drop", "drop.jsonl"]) == 2
     assert said in capsys.readouterr().err
     assert contents(tmp_path / "pairs") == before
 
@@ -270,7 +270,7 @@ def test_contaminated_pages_are_not_moved_onto_themselves(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     before = contents(pair(tmp_path / "pairs"))
     words = ["decontaminate", "pairs", "out", "--bench", "bench", "--move-to", "pairs"]
-    assert main(words) == 1
+    assert main(words) == 2
     assert SAME in capsys.readouterr().err
     assert contents(tmp_path / "pairs") == before
 
@@ -282,7 +282,7 @@ def test_a_packaged_data_set_stays_in_its_folder(tmp_path, monkeypatch, capsys, 
     monkeypatch.chdir(tmp_path)
     pair(tmp_path / "pairs")
     words = ["hub-package", "--processed-dir", "pairs", "--subset", "a", "--split", "train"]
-    assert main([*words, "--output-dir", "out", option, "../x"]) == 1
+    assert main([*words, "--output-dir", "out", option, "../x"]) == 2
     assert f"{option} '../x': becomes a part of file names" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -293,6 +293,6 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, monkeypatch, capsys, outp
     pair(tmp_path / "pairs")
     (tmp_path / "file").write_text("kept")
     (tmp_path / "drop.jsonl").write_text("")
-    assert main(["filter", "pairs", output, "--drop", "drop.jsonl"]) == 1
+    assert main(["filter", "pairs", output, "--drop", "drop.jsonl"]) == 2
     assert "file is a file, not a folder" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "kept"

@@ -98,9 +98,9 @@ def test_a_stricter_threshold_lets_more_pages_through(tmp_path, mix, bench, mixt
 
 def test_what_is_no_bench_is_said(tmp_path, mix, mixture, capsys):
     (tmp_path / "empty/pdfs").mkdir(parents=True)
-    assert mix("decontaminate", mixture, tmp_path / "r", "--bench", tmp_path / "empty") == 1
+    assert mix("decontaminate", mixture, tmp_path / "r", "--bench", tmp_path / "empty") == 2
     assert "not a bench folder" in capsys.readouterr().err
-    assert mix("filter", mixture, tmp_path / "out") == 1
+    assert mix("filter", mixture, tmp_path / "out") == 2
     assert "nothing to filter by" in capsys.readouterr().err
 
 
@@ -125,7 +125,7 @@ def test_stats_count_what_is_there(tmp_path, mix):
     html = (tmp_path / "out/stats.html").read_text()
     assert html.count("data:image/webp") == 4 and html.count("data:image/png") == 3
     assert "<script>" not in html and "front matter is missing" in html
-    assert mix("stats", tmp_path / "out", "--output", tmp_path / "x") == 1
+    assert mix("stats", tmp_path / "out", "--output", tmp_path / "x") == 2
 
 
 def test_stats_count_tokens_with_a_tokenizer(tmp_path, mix):

@@ -126,7 +126,7 @@ def test_only_unchecked_tests_and_sampled_pages_are_shown(tmp_path, mix, bench, 
     everything = marked(("sub/a", "good"), ("b-p1", "bad"))
     assert mix("review-tests", bench, "--marks", everything) == 0
     assert "3 tests verified, 1 rejected (25.0%; 95 %: 4.6% to 69.9%)" in capsys.readouterr().err
-    assert mix("review-tests", bench, tmp_path / "v", "--unchecked") == 1
+    assert mix("review-tests", bench, tmp_path / "v", "--unchecked") == 2
     assert "every test has a verdict" in capsys.readouterr().err
 
 
@@ -154,7 +154,7 @@ def test_bad_marks_change_nothing_and_are_said_in_a_sentence(
     before = tree(bench)
     if marks is not None:
         (tmp_path / "marks.jsonl").write_text(marks)
-    assert mix("review-tests", bench, "--marks", tmp_path / "marks.jsonl") == 1
+    assert mix("review-tests", bench, "--marks", tmp_path / "marks.jsonl") == 2
     error = capsys.readouterr().err
     assert said in error and error.strip().count("\n") == 0
     assert tree(bench) == before
@@ -168,11 +168,11 @@ def test_what_cannot_be_reviewed_is_said(tmp_path, mix, bench, capsys):
         ((tmp_path / "gone", tmp_path / "o"), "not a bench folder"),
         ((bench, tmp_path / "o", "--files", "math"), "no JSONL file matches 'math'"),
     ):
-        assert mix("review-tests", *words) == 1
+        assert mix("review-tests", *words) == 2
         error = capsys.readouterr().err
         assert said in error and error.strip().count("\n") == 0
-    assert mix("review", bench, tmp_path / "o") == 1
+    assert mix("review", bench, tmp_path / "o") == 2
     assert "`mix review-tests`" in capsys.readouterr().err
     (bench / "absent.jsonl").write_text("\n{}\n")
-    assert mix("review-tests", bench, tmp_path / "o") == 1
+    assert mix("review-tests", bench, tmp_path / "o") == 2
     assert "absent.jsonl, line 2: 'pdf' is None" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_two_pdfs_with_one_reference_are_not_turned_apart(tmp_path, mix, bench, 
         try:
             angles = choose(read_bench(str(bench)), 0.4, seed)
         except ValueError:
-            assert mix("rotate", bench, tmp_path / "out", "--share", 0.4, "--seed", seed) == 1
+            assert mix("rotate", bench, tmp_path / "out", "--share", 0.4, "--seed", seed) == 2
             assert "belongs to both b.pdf and b_page4.pdf" in capsys.readouterr().err
             break
         assert angles.get("b.pdf") == angles.get("b_page4.pdf")
@@ -180,21 +180,21 @@ def test_two_pdfs_with_one_reference_are_not_turned_apart(tmp_path, mix, bench, 
 )
 def test_what_is_no_bench_folder_is_said_in_a_sentence(tmp_path, mix, bench, capsys, spoil, said):
     spoil(bench)
-    assert mix("rotate", bench, tmp_path / "out") == 1
+    assert mix("rotate", bench, tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_output_and_settings_are_checked(tmp_path, mix, bench, capsys):
-    assert mix("rotate", bench, bench / "turned") == 1
-    assert mix("rotate", bench, bench) == 1
+    assert mix("rotate", bench, bench / "turned") == 2
+    assert mix("rotate", bench, bench) == 2
     said = capsys.readouterr().err
     assert "must lie beside" in said and "is the folder that is read" in said
-    assert mix("rotate", bench, tmp_path / "out", "--seed", 1) == 1
+    assert mix("rotate", bench, tmp_path / "out", "--seed", 1) == 2
     assert "--share 0.05 of its 4 PDFs is none" in capsys.readouterr().err
     assert mix("rotate", bench, tmp_path / "out", "--share", 0.5, "--seed", 1) == 0
-    assert mix("rotate", bench, tmp_path / "out", "--share", 0.5, "--seed", 2) == 1
+    assert mix("rotate", bench, tmp_path / "out", "--share", 0.5, "--seed", 2) == 2
     assert "started with seed=1, but now it is 2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         mix("rotate", bench, tmp_path / "x", "--share", "nan")

@@ -99,7 +99,7 @@ def test_every_path_is_drawn_equally_often():
 @pytest.mark.parametrize("source", ["nowhere.txt", "empty.txt"])
 def test_a_useless_list_is_one_sentence(tmp_path, mix, capsys, source):
     (tmp_path / "empty.txt").write_text("\n")
-    assert mix("sample", tmp_path / source, tmp_path / "out") == 1
+    assert mix("sample", tmp_path / source, tmp_path / "out") == 2
     assert source in capsys.readouterr().err
 
 
@@ -184,7 +184,7 @@ def test_render_writes_images_of_the_asked_size(tmp_path, mix, crawl, capsys):
     capsys.readouterr()
     assert mix("render", tmp_path / "in/sub/two.pdf", "-", "--side", 50) == 0
     assert Image.open(io.BytesIO(base64.b64decode(capsys.readouterr().out))).size == (50, 25)
-    assert mix("render", tmp_path / "in/sub/two.pdf", "-", "--page", 3) == 1
+    assert mix("render", tmp_path / "in/sub/two.pdf", "-", "--page", 3) == 2
     assert "page number out of range" in capsys.readouterr().err
     assert killed_at(1, "before", "render", tmp_path / "in", tmp_path / "k", "--side", 300)
     assert mix("render", tmp_path / "in", tmp_path / "k", "--side", 300) == 0

@@ -341,5 +341,5 @@ def test_a_wrong_key_stops_clean_at_once(tmp_path, mix, monkeypatch, capsys):
     raw_pair(tmp_path / "in", "a", "a")
     monkeypatch.setenv("OPENAI_API_KEY", "wrong")
     with OpenAIServer(lambda key, body: completion(clean_answer())) as server:
-        assert mix(*clean(server, tmp_path)) == 1
+        assert mix(*clean(server, tmp_path)) == 2
     assert "HTTP 401" in capsys.readouterr().err

@@ -222,3 +222,36 @@ def test_what_a_run_remembers_can_be_written(tmp_path):
     config = SftConfig(run={"dir": str(tmp_path / "run")}, model={"path": "m"}, data=data)
     [said] = checks.run_folder(config, None)
     assert said.startswith("data.cache_dir: ") and "is a file" in said
+
+
+def pairs(folder, count, text="Words.", pages=1):
+    for number in range(count):
+        draw(folder / f"{number:03}.pdf", "|".join(["a page"] * pages))
+        (folder / f"{number:03}.md").write_text(text)
+    return folder
+
+
+def sft(folder):
+    data = {"train": [{"root": str(folder)}]}
+    return SftConfig.model_validate({"model": {"path": "m/m"}, "data": data})
+
+
+@pytest.mark.parametrize(
+    ("count", "text", "pages", "said"),
+    [
+        (3, "Words.", 2, "3 of 3 page pairs cannot be used, more than data.max_bad_fraction=0.05"),
+        (2, "", 1, "2 of 2 page pairs cannot be used"),
+        (2, "---\nlanguage: en\nA page", 1, "front matter is missing or is not a YAML mapping"),
+        (150, "---\n", 1, "none of 50 page pairs can be used; the first: "),
+    ],
+)
+def test_pairs_that_cannot_be_used_are_told_before_ray(tmp_path, count, text, pages, said):
+    (problem,) = checks.pages(sft(pairs(tmp_path / "p", count, text, pages)), None)
+    assert said in problem and "000.pdf, page 1: " in problem
+
+
+def test_usable_pairs_are_no_problem_and_few_bad_ones_among_many_are_left_to_the_run(tmp_path):
+    folder = pairs(tmp_path / "p", 90)
+    assert list(checks.pages(sft(folder), None)) == []
+    (folder / "000.md").write_text("---\n")
+    assert list(checks.pages(sft(folder), None)) == []

@@ -163,7 +163,7 @@ def test_a_wrong_request_ends_in_one_sentence(directory, capsys, arguments, said
 def test_a_port_that_is_taken_is_named(directory, capsys):
     with Server(Site([directory]), 0) as server:
         port = server.server_address[1]
-        assert door.main([str(directory.path), "--serve", "--port", str(port)]) == 1
+        assert door.main([str(directory.path), "--serve", "--port", str(port)]) == 2
     error = capsys.readouterr().err
     taken = f"--port {port}: is taken; choose another, or 0 for a free one"
     assert error == f"python -m olmrl.report: {taken}\n"

@@ -134,20 +134,20 @@ def spoil(data, what):
 )
 def test_what_is_not_fit_to_be_shared_is_refused_in_one_sentence(data, hub, capsys, what, message):
     spoil(data, what)
-    assert push(data) == 1
+    assert push(data) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1
     assert hub.requests == []
 
 
 def test_a_licence_must_be_named(data, hub, capsys):
-    assert push(data, licence=()) == 1
+    assert push(data, licence=()) == 2
     assert "--licence: name the one it is shared under" in capsys.readouterr().err
     assert hub.requests == []
 
 
 def test_hub_package_itself_sends_nothing(data, hub, capsys):
     words = ["--subset", "a", "--split", "b", "--output-dir", f"hf://datasets/{REPO}"]
-    assert main(["hub-package", "--processed-dir", str(data / "pa|irs"), *words]) == 1
+    assert main(["hub-package", "--processed-dir", str(data / "pa|irs"), *words]) == 2
     assert "nothing is written to the Hub but by" in capsys.readouterr().err
     assert hub.requests == []

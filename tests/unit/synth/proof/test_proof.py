@@ -1,9 +1,14 @@
 """The proof on PDFs in which something is hidden, moved or set otherwise."""
 
 import pytest
+from pypdf import PdfWriter
+from pypdf.generic import RectangleObject
 from reportlab.lib.colors import Color
+from reportlab.pdfgen.canvas import Canvas
 
+from olmrl.synth.derived.furniture import margin_lines
 from olmrl.synth.pdfs.printing import crossed_letters
+from olmrl.synth.proof.layer import TextLayer
 from olmrl.synth.proof.objections import page_objection
 from olmrl.synth.proof.objections import test_objection as objection
 
@@ -193,3 +198,31 @@ def test_ligatures_and_widths_are_the_same_text(draw):
         canvas.drawString(50, 400, "efficient office work")
 
     assert objection(draw(ligature), {"type": "present", "text": "eﬃcient oﬃce"}) == ""
+
+
+def draw_turned(path, turn):
+    """A page that is seen upright because /Rotate turns what is drawn on its side."""
+    width, height = 612, 792
+    sideways = turn in (90, 270)
+    canvas = Canvas(str(path), pagesize=(height, width) if sideways else (width, height))
+    corner = {0: (0, 0), 90: (height, 0), 180: (width, height), 270: (0, width)}[turn]
+    canvas.translate(*corner)
+    canvas.rotate(turn)
+    canvas.drawString(72, 770, "Running Head")
+    canvas.drawString(72, 400, "A line of text.")
+    canvas.drawString(300, 20, "Page 17")
+    canvas.save()
+    writer = PdfWriter(clone_from=str(path))
+    writer.pages[0].rotate(turn)
+    writer.pages[0].cropbox = RectangleObject((100, 100, 300, 300))
+    writer.write(str(path))
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_a_page_is_judged_as_it_is_seen(tmp_path, turn):
+    draw_turned(tmp_path / "a.pdf", turn)
+    layer = TextLayer.of(str(tmp_path / "a.pdf"))
+    assert (layer.width, layer.height) == (612, 792)
+    assert all(layer.seen)
+    assert layer.boxes[0][:2] == pytest.approx((73, 770), abs=0.1)
+    assert margin_lines(str(tmp_path / "a.pdf")) == ("Running Head", "Page 17")

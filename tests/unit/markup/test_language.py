@@ -2,8 +2,8 @@
 
 import pytest
 
+from olmrl.markup.language import language_of, of_script
 from olmrl.synth.web import fonts
-from olmrl.synth.web.language import language_of, of_script
 
 FONTS = fonts.parse("A,B|20-7e a0-ff\nC|100-17f 400-45f\nD|4e00\n\n")
 
