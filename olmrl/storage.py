@@ -14,14 +14,15 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from olmrl import scratch
 from olmrl.errors import RemoteError, first_line, is_of_client
 from olmrl.redaction import secret_in
+from olmrl.suffixes import has_suffix
 
 if TYPE_CHECKING:
     import fsspec
@@ -268,7 +269,7 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     fs, inner = to_write(path)
     text = {} if "b" in mode else {"encoding": "utf-8"}
     if is_remote(path):
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch.Scratch("upload") as folder:
             staged = os.path.join(folder, "staged")
             with open(staged, mode, **text) as stream:  # type: ignore[call-overload]
                 yield stream
@@ -281,7 +282,7 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
             yield stream
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = scratch.file_beside(target)
     try:
         # Not mkstemp: its files are for their owner alone, and the umask that would tell what
         # others may do can only be read by changing it under the other threads.
@@ -289,6 +290,7 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
             named(path),
             open(temporary, mode.replace("w", "x"), **text) as stream,  # type: ignore[call-overload]
         ):
+            scratch.is_free(stream.fileno())
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -409,7 +411,8 @@ def list_files(
 ) -> list[str]:
     """List files below a folder, sorted, as full paths; symlinked folders are followed.
 
-    A link to a folder that contains it is not followed, as that would never end.
+    A link to a folder that contains it is not followed, as that would never end. The suffix may
+    be written in large letters (`suffixes.has_suffix`).
 
     Raises:
         ValueError: the folder does not exist.
@@ -419,7 +422,7 @@ def list_files(
         if not fs.isdir(inner):
             raise ValueError(f"{root}: no such folder")
         if is_remote(root):
-            return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
+            return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if has_suffix(p, suffix))
     found = []
     lines: dict[str, frozenset[str]] = {}  # real paths of a folder and of its parents
     for folder, folders, names in os.walk(inner, followlinks=follow_links):
@@ -429,5 +432,5 @@ def list_files(
             folders.clear()
             continue
         lines[folder] = above | {real}
-        found += [os.path.join(folder, name) for name in names if name.endswith(suffix)]
+        found += [os.path.join(folder, name) for name in names if has_suffix(name, suffix)]
     return sorted(found)

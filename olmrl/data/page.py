@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from olmrl import storage
 from olmrl.data.render import BadPage, UnreadPage, render_page
+from olmrl.suffixes import cut_suffix, of_kind
 from olmrl.types import REJECTED, Page, RenderedPage
 
 REFERENCE_FOLDER = "claude_original"
@@ -47,9 +48,9 @@ class PairScan(NamedTuple):
     sources: list[PageSource]
     """One per .md with a .pdf beside it, sorted by the .md path."""
     orphans: list[str]
-    """.md files without a .pdf beside them; they are not pages."""
+    """.md files without a .pdf of their own beside them; they are not pages."""
     lone_pdfs: list[str]
-    """.pdf files without a .md beside them; they are not pages either."""
+    """.pdf files without a .md of their own beside them; they are not pages either."""
 
 
 def scan_bench(
@@ -169,7 +170,7 @@ def _references(folder: str) -> dict[str, str]:
 def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None:
     """Path of a page's reference, under its public name or else under the bench's own."""
     relative = PurePosixPath(pdf)
-    stem = relative.name.removesuffix(".pdf")
+    stem = cut_suffix(relative.name, ".pdf")
     split = _PAGE_SUFFIX.fullmatch(stem)
     base, numbered = (split["base"], int(split["page"])) if split else (stem, page)
     names = (f"{base}_page{numbered}_pg1_repeat1.md", f"{stem}_pg{page}_repeat1.md")
@@ -187,23 +188,19 @@ def scan_pairs(root: str) -> PairScan:
         ValueError: no such folder, or no pair in it.
     """
     files = storage.list_files(root)
-    # X.PDF is a PDF too; where X.pdf lies beside it, that one counts
-    pdfs = {path[:-4]: path for path in sorted(files) if path.lower().endswith(".pdf")}
+    pdfs, texts = of_kind(files, ".pdf"), of_kind(files, ".md")
     start = len(_full_path(root)) + 1
-    sources, orphans = [], []
-    for path in files:
-        if not path.lower().endswith(".md"):
-            continue
-        pdf = pdfs.get(path[:-3])
-        if pdf is None:
-            orphans.append(path)
-            continue
-        sources.append(PageSource(f"{pdf[start:]}::1", pdf, 1, reference_path=path))
+    sources = [
+        PageSource(f"{pdf[start:]}::1", pdf, 1, reference_path=path)
+        for stem, path in texts.by_stem.items()
+        if (pdf := pdfs.by_stem.get(stem))
+    ]
+    orphans = [path for stem, path in texts.by_stem.items() if stem not in pdfs.by_stem]
+    lone = [path for stem, path in pdfs.by_stem.items() if stem not in texts.by_stem]
+    orphans, lone = sorted(orphans + texts.twins), sorted(lone + pdfs.twins)
     if not sources:
-        found = f"{len(pdfs)} .pdf and {len(orphans)} .md files"
+        found = f"{len(lone)} .pdf and {len(orphans)} .md files"
         raise ValueError(f"{root}: no page pair X.pdf + X.md in it (it holds {found})")
-    paired = {source.pdf_path for source in sources}
-    lone = [path for path in files if path.lower().endswith(".pdf") and path not in paired]
     return PairScan(sources, orphans, lone)
 
 

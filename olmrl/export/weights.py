@@ -28,6 +28,7 @@ from olmrl.models import weight_files
 from olmrl.models.family import Family
 from olmrl.models.registry import family
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
+from olmrl.scratch import Scratch
 
 SHARD_BYTES = 4 * 2**30
 _UNFINISHED = ".unfinished"
@@ -162,8 +163,10 @@ class ShardWriter:
         self._shard_bytes = shard_bytes
         self._waiting: dict[str, torch.Tensor] = {}
         self._waiting_bytes = 0
-        self._staging = tempfile.TemporaryDirectory(
-            prefix=".shards-", dir=None if storage.is_remote(self._out) else _made(self._out)
+        self._staging = (
+            Scratch("shards")
+            if storage.is_remote(self._out)
+            else tempfile.TemporaryDirectory(prefix=".shards-", dir=_made(self._out))
         )
         self._shards: list[list[str]] = []
         self._total = 0

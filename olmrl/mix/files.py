@@ -12,13 +12,13 @@ import functools
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from olmrl import storage
+from olmrl.scratch import Scratch
 
 FATAL = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
@@ -79,7 +79,7 @@ def staged(path: str) -> Iterator[str]:
     """Give a local path to fill; on success it becomes `path` (rename, or one upload)."""
     if storage.is_remote(path):
         fs, inner = storage.to_write(path)
-        with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
+        with Scratch("mix") as folder:
             local = os.path.join(folder, "staged")
             yield local
             with storage.named(path):
@@ -102,7 +102,7 @@ def fetched(path: str) -> Iterator[str]:
     if not storage.is_remote(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
+    with Scratch("mix") as folder:
         local = os.path.join(folder, os.path.basename(path) or "file")
         fs, inner = storage.filesystem(path)
         with storage.named(path):
@@ -230,11 +230,6 @@ def listing(root: str, suffix: str) -> list[str]:
     """Files below `root`, sorted, leaving out hidden folders (the verbs' own state)."""
     found = storage.list_files(root, suffix)
     return [path for path in found if "/." not in "/" + relative(path, root)]
-
-
-def pdf_listing(root: str) -> list[str]:
-    """PDFs below `root`, as `listing`; X.PDF is one too."""
-    return [path for path in listing(root, "") if path.lower().endswith(".pdf")]
 
 
 def size_of(path: str) -> int:

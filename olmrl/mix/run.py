@@ -17,7 +17,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -27,6 +27,7 @@ from olmrl.arguments import positive
 from olmrl.mix import files
 from olmrl.mix.journal import Journal
 from olmrl.mix.progress import ProgressDisplay, describe
+from olmrl.suffixes import TWIN
 
 _REASONS = 3
 """Reasons shown at the end."""
@@ -171,6 +172,24 @@ class Run:
             self.journal.append(row, durable=durable)
             self._fold(row)
             self.progress.show(self.counts, self.facts)
+
+    def leave_twins(self, names: Iterable[str]) -> None:
+        """Record files as skipped whose name differs from another's in the suffix's case alone."""
+        for name in names:
+            if not self.finished(name):
+                self.record(name, Outcome("skipped", TWIN))
+
+    def tell_beside(self, found: int, beside: Mapping[str, Sequence[str]]) -> None:
+        """Note how many items the source has, and say which of its files are none.
+
+        Args:
+            found: items, those included that this call leaves for later.
+            beside: names of other files by what they are.
+        """
+        self.notes |= {"found": found, "beside": {kind: list(p) for kind, p in beside.items() if p}}
+        if self.notes["beside"]:
+            told = (f"{len(p)} {kind}, as {p[0]}" for kind, p in self.notes["beside"].items())
+            self.progress.say(f"not taken: {'; '.join(told)}")
 
     def note_event(self, event: dict[str, Any]) -> None:
         """Record a step within an item, on disk before this returns (see `events`)."""

@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
         "prompt_sha256": prompts.digest(prompts.CLEAN_PROMPT),
         **{k: getattr(options, k) for k in ("input", "model", "side", "temperature", "max_tokens")},
     }
-    found = pairs.scan_some(options.input)
+    folder = pairs.scan(options.input)
+    found = list(folder.pairs)
     if options.seed is not None:
         random.Random(options.seed).shuffle(found)
     found = list(islice(found, options.max_documents))
@@ -63,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         PdfPool(min(options.workers, 4)) as pool,
         Api(options.base_url, key, attempts=options.tries) as api,
     ):
+        verb.tell_beside(len(folder.pairs), folder.beside)
         cleaner = Cleaner(options, verb, pool, api, price)
         process(verb, ((p.id, p) for p in found), cleaner.work, workers=options.workers)
     return verb.end(options.input, "page pair (*.md, *.pdf)")

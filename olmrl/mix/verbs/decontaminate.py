@@ -39,12 +39,13 @@ def run(options: argparse.Namespace) -> int:
     if options.move_to:
         storage.check_target(options.move_to)
         files.check_apart(options.pairs, options.move_to)
-    found_pairs = pairs.scan_some(options.pairs)
+    found_pairs, beside = pairs.scan(options.pairs)
     settings = {k: getattr(options, k) for k in ("pairs", "bench", "threshold")}
     with Run("decontaminate", options.output, settings, state=options.state) as verb:
         with PdfPool(options.workers) as pool:
             index, sizes, unread = read_bench(options, pool)
         urls = pairs.read_urls(options.pairs)
+        verb.tell_beside(len(found_pairs), beside)
         seen = without_url = 0
         for pair in found_pairs:
             url = urls.get(pair.id) or urls.get(pair.id.replace("/", ""))
@@ -62,8 +63,10 @@ def run(options: argparse.Namespace) -> int:
         target = storage.join(options.output, "contaminated.jsonl")
         files.write_lines(target, map(pairs.json_line, rows))
         if options.move_to:
+            there = {pair.id: pair for pair in found_pairs}
             for row in rows:
-                set_aside(options.pairs, row["id"], options.move_to)
+                if row["id"] in there:
+                    set_aside(there[row["id"]], options.move_to)
         verb.progress.say(f"{len(rows)} of {seen} pages contaminated, {without_url} without URL")
         if unread:
             verb.progress.say(f"{len(unread)} bench PDFs without readable text, as {unread[0]}")
@@ -90,7 +93,7 @@ def read_bench(
                 if row.get("url"):
                     urls.append((str(row["url"]), str(row["pdf"])))
         root = storage.join(folder, "pdfs")
-        found = [(p, files.relative(p, root)) for p in files.pdf_listing(root)]
+        found = [(p, files.relative(p, root)) for p in files.listing(root, ".pdf")]
         if not tests or not found:
             raise ValueError(f"{folder}: not a bench folder (*.jsonl and pdfs/ with PDFs)")
         pdfs += found
@@ -134,11 +137,11 @@ def overlap(
     return found
 
 
-def set_aside(root: str, pair_id: str, target: str) -> None:
-    """Move a pair; safe to repeat after a kill."""
-    base, aside = files.join_inside(root, pair_id), files.join_inside(target, pair_id)
-    for end in (".pdf", ".md"):
-        if storage.exists(base + end):
-            files.copy(base + end, aside + end)
-            fs, inner = storage.to_write(base + end)
+def set_aside(pair: pairs.Pair, target: str) -> None:
+    """Move a pair, the text last; safe to repeat after a kill."""
+    aside = files.join_inside(target, pair.id)
+    for path, end in ((pair.pdf, ".pdf"), (pair.md, ".md")):
+        if storage.exists(path):
+            files.copy(path, aside + end)
+            fs, inner = storage.to_write(path)
             fs.rm(inner)

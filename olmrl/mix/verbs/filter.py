@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     files.check_apart(options.pairs, options.output)
     dropped = rejected(options)
     settings = {k: getattr(options, k) for k in ("pairs", "marks", "drop")}
-    found = pairs.scan_some(options.pairs)
+    found, beside = pairs.scan(options.pairs)
     unknown = sorted(dropped - {pair.id for pair in found})
     if len(dropped) - len(unknown) == len(found):
         raise ValueError(f"{options.pairs}: each of its {len(found)} page pairs is to be dropped")
@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
             files.place(pair.md, base + ".md")
             return Outcome(facts={"pages": 1})
 
+        verb.tell_beside(len(found), beside)
         kept = ((pair.id, pair) for pair in found if pair.id not in dropped)
         process(verb, kept, keep, workers=options.workers)
         for name in ("urls", "extras"):

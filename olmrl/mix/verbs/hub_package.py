@@ -156,7 +156,9 @@ def read_extras(folder: str) -> dict[str, dict[str, Any]]:
 def plan(verb: Run, options: argparse.Namespace, prefix: str) -> Iterator[Entry]:
     """Assign every usable pair, in order of id, to a tarball below the size limit."""
     number = used = 0
-    for pair in pairs.scan(options.processed_dir):
+    there, beside = pairs.scan(options.processed_dir)
+    verb.tell_beside(len(there), beside)
+    for pair in there:
         try:
             found = usable(pair, options)
             size = files.size_of(found.pdf) + MEMBER_OVERHEAD

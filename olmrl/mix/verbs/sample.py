@@ -89,7 +89,7 @@ def _listed(source: str, fs: Any, inner: str) -> Iterator[str]:
         for path in fs.glob(inner):
             yield fs.unstrip_protocol(path) if storage.is_remote(source) else path
     elif fs.isdir(inner):
-        yield from files.pdf_listing(source)
+        yield from files.listing(source, ".pdf")
     elif fs.exists(inner):
         with fs.open(inner, "rb") as stream:
             for line in stream:

@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from olmrl.mix import files, hub_layout, pairs
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.responses import language
 from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, process
+from olmrl.scratch import Scratch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         verb = stack.enter_context(Run("workspace", options.output, settings, state=options.state))
         pool = stack.enter_context(PdfPool(options.workers))
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="olmrl-mix-"))
+        scratch = stack.enter_context(Scratch("mix"))
         harvest = Harvest(options, pool, scratch)
         lines = islice(read_lines(found, options.workspace), options.max_examples)
         process(verb, ((line.place, line) for line in lines), harvest.work, workers=options.workers)
