@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 
 from olmrl.errors import RunStopped, first_line, is_of_client, sentence
+from olmrl.printable import printable
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as of a shell."""
@@ -29,6 +31,8 @@ def behind_door(
         wrong: exit code of an error.
         stopped: what to say after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = int(work() or 0)
         sys.stdout.flush()
@@ -64,5 +68,5 @@ def is_sigterm(error: BaseException) -> bool:
 def complain(prog: str, error: BaseException | str, code: int) -> int:
     """Print an error as the command's own sentence; gives the exit code."""
     said = error if isinstance(error, str) else sentence(error)
-    sys.stderr.write(f"{prog}: {said}\n")
+    sys.stderr.write(f"{prog}: {printable(said)}\n")
     return code

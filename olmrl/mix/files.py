@@ -31,6 +31,10 @@ MAX_NAME_BYTES = 200
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
 
 
+class UnsafeName(ValueError):
+    """A name that no output may have; the message says why."""
+
+
 def part_path(path: str) -> str:
     """The temporary file for `path` while it is being written (same folder, hidden)."""
     folder, name = os.path.split(path)
@@ -176,20 +180,24 @@ def safe_relative(name: str) -> str:
         The name, with `//` and `./` folded.
 
     Raises:
-        ValueError: absolute, empty, too long, or with `..`, control or reserved characters.
+        UnsafeName: absolute, empty, too long, or with `..`, control or reserved characters.
     """
     if _UNSAFE.search(name) or "://" in name:
-        raise ValueError(f"name {name[:120]!r} has characters that are not allowed in a file name")
+        raise UnsafeName(f"name {name[:120]!r} has characters that are not allowed in a file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or name.startswith("~"):
-        raise ValueError(f"name {name[:120]!r} would leave the output folder")
-    if any(len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in path.parts):
-        raise ValueError(f"name {name[:120]!r} has a part longer than {MAX_NAME_BYTES} bytes")
+        raise UnsafeName(f"name {name[:120]!r} would leave the output folder")
+    _check_writable(name)
+    return str(path)
+
+
+def _check_writable(name: str) -> None:
+    if any(len(p.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for p in name.split("/")):
+        raise UnsafeName(f"name {name[:120]!r} has a part longer than {MAX_NAME_BYTES} bytes")
     try:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"name {name[:120]!r} is not valid Unicode") from error
-    return str(path)
+        raise UnsafeName(f"name {name[:120]!r} is not valid Unicode") from error
 
 
 def slug(name: str) -> str:
@@ -207,6 +215,16 @@ def slug(name: str) -> str:
 def join_inside(folder: str, name: str) -> str:
     """Join a checked relative name (`safe_relative`) to a folder."""
     return storage.join(folder, safe_relative(name))
+
+
+def join_found(folder: str, name: str) -> str:
+    """Join the relative name of a file found on disk, which may have any characters.
+
+    Raises:
+        UnsafeName: too long for suffixes, or not UTF-8.
+    """
+    _check_writable(name)
+    return storage.join(folder, name)
 
 
 def relative(path: str, root: str) -> str:

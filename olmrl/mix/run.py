@@ -267,6 +267,8 @@ def _guarded(work: Callable[[], Outcome]) -> Outcome:
         return Outcome("skipped", str(skip))
     except Fail as fail:
         return Outcome("failed", str(fail))
+    except files.UnsafeName as error:
+        return Outcome("skipped", str(error))
     except UnicodeEncodeError as error:
         return Outcome("failed", unencodable(error))
 

@@ -15,11 +15,12 @@ GROUND = {
     *("arguments", "door", "progress", "types", "errors", "redaction", "storage", "metrics"),
     "hardware",
 }
-GROUND |= {"shipped", "ray_start", "suffixes", "scratch"}
+GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable"}
 ALLOWED = {
     "arguments": set(),
-    "door": {"errors"},
-    "progress": set(),
+    "door": {"errors", "printable"},
+    "progress": {"printable"},
+    "printable": set(),
     "types": set(),
     "errors": set(),
     "storage": {"errors", "redaction", "scratch", "suffixes"},

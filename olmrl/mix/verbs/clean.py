@@ -100,7 +100,7 @@ class Cleaner:
 
     def work(self, pair: pairs.Pair) -> Outcome:
         """Clean one pair."""
-        base = files.join_inside(self.options.output, pair.id)
+        base = files.join_found(self.options.output, pair.id)
         if storage.exists(base + ".md") and storage.exists(base + ".json"):
             return Outcome(facts=json.loads(storage.read_text(base + ".json"))["facts"])
         spent = self.spent(pair.id)

@@ -139,7 +139,7 @@ def overlap(
 
 def set_aside(pair: pairs.Pair, target: str) -> None:
     """Move a pair, the text last; safe to repeat after a kill."""
-    aside = files.join_inside(target, pair.id)
+    aside = files.join_found(target, pair.id)
     for path, end in ((pair.pdf, ".pdf"), (pair.md, ".md")):
         if storage.exists(path):
             files.copy(path, aside + end)

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     with Run("filter", options.output, settings, state=options.state, total=len(found)) as verb:
 
         def keep(pair: pairs.Pair) -> Outcome:
-            base = files.join_inside(options.output, pair.id)
+            base = files.join_found(options.output, pair.id)
             if storage.exists(pair.pdf):
                 files.place(pair.pdf, base + ".pdf")
             files.place(pair.md, base + ".md")

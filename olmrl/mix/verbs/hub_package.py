@@ -190,7 +190,7 @@ def usable(pair: pairs.Pair, options: argparse.Namespace) -> pairs.Pair:
         if not any(name in head for name in front_matter.HEAD_FIELDS):
             raise Skip(str(error)) from error
     if not storage.exists(pair.pdf) and options.pdf_root:
-        pair = pair._replace(pdf=files.join_inside(options.pdf_root, pair.id + ".pdf"))
+        pair = pair._replace(pdf=files.join_found(options.pdf_root, pair.id + ".pdf"))
     if not storage.exists(pair.pdf):
         raise Skip("it has no PDF")
     return pair

@@ -82,16 +82,12 @@ def find(source: str) -> tuple[list[Pdf], list[str]]:
 def render(document: Pdf, pool: PdfPool, options: argparse.Namespace) -> Outcome:
     """Render the requested pages of one PDF."""
     try:
-        files.safe_relative(document.name)
-    except ValueError as error:
-        raise Skip(str(error)) from error
-    try:
         count = pool.call("count_pages", document.path)
         pages = [options.page] if options.page else range(1, count + 1)
         for page in pages:
             image = pool.call("page_image", document.path, page, options.side, options.format)
             name = f"{document.name}-{page}.{options.format}"
-            files.write(files.join_inside(options.output, name), image.data)
+            files.write(files.join_found(options.output, name), image.data)
     except BadPage as bad:
         raise Skip(bad.reason) from bad
     return Outcome(facts={"pages": len(pages)})
