@@ -7,7 +7,7 @@ from olmrl.printable import on_one_line, printable
 from olmrl.progress import Progress
 
 HOSTILE = "a\x1b]0;owned\x07\x9b2J\u202egnp.exe\rb"
-SHOWN = "a\\x1b]0;owned\\x07\\x9b2J\\u202egnp.exe\\x0db"
+SHOWN = "a\\x1b]0;owned\\x07\\x9b2J\\u202egnp.exe\\rb"
 
 
 def test_controls_and_directions_are_shown_and_not_obeyed():
@@ -32,6 +32,5 @@ def test_errors_and_progress_show_hostile_names_as_they_are(capsys):
     Progress("mix").say(f"[red]{HOSTILE}\nolmrl: all is well")
     shown = capsys.readouterr().err
     assert shown == (
-        f"olmrl read: {SHOWN}: no such file\n  - second\n"
-        f"mix: [red]{SHOWN}\\nolmrl: all is well\n"
+        f"olmrl read: {SHOWN}: no such file\n  - second\nmix: [red]{SHOWN}\\nolmrl: all is well\n"
     )
