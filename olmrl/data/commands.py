@@ -95,7 +95,9 @@ def _show_page(
         print(f"dropped in training: more than data.max_tokens={config.data.max_tokens}")
     print(f"\n--- prompt\n{printable(_prompt_text(encoder, example))}")
     learnt = example.labels[example.labels != IGNORED]
-    print(f"\n--- labels ({len(learnt)} learnt)\n{printable(encoder.tokenizer.decode(learnt))}")
+    print(
+        f"\n--- labels ({len(learnt)} learnt)\n{printable(str(encoder.tokenizer.decode(learnt)))}"
+    )
     if arguments.tokens:
         print("\n--- tokens: position, id, label (. = not learnt), text")
         for line in _token_lines(encoder, example):

@@ -158,13 +158,13 @@ def _check_row(row: Any, where: str) -> tuple[tuple[str, int], str]:
 
 
 def _references(folder: str) -> dict[str, str]:
-    """Path of every reference file by its path below the reference folder."""
+    """Path of every reference file by its path below the reference folder, without suffix."""
     root = storage.join(folder, REFERENCE_FOLDER)
     if not storage.exists(root):
         return {}
-    files = storage.list_files(root, ".md")
     start = len(_full_path(root)) + 1
-    return {path[start:]: path for path in files}
+    found = of_kind(storage.list_files(root), ".md").by_stem
+    return {stem[start:]: path for stem, path in found.items()}
 
 
 def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None:
@@ -173,7 +173,7 @@ def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None
     stem = cut_suffix(relative.name, ".pdf")
     split = _PAGE_SUFFIX.fullmatch(stem)
     base, numbered = (split["base"], int(split["page"])) if split else (stem, page)
-    names = (f"{base}_page{numbered}_pg1_repeat1.md", f"{stem}_pg{page}_repeat1.md")
+    names = (f"{base}_page{numbered}_pg1_repeat1", f"{stem}_pg{page}_repeat1")
     paths = [str(relative.parent / name) for name in names]
     return next((references[path] for path in paths if path in references), None)
 
