@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,11 +23,15 @@ _REMEDIES = {
     errno.ESTALE: "the file server lost it; mount it anew",
     errno.ETXTBSY: "a program of that name is running",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or end some",
+    errno.ENOMEM: "free memory",
     errno.ENFILE: "this machine has too many open files",
     errno.EADDRINUSE: "another process uses the port",
     errno.ENOLCK: "the file system keeps no locks; choose a local folder",
 }
 """What to do about what an environment refuses."""
+
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 def sentence(error: BaseException) -> str:
@@ -35,6 +41,15 @@ def sentence(error: BaseException) -> str:
     place = f"{error.filename}: " if error.filename else ""
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{place}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+def system_error(error: Exception, path: str) -> OSError | None:
+    """The operating system's error that a library of Rust tells of in its text."""
+    found = _OF_RUST.search(str(error))
+    if found is None:
+        return None
+    number = int(found[1])
+    return OSError(number, os.strerror(number), path)
 
 
 @contextmanager

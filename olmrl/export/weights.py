@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError, read_json
-from olmrl.errors import first_line
+from olmrl.errors import first_line, system_error
 from olmrl.models import weight_files
 from olmrl.models.family import Family
 from olmrl.models.registry import family
@@ -192,7 +192,10 @@ class ShardWriter:
         path = Path(self._staging.name) / f"{len(self._shards)}.safetensors"
         try:
             save_file(self._waiting, path, metadata={"format": "pt"})
-        except (SafetensorError, OSError) as error:
+        except SafetensorError as error:
+            known = system_error(error, self._out.removesuffix(f"/{_UNFINISHED}"))
+            if known is not None:
+                raise known from error
             raise CheckpointError(f"{self._out}: the model cannot be written ({error})") from error
         self._shards.append(list(self._waiting))
         self._waiting, self._waiting_bytes = {}, 0

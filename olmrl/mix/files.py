@@ -21,7 +21,7 @@ from olmrl import storage
 from olmrl.scratch import Scratch
 
 FATAL = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
 )
 """OSError numbers that every other item would hit too: they stop the verb."""
 
