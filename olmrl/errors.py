@@ -13,8 +13,8 @@ _REMEDIES = {
     errno.EDQUOT: "free space within your quota, or choose another folder",
     errno.EEXIST: "choose another name",
     errno.EROFS: "choose a folder that can be written",
-    errno.EACCES: "choose a folder that this user may use",
-    errno.EPERM: "choose a folder that this user may use",
+    errno.EACCES: "change its permissions, or choose what this user may use",
+    errno.EPERM: "change its permissions, or choose what this user may use",
     errno.ENOTDIR: "a part of the path is a file",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "a link leads back to itself",
@@ -41,6 +41,11 @@ def sentence(error: BaseException) -> str:
     place = f"{error.filename}: " if error.filename else ""
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{place}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+def is_of_machine(error: OSError) -> bool:
+    """Whether any other file would meet it too: no descriptors or memory are left."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def system_error(error: Exception, path: str) -> OSError | None:

@@ -172,12 +172,22 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         OSError: it cannot be read, or is a pipe or the like, which may never end.
     """
     fs, inner = filesystem(path)
+    refuse_stream(path)
+    with named(path), fs.open(inner, "rb") as stream:
+        return bytes(stream.read())
+
+
+def refuse_stream(path: str | os.PathLike[str]) -> None:
+    """Refuse to read what may never end, unless a shell made it (`<(...)`).
+
+    Raises:
+        OSError: it is a pipe, a socket or a device, or not there.
+    """
+    _, inner = filesystem(path)
     if not is_remote(path) and not inner.startswith(_PIPES_OF_USERS):
         kind = os.stat(inner).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", inner)
-    with named(path), fs.open(inner, "rb") as stream:
-        return bytes(stream.read())
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -294,7 +304,9 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = os.fspath(path)
         temporary.unlink(missing_ok=True)
         raise
 
@@ -405,6 +417,13 @@ def append(path: str | os.PathLike[str], line: bytes) -> None:
             raise
 
 
+def _unlisted(error: OSError) -> None:
+    """Of a folder; one that is gone meanwhile, or the file system's own, has nothing for us."""
+    name = os.path.basename(str(error.filename).rstrip("/"))
+    if not isinstance(error, FileNotFoundError) and name != "lost+found":
+        raise error
+
+
 def list_files(
     root: str | os.PathLike[str], suffix: str = "", follow_links: bool = True
 ) -> list[str]:
@@ -415,6 +434,7 @@ def list_files(
 
     Raises:
         ValueError: the folder does not exist.
+        OSError: a folder in it cannot be listed.
     """
     fs, inner = filesystem(root)
     with named(root):
@@ -424,7 +444,7 @@ def list_files(
             return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if has_suffix(p, suffix))
     found = []
     lines: dict[str, frozenset[str]] = {}  # real paths of a folder and of its parents
-    for folder, folders, names in os.walk(inner, followlinks=follow_links):
+    for folder, folders, names in os.walk(inner, onerror=_unlisted, followlinks=follow_links):
         above = lines.get(os.path.dirname(folder), frozenset())
         real = os.path.realpath(folder)
         if real in above:

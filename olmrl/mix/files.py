@@ -275,5 +275,6 @@ def cut_torn_line(path: str) -> None:
 def sha256_of(path: str) -> str:
     """Hex digest of a file, read in blocks."""
     fs, inner = storage.filesystem(path)
+    storage.refuse_stream(path)
     with storage.named(path), fs.open(inner, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -29,23 +29,30 @@ class Found(NamedTuple):
     """Relative paths of PDFs and .md files that belong to none, by what they are."""
 
 
-def scan(root: str) -> Found:
+def scan(root: str, *, with_pdf: bool = False) -> Found:
     """Page pairs below a folder; hidden folders are skipped.
+
+    Args:
+        root: The folder.
+        with_pdf: Without one, a .md is no pair.
 
     Raises:
         ValueError: the folder does not exist, or has none.
     """
     paths = files.listing(root, "")
     texts, pdfs = of_kind(paths, ".md"), of_kind(paths, ".pdf")
-    if not texts.by_stem:
-        raise ValueError(f"{root}: no page pairs (*.md) below it")
     pairs = [
         Pair(files.relative(stem, root), path, pdfs.by_stem.get(stem, stem + ".pdf"))
         for stem, path in texts.by_stem.items()
+        if stem in pdfs.by_stem or not with_pdf
     ]
-    lone = [path for stem, path in pdfs.by_stem.items() if stem not in texts.by_stem]
+    if not pairs:
+        wanted = "*.md beside *.pdf" if with_pdf else "*.md"
+        raise ValueError(f"{root}: no page pairs ({wanted}) below it")
+    alone = [path for stem, path in texts.by_stem.items() if stem not in pdfs.by_stem]
     beside = {
-        "PDF without a .md": lone,
+        ".md without a PDF": alone if with_pdf else [],
+        "PDF without a .md": [p for stem, p in pdfs.by_stem.items() if stem not in texts.by_stem],
         "with the name of another": sorted(texts.twins + pdfs.twins),
     }
     return Found(pairs, {k: [files.relative(p, root) for p in v] for k, v in beside.items()})

@@ -13,17 +13,22 @@ from __future__ import annotations
 
 import argparse
 import collections
+import errno
 import json
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from olmrl import storage
 from olmrl.arguments import positive
+from olmrl.data.bad_page import BadPage, UnreadPage
+from olmrl.errors import is_of_machine, sentence
 from olmrl.mix import files
 from olmrl.mix.journal import Journal
 from olmrl.mix.progress import ProgressDisplay, describe
@@ -33,6 +38,7 @@ _REASONS = 3
 """Reasons shown at the end."""
 _FIGURES = re.compile(r"'[^']*'|\S*[/\d]\S*")
 """What differs between items with the same problem: figures, quoted words, paths."""
+_NO_FILE = frozenset(("no such file", os.strerror(errno.ELOOP)))
 T = TypeVar("T")
 R = TypeVar("R")
 Status = Literal["done", "skipped", "failed"]
@@ -260,6 +266,26 @@ def unencodable(error: UnicodeEncodeError) -> str:
     return f"its text is not valid Unicode (lone surrogate {found!a} at {error.start})"
 
 
+def lost(bad: BadPage) -> Outcome:
+    """What a page that cannot be used means for its item: one that cannot be read now may be later.
+
+    A file that is not there is as good as none.
+    """
+    later = isinstance(bad, UnreadPage) and bad.reason not in _NO_FILE
+    return Outcome("failed" if later else "skipped", bad.reason)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Let a file of the input that cannot be read fail its item, unless all others would too."""
+    try:
+        yield
+    except OSError as error:
+        if is_of_machine(error):
+            raise
+        raise Fail(sentence(error)) from error
+
+
 def _guarded(work: Callable[[], Outcome]) -> Outcome:
     try:
         return work()
@@ -267,6 +293,8 @@ def _guarded(work: Callable[[], Outcome]) -> Outcome:
         return Outcome("skipped", str(skip))
     except Fail as fail:
         return Outcome("failed", str(fail))
+    except BadPage as bad:
+        return lost(bad)
     except files.UnsafeName as error:
         return Outcome("skipped", str(error))
     except UnicodeEncodeError as error:

@@ -19,7 +19,7 @@ from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
 from olmrl.mix.overlap import BenchIndex, Overlap
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, add_run_arguments, in_order
+from olmrl.mix.run import Fail, Outcome, Run, add_run_arguments, in_order, reading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,12 @@ def run(options: argparse.Namespace) -> int:
             url = urls.get(pair.id) or urls.get(pair.id.replace("/", ""))
             seen += 1
             without_url += url is None
-            found = overlap(pair, url, index, sizes, options.threshold)
+            try:
+                with reading():
+                    found = overlap(pair, url, index, sizes, options.threshold)
+            except Fail as fail:
+                verb.record(pair.id, Outcome("failed", str(fail)))
+                continue
             if found is not None and not verb.finished(pair.id):
                 verb.record(pair.id, Outcome(facts={found.how: 1}, note=list(found)))
         verb.notes |= {"pages_in_place": seen, "pages_without_url": without_url}
@@ -70,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         verb.progress.say(f"{len(rows)} of {seen} pages contaminated, {without_url} without URL")
         if unread:
             verb.progress.say(f"{len(unread)} bench PDFs without readable text, as {unread[0]}")
-        return 1 if rows and not options.move_to else 0
+        return 1 if verb.counts["failed"] or (rows and not options.move_to) else 0
 
 
 def read_bench(

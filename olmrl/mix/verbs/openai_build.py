@@ -23,7 +23,7 @@ from olmrl.mix import files, prompts
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import Call
 from olmrl.mix.pdf_map import add_ray_argument, map_pdfs
-from olmrl.mix.run import Outcome, Run, add_run_arguments
+from olmrl.mix.run import Outcome, Run, add_run_arguments, lost
 from olmrl.suffixes import cut_suffix, of_kind
 
 MAX_REQUESTS = 50_000
@@ -156,7 +156,7 @@ def _requests(
     results = map_pdfs(calls, workers=options.workers, ray_address=options.ray)
     for pdf, result in zip(pdfs, results, strict=True):
         if isinstance(result, BadPage):
-            verb.record(pdf, Outcome("skipped", result.reason))
+            verb.record(pdf, lost(result))
             continue
         image, anchor = result
         line = request_line(custom_id(pdf), image, anchor, prompt.template, options)

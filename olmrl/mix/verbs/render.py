@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 from olmrl import storage
 from olmrl.arguments import positive
-from olmrl.data.render import BadPage
 from olmrl.mix import files
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
+from olmrl.mix.run import Outcome, Run, add_run_arguments, process
 from olmrl.suffixes import cut_suffix, has_suffix, of_kind
 
 
@@ -81,13 +80,10 @@ def find(source: str) -> tuple[list[Pdf], list[str]]:
 
 def render(document: Pdf, pool: PdfPool, options: argparse.Namespace) -> Outcome:
     """Render the requested pages of one PDF."""
-    try:
-        count = pool.call("count_pages", document.path)
-        pages = [options.page] if options.page else range(1, count + 1)
-        for page in pages:
-            image = pool.call("page_image", document.path, page, options.side, options.format)
-            name = f"{document.name}-{page}.{options.format}"
-            files.write(files.join_found(options.output, name), image.data)
-    except BadPage as bad:
-        raise Skip(bad.reason) from bad
+    count = pool.call("count_pages", document.path)
+    pages = [options.page] if options.page else range(1, count + 1)
+    for page in pages:
+        image = pool.call("page_image", document.path, page, options.side, options.format)
+        name = f"{document.name}-{page}.{options.format}"
+        files.write(files.join_found(options.output, name), image.data)
     return Outcome(facts={"pages": len(pages)})

@@ -30,7 +30,7 @@ from olmrl.mix import files, pairs
 from olmrl.mix.card import data_set_card
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process, reading
 
 PUBLISHED = {
     "00_documents_train": 231_668,
@@ -130,7 +130,7 @@ def find(roots: list[str]) -> tuple[dict[str, pairs.Pair], dict[str, list[str]]]
     found: dict[str, pairs.Pair] = {}
     beside: defaultdict[str, list[str]] = defaultdict(list)
     for root in roots:
-        folder, label = pairs.scan(root), label_of(root)
+        folder, label = pairs.scan(root, with_pdf=True), label_of(root)
         found |= {f"{label}\t{pair.id}": pair for pair in folder.pairs}
         for kind, paths in folder.beside.items():
             beside[kind] += [f"{label}/{path}" for path in paths]
@@ -170,10 +170,11 @@ def measure_pair(
         Skip: unreadable PDF or front matter.
     """
     try:
-        response = front_matter.parse(storage.read_document(pair.md))
-        width, height = pool.call("page_size", pair.pdf)
-    except (ValueError, BadPage) as error:
+        with reading():
+            response = front_matter.parse(storage.read_document(pair.md))
+    except ValueError as error:
         raise Skip(str(error)) from error
+    width, height = pool.call("page_size", pair.pdf)
     text = response.natural_text or ""
     size = len(tokenizer.encode(text).ids) if tokenizer else len(text.split())
     scale = side / max(width, height)

@@ -29,7 +29,7 @@ from olmrl.markup.front_matter import PageResponse
 from olmrl.mix import files, hub_layout, pairs
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.responses import language
-from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, process
+from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, lost, process
 from olmrl.scratch import Scratch
 
 
@@ -116,7 +116,7 @@ class Harvest:
             try:
                 cut = self.pool.call("cut_pages", source, numbers)
             except BadPage as bad:
-                raise Skip(str(bad)) from bad
+                return lost(bad)._replace(reason=str(bad))
             name = files.slug(str(document["id"]))
             for page in kept:
                 pair_id = f"{name[:4] or 'misc'}/{name}_page{page.number}"

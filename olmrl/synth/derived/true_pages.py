@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from olmrl import storage
 from olmrl.data.render import BadPage, page_count
+from olmrl.errors import is_of_machine, sentence
 from olmrl.markup import front_matter
 from olmrl.progress import track
 from olmrl.suffixes import TWIN, of_kind
@@ -59,6 +60,10 @@ def find_pages(root: str) -> tuple[list[TruePage], dict[str, str]]:
             skipped[name] = error.reason
         except ValueError as error:
             skipped[name] = str(error)
+        except OSError as error:
+            if is_of_machine(error):
+                raise
+            skipped[name] = sentence(error)
     if not pages:
         reasons = "; ".join(f"{name}: {why}" for name, why in islice(skipped.items(), 3))
         raise ValueError(

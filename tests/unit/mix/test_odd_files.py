@@ -1,15 +1,20 @@
 """Folders of people's own files: names of any bytes, pipes, capitals; none ends a verb."""
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 from data_pdfs import pdf_bytes, rewrite, write_pdf
 from mix_support import make_pdf
 
+from olmrl import storage
 from olmrl.bench.folder import load_folder
+from olmrl.data.bad_page import BadPage, UnreadPage
 from olmrl.data.page import scan_bench
 from olmrl.mix.pdf import page_text
+from olmrl.mix.run import Outcome, lost
 from olmrl.synth.derived.furniture import margin_lines
 
 HEAD = (
@@ -103,13 +108,13 @@ def test_files_of_a_folder_of_pairs_add_up(tmp_path, cases, mix, capsys, verb):
                         "--output-dir", out, "--state", out / ".mix/hub-package"),
     }  # fmt: skip
     assert mix(verb, *call[verb]) == 0
-    assert "not taken: 1 PDF without a .md, as lone.PDF" in capsys.readouterr().err.replace(
-        "cases/", ""
-    )
+    assert "1 PDF without a .md, as lone.PDF" in capsys.readouterr().err.replace("cases/", "")
     summary = summary_of(out, verb)
     where = "cases/" if verb == "stats" else ""
-    assert summary["found"] == 4
+    alone = {".md without a PDF": [f"{where}d.md"]} if verb == "stats" else {}
+    assert summary["found"] == 4 - len(alone)
     assert summary["beside"] == {
+        **alone,
         "PDF without a .md": [f"{where}lone.PDF"],
         "with the name of another": [f"{where}a.PDF"],
     }
@@ -117,7 +122,7 @@ def test_files_of_a_folder_of_pairs_add_up(tmp_path, cases, mix, capsys, verb):
         assert summary["counts"]["done"] + summary["dropped"] == 4
         assert (out / "c.pdf").exists() and not (out / "B.pdf").exists()
     if verb == "stats":
-        assert sum(summary["counts"].values()) == 4
+        assert sum(summary["counts"].values()) == 3
     if verb == "hub-package":
         assert summary["facts"]["pages"] + summary["counts"]["skipped"] == 4
 
@@ -150,3 +155,52 @@ def test_the_filter_reads_the_text_of_the_page_as_it_is_drawn(tmp_path, mix):
             rewrite(path, crop=crop)
         assert page_text(str(path), 1).count("a line of text") == 3, crop
         assert margin_lines(str(path)) == margin_lines(str(tmp_path / "in/None.pdf")), crop
+
+
+def test_what_cannot_be_read_now_fails_and_what_never_can_is_skipped():
+    assert lost(UnreadPage("a.pdf", 1, "Permission denied")) == Outcome(
+        "failed", "Permission denied"
+    )
+    assert lost(BadPage("a.pdf", 1, "the file is empty")).status == "skipped"
+    assert lost(UnreadPage("a.pdf", 1, "no such file")).status == "skipped"
+
+
+def test_a_text_that_cannot_be_read_fails_its_page_and_is_tried_again(tmp_path, cases, mix):
+    (cases / "a.md").unlink()
+    os.symlink("a.md", cases / "a.md")
+    for _ in range(2):
+        assert mix("stats", cases, "--output", tmp_path / "out") == 1
+        counts, said = reasons(tmp_path / "out", "stats")
+        assert counts == {"done": 2, "skipped": 0, "failed": 1}
+        assert "Too many levels of symbolic links" in said[0]
+    (cases / "a.md").unlink()
+    (cases / "a.md").write_text(HEAD + "page a\n")
+    assert mix("stats", cases, "--output", tmp_path / "out") == 0
+    assert reasons(tmp_path / "out", "stats")[0] == {"done": 3, "skipped": 0, "failed": 0}
+
+
+def test_a_pair_whose_pdf_comes_later_is_taken_then(tmp_path, cases, mix, capsys):
+    assert mix("stats", cases, "--output", tmp_path / "out") == 0
+    assert ".md without a PDF, as cases/d.md" in capsys.readouterr().err
+    make_pdf(cases / "d.PDF", ["page d"])
+    assert mix("stats", cases, "--output", tmp_path / "out") == 0
+    summary = summary_of(tmp_path / "out", "stats")
+    assert summary["counts"]["done"] == summary["found"] == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, cases, monkeypatch):
+    closed = cases / "closed"
+    closed.mkdir()
+    (cases / "lost+found").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path) in (closed, cases / "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="closed"):
+        storage.list_files(cases)
+    closed.rmdir()
+    assert len(storage.list_files(cases)) == 9
