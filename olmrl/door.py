@@ -6,12 +6,14 @@ met as it stands; what it names, or the machine, must change first. Else a signa
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 
 from olmrl.errors import RunStopped, first_line, is_of_client, sentence
+from olmrl.printable import printable
 
 UNFINISHED = 1
 """Exit code of work that began and ended early."""
@@ -34,6 +36,8 @@ def behind_door(prog: str, work: Callable[[], int | None], *, stopped: str = "st
         work: gives the exit code; None is 0.
         stopped: what to say after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = int(work() or 0)
         sys.stdout.flush()
@@ -71,5 +75,5 @@ def is_sigterm(error: BaseException) -> bool:
 def complain(prog: str, error: BaseException | str, code: int) -> int:
     """Print an error as the command's own sentence; gives the exit code."""
     said = error if isinstance(error, str) else sentence(error)
-    sys.stderr.write(f"{prog}: {said}\n")
+    sys.stderr.write(f"{prog}: {printable(said)}\n")
     return code

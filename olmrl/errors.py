@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,16 +13,25 @@ _REMEDIES = {
     errno.EDQUOT: "free space within your quota, or choose another folder",
     errno.EEXIST: "choose another name",
     errno.EROFS: "choose a folder that can be written",
-    errno.EACCES: "choose a folder that this user may use",
-    errno.EPERM: "choose a folder that this user may use",
+    errno.EACCES: "change its permissions, or choose what this user may use",
+    errno.EPERM: "change its permissions, or choose what this user may use",
     errno.ENOTDIR: "a part of the path is a file",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "a link leads back to itself",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f)",
+    errno.EIO: "the disk or its connection is broken",
+    errno.ESTALE: "the file server lost it; mount it anew",
+    errno.ETXTBSY: "a program of that name is running",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or end some",
+    errno.ENOMEM: "free memory",
     errno.ENFILE: "this machine has too many open files",
     errno.EADDRINUSE: "another process uses the port",
     errno.ENOLCK: "the file system keeps no locks; choose a local folder",
 }
 """What to do about what an environment refuses."""
+
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
 
 
 def sentence(error: BaseException) -> str:
@@ -30,6 +41,20 @@ def sentence(error: BaseException) -> str:
     place = f"{error.filename}: " if error.filename else ""
     remedy = _REMEDIES.get(error.errno or 0)
     return f"{place}{error.strerror}" + (f"; {remedy}" if remedy else "")
+
+
+def is_of_machine(error: OSError) -> bool:
+    """Whether any other file would meet it too: no descriptors or memory are left."""
+    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def system_error(error: Exception, path: str) -> OSError | None:
+    """The operating system's error that a library of Rust tells of in its text."""
+    found = _OF_RUST.search(str(error))
+    if found is None:
+        return None
+    number = int(found[1])
+    return OSError(number, os.strerror(number), path)
 
 
 @contextmanager

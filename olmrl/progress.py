@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from olmrl.printable import on_one_line
+
 SOON_S = 2.0
 """Seconds before a bar is shown."""
 EVERY_S = 10.0
@@ -79,7 +81,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print one line, above the bar if there is one."""
-        line = f"{self.title}: {text}"  # unbroken, so that a path in it can be copied
+        line = f"{self.title}: {on_one_line(text)}"  # unbroken, so that a path in it can be copied
         self._bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:

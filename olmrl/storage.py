@@ -12,16 +12,16 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from olmrl import scratch
 from olmrl.errors import RemoteError, first_line, is_of_client
 from olmrl.redaction import secret_in
+from olmrl.suffixes import has_suffix
 
 if TYPE_CHECKING:
     import fsspec
@@ -172,12 +172,22 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         OSError: it cannot be read, or is a pipe or the like, which may never end.
     """
     fs, inner = filesystem(path)
+    refuse_stream(path)
+    with named(path), fs.open(inner, "rb") as stream:
+        return bytes(stream.read())
+
+
+def refuse_stream(path: str | os.PathLike[str]) -> None:
+    """Refuse to read what may never end, unless a shell made it (`<(...)`).
+
+    Raises:
+        OSError: it is a pipe, a socket or a device, or not there.
+    """
+    _, inner = filesystem(path)
     if not is_remote(path) and not inner.startswith(_PIPES_OF_USERS):
         kind = os.stat(inner).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
             raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", inner)
-    with named(path), fs.open(inner, "rb") as stream:
-        return bytes(stream.read())
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -268,7 +278,7 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
     fs, inner = to_write(path)
     text = {} if "b" in mode else {"encoding": "utf-8"}
     if is_remote(path):
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch.Scratch("upload") as folder:
             staged = os.path.join(folder, "staged")
             with open(staged, mode, **text) as stream:  # type: ignore[call-overload]
                 yield stream
@@ -281,7 +291,7 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
             yield stream
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = scratch.file_beside(target)
     try:
         # Not mkstemp: its files are for their owner alone, and the umask that would tell what
         # others may do can only be read by changing it under the other threads.
@@ -289,11 +299,14 @@ def atomic_open(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[A
             named(path),
             open(temporary, mode.replace("w", "x"), **text) as stream,  # type: ignore[call-overload]
         ):
+            scratch.is_free(stream.fileno())
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = os.fspath(path)
         temporary.unlink(missing_ok=True)
         raise
 
@@ -404,30 +417,39 @@ def append(path: str | os.PathLike[str], line: bytes) -> None:
             raise
 
 
+def _unlisted(error: OSError) -> None:
+    """Of a folder; one that is gone meanwhile, or the file system's own, has nothing for us."""
+    name = os.path.basename(str(error.filename).rstrip("/"))
+    if not isinstance(error, FileNotFoundError) and name != "lost+found":
+        raise error
+
+
 def list_files(
     root: str | os.PathLike[str], suffix: str = "", follow_links: bool = True
 ) -> list[str]:
     """List files below a folder, sorted, as full paths; symlinked folders are followed.
 
-    A link to a folder that contains it is not followed, as that would never end.
+    A link to a folder that contains it is not followed, as that would never end. The suffix may
+    be written in large letters (`suffixes.has_suffix`).
 
     Raises:
         ValueError: the folder does not exist.
+        OSError: a folder in it cannot be listed.
     """
     fs, inner = filesystem(root)
     with named(root):
         if not fs.isdir(inner):
             raise ValueError(f"{root}: no such folder")
         if is_remote(root):
-            return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if p.endswith(suffix))
+            return sorted(fs.unstrip_protocol(p) for p in fs.find(inner) if has_suffix(p, suffix))
     found = []
     lines: dict[str, frozenset[str]] = {}  # real paths of a folder and of its parents
-    for folder, folders, names in os.walk(inner, followlinks=follow_links):
+    for folder, folders, names in os.walk(inner, onerror=_unlisted, followlinks=follow_links):
         above = lines.get(os.path.dirname(folder), frozenset())
         real = os.path.realpath(folder)
         if real in above:
             folders.clear()
             continue
         lines[folder] = above | {real}
-        found += [os.path.join(folder, name) for name in names if name.endswith(suffix)]
+        found += [os.path.join(folder, name) for name in names if has_suffix(name, suffix)]
     return sorted(found)

@@ -29,6 +29,7 @@ from olmrl.bench.evaluate import (
 from olmrl.bench.folder import BenchFolder, load_folder, untested_pages
 from olmrl.bench.statistics import holm
 from olmrl.data.render import render_page
+from olmrl.printable import on_one_line, printable
 from olmrl.report import html
 
 PICTURE_SIDE = 1024
@@ -94,11 +95,13 @@ def compare_all(options: argparse.Namespace) -> int:
     header, rows = _comparison_rows(results, comparisons)
     table = Table(*(Column(name, overflow="fold") for name in header))
     for row in rows:
-        table.add_row(*map(Text, row), style="bold" if row[0].startswith("mean") else None)
+        table.add_row(
+            *map(Text, map(printable, row)), style="bold" if row[0].startswith("mean") else None
+        )
     console.print(table)
     said = _in_words(comparisons)
     for line in said:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     for result in results:
         _print_messages("error", result.errors, console)
     if options.json:
@@ -179,10 +182,12 @@ def _comparisons_json(
 def _print_result(result: BenchResult, console: Console) -> None:
     table = Table("category", "score", "passed", f"{result.confidence:.0%} interval")
     for name, cells in _score_rows(result):
-        table.add_row(Text(name), *cells, style="bold" if name.startswith("mean") else None)
+        table.add_row(
+            Text(printable(name)), *cells, style="bold" if name.startswith("mean") else None
+        )
     console.print(table)
     kinds = ", ".join(f"{n} {s:.1%}" for n, s in result.types.items())
-    console.print(f"by type: {kinds}", soft_wrap=True)
+    console.print(f"by type: {kinds}", markup=False, soft_wrap=True)
     _print_messages("rejected", result.rejected, console)
     _print_messages("error", result.errors, console)
     if result.errors:
@@ -191,7 +196,8 @@ def _print_result(result: BenchResult, console: Console) -> None:
 
 def _print_messages(label: str, messages: Sequence[str], console: Console) -> None:
     for message in messages[:10]:
-        console.print(f"{label}: {message}", markup=False, highlight=False, soft_wrap=True)
+        line = f"{label}: {on_one_line(message)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if len(messages) > 10:
         console.print(f"... {len(messages)} in all")
 

@@ -19,6 +19,7 @@ from olmrl.bench.candidates import PDF_DIR
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.cases import load_case
 from olmrl.data.render import BadPage, page_count
+from olmrl.suffixes import has_suffix
 from olmrl.types import REJECTED
 
 
@@ -73,7 +74,7 @@ def load_folder(
             missing, or a duplicate id within a file. The message names file and line.
     """
     root = Path(path)
-    folder = root.parent if root.suffix == ".jsonl" else root
+    folder = root.parent if root.is_file() else root
     rejected: list[str] = []
     judged: set[tuple[str, int]] = set()
     pages: dict[tuple[str, int], list[tuple[Case, str]]] = defaultdict(list)
@@ -132,7 +133,7 @@ def untested_pages(folder: BenchFolder, baselines: bool) -> list[str]:
         tested[pdf].add(number)
     root = folder.path / PDF_DIR
     missing = []
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() == ".pdf"):
+    for path in sorted(p for p in root.rglob("*") if has_suffix(p.name, ".pdf")):
         name = path.relative_to(root).as_posix()
         try:
             count = page_count(str(path))
@@ -151,7 +152,8 @@ def _jsonl_files(root: Path, pattern: str) -> list[Path]:
         raise CaseError(f"--files {pattern!r} is not a regular expression: {error}") from error
     if not root.exists():
         raise CaseError(f"{root} does not exist")
-    found = [root] if root.is_file() else sorted(root.glob("*.jsonl"))
+    found = [root] if root.is_file() else sorted(root.iterdir())
+    found = [path for path in found if has_suffix(path.name, ".jsonl")]
     folder = root.parent if root.is_file() else root
     if not (folder / PDF_DIR).is_dir():
         raise CaseError(f"{folder} has no folder {PDF_DIR}/")

@@ -9,6 +9,7 @@ import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from olmrl.data.encode import Encoder, EncoderSpec
 from olmrl.evaluation.parity_texts import greedy_completions
@@ -17,6 +18,7 @@ from olmrl.export.emulate import ProbedModel
 from olmrl.export.samples import CalibrationPages, PageTokens, load_pages
 from olmrl.export.soup import soup
 from olmrl.export.weights import ModelFolder, whole_source
+from olmrl.printable import printable
 from olmrl.progress import track, waiting
 
 CONSOLE = Console(soft_wrap=True)
@@ -34,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _say(line: str) -> None:
-    CONSOLE.print(line, markup=False, highlight=False)
+    CONSOLE.print(printable(line), markup=False, highlight=False)
 
 
 def run_hf(options: argparse.Namespace) -> int:
@@ -47,7 +49,7 @@ def run_hf(options: argparse.Namespace) -> int:
         base=options.base,
         dtype=options.dtype,
     )
-    CONSOLE.print(f"step {step} of {options.run_dir} -> {options.out}")
+    _say(f"step {step} of {options.run_dir} -> {options.out}")
     return 0
 
 
@@ -55,8 +57,8 @@ def run_soup(options: argparse.Namespace) -> int:
     """Average models."""
     distances = soup(options.models, options.out, options.weights)
     for source, distance in distances.items():
-        CONSOLE.print(f"{source}: relative distance to the average {distance:.2e}")
-    CONSOLE.print(f"average of {len(options.models)} models -> {options.out}")
+        _say(f"{source}: relative distance to the average {distance:.2e}")
+    _say(f"average of {len(options.models)} models -> {options.out}")
     return 0
 
 
@@ -81,7 +83,7 @@ def run_fp8(options: argparse.Namespace) -> int:
     )
     table = Table("tensor", "relative error")
     for name, error in report.errors.items():
-        table.add_row(name, f"{error:.4f}")
+        table.add_row(Text(printable(name)), f"{error:.4f}")
     CONSOLE.print(table)
     before, after = report.bytes_before / 2**20, report.bytes_after / 2**20
     CONSOLE.print(f"{report.recipe}: {before:.1f} MiB -> {after:.1f} MiB ({after / before:.0%})")
@@ -129,7 +131,7 @@ def _print_parity(found: parity.Parity) -> None:
     table.columns[0].overflow = "fold"
     for page in found.pages:
         table.add_row(
-            page.page_id,
+            Text(printable(page.page_id)),
             str(page.tokens),
             f"{page.matches / max(page.tokens, 1):.1%}",
             "-" if page.first_mismatch is None else str(page.first_mismatch),
@@ -143,10 +145,10 @@ def _print_parity(found: parity.Parity) -> None:
     worst.columns[0].overflow = "fold"
     for token in found.worst:
         worst.add_row(
-            token.page_id,
+            Text(printable(token.page_id)),
             str(token.position),
-            repr(token.token),
-            repr(token.preferred),
+            Text(repr(token.token)),
+            Text(repr(token.preferred)),
             f"{token.vllm:.4f}",
             f"{token.transformers:.4f}",
         )

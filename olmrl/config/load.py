@@ -182,7 +182,11 @@ def _check_command(schema: type[BaseModel], values: Mapping[str, Any], source: s
 def _override(schema: type[BaseModel], values: dict[str, Any], text: str) -> None:
     key, equals, raw = text.partition("=")
     if not equals or not key:
-        hint = f"; a file is given as --config {text}" if text.endswith((".yaml", ".yml")) else ""
+        hint = (
+            f"; a file is given as --config {text}"
+            if text.lower().endswith((".yaml", ".yml"))
+            else ""
+        )
         raise ConfigError(f"{text!r}: overrides have the form section.key=value{hint}")
     *parents, last = key.split(".")
     node = values

@@ -26,6 +26,7 @@ from olmrl.data.sets import PageSet, scan_sets
 from olmrl.data.steps import Dropped, StepContext
 from olmrl.data.streams import OrderedStream
 from olmrl.data.tally import Tally
+from olmrl.printable import printable
 from olmrl.progress import track
 from olmrl.types import UInt8Array
 
@@ -74,7 +75,7 @@ def _show_page(
     config: SftConfig, pages: PageSet, index: int, encoder: Encoder, arguments: argparse.Namespace
 ) -> None:
     source, pipeline = pages.items[index]
-    print(f"page {index} of {len(pages.items)} in {pages.name}: {source.pdf_path}")
+    print(f"page {index} of {len(pages.items)} in {pages.name}: {printable(source.pdf_path)}")
     seed = config.training.seed(config.run) if pages.name == "train" else None
     place = first_place(index, len(pages.items), seed)
     print(f"augmented as at place {place} of epoch 0 (bad pages in the set would shift it)")
@@ -92,9 +93,11 @@ def _show_page(
     print(f"{example.num_tokens} tokens: {prompt} prompt + {len(example.response_ids)} response")
     if example.num_tokens > config.data.max_tokens:
         print(f"dropped in training: more than data.max_tokens={config.data.max_tokens}")
-    print(f"\n--- prompt\n{_prompt_text(encoder, example)}")
+    print(f"\n--- prompt\n{printable(_prompt_text(encoder, example))}")
     learnt = example.labels[example.labels != IGNORED]
-    print(f"\n--- labels ({len(learnt)} learnt)\n{encoder.tokenizer.decode(learnt)}")
+    print(
+        f"\n--- labels ({len(learnt)} learnt)\n{printable(str(encoder.tokenizer.decode(learnt)))}"
+    )
     if arguments.tokens:
         print("\n--- tokens: position, id, label (. = not learnt), text")
         for line in _token_lines(encoder, example):
@@ -153,7 +156,7 @@ def _show_histogram(
     print(tally.summary())
     reasons = Counter(row["rule"] for row in lost if not row["step"])
     for reason, count in reasons.most_common(3):
-        print(f"  {count} {reason}")
+        print(f"  {count} {printable(reason)}")
     if lost and not dropped:
         print("  --dropped FILE lists them all")
     print(f"\ntokens per page (longest {longest}, data.max_tokens {config.data.max_tokens})")

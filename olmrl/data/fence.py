@@ -93,7 +93,7 @@ def call(function: Function, path: str, page_number: int, *arguments: Any) -> An
 
     Raises:
         BadPage: of this file and page: bad, took too long, or crashed its reader.
-        ChildProcessError: a child does not start; no file is to blame.
+        OSError: a child does not start; no file is to blame.
     """
     if _inside:
         return _named(function)(path, page_number, *arguments)
@@ -146,7 +146,7 @@ class FencedPool:
 
         Raises:
             BadPage: the file is bad, took too long, or crashed its reader.
-            ChildProcessError: a child does not start; no file is to blame.
+            OSError: a child does not start; no file is to blame.
         """
         key = (str(function), path, arguments[:1])
         if key in self._doomed:
@@ -179,8 +179,8 @@ class _Child:
     def call(
         self, function: Function, path: str, arguments: tuple[Any, ...], deadline_s: float
     ) -> Any:
+        pipe = self._ready()
         try:
-            pipe = self._ready()
             pipe.send((function, path, arguments))
             if not pipe.poll(deadline_s):
                 self.stop()
@@ -188,8 +188,6 @@ class _Child:
             ok, value = pipe.recv()
             if isinstance(value, _Array) and self._pixels is not None:
                 value = _taken(self._pixels, value)
-        except ChildProcessError:
-            raise
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             code = self.stop()
             raise _Lost(path, 0, f"{_CRASH} ({_cause(code)})") from error
@@ -213,18 +211,10 @@ class _Child:
         reraise=True,
     )
     def _start(self) -> Connection:
-        ours, theirs = socket.socketpair()
-        if self._pixels is None:
-            self._pixels = _memory()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", _ITSELF, str(theirs.fileno()), str(self._pixels)],
-                env=_HEAP | os.environ | {"PYTHONPATH": _module_path()},
-                pass_fds=[theirs.fileno(), self._pixels],
-                stdin=subprocess.PIPE,  # closes when we die, even by kill -9
-                start_new_session=True,  # Ctrl-C goes to us alone, and we end the children
-            )
-        pipe = self.pipe = Connection(ours.detach())
+        try:
+            pipe = self.pipe = self._launched()
+        except OSError as error:  # too many files or processes, no memory
+            raise OSError(error.errno, error.strerror, "PDF reader") from error
         if not pipe.poll(START_S):
             self.stop()
             raise ChildProcessError(
@@ -232,10 +222,25 @@ class _Child:
             )
         try:
             pipe.recv()
-        except EOFError as error:
+        except (EOFError, ConnectionError) as error:
             code = _cause(self.stop())
             raise ChildProcessError(f"PDF reader: ended while starting ({code})") from error
         return pipe
+
+    def _launched(self) -> Connection:
+        """Start the process; gives our end of its pipe."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            if self._pixels is None:
+                self._pixels = _memory()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", _ITSELF, str(theirs.fileno()), str(self._pixels)],
+                env=_HEAP | os.environ | {"PYTHONPATH": _module_path()},
+                pass_fds=[theirs.fileno(), self._pixels],
+                stdin=subprocess.PIPE,  # closes when we die, even by kill -9
+                start_new_session=True,  # Ctrl-C goes to us alone, and we end the children
+            )
+            return Connection(ours.detach())
 
     def dispose(self) -> None:
         """Kill the child for good."""

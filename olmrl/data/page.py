@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from olmrl import storage
 from olmrl.data.render import BadPage, UnreadPage, render_page
+from olmrl.suffixes import cut_suffix, of_kind
 from olmrl.types import REJECTED, Page, RenderedPage
 
 REFERENCE_FOLDER = "claude_original"
@@ -47,9 +48,9 @@ class PairScan(NamedTuple):
     sources: list[PageSource]
     """One per .md with a .pdf beside it, sorted by the .md path."""
     orphans: list[str]
-    """.md files without a .pdf beside them; they are not pages."""
+    """.md files without a .pdf of their own beside them; they are not pages."""
     lone_pdfs: list[str]
-    """.pdf files without a .md beside them; they are not pages either."""
+    """.pdf files without a .md of their own beside them; they are not pages either."""
 
 
 def lone_files(md: int, pdfs: int) -> str:
@@ -163,22 +164,22 @@ def _check_row(row: Any, where: str) -> tuple[tuple[str, int], str]:
 
 
 def _references(folder: str) -> dict[str, str]:
-    """Path of every reference file by its path below the reference folder."""
+    """Path of every reference file by its path below the reference folder, without suffix."""
     root = storage.join(folder, REFERENCE_FOLDER)
     if not storage.exists(root):
         return {}
-    files = storage.list_files(root, ".md")
     start = len(_full_path(root)) + 1
-    return {path[start:]: path for path in files}
+    found = of_kind(storage.list_files(root), ".md").by_stem
+    return {stem[start:]: path for stem, path in found.items()}
 
 
 def _reference_of(references: dict[str, str], pdf: str, page: int) -> str | None:
     """Path of a page's reference, under its public name or else under the bench's own."""
     relative = PurePosixPath(pdf)
-    stem = relative.name.removesuffix(".pdf")
+    stem = cut_suffix(relative.name, ".pdf")
     split = _PAGE_SUFFIX.fullmatch(stem)
     base, numbered = (split["base"], int(split["page"])) if split else (stem, page)
-    names = (f"{base}_page{numbered}_pg1_repeat1.md", f"{stem}_pg{page}_repeat1.md")
+    names = (f"{base}_page{numbered}_pg1_repeat1", f"{stem}_pg{page}_repeat1")
     paths = [str(relative.parent / name) for name in names]
     return next((references[path] for path in paths if path in references), None)
 
@@ -193,23 +194,19 @@ def scan_pairs(root: str) -> PairScan:
         ValueError: no such folder, or no pair in it.
     """
     files = storage.list_files(root)
-    # X.PDF is a PDF too; where X.pdf lies beside it, that one counts
-    pdfs = {path[:-4]: path for path in sorted(files) if path.lower().endswith(".pdf")}
+    pdfs, texts = of_kind(files, ".pdf"), of_kind(files, ".md")
     start = len(_full_path(root)) + 1
-    sources, orphans = [], []
-    for path in files:
-        if not path.lower().endswith(".md"):
-            continue
-        pdf = pdfs.get(path[:-3])
-        if pdf is None:
-            orphans.append(path)
-            continue
-        sources.append(PageSource(f"{pdf[start:]}::1", pdf, 1, reference_path=path))
+    sources = [
+        PageSource(f"{pdf[start:]}::1", pdf, 1, reference_path=path)
+        for stem, path in texts.by_stem.items()
+        if (pdf := pdfs.by_stem.get(stem))
+    ]
+    orphans = [path for stem, path in texts.by_stem.items() if stem not in pdfs.by_stem]
+    lone = [path for stem, path in pdfs.by_stem.items() if stem not in texts.by_stem]
+    orphans, lone = sorted(orphans + texts.twins), sorted(lone + pdfs.twins)
     if not sources:
-        found = f"{len(pdfs)} .pdf and {len(orphans)} .md files"
+        found = f"{len(lone)} .pdf and {len(orphans)} .md files"
         raise ValueError(f"{root}: no page pair X.pdf + X.md in it (it holds {found})")
-    paired = {source.pdf_path for source in sources}
-    lone = [path for path in files if path.lower().endswith(".pdf") and path not in paired]
     return PairScan(sources, orphans, lone)
 
 

@@ -13,8 +13,9 @@ from olmrl.config.schema import SftDataConfig
 from olmrl.data.draw import limit_note
 from olmrl.data.encode import EncoderSpec
 from olmrl.data.encoded import EncodedExample
+from olmrl.data.found import FoundPairs
 from olmrl.data.items import ExampleNote, Made
-from olmrl.data.page import PageSource, Place, lone_files, refuse_again, scan_pairs
+from olmrl.data.page import PageSource, Place, refuse_again, scan_pairs
 from olmrl.data.render import BadPage
 from olmrl.data.sets import PageSet, page_sets_of, pipelines_of
 from olmrl.data.steps import Dropped, StepContext
@@ -30,44 +31,6 @@ _SHOWN = 3
 """Bad pages quoted in an error."""
 
 
-class Found(NamedTuple):
-    """What became of the files of all sets; every file is counted once."""
-
-    lone_md: int
-    """.md files without a PDF; they are not pages."""
-    lone_pdfs: int
-    """PDFs without a .md file; they are not pages."""
-    refused: int
-    """Pairs that cannot be used; each is listed with its reason."""
-    dropped: int
-    """Pages that rules on their text will drop from training."""
-    limited: int
-    """Pairs beyond the limit of their set."""
-    kept: int
-    """The others."""
-    plain: int
-    """Usable pairs whose .md has no front matter."""
-
-    @property
-    def pairs(self) -> int:
-        """Pairs of page and text."""
-        return self.refused + self.dropped + self.limited + self.kept
-
-    def __str__(self) -> str:
-        lone = lone_files(self.lone_md, self.lone_pdfs)
-        beside = f" (beside them {lone})" if lone else ""
-        plain = (
-            f"; {self.plain} without front matter, taken as upright pages of text"
-            if self.plain
-            else ""
-        )
-        limited = f"{self.limited} beyond a limit, " if self.limited else ""
-        return (
-            f"{self.pairs} page pairs{beside}: {self.refused} refused, "
-            f"{self.dropped} dropped by rules on their text, {limited}{self.kept} kept{plain}"
-        )
-
-
 class SftPages(NamedTuple):
     """All pages of an SFT run."""
 
@@ -76,7 +39,7 @@ class SftPages(NamedTuple):
     evaluation: tuple[PageSet, ...]
     bad: list[tuple[PageSource, BadPage]]
     """Pages that cannot be used, over all sets."""
-    found: Found
+    found: FoundPairs
     """What lay in the folders, and what became of it."""
     opened: int
     """Pairs opened to validate them; the verdicts of the others were cached."""
@@ -123,9 +86,8 @@ def load_sets(config: SftDataConfig, cache_dir: str, seed: int | None = None) ->
     usable_paths = {source.pdf_path for sources in usable for source in sources}
     used = {i.source.pdf_path for pages_of in (train, *evaluation) for i in pages_of.items}
     dropped = {i.source.pdf_path for i, rule in zip(train.items, rules, strict=True) if rule}
-    found = Found(
-        sum(len(scan.orphans) for scan in scans),
-        sum(len(scan.lone_pdfs) for scan in scans),
+    found = FoundPairs(
+        [path for scan in scans for path in (*scan.orphans, *scan.lone_pdfs)],
         len(by_path) - len(usable_paths),
         len(dropped),
         len(usable_paths - used),

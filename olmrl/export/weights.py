@@ -23,13 +23,14 @@ from safetensors.torch import save_file
 
 from olmrl import storage
 from olmrl.checkpoint.manifest import CheckpointError, read_json
-from olmrl.errors import first_line
+from olmrl.errors import first_line, system_error
 from olmrl.models import weight_files
 from olmrl.models.family import Family
 from olmrl.models.files import model_config
 from olmrl.models.registry import family
 from olmrl.models.weight_files import CONFIG, INDEX, SINGLE, StoredTensor, WeightsError
 from olmrl.progress import waiting
+from olmrl.scratch import Scratch
 
 SHARD_BYTES = 4 * 2**30
 _UNFINISHED = ".unfinished"
@@ -164,8 +165,10 @@ class ShardWriter:
         self._shard_bytes = shard_bytes
         self._waiting: dict[str, torch.Tensor] = {}
         self._waiting_bytes = 0
-        self._staging = tempfile.TemporaryDirectory(
-            prefix=".shards-", dir=None if storage.is_remote(self._out) else _made(self._out)
+        self._staging = (
+            Scratch("shards")
+            if storage.is_remote(self._out)
+            else tempfile.TemporaryDirectory(prefix=".shards-", dir=_made(self._out))
         )
         self._shards: list[list[str]] = []
         self._total = 0
@@ -191,7 +194,10 @@ class ShardWriter:
         path = Path(self._staging.name) / f"{len(self._shards)}.safetensors"
         try:
             save_file(self._waiting, path, metadata={"format": "pt"})
-        except (SafetensorError, OSError) as error:
+        except SafetensorError as error:
+            known = system_error(error, self._out.removesuffix(f"/{_UNFINISHED}"))
+            if known is not None:
+                raise known from error
             raise CheckpointError(f"{self._out}: the model cannot be written ({error})") from error
         self._shards.append(list(self._waiting))
         self._waiting, self._waiting_bytes = {}, 0

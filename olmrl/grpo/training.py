@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ray
 
+from olmrl import storage
 from olmrl.cluster import operations
 from olmrl.cluster.connect import beside_driver
 from olmrl.cluster.reserve import reserve_engines
 from olmrl.config import GrpoConfig
 from olmrl.data.draw import draw_pages, limit_note
 from olmrl.data.encode import EncoderSpec
+from olmrl.data.found import FoundBench, untested
 from olmrl.data.page import PageSource, scan_bench
 from olmrl.errors import RunStopped
 from olmrl.evaluation import figures
@@ -47,7 +49,7 @@ _COLOCATED_START_S = 1800.0
 
 def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     """Run GRPO from start (or from the newest checkpoint) to report."""
-    train, heldout, notes = _pages(config, directory)
+    train, heldout, found, notes = _pages(config, directory)
     encoder = EncoderSpec(
         config.model.path,
         config.data.prompt,
@@ -68,6 +70,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
     total = config.run.total_steps(pages, config.algorithm.pages_per_step)
     for note in notes:
         console.say(note)
+    console.say(str(found))
+    storage.write_json(directory.found, found._asdict())
     console.say(f"{len(train)} training pages, {len(heldout)} held out, {total} steps")
 
     buffer = start_actor(
@@ -140,8 +144,8 @@ def run(config: GrpoConfig, directory: RunDirectory, console: Console) -> None:
 
 def _pages(
     config: GrpoConfig, directory: RunDirectory
-) -> tuple[list[PageSource], list[PageSource], list[str]]:
-    """Training pages, all held-out pages, and what is to be said of how they are chosen."""
+) -> tuple[list[PageSource], list[PageSource], FoundBench, list[str]]:
+    """Training pages, all held-out pages, what lay there, and what to say of the choice."""
     data, most = config.data, config.evaluation.max_pages
     train = scan_bench(data.train, data.file_pattern)
     heldout = scan_bench(data.heldout) if data.heldout else []
@@ -156,7 +160,8 @@ def _pages(
             "shorter ones"
         )
     drawn = draw_pages(train, data.max_pages, directory.page_seed(config.run.seed))
-    return drawn, heldout, [note for note in notes if note]
+    found = FoundBench(untested(data.train, train), len(train) - len(drawn), len(drawn))
+    return drawn, heldout, found, [note for note in notes if note]
 
 
 def worker_spec(config: GrpoConfig, encoder: EncoderSpec) -> WorkerSpec:

@@ -11,12 +11,13 @@ import os
 import shlex
 import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from olmrl.scratch import Scratch
 
 VARIABLE = "OLMRL_CHROMIUM"
 """Environment variable: path of the Chromium to use."""
@@ -116,7 +117,7 @@ class Chromium:
         try:
             if not os.path.exists(self._path):
                 raise Error(f"there is no {self._path}")
-            with tempfile.TemporaryDirectory(prefix="olmrl-chromium-") as folder:
+            with Scratch("chromium") as folder:
                 launcher = Path(folder) / "chromium"
                 launcher.write_text(
                     _LAUNCHER.format(

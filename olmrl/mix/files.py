@@ -12,16 +12,16 @@ import functools
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from olmrl import storage
+from olmrl.scratch import Scratch
 
 FATAL = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE)
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
 )
 """OSError numbers that every other item would hit too: they stop the verb."""
 
@@ -29,6 +29,10 @@ MAX_NAME_BYTES = 200
 """Longest path component; file systems allow 255, and suffixes are added later."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:*?\"<>|]")
+
+
+class UnsafeName(ValueError):
+    """A name that no output may have; the message says why."""
 
 
 def part_path(path: str) -> str:
@@ -79,7 +83,7 @@ def staged(path: str) -> Iterator[str]:
     """Give a local path to fill; on success it becomes `path` (rename, or one upload)."""
     if storage.is_remote(path):
         fs, inner = storage.to_write(path)
-        with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
+        with Scratch("mix") as folder:
             local = os.path.join(folder, "staged")
             yield local
             with storage.named(path):
@@ -102,7 +106,7 @@ def fetched(path: str) -> Iterator[str]:
     if not storage.is_remote(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="olmrl-mix-") as folder:
+    with Scratch("mix") as folder:
         local = os.path.join(folder, os.path.basename(path) or "file")
         fs, inner = storage.filesystem(path)
         with storage.named(path):
@@ -176,20 +180,24 @@ def safe_relative(name: str) -> str:
         The name, with `//` and `./` folded.
 
     Raises:
-        ValueError: absolute, empty, too long, or with `..`, control or reserved characters.
+        UnsafeName: absolute, empty, too long, or with `..`, control or reserved characters.
     """
     if _UNSAFE.search(name) or "://" in name:
-        raise ValueError(f"name {name[:120]!r} has characters that are not allowed in a file name")
+        raise UnsafeName(f"name {name[:120]!r} has characters that are not allowed in a file name")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts or name.startswith("~"):
-        raise ValueError(f"name {name[:120]!r} would leave the output folder")
-    if any(len(part.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for part in path.parts):
-        raise ValueError(f"name {name[:120]!r} has a part longer than {MAX_NAME_BYTES} bytes")
+        raise UnsafeName(f"name {name[:120]!r} would leave the output folder")
+    _check_writable(name)
+    return str(path)
+
+
+def _check_writable(name: str) -> None:
+    if any(len(p.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES for p in name.split("/")):
+        raise UnsafeName(f"name {name[:120]!r} has a part longer than {MAX_NAME_BYTES} bytes")
     try:
         name.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"name {name[:120]!r} is not valid Unicode") from error
-    return str(path)
+        raise UnsafeName(f"name {name[:120]!r} is not valid Unicode") from error
 
 
 def slug(name: str) -> str:
@@ -207,6 +215,16 @@ def slug(name: str) -> str:
 def join_inside(folder: str, name: str) -> str:
     """Join a checked relative name (`safe_relative`) to a folder."""
     return storage.join(folder, safe_relative(name))
+
+
+def join_found(folder: str, name: str) -> str:
+    """Join the relative name of a file found on disk, which may have any characters.
+
+    Raises:
+        UnsafeName: too long for suffixes, or not UTF-8.
+    """
+    _check_writable(name)
+    return storage.join(folder, name)
 
 
 def relative(path: str, root: str) -> str:
@@ -230,11 +248,6 @@ def listing(root: str, suffix: str) -> list[str]:
     """Files below `root`, sorted, leaving out hidden folders (the verbs' own state)."""
     found = storage.list_files(root, suffix)
     return [path for path in found if "/." not in "/" + relative(path, root)]
-
-
-def pdf_listing(root: str) -> list[str]:
-    """PDFs below `root`, as `listing`; X.PDF is one too."""
-    return [path for path in listing(root, "") if path.lower().endswith(".pdf")]
 
 
 def size_of(path: str) -> int:
@@ -262,5 +275,6 @@ def cut_torn_line(path: str) -> None:
 def sha256_of(path: str) -> str:
     """Hex digest of a file, read in blocks."""
     fs, inner = storage.filesystem(path)
+    storage.refuse_stream(path)
     with storage.named(path), fs.open(inner, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

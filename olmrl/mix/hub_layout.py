@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from olmrl.markup.front_matter import ROTATIONS, PageResponse
 from olmrl.mix import files
 from olmrl.mix.responses import FIELDS, language
+from olmrl.suffixes import has_suffix
 
 Layout = Literal["0225", "1025"]
 
@@ -161,7 +162,7 @@ def unpack(tarball: str, folder: str) -> Iterator[tuple[str, str | None]]:
 def _unpack_one(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> str | None:
     if not member.isreg():
         return "not a regular file (links are not unpacked)"
-    if not member.name.endswith(".pdf"):
+    if not has_suffix(member.name, ".pdf"):
         return "not a .pdf"
     if member.size > MAX_MEMBER_BYTES:
         return f"{member.size} bytes, more than {MAX_MEMBER_BYTES}"

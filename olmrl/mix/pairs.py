@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from olmrl import storage
 from olmrl.mix import files
+from olmrl.suffixes import of_kind
 
 
 class Pair(NamedTuple):
@@ -20,27 +20,42 @@ class Pair(NamedTuple):
     """Full path of the PDF next to it (may not exist)."""
 
 
-def scan(root: str) -> Iterator[Pair]:
-    """Page pairs below a folder, sorted by path; hidden folders are skipped.
+class Found(NamedTuple):
+    """What a folder of page pairs holds."""
+
+    pairs: list[Pair]
+    """Sorted by path."""
+    beside: dict[str, list[str]]
+    """Relative paths of PDFs and .md files that belong to none, by what they are."""
+
+
+def scan(root: str, *, with_pdf: bool = False) -> Found:
+    """Page pairs below a folder; hidden folders are skipped.
+
+    Args:
+        root: The folder.
+        with_pdf: Without one, a .md is no pair.
 
     Raises:
-        ValueError: the folder does not exist.
+        ValueError: the folder does not exist, or has none.
     """
-    for path in files.listing(root, ".md"):
-        stem = path[: -len(".md")]
-        yield Pair(files.relative(stem, root), path, stem + ".pdf")
-
-
-def scan_some(root: str) -> list[Pair]:
-    """As `scan`.
-
-    Raises:
-        ValueError: there are none.
-    """
-    found = list(scan(root))
-    if not found:
-        raise ValueError(f"{root}: no page pairs (*.md) below it")
-    return found
+    paths = files.listing(root, "")
+    texts, pdfs = of_kind(paths, ".md"), of_kind(paths, ".pdf")
+    pairs = [
+        Pair(files.relative(stem, root), path, pdfs.by_stem.get(stem, stem + ".pdf"))
+        for stem, path in texts.by_stem.items()
+        if stem in pdfs.by_stem or not with_pdf
+    ]
+    if not pairs:
+        wanted = "*.md beside *.pdf" if with_pdf else "*.md"
+        raise ValueError(f"{root}: no page pairs ({wanted}) below it")
+    alone = [path for stem, path in texts.by_stem.items() if stem not in pdfs.by_stem]
+    beside = {
+        ".md without a PDF": alone if with_pdf else [],
+        "PDF without a .md": [p for stem, p in pdfs.by_stem.items() if stem not in texts.by_stem],
+        "with the name of another": sorted(texts.twins + pdfs.twins),
+    }
+    return Found(pairs, {k: [files.relative(p, root) for p in v] for k, v in beside.items()})
 
 
 def write(folder: str, pair_id: str, text: str, pdf: bytes | str) -> None:

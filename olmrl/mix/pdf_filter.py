@@ -17,7 +17,8 @@ import pypdfium2 as pdfium
 from lingua import LanguageDetector, LanguageDetectorBuilder
 
 from olmrl import storage
-from olmrl.data.render import BadPage, load_page_of, open_pdf
+from olmrl.data.render import BadPage, UnreadPage, load_page_of, open_pdf
+from olmrl.errors import is_of_machine
 from olmrl.mix import files, pdf
 
 MAX_PDF_BYTES = 512 << 20
@@ -84,7 +85,7 @@ def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int)
     try:
         size = files.size_of(path)
     except OSError as error:
-        raise BadPage(path, 0, f"cannot be read ({error.strerror or error})") from error
+        raise _unread(path, error) from error
     if size > MAX_PDF_BYTES:
         raise BadPage(path, 0, f"{size} bytes, more than {MAX_PDF_BYTES}")
     with files.fetched(path) as local:
@@ -103,9 +104,16 @@ def _content(path: str, local: str) -> bytes:
     try:
         return storage.read_bytes(local)
     except OSError as error:
-        if error.errno == errno.EMFILE:
+        if is_of_machine(error):
             raise
-        raise BadPage(path, 0, f"cannot be read ({error.strerror or error})") from error
+        raise _unread(path, error) from error
+
+
+def _unread(path: str, error: OSError) -> BadPage:
+    """A file that is not there, or no file, never can be read; any other perhaps later."""
+    never = error.errno in (errno.ENOENT, errno.ELOOP, errno.EINVAL)
+    kind = BadPage if never else UnreadPage
+    return kind(path, 0, f"cannot be read ({error.strerror or error})")
 
 
 def rejection(document: pdfium.PdfDocument, path: str, rules: Rules) -> str | None:

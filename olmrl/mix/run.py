@@ -13,25 +13,32 @@ from __future__ import annotations
 
 import argparse
 import collections
+import errno
 import json
+import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from olmrl import storage
 from olmrl.arguments import positive
+from olmrl.data.bad_page import BadPage, UnreadPage
+from olmrl.errors import is_of_machine, sentence
 from olmrl.mix import files
 from olmrl.mix.journal import Journal
 from olmrl.mix.progress import ProgressDisplay, describe
+from olmrl.suffixes import TWIN
 
 _REASONS = 3
 """Reasons shown at the end."""
 _FIGURES = re.compile(r"'[^']*'|\S*[/\d]\S*")
 """What differs between items with the same problem: figures, quoted words, paths."""
+_NO_FILE = frozenset(("no such file", os.strerror(errno.ELOOP)))
 T = TypeVar("T")
 R = TypeVar("R")
 Status = Literal["done", "skipped", "failed"]
@@ -175,6 +182,24 @@ class Run:
             self._fold(row)
             self.progress.show(self.counts, self.facts)
 
+    def leave_twins(self, names: Iterable[str]) -> None:
+        """Record files as skipped whose name differs from another's in the suffix's case alone."""
+        for name in names:
+            if not self.finished(name):
+                self.record(name, Outcome("skipped", TWIN))
+
+    def tell_beside(self, found: int, beside: Mapping[str, Sequence[str]]) -> None:
+        """Note how many items the source has, and say which of its files are none.
+
+        Args:
+            found: items, those included that this call leaves for later.
+            beside: names of other files by what they are.
+        """
+        self.notes |= {"found": found, "beside": {kind: list(p) for kind, p in beside.items() if p}}
+        if self.notes["beside"]:
+            told = (f"{len(p)} {kind}, as {p[0]}" for kind, p in self.notes["beside"].items())
+            self.progress.say(f"not taken: {'; '.join(told)}")
+
     def note_event(self, event: dict[str, Any]) -> None:
         """Record a step within an item, on disk before this returns (see `events`)."""
         with self._lock:
@@ -244,6 +269,26 @@ def unencodable(error: UnicodeEncodeError) -> str:
     return f"its text is not valid Unicode (lone surrogate {found!a} at {error.start})"
 
 
+def lost(bad: BadPage) -> Outcome:
+    """What a page that cannot be used means for its item: one that cannot be read now may be later.
+
+    A file that is not there is as good as none.
+    """
+    later = isinstance(bad, UnreadPage) and bad.reason not in _NO_FILE
+    return Outcome("failed" if later else "skipped", bad.reason)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Let a file of the input that cannot be read fail its item, unless all others would too."""
+    try:
+        yield
+    except OSError as error:
+        if is_of_machine(error):
+            raise
+        raise Fail(sentence(error)) from error
+
+
 def _guarded(work: Callable[[], Outcome]) -> Outcome:
     try:
         return work()
@@ -251,6 +296,10 @@ def _guarded(work: Callable[[], Outcome]) -> Outcome:
         return Outcome("skipped", str(skip))
     except Fail as fail:
         return Outcome("failed", str(fail))
+    except BadPage as bad:
+        return lost(bad)
+    except files.UnsafeName as error:
+        return Outcome("skipped", str(error))
     except UnicodeEncodeError as error:
         return Outcome("failed", unencodable(error))
 

@@ -339,7 +339,7 @@ def _bench_pages(config: GrpoConfig) -> Iterator[str]:
 
 def _pairs_hint(folder: str) -> str:
     """For whoever gives page pairs to GRPO."""
-    if os.path.isdir(folder) and any(Path(folder).rglob("*.md")):
+    if os.path.isdir(folder) and storage.list_files(folder, ".md"):
         return f"; it holds page pairs: `olmrl synth tests {folder} OUT` makes tests of them"
     return ""
 

@@ -21,6 +21,7 @@ from olmrl.door import behind_door
 from olmrl.errors import check_all
 from olmrl.read.options import add_reading_arguments, check_number, reading_checks
 from olmrl.run.quiet import quiet_libraries
+from olmrl.suffixes import has_suffix
 
 FORMATS = ("markdown", "dolma", "text")
 _PDF_HEAD = 1024
@@ -57,7 +58,7 @@ def _check(options: argparse.Namespace) -> None:
 def _check_place(place: str) -> None:
     if not storage.is_remote(place) and not os.path.exists(place):
         raise ValueError(f"{place}: no such file or folder")
-    if os.path.isfile(place) and not place.lower().endswith(".pdf"):
+    if os.path.isfile(place) and not has_suffix(place, ".pdf"):
         with open(place, "rb") as file:
             if b"%PDF" not in file.read(_PDF_HEAD):
                 raise ValueError(f"{place}: not a PDF")

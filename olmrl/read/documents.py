@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from olmrl import storage
 from olmrl.mix import files
+from olmrl.suffixes import cut_suffix
 
 
 class Document(NamedTuple):
@@ -34,6 +35,9 @@ def find_documents(places: Sequence[str]) -> list[Document]:
                 raise ValueError(
                     f"{other.path} and {document.path} would both be written as {document.name}; "
                     "name a folder that holds both"
+                    if os.path.dirname(other.path) != os.path.dirname(document.path)
+                    else f"{other.path} and {document.path} would both be written as "
+                    f"{document.name}; rename one of them"
                 )
     return [found[name] for name in sorted(found)]
 
@@ -49,7 +53,7 @@ def _in_place(place: str) -> Iterator[Document]:
         return
     if not is_folder:
         raise ValueError(f"{place}: no such file or folder")
-    pdfs = files.pdf_listing(place)
+    pdfs = files.listing(place, ".pdf")
     if not pdfs:
         raise ValueError(f"{place}: holds no PDF")
     for path in pdfs:
@@ -58,7 +62,7 @@ def _in_place(place: str) -> Iterator[Document]:
 
 def _named(relative: str) -> str:
     """The name without `.pdf`; a slug if it could not be a path of its own."""
-    name = relative[:-4] if relative.lower().endswith(".pdf") else relative
+    name = cut_suffix(relative, ".pdf")
     try:
         return files.safe_relative(name)
     except ValueError:

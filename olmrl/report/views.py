@@ -280,6 +280,19 @@ def _facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _lists(view: RunView) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]], int]]:
+    found = view.directory.pages_found()
+    beside: list[tuple[str, ...]] = [
+        (kind, path) for kind, paths in found.items() if isinstance(paths, list) for path in paths
+    ]
+    counts: list[tuple[str, ...]] = [
+        (kind, str(len(value) if isinstance(value, list) else value))
+        for kind, value in found.items()
+    ]
+    if counts:
+        yield "Pages found", ("what became of them", "count"), counts, 0
+    if beside:
+        title = f"Files that are no pages ({len(beside)})"
+        yield title, ("why", "file"), beside[:_LISTED], max(0, len(beside) - _LISTED)
     bad = [(str(r.get("page_id")), str(r.get("reason"))) for r in view.directory.bad_pages()]
     if bad:
         title = f"Bad pages ({len(bad)})"

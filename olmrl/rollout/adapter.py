@@ -7,7 +7,6 @@ in peft's form.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from olmrl.config.schema import LoraConfig
 from olmrl.models import adapters
 from olmrl.models.family import Family
+from olmrl.scratch import Scratch
 from olmrl.weight_sync.checksum import Checksums, checksums
 from olmrl.weight_sync.publication import unpack
 
@@ -33,7 +33,7 @@ class IncomingAdapter:
         self._lora = lora
         self.matrices: dict[str, torch.Tensor] = {}
         """By `adapters.matrix_name`; B is scaled."""
-        self._folder = tempfile.TemporaryDirectory(prefix="olmrl-adapter-")
+        self._folder = Scratch("adapter")
 
     @property
     def path(self) -> str:

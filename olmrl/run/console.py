@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from olmrl.config.schema import LoggingConfig
 from olmrl.metrics import Sink
+from olmrl.printable import printable
 from olmrl.run.directory import RunDirectory
 from olmrl.run.sinks import WandbSink, open_sinks
 from olmrl.run.stop import StopRequest
@@ -49,7 +50,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print a line (above the progress bar, if there is one)."""
-        self._out.print(text, markup=False)
+        self._out.print(printable(text), markup=False)
 
     def sinks(self, logging_config: LoggingConfig) -> list[Sink]:
         """Open the metric sinks: metrics.jsonl always, others when asked."""

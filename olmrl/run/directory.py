@@ -167,6 +167,13 @@ class RunDirectory:
         """Pages listed so far, each once."""
         return self._bad.rows()
 
+    def pages_found(self) -> dict[str, Any]:
+        """What became of the files of the run's folders; empty before that is known."""
+        found: dict[str, Any] = (
+            json.loads(self.found.read_text("utf-8")) if self.found.exists() else {}
+        )
+        return found
+
     def page_image(self, page_id: str, pixels: Callable[[], UInt8Array]) -> str:
         """Save a page's picture once; returns its path inside the run directory.
 

@@ -16,6 +16,7 @@ from olmrl.door import behind_door
 from olmrl.errors import check_all
 from olmrl.markup.browser import is_sandboxed
 from olmrl.models.registry import FAMILIES, family
+from olmrl.printable import printable
 from olmrl.progress import waiting
 from olmrl.run.quiet import quiet_libraries
 from olmrl.synth.making import extras
@@ -300,7 +301,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m olmrl.sy
         }
         if options.verb != "model":  # which says all that is wrong at once
             _check_out(options)
-        print(verbs[options.verb](options))
+        print(printable(verbs[options.verb](options)))
 
     return behind_door(f"{prog} {verb}", work, stopped="stopped; the same command goes on")
 

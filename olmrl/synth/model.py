@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from olmrl import shipped, storage
 from olmrl.models import registry
 from olmrl.models.family import Family, TinySize
+from olmrl.suffixes import has_suffix
 
 PROMPT_WEIGHT = 200
 """Times a prompt counts among the texts that the tokenizer learns from."""
@@ -196,14 +197,15 @@ def gather_texts(folders: Sequence[str | Path]) -> list[str]:
         path = Path(shipped.find(name))
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder")
-        found = (
-            [path] if path.is_file() else sorted(path.rglob("*.md")) + sorted(path.rglob("*.txt"))
-        )
-        files.extend(found)
+        if path.is_file():
+            files.append(path)
+            continue
+        below = sorted(path.rglob("*"))
+        files += [p for end in (".md", ".txt") for p in below if has_suffix(p.name, end)]
     if not files:
         raise ValueError(f"{', '.join(map(str, folders))}: no .md or .txt file below")
     texts = []
     for file in files:
         text = file.read_text(encoding="utf-8")
-        texts += [text.strip()] * PROMPT_WEIGHT if file.suffix == ".txt" else [text]
+        texts += [text.strip()] * PROMPT_WEIGHT if has_suffix(file.name, ".txt") else [text]
     return texts

@@ -15,14 +15,17 @@ GROUND = {
     *("arguments", "door", "progress", "types", "errors", "redaction", "storage", "metrics"),
     "hardware",
 }
-GROUND |= {"shipped", "ray_start"}
+GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable"}
 ALLOWED = {
     "arguments": set(),
-    "door": {"errors"},
-    "progress": set(),
+    "door": {"errors", "printable"},
+    "progress": {"printable"},
+    "printable": set(),
     "types": set(),
     "errors": set(),
-    "storage": {"errors", "redaction"},
+    "storage": {"errors", "redaction", "scratch", "suffixes"},
+    "scratch": set(),
+    "suffixes": set(),
     "metrics": set(),
     "metric_catalogue": set(),
     "hardware": set(),
@@ -31,7 +34,7 @@ ALLOWED = {
     "torchvision_cpu": set(),
     "redaction": set(),
     "config": {"redaction", "shipped"},
-    "markup": set(),
+    "markup": {"scratch"},
     "models": GROUND | {"config"},
     "data": GROUND | {"config", "models", "markup"},
     "bench": GROUND | {"markup", "data"},

@@ -19,7 +19,6 @@ from typing import Any
 
 from olmrl import storage
 from olmrl.arguments import positive, real
-from olmrl.data.render import BadPage
 from olmrl.markup import front_matter
 from olmrl.markup.front_matter import PageResponse
 from olmrl.mix import files, pairs, prices, prompts
@@ -27,7 +26,7 @@ from olmrl.mix.api import Api, ApiError, add_api_arguments, key_from_environment
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.responses import BadAnswer, answer_object, from_answer
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process, reading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
         "prompt_sha256": prompts.digest(prompts.CLEAN_PROMPT),
         **{k: getattr(options, k) for k in ("input", "model", "side", "temperature", "max_tokens")},
     }
-    found = pairs.scan_some(options.input)
+    folder = pairs.scan(options.input, with_pdf=True)
+    found = list(folder.pairs)
     if options.seed is not None:
         random.Random(options.seed).shuffle(found)
     found = list(islice(found, options.max_documents))
@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         PdfPool(min(options.workers, 4)) as pool,
         Api(options.base_url, key, attempts=options.tries) as api,
     ):
+        verb.tell_beside(len(folder.pairs), folder.beside)
         cleaner = Cleaner(options, verb, pool, api, price)
         process(verb, ((p.id, p) for p in found), cleaner.work, workers=options.workers)
     return verb.end(options.input, "page pair (*.md, *.pdf)")
@@ -98,7 +99,7 @@ class Cleaner:
 
     def work(self, pair: pairs.Pair) -> Outcome:
         """Clean one pair."""
-        base = files.join_inside(self.options.output, pair.id)
+        base = files.join_found(self.options.output, pair.id)
         if storage.exists(base + ".md") and storage.exists(base + ".json"):
             return Outcome(facts=json.loads(storage.read_text(base + ".json"))["facts"])
         spent = self.spent(pair.id)
@@ -136,12 +137,15 @@ class Cleaner:
         """The chat request of a pair.
 
         Raises:
-            Skip: no usable PDF, or a markdown file that is not text.
+            Skip: a markdown file that is not text.
+            Fail: it cannot be read now.
+            BadPage: no usable PDF.
         """
+        image: PageImage = self.pool.call("single_page_image", pair.pdf, self.options.side)
         try:
-            image: PageImage = self.pool.call("single_page_image", pair.pdf, self.options.side)
-            transcript = front_matter.strip(storage.read_document(pair.md))
-        except (BadPage, ValueError) as error:
+            with reading():
+                transcript = front_matter.strip(storage.read_document(pair.md))
+        except ValueError as error:
             raise Skip(str(error)) from error
         text = prompts.CLEAN_PROMPT.replace("{transcription}", transcript)
         return prompts.chat_body(self.options, text, [image.data], prompts.clean_schema())

@@ -19,7 +19,7 @@ from olmrl.markup import front_matter
 from olmrl.mix import files, pairs
 from olmrl.mix.overlap import BenchIndex, Overlap
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, add_run_arguments, in_order
+from olmrl.mix.run import Fail, Outcome, Run, add_run_arguments, in_order, reading
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,18 +39,24 @@ def run(options: argparse.Namespace) -> int:
     if options.move_to:
         storage.check_target(options.move_to)
         files.check_apart(options.pairs, options.move_to)
-    found_pairs = pairs.scan_some(options.pairs)
+    found_pairs, beside = pairs.scan(options.pairs)
     settings = {k: getattr(options, k) for k in ("pairs", "bench", "threshold")}
     with Run("decontaminate", options.output, settings, state=options.state) as verb:
         with PdfPool(options.workers) as pool:
             index, sizes, unread = read_bench(options, pool)
         urls = pairs.read_urls(options.pairs)
+        verb.tell_beside(len(found_pairs), beside)
         seen = without_url = 0
         for pair in found_pairs:
             url = urls.get(pair.id) or urls.get(pair.id.replace("/", ""))
             seen += 1
             without_url += url is None
-            found = overlap(pair, url, index, sizes, options.threshold)
+            try:
+                with reading():
+                    found = overlap(pair, url, index, sizes, options.threshold)
+            except Fail as fail:
+                verb.record(pair.id, Outcome("failed", str(fail)))
+                continue
             if found is not None and not verb.finished(pair.id):
                 verb.record(pair.id, Outcome(facts={found.how: 1}, note=list(found)))
         verb.notes |= {"pages_in_place": seen, "pages_without_url": without_url}
@@ -62,12 +68,14 @@ def run(options: argparse.Namespace) -> int:
         target = storage.join(options.output, "contaminated.jsonl")
         files.write_lines(target, map(pairs.json_line, rows))
         if options.move_to:
+            there = {pair.id: pair for pair in found_pairs}
             for row in rows:
-                set_aside(options.pairs, row["id"], options.move_to)
+                if row["id"] in there:
+                    set_aside(there[row["id"]], options.move_to)
         verb.progress.say(f"{len(rows)} of {seen} pages contaminated, {without_url} without URL")
         if unread:
             verb.progress.say(f"{len(unread)} bench PDFs without readable text, as {unread[0]}")
-        return 1 if rows and not options.move_to else 0
+        return 1 if verb.counts["failed"] or (rows and not options.move_to) else 0
 
 
 def read_bench(
@@ -90,7 +98,7 @@ def read_bench(
                 if row.get("url"):
                     urls.append((str(row["url"]), str(row["pdf"])))
         root = storage.join(folder, "pdfs")
-        found = [(p, files.relative(p, root)) for p in files.pdf_listing(root)]
+        found = [(p, files.relative(p, root)) for p in files.listing(root, ".pdf")]
         if not tests or not found:
             raise ValueError(f"{folder}: not a bench folder (*.jsonl and pdfs/ with PDFs)")
         pdfs += found
@@ -134,11 +142,11 @@ def overlap(
     return found
 
 
-def set_aside(root: str, pair_id: str, target: str) -> None:
-    """Move a pair; safe to repeat after a kill."""
-    base, aside = files.join_inside(root, pair_id), files.join_inside(target, pair_id)
-    for end in (".pdf", ".md"):
-        if storage.exists(base + end):
-            files.copy(base + end, aside + end)
-            fs, inner = storage.to_write(base + end)
+def set_aside(pair: pairs.Pair, target: str) -> None:
+    """Move a pair, the text last; safe to repeat after a kill."""
+    aside = files.join_found(target, pair.id)
+    for path, end in ((pair.pdf, ".pdf"), (pair.md, ".md")):
+        if storage.exists(path):
+            files.copy(path, aside + end)
+            fs, inner = storage.to_write(path)
             fs.rm(inner)

@@ -32,19 +32,20 @@ def run(options: argparse.Namespace) -> int:
     files.check_apart(options.pairs, options.output)
     dropped = rejected(options)
     settings = {k: getattr(options, k) for k in ("pairs", "marks", "drop")}
-    found = pairs.scan_some(options.pairs)
+    found, beside = pairs.scan(options.pairs)
     unknown = sorted(dropped - {pair.id for pair in found})
     if len(dropped) - len(unknown) == len(found):
         raise ValueError(f"{options.pairs}: each of its {len(found)} page pairs is to be dropped")
     with Run("filter", options.output, settings, state=options.state, total=len(found)) as verb:
 
         def keep(pair: pairs.Pair) -> Outcome:
-            base = files.join_inside(options.output, pair.id)
+            base = files.join_found(options.output, pair.id)
             if storage.exists(pair.pdf):
                 files.place(pair.pdf, base + ".pdf")
             files.place(pair.md, base + ".md")
             return Outcome(facts={"pages": 1})
 
+        verb.tell_beside(len(found), beside)
         kept = ((pair.id, pair) for pair in found if pair.id not in dropped)
         process(verb, kept, keep, workers=options.workers)
         for name in ("urls", "extras"):

@@ -156,7 +156,9 @@ def read_extras(folder: str) -> dict[str, dict[str, Any]]:
 def plan(verb: Run, options: argparse.Namespace, prefix: str) -> Iterator[Entry]:
     """Assign every usable pair, in order of id, to a tarball below the size limit."""
     number = used = 0
-    for pair in pairs.scan(options.processed_dir):
+    there, beside = pairs.scan(options.processed_dir)
+    verb.tell_beside(len(there), beside)
+    for pair in there:
         try:
             found = usable(pair, options)
             size = files.size_of(found.pdf) + MEMBER_OVERHEAD
@@ -188,7 +190,7 @@ def usable(pair: pairs.Pair, options: argparse.Namespace) -> pairs.Pair:
         if not any(name in head for name in front_matter.HEAD_FIELDS):
             raise Skip(str(error)) from error
     if not storage.exists(pair.pdf) and options.pdf_root:
-        pair = pair._replace(pdf=files.join_inside(options.pdf_root, pair.id + ".pdf"))
+        pair = pair._replace(pdf=files.join_found(options.pdf_root, pair.id + ".pdf"))
     if not storage.exists(pair.pdf):
         raise Skip("it has no PDF")
     return pair

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -30,6 +29,7 @@ from olmrl.mix.hub_layout import Layout, Names
 from olmrl.mix.hub_work import Places, Rows, piece
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.run import Fail, Outcome, Run, add_run_arguments, process
+from olmrl.scratch import Scratch
 
 ROWS = 1000
 """Table rows of one work item."""
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     )
     remote = storage.is_remote(options.destination)
     with (
-        tempfile.TemporaryDirectory(prefix="olmrl-mix-") as scratch,
+        Scratch("mix") as scratch,
         Run("hub-prepare", options.destination, settings, state=state) as verb,
     ):
         work = scratch if remote else os.path.abspath(options.destination)

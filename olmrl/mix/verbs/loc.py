@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Build the pairs; see the module."""
     found = files.listing(options.input_dir, "")
-    names = [p for p in found if fnmatch.fnmatch(os.path.basename(p), options.csv_pattern)]
+    pattern = options.csv_pattern.lower()
+    names = [p for p in found if fnmatch.fnmatchcase(os.path.basename(p).lower(), pattern)]
     if not names:
         raise ValueError(f"{options.input_dir}: no files match {options.csv_pattern}")
     rows = (row for path in names for row in read_rows(path, stem_of(path, options)))

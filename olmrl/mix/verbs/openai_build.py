@@ -23,7 +23,8 @@ from olmrl.mix import files, prompts
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import Call
 from olmrl.mix.pdf_map import add_ray_argument, map_pdfs
-from olmrl.mix.run import Outcome, Run, add_run_arguments
+from olmrl.mix.run import Outcome, Run, add_run_arguments, lost
+from olmrl.suffixes import cut_suffix, of_kind
 
 MAX_REQUESTS = 50_000
 """Maximum requests per batch (the API's own limit)."""
@@ -59,7 +60,7 @@ def custom_id(relative_pdf: str) -> str:
     """The id of a request: the PDF's relative path without its last `.pdf` if that is plain
     (at most 120 letters, digits, `._/-`), else a readable slug with a hash of the path.
     """
-    stem = relative_pdf.removesuffix(".pdf")
+    stem = cut_suffix(relative_pdf, ".pdf")
     if _PLAIN_ID.fullmatch(stem) and ".." not in stem and not stem.startswith("/"):
         return stem
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._")[:80]
@@ -90,8 +91,9 @@ def run(options: argparse.Namespace) -> int:
         **{k: getattr(options, k) for k in ("logprobs", "max_bytes", "max_pdfs", "only")},
         "anchor_chars": prompt.anchor_chars,
     }
-    pdfs = _selected(options)
+    pdfs, twins = _selected(options)
     with Run("openai-build", options.output, settings, state=options.state) as verb:
+        verb.leave_twins(twins)
         parts = [key for key in verb.finished_keys if key.endswith(".jsonl")]
         index = storage.join(options.output, "index")
         rows = (row for name in parts for _, row in storage.read_jsonl(storage.join(index, name)))
@@ -105,13 +107,15 @@ def run(options: argparse.Namespace) -> int:
     return verb.end(options.input, "PDF (*.pdf)")
 
 
-def _selected(options: argparse.Namespace) -> list[str]:
-    """Relative paths of the PDFs to build requests for, sorted.
+def _selected(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Relative paths of the PDFs to build requests for, and of those with the name of another.
 
     Raises:
         ValueError: there are none.
     """
-    found = [files.relative(p, options.input) for p in files.listing(options.input, ".pdf")]
+    names = [files.relative(p, options.input) for p in files.listing(options.input, ".pdf")]
+    pdfs = of_kind(names, ".pdf")
+    found = list(pdfs.by_stem.values())
     if not found:
         raise ValueError(f"{options.input}: no *.pdf found below it")
     if options.only:
@@ -119,7 +123,7 @@ def _selected(options: argparse.Namespace) -> list[str]:
         found = [pdf for pdf in found if custom_id(pdf) in wanted]
         if not found:
             raise ValueError(f"--only {options.only}: names no PDF below {options.input}")
-    return list(islice(found, options.max_pdfs))
+    return list(islice(found, options.max_pdfs)), pdfs.twins
 
 
 class Prompt(NamedTuple):
@@ -152,7 +156,7 @@ def _requests(
     results = map_pdfs(calls, workers=options.workers, ray_address=options.ray)
     for pdf, result in zip(pdfs, results, strict=True):
         if isinstance(result, BadPage):
-            verb.record(pdf, Outcome("skipped", result.reason))
+            verb.record(pdf, lost(result))
             continue
         image, anchor = result
         line = request_line(custom_id(pdf), image, anchor, prompt.template, options)

@@ -24,6 +24,7 @@ from olmrl.mix.openai_results import Answer, index_answers, read_answer
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.responses import BadAnswer, Turn, answer_object, from_answer
 from olmrl.mix.run import Fail, Outcome, Run, add_run_arguments, process
+from olmrl.suffixes import cut_suffix
 
 _PAGE_ID = re.compile(r"(.+\.pdf)-(\d+)", re.DOTALL)
 
@@ -145,7 +146,7 @@ class Collector:
             match = _PAGE_ID.fullmatch(custom_id)
             if match:
                 candidates.append((match[1], int(match[2])))
-            candidates.append((custom_id + ".pdf", None))
+            candidates += [(custom_id + ".pdf", None), (custom_id + ".PDF", None)]
             # olmocr drops every ".pdf" of a path: `a.pdf-3.pdf` was sent as `a-3`
             stem, dash, page = custom_id.rpartition("-")
             if dash and page.isdigit():
@@ -162,7 +163,7 @@ class Collector:
             return Source(name, page, f"{files.slug(name)}-{page}")
         try:
             path = files.join_inside(self.options.pdfs, name)
-            pair_id = files.safe_relative(name.removesuffix(".pdf"))
+            pair_id = files.safe_relative(cut_suffix(name, ".pdf"))
         except ValueError as error:
             raise Fail(f"unsafe custom_id: {error}") from error
         if not storage.exists(path):

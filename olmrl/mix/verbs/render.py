@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from olmrl import storage
 from olmrl.arguments import positive
-from olmrl.data.render import BadPage
 from olmrl.mix import files
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
+from olmrl.mix.run import Outcome, Run, add_run_arguments, process
+from olmrl.suffixes import cut_suffix, has_suffix, of_kind
 
 
 class Pdf(NamedTuple):
@@ -49,46 +49,41 @@ def run(options: argparse.Namespace) -> int:
             image: PageImage = pool.call("page_image", options.input, *arguments)
             sys.stdout.write(base64.b64encode(image.data).decode("ascii") + "\n")
             return 0
-        documents = find(options.input)
+        documents, twins = find(options.input)
         settings = {k: getattr(options, k) for k in ("input", "page", "side", "format")}
-        total = len(documents)
+        total = len(documents) + len(twins)
         with Run("render", options.output, settings, state=options.state, total=total) as verb:
 
             def work(document: Pdf) -> Outcome:
                 return render(document, pool, options)
 
             items = ((document.name, document) for document in documents)
+            verb.leave_twins(twins)
             process(verb, items, work, workers=options.workers)
         return verb.end(options.input, "page (*.pdf)")
 
 
-def find(source: str) -> list[Pdf]:
-    """The PDFs of a folder, or the one PDF.
+def find(source: str) -> tuple[list[Pdf], list[str]]:
+    """The PDFs of a folder, or the one PDF; and those whose pages would be called alike.
 
     Raises:
         ValueError: there are none.
     """
-    if source.lower().endswith(".pdf") and storage.exists(source):
-        return [Pdf(source, source.rsplit("/", 1)[-1][:-4])]
-    found = files.pdf_listing(source)
-    if not found:
+    if has_suffix(source, ".pdf") and storage.exists(source):
+        return [Pdf(source, cut_suffix(source.rsplit("/", 1)[-1], ".pdf"))], []
+    found = of_kind(files.listing(source, ".pdf"), ".pdf")
+    if not found.by_stem:
         raise ValueError(f"{source}: no *.pdf below it")
-    return [Pdf(p, files.relative(p, source)[:-4]) for p in found]
+    pdfs = [Pdf(path, files.relative(stem, source)) for stem, path in found.by_stem.items()]
+    return pdfs, [files.relative(path, source) for path in found.twins]
 
 
 def render(document: Pdf, pool: PdfPool, options: argparse.Namespace) -> Outcome:
     """Render the requested pages of one PDF."""
-    try:
-        files.safe_relative(document.name)
-    except ValueError as error:
-        raise Skip(str(error)) from error
-    try:
-        count = pool.call("count_pages", document.path)
-        pages = [options.page] if options.page else range(1, count + 1)
-        for page in pages:
-            image = pool.call("page_image", document.path, page, options.side, options.format)
-            name = f"{document.name}-{page}.{options.format}"
-            files.write(files.join_inside(options.output, name), image.data)
-    except BadPage as bad:
-        raise Skip(bad.reason) from bad
+    count = pool.call("count_pages", document.path)
+    pages = [options.page] if options.page else range(1, count + 1)
+    for page in pages:
+        image = pool.call("page_image", document.path, page, options.side, options.format)
+        name = f"{document.name}-{page}.{options.format}"
+        files.write(files.join_found(options.output, name), image.data)
     return Outcome(facts={"pages": len(pages)})

@@ -84,7 +84,7 @@ def choose(folder: str, size: int, seed: int) -> list[pairs.Pair]:
     Raises:
         ValueError: there are none, or none has a PDF to show.
     """
-    found = pairs.scan_some(folder)
+    found = pairs.scan(folder).pairs
     if not any(storage.exists(pair.pdf) for pair in found):
         raise ValueError(f"{folder}: none of its page pairs has a PDF beside it, as {found[0].pdf}")
     return random.Random(seed).sample(found, min(size, len(found)))

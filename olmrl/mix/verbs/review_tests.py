@@ -28,6 +28,7 @@ from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.progress import ProgressDisplay
 from olmrl.mix.review_marks import Mark, error_rate, last_marks
 from olmrl.mix.sheet import SheetPage, mark_id, write_sheet
+from olmrl.suffixes import cut_suffix
 from olmrl.types import REJECTED
 
 SIDE = 1000
@@ -207,7 +208,7 @@ def _judged(
 
 def _names(file: str, row: dict[str, Any]) -> list[str]:
     """Ids under which a test is marked, its own first: itself, and its page in two ways."""
-    page = row["pdf"].removesuffix(".pdf")
+    page = cut_suffix(row["pdf"], ".pdf")
     own = mark_id(file.rpartition("/")[2], row["id"])
     return [own, page, page.removeprefix("pages/")]  # synth's own folder below pdfs/
 

@@ -24,6 +24,7 @@ from olmrl.markup import front_matter
 from olmrl.mix import files
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, process
+from olmrl.suffixes import of_kind
 
 ANGLES = (90, 180, 270)
 """Degrees clockwise by which a PDF can be turned."""
@@ -93,11 +94,11 @@ def read_bench(root: str) -> Bench:
     """
     scan_bench(root)
     pdfs = storage.join(root, "pdfs")
-    found = (files.relative(p, pdfs) for p in files.listing(pdfs, "") if p.lower()[-4:] == ".pdf")
+    found = (files.relative(p, pdfs) for p in files.listing(pdfs, ".pdf"))
     references: dict[str, list[str]] = {pdf: [] for pdf in sorted(found)}
     folder = storage.join(root, REFERENCE_FOLDER)
     if storage.exists(folder):
-        pdf_of = {pdf.removesuffix(".pdf"): pdf for pdf in references}
+        pdf_of = of_kind(references, ".pdf").by_stem
         for path in files.listing(folder, ".md"):
             name = files.relative(path, folder)
             for stem in _stems(name):

@@ -22,7 +22,7 @@ from olmrl.mix import files, pairs
 from olmrl.mix.pdf_child import Call
 from olmrl.mix.pdf_filter import Rules, Sampled
 from olmrl.mix.pdf_map import add_ray_argument, map_pdfs
-from olmrl.mix.run import Outcome, Run, add_run_arguments
+from olmrl.mix.run import Outcome, Run, add_run_arguments, lost
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def _listed(source: str, fs: Any, inner: str) -> Iterator[str]:
         for path in fs.glob(inner):
             yield fs.unstrip_protocol(path) if storage.is_remote(source) else path
     elif fs.isdir(inner):
-        yield from files.pdf_listing(source)
+        yield from files.listing(source, ".pdf")
     elif fs.exists(inner):
         with fs.open(inner, "rb") as stream:
             for line in stream:
@@ -144,7 +144,7 @@ def take(verb: Run, todo: list[str], options: argparse.Namespace) -> None:
 def settle(path: str, result: Any, seen: dict[str, str], output: str) -> Outcome:
     """Write the pages of one PDF, unless it was rejected or was seen under another path."""
     if isinstance(result, BadPage):
-        return Outcome("skipped", result.reason)
+        return lost(result)
     assert isinstance(result, Sampled)
     if result.sha1 in seen:
         return Outcome("skipped", f"same content as {seen[result.sha1]}")

@@ -13,7 +13,7 @@ import base64
 import io
 import os
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from olmrl.mix import files, pairs
 from olmrl.mix.card import data_set_card
 from olmrl.mix.pdf import PageImage
 from olmrl.mix.pdf_child import PdfPool
-from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process
+from olmrl.mix.run import Outcome, Run, Skip, add_run_arguments, process, reading
 
 PUBLISHED = {
     "00_documents_train": 231_668,
@@ -82,12 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure the pairs; see the module."""
     tokenizer = load_tokenizer(options.tokenizer)
-    found = find(options.roots)
+    found, beside = find(options.roots)
     settings = {k: getattr(options, k) for k in ("roots", "tokenizer", "side")}
     with (
         Run("stats", options.output, settings, state=options.state, total=len(found)) as verb,
         PdfPool(options.workers) as pool,
     ):
+        verb.tell_beside(len(found), beside)
 
         def measure(key: str) -> Outcome:
             facts = measure_pair(key.split("\t")[0], found[key], pool, tokenizer, options.side)
@@ -112,8 +113,10 @@ def run(options: argparse.Namespace) -> int:
     return verb.end(", ".join(options.roots), "page pair (*.md, *.pdf)")
 
 
-def find(roots: list[str]) -> dict[str, pairs.Pair]:
+def find(roots: list[str]) -> tuple[dict[str, pairs.Pair], dict[str, list[str]]]:
     """The pairs of all roots by their keys, which begin with the label of the root.
+
+    With them, the files that belong to none by what they are.
 
     Raises:
         ValueError: a root has none, or two roots have one label.
@@ -124,9 +127,14 @@ def find(roots: list[str]) -> dict[str, pairs.Pair]:
         raise ValueError(
             f"{' and '.join(twice)}: both would be counted as {label_of(twice[0])!r}; rename one"
         )
-    return {
-        f"{label_of(root)}\t{pair.id}": pair for root in roots for pair in pairs.scan_some(root)
-    }
+    found: dict[str, pairs.Pair] = {}
+    beside: defaultdict[str, list[str]] = defaultdict(list)
+    for root in roots:
+        folder, label = pairs.scan(root, with_pdf=True), label_of(root)
+        found |= {f"{label}\t{pair.id}": pair for pair in folder.pairs}
+        for kind, paths in folder.beside.items():
+            beside[kind] += [f"{label}/{path}" for path in paths]
+    return found, beside
 
 
 def label_of(root: str) -> str:
@@ -162,10 +170,11 @@ def measure_pair(
         Skip: unreadable PDF or front matter.
     """
     try:
-        response = front_matter.of_reference(storage.read_document(pair.md))
-        width, height = pool.call("page_size", pair.pdf)
-    except (ValueError, BadPage) as error:
+        with reading():
+            response = front_matter.of_reference(storage.read_document(pair.md))
+    except ValueError as error:
         raise Skip(str(error)) from error
+    width, height = pool.call("page_size", pair.pdf)
     text = response.natural_text or ""
     size = len(tokenizer.encode(text).ids) if tokenizer else len(text.split())
     scale = side / max(width, height)

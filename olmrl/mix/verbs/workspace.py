@@ -15,7 +15,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -30,7 +29,8 @@ from olmrl.markup.front_matter import PageResponse
 from olmrl.mix import files, hub_layout, pairs
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.responses import language
-from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, process
+from olmrl.mix.run import Fail, Outcome, Run, Skip, add_run_arguments, lost, process
+from olmrl.scratch import Scratch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         verb = stack.enter_context(Run("workspace", options.output, settings, state=options.state))
         pool = stack.enter_context(PdfPool(options.workers))
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="olmrl-mix-"))
+        scratch = stack.enter_context(Scratch("mix"))
         harvest = Harvest(options, pool, scratch)
         lines = islice(read_lines(found, options.workspace), options.max_examples)
         process(verb, ((line.place, line) for line in lines), harvest.work, workers=options.workers)
@@ -116,7 +116,7 @@ class Harvest:
             try:
                 cut = self.pool.call("cut_pages", source, numbers)
             except BadPage as bad:
-                raise Skip(str(bad)) from bad
+                return lost(bad)._replace(reason=str(bad))
             name = files.slug(str(document["id"]))
             for page in kept:
                 pair_id = f"{name[:4] or 'misc'}/{name}_page{page.number}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from olmrl import storage
+from olmrl.suffixes import cut_suffix
 
 Row = dict[str, Any]
 
@@ -79,7 +80,7 @@ class BenchRows:
 
 def renamed(page: PageRows, suffix: str) -> PageRows:
     """The page under its name and a suffix, its tests with ids that follow."""
-    pdf = f"{page.pdf.removesuffix('.pdf')}-{suffix}.pdf"
+    pdf = f"{cut_suffix(page.pdf, '.pdf')}-{suffix}.pdf"
     old, new = (_id_of(path) for path in (page.pdf, pdf))
     tests = tuple(
         (file, {**row, "pdf": pdf, "id": new + row["id"].removeprefix(old)})
@@ -95,7 +96,7 @@ def pdf_of(folder: Path, page: PageRows) -> Path:
 
 def truth_of(folder: Path, page: PageRows) -> Path:
     """Path of a page's reference."""
-    return folder / "claude_original" / f"{page.pdf.removesuffix('.pdf')}_page1_pg1_repeat1.md"
+    return folder / "claude_original" / f"{cut_suffix(page.pdf, '.pdf')}_page1_pg1_repeat1.md"
 
 
 def told_apart(row: Row) -> str:
@@ -104,4 +105,4 @@ def told_apart(row: Row) -> str:
 
 
 def _id_of(pdf: str) -> str:
-    return pdf.removesuffix(".pdf").replace("/", "_")
+    return cut_suffix(pdf, ".pdf").replace("/", "_")

@@ -9,8 +9,10 @@ from pathlib import PurePosixPath
 
 from olmrl import storage
 from olmrl.data.render import BadPage, page_count
+from olmrl.errors import is_of_machine, sentence
 from olmrl.markup import front_matter
 from olmrl.progress import track
+from olmrl.suffixes import TWIN, of_kind
 from olmrl.synth.derived.furniture import margin_lines
 from olmrl.synth.proof.html_truth import read_html
 
@@ -35,22 +37,33 @@ def find_pages(root: str) -> tuple[list[TruePage], dict[str, str]]:
     """Read all pages of a folder.
 
     Returns:
-        The pages sorted by name, and why each other .md or .html file is not a page.
+        The pages sorted by name, and why each other .pdf, .md or .html file is not a page.
 
     Raises:
         ValueError: no such folder, or no page in it.
     """
-    files = set(storage.list_files(root))
-    stems = sorted({_stem(path) for path in files if path.endswith((".md", ".html"))})
-    pages, skipped = [], {}
+    paths = storage.list_files(root)
+    pdfs, texts, html = (of_kind(paths, suffix) for suffix in (".pdf", ".md", ".html"))
+    stems = sorted(texts.by_stem.keys() | html.by_stem.keys())
+    twins = [os.path.relpath(path, root) for kind in (pdfs, texts, html) for path in kind.twins]
+    pages, skipped = [], dict.fromkeys(twins, TWIN)
+    for stem, pdf in pdfs.by_stem.items():
+        if stem not in texts.by_stem and stem not in html.by_stem:
+            skipped[os.path.relpath(pdf, root)] = "there is no .md or .html next to it"
     for stem in track(stems, "reading pages", len(stems)):
         name = os.path.relpath(stem, root)
         try:
-            pages.append(_read_page(stem, name, files))
+            pages.append(
+                _read_page(name, *(kind.by_stem.get(stem) for kind in (pdfs, texts, html)))
+            )
         except BadPage as error:
             skipped[name] = error.reason
         except ValueError as error:
             skipped[name] = str(error)
+        except OSError as error:
+            if is_of_machine(error):
+                raise
+            skipped[name] = sentence(error)
     if not pages:
         reasons = "; ".join(f"{name}: {why}" for name, why in islice(skipped.items(), 3))
         raise ValueError(
@@ -60,23 +73,18 @@ def find_pages(root: str) -> tuple[list[TruePage], dict[str, str]]:
     return pages, skipped
 
 
-def _stem(path: str) -> str:
-    return path.rpartition(".")[0]
-
-
-def _read_page(stem: str, name: str, files: set[str]) -> TruePage:
-    pdf = f"{stem}.pdf"
-    if pdf not in files:
+def _read_page(name: str, pdf: str | None, text: str | None, html: str | None) -> TruePage:
+    if pdf is None:
         raise ValueError("there is no PDF next to it")
     if page_count(pdf) != 1:
         raise ValueError("the PDF has more than one page")
     marked: tuple[str, ...] = ()
     truth = None
-    if f"{stem}.html" in files:
-        page = read_html(storage.read_document(f"{stem}.html"))
+    if html is not None:
+        page = read_html(storage.read_document(html))
         truth, marked = page.markdown, page.furniture
-    if f"{stem}.md" in files:
-        truth = storage.read_document(f"{stem}.md")
+    if text is not None:
+        truth = storage.read_document(text)
     assert truth is not None
     return TruePage(
         name=PurePosixPath(name).as_posix(),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from olmrl.bench import load_case
+from olmrl.suffixes import cut_suffix
 from olmrl.synth.proof.layer import TextLayer
 from olmrl.synth.proof.objections import test_objection
 
@@ -31,7 +32,7 @@ def typo_tests(
     kept, refused = [], Counter[str]()
     for _, after in typos:
         digest = hashlib.sha256(f"{pdf}\n{after}".encode()).hexdigest()[:8]
-        stem = pdf.removesuffix(".pdf").replace("/", "_")
+        stem = cut_suffix(pdf, ".pdf").replace("/", "_")
         test = {
             **{"pdf": pdf, "page": 1, "id": f"{stem}_typo_{digest}", "type": "present"},
             **{"text": after, "max_diffs": 0},

@@ -12,10 +12,10 @@ import math
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path, PurePosixPath
 
 from olmrl import storage
+from olmrl.scratch import Scratch
 from olmrl.synth.documents.settings import Kind
 from olmrl.synth.web.source import MAX_BYTES as MAX_HTML_BYTES
 
@@ -95,7 +95,7 @@ def to_html(path: str) -> bytes:
         raise ValueError("an empty file")
     if FORMATS[suffix] == "latex":
         data = _whole_latex(path, data)
-    with tempfile.TemporaryDirectory(prefix="olmrl-pandoc-") as folder:
+    with Scratch("pandoc") as folder:
         (Path(folder) / f"{_STEM}{suffix}").write_bytes(data)
         return _with_title_block(_run(folder, f"{_STEM}{suffix}", FORMATS[suffix]))
 

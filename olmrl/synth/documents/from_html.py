@@ -32,6 +32,7 @@ from typing import Any
 from olmrl import storage
 from olmrl.errors import sentence
 from olmrl.progress import track
+from olmrl.suffixes import has_suffix
 from olmrl.synth.documents.rendering import families, render_document
 from olmrl.synth.documents.settings import HTML, Kind, Settings
 from olmrl.synth.making.claim import claim, outside
@@ -132,7 +133,7 @@ def _documents(
 ) -> tuple[list[tuple[str, str]], dict[str, int], dict[str, str]]:
     """(name, path) of each document, how many there were, and why some cannot be read."""
     paths = outside(out, storage.list_files(source))
-    paths = [path for path in paths if path.lower().endswith(kind.suffixes)]
+    paths = [path for path in paths if has_suffix(path, kind.suffixes)]
     if not paths:
         raise ValueError(f"{source}: no {kind.name} ({', '.join(kind.suffixes)}) in it")
     named: dict[str, tuple[str, str]] = {}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from olmrl.suffixes import cut_suffix
 from olmrl.synth.invented.sheet import Sheet
 
 TestRow = dict[str, Any]
@@ -58,7 +59,7 @@ def make_tests(
         *_footnote(sheet),
         {"type": "baseline", "max_repeats": 30},
     ]
-    stem = pdf.removesuffix(".pdf").replace("/", "_")
+    stem = cut_suffix(pdf, ".pdf").replace("/", "_")
     counts: dict[str, int] = {}
     tests = []
     for row in rows:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from olmrl.mix import prices
 from olmrl.mix.api import key_for
+from olmrl.scratch import Scratch
 from olmrl.synth.making import extras
 from olmrl.synth.pdfs.estimate import dry_run
 from olmrl.synth.pdfs.from_pdfs import from_pdfs
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> str:
     """Make the pages; returns what to print."""
     settings = _settings(options)
     if options.dry_run:
-        with tempfile.TemporaryDirectory(prefix="olmrl-from-pdfs-") as folder:
+        with Scratch("from-pdfs") as folder:
             return dry_run(
                 options.source, options.out, settings, options.batch, folder, options.workers
             )

@@ -21,6 +21,7 @@ from olmrl.data.bad_page import BadPage
 from olmrl.mix.pdf_child import PdfPool
 from olmrl.mix.run import Run, in_order
 from olmrl.mix.verbs import sample
+from olmrl.suffixes import has_suffix
 from olmrl.synth.cleaning.near_copies import Print, near_copies, print_of
 from olmrl.synth.making.claim import outside
 from olmrl.synth.pdfs.writing import SourcePage
@@ -77,7 +78,7 @@ def choose_pages(
     Raises:
         ValueError: no PDF there.
     """
-    is_pdf = source.lower().endswith(".pdf") and storage.exists(source)
+    is_pdf = has_suffix(source, ".pdf") and storage.exists(source)
     paths = [source] if is_pdf else list(sample.list_pdfs(source))
     if out is not None:
         paths = outside(out, paths)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from olmrl.bench import load_case
 from olmrl.data.render import render_page
 from olmrl.markup import front_matter
 from olmrl.progress import track
+from olmrl.scratch import Scratch
 from olmrl.synth.derived.bench_rows import BenchRows, PageRows, pdf_of, renamed, truth_of
 from olmrl.synth.proof.ink import LEAST_PIXELS, MOST_LOST, DamagedLayer, letter_height
 from olmrl.synth.proof.layer import TextLayer
@@ -196,7 +196,7 @@ def _turned(pdf: str, rng: np.random.Generator) -> _Picture | None:
     layer = TextLayer.of(pdf)
     clockwise = int(rng.choice([90, 180, 270]))
     made = turned_pdf(storage.read_bytes(pdf), clockwise)
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch("turned") as folder:
         path = storage.join(folder, "turned.pdf")
         storage.write_bytes(path, made)
         shown = render_page(path, 1, max(layer.grey.shape))

@@ -170,11 +170,12 @@ def test_folder_without_pairs_says_what_it_holds(tmp_path: Path):
 def test_every_file_of_a_folder_is_counted_once(tmp_path: Path):
     for name in ("a.pdf", "B.PDF", "c.pdf", "c.PDF", "lone.PDF"):
         write_pdf(tmp_path / name)
-    for name in ("a.md", "B.md", "c.MD", "README.md"):
+    for name in ("a.md", "a.MD", "B.md", "c.MD", "README.md"):
         (tmp_path / name).write_text(HEAD)
     scan = scan_pairs(str(tmp_path))
     assert [s.page_id for s in scan.sources] == ["B.PDF::1", "a.pdf::1", "c.pdf::1"]
-    assert [Path(p).name for p in scan.orphans] == ["README.md"]
+    assert [Path(s.reference_path).name for s in scan.sources] == ["B.md", "a.md", "c.MD"]
+    assert [Path(p).name for p in scan.orphans] == ["README.md", "a.MD"]
     assert [Path(p).name for p in scan.lone_pdfs] == ["c.PDF", "lone.PDF"]
 
 

@@ -1,6 +1,8 @@
 """Nothing that a file does to its parser goes past the fence."""
 
+import errno
 import os
+import resource
 import signal
 import time
 
@@ -34,6 +36,22 @@ def test_what_takes_the_reader_along_is_the_pages_failure_and_is_not_met_again(
         if path != "swell":  # a child that only refused goes on
             assert child is None
         assert fence.call(hostile_parser.read, "fine", 7).startswith("fine 7 ")
+
+
+def test_a_machine_without_descriptors_is_no_files_failure(tmp_path, monkeypatch):
+    path = str(write_pdf(tmp_path / "a.pdf"))
+    pool = fence.FencedPool(1)
+    monkeypatch.setattr(fence, "_own_pool", lambda pid: pool)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with pool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+        try:
+            with pytest.raises(OSError, match="PDF reader") as caught:
+                page_count(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert caught.value.errno == errno.EMFILE
+        assert page_count(path) == 1
 
 
 def test_an_interrupted_call_leaves_no_answer_for_the_next(monkeypatch):

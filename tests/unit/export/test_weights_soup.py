@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from olmrl.checkpoint.manifest import CheckpointError
+from olmrl.errors import sentence
 from olmrl.export.fp8 import quantise
 from olmrl.export.soup import soup
 from olmrl.export.weights import ModelFolder, ShardWriter, completed
@@ -177,14 +178,15 @@ def write_on_a_full_disk(out, messages):
     try:
         with ShardWriter(out) as writer:
             writer.add("w", torch.zeros(1 << 18))
-    except CheckpointError as error:
-        messages.put(str(error))
+    except OSError as error:
+        messages.put(sentence(error))
 
 
 def test_a_full_disk_leaves_no_half_model(tmp_path):
     messages = CONTEXT.Queue()
     assert run_child(write_on_a_full_disk, tmp_path / "out", messages) == 0
-    assert "the model cannot be written" in messages.get(timeout=10)
+    said = "File too large; raise the limit of file sizes (ulimit -f)"
+    assert messages.get(timeout=10) == f"{tmp_path}/out: {said}"
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -8,6 +8,7 @@ from html import unescape
 import pytest
 from report_run import PAGES, new_run, rollout, write_evaluation, write_group, write_steps
 
+from olmrl import storage
 from olmrl.report.html import TEMPLATES
 from olmrl.report.run import compare, write
 from olmrl.report.views import MOMENTS, part
@@ -152,3 +153,14 @@ def test_the_words_of_a_groups_line_stand_apart(run, begins):
         "column-gap"
         in re.search(r"\.line-of-group \{.*?\}", (TEMPLATES / "run.css").read_text("utf-8"))[0]
     )
+
+
+def test_what_was_found_adds_up_in_the_report_and_unpaired_files_are_listed(tmp_path):
+    directory = a_run(tmp_path)
+    found = {"unpaired": [f"/data/{ID}.pdf", "/data/X.MD"], "refused": 4, "dropped": 1, "kept": 16}
+    storage.write_json(directory.found, found)
+    html = scrubbed(write(directory).read_text("utf-8"))
+    text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", html)))
+    assert "Pages found what became of them count unpaired 2 refused 4 dropped 1 kept 16" in text
+    assert "Files that are no pages (2)" in text and "/data/X.MD" in text
+    assert "<script" not in html

@@ -9,11 +9,12 @@ from reportlab.pdfgen.canvas import Canvas
 
 from olmrl.bench import load_case, load_folder
 from olmrl.data.page import scan_bench
+from olmrl.suffixes import TWIN
 from olmrl.synth.__main__ import main
 from olmrl.synth.derived import candidates
 from olmrl.synth.derived.folder import derive_folder
 from olmrl.synth.derived.page_tests import Derived, _verified
-from olmrl.synth.derived.true_pages import TruePage
+from olmrl.synth.derived.true_pages import TruePage, find_pages
 from olmrl.synth.proof.html_truth import read_html
 from olmrl.synth.proof.reading import read
 
@@ -300,3 +301,22 @@ def test_formulas_of_commands_alone_give_tests_or_are_counted(formula, gives):
     )
     assert bool(tests) == gives
     assert derived.rejected.total() == (0 if gives else 1)
+
+
+def test_every_file_of_a_folder_is_a_page_or_has_its_reason(tmp_path):
+    lines = [(500, "The survey covered forty lakes above the tree line.")]
+    folder = tmp_path / "in"
+    for name in ("a.pdf", "a.PDF", "B.PDF", "c.pdf", "lone.PDF"):
+        write_pdf(folder / name, lines)
+    for name in ("a.md", "B.MD", "d.md"):
+        (folder / name).write_text(HEAD.format("en") + lines[0][1])
+    (folder / "c.HTML").write_text(f"<html><body><p>{lines[0][1]}</p></body></html>")
+    pages, skipped = find_pages(str(folder))
+    assert [(page.name, Path(page.pdf_path).name) for page in pages] == [
+        *(("B", "B.PDF"), ("a", "a.pdf"), ("c", "c.pdf"))
+    ]
+    assert skipped == {
+        "a.PDF": TWIN,
+        "lone.PDF": "there is no .md or .html next to it",
+        "d": "there is no PDF next to it",
+    }
