@@ -283,6 +283,7 @@ class Series:
         if self._reshaped:
             more.append("--allow-config-change")
         self._starts += 1
+        self._condition.tend()
         self._running = Running(
             self._command(recipe, self._out, *more),
             self._out,

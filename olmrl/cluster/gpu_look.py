@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from olmrl.cluster.gpus import Card, GpuBusy, GpuFacts, check_facts, mixed_engines
 from olmrl.cluster.plan import Plan, Role
 from olmrl.cluster.resources import PlanError, from_ray
+from olmrl.lost import why
 
 _TIMEOUT_S = 60.0
 """Shortest wait for the GPUs of a plan, and longest for their memory, in seconds."""
@@ -66,8 +67,7 @@ def _settled(plan: Plan, ask: Callable[[], list[Any]]) -> list[GpuFacts]:
         try:
             found: list[GpuFacts] = ray.get(ask())
         except ray.exceptions.RayError as error:
-            last = str(error).strip().splitlines()[-1]
-            raise PlanError(f"a GPU of the cluster could not be looked at: {last}") from error
+            raise PlanError(f"a GPU of the cluster could not be looked at: {why(error)}") from error
         try:
             check_facts(plan, found)
         except GpuBusy:

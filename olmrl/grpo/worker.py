@@ -37,6 +37,7 @@ from olmrl.learner.model import TORCH_DTYPES
 from olmrl.learner.optim import NonFiniteStep
 from olmrl.learner.parity import ParityGuard, mean_gap_bound, spread_bound
 from olmrl.learner.strategy import Strategy
+from olmrl.lost import LOST
 from olmrl.metrics import Clock, Mean, Measurements
 from olmrl.models.patches import images_encoded
 from olmrl.run.worker import LearnerWorker
@@ -214,7 +215,7 @@ class GrpoWorker(LearnerWorker[GrpoTask]):
         asked = engine.handle.score.remote(group.page, completion.token_ids, temperature)
         try:
             return ray.get(asked)
-        except (ray.exceptions.RayActorError, EngineBroken):
+        except (*LOST, EngineBroken):
             return None
 
     # -- weights out

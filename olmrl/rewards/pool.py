@@ -29,9 +29,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import RayError
 
 from olmrl.config.schema import RewardConfig, ScorerConfig
+from olmrl.lost import is_loss, is_of_node, why
 from olmrl.metrics import Mean, Measurements, Sum, merge
 from olmrl.rewards.registry import build_all
 from olmrl.rewards.scoring import Results, combine, failure, identity, lowest
@@ -343,7 +344,8 @@ class ScorerPool:
                 if worker.starting is not None:
                     self._failed_start(worker, error)
                 else:
-                    self._replace(worker, f"the scorer process died ({_summary(error)})")
+                    reason = f"the scorer process died ({why(error)})"
+                    self._replace(worker, reason, own_text=not is_of_node(error))
                 return
             worker.head_since = time.monotonic()
             if worker.starting is not None:
@@ -419,9 +421,9 @@ class ScorerPool:
             ValueError: it cannot build its rewards, or too many others have died before it.
         """
         self._start_failures += 1
-        refused = not isinstance(error, ActorDiedError) or error.actor_init_failed
+        refused = not is_loss(error)
         if refused or self._start_failures == _MAX_START_FAILURES:
-            raise ValueError(f"a scorer process cannot start: {_summary(error)}") from error
+            raise ValueError(f"a scorer process cannot start: {why(error)}") from error
         self._workers[self._workers.index(worker)] = self._start_worker()
 
     def _deadline(self, worker: _Worker) -> float:
@@ -450,16 +452,10 @@ class ScorerPool:
             self._counts["timeouts"] += 1
             self._replace(worker, f"no result within {self._config.timeout_s:g} s")
 
-    def _replace(self, worker: _Worker, reason: str) -> None:
-        """Kill a worker and start another; only its running call is to blame."""
+    def _replace(self, worker: _Worker, reason: str, *, own_text: bool = True) -> None:
+        """Kill a worker and start another; only its running call is to blame, if any is."""
         ray.kill(worker.handle)
         self._workers[self._workers.index(worker)] = self._start_worker()
         calls = [call for _, call in worker.calls]
         self._waiting.extendleft(reversed(calls[1:]))
-        self._try_again(calls[0], reason, own_text=True)
-
-
-def _summary(error: Exception) -> str:
-    """The last line of Ray's message: the exception in the worker, or what happened to it."""
-    last = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    return last.partition(" Some common causes")[0][:300]
+        self._try_again(calls[0], reason, own_text=own_text)

@@ -25,6 +25,7 @@ import ray
 
 from olmrl.data.items import IMAGE_CALLS
 from olmrl.errors import EngineBroken
+from olmrl.lost import LOST, why
 from olmrl.metrics import Last, Mean, Measurements, Sum, merge
 from olmrl.rollout.engine import EngineStats
 from olmrl.rollout.requests import Generated, GenerationFailure
@@ -37,7 +38,7 @@ _MAX_ATTEMPTS = 5
 """Engines that may die with a group before it is given up as their likely killer."""
 _MAX_START_FAILURES = 3
 _LOOK_AT_STORE_S = 5.0
-_GONE = (ray.exceptions.RayActorError, EngineBroken)
+_GONE = (*LOST, EngineBroken)
 
 
 class EnginesFailed(ValueError):
@@ -349,7 +350,7 @@ class RolloutPool:
             return  # its long poll fails too, and the group is re-issued with the others
         except (ray.exceptions.RayTaskError, ray.exceptions.ObjectLostError) as error:
             worker.groups.pop(group.group_id, None)
-            self._fail(group, f"{group.group_id}: {_cause(error)}")
+            self._fail(group, f"{group.group_id}: {why(error)}")
 
     def _answered(self, worker: _Worker) -> list[Generated]:
         """Move a worker on by the answer it gave."""
@@ -425,7 +426,7 @@ class RolloutPool:
 
     def _lost(self, worker: _Worker, counter: str, error: Exception | None) -> None:
         """Replace a worker and take back what it owed."""
-        reason = "makes no progress" if error is None else _cause(error)
+        reason = "makes no progress" if error is None else why(error)
         event = {"event": "engine lost", "engine": worker.worker_id, "reason": reason}
         self._events.append(event | {"reissued_groups": list(worker.groups)})
         if worker.state is WorkerState.STARTING:
@@ -457,7 +458,7 @@ class RolloutPool:
             EnginesFailed: they keep failing.
         """
         self._start_failures += 1
-        reason = _cause(error)
+        reason = why(error)
         if isinstance(error, ValueError) and not self._has_been_up:
             raise ValueError(reason) from error
         if self._start_failures >= _MAX_START_FAILURES:
@@ -489,10 +490,3 @@ class RolloutPool:
             again = stats.image_calls - before.image_calls
             if again:
                 self._measured = merge(self._measured, {IMAGE_CALLS: Mean(again, 0.0)})
-
-
-def _cause(error: BaseException | None) -> str:
-    """The user-facing line of an error that crossed processes."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line for line in str(cause).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else repr(cause)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
@@ -23,6 +24,7 @@ from olmrl.cluster.connect import beside_driver
 from olmrl.config.schema import LearnerConfig
 from olmrl.errors import GuardFailure
 from olmrl.hardware import collective_backend
+from olmrl.lost import is_fault, out_of_memory
 from olmrl.run.actor import RunActor
 
 _MAX_CALLS = 1000
@@ -101,11 +103,17 @@ class LearnerGroup:
         try:
             self._trainer.fit()
         except BaseException as error:
+            if isinstance(error, RayError) and not is_fault(error):
+                self._error = error  # Ray Train's own process died
+                return
             self._error = LearnerFailed(last_sentence(str(error)))
             self._error.__cause__ = error
 
     def error(self) -> BaseException | None:
-        """Why the group gave up or a guard ended the run; None while neither has happened."""
+        """Why the group gave up or a guard ended the run; None while neither has happened.
+
+        A `RayError` if Ray Train's own process died.
+        """
         if self._verdict.exists():
             self._error = LearnerFailed(self._verdict.read_text("utf-8"))
         return self._error
@@ -115,6 +123,7 @@ class LearnerGroup:
 
         Raises:
             LearnerFailed: it failed.
+            RayError: Ray Train's own process died.
         """
         self._thread.join()
         if self._error is not None:
@@ -143,6 +152,8 @@ def guarded(work: Callable[[], None], verdict: str) -> None:
 
 def last_sentence(text: str) -> str:
     """The exception line of a nested traceback, without its class name."""
+    if killed := out_of_memory(text):
+        return killed
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     pattern = re.compile(r"^[A-Za-z_.]*(?:Error|Exception|Stopped|Failed|Failure)\b:?\s*(.*)")
     for line in reversed(lines):

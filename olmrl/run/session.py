@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
 from olmrl.checkpoint.folder import CheckpointFolder
 from olmrl.cluster.connect import connect
@@ -15,6 +15,7 @@ from olmrl.cluster.plan import Plan
 from olmrl.cluster.remarks import divert_remarks, hush
 from olmrl.config import GrpoConfig, SftConfig
 from olmrl.errors import RunStopped
+from olmrl.lost import is_fault, part
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.stop import StopRequest
@@ -67,7 +68,7 @@ def run_session(
         if is_fault(error):
             raise
         raise RunStopped(
-            f"Ray lost a part of the run ({what_was_lost(error)}); --resume auto continues from "
+            f"Ray lost a part of the run ({part(error)}); --resume auto continues from "
             "the newest complete checkpoint"
         ) from error
     except (KeyboardInterrupt, SystemExit) as error:
@@ -82,19 +83,3 @@ def run_session(
     step = f"step {newest.step}" if newest else "no step"
     console.say(f"saved {step}; --resume auto continues the run")
     return stop.exit_code
-
-
-def is_fault(error: RayError) -> bool:
-    """Whether the error is one of our code in another process, and not the loss of that process."""
-    if isinstance(error, RayTaskError):
-        return not isinstance(error.cause, RayError)
-    return isinstance(error, RayActorError) and error.actor_init_failed
-
-
-def what_was_lost(error: RayError) -> str:
-    """The class of the actor that died, as Ray's message has it, and the message's first line."""
-    told = error.cause if isinstance(error, RayTaskError) else error
-    lines = [line.strip() for line in str(told).splitlines() if line.strip()]
-    actor = next((line[12:] for line in lines if line.startswith("class_name: ")), "")
-    reason = (lines or [type(error).__name__])[0].rstrip(".")
-    return f"{actor}: {reason}" if actor else reason

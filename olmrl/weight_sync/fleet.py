@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import ray
 
 from olmrl.errors import EngineBroken, LinkBroken, WeightMismatch
+from olmrl.lost import LOST, why
 from olmrl.metrics import Last, Measurements, Sum
 from olmrl.models.family import Family
 from olmrl.types import PolicyVersion
@@ -81,7 +82,7 @@ class Fleet:
         for reference, engine in calls.items():
             try:
                 results[engine.worker_id] = ray.get(reference, timeout=0)
-            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, EngineBroken):
+            except (*LOST, ray.exceptions.GetTimeoutError, EngineBroken):
                 self.failed.append(engine.worker_id)
         self.engines = [engine for engine in self.engines if engine.worker_id in results]
         return results
@@ -128,7 +129,7 @@ class Fleet:
             try:
                 ray.get(reference)
             except Exception as error:  # whatever it is, this engine no longer takes part
-                return f"{calls[reference].worker_id}: {str(error).splitlines()[-1]}"
+                return f"{calls[reference].worker_id}: {why(error)}"
         return None
 
     def call(

@@ -15,7 +15,7 @@ GROUND = {
     *("arguments", "door", "progress", "types", "errors", "redaction", "storage", "metrics"),
     "hardware",
 }
-GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable"}
+GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable", "lost"}
 ALLOWED = {
     "arguments": set(),
     "door": {"errors", "printable"},
@@ -23,6 +23,7 @@ ALLOWED = {
     "printable": set(),
     "types": set(),
     "errors": set(),
+    "lost": set(),
     "storage": {"errors", "redaction", "scratch", "suffixes"},
     "scratch": set(),
     "suffixes": set(),
