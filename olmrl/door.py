@@ -53,11 +53,24 @@ def behind_door(prog: str, work: Callable[[], int | None], *, stopped: str = "st
     except KeyboardInterrupt:
         return complain(prog, stopped, INTERRUPTED)
     except Exception as error:
+        if lost := _lost(error):
+            return complain(prog, lost, UNFINISHED)
         return complain(prog, of_storage(error), WRONG)
     except SystemExit as error:
         if not is_sigterm(error):
             raise
         return complain(prog, stopped, TERMINATED)
+
+
+def _lost(error: Exception) -> str:
+    """The sentence for the loss of a process or node of Ray; empty for any other error."""
+    if "ray.exceptions" not in sys.modules:
+        return ""
+    from olmrl.lost import of_ray, part  # noqa: PLC0415  (imports Ray)
+
+    if not of_ray(error):
+        return ""
+    return f"Ray lost a part of the work ({part(error)}); the same command goes on or begins anew"
 
 
 def of_storage(error: Exception) -> str:

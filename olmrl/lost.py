@@ -42,6 +42,11 @@ def is_fault(error: RayError) -> bool:
     return isinstance(error, RayActorError) and error.actor_init_failed
 
 
+def of_ray(error: BaseException) -> bool:
+    """Whether Ray lost something, and none of our code is at fault."""
+    return isinstance(error, RayError) and not is_fault(error)
+
+
 def why(error: BaseException | None) -> str:
     """What an error that crossed processes says, in one line."""
     told = str(_origin(error))
@@ -51,7 +56,7 @@ def why(error: BaseException | None) -> str:
     return out_of_memory(told) or lines[-1].partition(_HINTS)[0][:_MOST]
 
 
-def part(error: RayError) -> str:
+def part(error: BaseException) -> str:
     """What died: the class of the actor, as Ray's message has it, and the message's first line."""
     told = str(_origin(error))
     lines = [line.strip() for line in told.splitlines() if line.strip()]

@@ -9,7 +9,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +92,8 @@ class Running:
             "WANDB_MODE": "offline",
             "WANDB_SILENT": "true",
         }
+        self.tend: Callable[[], None] = lambda: None
+        """Called while it is waited for: replaces what a failure has cost its surroundings."""
         self.began = time.monotonic()
         self._shown = self.console.stat().st_size if self.console.exists() else 0
         with self.console.open("ab") as stream:
@@ -202,6 +204,7 @@ class Running:
 
     def _sleep(self, seconds: float, until: float) -> bool:
         time.sleep(seconds)
+        self.tend()
         return self.alive and time.monotonic() < until
 
 

@@ -292,6 +292,7 @@ class Series:
             self._beside,
             self._node,
         )
+        self._running.tend = self._condition.tend
         return self._running
 
     @property

@@ -58,7 +58,7 @@ def transcribe_folder(options: argparse.Namespace) -> None:
             items = [Item(name, source) for name, (source, _) in wanted.items()]
             with ExitStack() as stack:
                 with waiting("starting Ray and engines"):
-                    backend = stack.enter_context(opened(job, options))
+                    backend = stack.enter_context(opened(job, options, show.say))
                 for outcome in read_items(backend, items, job.how):
                     write_outcomes([outcome], wanted, done)
                     show.show({"done": done.written, "failed": len(done.failed)}, {})

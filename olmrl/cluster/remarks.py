@@ -36,6 +36,12 @@ def divert_remarks(file: Path, say: Callable[[str], None]) -> None:
     ray_worker.print_to_stdstream = keep
 
 
+def session_file() -> Path:
+    """Where the remarks of a command without a run directory go: beside Ray's own logs."""
+    node: Any = ray_worker.global_worker.node
+    return Path(node.get_logs_dir_path()) / "remarks.log"
+
+
 def hush() -> None:
     """Silence threads of Ray Data that outlive a run: they can only tell that Ray has gone.
 

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
                 server = options.base_url
                 with ExitStack() as stack:
                     with waiting(f"asking {server}" if server else "starting Ray and engines"):
-                        backend = stack.enter_context(opened(job, options))
+                        backend = stack.enter_context(opened(job, options, show.say))
                         _count(book, documents, backend)
                     pdfs = stack.enter_context(PdfPool(1))
                     chosen = _StandIn(options.fallback, pdfs)

@@ -15,6 +15,7 @@ from olmrl.data.encode import EncoderSpec
 from olmrl.mix.api import Api
 from olmrl.models.files import check_count, check_tokenizer, model_config
 from olmrl.models.weight_files import check_loadable
+from olmrl.ray_node import dying_with_node
 from olmrl.read.backend import LADDER, Backend, HowToRead
 from olmrl.read.model import Model, Taught, find_model, window_of
 from olmrl.read.options import MAX_TOKENS
@@ -122,7 +123,7 @@ def check_room(encoder: EncoderSpec, longest_side: int, window: int) -> None:
 
 
 @contextmanager
-def opened(job: Job, options: argparse.Namespace) -> Iterator[Backend]:
+def opened(job: Job, options: argparse.Namespace, say: Callable[[str], None]) -> Iterator[Backend]:
     """The server, or engines on a cluster that is joined or started."""
     taught = job.model.taught
     if options.base_url:
@@ -146,9 +147,11 @@ def opened(job: Job, options: argparse.Namespace) -> Iterator[Backend]:
         return
     # Deferred: Ray, which a server does not need.
     from olmrl.cluster.connect import start_ray  # noqa: PLC0415
+    from olmrl.cluster.remarks import divert_remarks, session_file  # noqa: PLC0415
     from olmrl.read.engines import engines  # noqa: PLC0415
 
     workers, gpus = start_ray(options.workers, options.gpus)
+    divert_remarks(session_file(), say)
     config = RolloutConfig(
         engine=options.engine or taught.engine,
         workers=workers,
@@ -160,11 +163,14 @@ def opened(job: Job, options: argparse.Namespace) -> Iterator[Backend]:
         kv_cache_gb=None if gpus else options.kv_cache_gb,
         sampling=SamplingConfig(max_tokens=job.how.max_tokens),
     )
-    with engines(
-        taught.encoder(job.model.path),
-        config,
-        job.how.longest_side,
-        use_gpu=gpus > 0,
-        trust_remote_code=taught.trust_remote_code,
-    ) as running:
+    with (
+        dying_with_node("the same command goes on where it stopped"),
+        engines(
+            taught.encoder(job.model.path),
+            config,
+            job.how.longest_side,
+            use_gpu=gpus > 0,
+            trust_remote_code=taught.trust_remote_code,
+        ) as running,
+    ):
         yield running

@@ -142,9 +142,11 @@ class RolloutPool:
         Raises:
             ValueError: an engine refused its settings or model.
             EnginesFailed: engines failed to start, or did not come up in time.
+            RayActorError: The weight store has died, which engines join.
         """
         deadline = time.monotonic() + timeout_s
         while self.ready < self._spec.config.min_workers:
+            self._check_store()
             self._advance(0.5)
             if time.monotonic() > deadline:
                 raise EnginesFailed(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks import DatasetsCallback
@@ -24,7 +23,7 @@ from olmrl.cluster.connect import beside_driver
 from olmrl.config.schema import LearnerConfig
 from olmrl.errors import GuardFailure
 from olmrl.hardware import collective_backend
-from olmrl.lost import is_fault, out_of_memory
+from olmrl.lost import of_ray, out_of_memory
 from olmrl.run.actor import RunActor
 
 _MAX_CALLS = 1000
@@ -103,7 +102,7 @@ class LearnerGroup:
         try:
             self._trainer.fit()
         except BaseException as error:
-            if isinstance(error, RayError) and not is_fault(error):
+            if of_ray(error):
                 self._error = error  # Ray Train's own process died
                 return
             self._error = LearnerFailed(last_sentence(str(error)))

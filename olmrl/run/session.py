@@ -15,7 +15,7 @@ from olmrl.cluster.plan import Plan
 from olmrl.cluster.remarks import divert_remarks, hush
 from olmrl.config import GrpoConfig, SftConfig
 from olmrl.errors import RunStopped
-from olmrl.lost import is_fault, part
+from olmrl.lost import of_ray, part
 from olmrl.run.console import Console
 from olmrl.run.directory import RunDirectory
 from olmrl.run.stop import StopRequest
@@ -65,7 +65,7 @@ def run_session(
         check_gpus(plan, console.say, config.cluster.wait_s)
         runner(config, directory, console)
     except RayError as error:
-        if is_fault(error):
+        if not of_ray(error):
             raise
         raise RunStopped(
             f"Ray lost a part of the run ({part(error)}); --resume auto continues from "

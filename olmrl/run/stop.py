@@ -7,16 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 from olmrl.door import is_sigterm
 from olmrl.errors import Interrupted, RunStopped
-
-_NODE = ("gcs_server", "raylet")
-"""Processes without which a Ray node is lost."""
-_LOOK_S = 0.5
+from olmrl.ray_node import watch_node
 
 
 class StopRequest:
@@ -46,9 +41,7 @@ class StopRequest:
 
     def watch_node(self) -> None:
         """End the process if the Ray node that it has started dies before the run ends."""
-        node = children_named(_NODE)
-        if node:
-            threading.Thread(target=self._watch, args=(node,), name="node", daemon=True).start()
+        watch_node(self._over, self._died)
 
     def begun(self) -> None:
         """Say that the learner has begun: from now on a signal saves first."""
@@ -68,20 +61,17 @@ class StopRequest:
         """Say that the run has ended by itself: Ray may go now."""
         self._over.set()
 
-    def _watch(self, node: Sequence[int]) -> None:
-        while not self._over.wait(_LOOK_S):
-            if all(is_alive(process) for process in node):
-                continue
-            what, code = "the Ray node of this run has died", 1
-            if self._since is not None:
-                what = f"{self._signal.name}: Ray was stopped together with the run"
-                code = self.exit_code
-            sys.stderr.write(
-                f"{what}, so nothing more can be saved; --resume auto continues from the newest "
-                "complete checkpoint\n"
-            )
-            sys.stderr.flush()
-            os._exit(code)  # the main thread waits for a Ray that is not there
+    def _died(self) -> None:
+        what, code = "the Ray node of this run has died", 1
+        if self._since is not None:
+            what = f"{self._signal.name}: Ray was stopped together with the run"
+            code = self.exit_code
+        sys.stderr.write(
+            f"{what}, so nothing more can be saved; --resume auto continues from the newest "
+            "complete checkpoint\n"
+        )
+        sys.stderr.flush()
+        os._exit(code)  # the main thread waits for a Ray that is not there
 
     def meaning(self, error: BaseException) -> BaseException:
         """The error itself or, where it is Ray's word for a signal, what our handler raises.
@@ -116,26 +106,3 @@ class StopRequest:
     def exit_code(self) -> int:
         """What a shell expects of a process ended by a signal."""
         return 128 + self._signal
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process exists and has not ended (Linux)."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def children_named(names: tuple[str, ...]) -> list[int]:
-    """Ids of this process's living children of these names (Linux; elsewhere none are found)."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            head, _, rest = stat.read_text("utf-8", "replace").rpartition(")")
-        except OSError:  # it has ended meanwhile
-            continue
-        state, parent = rest.split()[:2]
-        if int(parent) == os.getpid() and state != "Z" and head.partition("(")[2] in names:
-            found.append(int(stat.parent.name))
-    return found

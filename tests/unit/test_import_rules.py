@@ -15,15 +15,16 @@ GROUND = {
     *("arguments", "door", "progress", "types", "errors", "redaction", "storage", "metrics"),
     "hardware",
 }
-GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable", "lost"}
+GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable", "lost", "ray_node"}
 ALLOWED = {
     "arguments": set(),
-    "door": {"errors", "printable"},
+    "door": {"errors", "lost", "printable"},
     "progress": {"printable"},
     "printable": set(),
     "types": set(),
     "errors": set(),
     "lost": set(),
+    "ray_node": set(),
     "storage": {"errors", "redaction", "scratch", "suffixes"},
     "scratch": set(),
     "suffixes": set(),
