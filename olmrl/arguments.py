@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 _NEGATIVE = re.compile(r"-((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)$", re.IGNORECASE)
+_KEY = re.compile(r"unrecognized arguments: (?:.* )?--([a-z_]+(?:\.\w+)+)(?:[= ](\S+))?")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?:.* )?(--[\w-]+)")
 
 
@@ -30,6 +31,8 @@ class ArgumentParser(argparse.ArgumentParser):
         found = _UNKNOWN.search(message)
         near = _nearest(found[1], sorted(set(_options(self)))) if found else None
         meant = f"; did you mean {near}?" if near else ""
+        if dotted := _KEY.search(message):
+            meant = f"; keys of the configuration have no dashes: {dotted[1]}={dotted[2] or '...'}"
         self.exit(2, f"{self._least()}\n{self.prog}: error: {message}{meant}\n")
 
     def _least(self) -> str:

@@ -123,8 +123,8 @@ def waiting(title: str) -> Iterator[None]:
 
 
 def in_words(seconds: float) -> str:
-    """A length of time, rounded: `0.3 s`, `40 s`, `12 minutes`, `3 hours`, `9 days`."""
+    """A length of time, rounded: `40 s`, `12 minutes`, `3 hours`, `9 days`."""
     for size, word in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {word}"
-    return f"{seconds:.0f} s" if seconds >= 2 else f"{max(0.0, seconds):.2g} s"
+    return f"{max(0.0, seconds):.0f} s"

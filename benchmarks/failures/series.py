@@ -391,7 +391,7 @@ class Series:
         except subprocess.TimeoutExpired:
             code = None
             second.sweep()
-        refused = code == 1 and "another run is using it" in second.said()
+        refused = code == 2 and "another run is using it" in second.said()
         if running.alive and not refused:
             self.faults.append(f"a second run in its directory: ended {code}")
 

@@ -155,7 +155,8 @@ def _pace(plan: Plan, found: PagesFound, machine: Machine) -> tuple[list[str], b
     else:
         pages, how = config.algorithm.pages_per_step, "simulated"
     steps = config.run.total_steps(found.pages * config.run.epochs, pages)
-    told = f"{in_words(each)} a step, {in_words(each * steps)} in all ({steps:,} steps), {how}"
+    step = f"{each:.2g} s" if each < 2 else in_words(each)
+    told = f"{step} a step, {in_words(each * steps)} in all ({steps:,} steps), {how}"
     if machine.on_gpu or each * steps < _TOO_LONG_S:
         return [f"about {told}"], False
     return [f"TOO SLOW ON A CPU: about {told}; it is a run for GPUs"], True

@@ -158,6 +158,8 @@ def of_reference(text: str, language: str = "en") -> PageResponse:
     Raises:
         ValueError: As for `parse`.
     """
+    if not text.strip():
+        raise ValueError("is empty; a blank page is front matter alone")
     if not is_plain(text):
         return parse(text)
     return PageResponse(

@@ -42,7 +42,8 @@ class ApiError(Exception):
         """Seconds the server asked to wait."""
 
     def __str__(self) -> str:
-        kind = f"HTTP {self.status} {self.code}".rstrip()
+        code = "" if self.code == str(self.status) else self.code  # vLLM repeats the status
+        kind = f"HTTP {self.status} {code}".rstrip()
         return f"{kind}: {self.message}" if self.status else self.message
 
     @property

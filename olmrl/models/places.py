@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-_HUB_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def refuse_no_folder(given: str, model: str) -> None:

@@ -87,7 +87,8 @@ class Book:
         """Documents whose pages have not been counted yet.
 
         Raises:
-            ValueError: a name stands for another PDF in this folder.
+            ValueError: a name stands for another PDF in this folder, or what would be written is
+                there already, and is not of this command.
         """
         for document in documents:
             known = self._documents.get(document.name)
@@ -96,7 +97,14 @@ class Book:
                     f"{self._out}: holds {document.name} of {known.path} already, not of "
                     f"{document.path}; choose another output folder"
                 )
-        return [d for d in documents if d.name not in self._documents]
+        fresh = [d for d in documents if d.name not in self._documents]
+        strange = sorted(self._there & {file for d in fresh for file in self._files(d.name)})
+        if strange:
+            raise ValueError(
+                f"{self._out}: holds {strange[0]} already, which `olmrl read` did not write and "
+                "would replace; choose another output folder"
+            )
+        return fresh
 
     def open(self, document: Document, pages: int, reason: str = "") -> None:
         """Note a document.

@@ -33,6 +33,8 @@ def reading_checks(options: argparse.Namespace) -> Iterator[Callable[[], object]
     yield partial(check_number, "--kv-cache-gb", options.kv_cache_gb, at_least=False)
     if options.gpus is not None:
         yield partial(check_number, "--gpus", options.gpus, at_least=True)
+    if options.served_name is not None and options.base_url is None:
+        yield partial(_needs_server, "--served-name")
     starts_ray = options.base_url is None and (os.environ.get("RAY_ADDRESS") or "local") == "local"
     if options.gpus and starts_ray:
         yield partial(_check_gpus, options.gpus * (options.workers or 1))
@@ -45,6 +47,10 @@ def _check_model(options: argparse.Namespace) -> None:
     refuse_no_folder("--model", model)
     if options.checkpoint is not None:
         check_checkpoint(model, options.checkpoint)
+
+
+def _needs_server(option: str) -> None:
+    raise ValueError(f"{option} is what a server calls the model; give --base-url with it")
 
 
 def _check_gpus(wanted: int) -> None:

@@ -26,6 +26,7 @@ from olmrl.data.prompts import absolute_prompt
 from olmrl.doctor.facts import gather
 from olmrl.door import INTERRUPTED, UNFINISHED, WRONG, complain, of_storage
 from olmrl.errors import Interrupted, RunStopped
+from olmrl.models.files import model_config
 from olmrl.models.weight_files import check_loadable
 from olmrl.preflight import checks, overlap
 from olmrl.preflight.verdict import available, verdict
@@ -107,7 +108,7 @@ def run_command(
             _dry_run(config, arguments.cluster, planner, describe_data)
             return 0
         plan = _preflight(config, planner)
-        _say_prefixes(config)
+        _know_models(config)
         directory = RunDirectory(config.run.dir)
         with RunLock(directory.path):
             config = _prepare(config, directory, arguments)
@@ -194,10 +195,22 @@ def _warnings(config: GrpoConfig | SftConfig) -> str:
     return "".join(f"\nwarning: {text}\n" for text in overlap.remarks(config))
 
 
-def _say_prefixes(config: GrpoConfig | SftConfig) -> None:
-    """Say how tensors of local models are named, where it is not as usual."""
+def _know_models(config: GrpoConfig | SftConfig) -> None:
+    """Ask the Hub for the config.json of models that are no folders, before Ray starts.
+
+    Of local ones, say how tensors are named, where it is not as usual.
+
+    Raises:
+        ValueError: there is no such model, or none that can be asked for.
+    """
     for key, path in checks.models_of(config):
-        prefix = check_loadable(path) if os.path.isdir(path) else ""
+        if not os.path.isdir(path):
+            try:
+                model_config(path)
+            except ValueError as error:
+                raise ConfigError(f"{key}: {error}") from error
+            continue
+        prefix = check_loadable(path)
         if prefix:
             sys.stdout.write(f"{key}: names of tensors are read without their {prefix!r}\n")
 

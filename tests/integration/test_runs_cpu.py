@@ -89,7 +89,7 @@ def test_a_step_can_be_replayed_without_engines(grpo_run):
     for name in ("loss/policy", "policy/grad_norm", "mismatch/logprob_mean_abs", "tokens/packed"):
         assert float(replayed[name]) == pytest.approx(row[name], rel=1e-4, abs=1e-7), name
     code, _, errors = here("olmrl.grpo", "--replay", grpo_run, "--step", 3)
-    assert code == 1 and "saved steps: 0, 8" in errors
+    assert code == 2 and "saved steps: 0, 8" in errors
 
 
 def test_a_used_directory_is_not_overwritten(grpo_run, tiny_pages, tiny_model):

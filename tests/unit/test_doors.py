@@ -127,7 +127,7 @@ def test_the_script_lists_its_commands_and_knows_the_nearest(capsys):
         (["data", "show", *SFT, "--index", "3", "data.trian=x"], 2, "did you mean 'train'"),
         (["grpo", "--replay", "no", "--step", "1"], 2, "no: not a run directory"),
         (["bench", "score", "no", "--candidate", "a"], 2, "no: no such folder"),
-        (["read", "no.pdf", "--model", "m", "-o", "out"], 2, "no.pdf: no such file or folder"),
+        (["read", "no.pdf", "--model", "a/b", "-o", "out"], 2, "no.pdf: no such file or folder"),
         (["read", ".", "--model", "./no", "-o", "out"], 2, "--model ./no: no such folder"),
         (["report", "no"], 2, "not a run directory"),
         (["checkpoint", "hf", "no", "out"], 2, "no: not a run directory"),

@@ -75,8 +75,7 @@ def test_an_error_inside_passes_through():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(-3, "0 s"), (0.0912, "0.091 s"), (1.34, "1.3 s"), (40.4, "40 s"), (119, "119 s"),
-     (120, "2 minutes"), (5400, "90 minutes"),
+    [(-3, "0 s"), (40.4, "40 s"), (119, "119 s"), (120, "2 minutes"), (5400, "90 minutes"),
      (7200, "2 hours"), (90000, "25 hours"), (172800, "2 days"), (1.2e8, "1,389 days")],
 )  # fmt: skip
 def test_times_are_said_in_the_largest_unit_of_which_there_are_two(seconds, words):

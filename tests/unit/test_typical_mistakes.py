@@ -251,6 +251,61 @@ MISTAKES = {
     "no list to sample": (["mix", "sample", "no", "o", "--docs", "1"], 2, "no such"),
     "tests from no pairs": (["synth", "tests", "no", "o"], 2, "no: "),
     "a key to explain that is none": (["config", "explain", "run.sed"], 2, "run.seed"),
+    "a key to explain without its sections": (
+        ["config", "explain", "lr"], 2, "did you mean learner.optimizer.lr?",
+    ),
+    "a key with dashes": ([*GRPO, "--run.steps=5"], 2, "have no dashes: run.steps=5"),
+    "a key and its value with dashes": (
+        [*GRPO, "--learner.optimizer.lr", "1e-5"], 2, "have no dashes: learner.optimizer.lr=...",
+    ),
+    "a key with spaces around =": ([*GRPO, "run.steps", "=", "5"], 2, "form section.key=value"),
+    "a key as Hydra has it": ([*GRPO, "++run.steps=5"], 2, "did you mean 'run'?"),
+    "a number with a comma": ([*GRPO, "learner.optimizer.lr=1e-5,"], 2, "got '1e-5,'"),
+    "a model without its owner": (
+        [*GRPO, "model.path=Qwen2.5-VL-7B-Instruct"], 2, "a name on the Hub, as owner/model is",
+    ),
+    "a run for its model": ([*GRPO, "model.path=./run"], 2, "run: has neither model.safetensors"),
+    "a file of tests for a bench": (
+        [*GRPO, "data.train=bench/tests.jsonl"], 2, "bench/tests.jsonl: not a folder",
+    ),
+    "whole documents for pages": (
+        [*SFT, "data.train=[{root: long}]"], 2, ("1 of 1 page pairs cannot be used", "has 2 pages"),
+    ),
+    "texts that are empty": ([*SFT, "data.train=[{root: blank}]"], 2, "a.md: is empty; a blank"),
+    "page pairs to learn from by tests": (
+        ["init", "new", "--method", "grpo", *INIT], 2, "of page pairs `olmrl synth tests",
+    ),
+    "nothing to begin with": (
+        ["init", "new", "--data", "empty", "--model", "qwen3_vl"], 2, "holds 0 .pdf and 0 .md",
+    ),
+    "a folder of nothing to read": (
+        ["read", "empty", "--model", "other", "-o", "o", "--base-url", "http://h/v1"], 2,
+        "empty: holds no PDF",
+    ),
+    "a server's name without a server": (
+        ["read", "pairs", "--model", "other", "-o", "o", "--served-name", "x"], 2,
+        "give --base-url with it",
+    ),
+    "more GPUs than there are to read with": (
+        ["read", "pairs", "--model", "a/b", "-o", "o", "--gpus", "4096"], 2,
+        "would take 4096 GPUs, and this machine has",
+    ),
+    "a schema of no command": (["config", "schema", "rl"], 2, "choose from 'sft', 'grpo'"),
+    "a verb of another name": (["checkpoint", "export", "run", "o"], 2, "choose from 'hf'"),
+    "nothing to filter by": (["mix", "filter", "pairs", "kept"], 2, "give --marks or --drop"),
+    "a path for a candidate": (
+        ["bench", "score", "bench", "--candidate", "bench/x"], 2, "is not a candidate folder",
+    ),
+    "a bench for page pairs": (["synth", "tests", "bench", "o"], 2, "no usable page (X.pdf with"),
+    "a GRPO configuration to look at": (
+        ["data", "show", "--config", "grpo.yaml"], 2, "data.train: needs a list",
+    ),
+    "a parity of a file": (
+        ["checkpoint", "parity", "a/b", "--pages", "grpo.yaml"], 2, "grpo.yaml: is a file; name",
+    ),
+    "PDFs for HTML": (
+        ["synth", "from-html", "pairs", "o"], 2, "no HTML file (.html, .htm, .xhtml) in it",
+    ),
 }  # fmt: skip
 """What was typed, the exit code, and a part of what is said, or several."""
 
@@ -285,10 +340,12 @@ run: {dir: runs/first}
 """
 
 
-def draw(path):
+def draw(path, pages=1):
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas = Canvas(str(path))
-    canvas.drawString(72, 720, "A page.")
+    for _ in range(pages):
+        canvas.drawString(72, 720, "A page.")
+        canvas.showPage()
     canvas.save()
 
 
@@ -313,6 +370,11 @@ def answers(tmp_path_factory):
     write(home / "bad_row/tests.jsonl", '{"pdf": "a.pdf"')
     draw(home / "pairs/a.pdf")
     write(home / "pairs/a.md", "A page.\n")
+    draw(home / "long/a.pdf", pages=2)
+    write(home / "long/a.md", "A page.\n")
+    draw(home / "blank/a.pdf")
+    write(home / "blank/a.md", "\n")
+    (home / "empty").mkdir()
     write(home / "adapter/config.json", '{"model_type": "qwen2_5_vl", "vision_config": {}}')
     write(home / "adapter/adapter_config.json", "{}")
     write(home / "pointer/config.json", '{"model_type": "qwen2_5_vl", "vision_config": {}}')

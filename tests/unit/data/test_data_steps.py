@@ -132,10 +132,19 @@ def test_only_what_is_wrong_with_a_page_drops_it(tmp_path, encoder, tiny_model):
         build_pipeline(PUBLISHED).run(source, wrong)
 
 
+@pytest.mark.parametrize(("text", "language"), [("Ein Satz.", "de"), ("문장.", "ko")])
+def test_markdown_alone_is_the_truth_of_an_upright_page(tmp_path, text, language):
+    parser = {"name": "FrontMatterParser", "plain_language": "de"}
+    context = StepContext(np.random.default_rng(0))
+    sample = build_pipeline([parser]).run(pair(tmp_path, text), context)
+    assert (sample.truth.primary_language, sample.truth.natural_text) == (language, text)
+    assert sample.truth.is_rotation_valid and not sample.truth.is_table
+
+
 @pytest.mark.parametrize(
     ("markdown", "reason"),
     [
-        ("no head at all", "front matter is missing"),
+        ("---\nno whole head", "front matter is missing"),
         (HEAD.replace("is_table: False\n", ""), "lacks the key 'is_table'"),
         (HEAD.replace("rotation_correction: 0", "rotation_correction: 45"), "45"),
     ],

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from safetensors.torch import load_file, save_file
 from test_hf import make_run
@@ -33,7 +34,7 @@ def test_hf_then_soup_then_fp8(tmp_path, tiny, capsys):
         (["hf", "nowhere", "out"], "nowhere: not a run directory"),
         (["soup", "a", "a", "out"], "a: not a model folder (no config.json)"),
         (["fp8", "nowhere", "out"], "nowhere: not a model folder"),
-        (["parity", "nowhere", "--pages", "nowhere"], "nowhere"),
+        (["parity", "org/model", "--pages", "nowhere"], "nowhere"),
     ],
 )
 def test_mistakes_are_explained(tmp_path, monkeypatch, capsys, arguments, message):
@@ -42,6 +43,13 @@ def test_mistakes_are_explained(tmp_path, monkeypatch, capsys, arguments, messag
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_name_on_the_hub_that_cannot_be_fetched_is_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert main(["parity", "nobody/nothing", "--pages", str(tmp_path)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "nobody/nothing: no such folder here; as a name on the Hub it was not fetched" in error
 
 
 def test_everything_that_is_wrong_is_named_at_once(tmp_path, monkeypatch, capsys):

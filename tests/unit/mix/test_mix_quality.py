@@ -109,7 +109,7 @@ def test_stats_count_what_is_there(tmp_path, mix):
     pair(train, "a", "one two three", pdf_text="<script>alert(1)</script>")
     pair(train, "b", "<script>alert(1)</script>", language="de", table=True)
     pair(train, "c", "", language="null")
-    (train / "broken.md").write_text("no head")
+    (train / "broken.md").write_text("---\nno head")
     pair(tmp_path / "books", "d", "word " * 96)
     (train / "a.pdf").unlink()
     make_pdf(train / "a.pdf", ["landscape"], size=(400, 200))

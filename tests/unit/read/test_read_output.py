@@ -182,6 +182,17 @@ def test_a_book_that_was_cut_off_anywhere_goes_on(book, tmp_path):
     assert (tmp_path / "out/d.md").read_text() == text, "from the journal"
 
 
+def test_texts_of_others_are_not_replaced(book, tmp_path):
+    """A folder of page pairs that is read into itself would lose its truth."""
+    (tmp_path / "out/sub").mkdir(parents=True)
+    (tmp_path / "out/sub/a.md").write_text("the truth")
+    documents = [Document("b", "/b.pdf"), Document("sub/a", "/sub/a.pdf")]
+    with pytest.raises(ValueError, match=r"out: holds sub/a\.md already, which .* did not write"):
+        book().unknown(documents)
+    assert book(("text",)).unknown(documents) == documents
+    assert book().unknown(documents[:1]) == documents[:1]
+
+
 def test_a_document_with_a_failed_page_is_written_again_once_it_is_read(book, tmp_path):
     document = Document("d", "/d.pdf")
     first = book()

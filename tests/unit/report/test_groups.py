@@ -60,3 +60,16 @@ def test_completions_stand_by_reward_and_the_middle_may_be_left_out():
     assert shown.against == "best completion"
     assert [p.kind for p in shown.transcripts[0].pieces] == ["same"]
     assert group_shown({"rollouts": [], "reference": None}, None).transcripts == ()
+
+
+def test_front_matter_is_no_difference_from_a_plain_truth():
+    head = (
+        "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\n"
+        "is_table: False\nis_diagram: False\n---\n"
+    )
+    for truth, kinds in (("a b c", ["same", "same", "extra"]), (head + "a b c", ["same", "extra"])):
+        group = {"reference": truth, "rollouts": [rollout(head + "a b c d", [True])]}
+        (shown,) = group_shown(group, None).transcripts
+        assert [piece.kind for piece in shown.pieces] == kinds
+        assert "".join(piece.text for piece in shown.pieces) == head + "a b c d"
+        assert shown.pieces[-1].text.strip() == "d"

@@ -3,6 +3,7 @@
 import errno
 import json
 
+import huggingface_hub
 import numpy as np
 import pytest
 import yaml
@@ -104,6 +105,15 @@ def test_a_model_that_cannot_be_trained_is_refused_before_anything_starts(tmp_pa
     save_file({"module.norm": np.ones(2, np.float32)}, weights)
     code, printed = call()
     assert code == 0 and "without their 'module.'" in printed.out
+
+
+def test_a_model_that_cannot_be_asked_for_is_told_before_anything_starts(call, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    code, printed = call("model.path=nobody/nothing", start=lambda *_: pytest.fail("it started"))
+    assert code == 2
+    assert printed.err.splitlines()[-1].startswith(
+        "grpo: model.path: nobody/nothing: no such folder here; as a name on the Hub"
+    )
 
 
 @pytest.mark.parametrize("place", ["/dev/null/x", "{tmp}/file/run", "{tmp}/readonly/run"])
