@@ -164,7 +164,7 @@ class RunView:
         if self._stopped() or not self.metrics.rows:
             return f"not running: {self.record()}"
         written = time.time() - self.directory.metrics.stat().st_mtime
-        return f"not running: {self._steps()}, last written {in_words(written)} ago"
+        return f"not running: {self._steps()}, last written {in_words(round(written))} ago"
 
     def record(self) -> str:
         """What the run has done, in words that stay true."""

@@ -10,13 +10,14 @@ from olmrl.data.page import scan_bench
 
 
 def test_pairs_add_up():
-    found = FoundPairs(["/a/x.MD", "/a/y.pdf", "/a/z.PDF"], 4, 1, 2, 16)
+    found = FoundPairs(["/a/x.MD", "/a/y.pdf", "/a/z.PDF"], 4, 1, 2, 16, 3)
     assert found.pairs == 23
     assert str(found) == (
         "23 page pairs (beside them 1 .md without a PDF, 2 PDF without a .md): 4 refused, "
-        "1 dropped by rules on their text, 2 beyond a limit, 16 kept"
+        "1 dropped by rules on their text, 2 beyond a limit, 16 kept; "
+        "3 without front matter, taken as upright pages of text"
     )
-    assert str(FoundPairs([], 0, 0, 0, 3)) == (
+    assert str(FoundPairs([], 0, 0, 0, 3, 0)) == (
         "3 page pairs: 0 refused, 0 dropped by rules on their text, 3 kept"
     )
 
