@@ -21,6 +21,7 @@ from olmrl.bench.folder import BenchFolder, BenchPage
 from olmrl.bench.statistics import Interval, bootstrap, paired_bootstrap, permutation_p_value
 from olmrl.bench.text_cases import BaselineCase
 from olmrl.markup import front_matter
+from olmrl.pipes import refuse_stream
 from olmrl.progress import track
 
 BASELINE = "baseline"
@@ -157,6 +158,7 @@ def evaluate(
         texts = []
         for path in find_outputs(outputs, page.pdf, page.page):
             try:
+                refuse_stream(path)
                 texts.append(path.read_text("utf-8" if compat else "utf-8-sig"))
             except UnicodeDecodeError as error:
                 errors.append(f"{path}: not UTF-8: {error.reason}")

@@ -15,7 +15,7 @@ GROUND = {
     *("arguments", "door", "progress", "types", "errors", "redaction", "storage", "metrics"),
     "hardware",
 }
-GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable"}
+GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable", "pipes"}
 ALLOWED = {
     "arguments": set(),
     "door": {"errors", "printable"},
@@ -23,7 +23,8 @@ ALLOWED = {
     "printable": set(),
     "types": set(),
     "errors": set(),
-    "storage": {"errors", "redaction", "scratch", "suffixes"},
+    "storage": {"errors", "redaction", "scratch", "suffixes", "pipes"},
+    "pipes": set(),
     "scratch": set(),
     "suffixes": set(),
     "metrics": set(),
@@ -33,7 +34,7 @@ ALLOWED = {
     "shipped": set(),
     "torchvision_cpu": set(),
     "redaction": set(),
-    "config": {"redaction", "shipped"},
+    "config": {"redaction", "shipped", "pipes"},
     "markup": {"scratch"},
     "models": GROUND | {"config"},
     "data": GROUND | {"config", "models", "markup"},
