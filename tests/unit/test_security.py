@@ -251,11 +251,27 @@ def test_a_server_with_a_key_in_its_address_is_refused_before_it_is_asked(
         ("server", "sk-proj-SECRET1234567890SECRET_T3BlbkFJ-x_1"),
         ("server", "key=AKIASECRETSECRETSECR"),
         ("server", "ghp_" + "SECRET" * 6),
+        ("server", "github_pat_" + "SECRET" * 6),
+        ("server", "glpat-" + "SECRET" * 6),
+        ("server", "AIza" + "SECRET-" * 5),
+        ("server", "xoxb-" + "SECRET" * 6),
+        ("server", "ASIASECRETSECRETSECR"),
+        ("server", "eyJhbGciOiJSECRET.eyJzdWIiOiSECRET.SECRET"),
+        ("server", "-----BEGIN RSA PRIVATE KEY-----\nSECRET"),
+        ("headers", {"X-Custom": "Bearer SECRET-SECRET-1234"}),
+        ("headers", {"Authorization": "SECRET"}),
+        ("headers", {"x-api-key": "SECRET"}),
+        ("options", [{"apiKey": "SECRET"}]),
+        ("accessToken", "SECRET"),
+        ("clientSecret", "SECRET"),
+        ("aws_secret_key", "SECRET"),
+        ("passphrase", "SECRET"),
+        ("token", "SECRET+SECRET/SECRET=="),
     ],
 )
 def test_options_of_own_parts_take_no_secret(key, value):
     reward = {"name": "mine:reward", "options": {key: value}}
-    with pytest.raises(ConfigError, match=rf"rewards\.0\.options\.{key} ") as caught:
+    with pytest.raises(ConfigError, match=rf"rewards\.0\.options\.{key}[. ]") as caught:
         validate(GrpoConfig, {"rewards": [reward]}, "c.yaml")
     assert "SECRET" not in str(caught.value)
 
@@ -265,6 +281,10 @@ def test_usual_values_are_no_secrets():
         assert not secret_in(address, "data.train")
     for key in ("end_of_message_token", "max_tokens", "masking_index", "token_flip_rate", "keys"):
         assert not secret_in("<|im_end|>", key)
+    for token in ("<|im_end|>", "[IMG]", "</s>", " the", "\u2581a", "{text}", "#"):
+        assert not secret_in(token, "rewards.0.options.token"), token
+    for text in ("basic understanding of internationalisation", "Bearer of bad news", "eyJ.eyJ."):
+        assert not secret_in(text, "rewards.0.options.prompt"), text
     for path in (
         *("data/sk-learn-the-long-name-of-a-folder", "runs/hf_model", "AKIA"),
         *("sk-GRPO-Qwen25-experiment-2026", "runs/sk-OCR_training_Run_2026_11_27"),
