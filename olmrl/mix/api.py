@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import tenacity
@@ -115,13 +116,18 @@ class Api:
         """Send one request, without retries.
 
         Raises:
-            ApiError: no response, a broken one, or a status of 400 or above.
+            ApiError: no response, a broken one, a status of 400 or above, or a redirection, which
+                is not followed: pages and key are for the server that the user named.
         """
         try:
             response = self.http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             raise ApiError(0, "", f"{self.http.base_url}{path}: {cause}") from error
+        if response.has_redirect_location:
+            where = urljoin(str(response.url), response.headers["location"]).partition("?")[0]
+            message = f"sends us to {where}; name that server if it is meant"
+            raise ApiError(response.status_code, "", f"{response.url}: {message}")
         if response.status_code >= 400:
             raise _error_of(response)
         return response
