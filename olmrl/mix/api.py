@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import email.utils
+import hashlib
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urljoin
 
@@ -165,11 +167,22 @@ class Api:
             after = items[-1]["id"]
 
     def chat(self, body: dict[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """One chat completion; a server that supports the key answers a repeat at no cost."""
-        headers = {"Idempotency-Key": idempotency_key}
+        """One chat completion; a server that supports the key answers a repeat at no cost.
+
+        Args:
+            body: The request.
+            idempotency_key: What is asked about; another body is another request.
+        """
+        headers = {"Idempotency-Key": repeat_key(idempotency_key, body)}
         return json_of(
             self.retrying(lambda: self.once("POST", "chat/completions", json=body, headers=headers))
         )
+
+
+def repeat_key(name: str, body: Mapping[str, Any]) -> str:
+    """By which a server knows a repeat: a header takes no name of a file, which may be any text."""
+    identity = json.dumps([name, body], sort_keys=True)
+    return hashlib.sha256(identity.encode("ascii")).hexdigest()
 
 
 def json_of(response: httpx.Response) -> dict[str, Any]:
