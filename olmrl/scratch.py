@@ -32,7 +32,8 @@ class Scratch(tempfile.TemporaryDirectory[str]):
 
     def __init__(self, kind: str) -> None:
         _sweep_once(tempfile.gettempdir())
-        super().__init__(prefix=f"olmrl-scratch-{kind}-")
+        # what is still being written there by a dying child is left to the next sweep
+        super().__init__(prefix=f"olmrl-scratch-{kind}-", ignore_cleanup_errors=True)
         self._lock = os.open(self.name, os.O_RDONLY | os.O_DIRECTORY)
         is_free(self._lock)
 

@@ -12,22 +12,18 @@ import fcntl
 import json
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from olmrl import scratch
+from olmrl import pipes, scratch
 from olmrl.errors import RemoteError, first_line, is_of_client
 from olmrl.redaction import secret_in
 from olmrl.suffixes import has_suffix
 
 if TYPE_CHECKING:
     import fsspec
-
-_PIPES_OF_USERS = ("/dev/", "/proc/")
-"""Where the pipes lie that a user means: `/dev/stdin`, and those of `<(...)`."""
 
 _EXTRA_OF_SCHEME = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 
@@ -178,16 +174,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 def refuse_stream(path: str | os.PathLike[str]) -> None:
-    """Refuse to read what may never end, unless a shell made it (`<(...)`).
-
-    Raises:
-        OSError: it is a pipe, a socket or a device, or not there.
-    """
-    _, inner = filesystem(path)
-    if not is_remote(path) and not inner.startswith(_PIPES_OF_USERS):
-        kind = os.stat(inner).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise OSError(errno.EINVAL, "is a pipe, socket or device, not a file", inner)
+    """As `pipes.refuse_stream`; nothing remote is one."""
+    if not is_remote(path):
+        pipes.refuse_stream(filesystem(path)[1])
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -190,6 +190,8 @@ def _print_result(result: BenchResult, console: Console) -> None:
     console.print(f"by type: {kinds}", markup=False, soft_wrap=True)
     _print_messages("rejected", result.rejected, console)
     _print_messages("error", result.errors, console)
+    if result.unused and result.errors:
+        _print_messages("belongs to no tested page", result.unused, console)
     if result.errors:
         console.print(f"FAILED: {len(result.errors)} outputs are missing or unreadable")
 
@@ -227,7 +229,11 @@ def report(folder: BenchFolder, result: BenchResult, max_pages: int) -> str:
         html.Table("Scores", header, tuple((n, *cells) for n, cells in _score_rows(result))),
         html.Table("By test type", ("type", "score"), tuple(result.types.items())),
     ]
-    for title, messages in (("Errors", result.errors), ("Tests left out", result.rejected)):
+    for title, messages in (
+        ("Errors", result.errors),
+        ("Tests left out", result.rejected),
+        ("Outputs that belong to no tested page", result.unused),
+    ):
         if messages:
             sections.append(html.Text(title, tuple(messages[:200])))
     for (pdf, page), tests in list(failed.items())[:max_pages]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from olmrl import storage
 from olmrl.bench.candidates import candidate_folder
 from olmrl.bench.case import Case, CaseError
 from olmrl.bench.document import ParsedPage
@@ -21,6 +22,7 @@ from olmrl.bench.folder import BenchFolder, BenchPage
 from olmrl.bench.statistics import Interval, bootstrap, paired_bootstrap, permutation_p_value
 from olmrl.bench.text_cases import BaselineCase
 from olmrl.markup import front_matter
+from olmrl.pipes import refuse_stream
 from olmrl.progress import track
 
 BASELINE = "baseline"
@@ -85,6 +87,8 @@ class BenchResult:
     """Pages without output and unreadable outputs; their tests count as failed."""
     rejected: tuple[str, ...] = ()
     """Tests that were left out as invalid."""
+    unused: tuple[str, ...] = ()
+    """Outputs that belong to no page, by path in the candidate's folder."""
 
     def to_json(self) -> dict[str, Any]:
         """The whole result as JSON values."""
@@ -152,11 +156,14 @@ def evaluate(
     outputs = candidate_folder(folder.path, candidate)
     errors: list[str] = []
     tests: list[TestResult] = []
+    used: set[Path] = set()
     pages = _with_baselines(folder.pages, compat) if add_baselines else folder.pages
     for page in track(pages, "judging pages", len(pages)):
         texts = []
         for path in find_outputs(outputs, page.pdf, page.page):
+            used.add(path)
             try:
+                refuse_stream(path)
                 texts.append(path.read_text("utf-8" if compat else "utf-8-sig"))
             except UnicodeDecodeError as error:
                 errors.append(f"{path}: not UTF-8: {error.reason}")
@@ -171,10 +178,18 @@ def evaluate(
         mode="compat" if compat else "default",
         errors=errors,
         rejected=folder.rejected,
+        unused=_unused(outputs, used),
         samples=samples,
         confidence=confidence,
         seed=seed,
     )
+
+
+def _unused(outputs: Path, used: set[Path]) -> list[str]:
+    root = outputs.absolute()
+    there = {Path(path) for path in storage.list_files(root, ".md")}
+    left = there - {path.absolute() for path in used}
+    return sorted(path.relative_to(root).as_posix() for path in left)
 
 
 def find_outputs(outputs: Path, pdf: str, page: int) -> list[Path]:
@@ -236,6 +251,7 @@ def summarize(
     mode: str = "default",
     errors: Iterable[str] = (),
     rejected: Iterable[str] = (),
+    unused: Iterable[str] = (),
     samples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -263,6 +279,7 @@ def summarize(
         tests=tuple(tests),
         errors=tuple(errors),
         rejected=tuple(rejected),
+        unused=tuple(unused),
     )
 
 

@@ -168,7 +168,7 @@ def _jsonl_files(root: Path, pattern: str) -> list[Path]:
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """The non-blank lines of a file with their numbers, from 1."""
-    for number, line in storage.jsonl_lines(file.read_bytes()):
+    for number, line in storage.jsonl_lines(storage.read_bytes(file)):
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

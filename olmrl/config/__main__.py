@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import yaml
 
@@ -18,6 +17,7 @@ from olmrl.config.load import parse_yaml, validate
 from olmrl.config.schema import SftConfig
 from olmrl.door import behind_door
 from olmrl.errors import check_all
+from olmrl.pipes import read_text
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m olmrl.config") -> int:
@@ -66,7 +66,7 @@ def _converted(file: str) -> Conversion:
     from olmrl.data.steps import build_pipeline
     from olmrl.models.registry import described
 
-    conversion = convert(parse_yaml(Path(file).read_text("utf-8"), file), file)
+    conversion = convert(parse_yaml(read_text(file), file), file)
     config = validate(SftConfig, conversion.values, file)
     try:
         described(config.model.path)

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from olmrl import shipped
 from olmrl.config.annotations import types_in
 from olmrl.config.schema import GrpoConfig, SftConfig
+from olmrl.pipes import read_text
 from olmrl.redaction import can_be_written, leaves, refuse_secrets
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
@@ -149,7 +150,7 @@ def load(
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = parse_yaml(Path(shipped.find(path)).read_text("utf-8"), source)
+            values = parse_yaml(read_text(shipped.find(path)), source)
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
         except UnicodeDecodeError as error:

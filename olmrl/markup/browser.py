@@ -67,6 +67,8 @@ def is_sandboxed() -> bool:
 
 
 _thread = threading.local()
+_MOST_FOLDER = 60
+"""Longest path of a folder in which Chromium can put its socket."""
 
 
 def _driver(need: str) -> Any:
@@ -102,6 +104,7 @@ class Chromium:
         self._driver = _driver(need)
         self._path = path or self._driver.chromium.executable_path
         self._process: Any = None
+        self._folder: Scratch | None = None
         self._group = 0
         try:
             self.start()
@@ -117,20 +120,26 @@ class Chromium:
         try:
             if not os.path.exists(self._path):
                 raise Error(f"there is no {self._path}")
-            with Scratch("chromium") as folder:
-                launcher = Path(folder) / "chromium"
-                launcher.write_text(
-                    _LAUNCHER.format(
-                        pid=shlex.quote(f"{folder}/pid"),
-                        kilobytes=self._memory_bytes >> 10,
-                        path=shlex.quote(self._path),
-                    )
+            self._folder = Scratch("chromium")
+            folder = Path(self._folder.name)
+            launcher = folder / "chromium"
+            launcher.write_text(
+                _LAUNCHER.format(
+                    pid=shlex.quote(f"{folder}/pid"),
+                    kilobytes=self._memory_bytes >> 10,
+                    path=shlex.quote(self._path),
                 )
-                launcher.chmod(0o700)
-                self._process = self._driver.chromium.launch(
-                    executable_path=launcher, args=list(_ARGUMENTS), chromium_sandbox=is_sandboxed()
-                )
-                self._group = int((Path(folder) / "pid").read_text())
+            )
+            launcher.chmod(0o700)
+            # what it leaves when it is killed, which is how it always ends, goes with the folder
+            own = {"TMPDIR": str(folder)} if len(str(folder)) <= _MOST_FOLDER else {}
+            self._process = self._driver.chromium.launch(
+                executable_path=launcher,
+                args=list(_ARGUMENTS),
+                chromium_sandbox=is_sandboxed(),
+                env=os.environ | own,
+            )
+            self._group = int((folder / "pid").read_text())
         except Error as error:
             raise ValueError(
                 f"{self._need} needs Chromium, and none could be started: install it (Debian: "
@@ -179,6 +188,9 @@ class Chromium:
             with suppress(Error):
                 self._process.close()
             self._process = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def close(self) -> None:
         """End the browser and its driver."""

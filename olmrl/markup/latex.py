@@ -31,6 +31,12 @@ _SPACE_WITH_SCRIPT = re.compile(r"(?<!\\)(\\[,;:!>])\s*(?=[\^_])")
 r"""KaTeX takes no script directly after a space, as in `20\,^\circ C`."""
 _REFERENCE = re.compile(r"&(?:lt|gt|amp|nbsp|quot|#39|#x27);")
 """Character references that a formula has where it stands in HTML, as in a cell of a table."""
+_DEGREE = re.compile(r"\\degree(?![A-Za-z])\s*|\N{DEGREE SIGN}")
+_RAISED_DEGREE = re.compile(rf"\^\s*(?:(?:{_DEGREE.pattern})|\{{\s*(?:{_DEGREE.pattern})\s*\}})")
+_TEXT_GROUP = re.compile(
+    r"\\(?:text[a-z]*|mbox|makebox|hbox|tag|ce|pu|SI|si|qty|unit|num|ang)\*?(?:\[[^\[\]{}]{0,200}\])?(?=\s*\{)"
+)
+"""Where a formula is words, or has a language of its own."""
 _ENVIRONMENTS = {
     "eqnarray": (r"\begin{array}{rcl}", r"\end{array}"),
     "multline": (r"\begin{gather*}", r"\end{gather*}"),
@@ -90,11 +96,34 @@ _RAW = frozenset({"ce", "pu", "SI", "qty", "si", "unit", "num", "ang", "SIrange"
 def readable(latex: str) -> str:
     """A formula in words that KaTeX knows; unchanged where no rule applies."""
     latex = _REFERENCE.sub(lambda found: html.unescape(found[0]), latex)
-    if "\\" not in latex or len(latex) > MAX_FORMULA_CHARS or not _is_balanced(latex):
+    if (
+        not ("\\" in latex or "\N{DEGREE SIGN}" in latex)
+        or len(latex) > MAX_FORMULA_CHARS
+        or not _is_balanced(latex)
+    ):
         return latex
+    if "\\degree" in latex or "\N{DEGREE SIGN}" in latex:
+        latex = _degrees(latex)
     latex = _SPACE_WITH_SCRIPT.sub(r"\1{}", latex)
     latex = _ENVIRONMENT.sub(_environment, latex)
     return _rewritten(latex, MAX_DEPTH)
+
+
+def _degrees(latex: str) -> str:
+    """Degree signs as raised circles, but where the formula is words."""
+    kept: list[str] = []
+    at = 0
+    while True:
+        words = _TEXT_GROUP.search(latex, at)
+        part = latex[at : words.start() if words else len(latex)]
+        part = _RAISED_DEGREE.sub(lambda _: r"^{\circ}", part)
+        kept.append(_DEGREE.sub(lambda _: r"{}^{\circ}", part))
+        if words is None:
+            return "".join(kept)
+        at = words.end()
+        while latex.startswith("{", _after_space(latex, at)):
+            at = group_end(latex, at) or len(latex)
+        kept.append(latex[words.start() : at])
 
 
 def _is_balanced(latex: str) -> bool:

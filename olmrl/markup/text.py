@@ -30,7 +30,7 @@ _TO_READ = re.compile(r"[\x00-\x08\x0e-\x1f\x7f<\\*_&]|--")
 _ANY_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 FORMATTING_TAGS = (
     *("b", "i", "strong", "em", "u", "s", "strike", "del", "ins", "mark", "small", "big", "font"),
-    *("span", "sup", "sub"),
+    *("span", "sup", "sub", "a", "code", "kbd", "samp", "tt", "var", "cite", "abbr", "dfn"),
 )
 """Tags that are none of the text."""
 _NAME = one_of(FORMATTING_TAGS)
@@ -39,7 +39,7 @@ _FORMATTING = re.compile(rf"</?{_NAME}(?:{_ATTRIBUTE}){{0,5}}\s*>", re.IGNORECAS
 _SCRIPTS = re.compile(
     rf"<(su[bp])(?:{_ATTRIBUTE}){{0,5}}\s*>([^<>]{{0,60}})</\1\s*>", re.IGNORECASE
 )
-_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~$&%])")
+_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|<>~$&%\n])")
 _REFERENCE = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _TYPED_DASH = re.compile("--(?<!---)-?(?!-)")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
@@ -77,7 +77,7 @@ def _normalize_read(text: str) -> str:
     if "<" in text:
         text = _without_tags(text)
     if "\\" in text:
-        text = _ESCAPE.sub(lambda found: chr(HELD + ord(found[1])), _HELD.sub("", text))
+        text = _ESCAPE.sub(_escaped, _HELD.sub("", text))
     if "*" in text or "_" in text:
         text = without_emphasis(text)
     if "&" in text:
@@ -87,6 +87,11 @@ def _normalize_read(text: str) -> str:
     if "--" in text:
         text = _TYPED_DASH.sub("-", text)
     return collapse_spaces(text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """The sign itself, kept from being a mark; at the end of a line, a line break."""
+    return "\n" if found[1] == "\n" else chr(HELD + ord(found[1]))
 
 
 def _without_tags(text: str) -> str:

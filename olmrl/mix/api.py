@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import argparse
 import email.utils
+import hashlib
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import tenacity
@@ -116,13 +119,18 @@ class Api:
         """Send one request, without retries.
 
         Raises:
-            ApiError: no response, a broken one, or a status of 400 or above.
+            ApiError: no response, a broken one, a status of 400 or above, or a redirection, which
+                is not followed: pages and key are for the server that the user named.
         """
         try:
             response = self.http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             cause = str(error) or type(error).__name__
             raise ApiError(0, "", f"{self.http.base_url}{path}: {cause}") from error
+        if response.has_redirect_location:
+            where = urljoin(str(response.url), response.headers["location"]).partition("?")[0]
+            message = f"sends us to {where}; name that server if it is meant"
+            raise ApiError(response.status_code, "", f"{response.url}: {message}")
         if response.status_code >= 400:
             raise _error_of(response)
         return response
@@ -160,11 +168,22 @@ class Api:
             after = items[-1]["id"]
 
     def chat(self, body: dict[str, Any], idempotency_key: str) -> dict[str, Any]:
-        """One chat completion; a server that supports the key answers a repeat at no cost."""
-        headers = {"Idempotency-Key": idempotency_key}
+        """One chat completion; a server that supports the key answers a repeat at no cost.
+
+        Args:
+            body: The request.
+            idempotency_key: What is asked about; another body is another request.
+        """
+        headers = {"Idempotency-Key": repeat_key(idempotency_key, body)}
         return json_of(
             self.retrying(lambda: self.once("POST", "chat/completions", json=body, headers=headers))
         )
+
+
+def repeat_key(name: str, body: Mapping[str, Any]) -> str:
+    """By which a server knows a repeat: a header takes no name of a file, which may be any text."""
+    identity = json.dumps([name, body], sort_keys=True)
+    return hashlib.sha256(identity.encode("ascii")).hexdigest()
 
 
 def json_of(response: httpx.Response) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def staged(path: str) -> Iterator[str]:
 def fetched(path: str) -> Iterator[str]:
     """Give a local path with the content of `path`; a download is removed afterwards."""
     if not storage.is_remote(path):
+        storage.refuse_stream(path)
         yield path
         return
     with Scratch("mix") as folder:

@@ -240,9 +240,13 @@ def disk(config: Config, plan: Plan) -> list[str]:
     if free >= need:
         return []
     return [
-        f"run.dir: {there} has {free / GIB:.1f} GiB free, a checkpoint and the model need "
-        f"{need / GIB:.1f}; free space, or choose another folder"
+        f"run.dir: {there} has {_size(free)} free, a checkpoint and the model need "
+        f"{_size(need)}; free space, or choose another folder"
     ]
+
+
+def _size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.1f} MiB"
 
 
 def models_of(config: Config) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from olmrl import shipped, storage
 from olmrl.models import registry
 from olmrl.models.family import Family, TinySize
+from olmrl.pipes import read_text
 from olmrl.suffixes import has_suffix
 
 PROMPT_WEIGHT = 200
@@ -206,6 +207,6 @@ def gather_texts(folders: Sequence[str | Path]) -> list[str]:
         raise ValueError(f"{', '.join(map(str, folders))}: no .md or .txt file below")
     texts = []
     for file in files:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         texts += [text.strip()] * PROMPT_WEIGHT if has_suffix(file.name, ".txt") else [text]
     return texts

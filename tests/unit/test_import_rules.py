@@ -15,7 +15,7 @@ GROUND = {
     *("arguments", "door", "progress", "types", "errors", "redaction", "storage", "metrics"),
     "hardware",
 }
-GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable", "lost", "ray_node"}
+GROUND |= {"shipped", "ray_start", "suffixes", "scratch", "printable", "pipes", "lost", "ray_node"}
 ALLOWED = {
     "arguments": set(),
     "door": {"errors", "lost", "printable"},
@@ -25,7 +25,8 @@ ALLOWED = {
     "errors": set(),
     "lost": set(),
     "ray_node": set(),
-    "storage": {"errors", "redaction", "scratch", "suffixes"},
+    "storage": {"errors", "redaction", "scratch", "suffixes", "pipes"},
+    "pipes": set(),
     "scratch": set(),
     "suffixes": set(),
     "metrics": set(),
@@ -35,7 +36,7 @@ ALLOWED = {
     "shipped": set(),
     "torchvision_cpu": set(),
     "redaction": set(),
-    "config": {"redaction", "shipped"},
+    "config": {"redaction", "shipped", "pipes"},
     "markup": {"scratch"},
     "models": GROUND | {"config"},
     "data": GROUND | {"config", "models", "markup"},

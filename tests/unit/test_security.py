@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from local_server import LocalServer
 
 import olmrl.mix.ray_map
 import olmrl.ray_start
@@ -17,6 +18,8 @@ from olmrl.cluster import Plan
 from olmrl.cluster.connect import connect, worker_environment
 from olmrl.config import ConfigError, GrpoConfig, SftConfig
 from olmrl.config.load import dump, is_model, validate
+from olmrl.markup.equations import render
+from olmrl.mix.api import Api, ApiError
 from olmrl.mix.journal import Journal
 from olmrl.mix.verbs import stats
 from olmrl.redaction import secret_in
@@ -251,11 +254,27 @@ def test_a_server_with_a_key_in_its_address_is_refused_before_it_is_asked(
         ("server", "sk-proj-SECRET1234567890SECRET_T3BlbkFJ-x_1"),
         ("server", "key=AKIASECRETSECRETSECR"),
         ("server", "ghp_" + "SECRET" * 6),
+        ("server", "github_pat_" + "SECRET" * 6),
+        ("server", "glpat-" + "SECRET" * 6),
+        ("server", "AIza" + "SECRET-" * 5),
+        ("server", "xoxb-" + "SECRET" * 6),
+        ("server", "ASIASECRETSECRETSECR"),
+        ("server", "eyJhbGciOiJSECRET.eyJzdWIiOiSECRET.SECRET"),
+        ("server", "-----BEGIN RSA PRIVATE KEY-----\nSECRET"),
+        ("headers", {"X-Custom": "Bearer SECRET-SECRET-1234"}),
+        ("headers", {"Authorization": "SECRET"}),
+        ("headers", {"x-api-key": "SECRET"}),
+        ("options", [{"apiKey": "SECRET"}]),
+        ("accessToken", "SECRET"),
+        ("clientSecret", "SECRET"),
+        ("aws_secret_key", "SECRET"),
+        ("passphrase", "SECRET"),
+        ("token", "SECRET+SECRET/SECRET=="),
     ],
 )
 def test_options_of_own_parts_take_no_secret(key, value):
     reward = {"name": "mine:reward", "options": {key: value}}
-    with pytest.raises(ConfigError, match=rf"rewards\.0\.options\.{key} ") as caught:
+    with pytest.raises(ConfigError, match=rf"rewards\.0\.options\.{key}[. ]") as caught:
         validate(GrpoConfig, {"rewards": [reward]}, "c.yaml")
     assert "SECRET" not in str(caught.value)
 
@@ -265,6 +284,10 @@ def test_usual_values_are_no_secrets():
         assert not secret_in(address, "data.train")
     for key in ("end_of_message_token", "max_tokens", "masking_index", "token_flip_rate", "keys"):
         assert not secret_in("<|im_end|>", key)
+    for token in ("<|im_end|>", "[IMG]", "</s>", " the", "\u2581a", "{text}", "#"):
+        assert not secret_in(token, "rewards.0.options.token"), token
+    for text in ("basic understanding of internationalisation", "Bearer of bad news", "eyJ.eyJ."):
+        assert not secret_in(text, "rewards.0.options.prompt"), text
     for path in (
         *("data/sk-learn-the-long-name-of-a-folder", "runs/hf_model", "AKIA"),
         *("sk-GRPO-Qwen25-experiment-2026", "runs/sk-OCR_training_Run_2026_11_27"),
@@ -303,3 +326,80 @@ def test_what_runs_as_code_is_said():
     text = (ROOT / "docs/security.md").read_text("utf-8")
     for named in ("rewards", "trust_remote_code", "package.module:callable", "launch files"):
         assert named in text
+
+
+# -- what leaves the machine
+
+
+class Redirecting(LocalServer):
+    """Sends whoever comes to another server."""
+
+    def __init__(self, target, status):
+        self.target, self.status = target, status
+
+    def handle(self, http, method, body):
+        self.send(http, self.status, {"Location": self.target}, {})
+
+
+class Listening(LocalServer):
+    """Notes what reaches it."""
+
+    def __init__(self):
+        self.heard = []
+
+    def handle(self, http, method, body):
+        self.heard.append((dict(http.headers), body))
+        self.send(http, 200, {}, {"choices": []})
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_pages_and_keys_go_to_the_named_server_and_not_where_it_sends_us(status):
+    with (
+        Listening() as other,
+        Redirecting(f"{other.url}/chat/completions?key=SECRET", status) as named,
+    ):
+        with Api(named.url, "SECRET", attempts=1) as api, pytest.raises(ApiError) as caught:
+            api.chat({"model": "m", "messages": []}, "once")
+        assert other.heard == []
+        assert f"sends us to {other.url}/chat/completions;" in str(caught.value)
+        assert not caught.value.transient and "SECRET" not in str(caught.value)
+
+
+# -- formulas
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [
+        r"\includegraphics{/etc/hostname}",
+        r"\includegraphics[height=1em]{http://127.0.0.1:1/x.png}",
+        r"\href{javascript:alert(1)}{x}",
+        r"\url{file:///etc/hostname}",
+        r"\htmlClass{x}{y}",
+        r"\htmlStyle{background:url(http://127.0.0.1:1/)}{y}",
+        r"\htmlData{a=b}{y}",
+    ],
+)
+def test_formulas_name_no_file_address_or_script(latex):
+    shown = repr(render(latex))
+    for word in ("href=", "src=", "url(", "style=", "class=", "data-", hostname()):
+        assert word not in shown.replace(latex, ""), word
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [
+        r"\input{/etc/hostname}",
+        r"\write18{touch x}",
+        r"\immediate\write18{id}",
+        r"\openin5=/etc/hostname",
+        r"\catcode`\%=12",
+        r"\csname @@input\endcsname /etc/hostname",
+    ],
+)
+def test_formulas_run_nothing(latex):
+    assert hostname() not in repr(render(latex)).replace(latex, "")
+
+
+def hostname():
+    return Path("/etc/hostname").read_text("utf-8").strip() + " "

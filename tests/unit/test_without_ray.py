@@ -24,6 +24,7 @@ SHELLS = {
     "grpo.training",
     "grpo.waiting",
     "grpo.worker",
+    "lost",
     "mix.ray_map",
     "ray_start",
     "read.engines",

@@ -39,6 +39,7 @@ def read_file(path: str) -> Iterator[Transcript | Unusable]:
     """The pages of one catalog file; lines are read one by one."""
     folder = os.path.basename(os.path.dirname(path))
     stem = f"{files.slug(folder)}/{files.slug(os.path.basename(path).removesuffix('.jsonl'))}"
+    storage.refuse_stream(path)
     fs, inner = storage.filesystem(path)
     with storage.named(path), fs.open(inner, "rb") as stream:
         for number, line in enumerate(stream, start=1):

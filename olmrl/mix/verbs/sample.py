@@ -91,6 +91,7 @@ def _listed(source: str, fs: Any, inner: str) -> Iterator[str]:
     elif fs.isdir(inner):
         yield from files.listing(source, ".pdf")
     elif fs.exists(inner):
+        storage.refuse_stream(source)
         with fs.open(inner, "rb") as stream:
             for line in stream:
                 if b"\0" in line:

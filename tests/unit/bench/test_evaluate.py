@@ -318,3 +318,19 @@ def test_what_utf8_cannot_hold_is_shown_as_a_sign_in_the_report(bench, tmp_path,
     assert "&#55296;" in page or "\\ud800" in page
     saved = json.loads((tmp_path / "r.json").read_text())
     assert "\ud800" in {test["id"] for test in saved["tests"]}
+
+
+def test_outputs_that_belong_to_no_page_are_told_where_others_are_missing(bench, capsys):
+    (bench / "good" / "sub" / "b_pg1_repeat1.md").rename(bench / "good/sub/b_page1_repeat1.MD")
+    result = evaluate(load_folder(bench), "good")
+    assert result.unused == ("sub/b_page1_repeat1.MD",)
+    assert main(["score", str(bench), "--candidate", "good"]) == 1
+    shown = capsys.readouterr().out
+    assert "belongs to no tested page: sub/b_page1_repeat1.MD" in shown
+    assert "1 outputs are missing" in shown
+
+
+def test_whole_outputs_say_nothing_of_other_files(bench, capsys):
+    write(bench, "good", "README.md", "notes")
+    assert main(["score", str(bench), "--candidate", "good"]) == 0
+    assert "no tested page" not in capsys.readouterr().out

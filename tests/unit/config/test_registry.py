@@ -74,7 +74,7 @@ load(GrpoConfig, None, {GRPO!r} + [
     "rewards=[{{name: bench}}, {{name: no_such:reward}}]"])
 load(SftConfig, None, {SFT!r} + ["data.pipeline=[{{name: Prompt}}, {{name: no_such:Step}}]"])
 rooms = {{name.split(".")[1] for name in sys.modules if name.startswith("olmrl.")}}
-assert rooms == {{"config", "redaction", "shipped"}}, rooms
+assert rooms == {{"config", "pipes", "redaction", "shipped"}}, rooms
 assert not {{"torch", "numpy", "ray"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

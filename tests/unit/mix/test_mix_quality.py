@@ -110,6 +110,7 @@ def test_stats_count_what_is_there(tmp_path, mix):
     pair(train, "b", "<script>alert(1)</script>", language="de", table=True)
     pair(train, "c", "", language="null")
     (train / "broken.md").write_text("---\nno head")
+    make_pdf(train / "broken.pdf", ["no head"])
     pair(tmp_path / "books", "d", "word " * 96)
     (train / "a.pdf").unlink()
     make_pdf(train / "a.pdf", ["landscape"], size=(400, 200))

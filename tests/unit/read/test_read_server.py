@@ -305,3 +305,25 @@ def test_a_killed_call_goes_on_and_leaves_the_files_of_an_undisturbed_one(
             assert found[name] == text
     assert expected.keys() == found.keys()
     assert len(server.asked) <= 12 + 2, "at most the pages in flight were read twice"
+
+
+def test_documents_have_names_of_any_letters(read, tmp_path):
+    names = ["한국어", "e\u0301te\u0301", "\u202egnp", "co:lon", "50%", "x" * 195]
+    for width, name in enumerate(names, 20):
+        write_pages(tmp_path / "in" / f"{name}.PDF", [width])
+    with ReadingServer(by_width) as server:
+        code, said = read(server, tmp_path / "in", tmp_path / "out")
+    assert code == 0 and "6 documents: 6 pages read" in said
+    texts = {p.read_text() for p in (tmp_path / "out").glob("*.md")}
+    assert texts == {f"<!-- page 1 -->\n\npage {20 + n}\n" for n in range(6)}
+    keys = [headers["Idempotency-Key"] for _, _, headers in server.asked]
+    assert len(set(keys)) == 6
+
+
+def test_another_question_about_a_page_is_no_repeat(read, library, tmp_path):
+    with ReadingServer(by_width) as server:
+        read(server, library / "sub", tmp_path / "a", "--max-tokens", 77)
+        read(server, library / "sub", tmp_path / "b", "--max-tokens", 77)
+        read(server, library / "sub", tmp_path / "c", "--max-tokens", 78)
+    first, again, other = (headers["Idempotency-Key"] for _, _, headers in server.asked)
+    assert first == again != other
