@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from rapidfuzz import fuzz
 from rapidfuzz.distance import LCSseq
 
+from olmrl.markup.visible import TAG
 from olmrl.rewards.claims import UNEARNED
 from olmrl.rewards.parsed import Reading, truth_of
 from olmrl.rewards.reward import AgainstReference
@@ -43,9 +45,8 @@ class EditDistance(AgainstReference):
         reading = truth.read(text)
         if reading.claims.too_long:
             return RewardResult(0.0)
-        mine, theirs = (
-            _SPACES.sub(" ", body) for body in (reading.claims.native, truth.reading.seen.text)
-        )
+        mine = _SPACES.sub(" ", _without_strange_tags(reading, truth.reading))
+        theirs = _SPACES.sub(" ", truth.reading.seen.text)
         for mark in _MARKS:
             if mine.count(mark) > theirs.count(mark):
                 mine = mine.replace(mark, UNEARNED)
@@ -65,31 +66,61 @@ def _head(reading: Reading) -> str:
 
 
 def _wrong_marks(reading: Reading, true: Reading) -> int:
-    """Number of marks beside a letter of the page that has none there.
+    """Number of marks where the page has none.
 
     A right mark may not pay beside a wrong one; which of them is right is seen by their places.
     """
-    there = set(_marks(true))
-    source = reading.claims.source
-    count = 0
-    for mark, after in _marks(reading):
+    there = set(_placed(true, _MARK))
+    return sum(
+        bool(places) and there.isdisjoint((mark, place) for place in places)
+        for (mark, _), places in _with_places(reading, _MARK)
+    )
+
+
+def _without_strange_tags(reading: Reading, true: Reading) -> str:
+    """What is native of a text, with `UNEARNED` for each tag where the page has none.
+
+    Empty elements would else be read for those that were lost somewhere else.
+    """
+    text = reading.claims.native
+    there = {place for _, place in _placed(true, TAG)} if "<" in text else set()
+    kept, at = [], 0
+    for (tag, start), places in _with_places(reading, TAG) if "<" in text else ():
+        if places and there.isdisjoint(places):
+            kept += [text[at:start], UNEARNED * len(tag)]
+            at = start + len(tag)
+    return "".join(kept) + text[at:]
+
+
+def _placed(reading: Reading, pattern: re.Pattern[str]) -> list[tuple[str, int]]:
+    """Each mark or tag outside of formulas, and the number of letters before it."""
+    return [(mark, after) for mark, _, after in _found(reading, pattern)]
+
+
+def _with_places(
+    reading: Reading, pattern: re.Pattern[str]
+) -> Iterator[tuple[tuple[str, int], set[int]]]:
+    """Each mark or tag with its start, and where the letters of the page beside it have it: the
+    number of letters before it."""
+    source, last = reading.claims.source, len(reading.claims.covered)
+    for mark, start, after in _found(reading, pattern):
         before = int(source[after - 1]) + 1 if after else 0
-        behind = int(source[after]) if after < len(source) else len(true.lettered.key)
-        places = {before} if before > 0 or not after else set()
-        places |= {behind} if behind >= 0 else set()
-        count += bool(places) and not any((mark, place) in there for place in places)
-    return count
+        behind = int(source[after]) if after < len(source) else last
+        known = (before if before > 0 or not after else -1, behind)
+        yield (mark, start), {place for place in known if place >= 0}
 
 
-def _marks(reading: Reading) -> list[tuple[str, int]]:
-    """Each mark outside of formulas, and the number of letters before it."""
+def _found(reading: Reading, pattern: re.Pattern[str]) -> Iterator[tuple[str, int, int]]:
+    """Each mark or tag outside of formulas: itself, its start, the number of letters before it."""
     text, lettered = reading.seen.text, reading.lettered
-    found = [match.start() for match in _MARK.finditer(text)]
+    found = [(match[0], match.start()) for match in pattern.finditer(text)]
+    starts = np.array([start for _, start in found], np.int64)
     formulas = np.array([span[:2] for span in lettered.formulas if found], np.int64).reshape(-1, 2)
-    inside = np.searchsorted(formulas.ravel(), found, "right") % 2 == 1
-    found = [at for at, skip in zip(found, inside, strict=True) if not skip]
-    ends = np.searchsorted(lettered.places, np.array(found, np.int64)).tolist()
-    return [(text[at], after) for at, after in zip(found, ends, strict=True)]
+    inside = np.searchsorted(formulas.ravel(), starts, "right") % 2 == 1
+    after = np.searchsorted(lettered.places, starts)
+    for (mark, start), skip, count in zip(found, inside.tolist(), after.tolist(), strict=True):
+        if not skip:
+            yield mark, start, count
 
 
 def _unseen(reading: Reading) -> int:
