@@ -213,19 +213,21 @@ def _first_rows(sheet: Sheet, text: str, rng: random.Random) -> str:
 
 
 def _bold(sheet: Sheet, text: str, more: list[str]) -> str:
-    for word in (sheet.bold, *more):
+    for word in (sheet.bold, *more) if more else ():
         text = re.sub(rf"(?<![\w*]){word}(?![\w*])", f"**{word}**", text, count=1)
     return text
 
 
-def _some_words(sheet: Sheet, rng: random.Random, count: int) -> list[str]:
-    found = re.findall(r"[a-z]{4,}", " ".join(sheet.paragraphs))
-    return rng.sample(found, min(count, len(found)))
+def _other_words(sheet: Sheet, text: str, rng: random.Random, count: int) -> list[str]:
+    """Words of the page that are read, and not in bold there; none if there are too few."""
+    read = set(re.findall(r"[a-z]{4,}", body(text))) - {sheet.bold}
+    found = sorted(read.intersection(" ".join(sheet.paragraphs[1:]).split()))
+    return rng.sample(found, count) if len(found) >= count else []
 
 
 for _count in (1, 2, 4):
     _attack("marks", f"the right word in bold, and {_count} more")(
-        lambda s, t, r, count=_count: _bold(s, t, _some_words(s, r, count))
+        lambda s, t, r, count=_count: _bold(s, t, _other_words(s, t, r, count))
     )
 for _name, _make in {
     "empty bold": lambda s: "<b></b> **** __ __",
