@@ -71,10 +71,16 @@ class Alignment:
         Where a block moved that has some words in common with one that did not.
         """
         source = self.source
-        known = (source[1:] >= 0) & (source[:-1] >= 0)
-        cuts = np.flatnonzero(known & (source[1:] != source[:-1] + 1)) + 1
-        owner = self._owners() if len(cuts) else source
-        for at in cuts.tolist():
+        cuts = np.flatnonzero(source[1:] != source[:-1] + 1) + 1
+        before, after = source[cuts - 1], source[cuts]
+        places = zip(cuts.tolist(), before.tolist(), after.tolist(), strict=True)
+        alike = [
+            at
+            for at, ended, place in places
+            if min(ended, place) >= 0 and self.r[ended + 1 : ended + 2] == self.c[at]
+        ]
+        owner = self._owners() if alike else source
+        for at in alike:
             origin, place = int(source[at - 1]) + 1, int(source[at])
             size = self._shared(at, origin, owner)
             other = int(owner[origin]) if size else -1
@@ -95,9 +101,9 @@ class Alignment:
         most = min(len(self.source) - at, len(owner) - origin, abs(at - other))
         while (
             size < most
+            and self.c[at + size] == self.r[origin + size]
             and self.source[at + size] == place + size
             and owner[origin + size] == other + size
-            and self.c[at + size] == self.r[origin + size]
         ):
             size += 1
         return size
