@@ -40,6 +40,7 @@ class Alignment:
             if size >= self._seed:
                 self.claim(start, origin, size)
         self._seed_moved()
+        self._exchange()
         self._slide()
         self._seed_remnants()
 
@@ -63,6 +64,55 @@ class Alignment:
                         at += 1
                 else:
                     at += 1
+
+    def _exchange(self) -> None:
+        """Exchange equal letters of two blocks that both go on with those of the other one.
+
+        Where a block moved that has some words in common with one that did not.
+        """
+        source = self.source
+        cuts = np.flatnonzero(source[1:] != source[:-1] + 1) + 1
+        before, after = source[cuts - 1], source[cuts]
+        places = zip(cuts.tolist(), before.tolist(), after.tolist(), strict=True)
+        alike = [
+            at
+            for at, ended, place in places
+            if min(ended, place) >= 0 and self.r[ended + 1 : ended + 2] == self.c[at]
+        ]
+        owner = self._owners() if alike else source
+        for at in alike:
+            origin, place = int(source[at - 1]) + 1, int(source[at])
+            size = self._shared(at, origin, owner)
+            other = int(owner[origin]) if size else -1
+            if not size or not self._continues(other, place, size):
+                continue
+            for start, there in ((at, place), (other, origin)):
+                source[start : start + size] = -1
+                self.covered[there : there + size] = False
+            self.claim(at, origin, size)
+            self.claim(other, place, size)
+            owner = self._owners()
+
+    def _shared(self, at: int, origin: int, owner: Ints) -> int:
+        """Number of equal letters from a claimed one on and from a place that others claim."""
+        if origin >= len(owner) or owner[origin] < 0:
+            return 0
+        place, other, size = int(self.source[at]), int(owner[origin]), 0
+        most = min(len(self.source) - at, len(owner) - origin, abs(at - other))
+        while (
+            size < most
+            and self.c[at + size] == self.r[origin + size]
+            and self.source[at + size] == place + size
+            and owner[origin + size] == other + size
+        ):
+            size += 1
+        return size
+
+    def _continues(self, start: int, place: int, size: int) -> bool:
+        """Whether what is beside some letters is claimed beside a place in the truth."""
+        end = start + size
+        before = start and self.source[start - 1] == place - 1
+        return bool(before or (end < len(self.source) and self.source[end] == place + size))
 
     def _slide(self) -> None:
         """Give letters back to the block that they belong to, if their claimants have another.

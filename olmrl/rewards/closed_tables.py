@@ -9,7 +9,8 @@ from olmrl.rewards.words import TAG
 
 _ROOMS = frozenset({"td", "th", "caption"})
 _PARTS = _ROOMS | {"tr", "thead", "tbody", "tfoot"}
-_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*[^\W_]")
+_BREAK = re.compile(r"\n[ \t]*\n")
+_LETTER = re.compile(r"[^\W_]")
 
 
 @dataclass
@@ -32,7 +33,7 @@ def closed_tables(body: str) -> tuple[list[tuple[int, int]], int]:
         name = tag[2].lower()
         if name != "table" and name not in _PARTS:
             continue
-        while opened and not opened[-1].in_room and _PARAGRAPH.search(body, at, tag.start()):
+        if opened and not opened[-1].in_room and _begins_paragraph(body, at, tag.start()):
             opened.pop()
             unpaired += 1
         at = tag.end()
@@ -52,3 +53,8 @@ def closed_tables(body: str) -> tuple[list[tuple[int, int]], int]:
         else:
             unpaired += 1
     return spans, unpaired + len(opened)
+
+
+def _begins_paragraph(body: str, start: int, end: int) -> bool:
+    found = _BREAK.search(body, start, end)
+    return found is not None and _LETTER.search(body, found.end(), end) is not None

@@ -103,8 +103,9 @@ def recognised(mine: Reading, wanted: Reading, kind: Kind) -> int:
     for start, end in _in_letters(mine, kind):
         letters = source[start:end]
         owners = owner[letters[letters >= 0]]
-        if (owners >= 0).any():
-            found.add(int(np.bincount(owners[owners >= 0]).argmax()))
+        inside = owners[owners >= 0]
+        if 2 * len(inside) > len(owners):  # else it is around other text
+            found.add(int(np.bincount(inside).argmax()))
     return len(found)
 
 

@@ -24,6 +24,11 @@ _STYLED = re.compile(
     r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|nolimits|mathrm|mathbf|mathit"
     r"|boldsymbol|bm|text|textbf|textrm|operatorname|quad|qquad)(?![a-zA-Z])|\\[,;:! ]"
 )
+_DECORATION = re.compile(
+    r"\\(?:(?:over|under)(?:line|brace|bracket)|boxed|fbox|[bx]?cancel|sout|[hv]?phantom"
+    r"|wide(?:hat|tilde|check)|over(?:right|left)arrow)(?![a-zA-Z])"
+)
+"""Commands that may go around a whole formula, which then is a reading of what it was before."""
 _SYMBOL = re.compile(r"\\[A-Za-z]+|[^\s{}\\~&$]")
 _FRACTION = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 _COMMAND_CODE, _COMMAND_CODES = 0xE000, 6000
@@ -54,6 +59,7 @@ def repeats_tables(case: TableCase, page: ParsedPage) -> bool:
         or _row_is_paired(*each)
         or _columns_recur(each[0])
         or _is_alone_among_copies(*each)
+        or (case.top_heading and _headings_recur(each[0]))
         for each in found
     ):
         return True
@@ -87,6 +93,13 @@ def _rows(table: Table) -> list[list[Cell]]:
 
 def _texts(cells: Sequence[Cell]) -> tuple[str, ...]:
     return tuple(cell.normal_text.strip() for cell in cells)
+
+
+def _headings_recur(table: Table) -> bool:
+    """Whether a row of headings is there again, and another row of headings besides."""
+    rows = [row for row in _rows(table) if len(row) > 1 and all(c.is_heading for c in row)]
+    count = Counter(map(_texts, rows))
+    return 1 < len(count) < count.total()
 
 
 def _is_alone_among_copies(table: Table, cell: Cell) -> bool:
@@ -223,7 +236,7 @@ def several_formulas(case: MathCase, page: ParsedPage, known: Sequence[str]) -> 
     others = [other for other in map(symbols, known) if other != wanted]
     readings = set()
     for formula in page.formulas(dollars=not case.ignore_dollar_delimited):
-        mine = symbols(formula)
+        mine = symbols(_DECORATION.sub(lambda m: m[0] if m[0] in case.math else " ", formula))
         if _has_more(mine, wanted, others):
             return True
         near = fuzz.ratio(wanted, mine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from rapidfuzz.distance import Levenshtein
@@ -42,9 +41,9 @@ class ErrorRate(AgainstBody):
             return RewardResult(max(0.0, 1.0 - self._plain(mine, true)))
         if self._size(mine) >= 2 * self._size(true):  # more invented words than there are words
             return RewardResult(0.0, {"as_read": 0.0})
-        cost = partial(alignment_cost, mine, true, self.unit)
-        rates = [1.0 - cost(as_read=flag) / self._size(true) for flag in (False, True)]
-        value, as_read = (max(0.0, rate) for rate in rates)
+        flags = (False, True) if self.unit == "character" else (False,)  # both say the same
+        costs = [alignment_cost(mine, true, self.unit, as_read=flag) for flag in flags]
+        value, as_read = (max(0.0, 1.0 - costs[k] / self._size(true)) for k in (0, -1))
         return RewardResult(value, {"as_read": as_read})
 
     def _size(self, words: tuple[str, ...]) -> int:

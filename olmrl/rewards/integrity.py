@@ -208,11 +208,13 @@ class Marks:
 def marks_too_much(said: Marks, truth: Marks, needle: str, claims: Claims) -> bool:
     """Whether a completion marks what the truth does not, around a mark or in many places.
 
-    What is missing around the mark counts as wrong, too: leaving out what is wrongly marked must
-    not pay.
+    Or in as many as it marks what the truth does: of two places one may be a guess. What is missing
+    around the mark counts as wrong, too: leaving out what is wrongly marked must not pay.
     """
     plain = ~truth.marked
     source = claims.source
+    if _guesses(said, truth, claims):
+        return True
     claimed_marked = source[(source >= 0) & said.marked]
     wrong = np.zeros(len(plain), np.bool_)
     wrong[claimed_marked] = True
@@ -230,6 +232,17 @@ def marks_too_much(said: Marks, truth: Marks, needle: str, claims: Claims) -> bo
         if not len(around) or shown[around].mean() >= _LEAST_UNMARKED:
             return False
     return True
+
+
+def _guesses(said: Marks, truth: Marks, claims: Claims) -> bool:
+    """Whether at least half of the marked pieces of the page are not marked in the truth."""
+    balance = 0
+    for start, end in said.spans:
+        there = claims.source[start:end]
+        there = there[there >= 0]
+        if len(there):
+            balance += 1 if 2 * np.count_nonzero(truth.marked[there]) >= len(there) else -1
+    return balance < 1
 
 
 # -- without

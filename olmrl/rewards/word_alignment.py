@@ -125,10 +125,16 @@ def _without(gone: Set[int], pairs: Iterable[Pair], count: int) -> tuple[list[in
 
 
 @lru_cache(maxsize=64)
+def _on_the_page(mine: Words, true: Words) -> frozenset[int]:
+    """Words that are of the page, in their place or elsewhere."""
+    claiming = _claiming(mine, true)
+    return frozenset(m for m, _ in claiming) | _strays(claiming, mine, true)
+
+
+@lru_cache(maxsize=64)
 def _copies(mine: Words, true: Words) -> frozenset[int]:
     """Words that claim none, but are neighbours as they are in the reference: said again."""
-    claiming, known = _claiming(mine, true), frozenset(pairwise(true))
-    free = {m for m, _ in claiming} | _strays(claiming, mine, true)
+    free, known = _on_the_page(mine, true), frozenset(pairwise(true))
     copies: set[int] = set()
     start = 0
     for m in range(1, len(mine) + 1):
@@ -248,7 +254,7 @@ def _cheapest_in_order(
     """Of pairs (m, n) in order of m those whose n rise and which, with the gaps between them, cost
     least. A block is kept or not as a whole: a part of it would only make a gap longer."""
     blocks = _blocks(claiming, mine, true, unit)
-    free = {m for m, _ in claiming} | _strays(claiming, mine, true) | _copies(mine, true)
+    free = _on_the_page(mine, true) | _copies(mine, true)
     sizes_M = _sums(0 if m in free else word_cost(w, unit) for m, w in enumerate(mine))
     counts_M = _sums(int(m not in free and not as_read) for m in range(len(mine)))
     starts_N = _sums(word_cost(word, unit) for word in true)

@@ -18,6 +18,7 @@ import attacked_pages
 import disguised_attacks
 import numpy as np
 import passage_attacks
+import structure_attacks
 
 from olmrl.config.schema import RewardConfig
 from olmrl.rewards import build_all, score_rollouts
@@ -27,7 +28,10 @@ DOCS = Path(__file__).parents[2] / "docs" / "rewards.md"
 BEGIN, END = "<!-- red team: begin -->", "<!-- red team: end -->"
 PAGES = 6
 DEFAULTS = ("bench", "front_matter", "eos")
-_ALL = (attacked_pages.ATTACKS, disguised_attacks.ATTACKS, passage_attacks.ATTACKS)
+_ALL = (
+    *(attacked_pages.ATTACKS, disguised_attacks.ATTACKS, passage_attacks.ATTACKS),
+    structure_attacks.ATTACKS,
+)
 ATTACKS = {
     kind: {name: run for some in _ALL for name, run in some.get(kind, {}).items()}
     for kind in (kind for some in _ALL for kind in some)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,44 @@ ORACLE = Path(__file__).parents[4] / "shared" / "oracle" / "rewards.jsonl.gz"
 def value_of(name, the_page, completions, **options):
     entry = build(RewardConfig(name=name, options=options))
     return [r.rewards[name] for r in score_rollouts((entry,), the_page, completions)]
+
+
+MARKED = (
+    "# Report on grain\n\nThe **harbour** committee sold the grain and the _coal_ until winter.\n\n"
+    "A survey of the **valley** found copper beneath the \\(x_1 * y_2\\) quarry."
+)
+PLAIN = re.sub(r"(?<!x)(?<!y)[#*_](?! y)", "", MARKED)
+
+
+def bold(*words):
+    """The page without its marks, and some words in bold."""
+    return re.sub(rf"({'|'.join(words)})", r"**\1**", PLAIN) if words else PLAIN
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("harbour", "grain"), ("valley", "copper"), ("valley", "beneath")]
+)
+def test_right_marks_among_wrong_ones_do_not_pay(right, wrong):
+    texts = [bold(), bold(right), bold(wrong), bold(right, wrong)]
+    none, one, other, both = score("edit_distance", texts, references=[MARKED] * 4)
+    assert other < none < one
+    assert both <= none
+    assert score("edit_distance", [MARKED], references=[MARKED]) == [1.0]
+
+
+def test_marks_of_a_misread_word_are_read():
+    texts = [MARKED.replace("harbour", "harbonr"), MARKED.replace("**harbour**", "harbonr")]
+    with_marks, without = score("edit_distance", texts, references=[MARKED] * 2)
+    assert with_marks > without
+
+
+def test_a_copy_of_the_page_in_its_head_is_not_read():
+    head = "---\nprimary_language: en\n---\n"
+    one, two = "Grain was sold until late winter.", "A survey found copper in the old quarry."
+    for said in (f"{two}\n\n{one}", one, ""):
+        texts = [head + said, head.replace("en\n", f"en\nnote: {one} {two}\n") + said]
+        honest, more = score("edit_distance", texts, references=[f"{head}{one}\n\n{two}"] * 2)
+        assert more <= honest
 
 
 def test_edit_distance_by_hand():
