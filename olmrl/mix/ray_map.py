@@ -11,6 +11,7 @@ import ray
 import ray.data
 
 from olmrl.mix.pdf_child import Call, PdfPool, outcome_of
+from olmrl.ray_node import dying_with_node
 from olmrl.ray_start import join, start_local
 
 BATCH = 8
@@ -68,21 +69,28 @@ def map_on_ray(
     elif started:
         join(address, named="--ray", instead="give `--ray local`")
     try:
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        rows = [{"item": pickle.dumps(item)} for item in items]
-        if not rows:
-            return
-        blocks = max(1, len(rows) // batch)
-        results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
-            _Actor,
-            batch_size=batch,
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            fn_constructor_args=(make,),
-        )
-        for row in results.iter_rows():
-            yield pickle.loads(row["value"])
+        with dying_with_node("the same command goes on where it stopped"):
+            yield from _mapped(items, make, workers, batch)
     finally:
         if started:
             ray.shutdown()
+
+
+def _mapped(
+    items: Iterable[Any], make: Callable[[], Work], workers: int, batch: int
+) -> Iterator[Any]:
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    rows = [{"item": pickle.dumps(item)} for item in items]
+    if not rows:
+        return
+    blocks = max(1, len(rows) // batch)
+    results = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+        _Actor,
+        batch_size=batch,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        fn_constructor_args=(make,),
+    )
+    for row in results.iter_rows():
+        yield pickle.loads(row["value"])
