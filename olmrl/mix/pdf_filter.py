@@ -83,6 +83,7 @@ def sample_pdf(path: str, rules: Rules | None, first: int, most: int, seed: int)
         BadPage: unreadable, too large, or rejected by the rules; the reason says which.
     """
     try:
+        storage.refuse_stream(path)
         size = files.size_of(path)
     except OSError as error:
         raise _unread(path, error) from error

@@ -55,7 +55,7 @@ def test_other_deaths_are_losses_but_not_of_the_node(error):
     assert why(error) and "\n" not in why(error)
 
 
-def test_scorers_that_ray_kills_for_memory_are_started_again_and_the_end_says_why(tmp_path):
+def test_scorers_that_ray_kills_for_memory_are_started_again(tmp_path):
     script = tmp_path / "crowded.py"
     script.write_text(
         textwrap.dedent(
@@ -65,33 +65,31 @@ def test_scorers_that_ray_kills_for_memory_are_started_again_and_the_end_says_wh
             import ray
             from olmrl.config.schema import RewardConfig, ScorerConfig
             from olmrl.metrics import flatten
+            from olmrl.ray_start import start_patiently
             from olmrl.rewards.pool import ScorerPool
 
-            ray.init(
-                num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
-                object_store_memory=80 << 20,
-                _system_config={"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 20},
+            start_patiently(
+                lambda: ray.init(
+                    num_cpus=2, include_dashboard=False, log_to_driver=False,
+                    configure_logging=False, object_store_memory=80 << 20,
+                    _system_config={"memory_usage_threshold": 0.001,
+                                    "memory_monitor_refresh_ms": 20},
+                )
             )
             pool = ScorerPool(
                 [RewardConfig(name="eos")], ScorerConfig(workers=1, cpus_per_worker=0.5), 2
             )
-            until = time.monotonic() + 120
-            try:
-                while time.monotonic() < until:
-                    pool.poll(0.2)
-            except ValueError as error:
-                print("SAID", error)
-            print("DEATHS", flatten(pool.measurements())["reward/worker_deaths"])
+            deaths = 0.0
+            until = time.monotonic() + 300
+            while deaths < 2 and time.monotonic() < until:
+                pool.poll(0.2)
+                deaths += flatten(pool.measurements()).get("reward/worker_deaths", 0.0)
+            print("deaths", deaths)
             """
         )
     )
-    environment = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-    environment.pop("RAY_ADDRESS", None)
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
-        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=900
     )
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    assert "a scorer process cannot start: Ray killed ScorerWorker, as " in said["SAID"], (
-        done.stderr
-    )
-    assert int(float(said["DEATHS"])) > 1
+    assert done.stdout.strip() == "deaths 2.0", done.stdout + done.stderr
