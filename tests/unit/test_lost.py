@@ -70,7 +70,7 @@ def test_scorers_that_ray_kills_for_memory_are_started_again(tmp_path):
 
             start_patiently(
                 lambda: ray.init(
-                    num_cpus=2, include_dashboard=False, log_to_driver=False,
+                    address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
                     configure_logging=False, object_store_memory=80 << 20,
                     _system_config={"memory_usage_threshold": 0.001,
                                     "memory_monitor_refresh_ms": 20},
