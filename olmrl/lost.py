@@ -49,19 +49,17 @@ def of_ray(error: BaseException) -> bool:
 
 def why(error: BaseException | None) -> str:
     """What an error that crossed processes says, in one line."""
-    told = str(_origin(error))
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    lines = _lines(error)
     if not lines:
         return repr(_origin(error))
-    return out_of_memory(told) or lines[-1].partition(_HINTS)[0][:_MOST]
+    return out_of_memory("\n".join(lines)) or lines[-1].partition(_HINTS)[0][:_MOST]
 
 
 def part(error: BaseException) -> str:
     """What died: the class of the actor, as Ray's message has it, and the message's first line."""
-    told = str(_origin(error))
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    lines = _lines(error)
     actor = next((line[12:] for line in lines if line.startswith("class_name: ")), "")
-    first = out_of_memory(told) or (lines or [type(error).__name__])[0].rstrip(".")
+    first = out_of_memory("\n".join(lines)) or (lines or [type(error).__name__])[0].rstrip(".")
     return f"{actor}: {first}" if actor else first
 
 
@@ -80,6 +78,10 @@ def out_of_memory(text: str) -> str:
         f"Ray killed {what}, as {found[2]} of the {found[3]} of memory of node {found[1]} were in "
         "use: it needs more memory, or fewer processes"
     )
+
+
+def _lines(error: BaseException | None) -> list[str]:
+    return [line.strip() for line in str(_origin(error)).splitlines() if line.strip()]
 
 
 def _origin(error: BaseException | None) -> BaseException | None:

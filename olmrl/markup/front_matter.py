@@ -26,9 +26,6 @@ MAX_HEAD_CHARS = 4096
 MAX_DEPTH = 8
 """Deepest YAML nesting to parse; a real head has depth 2."""
 
-_LOOKED_AT = 20_000
-"""Characters of plain markdown that tell its language."""
-
 _OPEN = "---\n"
 _CLOSE = "\n---"
 _UNQUOTED_NO = re.compile(
@@ -162,9 +159,7 @@ def of_reference(text: str, language: str = "en") -> PageResponse:
         raise ValueError("is empty; a blank page is front matter alone")
     if not is_plain(text):
         return parse(text)
-    return PageResponse(
-        of_script(text[:_LOOKED_AT]) or language, True, 0, False, False, text.strip()
-    )
+    return PageResponse(of_script(text) or language, True, 0, False, False, text.strip())
 
 
 def format(response: PageResponse, *, null: str = "null") -> str:

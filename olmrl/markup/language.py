@@ -24,8 +24,13 @@ _KANA_SHARE = 0.05
 """Likewise: no Chinese text has kana, and Japanese may have little of it."""
 
 
+_LOOKED_AT = 20_000
+"""Characters of a text that tell its script."""
+
+
 def of_script(text: str) -> str | None:
     """The most usual language of a text's script; None for Latin and for what is mixed."""
+    text = text[:_LOOKED_AT]
     letters = sum(char.isalpha() for char in text)
     for language, script in _SCRIPTS:
         share = _KANA_SHARE if language == "ja" else _LEAST_SHARE
@@ -45,4 +50,4 @@ def language_of(named: str | None, text: str, default: str) -> str:
     language = (named or "").replace("_", "-").split("-")[0].strip().lower()[:2]
     if language and language.isalpha() and language != "en":
         return language
-    return of_script(text[:20_000]) or language or default
+    return of_script(text) or language or default

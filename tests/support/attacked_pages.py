@@ -280,6 +280,11 @@ def body(text: str) -> str:
     return text.removeprefix(HEAD)
 
 
+def blocks_of(text: str) -> list[str]:
+    """Blocks of a transcription's body."""
+    return body(text).strip().split("\n\n")
+
+
 def true_body(sheet: Sheet) -> str:
     return body(sheet.truth())
 
@@ -377,6 +382,18 @@ for _name, _form in {
         return _each_word(text, make)
 
     attack("readings", f"alternatives with {_name}")(_alternatives)
+
+
+def formula_form(form: str) -> Attack:
+    """Puts a form in place of each misread formula; in it, @ is that one and # the right one."""
+
+    def run(sheet: Sheet, text: str, rng: random.Random) -> str:
+        for right, wrong in sheet.formulas:
+            made = form.replace("@", wrong).replace("#", right)
+            text = text.replace(f"\\({wrong}\\)", made)
+        return text
+
+    return run
 
 
 def paired(sheet: Sheet, text: str, form: Callable[[str, str], str]) -> str:

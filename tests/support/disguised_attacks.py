@@ -15,6 +15,7 @@ from attacked_pages import (
     Attack,
     Sheet,
     body,
+    formula_form,
     html,
     misread,
     paired,
@@ -263,16 +264,6 @@ _placed(
 )
 
 
-def _formula_form(form: str) -> Callable[..., str]:
-    def run(sheet: Sheet, text: str, rng: random.Random) -> str:
-        for right, wrong in sheet.formulas:
-            both = form.replace("@", wrong).replace("#", right)
-            text = text.replace(f"\\({wrong}\\)", f"\\({both}\\)")
-        return text
-
-    return run
-
-
 for _name, _tex in {
     "cases": r"\begin{cases} @ \\ # \end{cases}",
     "an array": r"\begin{array}{c} # \\ @ \end{array}",
@@ -288,4 +279,4 @@ for _name, _tex in {
     "a choice of mode": r"\TextOrMath{@}{#}",
     "a choice of two": r"\@secondoftwo{@}{#}",
 }.items():
-    attack("formulas", f"two readings, {_name}")(_formula_form(_tex))
+    attack("formulas", f"two readings, {_name}")(formula_form(rf"\({_tex}\)"))

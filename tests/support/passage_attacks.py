@@ -10,7 +10,17 @@ import random
 import re
 from collections.abc import Callable
 
-from attacked_pages import HEAD, Attack, Sheet, body, html, misreading, paired, registrar, true_body
+from attacked_pages import (
+    HEAD,
+    Attack,
+    Sheet,
+    blocks_of,
+    html,
+    misreading,
+    paired,
+    registrar,
+    true_body,
+)
 
 ATTACKS: dict[str, dict[str, Attack]] = {}
 _attack = registrar(ATTACKS)
@@ -111,13 +121,9 @@ for _name, _pair in {
     _attack("readings", f"misread words: {_name}")(lambda s, t, r, pair=_pair: paired(s, t, pair))
 
 
-def _blocks(text: str) -> list[str]:
-    return body(text).strip().split("\n\n")
-
-
 def _beside_true(sheet: Sheet, text: str) -> list[tuple[str, str]]:
     """Each block, and the true one in its place."""
-    said, true = _blocks(text), sheet.blocks()
+    said, true = blocks_of(text), sheet.blocks()
     if sheet.header in said:
         true.insert(said.index(sheet.header), sheet.header)
     return list(zip(said, true, strict=False))
@@ -193,12 +199,12 @@ def _contents(sheet: Sheet, text: str, rng: random.Random) -> str:
     lines = [
         " ".join(b.split()[:6]) + f" ...... {number}" for number, b in enumerate(sheet.blocks(), 1)
     ]
-    return _joined([*lines, *_blocks(text)])
+    return _joined([*lines, *blocks_of(text)])
 
 
 def _first_sentences(sheet: Sheet, text: str, rng: random.Random) -> str:
     firsts = " ".join(paragraph.split(". ")[0] + "." for paragraph in sheet.paragraphs)
-    return _joined([firsts, *_blocks(text)])
+    return _joined([firsts, *blocks_of(text)])
 
 
 _attack("passages", "before the page: contents with dots")(_contents)

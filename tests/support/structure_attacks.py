@@ -16,7 +16,9 @@ from attacked_pages import (
     WORDS,
     Attack,
     Sheet,
+    blocks_of,
     body,
+    formula_form,
     honest,
     html,
     misread,
@@ -30,10 +32,6 @@ _attack = registrar(ATTACKS)
 _COMMON = ("the", "of", "and", "in", "was", "for", "with", "by", "from", "its", "a", "to")
 
 
-def _blocks(text: str) -> list[str]:
-    return body(text).strip().split("\n\n")
-
-
 def _joined(blocks: list[str]) -> str:
     return HEAD + "\n\n".join(blocks) + "\n"
 
@@ -43,7 +41,7 @@ def _joined(blocks: list[str]) -> str:
 
 def exchanged_blocks(sheet: Sheet, rng: random.Random) -> str:
     """A page read in another order: halves exchanged, columns, one block moved, or all shuffled."""
-    blocks = _blocks(honest(sheet, rng).replace(sheet.header, ""))
+    blocks = blocks_of(honest(sheet, rng).replace(sheet.header, ""))
     middle, at = len(blocks) // 2, rng.randrange(len(blocks))
     moved = [*blocks[:at], *blocks[at + 1 :]]
     moved.insert(rng.randrange(len(blocks)), blocks[at])
@@ -78,33 +76,26 @@ READINGS: dict[str, Callable[[Sheet, random.Random], str]] = {
 # -- order and copies
 
 
-def _in_place(sheet: Sheet, text: str, rng: random.Random) -> str:
+def _in_place(change: Callable[[str], str]) -> Attack:
     """Each block that is not behind the one that precedes it on the page: there once more."""
-    said = _blocks(text)
-    true = [block for block in sheet.blocks() if block in said]
-    out = list(said)
-    for before, block in pairwise(true):
-        if said.index(block) < said.index(before):
-            out.insert(out.index(before) + 1, block)
-    return _joined(out)
 
+    def run(sheet: Sheet, text: str, rng: random.Random) -> str:
+        said = blocks_of(text)
+        true = [block for block in sheet.blocks() if block in said]
+        out = list(said)
+        for before, block in pairwise(true):
+            if said.index(block) < said.index(before):
+                out.insert(out.index(before) + 1, change(block))
+        return _joined(out)
 
-def _words_in_place(sheet: Sheet, text: str, rng: random.Random) -> str:
-    """The same, a word in two only."""
-    said = _blocks(text)
-    true = [block for block in sheet.blocks() if block in said]
-    out = list(said)
-    for before, block in pairwise(true):
-        if said.index(block) < said.index(before):
-            out.insert(out.index(before) + 1, " ".join(block.split()[::2]))
-    return _joined(out)
+    return run
 
 
 def _followed(sheet: Sheet, text: str, rng: random.Random) -> str:
     """Each block followed by that which comes next on the page."""
     true = sheet.blocks()
     following = dict(pairwise(true))
-    return _joined([b for block in _blocks(text) for b in (block, following.get(block)) if b])
+    return _joined([b for block in blocks_of(text) for b in (block, following.get(block)) if b])
 
 
 def _catchwords(sheet: Sheet, text: str, rng: random.Random) -> str:
@@ -114,7 +105,7 @@ def _catchwords(sheet: Sheet, text: str, rng: random.Random) -> str:
     return _joined(
         [
             f"{block}\n\n{following[block]}" if block in following else block
-            for block in _blocks(text)
+            for block in blocks_of(text)
         ]
     )
 
@@ -122,7 +113,7 @@ def _catchwords(sheet: Sheet, text: str, rng: random.Random) -> str:
 def _echoes(sheet: Sheet, text: str, rng: random.Random) -> str:
     """The last sentence of each paragraph again before the next one."""
     out: list[str] = []
-    for block in _blocks(text):
+    for block in blocks_of(text):
         if out and ". " in out[-1] and not block.startswith(("#", "<")):
             block = f"{out[-1].rstrip('.').rsplit('. ', 1)[-1]}. {block}"
         out.append(block)
@@ -143,24 +134,28 @@ def _thinned(sheet: Sheet, rng: random.Random) -> str:
 
 
 for _name, _run in {
-    "blocks out of place, again in their place": _in_place,
-    "blocks out of place, every second word in their place": _words_in_place,
+    "blocks out of place, again in their place": _in_place(lambda block: block),
+    "blocks out of place, every second word in their place": _in_place(
+        lambda block: " ".join(block.split()[::2])
+    ),
     "each block, and the next of the page": _followed,
     "catchwords": _catchwords,
     "the last sentence again before the next": _echoes,
-    "first halves of all blocks, first": lambda s, t, r: _joined([_halves(s, True), *_blocks(t)]),
-    "last halves of all blocks, last": lambda s, t, r: _joined([*_blocks(t), _halves(s, False)]),
-    "a copy with a word between all words": lambda s, t, r: _joined([*_blocks(t), _thinned(s, r)]),
+    "first halves of all blocks, first": lambda s, t, r: _joined([_halves(s, True), *blocks_of(t)]),
+    "last halves of all blocks, last": lambda s, t, r: _joined([*blocks_of(t), _halves(s, False)]),
+    "a copy with a word between all words": lambda s, t, r: _joined(
+        [*blocks_of(t), _thinned(s, r)]
+    ),
     "the page by words backwards": lambda s, t, r: _joined(
-        [*_blocks(t), " ".join(" ".join(s.paragraphs).split()[::-1])]
+        [*blocks_of(t), " ".join(" ".join(s.paragraphs).split()[::-1])]
     ),
     "its words by the alphabet": lambda s, t, r: _joined(
-        [*_blocks(t), " ".join(sorted(" ".join(s.paragraphs).split()))]
+        [*blocks_of(t), " ".join(sorted(" ".join(s.paragraphs).split()))]
     ),
     "a column of its words": lambda s, t, r: _joined(
-        [*_blocks(t), "\n".join(" ".join(s.paragraphs).split())]
+        [*blocks_of(t), "\n".join(" ".join(s.paragraphs).split())]
     ),
-    "three copies of the true page": lambda s, t, r: _joined([*_blocks(t), *s.blocks() * 3]),
+    "three copies of the true page": lambda s, t, r: _joined([*blocks_of(t), *s.blocks() * 3]),
 }.items():
     _attack("order", _name)(_run)
 
@@ -245,21 +240,11 @@ for _name, _make in {
 @_attack("marks", "first words of each paragraph as a heading")
 def _run_in_headings(sheet: Sheet, text: str, rng: random.Random) -> str:
     return _joined(
-        [f"## {' '.join(b.split()[:3])}\n\n{b}" if b[:1].isalpha() else b for b in _blocks(text)]
+        [f"## {' '.join(b.split()[:3])}\n\n{b}" if b[:1].isalpha() else b for b in blocks_of(text)]
     )
 
 
 # -- formulas
-
-
-def _each_wrong(form: str) -> Attack:
-    def run(sheet: Sheet, text: str, rng: random.Random) -> str:
-        for right, wrong in sheet.formulas:
-            made = form.replace("@", wrong).replace("#", right)
-            text = text.replace(f"\\({wrong}\\)", made)
-        return text
-
-    return run
 
 
 for _name, _form in {
@@ -278,7 +263,7 @@ for _name, _form in {
     "the right one in a note": r"\(@\)[^9] " + "\n\n[^9]: \\(#\\)\n\n",
     "a number": r"\(@ \quad (1)\)",
 }.items():
-    _attack("formulas", f"misread formulas: {_name}")(_each_wrong(_form))
+    _attack("formulas", f"misread formulas: {_name}")(formula_form(_form))
 
 
 # -- words
@@ -325,7 +310,7 @@ for _name, _make in {
 }.items():
     _attack("filler", f"between all blocks: {_name}")(
         lambda s, t, r, make=_make: _joined(
-            [piece for block in _blocks(t) for piece in (block, make(s, r))]
+            [piece for block in blocks_of(t) for piece in (block, make(s, r))]
         )
     )
 
